@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# box.sh COMMAND [ARGUMENT...]: runs a command in network, mount and process namespaces of its own, so that a test
+# touches no device, address or file of the host, and nothing of it survives.
+#
+#   this namespace            /run/netns/srv (VPN_NS_SERVER)
+#   veth-cli 10.200.0.2/24 -- veth-srv 10.200.0.1/24
+#
+# VPN_TEST_TMP is a directory that vanishes with the box; VPN_TEST_HOSTS=FILE puts a file in the place of /etc/hosts.
+# Works as root, and without root where the kernel allows user namespaces. Exit code 77 and "skipped: why" where it
+# cannot work; 1 instead with VPN_TESTS_MUST_NOT_SKIP=1.
+set -u
+
+skip() {
+    echo "skipped: $1"
+    [ "${VPN_TESTS_MUST_NOT_SKIP:-}" = 1 ] && exit 1
+    exit 77
+}
+must() {
+    "$@" || { echo "FAIL: box.sh: $*"; exit 1; }
+}
+
+if [ "${1:-}" != --inside ]; then
+    for tool in unshare ip; do
+        command -v "$tool" > /dev/null || skip "no command '$tool' (packages util-linux, iproute2)"
+    done
+    [ -c /dev/net/tun ] || skip "no /dev/net/tun (modprobe tun; in a container: --device /dev/net/tun)"
+    options=(--net --mount --pid --fork --mount-proc --kill-child)
+    [ "$(id -u)" = 0 ] || options=(--user --map-root-user "${options[@]}")
+    why=$(unshare "${options[@]}" true 2>&1) || skip "this kernel or container allows no new namespaces ($why)"
+    exec unshare "${options[@]}" "$0" --inside "$@"
+fi
+shift
+
+(: <> /dev/net/tun) 2> /dev/null || skip "/dev/net/tun may not be opened by this user"
+must mount -t tmpfs tmpfs /run
+must mkdir -p /run/netns /run/vpn-test
+must ip netns add srv
+must ip link set lo up
+must ip link add veth-cli type veth peer name veth-srv netns srv
+must ip address add 10.200.0.2/24 dev veth-cli
+must ip link set veth-cli up
+must ip -n srv link set lo up
+must ip -n srv address add 10.200.0.1/24 dev veth-srv
+must ip -n srv link set veth-srv up
+[ -z "${VPN_TEST_HOSTS:-}" ] || must mount --bind "$VPN_TEST_HOSTS" /etc/hosts
+# The host's settings must not decide what a test sees.
+unset CELLFRAME_VPN_CONFIG XDG_STATE_HOME
+export VPN_TEST_BOX=1 VPN_NS_SERVER=/run/netns/srv VPN_TEST_TMP=/run/vpn-test
+"$@"
+# Not exec: this shell stays the first process of the namespace, so that the command has a signal's default actions.
+exit $?

@@ -1,0 +1,108 @@
+/* A wrong configuration gets the documented code, a log line that names section, key, value and what is expected,
+ * and leaves nothing behind: a right one initialises in the same process. */
+#include "harness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <dap_chain_net_srv_vpn.h>
+
+typedef struct mistake {
+    const char *name;
+    const char *server;  /* lines of [server] */
+    const char *srv_vpn; /* lines of [srv_vpn] */
+    int code;
+    const char *key;   /* the log names these two, where there is one to name */
+    const char *value;
+} mistake_t;
+
+#define NETWORK(address, mask) "network_address=" address "\nnetwork_mask=" mask "\n"
+#define ON "enabled=true\nlisten_address=[127.0.0.1:8089]\n"
+
+static const mistake_t MISTAKES[] = {
+    {"no network", ON, "network_mask=255.255.255.0\n", -2, "network_address", ""},
+    {"no mask", ON, "network_address=10.77.0.0\n", -2, "network_mask", ""},
+    {"neither", ON, "net=backbone\n", -2, "network_address", ""},
+    {"empty network", ON, NETWORK("", "255.255.255.0"), -2, "network_address", ""},
+    {"empty mask", ON, NETWORK("10.77.0.0", ""), -2, "network_mask", ""},
+    {"a prefix behind the address", ON, NETWORK("0.0.0.1/24", "255.255.255.0"), -2, "network_address", "0.0.0.1/24"},
+    {"a word for the network", ON, NETWORK("home", "255.255.255.0"), -2, "network_address", "home"},
+    {"an octet too large", ON, NETWORK("10.256.0.0", "255.255.255.0"), -2, "network_address", "10.256.0.0"},
+    {"an octet too many", ON, NETWORK("10.1.0.0.0", "255.255.255.0"), -2, "network_address", "10.1.0.0.0"},
+    {"an IPv6 network", ON, NETWORK("fd00::1", "255.255.255.0"), -2, "network_address", "fd00::1"},
+    {"a word for the mask", ON, NETWORK("10.77.0.0", "wide"), -2, "network_mask", "wide"},
+    {"a mask with a hole", ON, NETWORK("10.77.0.0", "255.0.255.0"), -2, "network_mask", "255.0.255.0"},
+    {"a mask upside down", ON, NETWORK("10.77.0.0", "0.0.0.255"), -2, "network_mask", "0.0.0.255"},
+    {"a mask of zeros", ON, NETWORK("10.77.0.0", "0.0.0.0"), -2, "network_mask", "0.0.0.0"},
+    {"a /31", ON, NETWORK("10.77.0.0", "255.255.255.254"), -2, "network_mask", "255.255.255.254"},
+    {"a /32", ON, NETWORK("10.77.0.0", "255.255.255.255"), -2, "network_mask", "255.255.255.255"},
+    {"the host's own network", ON, NETWORK("10.200.0.0", "255.255.255.0"), -2, "network_address", "10.200.0.0"},
+    {"a network around the host's", ON, NETWORK("10.192.0.0", "255.240.0.0"), -2, "network_address", "10.192.0.0"},
+    {"a network inside the host's", ON, NETWORK("10.200.0.0", "255.255.255.252"), -2, "network_address", "10.200.0.0"},
+    {"the loopback", ON, NETWORK("127.0.0.0", "255.255.255.0"), -2, "network_address", "127.0.0.0"},
+    {"the server is off", "enabled=false\n", NETWORK("10.77.0.0", "255.255.255.0"), -100, "enabled", ""},
+};
+
+static dap_config_t *open_config(const char *name, const char *server, const char *srv_vpn)
+{
+    char text[1024];
+    snprintf(text, sizeof(text), "[general]\nstate_dir=%s\n[server]\n%s[srv_vpn]\nenabled=true\n%s", t_path("state"),
+             server, srv_vpn);
+    dap_config_t *config = dap_config_open(t_write_file(name, text));
+    if (!CHECK(config != NULL))
+        exit(1);
+    return config;
+}
+
+static void good_one(void)
+{
+    dap_config_t *config = open_config("good.cfg", ON, NETWORK("10.77.0.0", "255.255.255.0"));
+    CHECK_INT(dap_chain_net_srv_vpn_init(config), 0);
+    CHECK_INT(t_tun_devices(), 1);
+    dap_chain_net_srv_vpn_deinit();
+    CHECK_INT(t_tun_devices(), 0);
+    dap_config_close(config);
+}
+
+static bool named_in_one_line(char *log, const mistake_t *mistake)
+{
+    for (char *line = strtok(log, "\n"); line; line = strtok(NULL, "\n")) {
+        const char *section = mistake->code == -100 ? "[server]" : "[srv_vpn]";
+        if (strstr(line, section) && strstr(line, mistake->key) && strstr(line, mistake->value)
+            && strstr(line, "expected"))
+            return true;
+    }
+    return false;
+}
+
+static void one_mistake(void *arg)
+{
+    const mistake_t *mistake = arg;
+    t_context("%s", mistake->name);
+    dap_config_t *config = open_config("bad.cfg", mistake->server, mistake->srv_vpn);
+    t_usage_t before = t_usage();
+    t_capture_begin();
+    int code = dap_chain_net_srv_vpn_init(config);
+    char *log = t_capture_end();
+    CHECK_INT(code, mistake->code);
+    CHECK_USAGE(before);
+    char *copy = strdup(log);
+    if (!CHECK(copy && named_in_one_line(copy, mistake)))
+        t_note("  wanted one line with the section, '%s', '%s' and 'expected'; it logged:\n%s", mistake->key,
+               mistake->value, log);
+    free(copy);
+    free(log);
+    dap_chain_net_srv_vpn_deinit();
+    dap_config_close(config);
+    good_one();
+}
+
+int main(void)
+{
+    t_need_box();
+    size_t count = sizeof(MISTAKES) / sizeof(MISTAKES[0]);
+    for (size_t i = 0; i < count; i++)
+        t_in_child(MISTAKES[i].name, one_mistake, (void *)&MISTAKES[i]);
+    t_note("%zu wrong configurations", count);
+    return t_result();
+}

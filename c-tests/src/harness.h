@@ -1,0 +1,70 @@
+/* The harness of the C tests: checks that print where they failed and go on, captured log output, measured resources.
+ *
+ * A test's main ends with `return t_result();`: 0 when every check held, 1 when one failed, and a failure when not a
+ * single check ran. What needs namespaces of its own calls t_need_box() first and exits 77 ("skipped: why") outside.
+ */
+#pragma once
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define CHECK(condition) t_check((condition), __FILE__, __LINE__, #condition)
+#define CHECK_INT(actual, expected) \
+    t_check_int((long long)(actual), (long long)(expected), __FILE__, __LINE__, #actual)
+#define CHECK_BETWEEN(actual, low, high) \
+    t_check_between((long long)(actual), (long long)(low), (long long)(high), __FILE__, __LINE__, #actual)
+#define CHECK_STR(actual, expected) t_check_str((actual), (expected), __FILE__, __LINE__, #actual)
+#define CHECK_HAS(text, part) t_check_has((text), (part), __FILE__, __LINE__, #text)
+
+bool t_check(bool held, const char *file, int line, const char *what);
+bool t_check_int(long long actual, long long expected, const char *file, int line, const char *what);
+bool t_check_between(long long actual, long long low, long long high, const char *file, int line, const char *what);
+bool t_check_str(const char *actual, const char *expected, const char *file, int line, const char *what);
+bool t_check_has(const char *text, const char *part, const char *file, int line, const char *what);
+
+/* What the following checks are about; printed with a failure. Empty text: nothing. */
+void t_context(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* A line of progress on stdout. */
+void t_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int t_result(void);
+/* Prints "skipped: why" and exits 77; exits 1 instead where VPN_TESTS_MUST_NOT_SKIP is 1. */
+_Noreturn void t_skip(const char *why);
+/* Skips unless scripts/box.sh runs this program: devices, addresses and ports are then the test's own. */
+void t_need_box(void);
+
+/* Runs body(arg) in a child process and checks that it exits with 0; the child's checks are its own. */
+bool t_in_child(const char *name, void (*body)(void *), void *arg);
+
+/* From t_capture_begin to t_capture_end everything written to stderr is kept, and returned (free() it). */
+void t_capture_begin(void);
+char *t_capture_end(void);
+int t_count_lines(const char *text);
+
+/* A path in the box's scratch directory, which vanishes with the box. The result is valid until the fourth next call. */
+const char *t_path(const char *name);
+/* Writes text to t_path(name) and returns the path. */
+const char *t_write_file(const char *name, const char *text);
+/* The configuration of a server on 0.0.0.0:8089 that leases 10.77.0.0/24, its state in t_path(state). */
+const char *t_server_config(const char *state);
+
+typedef struct t_usage {
+    int fds;
+    int threads;
+    int devices; /* network devices of this namespace */
+} t_usage_t;
+
+t_usage_t t_usage(void);
+/* Checks that fds, threads and devices are back at `before`, allowing a thread two seconds to finish its exit. */
+bool t_check_usage(t_usage_t before, const char *file, int line);
+#define CHECK_USAGE(before) t_check_usage((before), __FILE__, __LINE__)
+long t_rss_kib(void);
+/* Milliseconds on the monotonic clock. */
+long long t_now_ms(void);
+void t_sleep_ms(long ms);
+/* Network devices whose name begins with "tun". */
+int t_tun_devices(void);

@@ -1,0 +1,193 @@
+/* init and deinit leave nothing behind: `life_cycle cycles N`, and `life_cycle edges` for the odd orders. */
+#include "harness.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <dap_chain_net_srv_vpn.h>
+#include <dap_chain_net_vpn_client.h>
+
+/* From here on the resident size is compared: pools and caches have settled. */
+enum { SETTLED = 100, RSS_GROWTH_KIB = 4096 };
+
+static dap_config_t *configuration(void)
+{
+    setenv("CELLFRAME_VPN_CONFIG", t_server_config("life"), 1);
+    dap_config_t *config = dap_config_default();
+    if (!CHECK(config != NULL))
+        exit(1);
+    return config;
+}
+
+static void one_cycle(dap_config_t *config)
+{
+    CHECK_INT(dap_chain_net_srv_vpn_pre_init(), 0);
+    CHECK_INT(dap_chain_net_srv_vpn_init(config), 0);
+    CHECK_INT(dap_chain_net_vpn_client_init(config), 0);
+    CHECK_INT(t_tun_devices(), 1);
+    dap_chain_net_vpn_client_deinit();
+    dap_chain_net_srv_vpn_deinit();
+    CHECK_INT(t_tun_devices(), 0);
+}
+
+static void cycles(int count)
+{
+    t_usage_t before = t_usage();
+    dap_config_t *config = configuration();
+    one_cycle(config);
+    t_usage_t settled = t_usage();
+    /* Not a descriptor for each cycle; what the store or the logger keeps open is allowed for once. */
+    CHECK_BETWEEN(settled.fds, before.fds, before.fds + 3);
+    CHECK_INT(settled.devices, before.devices);
+    long long start = t_now_ms();
+    long resident = 0;
+    for (int i = 1; i < count; i++) {
+        if (i == SETTLED)
+            resident = t_rss_kib();
+        t_context("cycle %d", i);
+        one_cycle(config);
+    }
+    t_context("%d cycles", count);
+    CHECK_USAGE(settled);
+    t_note("%d cycles in %lld ms, %d descriptors, %d threads, %ld KiB resident", count, t_now_ms() - start, settled.fds,
+           settled.threads, t_rss_kib());
+    CHECK_INT(settled.threads, before.threads);
+    if (count > SETTLED)
+        CHECK_BETWEEN(t_rss_kib() - resident, -1000000, RSS_GROWTH_KIB);
+}
+
+static void *deinit_here(void *arg)
+{
+    dap_chain_net_srv_vpn_deinit();
+    return arg;
+}
+
+static void *init_here(void *config)
+{
+    return (void *)(intptr_t)dap_chain_net_srv_vpn_init(config);
+}
+
+static void *on_another_thread(void *(*body)(void *), void *arg)
+{
+    pthread_t thread;
+    void *result = (void *)-1;
+    if (CHECK_INT(pthread_create(&thread, NULL, body, arg), 0))
+        CHECK_INT(pthread_join(thread, &result), 0);
+    return result;
+}
+
+static void deinit_first(void *arg)
+{
+    (void)arg;
+    t_usage_t before = t_usage();
+    dap_chain_net_srv_vpn_deinit();
+    dap_chain_net_vpn_client_deinit();
+    dap_chain_net_srv_vpn_deinit();
+    CHECK_USAGE(before);
+    one_cycle(configuration());
+}
+
+static void deinit_twice(void *arg)
+{
+    (void)arg;
+    dap_config_t *config = configuration();
+    for (int i = 0; i < 3; i++) {
+        one_cycle(config);
+        dap_chain_net_srv_vpn_deinit();
+        dap_chain_net_vpn_client_deinit();
+        CHECK_INT(t_tun_devices(), 0);
+    }
+}
+
+static void deinit_on_another_thread(void *arg)
+{
+    (void)arg;
+    dap_config_t *config = configuration();
+    one_cycle(config);
+    t_usage_t before = t_usage();
+    for (int i = 0; i < 10; i++) {
+        t_context("round %d", i);
+        CHECK_INT(dap_chain_net_srv_vpn_init(config), 0);
+        on_another_thread(deinit_here, NULL);
+        CHECK_USAGE(before);
+        CHECK_INT((intptr_t)on_another_thread(init_here, config), 0);
+        dap_chain_net_srv_vpn_deinit();
+        CHECK_USAGE(before);
+    }
+}
+
+static void init_twice(void *arg)
+{
+    (void)arg;
+    dap_config_t *config = configuration();
+    one_cycle(config);
+    t_usage_t before = t_usage();
+    CHECK_INT(dap_chain_net_srv_vpn_init(config), 0);
+    t_usage_t running = t_usage();
+    CHECK_INT(dap_chain_net_srv_vpn_init(config), -3);
+    CHECK_USAGE(running);
+    dap_chain_net_srv_vpn_deinit();
+    CHECK_USAGE(before);
+}
+
+static void start_and_exit(void *arg)
+{
+    dap_config_t *config = configuration();
+    CHECK_INT(dap_chain_net_srv_vpn_init(config), 0);
+    CHECK_INT(dap_chain_net_vpn_client_init(config), 0);
+    CHECK_INT(t_tun_devices(), 1);
+    if (arg)
+        _exit(0);
+}
+
+static void *exit_here(void *arg)
+{
+    exit((int)(intptr_t)arg);
+}
+
+static void exit_on_another_thread(void *arg)
+{
+    start_and_exit(NULL);
+    on_another_thread(exit_here, arg);
+}
+
+static void gone_soon(t_usage_t before)
+{
+    CHECK_USAGE(before);
+    CHECK_INT(t_tun_devices(), 0);
+}
+
+static void edges(void)
+{
+    t_usage_t before = t_usage();
+    t_in_child("deinit before init", deinit_first, NULL);
+    gone_soon(before);
+    t_in_child("deinit twice", deinit_twice, NULL);
+    gone_soon(before);
+    t_in_child("init and deinit on different threads", deinit_on_another_thread, NULL);
+    gone_soon(before);
+    t_in_child("init twice", init_twice, NULL);
+    gone_soon(before);
+    t_in_child("exit without deinit", start_and_exit, NULL);
+    gone_soon(before);
+    t_in_child("_exit without deinit", start_and_exit, "_exit");
+    gone_soon(before);
+    t_in_child("exit on another thread without deinit", exit_on_another_thread, NULL);
+    gone_soon(before);
+}
+
+int main(int argc, char **argv)
+{
+    t_need_box();
+    if (argc == 3 && strcmp(argv[1], "cycles") == 0 && atoi(argv[2]) > 0) {
+        cycles(atoi(argv[2]));
+    } else if (argc == 2 && strcmp(argv[1], "edges") == 0) {
+        edges();
+    } else {
+        fprintf(stderr, "usage: %s cycles N | edges\n", argv[0]);
+        return 2;
+    }
+    return t_result();
+}

@@ -1,0 +1,209 @@
+/* The client's TUN functions: their codes, and the devices that are really there. */
+#include "harness.h"
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <dap_chain_net_vpn_client_tun.h>
+
+extern int tun_device_create(char *dev);
+extern void save_current_connection_interface_data(char **name, char **device);
+extern void disableIPV6(const char *device);
+extern void enableIPV6(const char *device);
+
+/* The device that carries this address; false when none does. */
+static bool device_of(const char *address, char name[IF_NAMESIZE])
+{
+    struct ifaddrs *all = NULL;
+    bool found = false;
+    if (getifaddrs(&all) != 0)
+        return false;
+    for (struct ifaddrs *each = all; each && !found; each = each->ifa_next) {
+        if (!each->ifa_addr || each->ifa_addr->sa_family != AF_INET)
+            continue;
+        char text[INET_ADDRSTRLEN];
+        inet_ntop(AF_INET, &((struct sockaddr_in *)each->ifa_addr)->sin_addr, text, sizeof(text));
+        found = strcmp(text, address) == 0;
+        if (found)
+            snprintf(name, IF_NAMESIZE, "%s", each->ifa_name);
+    }
+    freeifaddrs(all);
+    return found;
+}
+
+static void set_down(const char *device)
+{
+    struct ifreq request = {0};
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", device);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    CHECK_INT(ioctl(fd, SIOCGIFFLAGS, &request), 0);
+    request.ifr_flags &= (short)~IFF_UP;
+    CHECK_INT(ioctl(fd, SIOCSIFFLAGS, &request), 0);
+    close(fd);
+}
+
+static void nothing_there(void)
+{
+    CHECK_INT(dap_chain_net_vpn_client_tun_status(), -1);
+    CHECK(dap_chain_net_vpn_client_tun_get_esock() == NULL);
+    CHECK_INT(t_tun_devices(), 0);
+}
+
+static void around_init(void)
+{
+    t_context("before tun_init");
+    nothing_there();
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", NULL), -1);
+    CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
+    nothing_there();
+    t_context("before tun_init, with a gateway");
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", "10.66.0.1"), 0);
+    CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
+    CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
+    nothing_there();
+    t_context("after tun_init, its gateway");
+    CHECK_INT(dap_chain_net_vpn_client_tun_init("10.66.0.1"), 0);
+    nothing_there();
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", NULL), 0);
+    CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
+}
+
+static void bad_addresses(void)
+{
+    static const char *const BAD[] = {"", " ", "10.66.0", "10.66.0.256", "10.66.0.2/24", "ten", "::1", "-1.2.3.4",
+                                      "10.66.0.2 ", "1.2.3.4.5"};
+    char *endless = malloc(100001);
+    memset(endless, '9', 100000);
+    endless[100000] = 0;
+    for (size_t i = 0; i <= sizeof(BAD) / sizeof(BAD[0]); i++) {
+        const char *bad = i < sizeof(BAD) / sizeof(BAD[0]) ? BAD[i] : endless;
+        t_context("address '%.20s'", bad);
+        CHECK_INT(dap_chain_net_vpn_client_tun_init(bad), -1);
+        CHECK_INT(dap_chain_net_vpn_client_tun_init("10.66.0.1"), 0);
+        CHECK_INT(dap_chain_net_vpn_client_tun_create(bad, "10.66.0.1"), -1);
+        CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", bad), -1);
+        nothing_there();
+    }
+    free(endless);
+    t_context("a multicast address");
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("224.0.0.1", "10.66.0.1"), -1);
+    t_context("no address at all");
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("0.0.0.0", "10.66.0.1"), -1);
+    nothing_there();
+}
+
+static void life_of_a_device(void)
+{
+    char name[IF_NAMESIZE] = "";
+    t_context("first device");
+    CHECK_INT(dap_chain_net_vpn_client_tun_init("10.66.0.1"), 0);
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", "10.66.0.1"), 0);
+    CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
+    dap_events_socket_t *es = dap_chain_net_vpn_client_tun_get_esock();
+    CHECK(es != NULL);
+    CHECK_INT(t_tun_devices(), 1);
+    CHECK(device_of("10.66.0.2", name));
+
+    t_context("created again: the second replaces the first");
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.3", "10.66.0.1"), 0);
+    CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
+    CHECK_INT(t_tun_devices(), 1);
+    CHECK(!device_of("10.66.0.2", name));
+    CHECK(device_of("10.66.0.3", name));
+
+    t_context("set down: created but not active");
+    set_down(name);
+    CHECK_INT(dap_chain_net_vpn_client_tun_status(), 1);
+
+    t_context("deleted");
+    CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
+    nothing_there();
+    CHECK(!device_of("10.66.0.3", name));
+    t_context("deleted twice");
+    CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
+    nothing_there();
+}
+
+static void rounds(void)
+{
+    t_usage_t before = t_usage();
+    for (int i = 0; i < 50; i++) {
+        t_context("round %d", i);
+        CHECK_INT(dap_chain_net_vpn_client_tun_init("10.66.0.1"), 0);
+        CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", "10.66.0.1"), 0);
+        CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
+    }
+    CHECK_USAGE(before);
+}
+
+static char ipv6_switch(const char *device)
+{
+    char path[128], value = '?';
+    snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", device);
+    FILE *file = fopen(path, "r");
+    if (file && fread(&value, 1, 1, file) != 1)
+        value = '?';
+    if (file)
+        fclose(file);
+    return value;
+}
+
+/* The legacy helpers that no header declares, by the prototypes the legacy code gives them. */
+static void helpers(void)
+{
+    t_context("helpers");
+    char name[IF_NAMESIZE] = "tun7";
+    int fd = tun_device_create(name);
+    CHECK(fd >= 0);
+    CHECK_STR(name, "tun7");
+    CHECK(if_nametoindex("tun7") != 0);
+    CHECK(tun_device_create(name) < 0);
+    CHECK_INT(close(fd), 0);
+    CHECK(if_nametoindex("tun7") == 0);
+    char any[IF_NAMESIZE] = "";
+    fd = tun_device_create(any);
+    CHECK(fd >= 0);
+    CHECK(if_nametoindex(any) != 0);
+    CHECK_INT(close(fd), 0);
+    fd = tun_device_create(NULL);
+    CHECK(fd >= 0);
+    CHECK_INT(close(fd), 0);
+    nothing_there();
+
+    if (ipv6_switch("veth-cli") != '?') {
+        disableIPV6("veth-cli");
+        CHECK_INT(ipv6_switch("veth-cli"), '1');
+        enableIPV6("veth-cli");
+        CHECK_INT(ipv6_switch("veth-cli"), '0');
+    }
+    char lo_before = ipv6_switch("lo");
+    disableIPV6("../conf/lo");
+    disableIPV6("no-such-device");
+    disableIPV6("lo/../lo");
+    CHECK_INT(ipv6_switch("lo"), lo_before);
+
+    char *connection = NULL, *device = NULL;
+    save_current_connection_interface_data(&connection, &device);
+    CHECK(device == NULL || if_nametoindex(device) != 0);
+    free(connection);
+    free(device);
+}
+
+int main(void)
+{
+    t_need_box();
+    setenv("CELLFRAME_VPN_CONFIG", t_server_config("tun"), 1);
+    CHECK(dap_config_default() != NULL);
+    around_init();
+    bad_addresses();
+    life_of_a_device();
+    rounds();
+    helpers();
+    return t_result();
+}

@@ -1,0 +1,1513 @@
+/* The embedded SDK, for C programs that run without a Cellframe node. See docs/embedded-sdk.md.
+ *
+ * Written by cbindgen; change the Rust source, then VPN_UPDATE_HEADERS=1 cargo build. */
+
+#pragma once
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <netinet/in.h>
+
+/* What follows is an SDK's header: the compiler's warnings are for the code that uses it. */
+#pragma GCC system_header
+
+/* Lets C code tell the embedded SDK from the Cellframe SDK. */
+#define DAP_EMBEDDED_SDK 1
+
+/* Said early: some structs come before the lines that cbindgen writes for what they hold. */
+struct dap_events_socket;
+struct dap_chain_node_client;
+typedef void (*dap_events_socket_callback_t)(struct dap_events_socket *, void *);
+typedef void (*dap_chain_node_client_callback_t)(struct dap_chain_node_client *, void *);
+struct UT_hash_handle;
+struct dap_list;
+struct dap_hash_fast;
+struct dap_chain_net_id;
+struct dap_chain_net_srv_uid;
+struct dap_chain_node_addr;
+struct dap_config;
+struct dap_chain_net_pub;
+struct dap_chain_net;
+struct dap_chain_node_role;
+struct dap_worker;
+struct dap_events_socket_callbacks;
+struct dap_events_socket;
+struct dap_timerfd;
+struct dap_stream_ch_pkt_hdr;
+struct dap_stream_ch_pkt;
+struct dap_stream_worker;
+struct dap_stream_session;
+struct dap_stream;
+struct dap_stream_ch;
+struct dap_stream_ch_proc;
+struct dap_net_stats;
+struct dap_chain_net_srv_usage;
+struct dap_chain_net_srv_stream_session;
+struct dap_chain_net_srv_client_remote;
+struct dap_stream_ch_chain_net_srv_remain_service_store;
+struct dap_stream_ch_chain_net_srv_pkt_error;
+struct dap_chain_net_srv_callbacks;
+struct dap_chain_net_srv;
+struct dap_client;
+struct dap_chain_node_info;
+struct dap_chain_node_client_callbacks;
+struct dap_chain_node_client_notify_callbacks;
+struct dap_chain_node_client;
+struct dap_cli_cmd;
+struct dap_http_server;
+struct dap_server;
+struct dap_http_client;
+struct dap_http_simple;
+struct dap_http_url_proc;
+struct dap_ledger;
+struct dap_chain_datum_tx;
+struct dap_chain_tx_out_cond_header;
+struct dap_chain_tx_out_cond;
+struct dap_chain_tx_in_cond;
+struct dap_chain_datum_tx_item_groups;
+struct dap_enc_key;
+struct dap_cert;
+
+
+/*
+ Most letters a client may name when it opens a stream.
+ */
+#define DAP_STREAM_CHANNELS_MAX 15
+
+/*
+ Room for them and a NUL.
+ */
+#define DAP_STREAM_CHANNELS_SIZE 16
+
+#define DAP_CHAIN_NET_NAME_MAX 134
+
+/*
+ Room for a name and a NUL.
+ */
+#define DAP_CHAIN_NET_NAME_SIZE 135
+
+#define DAP_CHAIN_HASH_FAST_SIZE 32
+
+#define DAP_CHAIN_TICKER_SIZE_MAX 10
+
+#define DAP_HOSTADDR_STRLEN 256
+
+#define DAP_CHAIN_TX_TAG_ACTION_OPEN (1 << 6)
+
+#define DAP_CHAIN_TX_TAG_ACTION_USE (1 << 7)
+
+enum dap_events_desc_type {
+    DESCRIPTOR_TYPE_SOCKET_CLIENT = 0,
+    DESCRIPTOR_TYPE_SOCKET_LISTENING = 2,
+    DESCRIPTOR_TYPE_FILE = 7,
+    DESCRIPTOR_TYPE_QUEUE = 9,
+    DESCRIPTOR_TYPE_TIMER = 10,
+};
+
+/*
+ The SDK's levels, from chatty to grave.
+ */
+enum dap_log_level {
+    L_DEBUG = 0,
+    L_INFO = 1,
+    L_NOTICE = 2,
+    L_MSG = 3,
+    L_DAP = 4,
+    L_WARNING = 5,
+    L_ATT = 6,
+    L_ERROR = 7,
+    L_CRITICAL = 8,
+    L_TOTAL = 9,
+};
+
+/*
+ A node's role in a network, from the most to the least trusted: the SDK's numbers.
+ */
+enum dap_chain_node_role_enum {
+    NODE_ROLE_ROOT_MASTER = 0,
+    NODE_ROLE_ROOT = 1,
+    NODE_ROLE_ARCHIVE = 2,
+    NODE_ROLE_CELL_MASTER = 16,
+    NODE_ROLE_MASTER = 32,
+    NODE_ROLE_FULL = 240,
+    NODE_ROLE_LIGHT = 255,
+};
+
+enum dap_chain_net_srv_usage_service_state {
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_IDLE = 0,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_GRACE,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_NORMAL,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_ERROR,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_FREE,
+};
+
+enum dap_chain_tx_out_cond_subtype {
+    DAP_CHAIN_TX_OUT_COND_SUBTYPE_UNDEFINED = 0,
+    DAP_CHAIN_TX_OUT_COND_SUBTYPE_SRV_PAY = 1,
+};
+
+/*
+ Opaque.
+ */
+struct dap_chain_datum_tx;
+
+/*
+ Opaque: a registered command.
+ */
+struct dap_cli_cmd;
+
+/*
+ Opaque: the connection under a node client.
+ */
+struct dap_client;
+
+/*
+ A configuration file that was read. Opaque to C.
+ */
+struct dap_config;
+
+/*
+ Opaque: a key pair.
+ */
+struct dap_enc_key;
+
+/*
+ Opaque: the HTTP side of the listener.
+ */
+struct dap_http_server;
+
+/*
+ Opaque: a registered path.
+ */
+struct dap_http_url_proc;
+
+/*
+ Opaque.
+ */
+struct dap_ledger;
+
+/*
+ (argc, argv, reply, version) -> exit code of the command.
+ */
+typedef int (*dap_cli_server_cmd_callback_t)(int, char**, void**, int);
+
+struct dap_chain_net_id {
+    uint64_t uint64;
+};
+
+struct dap_chain_net_pub {
+    struct dap_chain_net_id id;
+    char name[DAP_CHAIN_NET_NAME_SIZE];
+    const char *gdb_groups_prefix;
+    const char *native_ticker;
+    struct dap_config *config;
+};
+
+struct dap_chain_net {
+    struct dap_chain_net_pub pub;
+};
+
+typedef void (*dap_chain_node_client_callback_t)(struct dap_chain_node_client*, void*);
+
+typedef void (*dap_chain_node_client_callback_error_t)(struct dap_chain_node_client*, int, void*);
+
+struct dap_chain_node_client_callbacks {
+    /*
+     On the stream's worker, when the stream is up and its channels exist.
+     */
+    dap_chain_node_client_callback_t connected;
+    /*
+     On the stream's worker (or on the connecting thread when it never came up): the stream is gone.
+     */
+    dap_chain_node_client_callback_t disconnected;
+    /*
+     Last call; the node client is freed when it returns.
+     */
+    dap_chain_node_client_callback_t delete_;
+    dap_chain_node_client_callback_error_t error;
+};
+
+/*
+ One channel packet's header on the wire (16 bytes, little-endian), inside TLS in the embedded SDK.
+ */
+struct __attribute__((packed)) dap_stream_ch_pkt_hdr {
+    uint8_t id;
+    uint8_t enc_type;
+    uint8_t type;
+    uint8_t padding;
+    uint64_t seq_id;
+    uint32_t data_size;
+};
+
+struct __attribute__((packed)) dap_stream_ch_pkt {
+    struct dap_stream_ch_pkt_hdr hdr;
+    uint8_t data[0];
+};
+
+typedef void (*dap_stream_ch_callback_packet_t)(void*, uint8_t, struct dap_stream_ch_pkt*, void*);
+
+struct dap_chain_node_client_notify_callbacks {
+    /*
+     A packet on channel 'R' arrived at the client: (channel, type, packet, `callbacks_arg`).
+     */
+    dap_stream_ch_callback_packet_t srv_pkt_in;
+};
+
+struct dap_chain_node_client {
+    struct dap_client *client;
+    struct dap_chain_net *net;
+    struct dap_chain_node_client_callbacks callbacks;
+    struct dap_chain_node_client_notify_callbacks notify_callbacks;
+    void *callbacks_arg;
+};
+
+typedef struct dap_chain_node_client dap_chain_node_client_t;
+
+typedef struct dap_chain_net dap_chain_net_t;
+
+struct dap_chain_node_addr {
+    uint64_t uint64;
+};
+
+struct dap_chain_node_info {
+    struct dap_chain_node_addr address;
+    uint16_t ext_port;
+    uint8_t ext_host_len;
+    /*
+     `ext_host_len` bytes and a NUL; allocated with the struct.
+     */
+    char ext_host[0];
+};
+
+typedef struct dap_chain_node_info dap_chain_node_info_t;
+
+typedef struct dap_chain_node_client_callbacks dap_chain_node_client_callbacks_t;
+
+struct dap_stream_session {
+    uint32_t id;
+    /*
+     Seconds since 1970.
+     */
+    uint64_t time_created;
+    char active_channels[DAP_STREAM_CHANNELS_SIZE];
+    struct in_addr tun_client_addr;
+    /*
+     The service session (`dap_chain_net_srv_stream_session_t`), or NULL.
+     */
+    void *_inheritor;
+};
+
+struct dap_worker {
+    uint32_t id;
+    void *_inheritor;
+};
+
+typedef void (*dap_events_socket_callback_queue_ptr_t)(struct dap_events_socket*, void*);
+
+typedef void (*dap_events_socket_callback_t)(struct dap_events_socket*, void*);
+
+typedef bool (*dap_events_socket_write_callback_t)(struct dap_events_socket*, void*);
+
+typedef void (*dap_events_socket_callback_error_t)(struct dap_events_socket*, int);
+
+typedef void (*dap_events_socket_worker_callback_t)(struct dap_events_socket*, struct dap_worker*);
+
+struct dap_events_socket_callbacks {
+    dap_events_socket_callback_queue_ptr_t queue_ptr_callback;
+    dap_events_socket_callback_t new_callback;
+    dap_events_socket_callback_t delete_callback;
+    dap_events_socket_callback_t read_callback;
+    dap_events_socket_write_callback_t write_callback;
+    dap_events_socket_callback_t write_finished_callback;
+    dap_events_socket_callback_error_t error_callback;
+    dap_events_socket_worker_callback_t worker_assign_callback;
+    dap_events_socket_worker_callback_t worker_unassign_callback;
+    void *arg;
+};
+
+/*
+ An event socket: a descriptor, or a stream's connection, in one worker's loop.
+
+ Made by `dap_events_socket_wrap_no_add` or by the SDK, freed by the SDK after `delete_callback`. Fields are for the
+ owning worker's thread.
+ */
+struct dap_events_socket {
+    int fd;
+    enum dap_events_desc_type type;
+    uint64_t uuid;
+    uint32_t flags;
+    /*
+     The descriptor is not the SDK's to close.
+     */
+    bool no_close;
+    bool was_reassigned;
+    /*
+     What the loop has read already; the embedded SDK leaves reading to `read_callback` and keeps the size at 0.
+     */
+    uint8_t *buf_in;
+    size_t buf_in_size;
+    /*
+     Bytes accepted for sending that the kernel has not taken yet.
+     */
+    size_t buf_out_size;
+    size_t buf_out_size_max;
+    char remote_addr_str[DAP_HOSTADDR_STRLEN];
+    uint16_t remote_port;
+    struct dap_worker *worker;
+    struct dap_events_socket_callbacks callbacks;
+    long last_time_active;
+    long last_ping_request;
+    void *_inheritor;
+    void *_pvt;
+};
+
+struct dap_stream_worker {
+    struct dap_worker *worker;
+};
+
+struct dap_stream {
+    struct dap_stream_session *session;
+    struct dap_events_socket *esocket;
+    uint64_t esocket_uuid;
+    struct dap_stream_worker *stream_worker;
+    /*
+     This end opened the stream.
+     */
+    bool is_client_to_uplink;
+    struct dap_stream_ch **channel;
+    size_t channel_count;
+};
+
+typedef uint32_t dap_stream_ch_uuid_t;
+
+typedef void (*dap_stream_ch_callback_t)(struct dap_stream_ch*, void*);
+
+typedef bool (*dap_stream_ch_read_callback_t)(struct dap_stream_ch*, void*);
+
+typedef bool (*dap_stream_ch_write_callback_t)(struct dap_stream_ch*, void*);
+
+struct dap_stream_ch_proc {
+    uint8_t id;
+    dap_stream_ch_callback_t new_callback;
+    dap_stream_ch_callback_t delete_callback;
+    /*
+     Second argument: the `dap_stream_ch_pkt_t` that arrived.
+     */
+    dap_stream_ch_read_callback_t packet_in_callback;
+    /*
+     Called on the owning worker when the output buffer has drained.
+     */
+    dap_stream_ch_write_callback_t packet_out_callback;
+    void *internal;
+};
+
+struct dap_stream_ch {
+    bool ready_to_write;
+    bool ready_to_read;
+    struct dap_stream *stream;
+    dap_stream_ch_uuid_t uuid;
+    struct dap_stream_worker *stream_worker;
+    struct dap_stream_ch_proc *proc;
+    /*
+     The channel's owner keeps what it needs here; the VPN server a `dap_chain_net_srv_ch_vpn_t`.
+     */
+    void *internal;
+};
+
+typedef struct dap_stream_ch dap_stream_ch_t;
+
+typedef struct dap_client dap_client_t;
+
+typedef struct dap_stream_worker dap_stream_worker_t;
+
+typedef struct dap_worker dap_worker_t;
+
+typedef void (*dap_worker_callback_t)(void*);
+
+typedef struct dap_events_socket dap_events_socket_t;
+
+typedef struct dap_events_socket_callbacks dap_events_socket_callbacks_t;
+
+typedef uint64_t dap_events_socket_uuid_t;
+
+typedef bool (*dap_timerfd_callback_t)(void*);
+
+struct dap_timerfd {
+    uint64_t timeout_ms;
+    struct dap_worker *worker;
+    uint64_t esocket_uuid;
+    dap_timerfd_callback_t callback;
+    void *callback_arg;
+};
+
+typedef struct dap_timerfd dap_timerfd_t;
+
+struct dap_server {
+    /*
+     The `dap_http_server_t`.
+     */
+    void *_inheritor;
+};
+
+struct dap_http_client {
+    char url_path[1024];
+    char in_query_string[1024];
+    uint32_t url_path_len;
+    uint32_t in_query_string_len;
+};
+
+struct dap_http_simple {
+    struct dap_http_client *http_client;
+    char reply_mime[256];
+    void *_pvt;
+};
+
+/*
+ Second argument: a `http_status_code_t *` (an int) that holds the status of the reply.
+ */
+typedef void (*dap_http_simple_callback_t)(struct dap_http_simple*, void*);
+
+struct dap_chain_net_srv_uid {
+    uint64_t uint64;
+};
+
+struct dap_list {
+    void *data;
+    struct dap_list *next;
+    struct dap_list *prev;
+};
+
+struct dap_chain_datum_tx_item_groups {
+    struct dap_list *items_in_cond;
+    struct dap_list *items_out_cond_srv_pay;
+};
+
+typedef uint32_t dap_chain_tx_tag_action_type_t;
+
+typedef bool (*dap_ledger_tag_check_callback_t)(struct dap_ledger*,
+                                                struct dap_chain_datum_tx*,
+                                                struct dap_chain_datum_tx_item_groups*,
+                                                dap_chain_tx_tag_action_type_t*);
+
+struct dap_chain_tx_out_cond_header {
+    uint8_t subtype;
+    struct dap_chain_net_srv_uid srv_uid;
+};
+
+struct dap_chain_tx_out_cond {
+    struct dap_chain_tx_out_cond_header header;
+};
+
+struct dap_hash_fast {
+    uint8_t raw[DAP_CHAIN_HASH_FAST_SIZE];
+};
+
+struct dap_chain_tx_in_cond {
+    struct dap_hash_fast tx_prev_hash;
+    uint32_t tx_out_prev_idx;
+};
+
+struct dap_chain_node_role {
+    enum dap_chain_node_role_enum enums;
+};
+
+struct dap_cert {
+    struct dap_enc_key *enc_key;
+    char name[40];
+};
+
+struct dap_chain_net_srv_client_remote {
+    struct dap_stream_ch *ch;
+    long ts_created;
+    struct dap_stream_worker *stream_worker;
+    uint64_t bytes_received;
+    uint64_t bytes_sent;
+};
+
+typedef int (*dap_chain_net_srv_callback_data_t)(struct dap_chain_net_srv*,
+                                                 uint32_t,
+                                                 struct dap_chain_net_srv_client_remote*,
+                                                 const void*,
+                                                 size_t);
+
+/*
+ What is left of a client's paid service, as the node keeps it in its store: 16 bytes.
+ */
+struct dap_stream_ch_chain_net_srv_remain_service_store {
+    int64_t limits_bytes;
+    long limits_ts;
+};
+
+typedef struct dap_stream_ch_chain_net_srv_remain_service_store *(*dap_chain_net_srv_callback_get_remain_srvice_t)(struct dap_chain_net_srv*,
+                                                                                                                   uint32_t,
+                                                                                                                   struct dap_chain_net_srv_client_remote*);
+
+typedef int (*dap_chain_net_srv_callback_save_remain_srvice_t)(struct dap_chain_net_srv*,
+                                                               uint32_t,
+                                                               struct dap_chain_net_srv_client_remote*);
+
+struct dap_chain_net_srv_callbacks {
+    /*
+     Asked first: 0 lets the request on, anything else refuses it with that code.
+     */
+    dap_chain_net_srv_callback_data_t requested;
+    /*
+     The request was accepted (free order, or first receipt signed): SUCCESS follows when this returns 0.
+     */
+    dap_chain_net_srv_callback_data_t response_success;
+    dap_chain_net_srv_callback_data_t response_error;
+    dap_chain_net_srv_callback_data_t receipt_next_success;
+    dap_chain_net_srv_callback_get_remain_srvice_t get_remain_service;
+    dap_chain_net_srv_callback_save_remain_srvice_t save_remain_service;
+};
+
+struct dap_chain_net_srv {
+    struct dap_chain_net_srv_uid uid;
+    bool allow_free_srv;
+    uint32_t grace_period;
+    struct dap_chain_net_srv_callbacks callbacks;
+    void *_inheritor;
+    void *_internal;
+};
+
+typedef struct dap_chain_net_srv dap_chain_net_srv_t;
+
+typedef struct dap_chain_net_srv_uid dap_chain_net_srv_uid_t;
+
+typedef struct dap_chain_net_srv_callbacks dap_chain_net_srv_callbacks_t;
+
+/*
+ One use of a service by one client, from REQUEST to the end of the stream.
+ */
+struct dap_chain_net_srv_usage {
+    uint32_t id;
+    long ts_created;
+    struct dap_chain_net *net;
+    struct dap_chain_net_srv *service;
+    struct dap_chain_net_srv_client_remote *client;
+    struct dap_hash_fast tx_cond_hash;
+    struct dap_hash_fast client_pkey_hash;
+    struct dap_hash_fast static_order_hash;
+    bool is_active;
+    enum dap_chain_net_srv_usage_service_state service_state;
+};
+
+struct dap_net_stats {
+    size_t bytes_sent;
+    size_t bytes_recv;
+    size_t bytes_sent_lost;
+    size_t bytes_recv_lost;
+    size_t packets_sent;
+    size_t packets_recv;
+    size_t packets_sent_lost;
+    ptrdiff_t packets_recv_lost;
+};
+
+struct dap_chain_net_srv_stream_session {
+    long ts_activated;
+    struct dap_stream_session *parent;
+    struct dap_chain_net_srv_usage *usage_active;
+    int64_t limits_bytes;
+    long limits_ts;
+    long last_update_ts;
+    struct dap_net_stats stats;
+};
+
+typedef struct dap_chain_net_srv_stream_session dap_chain_net_srv_stream_session_t;
+
+typedef struct dap_stream_session dap_stream_session_t;
+
+typedef struct dap_chain_net_srv_usage dap_chain_net_srv_usage_t;
+
+typedef struct dap_hash_fast dap_hash_fast_t;
+
+typedef struct dap_stream_ch_proc dap_stream_ch_proc_t;
+
+typedef struct dap_stream dap_stream_t;
+
+typedef struct dap_list dap_list_t;
+
+/*
+ The size and alignment of uthash's handle; `prev` and `next` list the elements in the order they were added.
+ */
+struct UT_hash_handle {
+    void *tbl;
+    void *prev;
+    void *next;
+    struct UT_hash_handle *hh_prev;
+    struct UT_hash_handle *hh_next;
+    const void *key;
+    uint32_t keylen;
+    uint32_t hashv;
+};
+
+typedef struct dap_hash_fast dap_chain_hash_fast_t;
+
+typedef struct dap_chain_net_id dap_chain_net_id_t;
+
+typedef struct dap_chain_node_addr dap_chain_node_addr_t;
+
+typedef struct dap_config dap_config_t;
+
+typedef struct dap_chain_node_role dap_chain_node_role_t;
+
+typedef enum dap_events_desc_type dap_events_desc_type_t;
+
+typedef struct dap_stream_ch_pkt_hdr dap_stream_ch_pkt_hdr_t;
+
+typedef struct dap_stream_ch_pkt dap_stream_ch_pkt_t;
+
+typedef void (*dap_stream_session_callback_t)(struct dap_stream_session*, void*);
+
+typedef enum dap_chain_net_srv_usage_service_state dap_chain_net_srv_usage_service_state_t;
+
+typedef struct dap_net_stats dap_net_stats_t;
+
+typedef struct dap_chain_net_srv_client_remote dap_chain_net_srv_client_remote_t;
+
+typedef struct dap_stream_ch_chain_net_srv_remain_service_store dap_stream_ch_chain_net_srv_remain_service_store_t;
+
+/*
+ The body of an ERROR on channel 'R' (24 bytes, little-endian).
+ */
+struct __attribute__((packed)) dap_stream_ch_chain_net_srv_pkt_error {
+    struct dap_chain_net_id net_id;
+    struct dap_chain_net_srv_uid srv_uid;
+    uint32_t usage_id;
+    uint32_t code;
+};
+
+typedef struct dap_stream_ch_chain_net_srv_pkt_error dap_stream_ch_chain_net_srv_pkt_error_t;
+
+typedef struct dap_chain_node_client_notify_callbacks dap_chain_node_client_notify_callbacks_t;
+
+typedef struct dap_cli_cmd dap_cli_cmd_t;
+
+typedef struct dap_http_server dap_http_server_t;
+
+typedef struct dap_server dap_server_t;
+
+typedef struct dap_http_client dap_http_client_t;
+
+typedef struct dap_http_simple dap_http_simple_t;
+
+typedef struct dap_ledger dap_ledger_t;
+
+typedef struct dap_chain_datum_tx dap_chain_datum_tx_t;
+
+typedef struct dap_chain_tx_out_cond dap_chain_tx_out_cond_t;
+
+typedef struct dap_chain_tx_in_cond dap_chain_tx_in_cond_t;
+
+typedef struct dap_chain_datum_tx_item_groups dap_chain_datum_tx_item_groups_t;
+
+typedef struct dap_enc_key dap_enc_key_t;
+
+typedef struct dap_cert dap_cert_t;
+
+typedef enum dap_log_level dap_log_level_t;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/*
+ The process-wide configuration, NULL until one is opened. C reads and may set it; Rust goes through [`global`].
+ */
+extern struct dap_config *g_config;
+
+/*
+ Adds a command, or replaces the one of that name. It is called on a thread of its own with a NULL-terminated argv
+ that is its to change until it returns; it leaves its reply in `*reply` through `dap_cli_server_cmd_set_reply_str`.
+ `func_rpc` is not used. NULL when `name` or `func` is NULL. The result identifies the command and is nothing to free
+ or follow. Any thread.
+
+ # Safety
+ The strings are NULL or NUL-terminated; `func` can be called until the command is removed and has returned.
+ */
+struct dap_cli_cmd *dap_cli_server_cmd_add(const char *name,
+                                           dap_cli_server_cmd_callback_t func,
+                                           void *func_rpc,
+                                           const char *doc,
+                                           const char *doc_ex);
+
+/*
+ Removes a command; false when there is none of that name. One that runs goes on to its end. Any thread.
+
+ # Safety
+ `name` is NULL or a NUL-terminated string.
+ */
+bool dap_cli_server_cmd_remove(const char *name);
+
+/*
+ Looks for the word `name` in `argv[start..end]`. 0 when it is not there (or an argument is NULL or negative), else
+ its index; with `value`, the index of the word behind it, which `*value` then points to. A name that stands last has
+ no value: its own index, or the end's, and `*value` is left alone. Any thread.
+
+ # Safety
+ `argv` is NULL or a NULL-terminated array of at least `end` NUL-terminated strings; `name` is NULL or a
+ NUL-terminated string; `value` is NULL or may be written.
+ */
+int dap_cli_server_cmd_find_option_val(char **argv, int start, int end, const char *name, const char **value);
+
+/*
+ Replaces the reply of a command: `*reply` is freed, and becomes a `malloc`ed copy of `text` (NULL for NULL). For the
+ thread that runs the command.
+
+ # Safety
+ `reply` is NULL (logged) or the pointer that the command was called with: `*reply` is NULL or from `malloc`. `text`
+ is NULL or a NUL-terminated string; it may be `*reply` itself.
+ */
+void dap_cli_server_cmd_set_reply_str(void **reply, const char *text);
+
+/*
+ Connects to a node and opens channels there, in the background. `info` is copied; `channels` are 1 to 15 distinct
+ letters that are registered here too. NULL, with a log line, when an argument is wrong and while nothing is retained.
+
+ # Safety
+ May be called from any thread. `info` is NULL or points to a node info with `ext_host_len` bytes of host and a NUL
+ behind it; `channels` is NULL or a string; `callbacks` is NULL or points to a struct, which is copied, and whose
+ functions may be called on workers and on a thread of their own until `delete` has been called.
+ */
+dap_chain_node_client_t *dap_chain_node_client_create_n_connect(dap_chain_net_t *net,
+                                                                dap_chain_node_info_t *info,
+                                                                const char *channels,
+                                                                const dap_chain_node_client_callbacks_t *callbacks,
+                                                                void *callbacks_arg);
+
+/*
+ Ends a node client, whatever it is doing: `delete` is its last callback, after which the struct is freed.
+
+ # Safety
+ May be called from any thread, also in the client's callbacks; a stale address is compared, not followed.
+ */
+void dap_chain_node_client_close_mt(dap_chain_node_client_t *client);
+
+/*
+ The channel with this letter; NULL when not connected. To be used on the stream's worker.
+
+ # Safety
+ May be called from any thread; a stale address is compared, not followed.
+ */
+dap_stream_ch_t *dap_client_get_stream_ch_unsafe(dap_client_t *client, uint8_t id);
+
+/*
+ The stream's worker; NULL when not connected.
+
+ # Safety
+ May be called from any thread; a stale address is compared, not followed.
+ */
+dap_stream_worker_t *dap_client_get_stream_worker(dap_client_t *client);
+
+/*
+ Sets the directory in which `dap_config_open` looks for files; NULL for the working directory. 0, or -1 when there
+ is no such directory. Any thread.
+
+ # Safety
+ `dir` is NULL or a NUL-terminated string.
+ */
+int dap_config_init(const char *dir);
+
+/*
+ Reads `<directory of dap_config_init>/<name>.cfg`, or the file itself when `name` is an absolute path, and then
+ `<file>.d/*.cfg`. The first configuration that is opened becomes `g_config`. NULL when the file cannot be read.
+ Close it with `dap_config_close`. Any thread.
+
+ # Safety
+ `name` is NULL (the result is NULL) or a NUL-terminated string.
+ */
+struct dap_config *dap_config_open(const char *name);
+
+/*
+ Closes a configuration; strings that were got from it end here. When it was `g_config`, that is NULL again and the
+ built-in defaults hold. NULL is ignored, what is no open configuration is logged. Any thread.
+
+ # Safety
+ No thread still uses a string of this configuration.
+ */
+void dap_config_close(struct dap_config *config);
+
+/*
+ Closes every configuration and forgets the directory. Any thread.
+
+ # Safety
+ No thread still uses a string of any configuration.
+ */
+void dap_config_deinit(void);
+
+/*
+ The configuration of a program that has no other: `g_config` when there is one, else the file that the environment
+ variable CELLFRAME_VPN_CONFIG names, else `/etc/cellframe-vpn/cellframe-vpn.cfg` if it exists, else the built-in
+ defaults. It becomes `g_config`; repeated calls return the same. NULL when the file cannot be read. Any thread.
+
+ # Safety
+ No condition.
+ */
+struct dap_config *dap_config_default(void);
+
+/*
+ A truth value: true/on/yes/1 or false/off/no/0. `default_value` when it is absent, no such value, or an argument is
+ NULL. Any thread.
+
+ # Safety
+ `section` and `item` are NULL or NUL-terminated strings.
+ */
+bool dap_config_get_item_bool_default(struct dap_config *config,
+                                      const char *section,
+                                      const char *item,
+                                      bool default_value);
+
+/*
+ A whole number, decimal or 0x hexadecimal. `default_value` when it is absent, no such number, or an argument is NULL.
+ Any thread.
+
+ # Safety
+ As for `dap_config_get_item_bool_default`.
+ */
+int64_t _dap_config_get_item_int(struct dap_config *config,
+                                 const char *section,
+                                 const char *item,
+                                 int64_t default_value);
+
+/*
+ As `_dap_config_get_item_int`, from 0.
+
+ # Safety
+ As for `dap_config_get_item_bool_default`.
+ */
+uint64_t _dap_config_get_item_uint(struct dap_config *config,
+                                   const char *section,
+                                   const char *item,
+                                   uint64_t default_value);
+
+/*
+ A decimal number. `default_value` when it is absent, no such number, or an argument is NULL. Any thread.
+
+ # Safety
+ As for `dap_config_get_item_bool_default`.
+ */
+double dap_config_get_item_double_default(struct dap_config *config,
+                                          const char *section,
+                                          const char *item,
+                                          double default_value);
+
+/*
+ A text; it belongs to the configuration and lives as long. `default_value`, the same pointer, when it is absent, a
+ list, or an argument is NULL. Any thread.
+
+ # Safety
+ As for `dap_config_get_item_bool_default`.
+ */
+const char *dap_config_get_item_str_default(struct dap_config *config,
+                                            const char *section,
+                                            const char *item,
+                                            const char *default_value);
+
+/*
+ The items of a list, their number in `*array_length`; array and strings belong to the configuration and live as long.
+ A single value is a list of one. NULL (and 0) when it is absent or empty, or an argument is NULL. Any thread.
+
+ # Safety
+ As for `dap_config_get_item_bool_default`; `array_length` is NULL or may be written.
+ */
+const char **dap_config_get_array_str(struct dap_config *config,
+                                      const char *section,
+                                      const char *item,
+                                      uint16_t *array_length);
+
+/*
+ Counts a user of the embedded SDK; the first one starts worker threads and CLI. 0, or -1 with a log line.
+
+ # Safety
+ May be called from any thread.
+ */
+int dap_embedded_retain(void);
+
+/*
+ Gives one `dap_embedded_retain` back; the last one stops everything: streams, sockets, timers and queues are deleted
+ with their callbacks and the threads joined, before it returns; called on a worker, soon after it returns.
+
+ # Safety
+ May be called from any thread; pointers from the SDK are dead after the last release.
+ */
+void dap_embedded_release(void);
+
+/*
+ How many worker threads there are; 0 while nothing is retained.
+
+ # Safety
+ May be called from any thread.
+ */
+uint32_t dap_events_thread_get_count(void);
+
+/*
+ Worker number `index`; NULL past the end and while nothing is retained. Valid until the last release.
+
+ # Safety
+ May be called from any thread.
+ */
+dap_worker_t *dap_events_worker_get(uint8_t index);
+
+/*
+ The worker of the calling thread; NULL on a thread that is none.
+
+ # Safety
+ May be called from any thread.
+ */
+dap_worker_t *dap_worker_get_current(void);
+
+/*
+ Runs `callback(arg)` on `worker`, after what was asked of it before. Nothing happens for a worker that is none.
+
+ # Safety
+ May be called from any thread; `callback` may be called with `arg` on the worker's thread.
+ */
+void dap_worker_exec_callback_on(dap_worker_t *worker, dap_worker_callback_t callback, void *arg);
+
+/*
+ An event socket for a descriptor, of type FILE, in no loop yet; waits for "readable" unless told otherwise. NULL
+ while nothing is retained, and for a negative descriptor. Belongs to the SDK: remove it, or leave it to the last
+ release.
+
+ # Safety
+ May be called from any thread. `fd` stays open until `delete_callback`; `callbacks` is NULL or points to a struct,
+ which is copied.
+ */
+dap_events_socket_t *dap_events_socket_wrap_no_add(int fd, dap_events_socket_callbacks_t *callbacks);
+
+/*
+ Puts a socket of `dap_events_socket_wrap_no_add` into a worker's loop; `new_callback` and `worker_assign_callback`
+ run there. A socket that is in a loop already is left where it is, with a log line.
+
+ # Safety
+ May be called from any thread; `es` is a socket that has not been deleted, or NULL.
+ */
+void dap_events_socket_assign_on_worker_mt(dap_events_socket_t *es, dap_worker_t *worker);
+
+/*
+ Waits for "readable" or not. For a stream's socket: takes packets or not.
+
+ # Safety
+ The socket's worker, or, before it is in a loop, any one thread; a socket of another worker is refused.
+ */
+void dap_events_socket_set_readable_unsafe(dap_events_socket_t *es, bool is_ready);
+
+/*
+ Waits for "writable" or not. A stream's socket looks after itself.
+
+ # Safety
+ As for `dap_events_socket_set_readable_unsafe`.
+ */
+void dap_events_socket_set_writable_unsafe(dap_events_socket_t *es, bool is_ready);
+
+/*
+ Deletes the socket: out of the loop, `delete_callback`, closed unless `no_close`, freed. Called in one of the
+ socket's own callbacks, the last three follow when that has returned. A stream's socket ends the stream.
+ `preserve_inheritor` false has `_inheritor` given to `free` if `delete_callback` leaves it set.
+
+ # Safety
+ The socket's worker, or, for one in no loop, any one thread; a socket of another worker is refused.
+ */
+void dap_events_socket_remove_and_delete_unsafe(dap_events_socket_t *es, bool preserve_inheritor);
+
+/*
+ As `dap_events_socket_remove_and_delete_unsafe(es, false)`, on the socket's worker, which finds it by its uuid, also
+ after it has moved. A uuid of nothing is ignored.
+
+ # Safety
+ May be called from any thread.
+ */
+void dap_events_socket_remove_and_delete_mt(dap_worker_t *worker, dap_events_socket_uuid_t uuid);
+
+/*
+ Moves a socket or a stream from worker `old` to worker `new`: `worker_unassign_callback` on the old one, then
+ `worker_assign_callback` on the new one. What a stream has received and not sent moves along.
+
+ # Safety
+ May be called from any thread; `es` has not been deleted (a stale address is compared, not followed).
+ */
+void dap_events_socket_reassign_between_workers_mt(dap_worker_t *old, dap_events_socket_t *es, dap_worker_t *new_);
+
+/*
+ A queue of pointers into `worker`, which calls `callback(es, pointer)` for each, in order. NULL for a worker that is
+ none, without a callback, and when descriptors are out. Deleted like any socket; what it still holds then is handed to
+ `callback` first.
+
+ # Safety
+ May be called from any thread; `callback` may be called on the worker's thread.
+ */
+dap_events_socket_t *dap_events_socket_create_type_queue_ptr_mt(dap_worker_t *worker,
+                                                                dap_events_socket_callback_queue_ptr_t callback);
+
+/*
+ Sends a pointer through a queue: 0, EAGAIN when 65,536 wait already, EINVAL for a queue that is none (any more).
+
+ # Safety
+ May be called from any thread; a stale address is compared, not followed.
+ */
+int dap_events_socket_queue_ptr_send(dap_events_socket_t *es, void *arg);
+
+/*
+ Calls `callback(arg)` on `worker` every `timeout_ms` while it returns true. NULL for a worker that is none and
+ without a callback. The struct is freed when the timer ends.
+
+ # Safety
+ May be called from any thread; `callback` may be called with `arg` on the worker's thread.
+ */
+dap_timerfd_t *dap_timerfd_start_on_worker(dap_worker_t *worker,
+                                           uint64_t timeout_ms,
+                                           dap_timerfd_callback_t callback,
+                                           void *arg);
+
+/*
+ Ends a timer by its uuid; one that has ended is ignored. On the timer's worker it is over on return, from another
+ thread the callback may be running or run once more.
+
+ # Safety
+ May be called from any thread.
+ */
+void dap_timerfd_delete_mt(dap_worker_t *worker, dap_events_socket_uuid_t uuid);
+
+/*
+ Ends a timer of the calling worker, also in the timer's own callback.
+
+ # Safety
+ The timer's worker; a stale address is compared, not followed.
+ */
+void dap_timerfd_delete_unsafe(dap_timerfd_t *timer);
+
+/*
+ The node's listener; NULL when `[server] enabled` is false or it cannot listen (logged). `_inheritor` is its
+ `dap_http_server_t`. Nothing to free. Any thread.
+
+ # Safety
+ No condition.
+ */
+struct dap_server *dap_server_get_default(void);
+
+/*
+ Has `callback` answer the requests to `url_path`, instead of who did before. It is called on threads of the HTTP
+ server, several at once, with the reply and a `http_status_code_t *` (an int) that starts at 200. A reply has at most
+ `reply_size_max` bytes. NULL (and a log line) for NULL and a path that does not start with `/`. The result
+ identifies the path and is nothing to free or follow. Any thread.
+
+ # Safety
+ `url_path` is NULL or a NUL-terminated string; `callback` can be called until it is removed and has returned.
+ */
+struct dap_http_url_proc *dap_http_simple_proc_add(struct dap_http_server *server,
+                                                   const char *url_path,
+                                                   size_t reply_size_max,
+                                                   dap_http_simple_callback_t callback);
+
+/*
+ Lets nobody answer the requests to `url_path`; false when nobody did. A call that runs goes on to its end. Any
+ thread.
+
+ # Safety
+ `url_path` is NULL or a NUL-terminated string.
+ */
+bool dap_http_simple_proc_remove(struct dap_http_server *server, const char *url_path);
+
+/*
+ Appends to the reply, as much as fits its maximum: the number of bytes appended. 0 for NULL. For the thread that a
+ callback runs on, with the reply it was called with; with any other it does nothing.
+
+ # Safety
+ `data` is NULL or has `size` readable bytes. `simple` is compared, not followed.
+ */
+size_t dap_http_simple_reply(struct dap_http_simple *simple, void *data, size_t size);
+
+/*
+ Registers the check that recognises a service's transactions, under a tag (which is copied). 0; -1 when the service
+ is registered with another check or tag already, or `tag` or `callback` is NULL. The same again is 0. Any thread.
+
+ # Safety
+ `tag` is NULL or a NUL-terminated string; `callback` can be called until the process ends.
+ */
+int dap_ledger_service_add(struct dap_chain_net_srv_uid uid, char *tag, dap_ledger_tag_check_callback_t callback);
+
+/*
+ Runs the check that a service registered: what it says, and what it leaves in `*action`. False when the service is
+ not registered. Any thread; the check is called with the pointers as they are.
+
+ # Safety
+ The pointers are what the registered check asks for.
+ */
+bool dap_ledger_service_tag(struct dap_ledger *ledger,
+                            struct dap_chain_datum_tx *tx,
+                            struct dap_chain_datum_tx_item_groups *items,
+                            struct dap_chain_net_srv_uid uid,
+                            dap_chain_tx_tag_action_type_t *action);
+
+/*
+ The conditional output that an input spends; NULL when `dap_ledger_tx_out_cond_add` never told of it, or for NULL.
+ It belongs to the ledger and stays valid until the process ends. `ledger` is not used: there is one. Any thread.
+
+ # Safety
+ `in_cond` is NULL or points to an input.
+ */
+struct dap_chain_tx_out_cond *dap_chain_ledger_get_tx_out_cond_linked_to_tx_in_cond(struct dap_ledger *ledger,
+                                                                                    struct dap_chain_tx_in_cond *in_cond);
+
+/*
+ Tells the ledger of a conditional output (which is copied): number `idx` of the transaction with this hash. 0; -1
+ for NULL, and when another output was told for the same place: what a transaction says never changes. Any thread.
+
+ # Safety
+ `tx_hash` and `out_cond` are NULL or point to what they say.
+ */
+int dap_ledger_tx_out_cond_add(const struct dap_hash_fast *tx_hash,
+                               uint32_t idx,
+                               struct dap_chain_tx_out_cond *out_cond);
+
+/*
+ Writes a log line, unless its level (a `dap_log_level_t`) is below the one set. A message that is not UTF-8 is written
+ with replacement signs. NULL: nothing is written. Any thread.
+
+ # Safety
+ `tag` and `message` are NULL or NUL-terminated strings.
+ */
+void dap_log_write(int log_level, const char *tag, const char *message);
+
+/*
+ The lowest level that is written. Any thread.
+
+ # Safety
+ No condition.
+ */
+enum dap_log_level dap_log_level_get(void);
+
+/*
+ Sets the lowest level (a `dap_log_level_t`) that is written, by C and by this library, instead of `RUST_LOG`; one
+ beyond L_TOTAL counts as L_TOTAL, which writes nothing. Any thread.
+
+ # Safety
+ No condition.
+ */
+void dap_log_level_set(int log_level);
+
+/*
+ The network with this name; NULL when the configuration names none such. The pointer stays valid until the process
+ ends. Any thread.
+
+ # Safety
+ `name` is NULL (the result is NULL) or a NUL-terminated string.
+ */
+struct dap_chain_net *dap_chain_net_by_name(const char *name);
+
+/*
+ The network with this id; NULL when the configuration names none such. Any thread.
+
+ # Safety
+ No condition.
+ */
+struct dap_chain_net *dap_chain_net_by_id(struct dap_chain_net_id id);
+
+/*
+ This node's role in a network; NODE_ROLE_LIGHT, the least, for NULL and what is no network. Any thread.
+
+ # Safety
+ No condition: the pointer is compared, not followed.
+ */
+struct dap_chain_node_role dap_chain_net_get_role(const struct dap_chain_net *net);
+
+/*
+ The node's own certificate under the name `[srv_vpn] receipt_sign_cert` (default "node"); NULL for every other name
+ and when the identity cannot be read. The pointer stays valid until the process ends. Any thread.
+
+ # Safety
+ `name` is NULL (the result is NULL) or a NUL-terminated string.
+ */
+struct dap_cert *dap_cert_find_by_name(const char *name);
+
+/*
+ The public key of a certificate as SubjectPublicKeyInfo (DER, RFC 5280), `malloc`ed, its length in `*size`; NULL
+ (and 0) for NULL and what is no key. Any thread.
+
+ # Safety
+ `size` is NULL or may be written. `key` is compared, not followed.
+ */
+uint8_t *dap_enc_key_serialize_pub_key(struct dap_enc_key *key, size_t *size);
+
+/*
+ SHA3-256 of `size` bytes at `data` into `hash`; false (logged) when a pointer is NULL or `size` is 0. Any thread.
+
+ # Safety
+ `data` is NULL or has `size` readable bytes; `hash` is NULL or may be written.
+ */
+bool dap_hash_fast(const void *data, size_t size, struct dap_hash_fast *hash);
+
+/*
+ Registers a service. Reads `allow_free_srv` (default true) and `grace_period` (seconds, default 60) from
+ `config_section`. NULL when the uid is taken, without callbacks, and while nothing is retained.
+
+ # Safety
+ May be called from any thread. `config_section` is NULL or a string; `callbacks` is NULL or points to a struct, which
+ is copied, and whose functions may be called on every worker until `dap_chain_net_srv_del`.
+ */
+dap_chain_net_srv_t *dap_chain_net_srv_add(dap_chain_net_srv_uid_t uid,
+                                           const char *config_section,
+                                           dap_chain_net_srv_callbacks_t *callbacks);
+
+/*
+ The service with this uid, or NULL. Valid until `dap_chain_net_srv_del` or the last release.
+
+ # Safety
+ May be called from any thread.
+ */
+dap_chain_net_srv_t *dap_chain_net_srv_get(dap_chain_net_srv_uid_t uid);
+
+/*
+ Ends a service: it takes no more requests. The struct stays until the last session that uses it has ended.
+
+ # Safety
+ May be called from any thread; a callback that is running on a worker may still be running on return. A stale address
+ is compared, not followed.
+ */
+void dap_chain_net_srv_del(dap_chain_net_srv_t *srv);
+
+/*
+ The service part of a session that a client opened here, made on the first call. NULL for any other session.
+
+ # Safety
+ The worker of the session's stream; a stale address is compared, not followed.
+ */
+dap_chain_net_srv_stream_session_t *dap_chain_net_srv_stream_session_create(dap_stream_session_t *session);
+
+/*
+ The usage with this id in a session, or NULL.
+
+ # Safety
+ The worker of the session's stream; `srv_session` is NULL or the service part of a session that is alive.
+ */
+dap_chain_net_srv_usage_t *dap_chain_net_srv_usage_find_unsafe(dap_chain_net_srv_stream_session_t *srv_session,
+                                                               uint32_t id);
+
+/*
+ The hash of the order by which this node gives the VPN service away in a network. False for NULL and for a network
+ that is none.
+
+ # Safety
+ May be called from any thread; `out` is NULL or writable. A stale address of a network is compared, not followed.
+ */
+bool dap_embedded_free_order(const dap_chain_net_t *net, dap_hash_fast_t *out);
+
+/*
+ A copy of the value, `malloc`ed, with a NUL behind it; its length in `*size`, whether it is pinned in `*is_pinned`,
+ when it was set (nanoseconds since 1970) in `*ts`. NULL, and nothing written but 0 to `*size`, when there is no such
+ value, the store fails (logged), or a name is NULL. The out pointers may be NULL. Any thread; reads the disk.
+
+ # Safety
+ `group` and `key` are NULL or NUL-terminated strings; the out pointers are NULL or may be written.
+ */
+uint8_t *dap_global_db_get_sync(const char *group, const char *key, size_t *size, bool *is_pinned, uint64_t *ts);
+
+/*
+ Sets a value; it is on the disk when this returns. A `len` of `(size_t)-1` means a C string, stored with its NUL, as
+ in the SDK. 0, or -EINVAL (NULL, or a name or value beyond the store's bounds), -EBUSY (another process has the
+ store), -EIO; failures are logged. Any thread; writes the disk.
+
+ # Safety
+ `group` and `key` are NULL or NUL-terminated strings; `value` is NULL or has `len` readable bytes, or is a
+ NUL-terminated string when `len` is `(size_t)-1`.
+ */
+int dap_global_db_set_sync(const char *group, const char *key, const void *value, size_t len, bool pin);
+
+/*
+ Removes a value; that there was none is no failure. Codes as for `dap_global_db_set_sync`. Any thread; writes the
+ disk.
+
+ # Safety
+ `group` and `key` are NULL or NUL-terminated strings.
+ */
+int dap_global_db_del_sync(const char *group, const char *key);
+
+/*
+ Registers the callbacks of a channel letter, in place of earlier ones; streams opened from now on use them.
+
+ # Safety
+ May be called from any thread; the callbacks may be called on every worker until the last release.
+ */
+void dap_stream_ch_proc_add(uint8_t id,
+                            dap_stream_ch_callback_t new_callback,
+                            dap_stream_ch_callback_t delete_callback,
+                            dap_stream_ch_read_callback_t packet_in_callback,
+                            dap_stream_ch_write_callback_t packet_out_callback);
+
+/*
+ What is registered for a letter, or NULL. Valid until the last release.
+
+ # Safety
+ May be called from any thread.
+ */
+dap_stream_ch_proc_t *dap_stream_ch_proc_find(uint8_t id);
+
+/*
+ Queues a packet on a channel; it goes out at the end of the loop's turn. Returns the bytes of data accepted: all, or
+ 0 when the stream is closing, 4 MiB wait already, the data is larger than 129 KiB, or the channel is not one of the
+ calling worker.
+
+ # Safety
+ The channel's worker (a stale or foreign address is compared, not followed); `data` is readable for `size` bytes.
+ */
+size_t dap_stream_ch_pkt_write_unsafe(dap_stream_ch_t *ch, uint8_t kind, const void *data, size_t size);
+
+/*
+ As `dap_stream_ch_pkt_write_unsafe`, for any thread: the packet is copied and sent by the stream's worker, wherever
+ the stream is by then, in the order of the calls. 0 also when 1 MiB of such packets wait, and for a channel that is
+ gone.
+
+ # Safety
+ May be called from any thread; `data` is readable for `size` bytes.
+ */
+size_t dap_stream_ch_pkt_write_mt(dap_stream_worker_t *worker,
+                                  dap_stream_ch_uuid_t uuid,
+                                  uint8_t kind,
+                                  const void *data,
+                                  size_t size);
+
+/*
+ Takes packets on this channel, or has the stream wait: it is read while all its channels are ready.
+
+ # Safety
+ The channel's worker; a stale or foreign address is compared, not followed.
+ */
+void dap_stream_ch_set_ready_to_read_unsafe(dap_stream_ch_t *ch, bool is_ready);
+
+/*
+ Whether `packet_out_callback` is called when the stream's output has drained.
+
+ # Safety
+ The channel's worker; a stale or foreign address is compared, not followed.
+ */
+void dap_stream_ch_set_ready_to_write_unsafe(dap_stream_ch_t *ch, bool is_ready);
+
+/*
+ The channel with this letter of a stream, or NULL.
+
+ # Safety
+ The stream's worker; a stale or foreign address is compared, not followed.
+ */
+dap_stream_ch_t *dap_stream_ch_by_id_unsafe(dap_stream_t *stream, char id);
+
+/*
+ The channel with this uuid on the calling worker, or NULL.
+
+ # Safety
+ The worker that is named; another thread gets NULL.
+ */
+dap_stream_ch_t *dap_stream_ch_find_by_uuid_unsafe(dap_stream_worker_t *worker, dap_stream_ch_uuid_t uuid);
+
+/*
+ The sessions that clients have opened here, oldest first: `data` is a `dap_stream_session_t *`. They stay alive until
+ `dap_stream_session_get_list_sessions_unlock`; the list is the caller's to free with `dap_list_free`.
+
+ # Safety
+ May be called from any thread.
+ */
+dap_list_t *dap_stream_session_get_list_sessions(void);
+
+/*
+ Gives the lock of `dap_stream_session_get_list_sessions` back.
+
+ # Safety
+ May be called from any thread, once for each call of `dap_stream_session_get_list_sessions`.
+ */
+void dap_stream_session_get_list_sessions_unlock(void);
+
+/*
+ Frees a list's cells, not what they point to.
+
+ # Safety
+ `list` is NULL or the first cell of a list whose cells came from `malloc`, not used afterwards.
+ */
+void dap_list_free(dap_list_t *list);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+
+/* --- attributes, memory, log: the SDK's macros ------------------------------------------------------------------- */
+
+typedef unsigned char byte_t;
+
+#define DAP_ALIGNED(x) __attribute__((aligned(x)))
+#define DAP_PACKED __attribute__((packed))
+#define DAP_ALIGN_PACKED __attribute__((aligned(1), packed))
+#define DAP_STATIC_INLINE static __attribute__((always_inline)) inline
+
+#define DAP_NEW_Z(type) ((type *)calloc(1, sizeof(type)))
+#define DAP_NEW_Z_SIZE(type, size) ((type *)calloc(1, (size_t)(size)))
+#define DAP_DELETE(memory) free((void *)(memory))
+#define DAP_DEL_Z(memory) do { free((void *)(memory)); (memory) = NULL; } while (0)
+
+#define DAP_STREAM_CH_NET_SRV_ID 'R'
+
+#define DAP_STREAM_CH(a) ((dap_stream_ch_t *)((a)->internal))
+
+/* A line in the log, printf style. Define LOG_TAG as in the SDK; without it the tag is the source file. */
+static inline __attribute__((format(printf, 3, 4), unused))
+void _log_it_tag(enum dap_log_level level, const char *tag, const char *format, ...)
+{
+    if (level < dap_log_level_get())
+        return;
+    va_list arguments, again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    int size = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    char *message = size < 0 ? NULL : (char *)malloc((size_t)size + 1);
+    if (message) {
+        vsnprintf(message, (size_t)size + 1, format, again);
+        dap_log_write(level, tag, message);
+        free(message);
+    }
+    va_end(again);
+}
+
+#define log_it(level, ...) _log_it_tag((level), LOG_TAG, __VA_ARGS__)
+#define log_it_debug(...) _log_it_tag(L_DEBUG, __FILE__, __VA_ARGS__)
+#define log_it_info(...) _log_it_tag(L_INFO, __FILE__, __VA_ARGS__)
+#define log_it_warning(...) _log_it_tag(L_WARNING, __FILE__, __VA_ARGS__)
+#define log_it_error(...) _log_it_tag(L_ERROR, __FILE__, __VA_ARGS__)
+
+/* --- configuration: the SDK's typed look-ups ---------------------------------------------------------------------- */
+
+#define dap_config_get_item_bool(c, section, key) dap_config_get_item_bool_default((c), (section), (key), false)
+#define dap_config_get_item_str(c, section, key) dap_config_get_item_str_default((c), (section), (key), NULL)
+#define dap_config_get_item_uint16_default(c, section, key, otherwise) ((uint16_t)_dap_config_get_item_uint((c), (section), (key), (otherwise)))
+#define dap_config_get_item_uint16(c, section, key) dap_config_get_item_uint16_default((c), (section), (key), 0)
+#define dap_config_get_item_int32_default(c, section, key, otherwise) ((int32_t)_dap_config_get_item_int((c), (section), (key), (otherwise)))
+#define dap_config_get_item_int32(c, section, key) dap_config_get_item_int32_default((c), (section), (key), 0)
+#define dap_config_get_item_uint32_default(c, section, key, otherwise) ((uint32_t)_dap_config_get_item_uint((c), (section), (key), (otherwise)))
+#define dap_config_get_item_uint32(c, section, key) dap_config_get_item_uint32_default((c), (section), (key), 0)
+#define dap_config_get_item_int64_default(c, section, key, otherwise) _dap_config_get_item_int((c), (section), (key), (otherwise))
+#define dap_config_get_item_int64(c, section, key) dap_config_get_item_int64_default((c), (section), (key), 0)
+#define dap_config_get_item_uint64_default(c, section, key, otherwise) _dap_config_get_item_uint((c), (section), (key), (otherwise))
+#define dap_config_get_item_uint64(c, section, key) dap_config_get_item_uint64_default((c), (section), (key), 0)
+#define dap_config_get_item_double(c, section, key) dap_config_get_item_double_default((c), (section), (key), 0)
+
+/* --- replies of commands and of HTTP handlers, printf style ------------------------------------------------------- */
+
+static inline __attribute__((format(printf, 2, 3), unused))
+void dap_cli_server_cmd_set_reply_text(void **reply, const char *format, ...)
+{
+    va_list arguments, again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    int size = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    char *text = size < 0 ? NULL : (char *)malloc((size_t)size + 1);
+    if (text) {
+        vsnprintf(text, (size_t)size + 1, format, again);
+        dap_cli_server_cmd_set_reply_str(reply, text);
+        free(text);
+    }
+    va_end(again);
+}

@@ -1,0 +1,268 @@
+//! Part `client-tun`: dap_chain_net_vpn_client_tun.c.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::net::Ipv4Addr;
+use std::ptr;
+
+use super::{boundary, text};
+use crate::client::tunnel;
+use crate::sdk::memory;
+use crate::sdk::types::dap_events_socket_t;
+use crate::sdk::visible::dap_chain_net_srv_ch_vpn_t;
+use crate::wire;
+
+/// Sets the gateway for `dap_chain_net_vpn_client_tun_create` calls that name none.
+///
+/// Returns 0; -1 when `a_ipv4_gw_str` is NULL or no IPv4 address.
+///
+/// # Safety
+/// `a_ipv4_gw_str` is NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dap_chain_net_vpn_client_tun_init(a_ipv4_gw_str: *const c_char) -> c_int {
+    const NAME: &str = "dap_chain_net_vpn_client_tun_init";
+    boundary(NAME, -1, || {
+        // SAFETY: the caller's promise.
+        match unsafe { address(NAME, "a_ipv4_gw_str", a_ipv4_gw_str) } {
+            Some(gateway) => {
+                tunnel::set_gateway(gateway);
+                0
+            }
+            None => -1,
+        }
+    })
+}
+
+/// The event socket of the tunnel's device, or NULL. It belongs to the SDK and dies with the device.
+#[unsafe(no_mangle)]
+pub extern "C" fn dap_chain_net_vpn_client_tun_get_esock() -> *mut dap_events_socket_t {
+    boundary("dap_chain_net_vpn_client_tun_get_esock", ptr::null_mut(), tunnel::event_socket)
+}
+
+/// Creates the tunnel's device with the address, up; a device that exists is replaced.
+///
+/// Returns 0; -1 when an argument is wrong; -2 when the device cannot be made; -3 when the SDK's workers do not run.
+///
+/// # Safety
+/// Strings are NULL or NUL-terminated; `a_ipv4_gw_str` may be NULL after `dap_chain_net_vpn_client_tun_init`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dap_chain_net_vpn_client_tun_create(
+    a_ipv4_addr_str: *const c_char,
+    a_ipv4_gw_str: *const c_char,
+) -> c_int {
+    const NAME: &str = "dap_chain_net_vpn_client_tun_create";
+    boundary(NAME, -2, || {
+        // SAFETY: the caller's promise.
+        let Some(addr) = (unsafe { address(NAME, "a_ipv4_addr_str", a_ipv4_addr_str) }) else { return -1 };
+        let gateway = match (a_ipv4_gw_str.is_null(), tunnel::gateway()) {
+            (true, Some(gateway)) => gateway,
+            // SAFETY: the caller's promise.
+            _ => match unsafe { address(NAME, "a_ipv4_gw_str", a_ipv4_gw_str) } {
+                Some(gateway) => gateway,
+                None => return -1,
+            },
+        };
+        super::codes::tunnel(tunnel::create(&tunnel::Settings::new(addr, gateway)))
+    })
+}
+
+/// Takes the tunnel's device down. Returns 0, also when there is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn dap_chain_net_vpn_client_tun_delete() -> c_int {
+    boundary("dap_chain_net_vpn_client_tun_delete", -1, || {
+        tunnel::delete();
+        0
+    })
+}
+
+/// Returns 0 when the tunnel's device is there and up, 1 when it is there but down, -1 when there is none, -2 when the
+/// kernel does not tell.
+#[unsafe(no_mangle)]
+pub extern "C" fn dap_chain_net_vpn_client_tun_status() -> c_int {
+    boundary("dap_chain_net_vpn_client_tun_status", -2, || match tunnel::status() {
+        Ok(Some(true)) => 0,
+        Ok(Some(false)) => 1,
+        Ok(None) => -1,
+        Err(error) => {
+            log::warn!("state of the tunnel's device: {error}");
+            -2
+        }
+    })
+}
+
+/// The server's ADDR_REPLY: creates the tunnel with the leased address. `a_pkt_data_size` counts the bytes behind the
+/// header, at least 8.
+///
+/// Returns 0, or what `dap_chain_net_vpn_client_tun_create` returns; -1 for NULL or a malformed reply.
+///
+/// # Safety
+/// `a_pkt` is NULL or points to a header and `a_pkt_data_size` bytes behind it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ch_sf_tun_addr_leased(
+    a_sf: *mut dap_chain_net_srv_ch_vpn_t,
+    a_pkt: *mut dap_stream_ch_vpn_pkt_t,
+    a_pkt_data_size: usize,
+) -> c_int {
+    const NAME: &str = "ch_sf_tun_addr_leased";
+    boundary(NAME, -1, || {
+        if a_sf.is_null() || a_pkt.is_null() {
+            log::warn!("{NAME}: {} is NULL", if a_sf.is_null() { "a_sf" } else { "a_pkt" });
+            return -1;
+        }
+        if a_pkt_data_size > usize::from(u16::MAX) {
+            log::warn!("{NAME}: {a_pkt_data_size} bytes are no ADDR_REPLY");
+            return -1;
+        }
+        // SAFETY: not NULL, and by the caller's promise a header and a_pkt_data_size bytes.
+        let packet = unsafe { std::slice::from_raw_parts(a_pkt.cast::<u8>(), wire::HEADER_LEN + a_pkt_data_size) };
+        match wire::parse_from_server(packet) {
+            Ok((_, wire::FromServer::AddrReply(reply))) => {
+                super::codes::tunnel(tunnel::create(&tunnel::Settings::from_reply(&reply)))
+            }
+            Ok(_) => {
+                log::warn!("{NAME}: the packet is no ADDR_REPLY");
+                -1
+            }
+            Err(error) => {
+                log::warn!("{NAME}: malformed ADDR_REPLY: {error}");
+                -1
+            }
+        }
+    })
+}
+
+/// A packet from the server for this host: written to the tunnel's device. What is no whole IPv4 packet is dropped and
+/// counted.
+///
+/// # Safety
+/// `pkt_data` is NULL or points to `pkt_data_size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ch_sf_tun_client_send(
+    ch_sf: *mut dap_chain_net_srv_ch_vpn_t,
+    pkt_data: *mut c_void,
+    pkt_data_size: usize,
+) {
+    const NAME: &str = "ch_sf_tun_client_send";
+    boundary(NAME, (), || {
+        if ch_sf.is_null() || pkt_data.is_null() {
+            log::warn!("{NAME}: {} is NULL", if ch_sf.is_null() { "ch_sf" } else { "pkt_data" });
+            return;
+        }
+        if pkt_data_size > usize::from(u16::MAX) {
+            log::warn!("{NAME}: a packet of {pkt_data_size} bytes, at most 65535 are possible");
+            return;
+        }
+        // SAFETY: not NULL, and by the caller's promise pkt_data_size bytes.
+        tunnel::deliver(unsafe { std::slice::from_raw_parts(pkt_data.cast::<u8>(), pkt_data_size) });
+    });
+}
+
+/// A VPN packet as C hands it over. Its layout is cbindgen.toml's; Rust reads it through `wire` only.
+#[allow(non_camel_case_types)]
+#[repr(C, packed)]
+pub struct dap_stream_ch_vpn_pkt_t {
+    header: [u8; wire::HEADER_LEN],
+    data: [u8; 0],
+}
+const _: () = assert!(size_of::<dap_stream_ch_vpn_pkt_t>() == 20 && align_of::<dap_stream_ch_vpn_pkt_t>() == 1);
+
+/// Creates a plain TUN device and returns its descriptor, the caller's to close; negative errno on failure. `dev` holds
+/// a name or "", and takes the device's name (16 bytes).
+///
+/// # Safety
+/// `dev` is NULL or points to 16 bytes that are writable and NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tun_device_create(dev: *mut c_char) -> c_int {
+    const NAME: &str = "tun_device_create";
+    boundary(NAME, -libc::EIO, || {
+        // SAFETY: the caller's promise.
+        let Some(wanted) = (unsafe { text(NAME, "dev", dev) }) else { return -libc::EINVAL };
+        match crate::tun::open_plain((!wanted.is_empty()).then_some(wanted)) {
+            Ok((descriptor, name)) => {
+                for (index, byte) in name.bytes().take(15).chain(std::iter::once(0)).enumerate() {
+                    // SAFETY: index <= 15, and dev has 16 bytes by the caller's promise.
+                    let slot = unsafe { dev.add(index) };
+                    // SAFETY: slot is inside dev.
+                    unsafe { *slot = byte as c_char };
+                }
+                std::os::fd::IntoRawFd::into_raw_fd(descriptor)
+            }
+            Err(error) => {
+                log::error!("{NAME}: {error}");
+                -error.errno()
+            }
+        }
+    })
+}
+
+/// The device of the host's default route, as name and as device; NULL where there is none. Both are the caller's to
+/// free with the SDK's allocator.
+///
+/// # Safety
+/// Each pointer is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn save_current_connection_interface_data(
+    a_last_used_connection_name: *mut *mut c_char,
+    a_last_used_connection_device: *mut *mut c_char,
+) {
+    boundary("save_current_connection_interface_data", (), || {
+        let device = tunnel::default_route_device();
+        for out in [a_last_used_connection_name, a_last_used_connection_device] {
+            if !out.is_null() {
+                // SAFETY: not NULL, and writable by the caller's promise.
+                unsafe { *out = memory::c_string(device.as_deref()) };
+            }
+        }
+    });
+}
+
+/// Turns IPv6 off on a device; a failure is logged.
+///
+/// # Safety
+/// The name is NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn disableIPV6(l_device_name: *const c_char) {
+    boundary("disableIPV6", (), || {
+        // SAFETY: the caller's promise.
+        if let Some(device) = unsafe { text("disableIPV6", "l_device_name", l_device_name) } {
+            tunnel::set_ipv6(device, false);
+        }
+    });
+}
+
+/// Turns IPv6 on again on a device; a failure is logged.
+///
+/// # Safety
+/// The name is NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn enableIPV6(l_device_name: *const c_char) {
+    boundary("enableIPV6", (), || {
+        // SAFETY: the caller's promise.
+        if let Some(device) = unsafe { text("enableIPV6", "l_device_name", l_device_name) } {
+            tunnel::set_ipv6(device, true);
+        }
+    });
+}
+
+/// The hook of a new TUN event socket. The tunnel sets its socket up itself; a foreign one is left alone, with a warning.
+#[unsafe(no_mangle)]
+pub extern "C" fn m_client_tun_new(a_es: *mut dap_events_socket_t, _arg: *mut c_void) {
+    boundary("m_client_tun_new", (), || {
+        if a_es.is_null() || a_es != tunnel::event_socket() {
+            log::warn!("m_client_tun_new: the event socket is not the tunnel's, nothing done");
+        }
+    });
+}
+
+/// An IPv4 address argument; what is wrong is logged.
+///
+/// # Safety
+/// `value` is NULL or NUL-terminated.
+unsafe fn address(function: &str, argument: &str, value: *const c_char) -> Option<Ipv4Addr> {
+    // SAFETY: the caller's promise.
+    let value = unsafe { text(function, argument, value) }?;
+    let parsed = value.parse().ok().filter(|addr: &Ipv4Addr| !addr.is_unspecified() && !addr.is_broadcast());
+    if parsed.is_none() {
+        log::warn!("{function}: {argument} is \"{value}\", an IPv4 address like 10.0.1.100 is expected");
+    }
+    parsed
+}

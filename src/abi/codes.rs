@@ -1,0 +1,62 @@
+//! The numbers that C gets: the one place where an error becomes a code.
+
+use std::ffi::c_int;
+
+#[cfg(feature = "client")]
+use crate::client::{ClientError, wallet::WalletError};
+#[cfg(feature = "server")]
+use crate::{server::InitError, tun::TunError};
+
+/// `dap_chain_net_srv_vpn_init`.
+#[cfg(feature = "server")]
+pub(crate) fn server_init(error: &InitError) -> c_int {
+    match error {
+        InitError::NotRunning(_) | InitError::Tun(TunError::Open(_) | TunError::NotSupported) => -1,
+        InitError::Settings(_) | InitError::Tun(_) | InitError::Queue(_) => -2,
+        InitError::Taken(_) | InitError::AlreadyRunning => -3,
+        InitError::NoServer(_) => -100,
+    }
+}
+
+/// `dap_chain_net_vpn_client_start` and `_check`.
+#[cfg(feature = "client")]
+pub(crate) fn client(result: Result<(), ClientError>) -> c_int {
+    match result {
+        Ok(()) => 0,
+        Err(ClientError::Argument(_)) => -1,
+        Err(ClientError::NoAnswer { .. }) => -3,
+        Err(
+            ClientError::NotRunning
+            | ClientError::Connect { .. }
+            | ClientError::Refused { .. }
+            | ClientError::Tunnel(_)
+            | ClientError::Stopped,
+        ) => -2,
+    }
+}
+
+/// `dap_chain_net_vpn_client_tun_create`.
+#[cfg(feature = "client-tun")]
+pub(crate) fn tunnel(result: Result<(), crate::client::tunnel::TunnelError>) -> c_int {
+    use crate::client::tunnel::TunnelError;
+
+    let Err(error) = result else { return 0 };
+    log::error!("tunnel device: {error}");
+    match error {
+        TunnelError::BadAddress(_) => -1,
+        TunnelError::Overlap { .. } | TunnelError::Tun(_) | TunnelError::Netlink(_) => -2,
+        TunnelError::NotRunning(_) => -3,
+    }
+}
+
+/// `dap_chain_net_vpn_client_update`.
+#[cfg(feature = "client")]
+pub(crate) fn wallet(result: Result<(), WalletError>) -> c_int {
+    let Err(error) = result else { return 0 };
+    log::error!("{error}");
+    match error {
+        WalletError::Closed(_) => -1,
+        WalletError::Store(_) => -2,
+        WalletError::Funds { .. } => -3,
+    }
+}

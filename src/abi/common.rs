@@ -1,0 +1,20 @@
+//! Part `common`: dap_chain_net_srv_vpn_common.c.
+
+use std::ffi::c_int;
+
+use super::boundary;
+use crate::sdk;
+
+/// Registers the VPN service's tag, "vpn", with the ledger, so that payments for the service are recognised.
+///
+/// Any thread. Returns 0; registering again is harmless. A refusal by the ledger is logged, and its negative code returned.
+#[unsafe(no_mangle)]
+pub extern "C" fn dap_chain_net_srv_vpn_pre_init() -> c_int {
+    boundary("dap_chain_net_srv_vpn_pre_init", -1, || {
+        let code = sdk::ledger::register_tag();
+        if code != 0 {
+            log::error!("the ledger refused the service tag \"vpn\" (code {code}): payments will not be recognised");
+        }
+        code
+    })
+}

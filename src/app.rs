@@ -1,0 +1,110 @@
+//! What a program of its own does with the library, without C: the program `cellframe-vpn`, examples, tests.
+//!
+//! The embedded SDK's configuration comes first (`embedded::config::set_current`); then these functions, which call what
+//! the C functions of the same meaning call. Codes are those of the C functions.
+
+use crate::client::{self, check};
+use crate::forward::Totals;
+use crate::sdk::config::Config;
+use crate::sdk::net::Net;
+use crate::{abi, cli, server};
+
+pub use crate::client::{ClientError, LeaseInfo, Status};
+
+/// Starts the VPN service; the code of `dap_chain_net_srv_vpn_init` when it fails, with the reason in the log.
+pub fn server_start() -> Result<(), i32> {
+    crate::sdk::start_logging();
+    server::init(&Config::of_node()).map_err(|error| {
+        log::error!("VPN service not started: {error}");
+        abi::codes::server_init(&error)
+    })
+}
+
+/// Stops the VPN service.
+pub fn server_stop() {
+    server::deinit();
+}
+
+/// Traffic and drops of the service; None when it does not run.
+pub fn server_totals() -> Option<Totals> {
+    server::totals()
+}
+
+/// Registers the command `vpn_client`, so that it can be called through the CLI socket.
+pub fn client_init() -> i32 {
+    crate::sdk::start_logging();
+    client::init(&Config::of_node()).map_or(-1, |()| 0)
+}
+
+/// Takes the command back and stops the client.
+pub fn client_deinit() {
+    client::deinit();
+}
+
+/// Connects and brings the tunnel up: the code of `dap_chain_net_vpn_client_start`.
+pub fn client_start(host: &str, port: u16, net: &str) -> i32 {
+    let Some(net) = Net::by_name(net) else {
+        log::error!("network \"{net}\" is not known: [networks] names lists those that are");
+        return -1;
+    };
+    match client::start(&net, host, port) {
+        Ok(client::Started::Now) => 0,
+        Ok(client::Started::Already) => 1,
+        Err(error) => abi::codes::client(Err(error)),
+    }
+}
+
+/// Stops the client. 0.
+pub fn client_stop() -> i32 {
+    client::stop();
+    0
+}
+
+/// What the client is doing.
+pub fn client_status() -> Status {
+    client::status()
+}
+
+/// What the server gave; None while the tunnel is not up.
+pub fn client_lease() -> Option<LeaseInfo> {
+    client::lease()
+}
+
+/// Traffic and drops of the tunnel.
+pub fn client_totals() -> Totals {
+    client::totals()
+}
+
+/// Why the last start failed.
+pub fn client_last_error() -> Option<String> {
+    client::last_error().map(|error| error.to_string())
+}
+
+/// Why the last start failed, as a value.
+pub fn client_last_failure() -> Option<ClientError> {
+    client::last_error()
+}
+
+/// Tests a server: the code of `dap_chain_net_vpn_client_check`.
+pub fn client_check(host: &str, port: u16, net: &str, send: usize, receive: usize, timeout_ms: i32) -> i32 {
+    abi::codes::client(client_test(host, port, net, send, receive, timeout_ms).map(|_| ()))
+}
+
+/// Tests a server and tells how long it took.
+pub fn client_test(
+    host: &str,
+    port: u16,
+    net: &str,
+    send: usize,
+    receive: usize,
+    timeout_ms: i32,
+) -> Result<check::Timing, ClientError> {
+    crate::sdk::start_logging();
+    let net = Net::by_name(net).ok_or(ClientError::Argument("the network is not known"))?;
+    check::run(&net, host, port, &check::Request::from_c(send, receive, timeout_ms))
+}
+
+/// What `vpn_stat` says.
+pub fn vpn_stat() -> String {
+    cli::stat::run(&["vpn_stat".to_owned()]).text
+}

@@ -1,0 +1,261 @@
+//! The command line: what `--help` says is written here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::DEFAULT_NETWORK;
+use crate::target::Target;
+
+/// Printed when the program is started without arguments.
+pub(crate) const SHORT_HELP: &str = "\
+cellframe-vpn: the Cellframe VPN service and its client.
+
+See it work, without configuration and without touching this machine's network:
+  cellframe-vpn demo
+
+Use it:
+  cellframe-vpn server                    run a server (as root)
+  cellframe-vpn client --connect HOST     connect this machine to it (as root)
+  cellframe-vpn check HOST                is a server there, and how fast does it answer?
+  cellframe-vpn stat | status | stop      ask the running server; ask the running client; stop the client
+
+Every command explains itself: cellframe-vpn COMMAND --help
+";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  success
+  1  failed while running (a connection that was lost, an error that the message names)
+  2  wrong usage: an option, a HOST:PORT or a configuration file
+  3  cannot connect
+  4  connected, but no answer
+  5  the server refused, or its identity is not the pinned one
+  6  a privilege is missing (root, CAP_NET_ADMIN, /dev/net/tun, namespaces)
+  130, 143  the demo or the connecting was interrupted (Ctrl-C, SIGTERM)
+
+Environment:
+  RUST_LOG  how much is logged to stderr: error, warn, info, debug, trace; or by module as in `info,rustls=debug`";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cellframe-vpn",
+    version,
+    about = "The Cellframe VPN service and its client. New here? Run `cellframe-vpn demo`.",
+    after_help = EXIT_CODES,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// See a whole VPN work: server, client, and traffic between them; nothing stays behind
+    Demo(DemoOptions),
+    /// Run a VPN server in the foreground until Ctrl-C or SIGTERM
+    Server(ServerOptions),
+    /// Connect this machine to a VPN server, until Ctrl-C, SIGTERM or `stop`
+    Client(ClientOptions),
+    /// Test whether a VPN server answers, without a tunnel and without privileges
+    Check(CheckOptions),
+    /// Show the sessions of the server that runs on this machine
+    Stat(StatOptions),
+    /// Show the state of the client that runs on this machine
+    Status(ControlOptions),
+    /// Stop the client that runs on this machine
+    Stop(ControlOptions),
+    /// One end of the demo, started by `demo` itself
+    #[command(hide = true)]
+    DemoEnd(DemoEndOptions),
+}
+
+const DEMO_ABOUT: &str = "\
+Runs a server and a client in two network namespaces of its own, with a virtual cable between them, and sends real \
+traffic through the tunnel: pings, an upload, a download. Then it prints what it measured.
+
+It needs no configuration and no network, and changes nothing on this machine: the namespaces vanish with it, also \
+when it is interrupted. As root it works everywhere; without root it needs unprivileged user namespaces and a \
+/dev/net/tun that everybody may open. Where the kernel does not allow that, it says what is missing and exits with 6.";
+
+#[derive(Args, Debug)]
+#[command(
+    long_about = DEMO_ABOUT,
+    after_help = concat!(
+        "Examples:\n",
+        "  cellframe-vpn demo                    about eight seconds\n",
+        "  cellframe-vpn demo --seconds 10       measure for longer\n",
+        "  cellframe-vpn demo --json | jq .upload.mbit_per_second\n\n",
+        "Exit codes: 0 traffic passed, 1 it did not, 6 namespaces or TUN are not allowed here, 130 or 143 interrupted"
+    )
+)]
+pub(crate) struct DemoOptions {
+    /// How long to send each way, in seconds
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) seconds: u32,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = concat!(
+    "Examples:\n",
+    "  sudo cellframe-vpn server\n",
+    "  cellframe-vpn server --print-config > my.cfg\n",
+    "  sudo cellframe-vpn server --config my.cfg\n",
+    "  RUST_LOG=debug sudo -E cellframe-vpn server\n\n",
+    "When it is ready it prints one line with its address, its network and its identity (for `client --pin`).\n\n",
+    "Exit codes: 0 ended by a signal, 1 cannot start, 2 wrong usage, 6 not root (CAP_NET_ADMIN, /dev/net/tun)"
+))]
+pub(crate) struct ServerOptions {
+    /// Configuration file [default: /etc/cellframe-vpn/cellframe-vpn.cfg if it exists, else built-in defaults]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to keep identity, store and control socket [default: server/ in the configured state directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Print an example configuration with comments, and exit
+    #[arg(long)]
+    pub(crate) print_config: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = concat!(
+    "Examples:\n",
+    "  sudo cellframe-vpn client --connect vpn.example.com\n",
+    "  sudo cellframe-vpn client --connect 192.0.2.1:8089 --pin sha256:5f3a...\n",
+    "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n\n",
+    "Without --pin the first identity seen at an address is trusted and remembered, and a changed one is refused.\n\n",
+    "Exit codes: 0 ended by a signal or by `cellframe-vpn stop`, 1 connection lost, 2 wrong usage, 3 cannot connect,\n",
+    "  4 no answer, 5 refused or not the pinned identity, 6 not root (CAP_NET_ADMIN, /dev/net/tun),\n",
+    "  130 or 143 interrupted before it was connected"
+))]
+pub(crate) struct ClientOptions {
+    /// The server: a name, an IPv4 address, or an IPv6 address in brackets; port 8079 unless given
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) connect: Target,
+    /// The Cellframe network to use
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_NETWORK)]
+    pub(crate) net: String,
+    /// The identity the server must have, as its ready line shows it
+    #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
+    pub(crate) pin: Option<String>,
+    /// Keep trying: when the server is not there yet, and when the connection is lost
+    #[arg(long)]
+    pub(crate) retry: bool,
+    /// Configuration file [default: /etc/cellframe-vpn/cellframe-vpn.cfg if it exists, else built-in defaults]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to keep known identities and the control socket [default: client/ in the configured state directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = concat!(
+    "Examples:\n",
+    "  cellframe-vpn check vpn.example.com\n",
+    "  cellframe-vpn check '[2001:db8::1]:8079' --timeout 2\n\n",
+    "Exit codes: 0 the server answered, 2 wrong usage, 3 cannot connect, 4 no answer in time,\n",
+    "  5 refused or not the pinned identity"
+))]
+pub(crate) struct CheckOptions {
+    /// The server: a name, an IPv4 address, or an IPv6 address in brackets; port 8079 unless given
+    #[arg(value_name = "HOST[:PORT]")]
+    pub(crate) target: Target,
+    /// The Cellframe network to use
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_NETWORK)]
+    pub(crate) net: String,
+    /// The identity the server must have, as its ready line shows it
+    #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
+    pub(crate) pin: Option<String>,
+    /// How long to wait for the answer, in seconds
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub(crate) timeout: u16,
+    /// Configuration file [default: /etc/cellframe-vpn/cellframe-vpn.cfg if it exists, else built-in defaults]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to keep known identities [default: check/ in the configured state directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ControlOptions {
+    /// The Cellframe network of the session
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_NETWORK)]
+    pub(crate) net: String,
+    /// Configuration file that the running process was started with
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// State directory that the running process was started with
+    #[arg(long, value_name = "DIR", conflicts_with = "socket")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Its control socket, when it is not in the state directory
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = concat!(
+    "Examples:\n",
+    "  sudo cellframe-vpn stat\n",
+    "  sudo cellframe-vpn stat --state-dir /var/lib/cellframe-vpn/server\n\n",
+    "Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer"
+))]
+pub(crate) struct StatOptions {
+    #[command(flatten)]
+    pub(crate) control: ControlOptions,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoEndOptions {
+    /// Which end
+    #[arg(value_enum)]
+    pub(crate) role: EndRole,
+    /// The demo's process id: an end never outlives it
+    #[arg(long)]
+    pub(crate) parent: u32,
+    /// Process whose user namespace to join
+    #[arg(long)]
+    pub(crate) beside: Option<u32>,
+}
+
+/// The two ends of the demo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum EndRole {
+    Server,
+    Client,
+}
+
+/// A pin is checked here too, before anything is started: the library's message would come after the connect.
+fn parse_pin(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or_default();
+    if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err("expected sha256: and 64 hexadecimal digits, as the server's ready line shows them".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn pins() {
+        let digits = "0123456789abcdefABCDEF0123456789abcdef0123456789abcdef0123456789";
+        assert_eq!(parse_pin(&format!("sha256:{digits}")), Ok(format!("sha256:{}", digits.to_lowercase())));
+        for bad in ["", "sha256:", digits, &format!("sha1:{digits}"), &format!("sha256:{digits}0"), "sha256:zz"] {
+            assert!(parse_pin(bad).is_err(), "{bad}");
+        }
+    }
+}

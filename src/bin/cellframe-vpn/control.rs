@@ -1,0 +1,74 @@
+//! `stat`, `status` and `stop`: questions to a process that runs already, over its control socket.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use dap_chain_net_srv_vpn::embedded::cli::{self, CliError};
+
+use crate::args::{ControlOptions, StatOptions};
+use crate::exit::{Code, Failure};
+use crate::output;
+use crate::settings::{self, Role};
+
+/// Prints the sessions of the running server.
+pub(crate) fn stat(options: &StatOptions) -> Result<(), Failure> {
+    let options = &options.control;
+    output::line(ask(Role::Server, options, &["vpn_stat", "-net", &options.net])?);
+    Ok(())
+}
+
+/// Prints the state of the running client.
+pub(crate) fn status(options: &ControlOptions) -> Result<(), Failure> {
+    output::line(ask(Role::Client, options, &["vpn_client", "status", "-net", &options.net])?);
+    Ok(())
+}
+
+/// Stops the running client, whose process ends with exit code 0.
+pub(crate) fn stop(options: &ControlOptions) -> Result<(), Failure> {
+    output::line(ask(Role::Client, options, &["vpn_client", "stop", "-net", &options.net])?);
+    Ok(())
+}
+
+fn ask(role: Role, options: &ControlOptions, argv: &[&str]) -> Result<String, Failure> {
+    let socket = match &options.socket {
+        Some(path) => path.clone(),
+        None => socket_of(role, options)?,
+    };
+    call(role, &socket, argv)
+}
+
+fn socket_of(role: Role, options: &ControlOptions) -> Result<PathBuf, Failure> {
+    let config = settings::load(role, options.config.as_deref(), options.state_dir.as_deref())?;
+    Ok(cli::socket_path(&config))
+}
+
+/// Sends one command to the process of `role` that listens on `socket`.
+pub(crate) fn call(role: Role, socket: &Path, argv: &[&str]) -> Result<String, Failure> {
+    let reply = cli::call(socket, argv).map_err(|error| no_reply(role, socket, &error))?;
+    let text = reply.text.trim_end().to_owned();
+    if reply.code == 0 { Ok(text) } else { Err(Failure::general(format!("{text} (code {})", reply.code))) }
+}
+
+fn no_reply(role: Role, socket: &Path, error: &CliError) -> Failure {
+    match error {
+        CliError::NotRunning { source, .. } => {
+            let who = match role {
+                Role::Server => "server",
+                Role::Client | Role::Check => "client",
+            };
+            let socket = socket.display();
+            let message = match source.kind() {
+                ErrorKind::PermissionDenied => {
+                    let message = format!("the {who} on {socket} belongs to another user; try with `sudo`");
+                    return Failure::new(Code::Privilege, message);
+                }
+                ErrorKind::NotFound => format!("no {who} runs here: there is no socket {socket}"),
+                _ => format!("no {who} runs here: nobody listens on {socket} ({source})"),
+            };
+            let message = format!("{message}; was it started by another user or with another --state-dir?");
+            Failure::new(Code::CannotConnect, message)
+        }
+        CliError::TooLong => Failure::new(Code::Usage, error.to_string()),
+        CliError::Io(_) | CliError::BadReply(_) => Failure::new(Code::NoAnswer, error.to_string()),
+    }
+}

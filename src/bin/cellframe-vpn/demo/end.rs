@@ -1,0 +1,205 @@
+//! One end of the demo: a process that does what the demo tells it, step by step, in a network namespace of its own.
+//!
+//! It leaves when the demo closes its socket, and the kernel kills it when the demo dies.
+
+use std::io::BufReader;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use dap_chain_net_srv_vpn::app;
+use dap_chain_net_srv_vpn::embedded::config::Config;
+use dap_chain_net_srv_vpn::embedded::{cli, logging};
+use dap_chain_net_srv_vpn::forward::Totals;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use serde_json::{Value, json};
+
+use super::{control, namespaces, ping, traffic};
+use crate::args::{DemoEndOptions, EndRole};
+use crate::exit::{Code, Failure};
+use crate::settings::DEFAULT_NETWORK;
+use crate::target::DEFAULT_PORT;
+use crate::{client, server};
+
+/// Bytes that the check sends and asks for.
+const CHECK_PAYLOAD: usize = 1024;
+const CHECK_TIMEOUT_MS: i32 = 10_000;
+
+/// Serves the demo on stdin until it closes it.
+pub(crate) fn run(options: &DemoEndOptions) -> Result<(), Failure> {
+    die_with(options.parent)?;
+    let socket = std::io::stdin().as_fd().try_clone_to_owned();
+    let socket = socket.map(UnixStream::from).map_err(|error| Failure::general(error.to_string()))?;
+    let mut requests = match socket.try_clone() {
+        Ok(socket) => BufReader::new(socket),
+        Err(error) => return Err(Failure::general(error.to_string())),
+    };
+    let mut end = End { role: options.role, beside: options.beside, parent: options.parent, socket };
+    // A demo that was interrupted cuts the socket in the middle of a message: that is an end too.
+    while let Ok(Some(request)) = control::receive(&mut requests) {
+        let answer = match end.perform(&request) {
+            Ok(mut answer) => {
+                answer["ok"] = true.into();
+                answer
+            }
+            Err(failure) => json!({"ok": false, "code": failure.code.number(), "error": failure.message}),
+        };
+        if control::send(&end.socket, &answer).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+struct End {
+    role: EndRole,
+    beside: Option<u32>,
+    parent: u32,
+    socket: UnixStream,
+}
+
+impl End {
+    fn perform(&mut self, request: &Value) -> Result<Value, Failure> {
+        let gateway = || address(request, "gateway");
+        match (text(request, "do")?, self.role) {
+            ("enter", _) => self.enter(),
+            ("link", EndRole::Server) => namespaces::lay_cable(number(request, "peer")?).map(|()| json!({})),
+            ("link", EndRole::Client) => namespaces::take_cable().map(|()| json!({})),
+            ("start", EndRole::Server) => start_server(text(request, "state")?),
+            ("serve", EndRole::Server) => traffic::serve(SERVER_GATEWAY).map(|()| json!({})),
+            ("configure", EndRole::Client) => configure_client(text(request, "state")?, text(request, "pin")?),
+            ("check", EndRole::Client) => check(),
+            ("start", EndRole::Client) => start_client(),
+            ("ping", EndRole::Client) => ping::measure(gateway()?).map(|result| result.to_json()),
+            ("transfer", EndRole::Client) => self.transfer(request, gateway()?),
+            ("cpu", _) => Ok(json!({"process": traffic::process_cpu(), "traffic": traffic::traffic_cpu()})),
+            ("totals", EndRole::Server) => Ok(totals(&app::server_totals())),
+            ("totals", EndRole::Client) => Ok(totals(&app::client_totals())),
+            ("stop", EndRole::Server) => {
+                app::server_stop();
+                Ok(json!({}))
+            }
+            ("stop", EndRole::Client) => match app::client_stop() {
+                0 => Ok(json!({})),
+                code => Err(Failure::general(format!("the client does not stop (code {code})"))),
+            },
+            (step, role) => Err(Failure::general(format!("the demo's {role:?} end knows no step {step:?}"))),
+        }
+    }
+
+    /// Before everything else: afterwards the process has threads, and a thread cannot change its user namespace.
+    fn enter(&self) -> Result<Value, Failure> {
+        let privileges = match self.beside {
+            Some(pid) => namespaces::enter_beside(pid).map(|()| Value::Null)?,
+            None => namespaces::enter_new()?.name().into(),
+        };
+        // The kernel forgets it when the credentials change (prctl(2)).
+        die_with(self.parent)?;
+        logging::init();
+        Ok(json!({"privileges": privileges}))
+    }
+
+    fn transfer(&self, request: &Value, gateway: Ipv4Addr) -> Result<Value, Failure> {
+        let length = Duration::from_secs(number(request, "seconds")?.into());
+        let direction = traffic::Direction::from_name(text(request, "direction")?)
+            .ok_or_else(|| Failure::general("a transfer has no such direction"))?;
+        let result = traffic::transfer(direction, gateway, length, |bytes| {
+            // When the demo has gone, the answer will fail too.
+            let _ = control::send(&self.socket, &json!({"progress": bytes}));
+        })?;
+        Ok(json!({"bytes": result.bytes, "seconds": result.time.as_secs_f64()}))
+    }
+}
+
+/// The tunnel's network, and the server's address in it.
+const NETWORK: &str = "10.98.0.0";
+const MASK: &str = "255.255.255.0";
+const SERVER_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
+
+fn start_server(state: &str) -> Result<Value, Failure> {
+    let mut config = Config::empty();
+    let listen = format!("{}:{DEFAULT_PORT}", namespaces::SERVER_ADDRESS);
+    for (section, key, value) in [
+        ("general", "state_dir", state),
+        ("server", "listen_address", &listen),
+        ("srv_vpn", "network_address", NETWORK),
+        ("srv_vpn", "network_mask", MASK),
+        ("srv_vpn", "net", DEFAULT_NETWORK),
+        ("srv_vpn", "enabled", "true"),
+        ("srv_vpn", "allow_free_srv", "true"),
+    ] {
+        config.set(section, key, value);
+    }
+    let socket = cli::socket_path(&config);
+    let pin = server::identity(&config)?;
+    server::start(config)?;
+    Ok(json!({"pin": pin, "cli_socket": socket.to_str()}))
+}
+
+fn configure_client(state: &str, pin: &str) -> Result<Value, Failure> {
+    let mut config = Config::empty();
+    config.set("general", "state_dir", state);
+    client::override_for_client(&mut config, Some(pin));
+    client::initialise(config)?;
+    Ok(json!({}))
+}
+
+fn check() -> Result<Value, Failure> {
+    let host = namespaces::SERVER_ADDRESS.to_string();
+    let started = Instant::now();
+    let code =
+        app::client_check(&host, DEFAULT_PORT, DEFAULT_NETWORK, CHECK_PAYLOAD, CHECK_PAYLOAD, CHECK_TIMEOUT_MS);
+    if code != 0 {
+        return Err(client::failure("check of the demo's server", code));
+    }
+    Ok(json!({"milliseconds": started.elapsed().as_millis() as u64}))
+}
+
+fn start_client() -> Result<Value, Failure> {
+    let host = namespaces::SERVER_ADDRESS.to_string();
+    let code = app::client_start(&host, DEFAULT_PORT, DEFAULT_NETWORK);
+    if code != 0 {
+        return Err(client::failure("connect to the demo's server", code));
+    }
+    let lease = app::client_lease().ok_or_else(|| Failure::new(Code::NoAnswer, "the server gave no address"))?;
+    Ok(json!({
+        "address": lease.addr.to_string(),
+        "gateway": lease.gateway.to_string(),
+        "mtu": lease.mtu,
+        "device": lease.device,
+    }))
+}
+
+fn totals(totals: &Totals) -> Value {
+    let drops: serde_json::Map<_, _> =
+        totals.drops.iter().filter(|(_, count)| *count > 0).map(|(cause, n)| (cause.name().into(), (*n).into())).collect();
+    json!({
+        "up_packets": totals.up_packets,
+        "up_bytes": totals.up_bytes,
+        "down_packets": totals.down_packets,
+        "down_bytes": totals.down_bytes,
+        "drops": drops,
+    })
+}
+
+/// Has the kernel kill this process when its parent ends, and makes sure that this has not happened yet.
+fn die_with(parent: u32) -> Result<(), Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| Failure::general(format!("cannot tie this end to the demo: {error}")))?;
+    let alive = getppid().map(Pid::as_raw_nonzero).is_some_and(|pid| u32::try_from(pid.get()) == Ok(parent));
+    if alive { Ok(()) } else { Err(Failure::general("the demo has gone")) }
+}
+
+fn text<'a>(request: &'a Value, key: &str) -> Result<&'a str, Failure> {
+    request[key].as_str().ok_or_else(|| Failure::general(format!("the request has no {key:?}")))
+}
+
+fn number(request: &Value, key: &str) -> Result<u32, Failure> {
+    let number = request[key].as_u64().and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| Failure::general(format!("the request has no number {key:?}")))
+}
+
+fn address(request: &Value, key: &str) -> Result<Ipv4Addr, Failure> {
+    text(request, key)?.parse().map_err(|_| Failure::general(format!("{key:?} is no IPv4 address")))
+}

@@ -1,0 +1,139 @@
+//! `demo`: a server and a client in two network namespaces, with real traffic through the tunnel between them.
+//!
+//! Three processes. This one has the terminal and nothing else: it starts the two ends, tells them over a socket what
+//! to do next ([`control`]), shows progress and prints the report. Each end ([`end`]) makes its own namespace
+//! ([`namespaces`]) and vanishes with it. What is on disk is one directory ([`workdir`]).
+
+mod control;
+pub(crate) mod end;
+mod namespaces;
+mod ping;
+mod progress;
+mod report;
+mod traffic;
+mod workdir;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::args::{DemoOptions, EndRole};
+use crate::exit::{Code, Failure};
+use crate::settings::{DEFAULT_NETWORK, Role};
+use crate::{output, privilege, signals};
+use control::{End, Interruption};
+use progress::Progress;
+use report::{Report, Transfer};
+use workdir::WorkDir;
+
+/// Bounds each step that takes no time when all is well.
+const STEP: Duration = Duration::from_secs(20);
+
+/// Runs the whole demo and prints the report. Everything is removed again, however it ends.
+pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
+    let interruption = Arc::new(Interruption::default());
+    let interrupt = Arc::clone(&interruption);
+    signals::watch(move |signal| interrupt.interrupt(signal))?;
+    let result = privilege::require_tun().and_then(|()| perform(options, &interruption));
+    // Ends that a signal took away look like ends that failed.
+    let result = match interruption.signal() {
+        Some(signal) => Err(Failure::new(signals::interrupted(signal), "interrupted; everything is removed again")),
+        None => result,
+    };
+    match &result {
+        Ok(report) if options.json => output::line(report.to_json()),
+        Ok(report) => output::line(report.to_table()),
+        Err(failure) if options.json => output::line(report::failure_to_json(failure)),
+        Err(_) => {}
+    }
+    result.map(drop)
+}
+
+/// The steps in their order. The ends and the directory are gone when it returns.
+fn perform(options: &DemoOptions, interruption: &Interruption) -> Result<Report, Failure> {
+    let progress = Progress::new();
+    let directory = WorkDir::create()?;
+
+    let mut server = End::spawn(EndRole::Server, None, interruption)?;
+    let privileges = server.call(json!({"do": "enter"}), STEP)?;
+    let mut client = End::spawn(EndRole::Client, Some(server.pid()), interruption)?;
+    client.call(json!({"do": "enter"}), STEP)?;
+    server.call(json!({"do": "link", "peer": client.pid()}), STEP)?;
+    client.call(json!({"do": "link"}), STEP)?;
+    progress.step("two network namespaces with a virtual cable between them");
+
+    let server_state = directory.path().join("server");
+    let started = server.call(json!({"do": "start", "state": text_of(&server_state)?}), STEP)?;
+    progress.step("server started");
+    let client_state = directory.path().join("client");
+    client.call(json!({"do": "configure", "state": text_of(&client_state)?, "pin": started["pin"]}), STEP)?;
+    let check = client.call(json!({"do": "check"}), STEP)?;
+    progress.step(format_args!("server checked, it answers in {} ms", check["milliseconds"]));
+    let lease = client.call(json!({"do": "start"}), STEP)?;
+    progress.step(format_args!("client connected, address {}", lease["address"].as_str().unwrap_or("?")));
+
+    server.call(json!({"do": "serve"}), STEP)?;
+    let ping = client.call(json!({"do": "ping", "gateway": lease["gateway"]}), STEP)?;
+    progress.step(format_args!("{} of {} pings answered", ping["received"], ping["sent"]));
+    let upload = transfer("upload", options.seconds, &lease, &mut server, &mut client, &progress)?;
+    let download = transfer("download", options.seconds, &lease, &mut server, &mut client, &progress)?;
+
+    let client_totals = client.call(json!({"do": "totals"}), STEP)?;
+    let server_totals = server.call(json!({"do": "totals"}), STEP)?;
+    let socket = Path::new(started["cli_socket"].as_str().unwrap_or_default());
+    let vpn_stat = crate::control::call(Role::Server, socket, &["vpn_stat", "-net", DEFAULT_NETWORK])?;
+
+    client.call(json!({"do": "stop"}), STEP)?;
+    server.call(json!({"do": "stop"}), STEP)?;
+    client.finish()?;
+    server.finish()?;
+    directory.remove()?;
+
+    let report = Report {
+        privileges,
+        tls: started["tls"].clone(),
+        check,
+        lease,
+        ping,
+        upload,
+        download,
+        server: server_totals,
+        client: client_totals,
+        vpn_stat,
+    };
+    report.traffic_passed()?;
+    Ok(report)
+}
+
+/// One direction, with both ends' processor time around it.
+fn transfer(
+    direction: &'static str,
+    seconds: u32,
+    lease: &Value,
+    server: &mut End<'_>,
+    client: &mut End<'_>,
+    progress: &Progress,
+) -> Result<Transfer, Failure> {
+    let length = Duration::from_secs(u64::from(seconds));
+    let before = (server.cpu(STEP)?, client.cpu(STEP)?);
+    let request = json!({"do": "transfer", "direction": direction, "seconds": seconds, "gateway": lease["gateway"]});
+    let bar = progress.transfer(direction, length);
+    let measured = client.call_with_progress(request, STEP, |bytes| bar.update(bytes))?;
+    let after = (server.cpu(STEP)?, client.cpu(STEP)?);
+    let transfer = Transfer {
+        bytes: measured["bytes"].as_u64().unwrap_or(0),
+        seconds: measured["seconds"].as_f64().unwrap_or(0.0),
+        server_cpu: after.0 - before.0,
+        client_cpu: after.1 - before.1,
+    };
+    bar.finish(transfer.mbit_per_second());
+    Ok(transfer)
+}
+
+fn text_of(path: &Path) -> Result<&str, Failure> {
+    path.to_str().ok_or_else(|| {
+        Failure::new(Code::Usage, format!("the temporary directory {} is no UTF-8: set TMPDIR", path.display()))
+    })
+}

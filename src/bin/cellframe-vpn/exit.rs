@@ -1,0 +1,104 @@
+//! Exit codes, and the failure that carries one. `--help` documents them: scripts may rely on the numbers.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    Success,
+    /// Something that worked before, or should have, did not.
+    Failure,
+    Usage,
+    CannotConnect,
+    NoAnswer,
+    /// The server refused, or it is not the one whose identity is pinned.
+    Refused,
+    /// The kernel does not allow what the command needs.
+    Privilege,
+    /// A signal ended the demo before it was through: 128 + the signal's number, as shells do.
+    Interrupted(u8),
+}
+
+impl Code {
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::CannotConnect => 3,
+            Self::NoAnswer => 4,
+            Self::Refused => 5,
+            Self::Privilege => 6,
+            Self::Interrupted(signal) => 128_u8.saturating_add(signal),
+        }
+    }
+
+    /// The code behind a number that another process of this program reported.
+    pub(crate) fn from_number(number: u64) -> Self {
+        [Self::Usage, Self::CannotConnect, Self::NoAnswer, Self::Refused, Self::Privilege]
+            .into_iter()
+            .find(|code| u64::from(code.number()) == number)
+            .unwrap_or(Self::Failure)
+    }
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        code.number().into()
+    }
+}
+
+/// One sentence for the user, and the exit code for the script.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// A failure with exit code 1.
+    pub(crate) fn general(message: impl Into<String>) -> Self {
+        Self::new(Code::Failure, message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Code;
+
+    #[test]
+    fn numbers_are_the_documented_ones() {
+        let documented = [
+            (Code::Success, 0),
+            (Code::Failure, 1),
+            (Code::Usage, 2),
+            (Code::CannotConnect, 3),
+            (Code::NoAnswer, 4),
+            (Code::Refused, 5),
+            (Code::Privilege, 6),
+            (Code::Interrupted(2), 130),
+            (Code::Interrupted(15), 143),
+        ];
+        for (code, number) in documented {
+            assert_eq!(code.number(), number);
+        }
+    }
+
+    #[test]
+    fn a_reported_number_becomes_its_code() {
+        assert_eq!(Code::from_number(6), Code::Privilege);
+        assert_eq!(Code::from_number(3), Code::CannotConnect);
+        assert_eq!(Code::from_number(99), Code::Failure);
+    }
+}

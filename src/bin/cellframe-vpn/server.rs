@@ -1,0 +1,86 @@
+//! `server`: the VPN service in the foreground.
+
+use std::sync::mpsc;
+
+use dap_chain_net_srv_vpn::app;
+use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+use dap_chain_net_srv_vpn::embedded::{logging, tls};
+use dap_chain_net_srv_vpn::lease::Subnet;
+
+use crate::args::ServerOptions;
+use crate::exit::Failure;
+use crate::settings::{self, Role};
+use crate::{output, privilege, signals};
+
+/// Runs until a signal, then takes everything down.
+pub(crate) fn run(options: &ServerOptions) -> Result<(), Failure> {
+    if options.print_config {
+        output::line(settings::EXAMPLE.trim_end());
+        return Ok(());
+    }
+    logging::init();
+    let config = settings::load(Role::Server, options.config.as_deref(), options.state_dir.as_deref())?;
+    privilege::require_network_admin()?;
+    privilege::require_tun()?;
+    let (signal_came, signal) = mpsc::channel();
+    signals::watch(move |number| {
+        let _ = signal_came.send(number);
+    })?;
+
+    let ready_line = start(config)?;
+    output::line(ready_line);
+    // A signal that came while the server started waits in the channel.
+    let _ = signal.recv();
+    output::note("stopping");
+    app::server_stop();
+    Ok(())
+}
+
+/// Starts the server with this configuration and returns the line that says it is ready.
+pub(crate) fn start(config: Config) -> Result<String, Failure> {
+    let listening = config.get_list("server", "listen_address").join(", ");
+    let network = network_of(&config);
+    let net_name = config.get_str("srv_vpn", "net").unwrap_or_default();
+    let identity = identity(&config)?;
+    config::set_current(config);
+    app::server_start().map_err(|code| Failure::general(refusal(code)))?;
+    Ok(format!("ready: listening on {listening}, network {network} for {net_name}, identity {identity}"))
+}
+
+/// The identity of the server with this configuration, as `--pin` takes it; made on the first call.
+pub(crate) fn identity(config: &Config) -> Result<String, Failure> {
+    tls::identity_fingerprint(config)
+        .map(|fingerprint| tls::fingerprint_text(&fingerprint))
+        .map_err(|error| Failure::general(format!("the server's identity cannot be used: {error}")))
+}
+
+fn network_of(config: &Config) -> String {
+    let value = |key| config.get_str("srv_vpn", key).unwrap_or_default();
+    let (address, mask) = (value("network_address"), value("network_mask"));
+    Subnet::parse(&address, &mask).map_or_else(|_| format!("{address}/{mask}"), |subnet| subnet.to_string())
+}
+
+/// `dap_chain_net_srv_vpn_init`'s codes, in words; what exactly is wrong has been logged.
+fn refusal(code: i32) -> String {
+    let what = match code {
+        -1 => "the TUN device cannot be used",
+        -2 => "the TUN device or its configuration was refused",
+        -3 => "the VPN service cannot be registered",
+        -100 => "it cannot listen for clients, or [server] enabled is false",
+        _ => "unknown reason",
+    };
+    format!("the server does not start: {what} (code {code}); the log above says more")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_is_shown_with_its_prefix() {
+        let parse = |text| Config::parse(text, "test").0;
+        assert_eq!(network_of(&Config::empty()), "10.98.0.0/24");
+        assert_eq!(network_of(&parse("[srv_vpn]\nnetwork_address=10.0.0.0\nnetwork_mask=255.0.0.0\n")), "10.0.0.0/8");
+        assert_eq!(network_of(&parse("[srv_vpn]\nnetwork_address=x\nnetwork_mask=y\n")), "x/y");
+    }
+}

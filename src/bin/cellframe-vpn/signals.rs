@@ -1,0 +1,31 @@
+//! SIGINT, SIGTERM and SIGHUP: all three ask a command to take down what it built and to end.
+
+use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::exit::{Code, Failure};
+
+/// Calls `on_signal` with the signal's number, on a thread of its own, for the first signal.
+///
+/// A second one ends the process at once: whoever presses Ctrl-C twice does not want to wait for an orderly end.
+pub(crate) fn watch(on_signal: impl FnOnce(i32) + Send + 'static) -> Result<(), Failure> {
+    let failed = |error| Failure::general(format!("cannot watch for signals: {error}"));
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    let watcher = move || {
+        let mut arriving = signals.forever();
+        if let Some(signal) = arriving.next() {
+            on_signal(signal);
+        }
+        if let Some(signal) = arriving.next() {
+            std::process::exit(i32::from(interrupted(signal).number()));
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(watcher).map(drop).map_err(failed)
+}
+
+/// The exit code of a command that the signal kept from finishing.
+pub(crate) fn interrupted(signal: i32) -> Code {
+    Code::Interrupted(u8::try_from(signal).unwrap_or(0))
+}

@@ -1,0 +1,183 @@
+//! `HOST[:PORT]`: which server.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+/// The port that a server listens on unless its configuration says otherwise.
+pub(crate) const DEFAULT_PORT: u16 = 8079;
+
+/// A server's host name or address, and its port. The name is not looked up here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+/// What is wrong with a `HOST[:PORT]`.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TargetError {
+    #[error("the host is empty; expected HOST or HOST:PORT")]
+    EmptyHost,
+    #[error("{0:?} is not a host name or an IP address")]
+    BadHost(String),
+    #[error("{0:?} is not a port; expected a number from 1 to 65535")]
+    BadPort(String),
+    #[error("the bracket of the IPv6 address is not closed; expected [ADDRESS]:PORT")]
+    OpenBracket,
+    #[error("unexpected {0:?} after the IPv6 address; expected [ADDRESS]:PORT")]
+    AfterBracket(String),
+    #[error("{0:?} is not an IPv6 address; expected [ADDRESS]:PORT")]
+    BadIpv6(String),
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        if let Some(rest) = text.strip_prefix('[') {
+            let (address, after) = rest.split_once(']').ok_or(TargetError::OpenBracket)?;
+            if !is_ipv6(address) {
+                return Err(TargetError::BadIpv6(address.to_owned()));
+            }
+            let port = match after.strip_prefix(':') {
+                Some(port) => parse_port(port)?,
+                None if after.is_empty() => DEFAULT_PORT,
+                None => return Err(TargetError::AfterBracket(after.to_owned())),
+            };
+            return Ok(Self { host: address.to_owned(), port });
+        }
+        // Without brackets an address of colons can only be an address: 8079 in "::1:8079" is its last group.
+        if is_ipv6(text) {
+            return Ok(Self { host: text.to_owned(), port: DEFAULT_PORT });
+        }
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) if port.contains(':') => return Err(TargetError::BadIpv6(format!("{host}:{port}"))),
+            Some((host, port)) => (host, parse_port(port)?),
+            None => (text, DEFAULT_PORT),
+        };
+        if host.is_empty() {
+            return Err(TargetError::EmptyHost);
+        }
+        if !is_host(host) {
+            return Err(TargetError::BadHost(host.to_owned()));
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, TargetError> {
+    // u16's own parser takes a plus sign.
+    let number = if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None };
+    number.filter(|port| *port != 0).ok_or_else(|| TargetError::BadPort(text.to_owned()))
+}
+
+/// An IPv6 address, perhaps with a zone as in `fe80::1%eth0` (RFC 4007 section 11).
+fn is_ipv6(text: &str) -> bool {
+    let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
+    let zone_is_good = zone.is_none_or(|zone| !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_graphic()));
+    zone_is_good && address.parse::<Ipv6Addr>().is_ok()
+}
+
+/// A name that a resolver may be asked for: labels of letters, digits, `-` and `_`, at most 253 bytes (RFC 1035 section
+/// 2.3.4; the underscore is in use). What remains to be told by the resolver is whether it exists.
+fn is_host(text: &str) -> bool {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_ones() {
+        let table = [
+            ("vpn.example.com", "vpn.example.com", 8079),
+            ("vpn.example.com:8089", "vpn.example.com", 8089),
+            ("vpn.example.com.:1", "vpn.example.com.", 1),
+            ("localhost", "localhost", 8079),
+            ("my_host-1", "my_host-1", 8079),
+            ("bücher.example", "bücher.example", 8079),
+            ("192.0.2.1", "192.0.2.1", 8079),
+            ("192.0.2.1:65535", "192.0.2.1", 65535),
+            ("[::1]", "::1", 8079),
+            ("[::1]:8079", "::1", 8079),
+            ("[2001:db8::2]:443", "2001:db8::2", 443),
+            ("[fe80::1%eth0]:443", "fe80::1%eth0", 443),
+            ("[::ffff:192.0.2.1]:5", "::ffff:192.0.2.1", 5),
+            ("::1", "::1", 8079),
+            ("2001:db8::2", "2001:db8::2", 8079),
+        ];
+        for (text, host, port) in table {
+            assert_eq!(text.parse(), Ok(Target { host: host.to_owned(), port }), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_ones() {
+        let port = |text: &str| TargetError::BadPort(text.to_owned());
+        let host = |text: &str| TargetError::BadHost(text.to_owned());
+        let ipv6 = |text: &str| TargetError::BadIpv6(text.to_owned());
+        let long_label = "a".repeat(64);
+        let long_name = ["a"; 128].join(".");
+        let table = [
+            ("", TargetError::EmptyHost),
+            (":8079", TargetError::EmptyHost),
+            ("host:", port("")),
+            ("host:0", port("0")),
+            ("host:65536", port("65536")),
+            ("host:+80", port("+80")),
+            ("host:-1", port("-1")),
+            ("host:80x", port("80x")),
+            ("host: 80", port(" 80")),
+            ("[::1]:0", port("0")),
+            ("[::1]:", port("")),
+            ("[::1", TargetError::OpenBracket),
+            ("[", TargetError::OpenBracket),
+            ("[::1]8079", TargetError::AfterBracket("8079".to_owned())),
+            ("[]", ipv6("")),
+            ("[192.0.2.1]:80", ipv6("192.0.2.1")),
+            ("[fe80::1%]", ipv6("fe80::1%")),
+            ("a:b:c", ipv6("a:b:c")),
+            ("1:2:3:8079", ipv6("1:2:3:8079")),
+            ("a b", host("a b")),
+            (" host", host(" host")),
+            ("host\n", host("host\n")),
+            ("a..b", host("a..b")),
+            (".", host(".")),
+            ("-host", host("-host")),
+            ("http//host", host("http//host")),
+            ("user@host", host("user@host")),
+            (&long_label, host(&long_label)),
+            (&long_name, host(&long_name)),
+        ];
+        for (text, error) in table {
+            assert_eq!(text.parse::<Target>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn printed_as_it_is_read() {
+        for text in ["vpn.example.com:8089", "192.0.2.1:1", "[::1]:8079", "[fe80::1%eth0]:443"] {
+            assert_eq!(text.parse::<Target>().map(|target| target.to_string()), Ok(text.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `vpn_client`: start, stop, status, check, check result, init.
+
+use super::{Answer, option, value};
+use crate::sdk::config::Config;
+use crate::sdk::net::Net;
+use crate::sdk::parts;
+
+/// Runs the command. `words` starts with its name.
+pub fn run(words: &[String]) -> Answer {
+    let format = match option(words, "-H").map(|word| word.unwrap_or_default()) {
+        None | Some("hex") => c"hex",
+        Some("base58") => c"base58",
+        Some(_) => return Answer::new(-1, "invalid parameter -H, valid values: -H <hex | base58>"),
+    };
+    let name = words.first().map_or("vpn_client", String::as_str);
+    let Some(net_name) = value(words, "-net") else {
+        return Answer::new(-2, format!("{name} requires parameter '-net'"));
+    };
+    let Some(net) = Net::by_name(net_name) else {
+        return Answer::new(-2, format!("{name} can't find network \"{net_name}\""));
+    };
+    match (words.get(1).map(String::as_str), words.get(2).map(String::as_str)) {
+        (Some("start"), _) => start(&net, words),
+        (Some("stop"), _) => stop(),
+        (Some("status"), _) => Answer::new(0, status(&net)),
+        (Some("check"), Some("result")) => {
+            Answer::new(0, parts::client_check_result(&net, format).unwrap_or_default())
+        }
+        (Some("check"), _) => check_server(&net, words),
+        (Some("init"), _) => init(&net, words),
+        (Some(other), _) => Answer::new(-1, format!("parameter {other} not recognized")),
+        (None, _) => Answer::new(-1, "invalid parameters"),
+    }
+}
+
+/// `-addr` and `-port`, or what is missing.
+fn target(words: &[String]) -> Result<(&str, u16), Answer> {
+    let Some(host) = value(words, "-addr") else {
+        return Err(Answer::new(0, "VPN server address not defined, use -addr <vpn server ipv4 address> parameter"));
+    };
+    match value(words, "-port").and_then(|port| port.parse().ok()).filter(|port| *port != 0) {
+        Some(port) => Ok((host, port)),
+        None => Err(Answer::new(0, "VPN server port not defined, use -port <vpn server port>  parameter")),
+    }
+}
+
+fn start(net: &Net, words: &[String]) -> Answer {
+    let (host, port) = match target(words) {
+        Ok(target) => target,
+        Err(answer) => return answer,
+    };
+    let code = parts::client_start(net, host, port);
+    let sentence = match code {
+        0 => "VPN client started successfully".to_owned(),
+        1 => "VPN client already started".to_owned(),
+        -2 | -3 => format!("Can't connect to VPN server{}", reason()),
+        _ => format!("Can't start VPN client{}", reason()),
+    };
+    Answer::new(code, sentence)
+}
+
+/// Why the last start failed, where this library's client tells.
+fn reason() -> String {
+    #[cfg(feature = "client")]
+    if let Some(error) = crate::client::last_error() {
+        return format!(": {error}");
+    }
+    String::new()
+}
+
+fn stop() -> Answer {
+    match parts::client_stop() {
+        0 => Answer::new(0, "VPN client stopped successfully"),
+        code => Answer::new(code, "VPN client not stopped"),
+    }
+}
+
+fn status(net: &Net) -> String {
+    let status = match parts::client_status() {
+        0 => "VPN client not started",
+        1 => "VPN client started",
+        2 => "VPN client stopped",
+        3 => "VPN client lost connection",
+        _ => "VPN client status unknown",
+    };
+    let (wallet, token, value) = parts::client_wallet(net);
+    format!(
+        "{status}\nused:\nwallet:{}\nreceipt:{value} {}{}",
+        wallet.as_deref().unwrap_or("none"),
+        token.as_deref().unwrap_or("none"),
+        tunnel()
+    )
+}
+
+/// The tunnel's address and traffic, where this library's client tells.
+fn tunnel() -> String {
+    #[cfg(feature = "client")]
+    if let Some(lease) = crate::client::lease() {
+        let totals = crate::client::totals();
+        return format!(
+            "\naddress:{}\ngateway:{}\ndevice:{} mtu {}\nsent:{} packets {} bytes\nreceived:{} packets {} bytes",
+            lease.addr,
+            lease.gateway,
+            lease.device,
+            lease.mtu,
+            totals.up_packets,
+            totals.up_bytes,
+            totals.down_packets,
+            totals.down_bytes
+        );
+    }
+    String::new()
+}
+
+/// As the legacy command tests: first 10 KiB up, then 10 KiB down.
+fn check_server(net: &Net, words: &[String]) -> Answer {
+    let (host, port) = match target(words) {
+        Ok(target) => target,
+        Err(answer) => return answer,
+    };
+    let seconds = Config::of_node().number_in("cdb", "servers_list_check_timeout", 1..=600, 20);
+    let code = match parts::client_check(net, host, port, 10_240, 0, (seconds * 1000) as i32) {
+        0 => parts::client_check(net, host, port, 0, 10_240, -1),
+        code => code,
+    };
+    let sentence = match code {
+        0 => "tested VPN server successfully".to_owned(),
+        -2 | -3 => "Can't connect to VPN server".to_owned(),
+        code => format!("Can't recognize error code={code}"),
+    };
+    Answer::new(code, sentence)
+}
+
+fn init(net: &Net, words: &[String]) -> Answer {
+    let Some(name) = value(words, "-wallet").or_else(|| value(words, "-w")) else {
+        return Answer::new(0, "Wallet not defined, use -w <wallet_name> or -wallet <wallet_name> parameter");
+    };
+    let Some(token) = value(words, "-token") else {
+        return Answer::new(0, "Token not defined, use -token <token_name> parameter");
+    };
+    let Some(text) = value(words, "-value") else {
+        return Answer::new(0, "Value of datoshi not defined, use -value <value of datoshi> parameter");
+    };
+    let Some(amount) = text.parse::<u64>().ok().filter(|amount| *amount != 0) else {
+        return Answer::new(0, "Value of datoshi have to be more then 0");
+    };
+    let code = parts::client_update(net, name, token, amount);
+    let sentence = match code {
+        0 => "VPN client init successfully",
+        -3 => "VPN client init successfully, but probably not enough founds in the wallet",
+        _ => "VPN client not init: the log says why",
+    };
+    Answer::new(code, sentence)
+}

@@ -1,0 +1,237 @@
+//! A test of a server: connect, send a payload, get one back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{ClientError, check_target};
+use crate::sdk::Running;
+use crate::sdk::link::{Event, Link};
+use crate::sdk::net::Net;
+use crate::sdk::worker::{self, Timer};
+use crate::wire::{self, Check, ServiceError, pkt};
+
+/// The largest payload each way, bytes.
+pub const PAYLOAD_MAX: usize = 65_536;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is asked of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Bytes to send.
+    pub send: usize,
+    /// Bytes to get back.
+    pub receive: usize,
+    /// How long the whole test may take.
+    pub timeout: Duration,
+}
+
+impl Request {
+    /// C's conventions: a size of -1 is 1024; a timeout of -1 is 10 s, and none is shorter than 5 s, which leaves a
+    /// server behind a slow link a chance.
+    pub fn from_c(send: usize, receive: usize, timeout_ms: i32) -> Request {
+        let size = |size: usize| if size == usize::MAX { 1024 } else { size };
+        let timeout_ms = if timeout_ms < 0 { 10_000 } else { timeout_ms.max(5_000) };
+        let timeout = Duration::from_millis(timeout_ms.unsigned_abs().into());
+        Request { send: size(send), receive: size(receive), timeout }
+    }
+}
+
+/// How long it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Until the stream was up.
+    pub connect: Duration,
+    /// From the request to its answer.
+    pub round_trip: Duration,
+}
+
+#[derive(Default)]
+struct Progress {
+    connected: Option<Instant>,
+    sent: Option<Instant>,
+    outcome: Option<Result<Instant, ClientError>>,
+}
+
+struct Test {
+    server: String,
+    packet: Vec<u8>,
+    receive: u64,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+    link: Mutex<Option<Link>>,
+    timer: Mutex<Option<Timer>>,
+}
+
+/// Tests a server; blocks.
+pub fn run(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, ClientError> {
+    check_target(host, port)?;
+    if request.send > PAYLOAD_MAX || request.receive > PAYLOAD_MAX {
+        return Err(ClientError::Argument("a test sends and receives at most 65536 bytes"));
+    }
+    let _running = Running::retain().map_err(|_| ClientError::NotRunning)?;
+    let started = Instant::now();
+    let test = Arc::new(Test {
+        server: format!("{host}:{port}"),
+        packet: encode(net, host, request),
+        receive: request.receive as u64,
+        progress: Mutex::default(),
+        changed: Condvar::new(),
+        link: Mutex::default(),
+        timer: Mutex::default(),
+    });
+    let result = test.run(net, host, port, request, started);
+    test.end();
+    if let Err(error) = &result {
+        log::warn!("check: {error}");
+    }
+    result
+}
+
+fn encode(net: &Net, host: &str, request: &Request) -> Vec<u8> {
+    let data: Vec<u8> = (0..request.send).map(|index| (index % 251) as u8).collect();
+    let mut host_recv = [0; 256];
+    for (to, from) in host_recv.iter_mut().take(255).zip(host.bytes()) {
+        *to = from;
+    }
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Check {
+        net_id: net.id(),
+        srv_uid: 1,
+        send_time1: since_1970.as_nanos() as u64,
+        host_recv,
+        data_size_send: request.send as u64,
+        data_size_recv: request.receive as u64,
+        data_size: request.send as u64,
+        data_hash: Check::hash(&data),
+        ..Check::default()
+    }
+    .encode(&data)
+}
+
+impl Test {
+    fn run(
+        self: &Arc<Self>,
+        net: &Net,
+        host: &str,
+        port: u16,
+        request: &Request,
+        started: Instant,
+    ) -> Result<Timing, ClientError> {
+        let events = Arc::downgrade(self);
+        {
+            let mut link = self.link.lock();
+            let handler = Arc::new(move |event: Event<'_>| {
+                if let Some(test) = events.upgrade() {
+                    test.event(event);
+                }
+            });
+            *link = Link::connect(net, host, port, "R", handler);
+            if link.is_none() {
+                return Err(ClientError::Connect { server: self.server.clone(), errno: libc::EIO });
+            }
+        }
+        let give_up = started + request.timeout;
+        let mut progress = self.progress.lock();
+        let connect_by = (started + CONNECT_TIMEOUT).min(give_up);
+        while progress.connected.is_none() && progress.outcome.is_none() {
+            if self.changed.wait_until(&mut progress, connect_by).timed_out() {
+                return Err(ClientError::Connect { server: self.server.clone(), errno: libc::ETIMEDOUT });
+            }
+        }
+        while progress.outcome.is_none() {
+            if self.changed.wait_until(&mut progress, give_up).timed_out() {
+                break;
+            }
+        }
+        let connected = progress.connected.unwrap_or(started);
+        let sent = progress.sent.unwrap_or(connected);
+        match progress.outcome.take() {
+            Some(Ok(answered)) => Ok(Timing { connect: connected - started, round_trip: answered - sent }),
+            Some(Err(error)) => Err(error),
+            None => Err(ClientError::NoAnswer {
+                server: self.server.clone(),
+                waiting_for: "a response to the check",
+                after: request.timeout,
+            }),
+        }
+    }
+
+    fn end(&self) {
+        *self.timer.lock() = None;
+        let link = self.link.lock().take();
+        drop(link);
+    }
+
+    fn finish(&self, outcome: Result<Instant, ClientError>) {
+        let mut progress = self.progress.lock();
+        if progress.outcome.is_none() {
+            progress.outcome = Some(outcome);
+            self.changed.notify_all();
+        }
+    }
+
+    fn event(self: &Arc<Self>, event: Event<'_>) {
+        let server = || self.server.clone();
+        match event {
+            Event::Connected => self.connected(),
+            Event::Failed(errno) => self.finish(Err(ClientError::Connect { server: server(), errno })),
+            Event::Disconnected => self.finish(Err(ClientError::Connect { server: server(), errno: 0 })),
+            Event::ServicePacket { kind: pkt::CHECK_RESPONSE, data } => self.finish(self.response(data)),
+            Event::ServicePacket { kind: pkt::ERROR, data } => {
+                if let Ok(error) = ServiceError::parse(data) {
+                    self.finish(Err(ClientError::Refused {
+                        server: server(),
+                        reason: format!("{} (code {:#x})", wire::error_text(error.code), error.code),
+                    }));
+                }
+            }
+            Event::ServicePacket { .. } => {}
+        }
+    }
+
+    /// Sends the request, and again every second: a server may lose what comes with the first bytes of a stream.
+    fn connected(self: &Arc<Self>) {
+        self.progress.lock().connected = Some(Instant::now());
+        self.changed.notify_all();
+        self.send();
+        let test = Arc::downgrade(self);
+        let Some(here) = worker::current() else { return };
+        *self.timer.lock() = Timer::start(here, Duration::from_secs(1), move || {
+            test.upgrade().filter(|test| test.progress.lock().outcome.is_none()).map(|test| test.send()).is_some()
+        });
+    }
+
+    fn send(&self) {
+        self.progress.lock().sent = Some(Instant::now());
+        if let Some(link) = self.link.lock().as_ref() {
+            link.send(b'R', pkt::CHECK_REQUEST, &self.packet);
+        }
+    }
+
+    fn response(&self, packet: &[u8]) -> Result<Instant, ClientError> {
+        let refused = |reason: &str| ClientError::Refused { server: self.server.clone(), reason: reason.to_owned() };
+        let (check, data) = Check::parse(packet).map_err(|_| refused("its answer is malformed"))?;
+        if check.data_size != self.receive {
+            return Err(refused("its answer has another size than was asked for"));
+        }
+        if check.data_hash != Check::hash(data) {
+            return Err(refused("its answer was damaged on the way (the hash differs)"));
+        }
+        Ok(Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conventions_of_c() {
+        let seconds = Duration::from_secs;
+        assert_eq!(Request::from_c(usize::MAX, 0, -1), Request { send: 1024, receive: 0, timeout: seconds(10) });
+        assert_eq!(Request::from_c(1, usize::MAX, 1), Request { send: 1, receive: 1024, timeout: seconds(5) });
+        assert_eq!(Request::from_c(1, 2, 20_000), Request { send: 1, receive: 2, timeout: seconds(20) });
+    }
+}

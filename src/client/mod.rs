@@ -1,0 +1,279 @@
+//! The VPN client: one connection at a time, from [`start`] to [`stop`].
+//!
+//! - `connection`: the exchange with the server, a state machine that runs on the stream's worker.
+//! - `tunnel`: the TUN device, and packets between it and the connection; `tunnel_part` reaches it, or the legacy C
+//!   file in its place.
+//! - [`check`]: a test of a server, beside any running connection.
+//! - [`orders`], [`wallet`]: what service is offered, and what it is paid with.
+
+pub mod check;
+mod connection;
+pub mod orders;
+mod settings;
+#[cfg(feature = "client-tun")]
+pub mod tunnel;
+mod tunnel_part;
+pub mod wallet;
+
+use std::ffi::CStr;
+use std::net::Ipv4Addr;
+use std::ptr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::forward::Totals;
+use crate::sdk::channel::{self, Role};
+use crate::sdk::config::Config;
+use crate::sdk::net::Net;
+use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
+use crate::sdk::{NotRunning, Running, command, parts};
+use connection::Connection;
+pub use connection::State;
+
+/// How the command `vpn_client` is used.
+const USAGE: &CStr = c"vpn_client [start -addr <server_address> -port <server_port>|stop|status] -net <net_name>\n\
+vpn_client init -w <wallet_name> -token <token_name> -value <value> -net <net_name>\n\
+vpn_client stop -net <net_name>\n\
+vpn_client status -net <net_name>\n\
+vpn_client check -addr <ip_addr> -port <port> -net <net_name>\n\
+vpn_client check result -net <net_name> [-H hex|base58(default)]\n";
+
+/// What the client is doing, as C sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Never started, or its last start failed.
+    NotStarted,
+    /// The tunnel is up.
+    Started,
+    /// Stopped; also while a connection is being made or taken down.
+    Stopped,
+    /// The connection was lost.
+    ConnectionLost,
+}
+
+/// How a start went well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// By this call.
+    Now,
+    /// Before it.
+    Already,
+}
+
+/// Why a connection or a test of one failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ClientError {
+    /// An argument is wrong.
+    #[error("{0}")]
+    Argument(&'static str),
+    /// The SDK's workers do not run.
+    #[error("the SDK's workers could not be started; the log says why")]
+    NotRunning,
+    /// The connection could not be made.
+    #[error("cannot connect to {server}: {}", connect_text(*.errno))]
+    Connect {
+        /// host:port.
+        server: String,
+        /// Why, as an errno.
+        errno: i32,
+    },
+    /// The server said no.
+    #[error("{server} refused: {reason}")]
+    Refused {
+        /// host:port.
+        server: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// The tunnel could not be made.
+    #[error("the tunnel cannot be made: {0}")]
+    Tunnel(String),
+    /// Nothing came in time.
+    #[error("no answer from {server} ({waiting_for}) within {} ms", .after.as_millis())]
+    NoAnswer {
+        /// host:port.
+        server: String,
+        /// What did not come.
+        waiting_for: &'static str,
+        /// The time that was given.
+        after: Duration,
+    },
+    /// `stop` came in between.
+    #[error("stopped while connecting")]
+    Stopped,
+}
+
+fn connect_text(errno: i32) -> String {
+    match errno {
+        libc::EKEYREJECTED => "the server's identity is not the pinned one".into(),
+        libc::ENOENT => "the host name is not known".into(),
+        libc::EPROTO => "it does not speak this protocol (TLS failed)".into(),
+        0 => "the connection was closed".into(),
+        errno => std::io::Error::from_raw_os_error(errno).to_string(),
+    }
+}
+
+/// What the server has given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// This host's inner address.
+    pub addr: Ipv4Addr,
+    /// The server's inner address.
+    pub gateway: Ipv4Addr,
+    /// Largest inner packet, bytes.
+    pub mtu: u16,
+    /// The TUN device.
+    pub device: String,
+}
+
+#[derive(Default)]
+struct Client {
+    connection: Option<Arc<Connection>>,
+    /// `stop` came after the last `start`.
+    stopped: bool,
+    last_error: Option<ClientError>,
+    /// Held from `init` to `deinit`, so that the command can be called.
+    registered: Option<Running>,
+}
+
+static CLIENT: Mutex<Client> =
+    Mutex::new(Client { connection: None, stopped: false, last_error: None, registered: None });
+/// Serialises what blocks: start, stop, deinit.
+static CHANGE: Mutex<()> = Mutex::new(());
+
+fn connection() -> Option<Arc<Connection>> {
+    CLIENT.lock().connection.clone()
+}
+
+/// Registers the command `vpn_client`.
+pub fn init(_config: &Config) -> Result<(), NotRunning> {
+    let mut client = CLIENT.lock();
+    if client.registered.is_none() {
+        client.registered = Some(Running::retain()?);
+        command::add(c"vpn_client", parts::VPN_CLIENT, c"VPN client control", USAGE);
+    }
+    Ok(())
+}
+
+/// Stops the client and takes the command back; harmless when it was not initialised.
+pub fn deinit() {
+    stop();
+    let registered = CLIENT.lock().registered.take();
+    if registered.is_some() {
+        command::remove(c"vpn_client");
+    }
+}
+
+/// Connects and brings the tunnel up; blocks until it is up or has failed.
+pub fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
+    let _change = CHANGE.lock();
+    check_target(host, port)?;
+    if let Some(old) = connection() {
+        if old.state() != State::Lost {
+            return Ok(Started::Already);
+        }
+        end(&old);
+    }
+    let result = connect(net, host, port);
+    let mut client = CLIENT.lock();
+    client.stopped = false;
+    client.last_error = result.as_ref().err().cloned();
+    if let Err(error) = &result {
+        log::error!("VPN client not started: {error}");
+    }
+    result.map(|()| Started::Now)
+}
+
+fn connect(net: &Net, host: &str, port: u16) -> Result<(), ClientError> {
+    let running = Running::retain().map_err(|_| ClientError::NotRunning)?;
+    let connection = Connection::new(net.clone(), host, port, running);
+    channel::set_handler(Role::Client, Some(Arc::new(connection::Channels)));
+    CLIENT.lock().connection = Some(Arc::clone(&connection));
+    let result = connection.establish();
+    if result.is_err() {
+        end(&connection);
+    }
+    result
+}
+
+/// Takes a connection down, and waits until its channel and its device are gone.
+fn end(connection: &Arc<Connection>) {
+    connection.end();
+    tunnel_part::delete();
+    let mut client = CLIENT.lock();
+    if client.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
+        client.connection = None;
+    }
+}
+
+/// Takes the tunnel down and closes the connection; also while `start` is still waiting for it.
+pub fn stop() {
+    if let Some(connecting) = connection() {
+        connecting.cancel();
+    }
+    let _change = CHANGE.lock();
+    if let Some(connection) = connection() {
+        end(&connection);
+        CLIENT.lock().stopped = true;
+        log::info!("VPN client stopped");
+    }
+}
+
+/// What the client is doing.
+pub fn status() -> Status {
+    let client = CLIENT.lock();
+    match (&client.connection, client.stopped) {
+        (None, false) => Status::NotStarted,
+        (None, true) => Status::Stopped,
+        (Some(connection), _) => match connection.state() {
+            State::Up => Status::Started,
+            State::Lost => Status::ConnectionLost,
+            _ => Status::Stopped,
+        },
+    }
+}
+
+/// What the server has given; None while the tunnel is not up.
+pub fn lease() -> Option<LeaseInfo> {
+    connection().filter(|connection| connection.state() == State::Up).and_then(|_| tunnel_part::lease())
+}
+
+/// Why the last start failed.
+pub fn last_error() -> Option<ClientError> {
+    CLIENT.lock().last_error.clone()
+}
+
+/// Traffic and drops of the tunnel since it was made.
+pub fn totals() -> Totals {
+    tunnel_part::totals()
+}
+
+/// The SDK's channel 'S' of the running connection, or NULL.
+pub fn stream_channel() -> *mut dap_stream_ch_t {
+    connection().map_or(ptr::null_mut(), |connection| connection.stream_channel())
+}
+
+/// The SDK's stream worker of the running connection, or NULL.
+pub fn stream_worker() -> *mut dap_stream_worker_t {
+    connection().map_or(ptr::null_mut(), |connection| connection.stream_worker())
+}
+
+/// A packet of channel 'S', on its worker.
+pub fn packet_in(kind: u8, data: &[u8]) {
+    if let Some(connection) = connection() {
+        connection.packet(kind, data);
+    }
+}
+
+/// A host name or address, and a port, that can be connected to.
+fn check_target(host: &str, port: u16) -> Result<(), ClientError> {
+    if host.is_empty() || host.len() > 253 || host.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
+        return Err(ClientError::Argument("the host is no name or address of 1 to 253 characters"));
+    }
+    if port == 0 {
+        return Err(ClientError::Argument("the port is 0, 1 to 65535 is expected"));
+    }
+    Ok(())
+}

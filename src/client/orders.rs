@@ -1,0 +1,68 @@
+//! The VPN orders of a network, and whether their nodes serve.
+
+use parking_lot::Mutex;
+
+use crate::sdk::net::Net;
+
+/// Tells the state of a node by its address: 1 available, 0 not available, anything else unknown.
+pub type StateCallback = Box<dyn Fn(u64) -> i32 + Send + Sync>;
+
+static STATE: Mutex<Option<StateCallback>> = Mutex::new(None);
+
+/// Sets who tells the state of a node; None: nobody.
+pub fn set_state_callback(callback: Option<StateCallback>) {
+    *STATE.lock() = callback;
+}
+
+/// How hashes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HashFormat {
+    /// "0x" and hex digits.
+    Hex,
+    /// Base58, Bitcoin's alphabet.
+    Base58,
+}
+
+impl HashFormat {
+    /// "hex" or "base58".
+    pub fn parse(text: &str) -> Option<HashFormat> {
+        match text {
+            "hex" => Some(HashFormat::Hex),
+            "base58" => Some(HashFormat::Base58),
+            _ => None,
+        }
+    }
+
+    fn write(self, hash: &[u8; 32]) -> String {
+        match self {
+            HashFormat::Hex => hash.iter().fold(String::from("0x"), |text, byte| text + &format!("{byte:02X}")),
+            HashFormat::Base58 => bs58::encode(hash).into_string(),
+        }
+    }
+}
+
+/// A line for each order.
+pub fn report(net: &Net, format: HashFormat) -> String {
+    net.orders().into_iter().map(|order| line(&format.write(&order.hash), order.node)).collect()
+}
+
+fn line(hash: &str, node: u64) -> String {
+    match STATE.lock().as_ref().map(|state| state(node)) {
+        None => format!("Order {hash}\n"),
+        Some(1) => format!("Order {hash}: State Available\n"),
+        Some(0) => format!("Order {hash}: State Not available\n"),
+        Some(_) => format!("Order {hash}: State Unknown\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HashFormat;
+
+    #[test]
+    fn hashes() {
+        assert_eq!(HashFormat::Hex.write(&[0xAB; 32]), format!("0x{}", "AB".repeat(32)));
+        assert_eq!(HashFormat::Base58.write(&[0; 32]), "1".repeat(32));
+        assert_eq!(HashFormat::parse("Hex"), None);
+    }
+}

@@ -1,0 +1,70 @@
+//! `[vpn_client]`: what the user says. docs/config.md lists the keys.
+
+use std::time::Duration;
+
+use crate::sdk::STREAM_OVERHEAD;
+use crate::sdk::config::Config;
+
+const SECTION: &str = "vpn_client";
+
+/// The client's configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// How long a start may take.
+    pub(super) start_timeout: Duration,
+    /// Largest inner packet that this host sends, bytes; the server may ask for less.
+    pub(super) mtu: u16,
+    /// A ping goes out after so long a silence; after three times as long the connection is lost.
+    pub(super) keep_alive: Duration,
+    /// The order to use the service by, where the network's orders do not reach this node.
+    pub(super) order_hash: Option<[u8; 32]>,
+}
+
+impl Settings {
+    pub(super) fn read(config: &Config) -> Settings {
+        let seconds = |key, bounds, otherwise| {
+            Duration::from_secs(config.number_in(SECTION, key, bounds, otherwise).unsigned_abs())
+        };
+        Settings {
+            start_timeout: seconds("start_timeout", 1..=300, 10),
+            mtu: config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16,
+            keep_alive: seconds("keep_alive", 1..=3600, 5),
+            order_hash: config.text(SECTION, "order_hash").and_then(|text| {
+                let hash = parse_hash(&text);
+                if hash.is_none() {
+                    log::warn!("[{SECTION}] order_hash = {text}: 64 hex digits are expected, with or without 0x; ignored");
+                }
+                hash
+            }),
+        }
+    }
+}
+
+/// 64 hex digits, with or without 0x.
+fn parse_hash(text: &str) -> Option<[u8; 32]> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    if digits.len() != 64 || !digits.is_ascii() {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (index, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(index * 2..index * 2 + 2)?, 16).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_hash;
+
+    #[test]
+    fn hashes() {
+        let digits = "00ff".repeat(16);
+        let expected: Vec<u8> = [0x00, 0xff].repeat(16);
+        assert_eq!(parse_hash(&digits).map(|hash| hash.to_vec()), Some(expected.clone()));
+        assert_eq!(parse_hash(&format!("0x{}", digits.to_uppercase())).map(|hash| hash.to_vec()), Some(expected));
+        for wrong in ["", "0x", &digits[1..], &"é".repeat(32), &"g".repeat(64), &format!("0x0x{}", &digits[2..])] {
+            assert_eq!(parse_hash(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The client's TUN device, and packets between it and the connection.
+//!
+//! One device at a time. It can exist without a connection, as the C functions make it; then what the host sends into
+//! it is dropped and counted. When a connection is lost the device stays until `stop`, so that nothing leaks past it.
+
+use std::ffi::c_int;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::ptr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{LeaseInfo, connection};
+use crate::forward::{Counters, DropCause, Totals};
+use crate::netlink::{Netlink, NetlinkError};
+use crate::sdk::channel::Channel;
+use crate::sdk::tun_socket::{TunHandler, TunSocket};
+use crate::sdk::types::dap_events_socket_t;
+use crate::sdk::worker::{self, Owned};
+use crate::sdk::{NotRunning, Running, STREAM_OVERHEAD};
+use crate::tun::{Device, DeviceConfig, Queue, TunError};
+use crate::wire::{AddrReply, HEADER_LEN, Header, inspect, op};
+
+/// Packets that one wake-up handles before the other sockets of the worker get their turn.
+const BUDGET: usize = 256;
+/// Room for a VPN header and the largest IP packet.
+const BUFFER: usize = HEADER_LEN + 65_535;
+/// How long [`delete`] waits for the worker to let go of the descriptor.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the device is to be.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This host's inner address.
+    pub addr: Ipv4Addr,
+    /// The server's inner address.
+    pub gateway: Ipv4Addr,
+    /// Length of the subnet's prefix, which is routed into the device.
+    pub prefix: u8,
+    /// Largest inner packet, bytes.
+    pub mtu: u16,
+    /// The worker that reads the device; None: the first one.
+    pub worker: Option<u32>,
+    /// Where packets go; None: nowhere.
+    pub channel: Option<Arc<Channel>>,
+    /// Number of the usage that packets are sent under.
+    pub usage_id: u32,
+}
+
+impl Settings {
+    /// A device of its own, with no connection behind it. The subnet is the smallest that holds both addresses, at
+    /// least a /24: the wire of old names no mask.
+    pub fn new(addr: Ipv4Addr, gateway: Ipv4Addr) -> Settings {
+        let shared = (u32::from(addr) ^ u32::from(gateway)).leading_zeros() as u8;
+        Settings {
+            addr,
+            gateway,
+            prefix: shared.clamp(8, 24),
+            mtu: 1500 - STREAM_OVERHEAD,
+            worker: None,
+            channel: None,
+            usage_id: 0,
+        }
+    }
+
+    /// What a server's reply asks for.
+    pub fn from_reply(reply: &AddrReply) -> Settings {
+        let mut settings = Settings::new(reply.addr, reply.gateway);
+        if let Some(mask) = reply.netmask {
+            settings.prefix = u32::from(mask).leading_ones() as u8;
+        }
+        if let Some(mtu) = reply.caps.as_ref().and_then(|caps| caps.mtu) {
+            settings.mtu = settings.mtu.min(mtu.max(576));
+        }
+        settings
+    }
+}
+
+/// Why there is no device.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// The address cannot be a host's.
+    #[error("{0} is no address that a host can have")]
+    BadAddress(Ipv4Addr),
+    /// The address is in use on this host.
+    #[error("{subnet} overlaps this host's own address {other}")]
+    Overlap {
+        /// The tunnel's address and prefix.
+        subnet: String,
+        /// The address in the way.
+        other: Ipv4Addr,
+    },
+    /// The kernel refused.
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    /// The kernel does not tell.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// No worker reads it.
+    #[error(transparent)]
+    NotRunning(#[from] NotRunning),
+}
+
+struct Tunnel {
+    /// First, so that it is gone before the descriptor closes.
+    socket: TunSocket,
+    shared: Arc<Shared>,
+    device: Device,
+    lease: LeaseInfo,
+    _running: Running,
+}
+
+/// What the data path uses.
+struct Shared {
+    queue: Queue,
+    worker: u32,
+    counters: Counters,
+    state: Owned<State>,
+}
+
+/// What only the device's worker touches.
+struct State {
+    channel: Option<Arc<Channel>>,
+    usage_id: u32,
+    /// Taken while a batch is handled.
+    buffer: Option<Box<[u8]>>,
+}
+
+static TUNNEL: Mutex<Option<Tunnel>> = Mutex::new(None);
+static GATEWAY: Mutex<Option<Ipv4Addr>> = Mutex::new(None);
+/// Serialises [`create`] and [`delete`], which block.
+static CHANGE: Mutex<()> = Mutex::new(());
+
+/// The gateway for devices that are made without one.
+pub fn set_gateway(gateway: Ipv4Addr) {
+    *GATEWAY.lock() = Some(gateway);
+}
+
+/// The gateway that was set.
+pub fn gateway() -> Option<Ipv4Addr> {
+    *GATEWAY.lock()
+}
+
+/// Makes the device, up and with its address; one that exists is replaced.
+pub fn create(settings: &Settings) -> Result<(), TunnelError> {
+    let unfit = |addr: Ipv4Addr| addr.is_unspecified() || addr.is_loopback() || addr.is_multicast() || addr.is_broadcast();
+    if let Some(bad) = [settings.addr, settings.gateway].into_iter().find(|addr| unfit(*addr)) {
+        return Err(TunnelError::BadAddress(bad));
+    }
+    let _change = CHANGE.lock();
+    remove();
+    let running = Running::retain()?;
+    refuse_overlap(settings)?;
+    let (device, mut queues) = Device::create(&DeviceConfig {
+        name: None,
+        queues: 1,
+        addr: settings.addr,
+        prefix: settings.prefix,
+        mtu: settings.mtu,
+        txqlen: None,
+    })?;
+    let queue = queues.pop().ok_or(TunError::TooManyQueues(0))?;
+    let worker = settings.worker.unwrap_or(0);
+    let state = State {
+        channel: settings.channel.clone(),
+        usage_id: settings.usage_id,
+        buffer: Some(vec![0; BUFFER].into_boxed_slice()),
+    };
+    let shared =
+        Arc::new(Shared { queue, worker, counters: Counters::new(1), state: Owned::new(worker, state) });
+    let socket = TunSocket::add(shared.queue.as_fd(), worker, Arc::clone(&shared) as Arc<dyn TunHandler>)
+        .ok_or(NotRunning)?;
+    let lease = LeaseInfo {
+        addr: settings.addr,
+        gateway: settings.gateway,
+        mtu: settings.mtu,
+        device: device.name().to_owned(),
+    };
+    log::info!("tunnel device {} is up, MTU {}", lease.device, lease.mtu);
+    *TUNNEL.lock() = Some(Tunnel { socket, shared, device, lease, _running: running });
+    Ok(())
+}
+
+fn refuse_overlap(settings: &Settings) -> Result<(), TunnelError> {
+    let addresses = Netlink::open()?.addresses()?;
+    match addresses.iter().find(|address| address.overlaps(settings.addr, settings.prefix)) {
+        Some(other) => Err(TunnelError::Overlap {
+            subnet: format!("{}/{}", settings.addr, settings.prefix),
+            other: other.addr,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Takes the device down; harmless when there is none.
+pub fn delete() {
+    let _change = CHANGE.lock();
+    remove();
+}
+
+fn remove() {
+    let Some(tunnel) = TUNNEL.lock().take() else { return };
+    if !tunnel.socket.remove(PATIENCE) {
+        log::debug!("the tunnel's queue goes when its worker has time");
+    }
+    log::info!("tunnel device {} removed", tunnel.lease.device);
+}
+
+/// Some(up) while there is a device.
+pub fn status() -> Result<Option<bool>, TunError> {
+    TUNNEL.lock().as_ref().map(|tunnel| tunnel.device.is_up()).transpose()
+}
+
+/// The device's address and the like.
+pub fn lease() -> Option<LeaseInfo> {
+    TUNNEL.lock().as_ref().map(|tunnel| tunnel.lease.clone())
+}
+
+/// Traffic and drops since the device was made.
+pub fn totals() -> Totals {
+    TUNNEL.lock().as_ref().map_or_else(|| Counters::new(1).totals(), |tunnel| tunnel.shared.counters.totals())
+}
+
+/// The SDK's event socket of the device, or NULL.
+pub fn event_socket() -> *mut dap_events_socket_t {
+    TUNNEL.lock().as_ref().map_or(ptr::null_mut(), |tunnel| tunnel.socket.event_socket())
+}
+
+fn shared() -> Option<Arc<Shared>> {
+    TUNNEL.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.shared))
+}
+
+/// Writes a packet from the server to the device, for the host.
+pub fn deliver(packet: &[u8]) {
+    let Some(shared) = shared() else { return };
+    let result = inspect(packet)
+        .map_err(DropCause::from)
+        .and_then(|_| shared.queue.send(packet).map_err(|_| DropCause::TunWrite));
+    match result {
+        Ok(_) => shared.counters.down(0, packet.len()),
+        Err(cause) => shared.counters.dropped(0, cause),
+    }
+}
+
+/// Counts a packet from the server that was not one.
+pub(super) fn dropped(cause: DropCause) {
+    if let Some(shared) = shared() {
+        shared.counters.dropped(0, cause);
+    }
+}
+
+/// The connection is gone: packets go nowhere from now on. On the stream's worker.
+pub(super) fn detach() {
+    if let Some(shared) = shared() {
+        shared.state.with(|state| state.channel = None);
+        set_readable(true);
+    }
+}
+
+/// Stops or resumes reading the device, on its worker.
+pub(super) fn set_readable(readable: bool) {
+    if let Some(tunnel) = TUNNEL.lock().as_ref() {
+        tunnel.socket.set_readable(readable);
+    }
+}
+
+impl TunHandler for Shared {
+    fn readable(&self, first: Option<&[u8]>) {
+        let taken = self.state.with(|state| (state.buffer.take(), state.channel.clone(), state.usage_id));
+        let Some((Some(mut buffer), channel, usage_id)) = taken else { return };
+        if let Some(packet) = first.filter(|packet| packet.len() <= BUFFER - HEADER_LEN) {
+            let filled = HEADER_LEN + packet.len();
+            buffer[HEADER_LEN..filled].copy_from_slice(packet);
+            self.send(channel.as_deref(), usage_id, &mut buffer[..filled]);
+        }
+        for _ in 0..BUDGET {
+            match self.queue.recv(&mut buffer[HEADER_LEN..]) {
+                Ok(Some(size)) => self.send(channel.as_deref(), usage_id, &mut buffer[..HEADER_LEN + size]),
+                Ok(None) => break,
+                Err(error) => {
+                    log::debug!("tunnel device: {error}");
+                    break;
+                }
+            }
+            if channel.as_ref().is_some_and(|channel| channel.pending().is_none_or(connection::is_full)) {
+                break;
+            }
+        }
+        self.state.with(|state| state.buffer = Some(buffer));
+    }
+
+    fn failed(&self, errno: c_int) {
+        log::error!("tunnel device failed: {}", std::io::Error::from_raw_os_error(errno));
+    }
+}
+
+impl Shared {
+    /// A packet from the host, with room for the VPN header in front.
+    fn send(&self, channel: Option<&Channel>, usage_id: u32, filled: &mut [u8]) {
+        let size = filled.len() - HEADER_LEN;
+        let result = inspect(&filled[HEADER_LEN..]).map_err(DropCause::from).and_then(|_| {
+            let channel = channel.ok_or(DropCause::SessionGone)?;
+            let header = Header { sock_id: 0, op: op::VPN_SEND, usage_id, value: size as u32 };
+            if let Some((front, _)) = filled.split_first_chunk_mut::<HEADER_LEN>() {
+                header.write_to(front);
+            }
+            if connection::send_upstream(channel, filled) { Ok(()) } else { Err(DropCause::OutputFull) }
+        });
+        match result {
+            Ok(()) => self.counters.up(0, size),
+            Err(cause) => self.counters.dropped(0, cause),
+        }
+    }
+}
+
+/// The device of the host's default route.
+pub fn default_route_device() -> Option<String> {
+    let mut netlink = Netlink::open().ok()?;
+    let routes = netlink.routes().ok()?;
+    let default = routes.iter().filter(|route| route.prefix == 0).min_by_key(|route| route.metric.unwrap_or(0))?;
+    Some(netlink.link(default.index?).ok()?.name)
+}
+
+/// Turns IPv6 on or off on a device; a failure is logged.
+pub fn set_ipv6(device: &str, on: bool) {
+    let fits = (1..=15).contains(&device.len()) && !device.contains(['/', '.']) && !device.contains(char::is_whitespace);
+    if !fits {
+        log::warn!("\"{device}\" is no name of a network device");
+        return;
+    }
+    let path = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
+    if let Err(error) = std::fs::write(&path, if on { "0" } else { "1" }) {
+        log::warn!("IPv6 of {device} cannot be turned {}: {path}: {error}", if on { "on" } else { "off" });
+    }
+}
+
+/// The worker that reads the device, while there is one.
+pub fn worker() -> Option<u32> {
+    shared().map(|shared| shared.worker).filter(|worker| *worker < worker::count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_without_a_mask_gets_the_smallest_prefix_that_holds_both_addresses() {
+        let prefix = |addr: [u8; 4], gateway: [u8; 4]| Settings::new(addr.into(), gateway.into()).prefix;
+        assert_eq!(prefix([10, 0, 1, 100], [10, 0, 1, 1]), 24);
+        assert_eq!(prefix([10, 0, 1, 2], [10, 0, 1, 1]), 24);
+        assert_eq!(prefix([10, 0, 3, 2], [10, 0, 0, 1]), 22);
+        assert_eq!(prefix([172, 16, 0, 2], [10, 0, 0, 1]), 8);
+    }
+}

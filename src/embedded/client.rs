@@ -1,0 +1,209 @@
+//! A node client: one connection to a server's stream, from the dialling to the last callback.
+//!
+//! Callbacks, each at most once: either `connected`, or `error` when it never came to that; then `disconnected`; then
+//! `delete`, as the last of all. A client that is closed while it is still dialling gets only `delete`.
+
+use super::abi;
+use super::abi::client::Handle;
+use super::abi::owned::CShared;
+use super::abi::stream::StreamView;
+use super::ctypes::{dap_chain_node_client, dap_stream_ch, dap_stream_worker};
+use super::runtime::Runtime;
+use super::worker::{Shared, Worker, socket};
+use parking_lot::Mutex;
+use std::ptr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Any thread.
+pub(crate) struct NodeClient {
+    pub(crate) view: CShared<dap_chain_node_client>,
+    /// What `client->client` points to.
+    pub(crate) handle: Handle,
+    host: String,
+    port: u16,
+    channels: Vec<u8>,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    /// `close_mt` was called; whoever has the client deletes it.
+    close: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The connecting thread has it.
+    Dialling,
+    /// A stream has it: in the handshake.
+    Joining { stream: u64 },
+    /// A stream has it, and C was told so.
+    Up { stream: u64 },
+    /// `error` and `disconnected` are being called.
+    Ending,
+    /// Nobody has it: it waits for `close_mt`.
+    Down,
+    /// `delete` has been called, or is about to be.
+    Deleted,
+}
+
+impl NodeClient {
+    pub(crate) fn new(
+        view: CShared<dap_chain_node_client>,
+        handle: Handle,
+        host: String,
+        port: u16,
+        channels: Vec<u8>,
+    ) -> Arc<Self> {
+        let state = Mutex::new(State { phase: Phase::Dialling, close: false });
+        Arc::new(NodeClient { view, handle, host, port, channels, state })
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// "host:port", the key of its pin.
+    pub(crate) fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// The letters that it opens, in order.
+    pub(crate) fn channels(&self) -> &[u8] {
+        &self.channels
+    }
+
+    // --- the connecting thread ---
+
+    /// False once nobody wants the connection any more.
+    pub(crate) fn is_dialling(&self) -> bool {
+        self.state.lock().phase == Phase::Dialling
+    }
+
+    /// Hands the client to a stream; false when it was closed meanwhile.
+    pub(crate) fn join(&self, stream: u64) -> bool {
+        let mut state = self.state.lock();
+        let joins = state.phase == Phase::Dialling;
+        if joins {
+            state.phase = Phase::Joining { stream };
+        }
+        joins
+    }
+
+    /// The connection cannot be made.
+    pub(crate) fn dial_failed(self: &Arc<Self>, runtime: &Runtime, errno: i32) {
+        {
+            let mut state = self.state.lock();
+            if state.phase != Phase::Dialling {
+                return;
+            }
+            state.phase = Phase::Ending;
+        }
+        abi::client::error(self, errno);
+        abi::client::disconnected(self);
+        self.ended(runtime);
+    }
+
+    // --- the stream's worker ---
+
+    /// The stream is open.
+    pub(crate) fn up(&self, worker: &Worker, stream: u64, view: &StreamView) {
+        {
+            let mut state = self.state.lock();
+            if state.close {
+                return;
+            }
+            state.phase = Phase::Up { stream };
+        }
+        self.handle.set_stream(worker, view);
+        abi::client::connected(self);
+    }
+
+    /// The stream is gone; `errno` says why, for a client that was never up.
+    pub(crate) fn lost(self: &Arc<Self>, worker: &Rc<Worker>, errno: i32) {
+        self.handle.clear_stream();
+        let (was_up, close) = {
+            let mut state = self.state.lock();
+            let was_up = matches!(state.phase, Phase::Up { .. });
+            state.phase = Phase::Ending;
+            (was_up, state.close)
+        };
+        if was_up {
+            abi::client::disconnected(self);
+        } else if !close {
+            abi::client::error(self, errno);
+            abi::client::disconnected(self);
+        }
+        self.ended(&worker.runtime);
+    }
+
+    // --- any thread ---
+
+    /// Ends the client: `delete` follows on a worker or on the connecting thread.
+    pub(crate) fn close(self: &Arc<Self>, runtime: &Arc<Runtime>) {
+        let mut state = self.state.lock();
+        if state.close {
+            return;
+        }
+        state.close = true;
+        match state.phase {
+            Phase::Joining { stream } | Phase::Up { stream } => {
+                drop(state);
+                if let Some(owner) = runtime.place(stream).or(runtime.workers.first()) {
+                    owner.post(Box::new(move |worker| socket::remove_anywhere(worker, stream)));
+                }
+            }
+            Phase::Dialling | Phase::Down => {
+                state.phase = Phase::Deleted;
+                drop(state);
+                let client = Arc::clone(self);
+                if let Some(worker) = runtime.workers.first() {
+                    worker.post(Box::new(move |worker| client.delete(&worker.runtime)));
+                }
+            }
+            // Who is calling its callbacks sees `close` afterwards.
+            Phase::Ending | Phase::Deleted => {}
+        }
+    }
+
+    /// The channel with a letter; NULL while not connected.
+    pub(crate) fn channel(&self, letter: u8) -> *mut dap_stream_ch {
+        self.handle.channel(letter)
+    }
+
+    /// The stream's worker; NULL while not connected.
+    pub(crate) fn stream_worker(&self, runtime: &Runtime) -> *mut dap_stream_worker {
+        let stream = match self.state.lock().phase {
+            Phase::Up { stream } => stream,
+            _ => return ptr::null_mut(),
+        };
+        runtime.place(stream).map_or(ptr::null_mut(), |worker: &Arc<Shared>| worker.stream_view.as_ptr())
+    }
+
+    /// After `disconnected`: waits for `close`, or goes if that has come.
+    fn ended(self: &Arc<Self>, runtime: &Runtime) {
+        {
+            let mut state = self.state.lock();
+            if !state.close {
+                state.phase = Phase::Down;
+                return;
+            }
+            state.phase = Phase::Deleted;
+        }
+        self.delete(runtime);
+    }
+
+    fn delete(self: &Arc<Self>, runtime: &Runtime) {
+        abi::client::delete(self);
+        runtime.clients.lock().remove(&self.view.addr());
+    }
+}

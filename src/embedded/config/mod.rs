@@ -1,0 +1,389 @@
+//! The configuration: the node's `.cfg` files, and the defaults that let an empty one run.
+//!
+//! A value is looked up in the file (the files of `<name>.cfg.d/` came later and win), then among the built-in
+//! defaults, then it is what the caller passed as default. A value of the wrong kind is logged with its section, key
+//! and what is expected, and counts as absent.
+
+mod parse;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+pub use parse::Diagnostic;
+use parse::{Sections, Value};
+
+/// A configuration file is a page or two; more than this is another kind of file.
+const FILE_SIZE_MAX: u64 = 4 << 20;
+
+const NETWORK_DEFAULTS: [(&str, &str); 2] = [("network_address", "10.98.0.0"), ("network_mask", "255.255.255.0")];
+const DEFAULTS: [(&str, &str, &str); 5] = [
+    ("srv_vpn", "enabled", "true"),
+    ("srv_vpn", "net", "backbone"),
+    ("srv_vpn", "allow_free_srv", "true"),
+    ("server", "enabled", "true"),
+    ("server", "listen_address", "0.0.0.0:8079"),
+];
+
+/// One configuration, unchanged after it was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    origin: String,
+    sections: Sections,
+}
+
+/// A configuration that could not be read at all. Bad lines are no such error, see [`Diagnostic`].
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file or directory cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is too large to be a configuration.
+    #[error("{} is no configuration file: it is larger than {FILE_SIZE_MAX} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Config {
+    /// The built-in defaults alone.
+    pub fn empty() -> Self {
+        Self { origin: "built-in defaults".into(), sections: Sections::new() }
+    }
+
+    /// Reads a text; `origin` is its name in messages. The bad lines are returned, not logged.
+    pub fn parse(text: &str, origin: &str) -> (Self, Vec<Diagnostic>) {
+        let mut config = Self { origin: origin.to_owned(), sections: Sections::new() };
+        let mut diagnostics = Vec::new();
+        parse::parse_into(&mut config.sections, &mut diagnostics, text.as_bytes(), origin);
+        (config, diagnostics)
+    }
+
+    /// Reads a file and after it, in the order of their names, `<path>.d/*.cfg`. Bad lines are logged as warnings.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let mut config = Self { origin: path.display().to_string(), sections: Sections::new() };
+        let mut diagnostics = Vec::new();
+        let included = included_files(path)?;
+        for file in std::iter::once(path.to_owned()).chain(included) {
+            let text = read(&file)?;
+            parse::parse_into(&mut config.sections, &mut diagnostics, &text, &file.display().to_string());
+        }
+        for diagnostic in diagnostics {
+            log::warn!("{diagnostic}");
+        }
+        Ok(config)
+    }
+
+    /// Gives a key a value as if the last line of the file had said so: what a command line option overrides.
+    pub fn set(&mut self, section: &str, key: &str, value: &str) {
+        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), Value::Scalar(value.to_owned()));
+    }
+
+    /// Where the configuration came from, for messages: a path, or "built-in defaults".
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Whether the section was written, with or without keys. Built-in defaults do not count.
+    pub fn has_section(&self, section: &str) -> bool {
+        self.sections.contains_key(section)
+    }
+
+    /// The value as text; None when it is absent or a list.
+    pub fn get_str(&self, section: &str, key: &str) -> Option<String> {
+        match self.written(section, key) {
+            Some(Value::Scalar(text)) => Some(text.clone()),
+            Some(Value::List(_)) => {
+                self.complain(section, key, "[...]", "one value, not a list");
+                None
+            }
+            None => self.built_in(section, key).map(str::to_owned),
+        }
+    }
+
+    /// The items of a list; a single value is a list of one, absent and empty are an empty list.
+    pub fn get_list(&self, section: &str, key: &str) -> Vec<String> {
+        match self.written(section, key) {
+            Some(Value::List(items)) => items.clone(),
+            Some(Value::Scalar(text)) if text.is_empty() => Vec::new(),
+            Some(Value::Scalar(text)) => vec![text.clone()],
+            None => self.built_in(section, key).map(str::to_owned).into_iter().collect(),
+        }
+    }
+
+    /// `true/on/yes/1` or `false/off/no/0`, in any case.
+    pub fn get_bool(&self, section: &str, key: &str, default: bool) -> bool {
+        self.get(section, key, default, "true or false", |text| match text.to_ascii_lowercase().as_str() {
+            "true" | "on" | "yes" | "1" => Some(true),
+            "false" | "off" | "no" | "0" => Some(false),
+            _ => None,
+        })
+    }
+
+    /// A whole number from 0, decimal or 0x hexadecimal.
+    pub fn get_u64(&self, section: &str, key: &str, default: u64) -> u64 {
+        self.get(section, key, default, "a whole number from 0 to 2^64 - 1", |text| {
+            integer(text).and_then(|n| n.try_into().ok())
+        })
+    }
+
+    /// A whole number, decimal or 0x hexadecimal, maybe negative.
+    pub fn get_i64(&self, section: &str, key: &str, default: i64) -> i64 {
+        self.get(section, key, default, "a whole number from -2^63 to 2^63 - 1", |text| {
+            integer(text).and_then(|n| n.try_into().ok())
+        })
+    }
+
+    /// A finite decimal number.
+    pub fn get_f64(&self, section: &str, key: &str, default: f64) -> f64 {
+        self.get(section, key, default, "a number", |text| text.parse().ok().filter(|n: &f64| n.is_finite()))
+    }
+
+    /// The directory for what must survive a restart (identity, store, CLI socket): `[general] state_dir`, else
+    /// `/var/lib/cellframe-vpn` for root and `$XDG_STATE_HOME/cellframe-vpn` (`~/.local/state`) for others.
+    ///
+    /// It is made, mode 0700, when it does not exist. A failure to make it is logged; who then opens a file there gets
+    /// the error.
+    pub fn state_dir(&self) -> PathBuf {
+        let path = self.state_path();
+        if let Err(error) = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path) {
+            log::error!("cannot make the state directory {} ([general] state_dir): {error}", path.display());
+        }
+        path
+    }
+
+    /// [`Self::state_dir`] without making it.
+    pub(super) fn state_path(&self) -> PathBuf {
+        const NAME: &str = "cellframe-vpn";
+        if let Some(path) = self.get_str("general", "state_dir").filter(|path| !path.is_empty()) {
+            return path.into();
+        }
+        let system = || Path::new("/var/lib").join(NAME);
+        if rustix::process::geteuid().is_root() {
+            return system();
+        }
+        // A relative $XDG_STATE_HOME is invalid (XDG Base Directory Specification).
+        let state_home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let state_home = state_home.or_else(|| Some(std::env::home_dir()?.join(".local/state")));
+        state_home.map_or_else(system, |home| home.join(NAME))
+    }
+
+    fn written(&self, section: &str, key: &str) -> Option<&Value> {
+        self.sections.get(section)?.get(key)
+    }
+
+    /// The network has a default only where nothing was said about the VPN at all: a written section that forgets the
+    /// mask is a mistake its owner must hear of, not one to paper over.
+    fn built_in(&self, section: &str, key: &str) -> Option<&'static str> {
+        if section == "srv_vpn"
+            && !self.has_section(section)
+            && let Some((_, value)) = NETWORK_DEFAULTS.iter().find(|(name, _)| *name == key)
+        {
+            return Some(value);
+        }
+        DEFAULTS.iter().find(|(of, name, _)| *of == section && *name == key).map(|(_, _, value)| *value)
+    }
+
+    fn get<T>(&self, section: &str, key: &str, default: T, expected: &str, convert: impl Fn(&str) -> Option<T>) -> T {
+        let Some(text) = self.get_str(section, key) else { return default };
+        convert(&text).unwrap_or_else(|| {
+            self.complain(section, key, &text, expected);
+            default
+        })
+    }
+
+    fn complain(&self, section: &str, key: &str, value: &str, expected: &str) {
+        log::error!(
+            "{}: [{section}] {key}={value}: expected {expected}; the value is ignored",
+            self.origin,
+            value = value.escape_debug()
+        );
+    }
+}
+
+/// The process-wide configuration; built-in defaults until someone sets one. From any thread.
+pub fn current() -> Arc<Config> {
+    if let Some(config) = CURRENT.read().as_ref() {
+        return Arc::clone(config);
+    }
+    Arc::clone(CURRENT.write().get_or_insert_with(|| Arc::new(Config::empty())))
+}
+
+/// Makes `config` the process-wide configuration. Who already holds the old one goes on with it.
+pub fn set_current(config: impl Into<Arc<Config>>) {
+    *CURRENT.write() = Some(config.into());
+}
+
+static CURRENT: RwLock<Option<Arc<Config>>> = RwLock::new(None);
+
+/// `<path>.d/*.cfg`, sorted; nothing when there is no such directory.
+fn included_files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut directory = path.as_os_str().to_owned();
+    directory.push(".d");
+    let directory = PathBuf::from(directory);
+    let failed = |source| ConfigError::Read { path: directory.clone(), source };
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(failed)?.path();
+        if file.extension().is_some_and(|extension| extension == "cfg") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let file = fs::File::open(path).map_err(failed)?;
+    let mut text = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, FILE_SIZE_MAX + 1), &mut text).map_err(failed)?;
+    if text.len() as u64 > FILE_SIZE_MAX { Err(ConfigError::TooLarge { path: path.to_owned() }) } else { Ok(text) }
+}
+
+fn integer(text: &str) -> Option<i128> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let hexadecimal = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
+    // u64's parser takes a sign of its own; after ours there must be none.
+    let number = match hexadecimal {
+        Some(digits) if digits.bytes().all(|d| d.is_ascii_hexdigit()) => u64::from_str_radix(digits, 16).ok()?,
+        None if digits.bytes().all(|d| d.is_ascii_digit()) => digits.parse().ok()?,
+        _ => return None,
+    };
+    Some(if negative { -i128::from(number) } else { i128::from(number) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let (config, diagnostics) = Config::parse(text, "test.cfg");
+        assert_eq!(diagnostics, []);
+        config
+    }
+
+    #[test]
+    fn an_empty_configuration_runs() {
+        let empty = Config::empty();
+        assert!(empty.get_bool("srv_vpn", "enabled", false));
+        assert!(empty.get_bool("srv_vpn", "allow_free_srv", false));
+        assert_eq!(empty.get_str("srv_vpn", "net").as_deref(), Some("backbone"));
+        assert_eq!(empty.get_str("srv_vpn", "network_address").as_deref(), Some("10.98.0.0"));
+        assert_eq!(empty.get_str("srv_vpn", "network_mask").as_deref(), Some("255.255.255.0"));
+        assert_eq!(empty.get_list("server", "listen_address"), ["0.0.0.0:8079"]);
+        assert_eq!(empty.get_str("srv_vpn", "other"), None);
+        assert!(!empty.has_section("srv_vpn"));
+    }
+
+    #[test]
+    fn a_written_section_gets_no_network_from_nowhere() {
+        let written = config("[srv_vpn]\nnetwork_address=10.1.0.0\n");
+        assert_eq!(written.get_str("srv_vpn", "network_mask"), None);
+        assert_eq!(written.get_str("srv_vpn", "net").as_deref(), Some("backbone"));
+        assert_eq!(config("[srv_vpn]").get_str("srv_vpn", "network_address"), None);
+        assert_eq!(config("[server]").get_str("srv_vpn", "network_mask").as_deref(), Some("255.255.255.0"));
+    }
+
+    #[test]
+    fn kinds_of_values() {
+        for (text, expected) in [
+            ("true", Some(true)),
+            ("ON", Some(true)),
+            ("Yes", Some(true)),
+            ("1", Some(true)),
+            ("false", Some(false)),
+            ("off", Some(false)),
+            ("NO", Some(false)),
+            ("0", Some(false)),
+            ("2", None),
+            ("", None),
+            ("[true]", None),
+        ] {
+            let config = config(&format!("[s]\nk={text}"));
+            assert_eq!(config.get_bool("s", "k", true), expected.unwrap_or(true), "{text}");
+            assert_eq!(config.get_bool("s", "k", false), expected.unwrap_or(false), "{text}");
+        }
+        for (text, unsigned, signed) in [
+            ("0", 0, 0),
+            ("42", 42, 42),
+            ("0x10", 16, 16),
+            ("0XfF", 255, 255),
+            ("-5", 7, -5),
+            ("-0x10", 7, -16),
+            ("18446744073709551615", u64::MAX, 7),
+            ("18446744073709551616", 7, 7),
+            ("-9223372036854775808", 7, i64::MIN),
+            ("--1", 7, 7),
+            ("-+1", 7, 7),
+            ("0x", 7, 7),
+            ("0x+1", 7, 7),
+            ("1k", 7, 7),
+            ("", 7, 7),
+        ] {
+            let config = config(&format!("[s]\nk={text}"));
+            assert_eq!(config.get_u64("s", "k", 7), unsigned, "{text}");
+            assert_eq!(config.get_i64("s", "k", 7), signed, "{text}");
+        }
+        let config = config("[s]\na=1.5\nb=nan\nlist=[x,y]\none=x\nnone=");
+        assert_eq!((config.get_f64("s", "a", 0.0), config.get_f64("s", "b", 2.0)), (1.5, 2.0));
+        assert_eq!(config.get_list("s", "list"), ["x", "y"]);
+        assert_eq!(config.get_list("s", "one"), ["x"]);
+        assert_eq!(config.get_list("s", "none"), [""; 0]);
+        assert_eq!(config.get_str("s", "list"), None);
+    }
+
+    #[test]
+    fn included_files_come_later_in_the_order_of_their_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node.cfg");
+        fs::write(&path, "[s]\na=file\nb=file\nc=file\n").unwrap();
+        assert_eq!(Config::load(&path).unwrap().get_str("s", "b").as_deref(), Some("file"));
+        fs::create_dir(directory.path().join("node.cfg.d")).unwrap();
+        fs::write(directory.path().join("node.cfg.d/20.cfg"), "[s]\nc=20\n").unwrap();
+        fs::write(directory.path().join("node.cfg.d/10.cfg"), "[s]\nb=10\nc=10\n").unwrap();
+        fs::write(directory.path().join("node.cfg.d/30.cfg~"), "[s]\na=30\n").unwrap();
+        let config = Config::load(&path).unwrap();
+        let values: Vec<_> = ["a", "b", "c"].map(|key| config.get_str("s", key).unwrap()).into();
+        assert_eq!(values, ["file", "10", "20"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let error = Config::load(Path::new("/nowhere/x.cfg")).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/x.cfg"), "{error}");
+        let directory = tempfile::tempdir().unwrap();
+        assert!(matches!(Config::load(directory.path()), Err(ConfigError::Read { .. })));
+        assert!(matches!(Config::load(Path::new("/dev/zero")), Err(ConfigError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn the_state_directory_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b");
+        let config = config(&format!("[general]\nstate_dir={}", path.display()));
+        assert_eq!(config.state_dir(), path);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}

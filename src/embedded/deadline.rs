@@ -1,0 +1,115 @@
+//! Reading and writing a socket until a point in time: a peer that sends or takes a byte now and then gets no more.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// A blocking stream socket.
+pub(crate) trait Connection: Send + Sync + 'static {
+    /// Ends the peer's sending: a thread that waits for more of it returns at once, replies still go out.
+    fn hang_up(&self);
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()>;
+    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()>;
+}
+
+impl Connection for TcpStream {
+    fn hang_up(&self) {
+        // An error means that the connection is gone already.
+        let _ = self.shutdown(Shutdown::Read);
+    }
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(timeout))
+    }
+    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.set_write_timeout(Some(timeout))
+    }
+}
+
+impl Connection for UnixStream {
+    fn hang_up(&self) {
+        // As above.
+        let _ = self.shutdown(Shutdown::Read);
+    }
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(timeout))
+    }
+    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.set_write_timeout(Some(timeout))
+    }
+}
+
+/// A connection that fails with `TimedOut` once its time is over.
+pub(crate) struct Timed<'a, C> {
+    connection: &'a C,
+    deadline: Instant,
+}
+
+impl<'a, C: Connection> Timed<'a, C> {
+    pub(crate) fn new(connection: &'a C, time: Duration) -> Self {
+        Self { connection, deadline: Instant::now() + time }
+    }
+
+    fn time_left(&self) -> io::Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+}
+
+impl<'a, C: Connection> Read for Timed<'a, C>
+where
+    &'a C: Read,
+{
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.connection.set_read_timeout(self.time_left()?)?;
+        self.connection.read(buffer).map_err(timed_out)
+    }
+}
+
+impl<'a, C: Connection> Write for Timed<'a, C>
+where
+    &'a C: Write,
+{
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.connection.set_write_timeout(self.time_left()?)?;
+        self.connection.write(data).map_err(timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A socket's own time-out shows as EAGAIN (socket(7), SO_RCVTIMEO).
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_now_and_then_does_not_prolong_it() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let dripper = std::thread::spawn(move || {
+            while (&theirs).write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let start = Instant::now();
+        let mut all = Vec::new();
+        let error = Timed::new(&ours, Duration::from_millis(200)).read_to_end(&mut all).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() >= Duration::from_millis(200) && !all.is_empty());
+        drop(ours);
+        dripper.join().unwrap();
+    }
+
+    #[test]
+    fn hanging_up_ends_a_read() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        ours.hang_up();
+        assert_eq!(Timed::new(&ours, Duration::from_secs(60)).read(&mut [0]).unwrap(), 0);
+    }
+}

@@ -1,0 +1,162 @@
+//! Connecting: name look-up and TCP in a short-lived thread, TLS on a worker.
+
+use super::client::NodeClient;
+use super::config;
+use super::runtime::Runtime;
+use super::stream::conn::Conn;
+use super::stream::{HANDSHAKE_TIMEOUT, prepare_socket};
+use super::tls;
+use super::tls::pin::{self, PinVerifier};
+use super::tls::session::TlsSession;
+use super::worker::Load;
+use libc::{EAGAIN, ECONNREFUSED, EHOSTUNREACH, EIO, ENOENT, EPROTO, ETIMEDOUT};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::time::Timespec;
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// All addresses of a host together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The least that one of several addresses gets of it.
+const ADDRESS_LEAST: Duration = Duration::from_millis(250);
+/// How soon a connecting thread notices that nobody wants the connection any more.
+const STEP: Duration = Duration::from_millis(20);
+/// Connecting threads at once.
+const THREADS_MAX: usize = 64;
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Why connecting did not begin.
+#[derive(thiserror::Error, Debug)]
+pub enum DialError {
+    /// Too many at once.
+    #[error("{THREADS_MAX} connections are being made already")]
+    TooMany,
+    /// The system gave no thread.
+    #[error("no thread to connect in: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Begins to connect; the client's callbacks tell the rest.
+pub(crate) fn start(runtime: &Arc<Runtime>, client: &Arc<NodeClient>) -> Result<(), DialError> {
+    let place = Place::take().ok_or(DialError::TooMany)?;
+    let (runtime, client) = (Arc::clone(runtime), Arc::clone(client));
+    thread::Builder::new().name("vpn-dial".into()).spawn(move || {
+        let _place = place;
+        if let Err(errno) = dial(&runtime, &client) {
+            client.dial_failed(&runtime, errno);
+        }
+    })?;
+    Ok(())
+}
+
+struct Place;
+
+impl Place {
+    fn take() -> Option<Self> {
+        let before = THREADS.fetch_add(1, Ordering::Relaxed);
+        let place = Place;
+        (before < THREADS_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        THREADS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn dial(runtime: &Arc<Runtime>, client: &Arc<NodeClient>) -> Result<(), i32> {
+    let config = config::current();
+    let address = client.address();
+    let expected = pin::expected(&config, &address).map_err(|error| {
+        log::error!("not connecting to {address}: {error}");
+        EIO
+    })?;
+    let pin = PinVerifier::new(address, expected);
+    let tls = tls::client_config(&pin).and_then(TlsSession::client).map_err(|error| {
+        log::error!("TLS cannot begin: {error}");
+        EPROTO
+    })?;
+    let addresses: Vec<SocketAddr> = (client.host(), client.port())
+        .to_socket_addrs()
+        .map_err(|error| {
+            log::debug!("{}: {error}", client.host());
+            ENOENT
+        })?
+        .collect();
+    let (io, peer) = connect_to_one(&addresses, || client.is_dialling())?;
+    prepare_socket(&io).map_err(Errno::raw_os_error)?;
+    let worker = runtime.least_loaded().ok_or(EAGAIN)?;
+    let conn = Conn::dialled(io, peer, Arc::clone(client), pin, tls, Load::new(worker));
+    let stream = conn.uuid;
+    if client.join(stream) {
+        runtime.set_place(stream, worker.index);
+        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        worker.post(Box::new(move |worker| conn.install(worker, deadline)));
+    }
+    Ok(())
+}
+
+/// Tries one address after the other, each with its share of the time that is left.
+fn connect_to_one(addresses: &[SocketAddr], is_wanted: impl Fn() -> bool) -> Result<(TcpStream, SocketAddr), i32> {
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let mut last = ENOENT;
+    for (index, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let others = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        let share = (left / others).max(ADDRESS_LEAST);
+        match connect_to(*address, share, &is_wanted) {
+            Ok(io) => return Ok((io, *address)),
+            Err(error) => {
+                log::debug!("{address}: {error}");
+                last = errno_of(error);
+            }
+        }
+        if !is_wanted() {
+            break;
+        }
+    }
+    Err(last)
+}
+
+fn connect_to(address: SocketAddr, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<TcpStream, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &address) {
+        Ok(()) => return Ok(TcpStream::from(socket)),
+        Err(Errno::INPROGRESS | Errno::INTR) => {}
+        Err(error) => return Err(error),
+    }
+    let deadline = Instant::now() + wait;
+    while is_wanted() {
+        let step = STEP.min(deadline.saturating_duration_since(Instant::now()));
+        if step.is_zero() {
+            return Err(Errno::TIMEDOUT);
+        }
+        let timeout = Timespec { tv_sec: 0, tv_nsec: step.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return sockopt::socket_error(&socket)?.map(|()| TcpStream::from(socket)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::CANCELED)
+}
+
+/// The codes that the `error` callback documents.
+fn errno_of(error: Errno) -> i32 {
+    match error {
+        Errno::CONNREFUSED => ECONNREFUSED,
+        Errno::TIMEDOUT => ETIMEDOUT,
+        Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => EHOSTUNREACH,
+        other => other.raw_os_error(),
+    }
+}

@@ -1,0 +1,211 @@
+//! The listening sockets: `[server] listen_address`.
+
+use super::config::{self, Config};
+use super::runtime::{self, Runtime};
+use super::stream::newcomer::{Arrival, HandshakePlace, Newcomer};
+use super::stream::{COUNTERS, count, prepare_socket};
+use super::tls::{self, IdentityError, fingerprint_text, identity};
+use super::worker::{Load, Source, Worker};
+use parking_lot::Mutex;
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustls::ServerConfig;
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where the server listens when the configuration does not say.
+const DEFAULT_ADDRESS: &str = "0.0.0.0:8079";
+/// Connections accepted in one turn of the loop.
+const BATCH: usize = 64;
+/// Connections that the kernel keeps for us.
+const BACKLOG: i32 = 1024;
+/// After the process ran out of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the server does not listen.
+#[derive(thiserror::Error, Debug)]
+pub enum ListenError {
+    /// Nothing is retained.
+    #[error("the embedded SDK is not running")]
+    NotRunning,
+    /// The configuration says so.
+    #[error("[server] enabled is false")]
+    Disabled,
+    /// An address is none.
+    #[error("[server] listen_address={address}: expected host:port ({source})")]
+    Address {
+        /// As configured.
+        address: String,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The system refuses an address.
+    #[error("[server] listen_address={address}: cannot listen there: {source}")]
+    Bind {
+        /// As configured.
+        address: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// There is no identity to show.
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    /// TLS does not take the identity.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Where the process listens; empty when it does not.
+static ADDRESSES: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+
+/// Listens on the configured addresses, if not already. Any thread. An error has been logged.
+pub fn ensure_started() -> Result<(), ListenError> {
+    let result = start();
+    match &result {
+        Err(ListenError::Disabled) => log::info!("no server: [server] enabled is false"),
+        Err(error) => log::error!("no server: {error}"),
+        Ok(()) => {}
+    }
+    result
+}
+
+/// Where the process listens, with the port that the system chose for port 0.
+pub fn addresses() -> Vec<SocketAddr> {
+    ADDRESSES.lock().clone()
+}
+
+/// Called by the last release; the sockets themselves belong to their worker.
+pub(crate) fn stop() {
+    *ADDRESSES.lock() = Vec::new();
+}
+
+fn start() -> Result<(), ListenError> {
+    let runtime = runtime::active().ok_or(ListenError::NotRunning)?;
+    let config = config::current();
+    if !config.get_bool("server", "enabled", true) {
+        return Err(ListenError::Disabled);
+    }
+    let mut addresses = ADDRESSES.lock();
+    if !addresses.is_empty() {
+        return Ok(());
+    }
+    let identity = identity::load(&config)?;
+    let tls = tls::server_config(&identity)?;
+    // All or none: bound first, put to work afterwards.
+    let sockets = bind_all(&config)?;
+    let worker = runtime.workers.first().ok_or(ListenError::NotRunning)?;
+    let fingerprint = fingerprint_text(&identity::fingerprint(&identity.spki));
+    for socket in sockets {
+        if let Ok(address) = socket.local_addr() {
+            log::info!("listening on {address}, identity {fingerprint}");
+            addresses.push(address);
+        }
+        let tls = Arc::clone(&tls);
+        worker.post(Box::new(move |worker| Listener::install(worker, socket, tls)));
+    }
+    Ok(())
+}
+
+fn bind_all(config: &Config) -> Result<Vec<TcpListener>, ListenError> {
+    let mut configured = config.get_list("server", "listen_address");
+    if configured.is_empty() {
+        configured.push(DEFAULT_ADDRESS.to_owned());
+    }
+    let mut sockets = Vec::new();
+    for address in configured {
+        let resolved: Vec<SocketAddr> = match address.to_socket_addrs() {
+            Ok(resolved) => resolved.collect(),
+            Err(source) => return Err(ListenError::Address { address, source }),
+        };
+        for one in resolved {
+            match bind(one) {
+                Ok(socket) => sockets.push(socket),
+                Err(source) => return Err(ListenError::Bind { address, source }),
+            }
+        }
+    }
+    Ok(sockets)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpListener::bind(address)?;
+    socket.set_nonblocking(true)?;
+    // A second listen() is how the backlog is changed.
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// A listening socket on its worker.
+pub(crate) struct Listener {
+    uuid: u64,
+    socket: TcpListener,
+    tls: Arc<ServerConfig>,
+    warned: Cell<bool>,
+}
+
+impl Listener {
+    fn install(worker: &Rc<Worker>, socket: TcpListener, tls: Arc<ServerConfig>) {
+        if worker.runtime.is_stopping() {
+            return;
+        }
+        let uuid = runtime::next_uuid();
+        let listener = Rc::new(Listener { uuid, socket, tls, warned: Cell::new(false) });
+        let source = Source::Listener(Rc::clone(&listener));
+        if let Err(error) = worker.add_source(uuid, &listener.socket, EventFlags::IN, source) {
+            log::error!("a listening socket cannot be waited for: {error}");
+        }
+    }
+
+    pub(crate) fn on_ready(&self, worker: &Rc<Worker>) {
+        for _ in 0..BATCH {
+            match self.socket.accept() {
+                Ok((io, peer)) => welcome(&worker.runtime, io, peer, &self.tls),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if is_exhaustion(&error) => return self.pause(worker, &error),
+                // That one connection is gone already.
+                Err(error) => log::debug!("accept: {error}"),
+            }
+        }
+    }
+
+    pub(crate) fn remove(&self, worker: &Worker) {
+        worker.remove_source(self.uuid, &self.socket);
+    }
+
+    /// The connection stays in the kernel's queue: without a pause the loop would spin over it.
+    fn pause(&self, worker: &Rc<Worker>, error: &io::Error) {
+        if !self.warned.replace(true) {
+            log::warn!("connections have to wait: {error}");
+        }
+        let uuid = self.uuid;
+        worker.watch(uuid, &self.socket, EventFlags::empty());
+        worker.timers.once(PAUSE, move |worker| {
+            if let Some(Source::Listener(listener)) = worker.source(uuid) {
+                worker.watch(uuid, &listener.socket, EventFlags::IN);
+            }
+        });
+    }
+}
+
+/// Sends a new connection to the worker with the fewest streams.
+fn welcome(runtime: &Arc<Runtime>, io: TcpStream, peer: SocketAddr, tls: &Arc<ServerConfig>) {
+    let Some(place) = HandshakePlace::take(runtime) else {
+        log::debug!("too many handshakes at once, {peer} is turned away");
+        return count(&COUNTERS.failed_handshakes);
+    };
+    if let Err(error) = prepare_socket(&io) {
+        return log::debug!("{peer}: {error}");
+    }
+    let Some(worker) = runtime.least_loaded() else { return };
+    let arrival = Arrival { io, peer, tls: Arc::clone(tls), place, load: Load::new(worker) };
+    worker.post(Box::new(move |worker| Newcomer::install(worker, arrival)));
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}

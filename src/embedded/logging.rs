@@ -1,0 +1,66 @@
+//! Logs: the `log` facade, written to stderr by env_logger unless the host program brought a logger of its own.
+
+use std::io::Write;
+use std::sync::Once;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use parking_lot::RwLock;
+
+/// Installs the logger once: level from `RUST_LOG`, default info. Later calls do nothing, and so does the first one
+/// when the program has installed a logger already.
+pub fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let by_environment =
+            env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).build();
+        let filter = by_environment.filter();
+        let mut writer = env_logger::Builder::new();
+        writer.filter_level(LevelFilter::Trace).format(|to, record| {
+            writeln!(to, "{} {:<5} {}: {}", to.timestamp_seconds(), record.level(), record.target(), record.args())
+        });
+        let logger = Logger { by_environment, writer: writer.build() };
+        if log::set_boxed_logger(Box::new(logger)).is_ok() {
+            log::set_max_level(filter);
+        }
+    });
+}
+
+/// From now on this level counts and `RUST_LOG` no longer does.
+pub fn set_level(level: LevelFilter) {
+    *CHOSEN.write() = Some(level);
+    log::set_max_level(level);
+}
+
+static CHOSEN: RwLock<Option<LevelFilter>> = RwLock::new(None);
+
+struct Logger {
+    /// Knows the levels that `RUST_LOG` asks for, by target.
+    by_environment: env_logger::Logger,
+    /// Writes whatever it is given.
+    writer: env_logger::Logger,
+}
+
+impl Logger {
+    fn lets_pass(&self, level: Level, or_else: impl Fn(&env_logger::Logger) -> bool) -> bool {
+        match *CHOSEN.read() {
+            Some(chosen) => level <= chosen,
+            None => or_else(&self.by_environment),
+        }
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.lets_pass(metadata.level(), |by_environment| by_environment.enabled(metadata))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.lets_pass(record.level(), |by_environment| by_environment.matches(record)) {
+            self.writer.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.writer.flush();
+    }
+}

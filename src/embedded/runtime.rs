@@ -1,0 +1,292 @@
+//! The life of the embedded SDK in a process: workers, CLI and listener exist between the first `retain` and the last
+//! `release`.
+//!
+//! Nothing here runs at process exit: a process that never releases just ends.
+
+use super::abi;
+use super::abi::owned::CBox;
+use super::client::NodeClient;
+use super::ctypes::dap_events_socket;
+use super::stream::mailbox::Mailbox;
+use super::stream::{procs, sessions};
+use super::worker::queue::PtrQueue;
+use super::worker::{self, Job, Shared};
+use super::{cli, config, listener, logging, net, service, store};
+use crossbeam::channel;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Most worker threads: C counts them in a `uint8_t`.
+const WORKERS_MAX: usize = 255;
+/// How long `stop` waits for clients that are in a callback of their connecting thread.
+const CLIENTS_GRACE: Duration = Duration::from_secs(10);
+
+/// Why the embedded SDK could not be started.
+#[derive(thiserror::Error, Debug)]
+pub enum RuntimeError {
+    /// A thread, an eventfd or an epoll descriptor was refused.
+    #[error("cannot start worker thread {index}: {source}")]
+    Worker {
+        /// Which worker.
+        index: usize,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// `retain` in a callback of the very runtime that is being stopped.
+    #[error("the embedded SDK is being stopped, and this thread is one of its own")]
+    Stopping,
+}
+
+/// What the first `retain` makes and the last `release` takes down. Any thread.
+pub(crate) struct Runtime {
+    pub(crate) workers: Vec<Arc<Shared>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    cli: Mutex<Option<cli::CliServer>>,
+    stopping: AtomicBool,
+    /// Event sockets in no loop yet, by address.
+    pub(crate) unassigned: Mutex<HashMap<usize, CBox<dap_events_socket>>>,
+    /// Which worker an event socket or a stream is on, by uuid.
+    places: Mutex<HashMap<u64, usize>>,
+    /// Pointer queues by the address of their event socket.
+    pub(crate) queues: RwLock<HashMap<usize, Arc<PtrQueue>>>,
+    /// Channels of open streams by uuid.
+    pub(crate) channels: RwLock<HashMap<u32, Arc<Mailbox>>>,
+    /// Node clients by the address of the struct that C holds.
+    pub(crate) clients: Mutex<HashMap<usize, Arc<NodeClient>>>,
+    /// Connections that have not come to their first packet.
+    pub(crate) handshakes: AtomicUsize,
+}
+
+/// Counts a user of the embedded SDK; the first one starts it. Blocks while an earlier one is being stopped.
+pub fn retain() -> Result<(), RuntimeError> {
+    logging::init();
+    let mut global = GLOBAL.lock();
+    while global.stopping {
+        if on_own_thread() {
+            return Err(RuntimeError::Stopping);
+        }
+        CHANGED.wait(&mut global);
+    }
+    if global.count == 0 {
+        let runtime = start()?;
+        global.runtime = Some(runtime);
+    }
+    global.count += 1;
+    Ok(())
+}
+
+/// Gives one `retain` back; the last one stops everything and returns when it is gone. On a thread of the embedded SDK
+/// itself it returns at once and a thread of its own does the stopping. One release too many is logged and ignored.
+pub fn release() {
+    let mut global = GLOBAL.lock();
+    if global.count == 0 {
+        log::warn!("dap_embedded_release: called more often than dap_embedded_retain, ignored");
+        return;
+    }
+    global.count -= 1;
+    if global.count > 0 {
+        return;
+    }
+    global.stopping = true;
+    let runtime = global.runtime.clone();
+    drop(global);
+    let Some(runtime) = runtime else { return finish() };
+    if on_own_thread() {
+        let stopper = Arc::clone(&runtime);
+        let spawned = thread::Builder::new().name("vpn-stop".into()).spawn(move || stop(&stopper));
+        if let Err(error) = spawned {
+            log::error!("cannot start the thread that stops the embedded SDK ({error}); it goes on running");
+            let mut global = GLOBAL.lock();
+            global.stopping = false;
+            global.count = 1;
+            CHANGED.notify_all();
+        }
+    } else {
+        stop(&runtime);
+    }
+}
+
+/// The running instance; None while nothing is retained.
+pub(crate) fn current() -> Option<Arc<Runtime>> {
+    worker::with_current(|worker| Arc::clone(&worker.runtime)).or_else(|| GLOBAL.lock().runtime.clone())
+}
+
+/// As [`current`], and None as well once it is being stopped: for what makes something new.
+pub(crate) fn active() -> Option<Arc<Runtime>> {
+    current().filter(|runtime| !runtime.is_stopping())
+}
+
+/// A number that no event socket, stream or timer of this process had before.
+pub(crate) fn next_uuid() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Runtime {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The worker behind a pointer of C's; the pointer is compared, never followed.
+    pub(crate) fn worker_at(&self, worker: usize) -> Option<&Arc<Shared>> {
+        self.workers.iter().find(|known| known.view.addr() == worker)
+    }
+
+    /// The worker with the fewest streams.
+    pub(crate) fn least_loaded(&self) -> Option<&Arc<Shared>> {
+        self.workers.iter().min_by_key(|worker| worker.load())
+    }
+
+    pub(crate) fn set_place(&self, uuid: u64, worker: usize) {
+        self.places.lock().insert(uuid, worker);
+    }
+
+    pub(crate) fn clear_place(&self, uuid: u64) {
+        self.places.lock().remove(&uuid);
+    }
+
+    pub(crate) fn place(&self, uuid: u64) -> Option<&Arc<Shared>> {
+        let worker = *self.places.lock().get(&uuid)?;
+        self.workers.get(worker)
+    }
+
+    /// Runs `job` on the worker that has the socket now, or, where none has it, on `otherwise`.
+    pub(crate) fn post_to_owner(&self, uuid: u64, otherwise: &Arc<Shared>, job: Job) {
+        self.place(uuid).unwrap_or(otherwise).post(job);
+    }
+}
+
+struct Global {
+    count: usize,
+    stopping: bool,
+    runtime: Option<Arc<Runtime>>,
+}
+
+static GLOBAL: Mutex<Global> = Mutex::new(Global { count: 0, stopping: false, runtime: None });
+static CHANGED: Condvar = Condvar::new();
+
+/// Threads of the embedded SDK are named "vpn-..."; one of them cannot wait for its own end.
+fn on_own_thread() -> bool {
+    thread::current().name().is_some_and(|name| name.starts_with("vpn-"))
+}
+
+fn start() -> Result<Arc<Runtime>, RuntimeError> {
+    let config = config::current();
+    let count = worker_count(config.get_u64("resources", "threads_cnt", 0));
+    let mut workers = Vec::with_capacity(count);
+    for index in 0..count {
+        workers.push(Shared::new(index).map_err(|source| RuntimeError::Worker { index, source })?);
+    }
+    abi::service::register_channel();
+    let runtime = Arc::new(Runtime {
+        workers,
+        threads: Mutex::default(),
+        cli: Mutex::default(),
+        stopping: AtomicBool::new(false),
+        unassigned: Mutex::default(),
+        places: Mutex::default(),
+        queues: RwLock::default(),
+        channels: RwLock::default(),
+        clients: Mutex::default(),
+        handshakes: AtomicUsize::new(0),
+    });
+    for index in 0..count {
+        match worker::spawn(&runtime, index) {
+            Ok(thread) => runtime.threads.lock().push(thread),
+            Err(source) => {
+                exit_workers(&runtime);
+                return Err(RuntimeError::Worker { index, source });
+            }
+        }
+    }
+    *runtime.cli.lock() = cli::start(&config);
+    log::debug!("embedded SDK started with {count} worker threads");
+    Ok(runtime)
+}
+
+/// `[resources] threads_cnt`; 0 and nonsense mean one for each CPU that this process may use.
+fn worker_count(configured: u64) -> usize {
+    let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let wanted = usize::try_from(configured).ok().filter(|count| *count > 0).unwrap_or(cpus);
+    wanted.min(WORKERS_MAX)
+}
+
+fn stop(runtime: &Arc<Runtime>) {
+    drop(runtime.cli.lock().take());
+    runtime.stopping.store(true, Ordering::Release);
+    listener::stop();
+    let clients: Vec<_> = runtime.clients.lock().values().cloned().collect();
+    for client in clients {
+        client.close(runtime);
+    }
+    on_every_worker(runtime, || Box::new(|worker| worker.clear()));
+    wait_for_clients(runtime);
+    exit_workers(runtime);
+    let left = std::mem::take(&mut *runtime.unassigned.lock());
+    for socket in left.into_values() {
+        abi::events::close_descriptor(&socket);
+    }
+    service::clear();
+    procs::clear();
+    sessions::clear();
+    net::reset();
+    store::close();
+    log::debug!("embedded SDK stopped");
+    finish();
+}
+
+fn finish() {
+    let mut global = GLOBAL.lock();
+    let runtime = global.runtime.take();
+    global.stopping = false;
+    CHANGED.notify_all();
+    drop(global);
+    drop(runtime);
+}
+
+/// Runs a job on each worker and waits until all have run.
+fn on_every_worker(runtime: &Arc<Runtime>, job: impl Fn() -> Job) {
+    let (done, all_done) = channel::bounded::<()>(0);
+    for worker in &runtime.workers {
+        let job = job();
+        let done = done.clone();
+        worker.post(Box::new(move |worker| {
+            job(worker);
+            drop(done);
+        }));
+    }
+    drop(done);
+    // Nothing is ever sent: this returns when the last job has dropped its end.
+    let _ = all_done.recv();
+}
+
+/// A client whose connecting thread is in a callback is deleted by that thread when the callback returns.
+fn wait_for_clients(runtime: &Runtime) {
+    let step = Duration::from_millis(2);
+    let mut waited = Duration::ZERO;
+    while !runtime.clients.lock().is_empty() && waited < CLIENTS_GRACE {
+        thread::sleep(step);
+        waited += step;
+    }
+    let left = runtime.clients.lock().len();
+    if left > 0 {
+        log::error!("{left} node clients are still in a callback after {CLIENTS_GRACE:?}; stopping without them");
+    }
+}
+
+fn exit_workers(runtime: &Arc<Runtime>) {
+    let threads = std::mem::take(&mut *runtime.threads.lock());
+    for worker in runtime.workers.iter().take(threads.len()) {
+        worker.post(Box::new(|worker| worker.exit()));
+    }
+    for thread in threads {
+        if thread.join().is_err() {
+            log::error!("a worker thread ended with a panic");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The node's durable key-value store: what the SDK keeps in its global database, in `<state_dir>/store.redb`.
+//!
+//! The file is opened on first use. A write has reached the disk when it returns, which costs an fsync: callers on a
+//! worker thread write seldom. One process at a time: the file is locked while it is open.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
+
+use super::config;
+
+/// Longest group and longest key, in bytes.
+pub const NAME_MAX: usize = 255;
+/// Largest value, in bytes.
+pub const VALUE_MAX: usize = 1 << 20;
+/// The store holds settings and remaining limits; redb's own default is 1 GiB.
+const CACHE_SIZE: usize = 4 << 20;
+
+/// (group, key) -> (nanoseconds since 1970, pinned, value)
+const TABLE: TableDefinition<'_, (&str, &str), (u64, bool, &[u8])> = TableDefinition::new("global_db");
+
+/// A value with what the SDK keeps beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The value.
+    pub value: Vec<u8>,
+    /// Whether it was set as pinned.
+    pub is_pinned: bool,
+    /// When it was set: nanoseconds since 1970.
+    pub timestamp: u64,
+}
+
+/// Why the store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the file.
+    #[error(
+        "the store {} is in use by another process: stop that one, or give each its own [general] state_dir",
+        .0.display()
+    )]
+    Locked(PathBuf),
+    /// The file cannot be opened or made.
+    #[error("cannot open the store {}: {reason}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A group or key that is empty or longer than [`NAME_MAX`].
+    #[error("the store takes groups and keys of 1 to {NAME_MAX} bytes, not {0}")]
+    NameLength(usize),
+    /// A value larger than [`VALUE_MAX`].
+    #[error("the store takes values of up to {VALUE_MAX} bytes, not {0}")]
+    ValueLength(usize),
+    /// Reading or writing the open file failed.
+    #[error("the store failed: {0}")]
+    Database(Box<redb::Error>),
+}
+
+impl<E: Into<redb::Error>> From<E> for StoreError {
+    fn from(error: E) -> Self {
+        Self::Database(Box::new(error.into()))
+    }
+}
+
+/// The value, or None when there is none.
+pub fn get(group: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(get_record(group, key)?.map(|record| record.value))
+}
+
+/// The value with its time and mark, or None when there is none.
+pub fn get_record(group: &str, key: &str) -> Result<Option<Record>, StoreError> {
+    opened()?.get(group, key)
+}
+
+/// Sets a value, not pinned. It is on the disk when this returns.
+pub fn set(group: &str, key: &str, value: &[u8]) -> Result<(), StoreError> {
+    set_pinned(group, key, value, false)
+}
+
+/// Sets a value and whether it is pinned. It is on the disk when this returns.
+pub fn set_pinned(group: &str, key: &str, value: &[u8], is_pinned: bool) -> Result<(), StoreError> {
+    opened()?.set(group, key, value, is_pinned)
+}
+
+/// Removes a value; false when there was none.
+pub fn delete(group: &str, key: &str) -> Result<bool, StoreError> {
+    opened()?.delete(group, key)
+}
+
+/// All keys of a group with their values, sorted by key.
+pub fn list(group: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    opened()?.list(group)
+}
+
+/// Closes the file when the calls that use it have returned; the next call opens it again.
+pub fn close() {
+    *OPEN.lock() = None;
+}
+
+static OPEN: Mutex<Option<Arc<Store>>> = Mutex::new(None);
+
+/// The store of the current configuration's state directory.
+fn opened() -> Result<Arc<Store>, StoreError> {
+    let config = config::current();
+    let mut open = OPEN.lock();
+    if let Some(store) = open.as_ref().filter(|store| store.path.parent() == Some(&*config.state_path())) {
+        return Ok(Arc::clone(store));
+    }
+    *open = None;
+    let store = Arc::new(Store::open(config.state_dir().join("store.redb"))?);
+    *open = Some(Arc::clone(&store));
+    Ok(store)
+}
+
+struct Store {
+    path: PathBuf,
+    database: Database,
+}
+
+impl Store {
+    fn open(path: PathBuf) -> Result<Self, StoreError> {
+        match open_database(&path) {
+            Ok(database) => Ok(Self { path, database }),
+            Err(DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) => {
+                Err(StoreError::Locked(path))
+            }
+            Err(error) => Err(StoreError::Open { path, reason: error.to_string() }),
+        }
+    }
+
+    fn get(&self, group: &str, key: &str) -> Result<Option<Record>, StoreError> {
+        check_names(group, key)?;
+        let table = match self.database.begin_read()?.open_table(TABLE) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(table.get((group, key))?.map(|entry| {
+            let (timestamp, is_pinned, value) = entry.value();
+            Record { value: value.to_vec(), is_pinned, timestamp }
+        }))
+    }
+
+    fn set(&self, group: &str, key: &str, value: &[u8], is_pinned: bool) -> Result<(), StoreError> {
+        check_names(group, key)?;
+        if value.len() > VALUE_MAX {
+            return Err(StoreError::ValueLength(value.len()));
+        }
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(TABLE)?.insert((group, key), (now(), is_pinned, value))?;
+        Ok(transaction.commit()?)
+    }
+
+    fn delete(&self, group: &str, key: &str) -> Result<bool, StoreError> {
+        check_names(group, key)?;
+        let transaction = self.database.begin_write()?;
+        let existed = transaction.open_table(TABLE)?.remove((group, key))?.is_some();
+        transaction.commit()?;
+        Ok(existed)
+    }
+
+    fn list(&self, group: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        check_names(group, "-")?;
+        let table = match self.database.begin_read()?.open_table(TABLE) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut values = Vec::new();
+        for entry in table.range((group, "")..)? {
+            let (name, value) = entry?;
+            let (of, key) = name.value();
+            if of != group {
+                break;
+            }
+            values.push((key.to_owned(), value.value().2.to_vec()));
+        }
+        Ok(values)
+    }
+}
+
+/// Opens or makes the file. It holds who is paid what: nobody else may read it. It is checked as a whole, which is quick
+/// at its size: redb may panic on a damaged file that was opened unchecked.
+fn open_database(path: &Path) -> Result<Database, DatabaseError> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_SIZE).set_check_integrity_on_open(true);
+    builder.create_with_backend(FileBackend::new(file)?)
+}
+
+fn check_names(group: &str, key: &str) -> Result<(), StoreError> {
+    match [group, key].iter().find(|name| name.is_empty() || name.len() > NAME_MAX) {
+        Some(name) => Err(StoreError::NameLength(name.len())),
+        None => Ok(()),
+    }
+}
+
+fn now() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since_1970.as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path().join("store.redb")).unwrap();
+        (directory, store)
+    }
+
+    #[test]
+    fn values_come_back_also_after_reopening() {
+        let (directory, store) = store();
+        assert_eq!(store.get("g", "k").unwrap(), None);
+        assert_eq!(store.list("g").unwrap(), []);
+        assert!(!store.delete("g", "k").unwrap());
+        store.set("g", "k", b"one", true).unwrap();
+        store.set("g", "empty", b"", false).unwrap();
+        store.set("g2", "k", b"other", false).unwrap();
+        let record = store.get("g", "k").unwrap().unwrap();
+        assert_eq!((record.value.as_slice(), record.is_pinned), (&b"one"[..], true));
+        assert!(record.timestamp > 1_700_000_000_000_000_000);
+        let path = store.path.clone();
+        drop(store);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let store = Store::open(directory.path().join("store.redb")).unwrap();
+        assert_eq!(store.get("g", "k").unwrap(), Some(record));
+        let listed = store.list("g").unwrap();
+        assert_eq!(listed, [("empty".to_owned(), vec![]), ("k".to_owned(), b"one".to_vec())]);
+        assert!(store.delete("g", "k").unwrap());
+        assert_eq!(store.get("g", "k").unwrap(), None);
+        assert_eq!(store.get("g2", "k").unwrap().unwrap().value, b"other");
+    }
+
+    #[test]
+    fn a_second_opening_names_the_file_and_the_setting() {
+        let (directory, _store) = store();
+        let path = directory.path().join("store.redb");
+        let Err(error) = Store::open(path.clone()) else { panic!("opened twice") };
+        assert!(matches!(error, StoreError::Locked(_)));
+        let text = error.to_string();
+        assert!(text.contains(path.to_str().unwrap()) && text.contains("[general] state_dir"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_store_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        fs::write(&path, b"something else, longer than nothing").unwrap();
+        assert!(matches!(Store::open(path.clone()), Err(StoreError::Open { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"something else, longer than nothing");
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_and_not_a_panic() {
+        let (_directory, store) = store();
+        (0..50).for_each(|n| store.set("g", &n.to_string(), &[n; 1000], false).unwrap());
+        let path = store.path.clone();
+        drop(store);
+        let intact = fs::read(&path).unwrap();
+        for at in (0..intact.len()).step_by(intact.len() / 40) {
+            let mut damaged = intact.clone();
+            damaged[at..intact.len().min(at + 64)].fill(0xa5);
+            fs::write(&path, &damaged).unwrap();
+            if let Ok(store) = Store::open(path.clone()) {
+                store.list("g").unwrap();
+            }
+            fs::write(&path, &damaged[..at]).unwrap();
+            if let Ok(store) = Store::open(path.clone()) {
+                store.list("g").unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_values_have_bounds() {
+        let (_directory, store) = store();
+        let long = "n".repeat(NAME_MAX + 1);
+        for (group, key) in [("", "k"), ("g", ""), (long.as_str(), "k"), ("g", long.as_str())] {
+            assert!(matches!(store.get(group, key), Err(StoreError::NameLength(_))));
+            assert!(matches!(store.set(group, key, b"", false), Err(StoreError::NameLength(_))));
+            assert!(matches!(store.delete(group, key), Err(StoreError::NameLength(_))));
+        }
+        assert!(matches!(store.set("g", "k", &vec![0; VALUE_MAX + 1], false), Err(StoreError::ValueLength(_))));
+        store.set(&long[1..], &long[1..], &vec![7; VALUE_MAX], false).unwrap();
+        assert_eq!(store.get(&long[1..], &long[1..]).unwrap().unwrap().value.len(), VALUE_MAX);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn any_value_comes_back(group in ".{1,20}", key in ".{1,20}", value: Vec<u8>) {
+            let (_directory, store) = store();
+            store.set(&group, &key, &value, false).unwrap();
+            prop_assert_eq!(&store.get(&group, &key).unwrap().unwrap().value, &value);
+            prop_assert_eq!(store.list(&group).unwrap(), [(key, value)]);
+        }
+    }
+}

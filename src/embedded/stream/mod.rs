@@ -1,0 +1,67 @@
+//! The stream: TCP, TLS 1.3 inside it, and the SDK's channel packets inside that. docs/stream.md is the authority.
+
+pub(crate) mod buffers;
+pub(crate) mod conn;
+pub mod hello;
+pub(crate) mod mailbox;
+pub(crate) mod newcomer;
+pub(crate) mod outgoing;
+pub(crate) mod procs;
+pub(crate) mod sessions;
+
+use rustix::io::Errno;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The 16 bytes before each channel packet's data.
+pub const HEADER_LEN: usize = size_of::<super::ctypes::dap_stream_ch_pkt_hdr>();
+/// Most data in one channel packet, bytes: a super-packet of 64 KiB, twice over, and its headers.
+pub const MAX_DATA: usize = 128 * 1024 + 1024;
+/// Most output that waits in one stream, bytes; beyond it writes are refused.
+pub const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
+/// From accept, or the connection's establishment, to the end of the hello.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that may be in the handshake at once.
+pub const HANDSHAKES_MAX: usize = 1024;
+
+/// What streams count instead of logging it.
+#[derive(Default)]
+pub struct Counters {
+    /// Packets for a channel that the stream has not opened.
+    pub unknown_channel: AtomicU64,
+    /// Streams closed because a packet announced more than [`MAX_DATA`].
+    pub oversized: AtomicU64,
+    /// Packets refused because of [`OUTPUT_LIMIT`].
+    pub output_full: AtomicU64,
+    /// Connections closed before their hello: by the peer, by [`HANDSHAKE_TIMEOUT`], for a bad hello, or beyond
+    /// [`HANDSHAKES_MAX`].
+    pub failed_handshakes: AtomicU64,
+    /// Messages on channel 'R' that a server does not take, or not so often.
+    pub service_dropped: AtomicU64,
+}
+
+/// All streams of the process together.
+pub static COUNTERS: Counters = Counters {
+    unknown_channel: AtomicU64::new(0),
+    oversized: AtomicU64::new(0),
+    output_full: AtomicU64::new(0),
+    failed_handshakes: AtomicU64::new(0),
+    service_dropped: AtomicU64::new(0),
+};
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Makes a connection's socket non-blocking and sets what the stream wants of TCP: no delay, a probe after 15 s of
+/// silence, the end after three unanswered ones or after 20 s of unacknowledged data.
+pub(crate) fn prepare_socket(io: &TcpStream) -> Result<(), Errno> {
+    rustix::io::ioctl_fionbio(io, true)?;
+    rustix::net::sockopt::set_tcp_nodelay(io, true)?;
+    rustix::net::sockopt::set_socket_keepalive(io, true)?;
+    rustix::net::sockopt::set_tcp_keepidle(io, Duration::from_secs(15))?;
+    rustix::net::sockopt::set_tcp_keepintvl(io, Duration::from_secs(5))?;
+    rustix::net::sockopt::set_tcp_keepcnt(io, 3)?;
+    rustix::net::sockopt::set_tcp_user_timeout(io, 20_000)
+}

@@ -1,0 +1,185 @@
+//! A stream's output: plain text that waits for encryption, then cipher text that waits for the kernel.
+
+use super::buffers::{Buffers, CHUNK};
+use crate::embedded::ctypes::dap_stream_ch_pkt_hdr;
+use crate::embedded::tls::session::{TlsError, TlsSession};
+use std::io::{self, ErrorKind, Write};
+
+/// What became of a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// The kernel has everything.
+    All,
+    /// The kernel takes no more for now.
+    Blocked,
+}
+
+/// Why a flush failed; the connection is of no more use.
+#[derive(thiserror::Error, Debug)]
+pub(crate) enum FlushError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+}
+
+/// Order on the wire: `cipher`, then `plain`. A blocked stream keeps at most one chunk of cipher text.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    plain: Vec<u8>,
+    plain_start: usize,
+    cipher: Cipher,
+    sequence: u64,
+}
+
+/// Cipher text; `data` is a block of the worker's, or empty.
+#[derive(Default)]
+pub(crate) struct Cipher {
+    pub(crate) data: Vec<u8>,
+    start: usize,
+    pub(crate) end: usize,
+}
+
+impl Outgoing {
+    /// Bytes that the kernel has not taken.
+    pub(crate) fn pending(&self) -> usize {
+        self.plain_pending() + self.cipher.pending()
+    }
+
+    pub(crate) fn plain_pending(&self) -> usize {
+        self.plain.len() - self.plain_start
+    }
+
+    /// Where TLS puts what it has to send.
+    pub(crate) fn cipher(&mut self, buffers: &Buffers) -> &mut Cipher {
+        if self.cipher.data.is_empty() {
+            self.cipher.data = buffers.block();
+        }
+        &mut self.cipher
+    }
+
+    /// True while a chunk that was encrypted earlier has not gone out.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.cipher.pending() > 0
+    }
+
+    /// Gives the worker's block back when nothing is left in it.
+    pub(crate) fn settle(&mut self, buffers: &Buffers) {
+        if !self.is_blocked() {
+            self.cipher.start = 0;
+            self.cipher.end = 0;
+            buffers.give_block(std::mem::take(&mut self.cipher.data));
+        }
+    }
+
+    /// Drops whatever waits.
+    pub(crate) fn discard(&mut self, buffers: &Buffers) {
+        buffers.give_block(std::mem::take(&mut self.cipher.data));
+        buffers.give_plain(std::mem::take(&mut self.plain));
+        self.plain_start = 0;
+        self.cipher = Cipher::default();
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8], buffers: &Buffers) {
+        if self.plain.capacity() == 0 {
+            self.plain = buffers.plain();
+        }
+        self.plain.extend_from_slice(bytes);
+    }
+
+    /// Appends one channel packet.
+    pub(crate) fn push_packet(&mut self, channel: u8, kind: u8, data: &[u8], data_size: u32, buffers: &Buffers) {
+        self.push(&header(channel, kind, self.sequence, data_size), buffers);
+        self.plain.extend_from_slice(data);
+        self.sequence += 1;
+    }
+
+    /// Encrypts and writes until everything is out or the kernel is full.
+    pub(crate) fn flush(
+        &mut self,
+        mut io: impl Write,
+        tls: &mut TlsSession,
+        buffers: &Buffers,
+    ) -> Result<Flushed, FlushError> {
+        loop {
+            while self.cipher.pending() > 0 {
+                match io.write(self.cipher.bytes()) {
+                    Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
+                    Ok(written) => self.cipher.start += written,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            self.cipher.start = 0;
+            self.cipher.end = 0;
+            if self.plain_pending() == 0 || !tls.is_established() {
+                break;
+            }
+            if self.cipher.data.is_empty() {
+                self.cipher.data = buffers.block();
+            }
+            let waiting = self.plain.get(self.plain_start..).unwrap_or_default();
+            let chunk = waiting.get(..CHUNK).unwrap_or(waiting);
+            tls.encrypt(chunk, &mut self.cipher)?;
+            self.plain_start += chunk.len();
+        }
+        buffers.give_block(std::mem::take(&mut self.cipher.data));
+        if self.plain_pending() == 0 {
+            self.plain_start = 0;
+            buffers.give_plain(std::mem::take(&mut self.plain));
+            return Ok(Flushed::All);
+        }
+        Ok(Flushed::Blocked)
+    }
+}
+
+impl Cipher {
+    pub(crate) fn pending(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.data.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Free room behind what waits; grows the buffer to `least` bytes of it.
+    pub(crate) fn room(&mut self, least: usize) -> &mut [u8] {
+        if self.data.len() - self.end < least {
+            self.data.resize(self.end + least, 0);
+        }
+        self.data.get_mut(self.end..).unwrap_or_default()
+    }
+}
+
+fn header(channel: u8, kind: u8, sequence: u64, data_size: u32) -> [u8; size_of::<dap_stream_ch_pkt_hdr>()] {
+    let mut header = [0; size_of::<dap_stream_ch_pkt_hdr>()];
+    header[0] = channel;
+    header[2] = kind;
+    header[4..12].copy_from_slice(&sequence.to_le_bytes());
+    header[12..16].copy_from_slice(&data_size.to_le_bytes());
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_laid_out_as_c_sees_it() {
+        let bytes = header(b'S', 2, 0x0102_0304_0506_0708, 1400);
+        assert_eq!(bytes.len(), 16);
+        assert_eq!(bytes, [b'S', 0, 2, 0, 8, 7, 6, 5, 4, 3, 2, 1, 0x78, 5, 0, 0]);
+    }
+
+    #[test]
+    fn pending_counts_plain_text_with_headers() {
+        let buffers = Buffers::default();
+        let mut out = Outgoing::default();
+        out.push_packet(b'S', 2, &[1; 100], 100, &buffers);
+        out.push_packet(b'S', 2, &[2; 50], 50, &buffers);
+        assert_eq!(out.pending(), 182);
+        assert_eq!(out.plain_pending(), 182);
+        assert!(!out.is_blocked());
+    }
+}

@@ -1,0 +1,182 @@
+//! What the data path counts, a set for each worker.
+
+use super::drops::DropCause;
+use crossbeam::utils::CachePadded;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Packets, bytes and drops of a server.
+///
+/// Each worker adds to its own set, on cache lines of its own; a reader sums over all. The sums are of one moment
+/// only while nobody adds: good for statistics, not for accounting.
+#[derive(Debug)]
+pub struct Counters {
+    workers: Box<[CachePadded<Cells>]>,
+}
+
+#[derive(Debug, Default)]
+struct Cells {
+    up_packets: AtomicU64,
+    up_bytes: AtomicU64,
+    down_packets: AtomicU64,
+    down_bytes: AtomicU64,
+    drops: [AtomicU64; DropCause::COUNT],
+}
+
+/// The sums over all workers since start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Inner packets from clients that were forwarded.
+    pub up_packets: u64,
+    /// Their bytes.
+    pub up_bytes: u64,
+    /// Inner packets to clients that were forwarded.
+    pub down_packets: u64,
+    /// Their bytes.
+    pub down_bytes: u64,
+    /// Packets dropped, by cause, in the order of [`DropCause::ALL`].
+    pub drops: [(DropCause, u64); DropCause::COUNT],
+}
+
+impl Totals {
+    /// Packets dropped for one cause.
+    pub fn dropped(&self, cause: DropCause) -> u64 {
+        self.drops.iter().filter(|(other, _)| *other == cause).map(|(_, packets)| packets).sum()
+    }
+
+    /// Packets dropped for any cause.
+    pub fn all_dropped(&self) -> u64 {
+        self.drops.iter().map(|(_, packets)| packets).sum()
+    }
+}
+
+impl Counters {
+    /// All at zero, a set for each of `workers` (at least one). In the methods a worker's number beyond them counts
+    /// for the last.
+    pub fn new(workers: usize) -> Self {
+        Counters { workers: (0..workers.max(1)).map(|_| CachePadded::default()).collect() }
+    }
+
+    /// Counts a packet from a client of so many bytes.
+    #[inline]
+    pub fn up(&self, worker: usize, bytes: usize) {
+        if let Some(cells) = self.cells(worker) {
+            add(&cells.up_packets, 1);
+            add(&cells.up_bytes, bytes as u64);
+        }
+    }
+
+    /// Counts a packet to a client of so many bytes.
+    #[inline]
+    pub fn down(&self, worker: usize, bytes: usize) {
+        if let Some(cells) = self.cells(worker) {
+            add(&cells.down_packets, 1);
+            add(&cells.down_bytes, bytes as u64);
+        }
+    }
+
+    /// Counts a packet that was dropped.
+    #[inline]
+    pub fn dropped(&self, worker: usize, cause: DropCause) {
+        if let Some(counter) = self.cells(worker).and_then(|cells| cells.drops.get(cause as usize)) {
+            add(counter, 1);
+        }
+    }
+
+    /// The sums over all workers.
+    pub fn totals(&self) -> Totals {
+        let sum = |counter: &dyn Fn(&Cells) -> &AtomicU64| {
+            self.workers.iter().fold(0_u64, |sum, cells| sum.wrapping_add(counter(cells).load(Ordering::Relaxed)))
+        };
+        Totals {
+            up_packets: sum(&|cells| &cells.up_packets),
+            up_bytes: sum(&|cells| &cells.up_bytes),
+            down_packets: sum(&|cells| &cells.down_packets),
+            down_bytes: sum(&|cells| &cells.down_bytes),
+            drops: DropCause::ALL.map(|cause| (cause, sum(&|cells| &cells.drops[cause as usize]))),
+        }
+    }
+
+    fn cells(&self, worker: usize) -> Option<&Cells> {
+        self.workers.get(worker).or(self.workers.last()).map(|cells| &**cells)
+    }
+}
+
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_over_workers() {
+        let counters = Counters::new(2);
+        counters.up(0, 100);
+        counters.up(1, 20);
+        counters.down(1, 3);
+        counters.dropped(0, DropCause::SpoofedSource);
+        counters.dropped(1, DropCause::SpoofedSource);
+        counters.dropped(1, DropCause::NotAllowed);
+        let totals = counters.totals();
+        assert_eq!((totals.up_packets, totals.up_bytes), (2, 120));
+        assert_eq!((totals.down_packets, totals.down_bytes), (1, 3));
+        assert_eq!(totals.dropped(DropCause::SpoofedSource), 2);
+        assert_eq!(totals.all_dropped(), 3);
+        assert_eq!(totals.drops.map(|(cause, _)| cause), DropCause::ALL);
+    }
+
+    #[test]
+    fn each_cause_has_a_counter_of_its_own() {
+        let counters = Counters::new(1);
+        for (number, cause) in DropCause::ALL.into_iter().enumerate() {
+            for _ in 0..=number {
+                counters.dropped(0, cause);
+            }
+        }
+        for (number, (cause, packets)) in counters.totals().drops.into_iter().enumerate() {
+            assert_eq!((cause, packets), (DropCause::ALL[number], number as u64 + 1));
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_the_workers_counts_for_the_last() {
+        let counters = Counters::new(2);
+        counters.up(7, 1);
+        counters.down(usize::MAX, 1);
+        counters.dropped(2, DropCause::NoRoute);
+        assert_eq!(counters.workers[0].up_packets.load(Ordering::Relaxed), 0);
+        assert_eq!(counters.workers[1].up_packets.load(Ordering::Relaxed), 1);
+        assert_eq!(counters.workers[1].down_packets.load(Ordering::Relaxed), 1);
+        assert_eq!(counters.totals().dropped(DropCause::NoRoute), 1);
+        let none = Counters::new(0);
+        none.up(0, 9);
+        assert_eq!(none.totals().up_bytes, 9);
+    }
+
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        let counters = Counters::new(3);
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let counters = &counters;
+                scope.spawn(move || {
+                    for _ in 0..10_000 {
+                        counters.up(worker, 2);
+                        counters.dropped(worker, DropCause::QueueFull);
+                    }
+                });
+            }
+        });
+        let totals = counters.totals();
+        assert_eq!((totals.up_packets, totals.up_bytes, totals.all_dropped()), (40_000, 80_000, 40_000));
+    }
+
+    #[test]
+    fn workers_do_not_share_a_cache_line() {
+        let counters = Counters::new(2);
+        let [first, second] = [0, 1].map(|worker| &raw const *counters.workers[worker] as usize);
+        assert!(second - first >= size_of::<Cells>().next_multiple_of(64));
+        assert_eq!(first % 64, 0);
+    }
+}

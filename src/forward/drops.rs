@@ -1,0 +1,151 @@
+//! The causes of a drop: one counter each, named in the statistics and in the docs.
+
+use crate::wire::{PacketError, WireError};
+
+/// Why a packet was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum DropCause {
+    /// Not one whole packet: a length or a field that cannot be.
+    Malformed,
+    /// Another IP version than 4.
+    NotIpv4,
+    /// The session that sent it has no address.
+    NoLease,
+    /// Its source is not the address of the session that sent it.
+    SpoofedSource,
+    /// It goes to another client, and clients are kept apart.
+    PeerIsolated,
+    /// Nobody has its destination address.
+    NoRoute,
+    /// Its session ended while it was on its way.
+    SessionGone,
+    /// The queue to the session's worker is full.
+    QueueFull,
+    /// The session's output has reached its bound: the peer reads too slowly.
+    OutputFull,
+    /// The TUN did not take it.
+    TunWrite,
+    /// An op code that this side does not accept.
+    UnexpectedOp,
+    /// The size in the VPN packet's header is not what is present.
+    SizeMismatch,
+    /// Larger than the tunnel carries.
+    TooBig,
+    /// The session may not use the service, or no longer.
+    NotAllowed,
+}
+
+impl DropCause {
+    /// How many causes there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All causes, each at the index that is its number.
+    pub const ALL: [DropCause; 14] = [
+        DropCause::Malformed,
+        DropCause::NotIpv4,
+        DropCause::NoLease,
+        DropCause::SpoofedSource,
+        DropCause::PeerIsolated,
+        DropCause::NoRoute,
+        DropCause::SessionGone,
+        DropCause::QueueFull,
+        DropCause::OutputFull,
+        DropCause::TunWrite,
+        DropCause::UnexpectedOp,
+        DropCause::SizeMismatch,
+        DropCause::TooBig,
+        DropCause::NotAllowed,
+    ];
+
+    /// The counter's name in statistics: lower case, words joined by underscores; stable.
+    pub fn name(self) -> &'static str {
+        self.texts().0
+    }
+
+    /// One line for people.
+    pub fn description(self) -> &'static str {
+        self.texts().1
+    }
+
+    fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            DropCause::Malformed => ("malformed", "not one whole packet"),
+            DropCause::NotIpv4 => ("not_ipv4", "not IPv4"),
+            DropCause::NoLease => ("no_lease", "sent by a session without an address"),
+            DropCause::SpoofedSource => ("spoofed_source", "the source is not the sender's leased address"),
+            DropCause::PeerIsolated => ("peer_isolated", "sent to another client while clients are kept apart"),
+            DropCause::NoRoute => ("no_route", "no session has the destination address"),
+            DropCause::SessionGone => ("session_gone", "the session ended while the packet was on its way"),
+            DropCause::QueueFull => ("queue_full", "the queue between two workers is full"),
+            DropCause::OutputFull => ("output_full", "the session's output is full: the peer reads too slowly"),
+            DropCause::TunWrite => ("tun_write", "the TUN device did not take the packet"),
+            DropCause::UnexpectedOp => ("unexpected_op", "an op code that is not accepted from this side"),
+            DropCause::SizeMismatch => ("size_mismatch", "the size in the header is not what is present"),
+            DropCause::TooBig => ("too_big", "larger than the tunnel carries"),
+            DropCause::NotAllowed => ("not_allowed", "the session may not use the service"),
+        }
+    }
+}
+
+impl From<PacketError> for DropCause {
+    fn from(error: PacketError) -> DropCause {
+        match error {
+            PacketError::NotIpv4(_) => DropCause::NotIpv4,
+            PacketError::Empty | PacketError::BadHeaderLen { .. } | PacketError::LengthMismatch { .. } => {
+                DropCause::Malformed
+            }
+        }
+    }
+}
+
+impl From<WireError> for DropCause {
+    fn from(error: WireError) -> DropCause {
+        match error {
+            WireError::UnexpectedOp(_) => DropCause::UnexpectedOp,
+            WireError::SizeMismatch { .. } => DropCause::SizeMismatch,
+            WireError::TooShort { .. } | WireError::BadTlv { .. } | WireError::BadNetmask(_) => DropCause::Malformed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn each_cause_stands_at_its_number_with_a_name_of_its_own() {
+        let mut names = HashSet::new();
+        let mut descriptions = HashSet::new();
+        for (index, cause) in DropCause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, index);
+            // The name is the variant's, in snake case.
+            let mut snake = String::new();
+            for letter in format!("{cause:?}").chars() {
+                if letter.is_uppercase() && !snake.is_empty() {
+                    snake.push('_');
+                }
+                snake.push(letter.to_ascii_lowercase());
+            }
+            assert_eq!(cause.name(), snake);
+            names.insert(cause.name());
+            descriptions.insert(cause.description());
+        }
+        assert_eq!((names.len(), descriptions.len()), (DropCause::COUNT, DropCause::COUNT));
+    }
+
+    #[test]
+    fn parse_errors_have_their_causes() {
+        assert_eq!(DropCause::from(PacketError::NotIpv4(6)), DropCause::NotIpv4);
+        assert_eq!(DropCause::from(PacketError::Empty), DropCause::Malformed);
+        assert_eq!(DropCause::from(PacketError::BadHeaderLen { header_len: 8, len: 40 }), DropCause::Malformed);
+        assert_eq!(DropCause::from(PacketError::LengthMismatch { total_len: 8, len: 40 }), DropCause::Malformed);
+        assert_eq!(DropCause::from(WireError::UnexpectedOp(0xb3)), DropCause::UnexpectedOp);
+        assert_eq!(DropCause::from(WireError::SizeMismatch { declared: 1, present: 2 }), DropCause::SizeMismatch);
+        assert_eq!(DropCause::from(WireError::TooShort { len: 3 }), DropCause::Malformed);
+        assert_eq!(DropCause::from(WireError::BadTlv { kind: 1 }), DropCause::Malformed);
+        assert_eq!(DropCause::from(WireError::BadNetmask(Ipv4Addr::LOCALHOST)), DropCause::Malformed);
+    }
+}

@@ -1,0 +1,10 @@
+//! The IPv4 pool of a server: which client has which address of the tunnel's subnet.
+//!
+//! No clock, no randomness, no lock: time and fresh tokens are arguments, and the owner of a [`Pool`] serialises its
+//! use.
+
+mod pool;
+mod subnet;
+
+pub use pool::{Lease, LeaseError, Pool, Token};
+pub use subnet::{Subnet, SubnetError};

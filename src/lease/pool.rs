@@ -1,0 +1,236 @@
+//! The pool: hands out addresses, takes them back, and keeps a returned one for its client for a while.
+
+use super::subnet::Subnet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// What a client shows to get its address back. Drawn at random by the server, secret between the two.
+pub type Token = [u8; 16];
+
+/// An address that now belongs to one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The address.
+    pub addr: Ipv4Addr,
+    /// The token that brings it back after the lease: the fresh one, or the one that was resumed.
+    pub token: Token,
+    /// Whether it is the address that the client had before.
+    pub resumed: bool,
+}
+
+/// Why there is no lease.
+#[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseError {
+    /// Every address is leased.
+    #[error("no free address")]
+    Exhausted,
+}
+
+/// The addresses of one subnet: network, gateway and broadcast address never leave it.
+///
+/// Never used addresses go first, from .2 upward, then returned ones in the order of their return. A returned address
+/// can be resumed for the hold time; it goes to somebody else within that time only when nothing else is left.
+///
+/// Every operation costs the same however large the subnet is, and memory grows with the addresses in use.
+#[derive(Debug)]
+pub struct Pool {
+    subnet: Subnet,
+    hold: Duration,
+    /// Number of the next address that was never leased.
+    fresh: u32,
+    /// Leased: number -> the token that brings the address back.
+    live: FastMap<u32, Token>,
+    /// Returned, and kept for their clients: in order of return, each with a ticket that only grows.
+    held: BTreeMap<u64, Held>,
+    /// Tickets of `held` by token.
+    by_token: FastMap<Token, u64>,
+    /// Returned before all of `held`, and kept no longer.
+    free: VecDeque<u32>,
+    next_ticket: u64,
+    /// The latest time seen. Workers read the clock before they reach the pool, so an earlier one may follow.
+    now: Duration,
+}
+
+#[derive(Debug)]
+struct Held {
+    host: u32,
+    returned: Duration,
+    token: Token,
+}
+
+/// Number of the first address for a client: 0 is the network, 1 the gateway.
+const FIRST_HOST: u32 = 2;
+
+/// How many outdated holds one operation drops at most: more than one, so that they cannot pile up, and few, so that
+/// no operation pays for thousands of clients that left together.
+const SWEEP: usize = 8;
+
+impl Pool {
+    /// A pool of all addresses of the subnet; a returned one can be resumed for `hold`.
+    pub fn new(subnet: Subnet, hold: Duration) -> Pool {
+        Pool {
+            subnet,
+            hold,
+            fresh: FIRST_HOST,
+            live: FastMap::default(),
+            held: BTreeMap::new(),
+            by_token: FastMap::default(),
+            free: VecDeque::new(),
+            next_ticket: 0,
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Leases an address.
+    ///
+    /// `now` is monotonic time since any fixed origin. `resume` is the token of an earlier lease: its address comes
+    /// back if it was returned less than the hold time ago and nobody got it since, and so does its token, because
+    /// the reply that would tell a new one may be lost with the connection. A token whose lease is still live, or one
+    /// that is unknown, is answered like none. `fresh_token` is a new random token for the lease otherwise.
+    pub fn lease(&mut self, now: Duration, resume: Option<&Token>, fresh_token: Token) -> Result<Lease, LeaseError> {
+        self.advance(now);
+        let (host, token, resumed) = match resume.and_then(|token| self.resume(token)) {
+            Some(held) => (held.host, held.token, true),
+            None => (self.next_host().ok_or(LeaseError::Exhausted)?, fresh_token, false),
+        };
+        let addr = self.addr(host);
+        self.live.insert(host, token);
+        Ok(Lease { addr, token, resumed })
+    }
+
+    /// Takes an address back; `false` when it was not leased, so that a second release changes nothing.
+    pub fn release(&mut self, addr: Ipv4Addr, now: Duration) -> bool {
+        self.advance(now);
+        let Some(host) = self.subnet.host(addr) else { return false };
+        let Some(token) = self.live.remove(&host) else { return false };
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.held.insert(ticket, Held { host, returned: self.now, token });
+        self.by_token.insert(token, ticket);
+        true
+    }
+
+    /// Addresses that are leased.
+    pub fn leased(&self) -> u32 {
+        self.live.len() as u32
+    }
+
+    /// Addresses that can be leased now, kept ones included.
+    pub fn available(&self) -> u32 {
+        self.subnet.capacity() - self.leased()
+    }
+
+    /// The subnet.
+    pub fn subnet(&self) -> &Subnet {
+        &self.subnet
+    }
+
+    /// Whether the address is leased.
+    pub fn is_leased(&self, addr: Ipv4Addr) -> bool {
+        self.subnet.host(addr).is_some_and(|host| self.live.contains_key(&host))
+    }
+
+    /// Addresses that were leased and came back, in the order in which they would be leased again.
+    pub fn released(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.free.iter().copied().chain(self.held.values().map(|held| held.host)).map(|host| self.addr(host))
+    }
+
+    /// Moves time on and stops keeping some of the addresses whose hold time has passed.
+    fn advance(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        for _ in 0..SWEEP {
+            match self.held.first_key_value() {
+                Some((_, held)) if !self.is_kept(held) => {}
+                _ => break,
+            }
+            if let Some(host) = self.pop_held() {
+                self.free.push_back(host);
+            }
+        }
+    }
+
+    fn is_kept(&self, held: &Held) -> bool {
+        self.now.saturating_sub(held.returned) < self.hold
+    }
+
+    fn resume(&mut self, token: &Token) -> Option<Held> {
+        let ticket = *self.by_token.get(token)?;
+        // The sweep is bounded, so an outdated hold may still be here.
+        if !self.is_kept(self.held.get(&ticket)?) {
+            return None;
+        }
+        self.by_token.remove(token);
+        self.held.remove(&ticket)
+    }
+
+    /// The next address in order: never used, returned and free, returned and kept. As all are kept equally long, the
+    /// order of return is also the order in which the hold times pass.
+    fn next_host(&mut self) -> Option<u32> {
+        if self.fresh < self.subnet.host_mask() {
+            let host = self.fresh;
+            self.fresh += 1;
+            return Some(host);
+        }
+        self.free.pop_front().or_else(|| self.pop_held())
+    }
+
+    fn pop_held(&mut self) -> Option<u32> {
+        let (ticket, held) = self.held.pop_first()?;
+        // Were a token ever drawn twice, its entry is the later hold's.
+        if let Entry::Occupied(entry) = self.by_token.entry(held.token)
+            && *entry.get() == ticket
+        {
+            entry.remove();
+        }
+        Some(held.host)
+    }
+
+    fn addr(&self, host: u32) -> Ipv4Addr {
+        // Numbers in the pool are below the broadcast address's, so this is never the network address.
+        self.subnet.address(host).unwrap_or(self.subnet.network)
+    }
+}
+
+type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
+
+/// Multiply and fold. The keys in these maps are address numbers and tokens that the server drew itself, none that a
+/// client chose, so collisions cannot be arranged and the default hasher's defence against them would only cost time.
+/// A client's token is only looked up.
+#[derive(Default)]
+struct FastHasher(u64);
+
+impl Hasher for FastHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        /// 2^64 / golden ratio, odd: spreads neighbouring numbers over all bits (Knuth, TAOCP 6.4).
+        const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15;
+        let product = u128::from(self.0.rotate_left(5) ^ value) * SPREAD;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

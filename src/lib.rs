@@ -1,0 +1,32 @@
+//! The Cellframe VPN service, a memory-safe drop-in for the SDK's `modules/service/vpn`.
+//!
+//! The folders are the architecture; docs/architecture.md says how they meet.
+#![deny(unsafe_code)]
+
+#[cfg(not(any(feature = "embedded", feature = "sdk")))]
+compile_error!(
+    "choose the SDK this library stands on: feature `embedded` (default) or `sdk` (the Cellframe SDK that CMake links)"
+);
+#[cfg(all(feature = "embedded", feature = "sdk"))]
+compile_error!(
+    "features `embedded` and `sdk` exclude each other: build with --no-default-features --features sdk,... for the Cellframe SDK"
+);
+
+pub mod abi;
+#[cfg(all(feature = "embedded", feature = "server", feature = "client", feature = "cmd"))]
+pub mod app;
+#[cfg(feature = "cmd")]
+pub mod cli;
+#[cfg(any(feature = "client", feature = "client-tun"))]
+#[cfg_attr(not(all(feature = "client", feature = "client-tun")), allow(dead_code))]
+pub mod client;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod forward;
+pub mod lease;
+pub mod netlink;
+pub mod sdk;
+#[cfg(feature = "server")]
+pub mod server;
+pub mod tun;
+pub mod wire;

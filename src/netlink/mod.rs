@@ -1,0 +1,366 @@
+//! Links, addresses and routes of the host, over the kernel's rtnetlink(7). No command is run.
+//!
+//! [`Netlink`] is one synchronous `NETLINK_ROUTE` socket: each method sends one request and waits for the kernel's
+//! answer, which the kernel gives at once. The socket belongs to the network namespace that the calling thread was in
+//! when [`Netlink::open`] was called, and stays there wherever it is used later.
+//!
+//! Messages to the kernel are built by `netlink-packet-route`. Answers are read by `reply`, which looks at the few
+//! attributes this crate needs and never at the rest: a link type unknown to a library must not stop a VPN.
+
+mod reply;
+mod socket;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+pub use reply::{Address, Link, RouteEntry};
+
+/// One rtnetlink socket. Needs `CAP_NET_ADMIN` in its network namespace for everything that changes something; reading
+/// needs nothing.
+///
+/// One request is under way at a time, hence `&mut self`; `Send`, so it may move to another thread.
+#[derive(Debug)]
+pub struct Netlink {
+    socket: socket::RouteSocket,
+}
+
+/// What can go wrong between this process and the kernel's routing tables.
+#[derive(thiserror::Error, Debug)]
+pub enum NetlinkError {
+    /// The socket could not be made: out of descriptors, or a sandbox that forbids `AF_NETLINK`.
+    #[error("open a netlink socket: {0}")]
+    Open(#[source] io::Error),
+    /// The request could not be handed to the kernel.
+    #[error("send to the kernel's netlink: {0}")]
+    Send(#[source] io::Error),
+    /// The answer could not be read.
+    #[error("receive from the kernel's netlink: {0}")]
+    Receive(#[source] io::Error),
+    /// The kernel refused. `what` is the operation with its object, `errno` the kernel's positive error number.
+    #[error("{what}: {}", io::Error::from_raw_os_error(*.errno))]
+    Kernel {
+        /// The operation and its object, as in "add address 10.0.0.1/24 to link 7".
+        what: String,
+        /// A positive `errno` value.
+        errno: i32,
+    },
+    /// No such link; the text names it.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// The kernel's answer breaks the netlink framing, or was larger than the receive buffer.
+    #[error("the kernel's netlink answer is malformed")]
+    Malformed,
+}
+
+impl NetlinkError {
+    /// The kernel's error number, where the kernel gave one: `libc::EEXIST` for an address that is there already, and
+    /// so on.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            NetlinkError::Kernel { errno, .. } => Some(*errno),
+            NetlinkError::Open(error) | NetlinkError::Send(error) | NetlinkError::Receive(error) => {
+                error.raw_os_error()
+            }
+            NetlinkError::NotFound(_) => Some(libc::ENODEV),
+            NetlinkError::Malformed => None,
+        }
+    }
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`].
+    pub fn open() -> Result<Netlink, NetlinkError> {
+        Ok(Netlink { socket: socket::RouteSocket::open()? })
+    }
+
+    /// The index of the link called `name`.
+    ///
+    /// # Errors
+    /// [`NetlinkError::NotFound`] when there is none.
+    pub fn link_index(&mut self, name: &str) -> Result<u32, NetlinkError> {
+        let mut request = LinkMessage::default();
+        request.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.get_link(request, format_args!("link {name}")).map(|link| link.index)
+    }
+
+    /// The link with this index.
+    ///
+    /// # Errors
+    /// [`NetlinkError::NotFound`] when there is none.
+    pub fn link(&mut self, index: u32) -> Result<Link, NetlinkError> {
+        self.get_link(link_request(index), format_args!("link {index}"))
+    }
+
+    /// Every link of the namespace.
+    pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        self.socket.dump(request, format_args!("list links"), |payload, links| {
+            links.push(Link::parse(payload)?);
+            Some(())
+        })
+    }
+
+    /// Every IPv4 address of the namespace, for the check that a VPN's subnet overlaps none of them.
+    pub fn addresses(&mut self) -> Result<Vec<Address>, NetlinkError> {
+        let mut request = AddressMessage::default();
+        request.header.family = AddressFamily::Inet;
+        let request = RouteNetlinkMessage::GetAddress(request);
+        self.socket.dump(request, format_args!("list addresses"), Address::parse_into)
+    }
+
+    /// The IPv4 routes of the main table, one entry for each next hop of a multipath route.
+    pub fn routes(&mut self) -> Result<Vec<RouteEntry>, NetlinkError> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = AddressFamily::Inet;
+        let request = RouteNetlinkMessage::GetRoute(request);
+        let mut routes = self.socket.dump(request, format_args!("list routes"), RouteEntry::parse_into)?;
+        routes.retain(|route| route.table == u32::from(RouteHeader::RT_TABLE_MAIN));
+        Ok(routes)
+    }
+
+    /// Sets the link up. Idempotent.
+    pub fn set_up(&mut self, index: u32) -> Result<(), NetlinkError> {
+        self.set_flags(index, LinkFlags::Up, format_args!("set link {index} up"))
+    }
+
+    /// Sets the link down. Idempotent. Routes through the link vanish.
+    pub fn set_down(&mut self, index: u32) -> Result<(), NetlinkError> {
+        self.set_flags(index, LinkFlags::empty(), format_args!("set link {index} down"))
+    }
+
+    /// Sets the link's MTU in bytes. The kernel checks the bounds of the device.
+    pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
+        self.set_attribute(index, LinkAttribute::Mtu(mtu), format_args!("set MTU {mtu} on link {index}"))
+    }
+
+    /// Sets the length of the link's transmit queue in packets. On a TUN device this is how many packets wait in each
+    /// queue for the reader.
+    pub fn set_txqlen(&mut self, index: u32, len: u32) -> Result<(), NetlinkError> {
+        let what = format_args!("set transmit queue length {len} on link {index}");
+        self.set_attribute(index, LinkAttribute::TxQueueLen(len), what)
+    }
+
+    /// Renames the link, which older kernels allow only while it is down.
+    pub fn rename(&mut self, index: u32, name: &str) -> Result<(), NetlinkError> {
+        let what = format_args!("rename link {index} to {name}");
+        self.set_attribute(index, LinkAttribute::IfName(name.to_owned()), what)
+    }
+
+    /// Adds an address and with it the route to its subnet, once the link is up.
+    ///
+    /// # Errors
+    /// `EEXIST` when the link has this address already; see [`NetlinkError::errno`].
+    pub fn add_address(&mut self, index: u32, addr: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
+        let request = RouteNetlinkMessage::NewAddress(address_request(index, addr, prefix));
+        let what = format_args!("add address {addr}/{prefix} to link {index}");
+        self.socket.command(request, NLM_F_CREATE | NLM_F_EXCL, what)
+    }
+
+    /// Removes an address.
+    ///
+    /// # Errors
+    /// `EADDRNOTAVAIL` when the link does not have it.
+    pub fn del_address(&mut self, index: u32, addr: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
+        let request = RouteNetlinkMessage::DelAddress(address_request(index, addr, prefix));
+        self.socket.command(request, 0, format_args!("delete address {addr}/{prefix} from link {index}"))
+    }
+
+    /// Adds a route to the main table, through a gateway, a link, or a gateway on a link. Its protocol is `static`, so
+    /// routing daemons and network managers leave it alone.
+    ///
+    /// # Errors
+    /// `EEXIST` when there is one to this destination already, `ENETUNREACH` when the gateway cannot be reached.
+    pub fn add_route(
+        &mut self,
+        destination: Ipv4Addr,
+        prefix: u8,
+        gateway: Option<Ipv4Addr>,
+        index: Option<u32>,
+    ) -> Result<(), NetlinkError> {
+        let mut request = route_request(destination, prefix, gateway, index);
+        request.header.protocol = RouteProtocol::Static;
+        request.header.kind = RouteType::Unicast;
+        request.header.scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+        let what = format_args!("add route {}", Path { destination, prefix, gateway, index });
+        self.socket.command(RouteNetlinkMessage::NewRoute(request), NLM_F_CREATE | NLM_F_EXCL, what)
+    }
+
+    /// Removes the route of the main table that has this destination and, where given, this gateway and link.
+    ///
+    /// # Errors
+    /// `ESRCH` when there is none.
+    pub fn del_route(
+        &mut self,
+        destination: Ipv4Addr,
+        prefix: u8,
+        gateway: Option<Ipv4Addr>,
+        index: Option<u32>,
+    ) -> Result<(), NetlinkError> {
+        let mut request = route_request(destination, prefix, gateway, index);
+        // The kernel reads "nowhere" in a deletion as "of any scope".
+        request.header.scope = RouteScope::NoWhere;
+        let what = format_args!("delete route {}", Path { destination, prefix, gateway, index });
+        self.socket.command(RouteNetlinkMessage::DelRoute(request), 0, what)
+    }
+
+    /// Makes a pair of virtual Ethernet links, both down. Deleting one deletes the other.
+    pub fn add_veth(&mut self, name: &str, peer: &str) -> Result<(), NetlinkError> {
+        let mut far = LinkMessage::default();
+        far.attributes.push(LinkAttribute::IfName(peer.to_owned()));
+        let mut near = LinkMessage::default();
+        near.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        near.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
+        ]));
+        let what = format_args!("add veth pair {name}, {peer}");
+        self.socket.command(RouteNetlinkMessage::NewLink(near), NLM_F_CREATE | NLM_F_EXCL, what)
+    }
+
+    /// Moves the link into the network namespace of process `pid`. It arrives down and without addresses.
+    pub fn set_netns_by_pid(&mut self, index: u32, pid: u32) -> Result<(), NetlinkError> {
+        let what = format_args!("move link {index} to the network namespace of process {pid}");
+        self.set_attribute(index, LinkAttribute::NetNsPid(pid), what)
+    }
+
+    /// Deletes the link with its addresses and routes.
+    ///
+    /// # Errors
+    /// [`NetlinkError::NotFound`] when there is none with this index.
+    pub fn del_link(&mut self, index: u32) -> Result<(), NetlinkError> {
+        let request = RouteNetlinkMessage::DelLink(link_request(index));
+        not_found(self.socket.command(request, 0, format_args!("delete link {index}")), format_args!("link {index}"))
+    }
+
+    fn get_link(&mut self, request: LinkMessage, link: fmt::Arguments<'_>) -> Result<Link, NetlinkError> {
+        let request = RouteNetlinkMessage::GetLink(request);
+        let payload = not_found(self.socket.query(request, format_args!("look up {link}")), link)?;
+        Link::parse(&payload).ok_or(NetlinkError::Malformed)
+    }
+
+    fn set_flags(&mut self, index: u32, flags: LinkFlags, what: fmt::Arguments<'_>) -> Result<(), NetlinkError> {
+        let mut request = link_request(index);
+        request.header.flags = flags;
+        request.header.change_mask = LinkFlags::Up;
+        self.socket.command(RouteNetlinkMessage::SetLink(request), 0, what)
+    }
+
+    fn set_attribute(
+        &mut self,
+        index: u32,
+        attribute: LinkAttribute,
+        what: fmt::Arguments<'_>,
+    ) -> Result<(), NetlinkError> {
+        let mut request = link_request(index);
+        request.attributes.push(attribute);
+        self.socket.command(RouteNetlinkMessage::SetLink(request), 0, what)
+    }
+}
+
+/// A route as an error message names it: "10.0.0.0/8 via 192.168.1.1 on link 2".
+struct Path {
+    destination: Ipv4Addr,
+    prefix: u8,
+    gateway: Option<Ipv4Addr>,
+    index: Option<u32>,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.destination, self.prefix)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        if let Some(index) = self.index {
+            write!(f, " on link {index}")?;
+        }
+        Ok(())
+    }
+}
+
+fn not_found<T>(result: Result<T, NetlinkError>, object: fmt::Arguments<'_>) -> Result<T, NetlinkError> {
+    result.map_err(|error| match error {
+        NetlinkError::Kernel { errno: libc::ENODEV, .. } => NetlinkError::NotFound(object.to_string()),
+        other => other,
+    })
+}
+
+fn link_request(index: u32) -> LinkMessage {
+    let mut request = LinkMessage::default();
+    request.header.index = index;
+    request
+}
+
+fn address_request(index: u32, addr: Ipv4Addr, prefix: u8) -> AddressMessage {
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    request.header.index = index;
+    request.header.prefix_len = prefix;
+    request.header.scope = AddressScope::Universe;
+    request.attributes = vec![AddressAttribute::Local(IpAddr::V4(addr)), AddressAttribute::Address(IpAddr::V4(addr))];
+    request
+}
+
+fn route_request(destination: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>, index: Option<u32>) -> RouteMessage {
+    let mut request = RouteMessage::default();
+    request.header.address_family = AddressFamily::Inet;
+    request.header.destination_prefix_length = prefix;
+    request.header.table = RouteHeader::RT_TABLE_MAIN;
+    request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination)));
+    request.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::Inet(gateway))));
+    request.attributes.extend(index.map(RouteAttribute::Oif));
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_operation_its_object_and_the_reason() {
+        let error = NetlinkError::Kernel { what: "add address 10.0.0.1/24 to link 7".into(), errno: libc::EEXIST };
+        assert_eq!(error.to_string(), "add address 10.0.0.1/24 to link 7: File exists (os error 17)");
+        assert_eq!(error.errno(), Some(libc::EEXIST));
+    }
+
+    #[test]
+    fn a_route_is_named_by_what_is_known_of_it() {
+        let path = |gateway, index| Path { destination: Ipv4Addr::new(10, 0, 0, 0), prefix: 8, gateway, index };
+        assert_eq!(path(None, None).to_string(), "10.0.0.0/8");
+        assert_eq!(path(None, Some(3)).to_string(), "10.0.0.0/8 on link 3");
+        let gateway = Some(Ipv4Addr::new(192, 168, 1, 1));
+        assert_eq!(path(gateway, Some(2)).to_string(), "10.0.0.0/8 via 192.168.1.1 on link 2");
+    }
+
+    /// Every namespace has a loopback link with index 1, and reading needs no privilege.
+    #[test]
+    fn the_loopback_link_is_found_by_name_and_by_index() {
+        let mut netlink = Netlink::open().unwrap();
+        let index = netlink.link_index("lo").unwrap();
+        let link = netlink.link(index).unwrap();
+        assert_eq!((link.index, link.name.as_str()), (index, "lo"));
+        assert!(netlink.links().unwrap().contains(&link));
+    }
+
+    #[test]
+    fn a_missing_link_is_not_found() {
+        let mut netlink = Netlink::open().unwrap();
+        let error = netlink.link_index("no-such-link0").unwrap_err();
+        assert!(matches!(error, NetlinkError::NotFound(_)), "{error:?}");
+        assert_eq!(error.to_string(), "link no-such-link0 does not exist");
+        let error = netlink.link(0x7fff_fff0).unwrap_err();
+        assert!(matches!(error, NetlinkError::NotFound(_)), "{error:?}");
+    }
+}

@@ -1,0 +1,323 @@
+//! One request and its answer on a `NETLINK_ROUTE` socket: framing, sequence numbers, acknowledgements, dumps.
+
+use std::fmt;
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
+    NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+
+use super::NetlinkError;
+
+/// The kernel fills at most 32 KiB of a dump at once; the rest is room for one large link.
+const RECEIVE_BUFFER: usize = 64 * 1024;
+
+/// How often a listing starts over when the tables change under it, before the change is reported as an error.
+const DUMP_ATTEMPTS: usize = 8;
+
+/// A socket connected to the kernel, so that no other process's messages arrive on it.
+pub(super) struct RouteSocket {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl RouteSocket {
+    pub(super) fn open() -> Result<RouteSocket, NetlinkError> {
+        let mut socket = Socket::new(NETLINK_ROUTE).map_err(NetlinkError::Open)?;
+        socket.bind_auto().map_err(NetlinkError::Open)?;
+        socket.connect(&SocketAddr::new(0, 0)).map_err(NetlinkError::Open)?;
+        Ok(RouteSocket { socket, sequence: 0, buffer: vec![0; RECEIVE_BUFFER] })
+    }
+
+    /// Does one change and waits for its acknowledgement.
+    pub(super) fn command(
+        &mut self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+        what: fmt::Arguments<'_>,
+    ) -> Result<(), NetlinkError> {
+        self.exchange(request, NLM_F_ACK | flags, what, &mut |_| Some(())).map(|_| ())
+    }
+
+    /// Asks for one object; the payload of the answer.
+    pub(super) fn query(
+        &mut self,
+        request: RouteNetlinkMessage,
+        what: fmt::Arguments<'_>,
+    ) -> Result<Vec<u8>, NetlinkError> {
+        let mut answer = None;
+        self.exchange(request, NLM_F_ACK, what, &mut |payload| {
+            answer = Some(payload.to_vec());
+            Some(())
+        })?;
+        answer.ok_or(NetlinkError::Malformed)
+    }
+
+    /// Lists a table. `parse` adds what one message holds to the list, or returns `None` when it is malformed.
+    pub(super) fn dump<T>(
+        &mut self,
+        request: RouteNetlinkMessage,
+        what: fmt::Arguments<'_>,
+        parse: fn(&[u8], &mut Vec<T>) -> Option<()>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut list = Vec::new();
+            let outcome = self.exchange(request.clone(), NLM_F_DUMP, what, &mut |payload| parse(payload, &mut list))?;
+            if outcome == Outcome::Complete {
+                return Ok(list);
+            }
+        }
+        Err(NetlinkError::Kernel { what: what.to_string(), errno: libc::EINTR })
+    }
+
+    /// Sends `request` and hands every message of the answer to `each`, up to the acknowledgement or the dump's end.
+    ///
+    /// The answer is always read to its end, even after `each` found a malformed message: the kernel refuses a new dump
+    /// on a socket while the old one is unread.
+    fn exchange(
+        &mut self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+        what: fmt::Arguments<'_>,
+        each: &mut dyn FnMut(&[u8]) -> Option<()>,
+    ) -> Result<Outcome, NetlinkError> {
+        self.send(request, flags)?;
+        let mut answer = Answer { sequence: self.sequence, outcome: Outcome::Complete, malformed: false };
+        let errno = loop {
+            let length = self.receive()?;
+            let datagram = self.buffer.get(..length).ok_or(NetlinkError::Malformed)?;
+            if let Some(errno) = answer.take(datagram, each)? {
+                break errno;
+            }
+        };
+        match errno {
+            0 if answer.malformed => Err(NetlinkError::Malformed),
+            0 => Ok(answer.outcome),
+            errno => Err(NetlinkError::Kernel { what: what.to_string(), errno }),
+        }
+    }
+
+    fn send(&mut self, request: RouteNetlinkMessage, flags: u16) -> Result<(), NetlinkError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        uninterrupted(|| self.socket.send(&bytes, 0)).map(|_| ()).map_err(NetlinkError::Send)
+    }
+
+    /// One datagram into the buffer; its length. A datagram that does not fit is malformed, since its rest is lost.
+    fn receive(&mut self) -> Result<usize, NetlinkError> {
+        let RouteSocket { socket, buffer, .. } = self;
+        let length = uninterrupted(|| socket.recv(&mut buffer.as_mut_slice(), libc::MSG_TRUNC))
+            .map_err(NetlinkError::Receive)?;
+        if length == 0 || length > buffer.len() {
+            return Err(NetlinkError::Malformed);
+        }
+        Ok(length)
+    }
+}
+
+impl fmt::Debug for RouteSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteSocket").field("socket", &self.socket).field("sequence", &self.sequence).finish()
+    }
+}
+
+/// Whether a dump is a consistent picture of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Complete,
+    /// The table changed while the kernel was writing it out (`NLM_F_DUMP_INTR`).
+    Interrupted,
+}
+
+/// What has been read of the answer to one request.
+struct Answer {
+    sequence: u32,
+    outcome: Outcome,
+    malformed: bool,
+}
+
+impl Answer {
+    /// Takes one datagram. The error number that closes the answer, 0 for success, or `None` when there is more to
+    /// come.
+    fn take(
+        &mut self,
+        datagram: &[u8],
+        each: &mut dyn FnMut(&[u8]) -> Option<()>,
+    ) -> Result<Option<i32>, NetlinkError> {
+        for frame in Frames(datagram) {
+            let frame = frame?;
+            // What an earlier exchange left behind when it failed half way.
+            if frame.sequence_number() != self.sequence {
+                continue;
+            }
+            if frame.flags() & NLM_F_DUMP_INTR != 0 {
+                self.outcome = Outcome::Interrupted;
+            }
+            match frame.message_type() {
+                NLMSG_NOOP => {}
+                NLMSG_OVERRUN => self.malformed = true,
+                NLMSG_DONE | NLMSG_ERROR => return status(frame.payload()).map(Some),
+                _ => self.malformed |= each(frame.payload()).is_none(),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The netlink messages of one datagram. Ends after the first broken one.
+struct Frames<'a>(&'a [u8]);
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<NetlinkBuffer<&'a [u8]>, NetlinkError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        // The check covers the header and that the length it declares is within the bytes present.
+        let Ok(frame) = NetlinkBuffer::new_checked(self.0) else {
+            self.0 = &[];
+            return Some(Err(NetlinkError::Malformed));
+        };
+        let step = (frame.length() as usize).next_multiple_of(usize::from(NLMSG_ALIGNTO));
+        self.0 = self.0.get(step..).unwrap_or_default();
+        Some(Ok(frame))
+    }
+}
+
+/// The error number that closes an exchange, positive; 0 is success. The kernel writes it negated.
+fn status(payload: &[u8]) -> Result<i32, NetlinkError> {
+    let code = payload.first_chunk::<4>().ok_or(NetlinkError::Malformed)?;
+    Ok(i32::from_ne_bytes(*code).saturating_neg().max(0))
+}
+
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTM_NEWROUTE: u16 = 24;
+
+    /// A message with header fields as given; `declared` is its length field.
+    fn frame(declared: u32, kind: u16, body: &[u8]) -> Vec<u8> {
+        let mut bytes = declared.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend([0; 10]);
+        bytes.extend(body);
+        bytes
+    }
+
+    /// A message of exchange 7.
+    fn of_exchange(kind: u16, flags: u16, body: [u8; 4]) -> Vec<u8> {
+        let mut bytes = frame(20, kind, &body);
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&7u32.to_ne_bytes());
+        bytes
+    }
+
+    fn answer() -> Answer {
+        Answer { sequence: 7, outcome: Outcome::Complete, malformed: false }
+    }
+
+    #[test]
+    fn several_messages_of_one_datagram_are_split_at_aligned_lengths() {
+        let mut datagram = frame(18, 16, &[1, 2, 0, 0]);
+        datagram.extend(frame(20, 17, &[3, 4, 5, 6]));
+        let seen: Vec<_> =
+            Frames(&datagram).map(|frame| frame.map(|f| (f.message_type(), f.payload().to_vec())).unwrap()).collect();
+        assert_eq!(seen, [(16, vec![1, 2]), (17, vec![3, 4, 5, 6])]);
+    }
+
+    #[test]
+    fn a_broken_length_ends_the_datagram_with_an_error() {
+        for declared in [0, 15, 21, u32::MAX] {
+            let datagram = frame(declared, 16, &[1, 2, 3, 4]);
+            let seen: Vec<_> = Frames(&datagram).collect();
+            assert!(matches!(seen.as_slice(), [Err(NetlinkError::Malformed)]), "length {declared}");
+        }
+        assert!(Frames(&[0; 7]).all(|frame| frame.is_err()));
+    }
+
+    #[test]
+    fn a_status_is_the_negated_number_of_the_kernel() {
+        assert_eq!(status(&0i32.to_ne_bytes()).unwrap(), 0);
+        assert_eq!(status(&(-17i32).to_ne_bytes()).unwrap(), 17);
+        assert_eq!(status(&i32::MIN.to_ne_bytes()).unwrap(), i32::MAX);
+        assert_eq!(status(&5i32.to_ne_bytes()).unwrap(), 0);
+        assert!(status(&[0, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn an_answer_of_several_datagrams_ends_with_its_last_message() {
+        let (mut answer, mut seen) = (answer(), Vec::new());
+        let mut each = |payload: &[u8]| {
+            seen.push(payload.to_vec());
+            Some(())
+        };
+        let first = [of_exchange(RTM_NEWROUTE, 0, [1; 4]), frame(20, NLMSG_ERROR, &[0xff; 4])].concat();
+        assert_eq!(answer.take(&first, &mut each).unwrap(), None, "the error is of another exchange");
+        let last = [of_exchange(RTM_NEWROUTE, 0, [2; 4]), of_exchange(NLMSG_DONE, 0, [0; 4])].concat();
+        assert_eq!(answer.take(&last, &mut each).unwrap(), Some(0));
+        assert_eq!(seen, [vec![1; 4], vec![2; 4]]);
+        assert_eq!((answer.outcome, answer.malformed), (Outcome::Complete, false));
+    }
+
+    #[test]
+    fn a_table_that_changed_while_it_was_listed_is_interrupted() {
+        for marked in [RTM_NEWROUTE, NLMSG_DONE] {
+            let flags = |kind| if kind == marked { NLM_F_DUMP_INTR } else { 0 };
+            let messages = [RTM_NEWROUTE, NLMSG_DONE].map(|kind| of_exchange(kind, flags(kind), [0; 4]));
+            let mut answer = answer();
+            assert_eq!(answer.take(&messages.concat(), &mut |_| Some(())).unwrap(), Some(0));
+            assert_eq!(answer.outcome, Outcome::Interrupted);
+        }
+    }
+
+    #[test]
+    fn a_listing_that_fails_half_way_gives_its_error() {
+        let messages =
+            [of_exchange(RTM_NEWROUTE, 0, [0; 4]), of_exchange(NLMSG_DONE, 0, (-libc::ENOBUFS).to_ne_bytes())];
+        assert_eq!(answer().take(&messages.concat(), &mut |_| Some(())).unwrap(), Some(libc::ENOBUFS));
+    }
+
+    #[test]
+    fn messages_of_another_exchange_are_passed_over() {
+        let mut socket = RouteSocket::open().unwrap();
+        let links = || RouteNetlinkMessage::GetLink(Default::default());
+        // An exchange that gave up after sending: its whole answer is still to be read.
+        socket.send(links(), NLM_F_ACK).unwrap();
+        let counted = socket.dump(links(), format_args!("list links"), |_, list| {
+            list.push(());
+            Some(())
+        });
+        assert!(!counted.unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_malformed_message_does_not_block_the_socket() {
+        let mut socket = RouteSocket::open().unwrap();
+        let links = || RouteNetlinkMessage::GetLink(Default::default());
+        let what = format_args!("list links");
+        assert!(matches!(socket.dump::<()>(links(), what, |_, _| None), Err(NetlinkError::Malformed)));
+        assert!(socket.dump::<()>(links(), what, |_, _| Some(())).is_ok());
+    }
+}

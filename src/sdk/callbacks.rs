@@ -1,0 +1,125 @@
+//! The table of functions that the SDK's side calls, and the boundary that no panic crosses.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use super::{channel, http, link, raw, service, tun_socket};
+
+/// Hands the table to glue.c, once.
+pub(super) fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        super::start_logging();
+        let table = raw::Callbacks {
+            channel_opened: channel::on_opened,
+            channel_closed: channel::on_closed,
+            channel_packet: channel::on_packet,
+            channel_drained: channel::on_drained,
+            channel_leaving: channel::on_leaving,
+            channel_arrived: channel::on_arrived,
+            service_requested,
+            service_accepted,
+            service_refused,
+            tun_readable,
+            tun_failed,
+            tun_deleted,
+            client_connected,
+            client_failed,
+            client_disconnected,
+            client_service_packet,
+            http_remain_limits,
+        };
+        // SAFETY: the table is copied during the call.
+        unsafe { raw::vpn_glue_set_callbacks(&table) };
+    });
+}
+
+/// Runs a callback's body. A panic is a defect of this library: it is logged, and C gets `failed`.
+pub(super) fn guard<T>(what: &str, failed: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        log::error!("internal error in {what}, please report it: {}", super::panic_text(&*panic));
+        failed
+    })
+}
+
+/// A slice from C; empty for NULL.
+///
+/// # Safety
+/// `data` is NULL or points to `size` bytes that stay unchanged for `'a`.
+pub(super) unsafe fn bytes<'a>(data: *const u8, size: usize) -> &'a [u8] {
+    if data.is_null() {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(data, size) }
+}
+
+unsafe extern "C" fn service_requested(usage_id: u32) -> c_int {
+    guard("a service request", -1, || service::requested(usage_id))
+}
+
+unsafe extern "C" fn service_accepted(vpn_internal: *mut c_void, usage_id: u32) -> c_int {
+    guard("an accepted service request", -1, || {
+        // SAFETY: glue.c passes NULL or ch->internal of an open channel 'S'.
+        let channel = unsafe { channel::of(vpn_internal) };
+        service::accepted(channel.as_ref(), usage_id)
+    })
+}
+
+unsafe extern "C" fn service_refused(usage_id: u32, code: u32) {
+    guard("a refused service request", (), || service::refused(usage_id, code));
+}
+
+unsafe extern "C" fn tun_readable(inheritor: *mut c_void, data: *const u8, size: usize) {
+    // SAFETY: glue.c passes the _inheritor of a socket that tun_socket made and that is not deleted.
+    let Some(handler) = (unsafe { tun_socket::handler(inheritor) }) else { return };
+    guard("a readable TUN queue", (), || {
+        // SAFETY: what the SDK's loop has read stays during the call.
+        let first = unsafe { bytes(data, size) };
+        handler.readable((!first.is_empty()).then_some(first));
+    });
+}
+
+unsafe extern "C" fn tun_failed(inheritor: *mut c_void, error: c_int) {
+    // SAFETY: as in tun_readable.
+    if let Some(handler) = unsafe { tun_socket::handler(inheritor) } {
+        guard("a failed TUN queue", (), || handler.failed(error));
+    }
+}
+
+unsafe extern "C" fn tun_deleted(inheritor: *mut c_void) {
+    // SAFETY: glue.c calls this once for each socket, and clears _inheritor before.
+    guard("a deleted TUN queue", (), || unsafe { tun_socket::deleted(inheritor) });
+}
+
+unsafe extern "C" fn client_connected(id: u64) {
+    guard("a connected client", (), || link::event(id, link::Event::Connected));
+}
+
+unsafe extern "C" fn client_failed(id: u64, error: c_int) {
+    guard("a failed client", (), || link::event(id, link::Event::Failed(error)));
+}
+
+unsafe extern "C" fn client_disconnected(id: u64) {
+    guard("a disconnected client", (), || link::event(id, link::Event::Disconnected));
+}
+
+unsafe extern "C" fn client_service_packet(id: u64, kind: u8, data: *const u8, size: usize) {
+    guard("a service packet", (), || {
+        // SAFETY: the SDK's packet has `size` bytes and stays during the call.
+        let data = unsafe { bytes(data, size) };
+        link::event(id, link::Event::ServicePacket { kind, data });
+    });
+}
+
+unsafe extern "C" fn http_remain_limits(request: *mut c_void, query: *const c_char, size: usize) {
+    let reply = guard("an HTTP request", None, || {
+        // SAFETY: glue.c passes the query's bytes, which stay during the call.
+        let query = unsafe { bytes(query.cast(), size) };
+        Some(http::remain_limits(query))
+    });
+    let (status, body) = reply.unwrap_or_else(|| (500, String::from("{\"error\":\"internal error\"}")));
+    // SAFETY: request is glue.c's, valid during this callback; body is read during the call.
+    unsafe { raw::vpn_glue_http_reply(request, c_int::from(status), body.as_ptr().cast(), body.len()) };
+}

@@ -1,0 +1,117 @@
+//! The client's connection: a stream that this node opens to a server.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_int};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+
+use super::net::Net;
+use super::types::{dap_chain_node_client_t, dap_stream_ch_t, dap_stream_worker_t};
+use super::{callbacks, raw};
+
+/// What happens on a connection.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The stream is up and its channels are there. On the stream's worker.
+    Connected,
+    /// It could not be made, or broke: an errno. Any thread.
+    Failed(c_int),
+    /// It is gone. Any thread.
+    Disconnected,
+    /// A packet on channel 'R'. On the stream's worker.
+    ServicePacket {
+        /// Its type.
+        kind: u8,
+        /// Its body.
+        data: &'a [u8],
+    },
+}
+
+/// What the client does with them.
+pub type Handler = Arc<dyn Fn(Event<'_>) + Send + Sync>;
+
+/// The SDK gets a number instead of a pointer, so an event that comes after the end finds nothing.
+static LINKS: Lazy<Mutex<HashMap<u64, Handler>>> = Lazy::new(Mutex::default);
+
+/// A connection that is made, or being made. It is closed when dropped; no event comes after that, but for one that
+/// runs at that moment.
+pub struct Link {
+    id: u64,
+    client: AtomicPtr<dap_chain_node_client_t>,
+}
+
+impl Link {
+    /// Connects, and opens the channels that the letters name, in their order. None when the SDK refuses at once.
+    pub fn connect(net: &Net, host: &str, port: u16, channels: &str, handler: Handler) -> Option<Link> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        callbacks::install();
+        let (host, channels) = (CString::new(host).ok()?, CString::new(channels).ok()?);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        LINKS.lock().insert(id, handler);
+        // SAFETY: NUL-terminated texts, which the SDK copies; a network of the node.
+        let client = unsafe { raw::vpn_glue_client_connect(net.raw(), host.as_ptr(), port, channels.as_ptr(), id) };
+        if client.is_null() {
+            LINKS.lock().remove(&id);
+            return None;
+        }
+        Some(Link { id, client: AtomicPtr::new(client) })
+    }
+
+    /// Sends on a channel, from its worker; false when the channel is not there.
+    pub fn send(&self, letter: u8, kind: u8, data: &[u8]) -> bool {
+        let ch = self.channel(letter);
+        if ch.is_null() {
+            return false;
+        }
+        // SAFETY: a channel of the living connection; the SDK copies the data.
+        unsafe { raw::vpn_glue_channel_send(ch, kind, data.as_ptr().cast(), data.len()) > 0 }
+    }
+
+    /// The SDK's channel, or NULL.
+    pub fn channel(&self, letter: u8) -> *mut dap_stream_ch_t {
+        let client = self.client.load(Ordering::Acquire);
+        if client.is_null() {
+            return ptr::null_mut();
+        }
+        // SAFETY: the connection lives until drop closes it.
+        unsafe { raw::vpn_glue_client_channel(client, letter as _) }
+    }
+
+    /// The SDK's stream worker, or NULL.
+    pub fn stream_worker(&self) -> *mut dap_stream_worker_t {
+        let client = self.client.load(Ordering::Acquire);
+        if client.is_null() {
+            return ptr::null_mut();
+        }
+        // SAFETY: the connection lives until drop closes it.
+        unsafe { raw::vpn_glue_client_stream_worker(client) }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        LINKS.lock().remove(&self.id);
+        let client = self.client.swap(ptr::null_mut(), Ordering::AcqRel);
+        if !client.is_null() {
+            // SAFETY: taken out of `client`, so this is the only close.
+            unsafe { raw::vpn_glue_client_close(client) };
+        }
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+pub(super) fn event(id: u64, event: Event<'_>) {
+    let handler = LINKS.lock().get(&id).cloned();
+    if let Some(handler) = handler {
+        handler(event);
+    }
+}

@@ -1,0 +1,132 @@
+//! The one seam to the SDK: safe types over `glue.c`, which is compiled against the headers of the SDK that is linked.
+//!
+//! No other room names a `dap_` type, `abi` apart. What the SDK calls back arrives in [`callbacks`], behind a panic
+//! boundary, and goes to the handler that a room registered.
+//!
+//! Threads: the SDK's workers are numbered threads. A [`channel::Channel`] and a [`tun_socket::TunSocket`] belong to one
+//! worker; what may only be done there checks that it is there, so these types can be shared freely.
+#![allow(unsafe_code)]
+
+mod callbacks;
+pub mod channel;
+pub mod command;
+pub mod config;
+pub mod http;
+pub mod ledger;
+pub mod link;
+pub mod memory;
+pub mod net;
+pub mod parts;
+mod raw;
+pub mod service;
+pub mod store;
+pub mod tun_socket;
+pub mod types;
+pub mod visible;
+pub mod wallet;
+pub mod worker;
+
+use std::any::Any;
+use std::sync::Once;
+
+/// What the stream under a VPN packet adds to it on the outer wire, in bytes: the VPN header, the SDK's framing and
+/// cipher, TCP and IP. Measured on the real node at 1400 bytes (docs/wire.md); for the embedded stream: 20 VPN + 16
+/// channel + 22 TLS record + 32 TCP with time stamps + 20 IPv4.
+pub const STREAM_OVERHEAD: u16 = if cfg!(feature = "embedded") { 110 } else { 147 };
+
+/// Keeps the SDK running: the embedded one starts with its first user and stops with its last; the node's runs anyway.
+#[derive(Debug)]
+pub struct Running(());
+
+/// The SDK did not start; the reason is in the log.
+#[derive(Debug, thiserror::Error)]
+#[error("the SDK's workers could not be started; the log says why")]
+pub struct NotRunning;
+
+impl Running {
+    /// Starts the SDK if it does not run, and keeps it running until the value is dropped.
+    pub fn retain() -> Result<Running, NotRunning> {
+        callbacks::install();
+        // SAFETY: no arguments; any thread may call it.
+        match unsafe { raw::vpn_glue_retain() } {
+            0 => Ok(Running(())),
+            _ => Err(NotRunning),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // SAFETY: balances the successful retain that made this value.
+        unsafe { raw::vpn_glue_release() };
+    }
+}
+
+/// Connects the `log` facade with the SDK's log, once. A logger that the host program has installed stays.
+pub fn start_logging() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        #[cfg(feature = "embedded")]
+        crate::embedded::logging::init();
+        #[cfg(feature = "sdk")]
+        log_to_sdk::install();
+    });
+}
+
+/// What a caught panic said.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "a panic without a text",
+    }
+}
+
+#[cfg(feature = "sdk")]
+mod log_to_sdk {
+    use std::ffi::CString;
+
+    use log::{Level, LevelFilter, Log, Metadata, Record};
+
+    use super::raw;
+
+    struct SdkLog;
+
+    pub(super) fn install() {
+        // SAFETY: no arguments.
+        let level = unsafe { raw::vpn_glue_log_level() };
+        if log::set_logger(&SdkLog).is_ok() {
+            log::set_max_level(match level {
+                0 => LevelFilter::Debug,
+                1..=4 => LevelFilter::Info,
+                5 | 6 => LevelFilter::Warn,
+                _ => LevelFilter::Error,
+            });
+        }
+    }
+
+    impl Log for SdkLog {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.level() <= log::max_level()
+        }
+
+        fn log(&self, record: &Record<'_>) {
+            if !self.enabled(record.metadata()) {
+                return;
+            }
+            let level = match record.level() {
+                Level::Error => 7,
+                Level::Warn => 5,
+                Level::Info => 1,
+                Level::Debug | Level::Trace => 0,
+            };
+            let text = record.args().to_string().replace('\0', " ");
+            if let Ok(text) = CString::new(text) {
+                // SAFETY: both strings are NUL-terminated and live through the call.
+                unsafe { raw::vpn_glue_log(level, c"vpn".as_ptr(), text.as_ptr()) };
+            }
+        }
+
+        fn flush(&self) {}
+    }
+}

@@ -1,0 +1,93 @@
+//! Cellframe networks.
+
+use std::ffi::{CStr, CString, c_void};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use super::raw;
+use super::types::dap_chain_net_t;
+
+/// A network of the node. It lives as long as the node's configuration; any thread may hold it.
+#[derive(Clone, Debug)]
+pub struct Net(Arc<AtomicPtr<dap_chain_net_t>>);
+
+/// An order of a service: its hash, and the node that serves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// SHA3-256 of the order.
+    pub hash: [u8; 32],
+    /// The serving node's address.
+    pub node: u64,
+}
+
+impl Net {
+    /// A network from C; None for NULL.
+    pub fn from_raw(net: *mut dap_chain_net_t) -> Option<Net> {
+        (!net.is_null()).then(|| Net(Arc::new(AtomicPtr::new(net))))
+    }
+
+    /// The network of that name.
+    pub fn by_name(name: &str) -> Option<Net> {
+        let name = CString::new(name).ok()?;
+        // SAFETY: NUL-terminated.
+        Net::from_raw(unsafe { raw::vpn_glue_net_by_name(name.as_ptr()) })
+    }
+
+    /// The network of that number.
+    pub fn by_id(id: u64) -> Option<Net> {
+        // SAFETY: a number.
+        Net::from_raw(unsafe { raw::vpn_glue_net_by_id(id) })
+    }
+
+    pub(super) fn raw(&self) -> *mut dap_chain_net_t {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u64 {
+        // SAFETY: a network of the node, see Net.
+        unsafe { raw::vpn_glue_net_id(self.raw()) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        // SAFETY: a network of the node, see Net.
+        let name = unsafe { raw::vpn_glue_net_name(self.raw()) };
+        // SAFETY: NUL-terminated, and lives with the network.
+        unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+    }
+
+    /// The prefix of its groups in the store.
+    pub fn store_prefix(&self) -> String {
+        // SAFETY: a network of the node, see Net.
+        let prefix = unsafe { raw::vpn_glue_net_store_prefix(self.raw()) };
+        if prefix.is_null() {
+            return self.name();
+        }
+        // SAFETY: NUL-terminated, and lives with the network.
+        unsafe { CStr::from_ptr(prefix) }.to_string_lossy().into_owned()
+    }
+
+    /// An order with price 0 for the VPN service, if one is known.
+    pub fn free_order(&self) -> Option<[u8; 32]> {
+        let mut hash = [0; 32];
+        // SAFETY: a network of the node; 32 bytes are written.
+        unsafe { raw::vpn_glue_net_free_order(self.raw(), hash.as_mut_ptr()) }.then_some(hash)
+    }
+
+    /// The VPN orders that are known.
+    pub fn orders(&self) -> Vec<Order> {
+        unsafe extern "C" fn collect(context: *mut c_void, hash: *const u8, node: u64) {
+            // SAFETY: context is the vector below, which is not used otherwise during the call.
+            let Some(list) = (unsafe { context.cast::<Vec<Order>>().as_mut() }) else { return };
+            // SAFETY: 32 bytes, by glue.h.
+            if let Some(hash) = unsafe { hash.cast::<[u8; 32]>().as_ref() } {
+                list.push(Order { hash: *hash, node });
+            }
+        }
+        let mut list: Vec<Order> = Vec::new();
+        // SAFETY: a network of the node; collect only pushes to the vector it is given.
+        unsafe { raw::vpn_glue_net_orders(self.raw(), collect, (&raw mut list).cast()) };
+        list
+    }
+}

@@ -1,0 +1,129 @@
+//! The SDK's worker threads: which one this is, running something on one, timers.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+
+use super::{callbacks, raw};
+
+/// How many workers there are; 0 while the SDK does not run.
+pub fn count() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { raw::vpn_glue_worker_count() }
+}
+
+/// The worker that this thread is, if it is one.
+pub fn current() -> Option<u32> {
+    thread_local!(static CURRENT: Cell<u32> = const { Cell::new(raw::NO_WORKER) });
+    CURRENT.with(|cached| {
+        if cached.get() == raw::NO_WORKER {
+            // SAFETY: no arguments.
+            cached.set(unsafe { raw::vpn_glue_worker_current() });
+        }
+        (cached.get() != raw::NO_WORKER).then(|| cached.get())
+    })
+}
+
+/// Runs `work` on a worker, later, in the order of the calls. False when there is no such worker: `work` is dropped.
+pub fn exec(worker: u32, work: impl FnOnce() + Send + 'static) -> bool {
+    let work: Box<Box<dyn FnOnce() + Send>> = Box::new(Box::new(work));
+    let argument = Box::into_raw(work).cast::<c_void>();
+    // SAFETY: run_once takes back exactly this box, and the SDK calls it once.
+    let accepted = unsafe { raw::vpn_glue_worker_exec(worker, run_once, argument) };
+    if !accepted {
+        // SAFETY: the SDK did not take the argument, so the box is still ours.
+        drop(unsafe { Box::from_raw(argument.cast::<Box<dyn FnOnce() + Send>>()) });
+    }
+    accepted
+}
+
+unsafe extern "C" fn run_once(argument: *mut c_void) {
+    // SAFETY: exec made this pointer from a box of this type, and it arrives once.
+    let work = unsafe { Box::from_raw(argument.cast::<Box<dyn FnOnce() + Send>>()) };
+    callbacks::guard("a task on a worker", (), work);
+}
+
+/// A repeating timer on a worker; it ends when it is dropped, or when its function returns false.
+#[derive(Debug)]
+pub struct Timer {
+    worker: u32,
+    id: u64,
+    sdk: u64,
+}
+
+type Tick = Arc<Mutex<dyn FnMut() -> bool + Send>>;
+
+/// The SDK gets a number instead of a pointer, so a tick that comes after the end finds nothing.
+static TICKS: Lazy<Mutex<HashMap<u64, Tick>>> = Lazy::new(Mutex::default);
+
+impl Timer {
+    /// Calls `tick` on the worker every `period` while it returns true. None when there is no such worker.
+    pub fn start(worker: u32, period: Duration, tick: impl FnMut() -> bool + Send + 'static) -> Option<Timer> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        TICKS.lock().insert(id, Arc::new(Mutex::new(tick)));
+        let milliseconds = u64::try_from(period.as_millis()).unwrap_or(u64::MAX).max(1);
+        // SAFETY: the argument is a number that run_tick looks up; it is never followed as a pointer.
+        let sdk = unsafe { raw::vpn_glue_timer_start(worker, milliseconds, run_tick, id as *mut c_void) };
+        if sdk == 0 {
+            TICKS.lock().remove(&id);
+            return None;
+        }
+        Some(Timer { worker, id, sdk })
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if TICKS.lock().remove(&self.id).is_some() {
+            // SAFETY: numbers only; a timer that has ended by itself was removed from TICKS and is not stopped twice.
+            unsafe { raw::vpn_glue_timer_stop(self.worker, self.sdk) };
+        }
+    }
+}
+
+unsafe extern "C" fn run_tick(argument: *mut c_void) -> bool {
+    let id = argument as u64;
+    let Some(tick) = TICKS.lock().get(&id).cloned() else { return false };
+    let goes_on = callbacks::guard("a timer", false, || tick.lock()());
+    if !goes_on {
+        TICKS.lock().remove(&id);
+    }
+    goes_on
+}
+
+/// A value that one worker owns: it can be reached from that worker's thread only, without a lock.
+pub struct Owned<T> {
+    worker: u32,
+    value: RefCell<T>,
+}
+
+// SAFETY: `with` touches the value on the owning worker's thread only, so no two threads do at once; the value may be
+// dropped on another thread, which T: Send allows.
+unsafe impl<T: Send> Sync for Owned<T> {}
+
+impl<T> Owned<T> {
+    /// Gives a value to a worker.
+    pub fn new(worker: u32, value: T) -> Owned<T> {
+        Owned { worker, value: RefCell::new(value) }
+    }
+
+    /// Works on the value. None on any other thread, and inside another `with` on the same value.
+    pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if current() != Some(self.worker) {
+            return None;
+        }
+        self.value.try_borrow_mut().ok().map(|mut value| work(&mut value))
+    }
+
+    /// The owning worker.
+    pub fn worker(&self) -> u32 {
+        self.worker
+    }
+}

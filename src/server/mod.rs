@@ -1,0 +1,300 @@
+//! The VPN service: a TUN device with a queue for each worker, sessions, leases.
+//!
+//! - [`settings`](Settings): what the operator configured, checked first.
+//! - `session`: what a client's packets do; runs on the worker of the client's stream.
+//! - `queue`: what the host's packets do; runs on the worker whose queue they came in by.
+//! - `mailbox`: packets that cross from one worker to another.
+//!
+//! There is one service in a process. It is made by [`init`] and undone by [`deinit`].
+
+mod limits;
+mod mailbox;
+mod queue;
+mod session;
+mod settings;
+
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use once_cell::sync::OnceCell;
+use parking_lot::Mutex;
+
+pub use settings::{Settings, SettingsError};
+
+use crate::forward::{Counters, Route, Table, Totals};
+use crate::lease::{Lease, LeaseError, Pool, Token};
+use crate::sdk::channel::{Channel, ChannelHandler, Role};
+use crate::sdk::config::Config;
+use crate::sdk::service::{Service, ServiceHandler, Taken};
+use crate::sdk::tun_socket::TunSocket;
+use crate::sdk::types::dap_chain_net_srv_t;
+use crate::sdk::visible::dap_chain_net_srv_vpn_tun_socket;
+use crate::sdk::{NotRunning, Running, channel, command, http, parts, worker};
+use crate::tun::{Device, DeviceConfig, TunError};
+
+use queue::{Lane, LaneHandler};
+
+/// How long [`deinit`] waits for the workers to let go of a session or a queue.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the service did not start. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The SDK's workers do not run.
+    #[error(transparent)]
+    NotRunning(#[from] NotRunning),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The TUN device cannot be made.
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    /// A queue could not be put into its worker's loop.
+    #[error("worker {0} did not take its TUN queue")]
+    Queue(u32),
+    /// The service's number is taken.
+    #[error(transparent)]
+    Taken(#[from] Taken),
+    /// The service runs already.
+    #[error("the VPN service is running already: dap_chain_net_srv_vpn_deinit comes first")]
+    AlreadyRunning,
+    /// The node has no server.
+    #[error(transparent)]
+    NoServer(#[from] http::NoServer),
+}
+
+/// The running service.
+pub(crate) struct Server {
+    settings: Settings,
+    lanes: Vec<Lane>,
+    table: Table,
+    pool: Mutex<Pool>,
+    counters: Counters,
+    started: Instant,
+    closing: AtomicBool,
+    /// Channels 'S' of clients, leased or not.
+    open_channels: Mutex<Vec<Arc<Channel>>>,
+    service: OnceCell<Service>,
+    sockets: Mutex<Vec<TunSocket>>,
+    timers: Mutex<Vec<worker::Timer>>,
+    device: Device,
+    _running: Running,
+}
+
+static SERVER: Mutex<Option<Arc<Server>>> = Mutex::new(None);
+/// Serialises [`init`] and [`deinit`], which block.
+static CHANGE: Mutex<()> = Mutex::new(());
+
+/// Starts the service.
+pub fn init(config: &Config) -> Result<(), InitError> {
+    let _change = CHANGE.lock();
+    if SERVER.lock().is_some() {
+        return Err(InitError::AlreadyRunning);
+    }
+    let running = Running::retain()?;
+    let settings = Settings::read(config)?;
+    let workers = worker::count().min(u32::from(u8::MAX) + 1);
+    let (device, queues) = Device::create(&DeviceConfig {
+        name: settings.device.clone(),
+        queues: workers as usize,
+        addr: settings.subnet.gateway(),
+        prefix: settings.subnet.prefix,
+        mtu: settings.mtu,
+        txqlen: None,
+    })?;
+    let server = Arc::new(Server {
+        lanes: queues.into_iter().zip(0..).map(|(queue, worker)| Lane::new(worker, queue)).collect(),
+        table: Table::new(&settings.subnet),
+        pool: Mutex::new(Pool::new(settings.subnet, settings.lease_hold)),
+        counters: Counters::new(workers as usize),
+        started: Instant::now(),
+        closing: AtomicBool::new(false),
+        open_channels: Mutex::default(),
+        service: OnceCell::new(),
+        sockets: Mutex::default(),
+        timers: Mutex::default(),
+        device,
+        settings,
+        _running: running,
+    });
+    match server.open() {
+        Ok(()) => {
+            log::info!(
+                "VPN service ready: {} on {}, MTU {}, {} queues",
+                server.settings.subnet,
+                server.device.name(),
+                server.settings.mtu,
+                server.lanes.len()
+            );
+            *SERVER.lock() = Some(server);
+            Ok(())
+        }
+        Err(error) => {
+            server.close();
+            Err(error)
+        }
+    }
+}
+
+/// Stops the service; harmless when it does not run.
+pub fn deinit() {
+    let _change = CHANGE.lock();
+    let server = SERVER.lock().take();
+    if let Some(server) = server {
+        server.close();
+        log::info!("VPN service stopped");
+    }
+}
+
+/// Traffic and drops since the start; None when the service does not run.
+pub fn totals() -> Option<Totals> {
+    SERVER.lock().as_ref().map(|server| server.counters.totals())
+}
+
+impl Server {
+    fn open(self: &Arc<Self>) -> Result<(), InitError> {
+        let handler: Arc<dyn ServiceHandler> = Arc::new(Door(Arc::downgrade(self)));
+        let service = Service::register(handler)?;
+        if self.service.set(service).is_err() {
+            return Err(InitError::AlreadyRunning);
+        }
+        for lane in &self.lanes {
+            let handler = Arc::new(LaneHandler { server: Arc::downgrade(self), worker: lane.worker });
+            let socket =
+                TunSocket::add(lane.queue.as_fd(), lane.worker, handler).ok_or(InitError::Queue(lane.worker))?;
+            self.sockets.lock().push(socket);
+            let server = Arc::downgrade(self);
+            let worker = lane.worker;
+            let look = move || server.upgrade().map(|server| server.tick(worker)).is_some();
+            self.timers.lock().extend(worker::Timer::start(worker, Duration::from_secs(1), look));
+        }
+        channel::set_handler(Role::Server, Some(Arc::clone(self) as Arc<dyn ChannelHandler>));
+        command::add(c"vpn_stat", parts::VPN_STAT, c"VPN statistics", c"vpn_stat -net <net_name> [-full]\n");
+        http::register(limits::answer)?;
+        Ok(())
+    }
+
+    fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        http::unregister();
+        command::remove(c"vpn_stat");
+        channel::set_handler(Role::Server, None);
+        self.timers.lock().clear();
+        self.close_streams();
+        for socket in self.sockets.lock().drain(..) {
+            if !socket.remove(PATIENCE) {
+                log::debug!("the TUN queue of worker {} goes when its worker has time", socket.worker());
+            }
+        }
+    }
+
+    /// Ends every client's stream and waits until they are gone, if this thread can wait.
+    fn close_streams(&self) {
+        let channels: Vec<_> = self.open_channels.lock().clone();
+        for channel in channels {
+            let Some(worker) = channel.worker() else { continue };
+            worker::exec(worker, move || channel.close());
+        }
+        let give_up = Instant::now() + PATIENCE;
+        while worker::current().is_none() && !self.open_channels.lock().is_empty() && Instant::now() < give_up {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn tick(&self, worker: u32) {
+        self.look_after_lane(worker);
+        if worker == 0 {
+            self.show_unleased();
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.now().as_millis() as u64
+    }
+
+    fn service_raw(&self) -> *mut dap_chain_net_srv_t {
+        self.service.get().map_or(std::ptr::null_mut(), Service::raw)
+    }
+
+    fn tun_visible(&self, worker: Option<u32>) -> *mut dap_chain_net_srv_vpn_tun_socket {
+        let sockets = self.sockets.lock();
+        let socket = worker.and_then(|worker| sockets.iter().find(|socket| socket.worker() == worker));
+        socket.map_or(std::ptr::null_mut(), TunSocket::visible)
+    }
+
+    fn adopt(&self, channel: &Arc<Channel>) -> Option<Route> {
+        self.lanes.get(channel.worker()? as usize)?.adopt(channel)
+    }
+
+    fn disown(&self, route: Route) {
+        if let Some(lane) = self.lanes.get(usize::from(route.worker)) {
+            lane.disown(route);
+        }
+    }
+
+    fn lease(&self, resume: Option<&Token>) -> Result<Lease, LeaseError> {
+        let mut fresh = Token::default();
+        if rustix::rand::getrandom(&mut fresh[..], rustix::rand::GetRandomFlags::empty()) != Ok(fresh.len()) {
+            log::error!("no random numbers from the kernel: a lease's token could be guessed, so none is given");
+            return Err(LeaseError::Exhausted);
+        }
+        self.pool.lock().lease(self.now(), resume, fresh)
+    }
+
+    fn leased(&self) -> u32 {
+        self.pool.lock().leased()
+    }
+
+    fn release(&self, address: Ipv4Addr, channel: &Arc<Channel>) {
+        if let Some(service) = self.service.get() {
+            service.hide_session(channel);
+        }
+        self.pool.lock().release(address, self.now());
+        self.show_unleased();
+    }
+
+    fn show_lease(&self, channel: &Arc<Channel>) {
+        if let Some(service) = self.service.get() {
+            service.show_session(channel);
+        }
+        self.show_unleased();
+    }
+
+    /// The list of released addresses that C may look at.
+    fn show_unleased(&self) {
+        if let Some(service) = self.service.get() {
+            let released: Vec<_> = self.pool.lock().released().collect();
+            service.show_unleased(released.into_iter());
+        }
+    }
+}
+
+/// The service's callbacks, which do not keep the server alive.
+struct Door(Weak<Server>);
+
+impl ServiceHandler for Door {
+    fn requested(&self, usage_id: u32) -> i32 {
+        self.0.upgrade().map_or(-1, |server| server.requested(usage_id))
+    }
+
+    fn accepted(&self, channel: Option<&Arc<Channel>>, usage_id: u32) -> i32 {
+        self.0.upgrade().map_or(-1, |server| server.accepted(channel, usage_id))
+    }
+
+    fn refused(&self, usage_id: u32, code: u32) {
+        if let Some(server) = self.0.upgrade() {
+            server.refused(usage_id, code);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `[srv_vpn]`: what the operator says, checked before anything is made.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::lease::{Subnet, SubnetError};
+use crate::netlink::{Netlink, NetlinkError};
+use crate::sdk::STREAM_OVERHEAD;
+use crate::sdk::config::Config;
+
+const SECTION: &str = "srv_vpn";
+
+/// The service's configuration. docs/config.md lists the keys.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The inner subnet; its host 1 is the gateway.
+    pub subnet: Subnet,
+    /// Largest inner packet, in bytes.
+    pub mtu: u16,
+    /// How long a released address is kept for the client that had it.
+    pub lease_hold: Duration,
+    /// Clients may not reach each other.
+    pub client_isolation: bool,
+    /// Bytes that may wait for one client before packets to it are dropped.
+    pub session_queue: usize,
+    /// Name servers that clients are told.
+    pub dns: Vec<Ipv4Addr>,
+    /// A client that is silent for three times as long is dropped, if it said that it answers pings.
+    pub keep_alive: Duration,
+    /// The device's name; None lets the kernel pick tunN.
+    pub device: Option<String>,
+    /// Streams may be moved to the worker whose queue their packets come in by.
+    pub auto_cpu_reassignment: bool,
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A key is missing.
+    #[error("[srv_vpn] {key} is missing; expected {expected}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The subnet is none.
+    #[error("[srv_vpn] network_address = {address}, network_mask = {mask}: {source}; expected a network like 10.0.0.0 with a mask like 255.255.255.0, at most /30")]
+    Subnet {
+        /// As configured.
+        address: String,
+        /// As configured.
+        mask: String,
+        /// What is wrong.
+        source: SubnetError,
+    },
+    /// The subnet is in use on this host.
+    #[error("[srv_vpn] network_address = {subnet} overlaps this host's own {other}; expected a network that nothing on this host uses")]
+    Overlap {
+        /// As configured.
+        subnet: Subnet,
+        /// The address that is in the way.
+        other: String,
+    },
+    /// A value is not what its key takes.
+    #[error("[srv_vpn] {key} = {value}: expected {expected}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// As configured.
+        value: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The host's addresses could not be read.
+    #[error("this host's addresses cannot be read: {0}")]
+    Host(#[from] NetlinkError),
+}
+
+impl Settings {
+    /// Reads and checks the configuration, also against the host's own addresses.
+    pub fn read(config: &Config) -> Result<Settings, SettingsError> {
+        let expected = "the inner network, for example 10.0.0.0";
+        let address =
+            config.text(SECTION, "network_address").ok_or(SettingsError::Missing { key: "network_address", expected })?;
+        let expected = "the inner network's mask, for example 255.255.255.0";
+        let mask = config.text(SECTION, "network_mask").ok_or(SettingsError::Missing { key: "network_mask", expected })?;
+        let subnet =
+            Subnet::parse(&address, &mask).map_err(|source| SettingsError::Subnet { address, mask, source })?;
+        let settings = Settings {
+            subnet,
+            mtu: config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16,
+            lease_hold: seconds(config, "lease_time", 0..=31_536_000, 3600),
+            client_isolation: config.flag(SECTION, "client_isolation", false),
+            session_queue: config.number_in(SECTION, "session_queue", 65_536..=67_108_864, 1_048_576) as usize,
+            dns: name_servers(config)?,
+            keep_alive: seconds(config, "keep_alive", 1..=3600, 20),
+            device: device_name(config)?,
+            auto_cpu_reassignment: config.flag(SECTION, "auto_cpu_reassignment", false),
+        };
+        settings.check_host()?;
+        Ok(settings)
+    }
+
+    fn check_host(&self) -> Result<(), SettingsError> {
+        let Subnet { network, prefix } = self.subnet;
+        let mut netlink = Netlink::open()?;
+        let in_the_way = netlink.addresses()?.into_iter().find(|address| address.overlaps(network, prefix));
+        match in_the_way {
+            Some(other) => Err(SettingsError::Overlap {
+                subnet: self.subnet,
+                other: format!("address {}/{}", other.addr, other.prefix),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn seconds(config: &Config, key: &str, bounds: std::ops::RangeInclusive<i64>, otherwise: i64) -> Duration {
+    Duration::from_secs(config.number_in(SECTION, key, bounds, otherwise).unsigned_abs())
+}
+
+fn name_servers(config: &Config) -> Result<Vec<Ipv4Addr>, SettingsError> {
+    let parse = |text: String| {
+        text.trim().parse().map_err(|_| SettingsError::Value {
+            key: "dns",
+            value: text,
+            expected: "a list of IPv4 addresses, for example [10.0.0.1]",
+        })
+    };
+    config.list(SECTION, "dns").into_iter().map(parse).collect()
+}
+
+fn device_name(config: &Config) -> Result<Option<String>, SettingsError> {
+    let Some(name) = config.text(SECTION, "device") else { return Ok(None) };
+    let fits = (1..=15).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    if !fits {
+        let expected = "a device name of 1 to 15 letters, for example vpn0";
+        return Err(SettingsError::Value { key: "device", value: name, expected });
+    }
+    Ok(Some(name))
+}

@@ -1,0 +1,191 @@
+//! The device: made, configured and removed as one.
+
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+
+use parking_lot::Mutex;
+
+use super::{DeviceConfig, MAX_QUEUES, MIN_MTU, Queue, TunError, queue};
+use crate::netlink::{Netlink, NetlinkError};
+
+/// The longest name of a link, without the closing NUL (`IFNAMSIZ`).
+const MAX_NAME: usize = libc::IFNAMSIZ - 1;
+
+/// A TUN device. Dropping it removes the device at once, even while queues are open: their reads and writes then fail
+/// with `EBADFD`. The kernel removes it too when the last queue is closed, so a killed process leaves none behind.
+///
+/// `Send` and `Sync`; it acts on the network namespace it was created in, whichever thread calls.
+#[derive(Debug)]
+pub struct Device {
+    netlink: Mutex<Netlink>,
+    name: String,
+    index: u32,
+    addr: Ipv4Addr,
+    prefix: u8,
+    mtu: u16,
+}
+
+impl Device {
+    /// Makes a device in the calling thread's network namespace: queues, MTU, address, and last "up". On failure
+    /// nothing of it stays.
+    ///
+    /// The queues come in the order they were attached, all of this one device. The device sends no ICMP redirects (as
+    /// far as `net.ipv4.conf.all.send_redirects` allows) and does no IPv6 of its own.
+    ///
+    /// # Errors
+    /// See [`TunError`]; a link that has the name already is [`TunError::Create`] with `AlreadyExists`.
+    pub fn create(config: &DeviceConfig) -> Result<(Device, Vec<Queue>), TunError> {
+        check(config)?;
+        let mut netlink = Netlink::open()?;
+        if let Some(name) = &config.name {
+            refuse_existing(&mut netlink, name)?;
+        }
+        let (name, queues) = queue::attach(config.name.as_deref(), config.queues)?;
+        let index = netlink.link_index(&name)?;
+        let DeviceConfig { addr, prefix, mtu, .. } = *config;
+        let device = Device { netlink: Mutex::new(netlink), name, index, addr, prefix, mtu };
+        device.configure(config.txqlen)?;
+        Ok((device, queues))
+    }
+
+    /// The name, as the kernel knows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The link index, for routes through the device.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The MTU in bytes.
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    /// The host's own address in the tunnel.
+    pub fn addr(&self) -> Ipv4Addr {
+        self.addr
+    }
+
+    /// The length of the prefix of the tunnel's subnet.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether the device is there and up. An administrator may set it down or delete it at any time.
+    pub fn is_up(&self) -> Result<bool, TunError> {
+        match self.netlink.lock().link(self.index) {
+            Ok(link) => Ok(link.up),
+            Err(NetlinkError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn configure(&self, txqlen: Option<u32>) -> Result<(), NetlinkError> {
+        // Before "up", so that no packet is ever seen with the defaults, and IPv6 never begins.
+        quieten(&self.name);
+        let mut netlink = self.netlink.lock();
+        netlink.set_mtu(self.index, u32::from(self.mtu))?;
+        if let Some(length) = txqlen {
+            netlink.set_txqlen(self.index, length)?;
+        }
+        netlink.add_address(self.index, self.addr, self.prefix)?;
+        netlink.set_up(self.index)
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let netlink = self.netlink.get_mut();
+        // With all queues closed the device is gone already; the name tells it from a link that came later.
+        let ours = netlink.link(self.index).is_ok_and(|link| link.name == self.name);
+        if !ours {
+            return;
+        }
+        if let Err(error) = netlink.del_link(self.index) {
+            log::debug!("TUN device {} goes when its last queue is closed: {error}", self.name);
+        }
+    }
+}
+
+fn check(config: &DeviceConfig) -> Result<(), TunError> {
+    if !(1..=MAX_QUEUES).contains(&config.queues) {
+        return Err(TunError::TooManyQueues(config.queues));
+    }
+    if config.mtu < MIN_MTU {
+        return Err(TunError::BadMtu(config.mtu));
+    }
+    match &config.name {
+        Some(name) if name.is_empty() || name.len() > MAX_NAME || name.contains('\0') => {
+            let reason = format!("a link's name has 1 to {MAX_NAME} bytes, none of them NUL");
+            Err(TunError::Create { name: name.clone(), source: io::Error::new(io::ErrorKind::InvalidInput, reason) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The driver would attach to a persistent TUN device of that name, and removing ours at the end would remove it.
+fn refuse_existing(netlink: &mut Netlink, name: &str) -> Result<(), TunError> {
+    match netlink.link_index(name) {
+        Ok(_) => Err(queue::already_exists(name)),
+        Err(NetlinkError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Stops what the kernel would send on the device by itself. ICMP redirects would tell clients of one subnet to bypass
+/// the gateway, which they cannot; IPv6 would send router solicitations to peers that cannot answer. Best effort:
+/// /proc/sys is read-only in many containers, and IPv6 may be missing.
+fn quieten(name: &str) {
+    for (key, value) in
+        [(format!("ipv4/conf/{name}/send_redirects"), "0"), (format!("ipv6/conf/{name}/disable_ipv6"), "1")]
+    {
+        if let Err(error) = fs::write(format!("/proc/sys/net/{key}"), value) {
+            log::debug!("cannot set net/{key} to {value}: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> DeviceConfig {
+        DeviceConfig { name: None, queues: 1, addr: Ipv4Addr::new(10, 0, 0, 1), prefix: 24, mtu: 1420, txqlen: None }
+    }
+
+    #[test]
+    fn bounds_are_checked_before_anything_is_opened() {
+        for queues in [0, MAX_QUEUES + 1, usize::MAX] {
+            let error = Device::create(&DeviceConfig { queues, ..config() }).unwrap_err();
+            assert!(matches!(error, TunError::TooManyQueues(asked) if asked == queues), "{error:?}");
+        }
+        for mtu in [0, MIN_MTU - 1] {
+            let error = Device::create(&DeviceConfig { mtu, ..config() }).unwrap_err();
+            assert!(matches!(error, TunError::BadMtu(asked) if asked == mtu), "{error:?}");
+        }
+        assert!(check(&DeviceConfig { queues: MAX_QUEUES, mtu: u16::MAX, ..config() }).is_ok());
+        assert!(check(&DeviceConfig { queues: 1, mtu: MIN_MTU, ..config() }).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_no_link_can_have_is_refused() {
+        for name in ["", "sixteen-bytes-xx", "a\0b"] {
+            let error = Device::create(&DeviceConfig { name: Some(name.into()), ..config() }).unwrap_err();
+            let TunError::Create { name: named, source } = &error else { panic!("{error:?}") };
+            assert_eq!((named.as_str(), source.kind()), (name, io::ErrorKind::InvalidInput));
+        }
+        assert!(check(&DeviceConfig { name: Some("fifteen-bytes-x".into()), ..config() }).is_ok());
+    }
+
+    /// Needs no privilege: the loopback link is in every namespace, and the name is looked at before the driver.
+    #[test]
+    fn the_name_of_a_link_is_refused() {
+        let error = Device::create(&DeviceConfig { name: Some("lo".into()), ..config() }).unwrap_err();
+        let TunError::Create { source, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(source.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(error.to_string(), "create TUN device lo: a network link of this name exists");
+    }
+}

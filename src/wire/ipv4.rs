@@ -1,0 +1,136 @@
+//! The IPv4 header of an inner packet (RFC 791), as far as forwarding needs it.
+
+use std::net::Ipv4Addr;
+
+/// What forwarding needs to know of an IPv4 packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4View {
+    /// Source address.
+    pub source: Ipv4Addr,
+    /// Destination address.
+    pub destination: Ipv4Addr,
+    /// Length of the header with its options, bytes: 20 to 60.
+    pub header_len: usize,
+    /// Length of the whole packet, bytes; always what was inspected.
+    pub total_len: usize,
+    /// Protocol number (IANA): 1 ICMP, 6 TCP, 17 UDP.
+    pub protocol: u8,
+}
+
+/// Why bytes are not one whole IPv4 packet.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+pub enum PacketError {
+    /// No byte at all.
+    #[error("empty packet")]
+    Empty,
+    /// The version nibble is not 4.
+    #[error("IP version {0}, not 4")]
+    NotIpv4(u8),
+    /// The header is shorter than 20 bytes, or longer than the packet.
+    #[error("bad IPv4 header length: {header_len} bytes in a packet of {len}")]
+    BadHeaderLen {
+        /// What the header says, bytes.
+        header_len: usize,
+        /// Bytes present.
+        len: usize,
+    },
+    /// The total length field is not the number of bytes present: a cut off packet, or one with a trailer.
+    #[error("the total length field says {total_len} bytes, {len} are present")]
+    LengthMismatch {
+        /// What the header says, bytes.
+        total_len: usize,
+        /// Bytes present.
+        len: usize,
+    },
+}
+
+/// Looks at the header of a packet that should be one whole IPv4 packet, nothing less and nothing more.
+///
+/// The header checksum is not verified: the kernel that the packet is handed to does it.
+pub fn inspect(packet: &[u8]) -> Result<Ipv4View, PacketError> {
+    let len = packet.len();
+    let first = *packet.first().ok_or(PacketError::Empty)?;
+    if first >> 4 != 4 {
+        return Err(PacketError::NotIpv4(first >> 4));
+    }
+    let header_len = usize::from(first & 0x0f) * 4;
+    let header = match packet.first_chunk::<20>() {
+        Some(header) if (20..=len).contains(&header_len) => header,
+        _ => return Err(PacketError::BadHeaderLen { header_len, len }),
+    };
+    let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if total_len != len {
+        return Err(PacketError::LengthMismatch { total_len, len });
+    }
+    Ok(Ipv4View {
+        source: Ipv4Addr::new(header[12], header[13], header[14], header[15]),
+        destination: Ipv4Addr::new(header[16], header[17], header[18], header[19]),
+        header_len,
+        total_len,
+        protocol: header[9],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(header_len: usize, total_len: usize) -> Vec<u8> {
+        let mut packet = vec![0; total_len];
+        packet[0] = 0x40 | (header_len / 4) as u8;
+        packet[2..4].copy_from_slice(&(total_len as u16).to_be_bytes());
+        packet[9] = 17;
+        packet[12..20].copy_from_slice(&[10, 0, 0, 2, 192, 0, 2, 1]);
+        packet
+    }
+
+    #[test]
+    fn reads_the_fields() {
+        for (header_len, total_len) in [(20, 20), (20, 1400), (24, 24), (60, 65535)] {
+            let view = Ipv4View {
+                source: Ipv4Addr::new(10, 0, 0, 2),
+                destination: Ipv4Addr::new(192, 0, 2, 1),
+                header_len,
+                total_len,
+                protocol: 17,
+            };
+            assert_eq!(inspect(&packet(header_len, total_len)), Ok(view));
+        }
+    }
+
+    #[test]
+    fn refuses_other_versions() {
+        assert_eq!(inspect(&[]), Err(PacketError::Empty));
+        let mut bytes = packet(20, 40);
+        for version in (0..16).filter(|version| *version != 4) {
+            bytes[0] = version << 4 | 5;
+            assert_eq!(inspect(&bytes), Err(PacketError::NotIpv4(version)));
+        }
+    }
+
+    #[test]
+    fn refuses_a_header_that_does_not_fit() {
+        let mut bytes = packet(20, 40);
+        for ihl in (0..5).chain(11..16) {
+            bytes[0] = 0x40 | ihl;
+            let header_len = usize::from(ihl) * 4;
+            assert_eq!(inspect(&bytes), Err(PacketError::BadHeaderLen { header_len, len: 40 }));
+        }
+        for len in 1..20 {
+            assert_eq!(inspect(&packet(20, 20)[..len]), Err(PacketError::BadHeaderLen { header_len: 20, len }));
+        }
+    }
+
+    #[test]
+    fn refuses_a_cut_off_packet_and_a_trailer() {
+        let mut bytes = packet(20, 40);
+        assert_eq!(inspect(&bytes[..39]), Err(PacketError::LengthMismatch { total_len: 40, len: 39 }));
+        bytes.push(0);
+        assert_eq!(inspect(&bytes), Err(PacketError::LengthMismatch { total_len: 40, len: 41 }));
+        // More than the field can say: a total length of 0, as the kernel's big TCP has it, is no packet of ours.
+        let mut big = packet(20, 40);
+        big.resize(65536, 0);
+        big[2..4].fill(0);
+        assert_eq!(inspect(&big), Err(PacketError::LengthMismatch { total_len: 0, len: 65536 }));
+    }
+}

@@ -1,0 +1,54 @@
+//! What goes over the wire: VPN packets of channel 'S', service messages of channel 'R', capabilities, and the IPv4
+//! header inside.
+//!
+//! Pure functions over byte slices. Nothing here trusts a length: every parser takes bytes as they came from a peer
+//! and either returns a value or a [`WireError`]; none panics. docs/wire.md describes the exchange.
+
+mod caps;
+mod check;
+mod ipv4;
+mod packet;
+mod reader;
+mod service;
+
+pub use caps::{CAPS_MAGIC, Capabilities, MAX_DNS};
+pub use check::Check;
+pub use ipv4::{Ipv4View, PacketError, inspect};
+pub use packet::{
+    AddrReply, FromClient, FromServer, HEADER_LEN, Header, encode_addr_request, encode_control, op, parse_from_client,
+    parse_from_server, problem,
+};
+pub use service::{Request, ServiceError, Success, error_code, error_text, pkt};
+
+use std::net::Ipv4Addr;
+
+/// Why bytes from a peer are not the message they claim to be. The packet is dropped and counted, the session lives.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+pub enum WireError {
+    /// Fewer bytes than the fixed part of the message has.
+    #[error("too short: {len} bytes")]
+    TooShort {
+        /// Bytes that were there.
+        len: usize,
+    },
+    /// The size field and the bytes present differ.
+    #[error("the size field says {declared} bytes, {present} are present")]
+    SizeMismatch {
+        /// Size field, bytes.
+        declared: usize,
+        /// Bytes behind the header.
+        present: usize,
+    },
+    /// An op code that this side never receives, known or not.
+    #[error("op code {0:#x} is not accepted from this side")]
+    UnexpectedOp(u32),
+    /// A capability that is cut off, or a known one whose value has a wrong length.
+    #[error("capability {kind} is cut off or has a wrong length")]
+    BadTlv {
+        /// Its type byte; 0 when not even type and length were whole.
+        kind: u8,
+    },
+    /// A netmask in an address reply whose ones are not contiguous.
+    #[error("netmask {0} is not contiguous")]
+    BadNetmask(Ipv4Addr),
+}

@@ -1,0 +1,44 @@
+//! A cursor over received bytes whose every step is checked.
+
+use super::WireError;
+use std::net::Ipv4Addr;
+
+/// Takes fields off the front of a message; a field that is not whole is [`WireError::TooShort`].
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+    len: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Reader { rest: bytes, len: bytes.len() }
+    }
+
+    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let (field, rest) = self.rest.split_first_chunk::<N>().ok_or(WireError::TooShort { len: self.len })?;
+        self.rest = rest;
+        Ok(*field)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, WireError> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn i32(&mut self) -> Result<i32, WireError> {
+        self.take().map(i32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, WireError> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    /// An address in network order.
+    pub(super) fn ipv4(&mut self) -> Result<Ipv4Addr, WireError> {
+        self.take::<4>().map(Ipv4Addr::from)
+    }
+
+    /// What has not been taken.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}

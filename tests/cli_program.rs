@@ -1,0 +1,359 @@
+//! The program `cellframe-vpn` as a user and a script see it: help, exit codes, and the demo from end to end.
+#![cfg(all(
+    feature = "embedded",
+    feature = "common",
+    feature = "server",
+    feature = "cmd",
+    feature = "client",
+    feature = "client-tun"
+))]
+
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Exit code of a missing privilege.
+const PRIVILEGE: i32 = 6;
+
+fn program(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cellframe-vpn"));
+    // Neither the user's state nor the system's.
+    command.env("XDG_STATE_HOME", directory).env("TMPDIR", directory).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+fn run(directory: &Path, arguments: &[&str]) -> Output {
+    program(directory).args(arguments).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Says that a test could not be run, or fails where it must.
+fn skip(test: &str, why: &str) {
+    let must_not = std::env::var("VPN_TESTS_MUST_NOT_SKIP").is_ok_and(|value| value == "1");
+    assert!(!must_not, "{test} must not be skipped: {why}");
+    // Not by eprintln!, whose output the test harness keeps to itself when a test passes.
+    writeln!(std::io::stderr(), "skipped: {test}: {why}").unwrap();
+}
+
+#[test]
+fn without_arguments_the_demo_is_named_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(directory.path(), &[]);
+    assert_eq!(code(&output), 2);
+    let text = stdout(&output);
+    let position = |command: &str| text.find(command).unwrap_or_else(|| panic!("{command} in {text}"));
+    assert!(position("cellframe-vpn demo") < position("cellframe-vpn server"), "{text}");
+    assert!(text.lines().count() < 20, "short: {text}");
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let table: [(&[&str], &[&str]); 8] = [
+        (&["--help"], &["demo", "Exit codes:", "RUST_LOG", "cannot connect", "privilege"]),
+        (&["demo", "--help"], &["--seconds", "--json", "Examples:", "Exit codes:", "namespaces"]),
+        (&["server", "--help"], &["--config", "--print-config", "--state-dir", "Examples:", "Exit codes:"]),
+        (&["client", "--help"], &["--connect", "--net", "--pin", "--retry", "--state-dir", "8079", "Exit codes:"]),
+        (&["check", "--help"], &["HOST[:PORT]", "--timeout", "Examples:", "Exit codes:"]),
+        (&["stat", "--help"], &["--socket", "--state-dir", "Examples:", "Exit codes:"]),
+        (&["status", "--help"], &["--socket", "--state-dir", "Exit codes:"]),
+        (&["stop", "--help"], &["--socket", "--state-dir", "Exit codes:"]),
+    ];
+    for (arguments, parts) in table {
+        let output = run(directory.path(), arguments);
+        assert_eq!(code(&output), 0, "{arguments:?}");
+        let text = stdout(&output);
+        for part in parts {
+            assert!(text.contains(part), "{part:?} in {arguments:?}:\n{text}");
+        }
+        assert!(!text.contains("demo-end"), "an internal command in {arguments:?}:\n{text}");
+    }
+    let version = run(directory.path(), &["--version"]);
+    assert_eq!((code(&version), stdout(&version)), (0, format!("cellframe-vpn {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn wrong_usage_is_2_and_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let table: [(&[&str], &str); 14] = [
+        (&["fly"], "fly"),
+        (&["demo", "--seconds", "0"], "1..=3600"),
+        (&["demo", "--fast"], "--fast"),
+        (&["client"], "--connect"),
+        (&["client", "--connect", "host:99999"], "\"99999\" is not a port"),
+        (&["client", "--connect", "a:b:c"], "[ADDRESS]:PORT"),
+        (&["client", "--connect", "host", "--pin", "sha256:12"], "64 hexadecimal digits"),
+        (&["check"], "HOST[:PORT]"),
+        (&["check", ""], "the host is empty"),
+        (&["check", "[::1"], "not closed"),
+        (&["check", "[::1]x"], "[ADDRESS]:PORT"),
+        (&["check", "host", "--timeout", "0"], "1..=600"),
+        (&["server", "--config", "/nonexistent/x.cfg"], "/nonexistent/x.cfg"),
+        (&["stat", "--socket", "/x", "--state-dir", "/y"], "cannot be used with"),
+    ];
+    for (arguments, reason) in table {
+        let output = run(directory.path(), arguments);
+        assert_eq!(code(&output), 2, "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(reason), "{reason:?} in {arguments:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_example_configuration_is_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(directory.path(), &["server", "--print-config"]);
+    assert_eq!(code(&output), 0);
+    for part in ["[server]", "[srv_vpn]", "network_address=10.98.0.0", "listen_address=[0.0.0.0:8079]"] {
+        assert!(stdout(&output).contains(part), "{part}");
+    }
+}
+
+#[test]
+fn nobody_at_the_socket_is_3() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let state = state.to_str().unwrap();
+    for (command, who) in [("stat", "no server runs here"), ("status", "no client"), ("stop", "no client")] {
+        let output = run(directory.path(), &[command, "--state-dir", state]);
+        assert_eq!(code(&output), 3, "{command}: {}", stderr(&output));
+        assert!(stderr(&output).contains(who), "{command}: {}", stderr(&output));
+        assert!(stderr(&output).contains(state), "{command} names the socket: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn something_else_at_the_socket_is_4() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("other.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let other = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        connection.write_all(b"220 mail.example.com ESMTP\n").unwrap();
+    });
+    let output = run(directory.path(), &["stat", "--socket", socket.to_str().unwrap()]);
+    other.join().unwrap();
+    assert_eq!(code(&output), 4, "{}", stderr(&output));
+}
+
+#[test]
+fn a_check_of_a_closed_port_is_3() {
+    let directory = tempfile::tempdir().unwrap();
+    // Taken by a socket of another kind, so no other test's listener gets it meanwhile.
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let target = taken.local_addr().unwrap().to_string();
+    let state = directory.path().join("state");
+    let output = run(directory.path(), &["check", &target, "--state-dir", state.to_str().unwrap()]);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert!(stderr(&output).contains(&target), "{}", stderr(&output));
+}
+
+#[test]
+fn a_check_of_a_silent_server_ends_in_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = silent.local_addr().unwrap().to_string();
+    let state = directory.path().join("state");
+    let started = Instant::now();
+    let arguments = ["check", &target, "--timeout", "2", "--state-dir", state.to_str().unwrap()];
+    let output = run(directory.path(), &arguments);
+    assert!(matches!(code(&output), 3 | 4), "{output:?}");
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+/// What the demo says about this machine: None when it can run.
+fn missing_for_the_demo(output: &Output) -> Option<String> {
+    (output.status.code() == Some(PRIVILEGE)).then(|| stderr(output).trim().to_owned())
+}
+
+#[test]
+fn the_demo_moves_traffic() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(directory.path(), &["demo", "--seconds", "1", "--json"]);
+    let result: Value = serde_json::from_str(&stdout(&output)).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    if let Some(why) = missing_for_the_demo(&output) {
+        assert_eq!((&result["ok"], &result["exit_code"]), (&false.into(), &PRIVILEGE.into()));
+        return skip("the_demo_moves_traffic", &why);
+    }
+    assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
+    assert_eq!(result["ok"], true);
+    assert_eq!(result["lease"]["address"], "10.98.0.2");
+    assert_eq!(result["lease"]["gateway"], "10.98.0.1");
+    assert_eq!(result["ping"]["received"], 10, "{result:#}");
+    for direction in ["upload", "download"] {
+        let transfer = &result[direction];
+        assert!(transfer["bytes"].as_u64().unwrap() > 1_000_000, "{direction}: {transfer:#}");
+        assert_eq!(transfer["verified"], true);
+        assert!(transfer["mbit_per_second"].as_f64().unwrap() > 10.0, "{direction}: {transfer:#}");
+    }
+    for end in ["server", "client"] {
+        for counter in ["up_packets", "down_packets"] {
+            assert!(result[end][counter].as_u64().unwrap() > 100, "{end} {counter}: {result:#}");
+        }
+    }
+    assert!(result["vpn_stat"].as_str().unwrap().contains("10.98.0.2"), "{}", result["vpn_stat"]);
+    assert_nothing_left(directory.path());
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing() {
+    for (signal, expected) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        // While it is being built, and in the middle of the traffic.
+        for wait_for in ["", "pings answered"] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut demo = start_demo(directory.path(), &["--seconds", "60"]);
+            if !wait_until_said(&mut demo, directory.path(), wait_for) {
+                let output = demo.wait_with_output().unwrap();
+                let said = fs::read_to_string(directory.path().join("said")).unwrap();
+                assert_eq!(code(&output), PRIVILEGE, "{said}");
+                return skip("an_interrupted_demo_leaves_nothing", said.trim());
+            }
+            send(&demo, signal);
+            let status = wait(&mut demo, Duration::from_secs(10));
+            assert_eq!(status, Some(expected), "{signal:?} at {wait_for:?}");
+            fs::remove_file(directory.path().join("said")).unwrap();
+            assert_nothing_left(directory.path());
+        }
+    }
+}
+
+#[test]
+fn a_killed_demo_takes_its_ends_along_and_the_next_one_tidies_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut demo = start_demo(directory.path(), &["--seconds", "60"]);
+    if !wait_until_said(&mut demo, directory.path(), "server started") {
+        let said = fs::read_to_string(directory.path().join("said")).unwrap();
+        demo.wait().unwrap();
+        return skip("a_killed_demo_takes_its_ends_along_and_the_next_one_tidies_up", said.trim());
+    }
+    send(&demo, Signal::KILL);
+    demo.wait().unwrap();
+    fs::remove_file(directory.path().join("said")).unwrap();
+    assert_no_process_of(directory.path());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "the killed demo's directory");
+
+    let mut next = start_demo(directory.path(), &["--seconds", "1"]);
+    assert!(wait_until_said(&mut next, directory.path(), "server started"));
+    send(&next, Signal::TERM);
+    assert_eq!(wait(&mut next, Duration::from_secs(10)), Some(143));
+    fs::remove_file(directory.path().join("said")).unwrap();
+    assert_nothing_left(directory.path());
+}
+
+#[test]
+fn the_demo_never_touches_the_hosts_links() {
+    let links = || {
+        let mut names: Vec<_> =
+            fs::read_dir("/sys/class/net").unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let before = links();
+    let mut demo = start_demo(directory.path(), &["--seconds", "60"]);
+    let runs = wait_until_said(&mut demo, directory.path(), "client connected");
+    let during = links();
+    if runs {
+        send(&demo, Signal::INT);
+    }
+    wait(&mut demo, Duration::from_secs(10));
+    if !runs {
+        return skip("the_demo_never_touches_the_hosts_links", "the demo cannot run here");
+    }
+    assert_eq!(before, during);
+}
+
+/// A demo whose stderr goes to the file `said`.
+fn start_demo(directory: &Path, arguments: &[&str]) -> Child {
+    let said = fs::File::create(directory.join("said")).unwrap();
+    program(directory).arg("demo").args(arguments).stdout(Stdio::null()).stderr(said).spawn().unwrap()
+}
+
+/// Waits for a text on the demo's stderr; for no text, for its first process. False when the demo ended before.
+fn wait_until_said(demo: &mut Child, directory: &Path, text: &str) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        let said = fs::read_to_string(directory.join("said")).unwrap();
+        if if text.is_empty() { processes_of(directory).len() > 1 } else { said.contains(text) } {
+            return true;
+        }
+        if demo.try_wait().unwrap().is_some() {
+            return false;
+        }
+        sleep(Duration::from_millis(5));
+    }
+    demo.kill().unwrap();
+    panic!("the demo does not come to {text:?}");
+}
+
+fn send(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// The exit code; None when it does not end in time or is ended by a signal.
+fn wait(child: &mut Child, patience: Duration) -> Option<i32> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Process ids whose environment names the test's directory: the demo and all it started.
+fn processes_of(directory: &Path) -> Vec<String> {
+    let mark = directory.to_str().unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let is_ours = entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own);
+        // A zombie's environment is empty: it is gone but for its exit code.
+        if is_ours
+            && let Ok(environment) = fs::read(entry.path().join("environ"))
+            && String::from_utf8_lossy(&environment).contains(mark)
+        {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+/// The kernel ends the ends; that takes it a moment after their parent was waited for.
+fn assert_no_process_of(directory: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !processes_of(directory).is_empty() {
+        assert!(Instant::now() < deadline, "still running: {:?}", processes_of(directory));
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn assert_nothing_left(directory: &Path) {
+    assert_no_process_of(directory);
+    let left: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

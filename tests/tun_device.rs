@@ -1,0 +1,436 @@
+//! TUN devices and netlink against the real kernel, each test in a network namespace of its own.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/netns.rs"]
+mod netns;
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use dap_chain_net_srv_vpn::netlink::{Netlink, NetlinkError};
+use dap_chain_net_srv_vpn::tun::{Device, DeviceConfig, Queue, TunError};
+use netns::in_namespace;
+
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const WAIT: Duration = Duration::from_secs(5);
+
+fn config(queues: usize) -> DeviceConfig {
+    DeviceConfig { name: None, queues, addr: HOST, prefix: 24, mtu: 1380, txqlen: Some(900) }
+}
+
+fn named(name: &str, queues: usize) -> DeviceConfig {
+    DeviceConfig { name: Some(name.into()), ..config(queues) }
+}
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn is_missing(name: &str) -> bool {
+    matches!(Netlink::open().unwrap().link_index(name), Err(NetlinkError::NotFound(_)))
+}
+
+#[test]
+fn a_device_appears_as_configured_and_vanishes_when_dropped() {
+    in_namespace("a_device_appears_as_configured_and_vanishes_when_dropped", || {
+        for queues in [1, 4] {
+            let (device, opened) = Device::create(&config(queues)).unwrap();
+            assert_eq!(opened.len(), queues);
+            assert_eq!(device.name(), "tun0");
+            assert_eq!((device.addr(), device.prefix(), device.mtu()), (HOST, 24, 1380));
+            assert!(device.is_up().unwrap());
+
+            let mut netlink = Netlink::open().unwrap();
+            let link = netlink.link(device.index()).unwrap();
+            assert_eq!((link.name.as_str(), link.up, link.mtu, link.txqlen), ("tun0", true, 1380, 900));
+            let addresses = netlink.addresses().unwrap();
+            let mine: Vec<_> = addresses.iter().filter(|address| address.index == device.index()).collect();
+            assert!(matches!(mine.as_slice(), [one] if (one.addr, one.prefix) == (HOST, 24)), "{addresses:?}");
+            let routes = netlink.routes().unwrap();
+            let subnet = routes.iter().find(|route| route.destination == Ipv4Addr::new(10, 77, 0, 0)).unwrap();
+            assert_eq!((subnet.prefix, subnet.gateway, subnet.index), (24, None, Some(device.index())));
+            for (key, expected) in [("ipv4/conf/tun0/send_redirects", "0"), ("ipv6/conf/tun0/disable_ipv6", "1")] {
+                let path = format!("/proc/sys/net/{key}");
+                // Read-only in many containers, and without IPv6 the second is missing: the device does without.
+                if std::fs::OpenOptions::new().write(true).open(&path).is_ok() {
+                    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), expected, "{key}");
+                }
+            }
+
+            drop(opened);
+            drop(device);
+            assert!(is_missing("tun0"), "{queues} queues");
+        }
+    });
+}
+
+#[test]
+fn either_end_of_its_life_removes_a_device() {
+    in_namespace("either_end_of_its_life_removes_a_device", || {
+        let mut buf = [0; 2048];
+        for queues in [1, 3] {
+            let (device, opened) = Device::create(&named("vpn-life", queues)).unwrap();
+            drop(device);
+            assert!(is_missing("vpn-life"), "the device is dropped, its queues are open");
+            for queue in &opened {
+                assert_eq!(queue.recv(&mut buf).unwrap_err().raw_os_error(), Some(libc::EBADFD));
+                assert_eq!(queue.send(&buf).unwrap_err().raw_os_error(), Some(libc::EBADFD));
+            }
+            drop(opened);
+
+            let (device, opened) = Device::create(&named("vpn-life", queues)).unwrap();
+            drop(opened);
+            assert!(is_missing("vpn-life"), "the queues are dropped, the device is held");
+            assert!(!device.is_up().unwrap());
+            // Another link of that index or name must survive the drop of a device that is gone.
+            Netlink::open().unwrap().add_veth("vpn-life", "vpn-other").unwrap();
+            drop(device);
+            assert!(!is_missing("vpn-life"));
+            let mut netlink = Netlink::open().unwrap();
+            let index = netlink.link_index("vpn-life").unwrap();
+            netlink.del_link(index).unwrap();
+        }
+    });
+}
+
+#[test]
+fn whole_packets_cross_in_both_directions() {
+    in_namespace("whole_packets_cross_in_both_directions", || {
+        for queues in [1, 4] {
+            let (_device, opened) = Device::create(&config(queues)).unwrap();
+            let mut buf = vec![0; 65536];
+            for (round, length) in [0, 1, 700, 1380 - 28].into_iter().cycle().take(40).enumerate() {
+                let socket = UdpSocket::bind((HOST, 0)).unwrap();
+                socket.set_read_timeout(Some(WAIT)).unwrap();
+                let port = socket.local_addr().unwrap().port();
+                let payload: Vec<u8> = (0..length).map(|at| (at * 7 + round) as u8).collect();
+
+                socket.send_to(&payload, (PEER, 4242)).unwrap();
+                let packet = first_packet(&opened, &mut buf).to_vec();
+                assert_eq!(packet.len(), 28 + length);
+                assert_eq!((packet[0], packet[9]), (0x45, 17), "IPv4 without options, UDP");
+                assert_eq!((&packet[12..16], &packet[16..20]), (&HOST.octets()[..], &PEER.octets()[..]));
+                assert_eq!((&packet[20..22], &packet[22..24]), (&port.to_be_bytes()[..], &4242u16.to_be_bytes()[..]));
+                assert_eq!(packet[28..], payload);
+
+                let answer: Vec<u8> = payload.iter().rev().map(|byte| byte ^ 0x5a).collect();
+                let packet = udp_packet((PEER, 4242), (HOST, port), &answer);
+                assert_eq!(opened[round % queues].send(&packet).unwrap(), packet.len());
+                let (got, from) = socket.recv_from(&mut buf).unwrap();
+                assert_eq!((&buf[..got], from), (answer.as_slice(), SocketAddr::from((PEER, 4242))));
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_no_ip_packet_is_refused_and_the_queue_lives_on() {
+    in_namespace("what_is_no_ip_packet_is_refused_and_the_queue_lives_on", || {
+        let (device, opened) = Device::create(&config(1)).unwrap();
+        let queue = &opened[0];
+        for garbage in [&[][..], &[0x00; 40], &[0xf0; 40]] {
+            assert_eq!(queue.send(garbage).unwrap_err().raw_os_error(), Some(libc::EINVAL), "{garbage:?}");
+        }
+        let packet = udp_packet((PEER, 1), (HOST, 2), b"x");
+        assert_eq!(queue.send(&packet).unwrap(), packet.len());
+        Netlink::open().unwrap().set_down(device.index()).unwrap();
+        assert!(!device.is_up().unwrap());
+        assert_eq!(queue.send(&packet).unwrap_err().raw_os_error(), Some(libc::EIO));
+    });
+}
+
+#[test]
+fn descriptors_do_not_block_and_do_not_survive_exec() {
+    in_namespace("descriptors_do_not_block_and_do_not_survive_exec", || {
+        for queues in [1, 2] {
+            let (_device, opened) = Device::create(&config(queues)).unwrap();
+            for queue in opened {
+                let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", queue.as_raw_fd())).unwrap();
+                let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+                let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
+                assert_eq!(flags & libc::O_NONBLOCK, libc::O_NONBLOCK);
+                assert_eq!(flags & libc::O_CLOEXEC, libc::O_CLOEXEC);
+                // An event loop may own the descriptor and give it back.
+                let raw = queue.as_raw_fd();
+                let queue = Queue::from(OwnedFd::from(queue));
+                assert_eq!(queue.as_raw_fd(), raw);
+                // Ends with `None` instead of waiting for a packet.
+                while queue.recv(&mut [0; 2048]).unwrap().is_some() {}
+            }
+        }
+    });
+}
+
+#[test]
+fn a_taken_name_is_a_clear_error_and_its_owner_is_untouched() {
+    in_namespace("a_taken_name_is_a_clear_error_and_its_owner_is_untouched", || {
+        let (device, _queues) = Device::create(&named("vpn-taken", 2)).unwrap();
+        Netlink::open().unwrap().add_veth("vpn-veth", "vpn-far").unwrap();
+        for name in ["vpn-taken", "vpn-veth", "lo"] {
+            for queues in [1, 2] {
+                let error = Device::create(&named(name, queues)).unwrap_err();
+                let TunError::Create { name: said, source } = &error else { panic!("{error:?}") };
+                assert_eq!((said.as_str(), source.kind()), (name, ErrorKind::AlreadyExists));
+                assert!(!is_missing(name));
+            }
+        }
+        assert!(device.is_up().unwrap());
+    });
+}
+
+#[test]
+fn a_name_pattern_is_filled_in_by_the_kernel() {
+    in_namespace("a_name_pattern_is_filled_in_by_the_kernel", || {
+        let (first, _queues) = Device::create(&named("vpn%d", 1)).unwrap();
+        let other = DeviceConfig { addr: Ipv4Addr::new(10, 78, 0, 1), ..named("vpn%d", 3) };
+        let (second, queues) = Device::create(&other).unwrap();
+        assert_eq!((first.name(), second.name(), queues.len()), ("vpn0", "vpn1", 3));
+    });
+}
+
+#[test]
+fn a_failed_creation_leaves_nothing() {
+    in_namespace("a_failed_creation_leaves_nothing", || {
+        let before = open_descriptors();
+        for queues in [1, 4] {
+            // The address comes after device and MTU.
+            let error = Device::create(&DeviceConfig { prefix: 33, ..named("vpn-bad", queues) }).unwrap_err();
+            assert!(matches!(error, TunError::Netlink(NetlinkError::Kernel { .. })), "{error:?}");
+            assert!(error.to_string().starts_with("add address 10.77.0.1/33 to link "), "{error}");
+            assert!(is_missing("vpn-bad"));
+            // A name that only the kernel knows to be bad.
+            let error = Device::create(&named("a/b", queues)).unwrap_err();
+            assert!(matches!(error, TunError::Create { .. }), "{error:?}");
+            assert!(matches!(Device::create(&DeviceConfig { mtu: 67, ..config(queues) }), Err(TunError::BadMtu(67))));
+        }
+        assert!(matches!(Device::create(&config(257)), Err(TunError::TooManyQueues(257))));
+        assert_eq!(open_descriptors(), before);
+        assert_eq!(Netlink::open().unwrap().links().unwrap().iter().filter(|link| link.name != "lo").count(), 0);
+    });
+}
+
+#[test]
+fn as_many_queues_as_the_kernel_takes() {
+    in_namespace("as_many_queues_as_the_kernel_takes", || {
+        let (device, queues) = Device::create(&config(256)).unwrap();
+        let distinct: HashSet<_> = queues.iter().map(AsRawFd::as_raw_fd).collect();
+        assert_eq!(distinct.len(), 256);
+        assert!(device.is_up().unwrap());
+    });
+}
+
+#[test]
+fn two_hundred_devices_leave_no_descriptor() {
+    in_namespace("two_hundred_devices_leave_no_descriptor", || {
+        let before = open_descriptors();
+        for round in 0..200 {
+            let (device, queues) = Device::create(&config(1 + round % 4)).unwrap();
+            assert!(open_descriptors() > before);
+            // Both orders of dropping.
+            if round % 2 == 0 {
+                drop(device);
+            }
+            drop(queues);
+        }
+        assert_eq!(open_descriptors(), before);
+        assert!(is_missing("tun0"));
+    });
+}
+
+#[test]
+fn an_overlap_with_an_address_of_the_host_is_seen() {
+    in_namespace("an_overlap_with_an_address_of_the_host_is_seen", || {
+        let mut netlink = Netlink::open().unwrap();
+        let overlapping = |netlink: &mut Netlink| {
+            let addresses = netlink.addresses().unwrap();
+            addresses.into_iter().find(|address| address.overlaps(Ipv4Addr::new(10, 77, 0, 0), 16))
+        };
+        assert_eq!(overlapping(&mut netlink), None);
+        netlink.add_veth("vpn-lan", "vpn-far").unwrap();
+        let lan = netlink.link_index("vpn-lan").unwrap();
+        netlink.add_address(lan, Ipv4Addr::new(10, 76, 255, 254), 16).unwrap();
+        assert_eq!(overlapping(&mut netlink), None, "the network next door");
+        netlink.add_address(lan, Ipv4Addr::new(10, 77, 200, 9), 30).unwrap();
+        let found = overlapping(&mut netlink).unwrap();
+        assert_eq!((found.index, found.addr, found.prefix), (lan, Ipv4Addr::new(10, 77, 200, 9), 30));
+        netlink.del_address(lan, found.addr, found.prefix).unwrap();
+        assert_eq!(overlapping(&mut netlink), None);
+        // And the address of a device of this library, down or up.
+        let (device, _queues) = Device::create(&config(1)).unwrap();
+        assert_eq!(overlapping(&mut netlink).unwrap().index, device.index());
+    });
+}
+
+#[test]
+fn links_are_made_changed_and_deleted() {
+    in_namespace("links_are_made_changed_and_deleted", || {
+        let mut netlink = Netlink::open().unwrap();
+        netlink.add_veth("vpn-a", "vpn-b").unwrap();
+        let index = netlink.link_index("vpn-a").unwrap();
+        netlink.set_mtu(index, 1280).unwrap();
+        netlink.set_txqlen(index, 77).unwrap();
+        netlink.rename(index, "vpn-c").unwrap();
+        netlink.set_up(index).unwrap();
+        netlink.set_up(index).unwrap();
+        let link = netlink.link(index).unwrap();
+        assert_eq!((link.name.as_str(), link.up, link.mtu, link.txqlen), ("vpn-c", true, 1280, 77));
+        netlink.set_down(index).unwrap();
+        assert!(!netlink.link(index).unwrap().up);
+        let names: HashSet<_> = netlink.links().unwrap().into_iter().map(|link| link.name).collect();
+        assert_eq!(names, HashSet::from(["lo".to_owned(), "vpn-b".to_owned(), "vpn-c".to_owned()]));
+
+        let error = netlink.add_veth("vpn-c", "vpn-d").unwrap_err();
+        assert_eq!(error.to_string(), "add veth pair vpn-c, vpn-d: File exists (os error 17)");
+        let error = netlink.set_mtu(index, 1 << 24).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("set MTU 16777216 on link {index}: ")), "{error}");
+        netlink.del_link(index).unwrap();
+        assert!(is_missing("vpn-c") && is_missing("vpn-b"), "both ends of the pair");
+        assert!(matches!(netlink.del_link(index), Err(NetlinkError::NotFound(_))));
+    });
+}
+
+#[test]
+fn routes_are_added_found_and_deleted() {
+    in_namespace("routes_are_added_found_and_deleted", || {
+        let mut netlink = Netlink::open().unwrap();
+        let (device, _queues) = Device::create(&config(1)).unwrap();
+        let index = device.index();
+        let (near, far) = (Ipv4Addr::new(128, 0, 0, 0), Ipv4Addr::new(192, 0, 2, 7));
+        netlink.add_route(near, 1, None, Some(index)).unwrap();
+        netlink.add_route(far, 32, Some(PEER), None).unwrap();
+        let routes = netlink.routes().unwrap();
+        let find = |to| routes.iter().find(|route| route.destination == to).copied().unwrap();
+        assert_eq!((find(near).prefix, find(near).gateway, find(near).index), (1, None, Some(index)));
+        assert_eq!((find(far).prefix, find(far).gateway, find(far).index), (32, Some(PEER), Some(index)));
+        assert!(routes.iter().all(|route| route.table == 254), "{routes:?}");
+
+        let error = netlink.add_route(far, 32, Some(PEER), Some(index)).unwrap_err();
+        let what = format!("add route 192.0.2.7/32 via 10.77.0.2 on link {index}: File exists (os error 17)");
+        assert_eq!((error.to_string(), error.errno()), (what, Some(libc::EEXIST)));
+        let error = netlink.add_address(index, HOST, 24).unwrap_err();
+        assert_eq!(error.to_string(), format!("add address 10.77.0.1/24 to link {index}: File exists (os error 17)"));
+        let unreachable = netlink.add_route(far, 24, Some(Ipv4Addr::new(192, 168, 9, 9)), Some(4000));
+        assert!(unreachable.is_err());
+
+        netlink.del_route(near, 1, None, Some(index)).unwrap();
+        netlink.del_route(far, 32, Some(PEER), None).unwrap();
+        assert_eq!(netlink.del_route(far, 32, None, None).unwrap_err().errno(), Some(libc::ESRCH));
+        assert_eq!(netlink.routes().unwrap().len(), 1, "the device's own subnet");
+    });
+}
+
+/// More links and routes than one datagram of a dump holds.
+#[test]
+fn long_listings_come_whole() {
+    in_namespace("long_listings_come_whole", || {
+        let mut netlink = Netlink::open().unwrap();
+        for pair in 0..60 {
+            netlink.add_veth(&format!("va{pair}"), &format!("vb{pair}")).unwrap();
+        }
+        assert_eq!(netlink.links().unwrap().len(), 121);
+        let (device, _queues) = Device::create(&config(1)).unwrap();
+        for host in 0..2000u32 {
+            let destination = Ipv4Addr::from(0xac10_0000 + host);
+            netlink.add_route(destination, 32, None, Some(device.index())).unwrap();
+        }
+        let seen: HashSet<_> = netlink.routes().unwrap().into_iter().map(|route| route.destination).collect();
+        assert_eq!(seen.len(), 2001);
+        for host in 0..500u32 {
+            netlink.add_address(device.index(), Ipv4Addr::from(0xac20_0001 + host), 32).unwrap();
+        }
+        assert_eq!(netlink.addresses().unwrap().len(), 501);
+    });
+}
+
+#[test]
+fn a_link_moves_to_the_namespace_of_a_process() {
+    in_namespace("a_link_moves_to_the_namespace_of_a_process", || {
+        let mut netlink = Netlink::open().unwrap();
+        netlink.add_veth("vpn-here", "vpn-there").unwrap();
+        let there = netlink.link_index("vpn-there").unwrap();
+        let other = Neighbour::start();
+        netlink.set_netns_by_pid(there, other.0.id()).unwrap();
+        assert!(is_missing("vpn-there"));
+        let devices = std::fs::read_to_string(format!("/proc/{}/net/dev", other.0.id())).unwrap();
+        assert!(devices.contains("vpn-there:"), "{devices}");
+        let error = netlink.set_netns_by_pid(there, other.0.id()).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("move link {there} to the network namespace of")), "{error}");
+    });
+}
+
+/// A process in a network namespace of its own.
+struct Neighbour(Child);
+
+impl Neighbour {
+    fn start() -> Neighbour {
+        let child = Command::new("unshare").args(["--net", "sleep", "60"]).stdin(Stdio::null()).spawn().unwrap();
+        let neighbour = Neighbour(child);
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        let deadline = Instant::now() + WAIT;
+        while namespace(&neighbour.0.id().to_string()) == namespace("self") {
+            assert!(Instant::now() < deadline, "the other namespace does not come");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        neighbour
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The first IPv4 packet on any queue. Where /proc/sys is read-only, the kernel sends some of IPv6.
+fn first_packet<'a>(queues: &[Queue], buf: &'a mut [u8]) -> &'a [u8] {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        for queue in queues {
+            if let Some(length) = queue.recv(buf).unwrap()
+                && buf[0] >> 4 == 4
+            {
+                return &buf[..length];
+            }
+        }
+        assert!(Instant::now() < deadline, "no packet on any queue");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// An IPv4 packet with a UDP datagram, checksums included (RFC 791, RFC 768).
+fn udp_packet(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
+    let udp_length = (8 + payload.len()) as u16;
+    let mut packet = vec![0x45, 0];
+    packet.extend((20 + udp_length).to_be_bytes());
+    packet.extend([0, 1, 0x40, 0, 64, 17, 0, 0]);
+    packet.extend(from.0.octets());
+    packet.extend(to.0.octets());
+    let sum = checksum(&packet);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(from.1.to_be_bytes());
+    packet.extend(to.1.to_be_bytes());
+    packet.extend(udp_length.to_be_bytes());
+    packet.extend([0, 0]);
+    packet.extend(payload);
+    let pseudo = [&packet[12..20], &[0, 17], &udp_length.to_be_bytes(), &packet[20..]].concat();
+    packet[26..28].copy_from_slice(&checksum(&pseudo).to_be_bytes());
+    packet
+}
+
+/// The Internet checksum (RFC 1071).
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum = 0u32;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
