@@ -7,52 +7,25 @@
     feature = "client",
     feature = "client-tun"
 ))]
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
+
+#[path = "support/program.rs"]
+mod program;
+use program::{code, processes_of, program, run, send, skip, stderr, stdout, wait};
 
 /// Exit code of a missing privilege.
 const PRIVILEGE: i32 = 6;
-
-fn program(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cellframe-vpn"));
-    // Neither the user's state nor the system's.
-    command.env("XDG_STATE_HOME", directory).env("TMPDIR", directory).env_remove("RUST_LOG").stdin(Stdio::null());
-    command
-}
-
-fn run(directory: &Path, arguments: &[&str]) -> Output {
-    program(directory).args(arguments).output().unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// Says that a test could not be run, or fails where it must.
-fn skip(test: &str, why: &str) {
-    let must_not = std::env::var("VPN_TESTS_MUST_NOT_SKIP").is_ok_and(|value| value == "1");
-    assert!(!must_not, "{test} must not be skipped: {why}");
-    // Not by eprintln!, whose output the test harness keeps to itself when a test passes.
-    writeln!(std::io::stderr(), "skipped: {test}: {why}").unwrap();
-}
 
 #[test]
 fn without_arguments_the_demo_is_named_first() {
@@ -70,7 +43,7 @@ fn every_command_explains_itself() {
     let directory = tempfile::tempdir().unwrap();
     let table: [(&[&str], &[&str]); 8] = [
         (&["--help"], &["demo", "Exit codes:", "RUST_LOG", "cannot connect", "privilege"]),
-        (&["demo", "--help"], &["--seconds", "--json", "Examples:", "Exit codes:", "namespaces"]),
+        (&["demo", "--help"], &["--seconds", "--json", "Examples:", "Exit codes:", "changes nothing on this machine"]),
         (&["server", "--help"], &["--config", "--print-config", "--state-dir", "Examples:", "Exit codes:"]),
         (&["client", "--help"], &["--connect", "--net", "--pin", "--retry", "--state-dir", "8079", "Exit codes:"]),
         (&["check", "--help"], &["HOST[:PORT]", "--timeout", "Examples:", "Exit codes:"]),
@@ -94,7 +67,7 @@ fn every_command_explains_itself() {
 #[test]
 fn wrong_usage_is_2_and_says_why() {
     let directory = tempfile::tempdir().unwrap();
-    let table: [(&[&str], &str); 14] = [
+    let table: [(&[&str], &str); 15] = [
         (&["fly"], "fly"),
         (&["demo", "--seconds", "0"], "1..=3600"),
         (&["demo", "--fast"], "--fast"),
@@ -106,7 +79,8 @@ fn wrong_usage_is_2_and_says_why() {
         (&["check", ""], "the host is empty"),
         (&["check", "[::1"], "not closed"),
         (&["check", "[::1]x"], "[ADDRESS]:PORT"),
-        (&["check", "host", "--timeout", "0"], "1..=600"),
+        (&["check", "host", "--timeout", "4"], "5..=600"),
+        (&["check", "localhost", "--net", "nowhere"], "no such network"),
         (&["server", "--config", "/nonexistent/x.cfg"], "/nonexistent/x.cfg"),
         (&["stat", "--socket", "/x", "--state-dir", "/y"], "cannot be used with"),
     ];
@@ -174,7 +148,7 @@ fn a_check_of_a_silent_server_ends_in_time() {
     let target = silent.local_addr().unwrap().to_string();
     let state = directory.path().join("state");
     let started = Instant::now();
-    let arguments = ["check", &target, "--timeout", "2", "--state-dir", state.to_str().unwrap()];
+    let arguments = ["check", &target, "--timeout", "5", "--state-dir", state.to_str().unwrap()];
     let output = run(directory.path(), &arguments);
     assert!(matches!(code(&output), 3 | 4), "{output:?}");
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
@@ -303,44 +277,6 @@ fn wait_until_said(demo: &mut Child, directory: &Path, text: &str) -> bool {
     }
     demo.kill().unwrap();
     panic!("the demo does not come to {text:?}");
-}
-
-fn send(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
-}
-
-/// The exit code; None when it does not end in time or is ended by a signal.
-fn wait(child: &mut Child, patience: Duration) -> Option<i32> {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
-        }
-        if Instant::now() > deadline {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            return None;
-        }
-        sleep(Duration::from_millis(5));
-    }
-}
-
-/// Process ids whose environment names the test's directory: the demo and all it started.
-fn processes_of(directory: &Path) -> Vec<String> {
-    let mark = directory.to_str().unwrap();
-    let own = rustix::process::geteuid().as_raw();
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let is_ours = entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own);
-        // A zombie's environment is empty: it is gone but for its exit code.
-        if is_ours
-            && let Ok(environment) = fs::read(entry.path().join("environ"))
-            && String::from_utf8_lossy(&environment).contains(mark)
-        {
-            found.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    found
 }
 
 /// The kernel ends the ends; that takes it a moment after their parent was waited for.

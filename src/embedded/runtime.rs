@@ -11,7 +11,7 @@ use super::stream::mailbox::Mailbox;
 use super::stream::{procs, sessions};
 use super::worker::queue::PtrQueue;
 use super::worker::{self, Job, Shared};
-use super::{cli, config, listener, logging, net, service, store};
+use super::{cli, config, http, listener, logging, net, service, store};
 use crossbeam::channel;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::HashMap;
@@ -50,8 +50,7 @@ pub(crate) struct Runtime {
     stopping: AtomicBool,
     /// Event sockets in no loop yet, by address.
     pub(crate) unassigned: Mutex<HashMap<usize, CBox<dap_events_socket>>>,
-    /// Which worker an event socket or a stream is on, by uuid.
-    places: Mutex<HashMap<u64, usize>>,
+    places: Mutex<Places>,
     /// Pointer queues by the address of their event socket.
     pub(crate) queues: RwLock<HashMap<usize, Arc<PtrQueue>>>,
     /// Channels of open streams by uuid.
@@ -60,6 +59,15 @@ pub(crate) struct Runtime {
     pub(crate) clients: Mutex<HashMap<usize, Arc<NodeClient>>>,
     /// Connections that have not come to their first packet.
     pub(crate) handshakes: AtomicUsize,
+}
+
+/// Where event sockets, streams and timers are.
+#[derive(Default)]
+struct Places {
+    /// The worker, by uuid.
+    workers: HashMap<u64, usize>,
+    /// The uuid, by the address that C holds of an event socket.
+    sockets: HashMap<usize, u64>,
 }
 
 /// Counts a user of the embedded SDK; the first one starts it. Blocks while an earlier one is being stopped.
@@ -143,15 +151,28 @@ impl Runtime {
     }
 
     pub(crate) fn set_place(&self, uuid: u64, worker: usize) {
-        self.places.lock().insert(uuid, worker);
+        self.places.lock().workers.insert(uuid, worker);
     }
 
     pub(crate) fn clear_place(&self, uuid: u64) {
-        self.places.lock().remove(&uuid);
+        self.places.lock().workers.remove(&uuid);
+    }
+
+    pub(crate) fn add_socket(&self, address: usize, uuid: u64) {
+        self.places.lock().sockets.insert(address, uuid);
+    }
+
+    pub(crate) fn remove_socket(&self, address: usize) {
+        self.places.lock().sockets.remove(&address);
+    }
+
+    /// The uuid of the event socket at an address, which is compared, never followed.
+    pub(crate) fn socket_at(&self, address: usize) -> Option<u64> {
+        self.places.lock().sockets.get(&address).copied()
     }
 
     pub(crate) fn place(&self, uuid: u64) -> Option<&Arc<Shared>> {
-        let worker = *self.places.lock().get(&uuid)?;
+        let worker = *self.places.lock().workers.get(&uuid)?;
         self.workers.get(worker)
     }
 
@@ -225,6 +246,7 @@ fn stop(runtime: &Arc<Runtime>) {
         client.close(runtime);
     }
     on_every_worker(runtime, || Box::new(|worker| worker.clear()));
+    http::stop();
     wait_for_clients(runtime);
     exit_workers(runtime);
     let left = std::mem::take(&mut *runtime.unassigned.lock());

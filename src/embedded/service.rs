@@ -132,9 +132,12 @@ fn request(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, data: &
             return;
         }
     };
-    let usage = view.session.service.lock().as_mut().map(|session| {
-        session.add_free_usage(&service, net, ch, worker.shared.stream_view.as_ptr(), &request)
-    });
+    let usage = view
+        .session
+        .service
+        .lock()
+        .as_mut()
+        .map(|session| session.add_free_usage(&service, net, ch, worker.shared.stream_view.as_ptr(), &request));
     let Some(usage) = usage else { return };
     let refusal = service.requested(&usage, data);
     if refusal != 0 {
@@ -183,14 +186,7 @@ fn refuse(worker: &Worker, conn: &Conn, request: &Request, usage_id: u32, code: 
     error
 }
 
-fn drop_usage(
-    worker: &Worker,
-    conn: &Conn,
-    request: &Request,
-    service: &Service,
-    usage: &Handle,
-    code: u32,
-) {
+fn drop_usage(worker: &Worker, conn: &Conn, request: &Request, service: &Service, usage: &Handle, code: u32) {
     let Some(view) = conn.view() else { return };
     let dropped = view.session.service.lock().as_mut().and_then(|session| session.drop_usage(usage.id));
     let error = refuse(worker, conn, request, usage.id, code);

@@ -53,6 +53,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// See a whole VPN work: server, client, and traffic between them; nothing stays behind
+    #[command(long_about = DEMO_ABOUT)]
     Demo(DemoOptions),
     /// Run a VPN server in the foreground until Ctrl-C or SIGTERM
     Server(ServerOptions),
@@ -61,27 +62,54 @@ pub(crate) enum Command {
     /// Test whether a VPN server answers, without a tunnel and without privileges
     Check(CheckOptions),
     /// Show the sessions of the server that runs on this machine
-    Stat(StatOptions),
+    #[command(after_help = STAT_HELP)]
+    Stat(ControlOptions),
     /// Show the state of the client that runs on this machine
+    #[command(after_help = STATUS_HELP)]
     Status(ControlOptions),
     /// Stop the client that runs on this machine
+    #[command(after_help = STOP_HELP)]
     Stop(ControlOptions),
     /// One end of the demo, started by `demo` itself
     #[command(hide = true)]
     DemoEnd(DemoEndOptions),
 }
 
-const DEMO_ABOUT: &str = "\
-Runs a server and a client in two network namespaces of its own, with a virtual cable between them, and sends real \
-traffic through the tunnel: pings, an upload, a download. Then it prints what it measured.
+const STAT_HELP: &str = "\
+Examples:
+  sudo cellframe-vpn stat
+  sudo cellframe-vpn stat --state-dir /var/lib/cellframe-vpn/server
 
-It needs no configuration and no network, and changes nothing on this machine: the namespaces vanish with it, also \
-when it is interrupted. As root it works everywhere; without root it needs unprivileged user namespaces and a \
-/dev/net/tun that everybody may open. Where the kernel does not allow that, it says what is missing and exits with 6.";
+Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
+  6 it belongs to another user";
+
+const STATUS_HELP: &str = "\
+Example: sudo cellframe-vpn status
+
+Exit codes: 0 answered, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
+  6 it belongs to another user";
+
+const STOP_HELP: &str = "\
+The client's process takes its tunnel down and ends with exit code 0.
+
+Example: sudo cellframe-vpn stop
+
+Exit codes: 0 stopped, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
+  6 it belongs to another user";
+
+const DEMO_ABOUT: &str = "\
+Runs a server and a client in two network namespaces of its own, with a virtual
+cable between them, and sends real traffic through the tunnel: pings, an upload,
+a download. Then it prints what it measured.
+
+It needs no configuration and no network, and changes nothing on this machine:
+the namespaces vanish with it, also when it is interrupted. As root it works
+wherever network namespaces do; without root it needs unprivileged user
+namespaces and a /dev/net/tun that everybody may open. Where the kernel does not
+allow that, it says what is missing and exits with 6.";
 
 #[derive(Args, Debug)]
 #[command(
-    long_about = DEMO_ABOUT,
     after_help = concat!(
         "Examples:\n",
         "  cellframe-vpn demo                    about eight seconds\n",
@@ -105,7 +133,7 @@ pub(crate) struct DemoOptions {
     "  sudo cellframe-vpn server\n",
     "  cellframe-vpn server --print-config > my.cfg\n",
     "  sudo cellframe-vpn server --config my.cfg\n",
-    "  RUST_LOG=debug sudo -E cellframe-vpn server\n\n",
+    "  sudo RUST_LOG=debug cellframe-vpn server\n\n",
     "When it is ready it prints one line with its address, its network and its identity (for `client --pin`).\n\n",
     "Exit codes: 0 ended by a signal, 1 cannot start, 2 wrong usage, 6 not root (CAP_NET_ADMIN, /dev/net/tun)"
 ))]
@@ -157,7 +185,7 @@ pub(crate) struct ClientOptions {
 #[command(after_help = concat!(
     "Examples:\n",
     "  cellframe-vpn check vpn.example.com\n",
-    "  cellframe-vpn check '[2001:db8::1]:8079' --timeout 2\n\n",
+    "  cellframe-vpn check '[2001:db8::1]:8079' --timeout 60\n\n",
     "Exit codes: 0 the server answered, 2 wrong usage, 3 cannot connect, 4 no answer in time,\n",
     "  5 refused or not the pinned identity"
 ))]
@@ -171,8 +199,8 @@ pub(crate) struct CheckOptions {
     /// The identity the server must have, as its ready line shows it
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
     pub(crate) pin: Option<String>,
-    /// How long to wait for the answer, in seconds
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=600))]
+    /// How long it may take in all, in seconds; at least 5
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(5..=600))]
     pub(crate) timeout: u16,
     /// Configuration file [default: /etc/cellframe-vpn/cellframe-vpn.cfg if it exists, else built-in defaults]
     #[arg(long, value_name = "FILE")]
@@ -196,18 +224,6 @@ pub(crate) struct ControlOptions {
     /// Its control socket, when it is not in the state directory
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = concat!(
-    "Examples:\n",
-    "  sudo cellframe-vpn stat\n",
-    "  sudo cellframe-vpn stat --state-dir /var/lib/cellframe-vpn/server\n\n",
-    "Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer"
-))]
-pub(crate) struct StatOptions {
-    #[command(flatten)]
-    pub(crate) control: ControlOptions,
 }
 
 #[derive(Args, Debug)]

@@ -1,6 +1,6 @@
 //! `check HOST[:PORT]`: is a server there, does it answer, how fast?
 
-use std::time::Instant;
+use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app;
 use dap_chain_net_srv_vpn::embedded::{config, logging};
@@ -23,16 +23,20 @@ pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
     config::set_current(config);
     logging::init();
 
+    client::require_network(&options.net)?;
     let target = &options.target;
-    let started = Instant::now();
     let timeout_ms = i32::from(options.timeout) * 1000;
-    let code = app::client_check(&target.host, target.port, &options.net, PAYLOAD, PAYLOAD, timeout_ms);
-    if code != 0 {
-        return Err(client::failure(&format!("check of {target}"), code));
-    }
+    let timing = app::client_test(&target.host, target.port, &options.net, PAYLOAD, PAYLOAD, timeout_ms)
+        .map_err(|error| client::failure(&error))?;
     output::line(format_args!(
-        "{target} answered: connected, {PAYLOAD} bytes sent and {PAYLOAD} received, {} ms in all",
-        started.elapsed().as_millis()
+        "{target} answers: connected in {:.1} ms, round trip of {PAYLOAD} bytes in {:.1} ms",
+        milliseconds(timing.connect),
+        milliseconds(timing.round_trip)
     ));
     Ok(())
+}
+
+/// A time in milliseconds, for people.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }

@@ -1,11 +1,12 @@
 //! `client`: this machine's end of a tunnel.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dap_chain_net_srv_vpn::app::{self, Status};
+use dap_chain_net_srv_vpn::app::{self, ClientError, Status};
 use dap_chain_net_srv_vpn::embedded::config::{self, Config};
-use dap_chain_net_srv_vpn::embedded::logging;
+use dap_chain_net_srv_vpn::embedded::{logging, net};
+use rustix::io::Errno;
 
 use crate::args::ClientOptions;
 use crate::exit::{Code, Failure};
@@ -23,14 +24,17 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     let mut config = settings::load(Role::Client, options.config.as_deref(), options.state_dir.as_deref())?;
     privilege::require_network_admin()?;
     privilege::require_tun()?;
+    settings::require_unused(Role::Client, &config)?;
     override_for_client(&mut config, options.pin.as_deref());
     let (signal_came, signal) = mpsc::channel();
     signals::watch(move |number| {
         let _ = signal_came.send(number);
+        // An attempt to connect that is under way ends too.
+        app::client_stop();
     })?;
-    initialise(config)?;
+    initialise(config, &options.net)?;
     let result = stay_connected(options, &signal);
-    app::client_stop();
+    app::client_deinit();
     result
 }
 
@@ -49,53 +53,69 @@ fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>) -> Result<(),
             Ok(lease) => {
                 output::line(format_args!("connected to {target}: {lease}"));
                 delay = FIRST_RETRY;
-                match watch_tunnel(signal) {
-                    End::Signal => return Ok(output::note("disconnecting")),
-                    End::Stopped => return Ok(output::note("stopped")),
-                    End::Lost if !options.retry => {
-                        return Err(Failure::general(format!("the connection to {target} was lost")));
+                match watch(signal, None) {
+                    Some(End::Signal) => return ended("disconnecting"),
+                    Some(End::Stopped) => return ended("stopped"),
+                    Some(End::Lost) | None => {
+                        let lost = format!("the connection to {target} was lost");
+                        if !options.retry {
+                            return Err(Failure::general(lost));
+                        }
+                        output::note(lost);
                     }
-                    End::Lost => output::note(format_args!("the connection to {target} was lost")),
                 }
             }
-            // Only what time may heal is tried again.
-            Err(failure) if options.retry && matches!(failure.code, Code::CannotConnect | Code::NoAnswer) => {
-                output::note(&failure);
+            Err(failure) => {
+                if let Ok(number) = signal.try_recv() {
+                    return Err(Failure::new(signals::interrupted(number), "interrupted while connecting"));
+                }
+                // Only what time may heal is tried again.
+                if !options.retry || !matches!(failure.code, Code::CannotConnect | Code::NoAnswer) {
+                    return Err(failure);
+                }
+                output::note(failure);
             }
-            Err(failure) => return Err(failure),
         }
-        app::client_stop();
         output::note(format_args!("next attempt in {} s", delay.as_secs()));
-        match signal.recv_timeout(delay) {
-            Err(RecvTimeoutError::Timeout) => delay = (delay * 2).min(LONGEST_RETRY),
-            Ok(number) => return Err(Failure::new(signals::interrupted(number), "interrupted")),
-            Err(RecvTimeoutError::Disconnected) => return Err(Failure::general("the signal thread has gone")),
+        match watch(signal, Some(Instant::now() + delay)) {
+            Some(End::Signal) => return ended("disconnecting"),
+            Some(End::Stopped) => return ended("stopped"),
+            Some(End::Lost) | None => delay = (delay * 2).min(LONGEST_RETRY),
         }
     }
+}
+
+/// The end that was asked for.
+fn ended(how: &str) -> Result<(), Failure> {
+    output::note(how);
+    Ok(())
 }
 
 /// One attempt; the lease as a line of text.
 fn connect(options: &ClientOptions) -> Result<String, Failure> {
     let target = &options.connect;
-    let code = app::client_start(&target.host, target.port, &options.net);
-    if code != 0 {
-        return Err(failure(&format!("connect to {target}"), code));
+    if app::client_start(&target.host, target.port, &options.net) != 0 {
+        return Err(start_failure());
     }
     let lease = app::client_lease()
         .ok_or_else(|| Failure::new(Code::NoAnswer, format!("{target} accepted, but gave no address")))?;
     Ok(format!("address {}, gateway {}, device {}, MTU {}", lease.addr, lease.gateway, lease.device, lease.mtu))
 }
 
-fn watch_tunnel(signal: &Receiver<i32>) -> End {
+/// Waits until the tunnel that is up is no more; with `until`, in the pause between two attempts, at most that long.
+fn watch(signal: &Receiver<i32>, until: Option<Instant>) -> Option<End> {
     loop {
         match signal.recv_timeout(POLL) {
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(_) | Err(RecvTimeoutError::Disconnected) => return End::Signal,
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => return Some(End::Signal),
         }
-        match app::client_status() {
-            Status::Started => {}
-            Status::ConnLost => return End::Lost,
-            Status::Stopped | Status::NotStarted => return End::Stopped,
+        match (app::client_status(), until) {
+            // The signal itself stops the client.
+            (Status::Stopped, _) if signal.try_recv().is_ok() => return Some(End::Signal),
+            (Status::Stopped, _) => return Some(End::Stopped),
+            (Status::NotStarted | Status::ConnectionLost, None) => return Some(End::Lost),
+            (_, Some(until)) if Instant::now() >= until => return None,
+            _ => {}
         }
     }
 }
@@ -109,32 +129,63 @@ pub(crate) fn override_for_client(config: &mut Config, pin: Option<&str>) {
     }
 }
 
-/// Makes `config` the current one and brings the client up, without connecting.
-pub(crate) fn initialise(config: Config) -> Result<(), Failure> {
+/// Makes `config` the current one and brings the client up, without connecting. `net` must be known to it.
+pub(crate) fn initialise(config: Config, net: &str) -> Result<(), Failure> {
     config::set_current(config);
+    require_network(net)?;
     match app::client_init() {
         0 => Ok(()),
         code => Err(Failure::general(format!("the client does not start (code {code}); the log above says more"))),
     }
 }
 
-/// The failure behind a code of the client's functions, with the detail that the library keeps.
-pub(crate) fn failure(what: &str, code: i32) -> Failure {
-    let detail = app::client_last_error();
-    let (exit, outcome) = match code {
-        -1 => (Code::Usage, "the parameters are not valid"),
-        -2 if detail.as_deref().is_some_and(is_refusal) => (Code::Refused, "refused"),
-        -2 => (Code::CannotConnect, "cannot connect"),
-        -3 if detail.as_deref().is_some_and(is_refusal) => (Code::Refused, "refused"),
-        -3 => (Code::NoAnswer, "no answer"),
-        _ => (Code::Failure, "failed"),
-    };
-    let reason = detail.map_or_else(|| format!("code {code}"), |detail| detail.trim_end().to_owned());
-    Failure::new(exit, format!("{what}: {outcome}: {reason}"))
+/// A usage error unless the current configuration knows the network.
+pub(crate) fn require_network(name: &str) -> Result<(), Failure> {
+    if net::find_by_name(name).is_some() {
+        return Ok(());
+    }
+    let message = format!("--net {name}: no such network; [networks] names in the configuration lists those that are");
+    Err(Failure::new(Code::Usage, message))
 }
 
-/// Whether the library's detail says that the server refused, or that its identity is not the expected one.
-fn is_refusal(detail: &str) -> bool {
-    let detail = detail.to_ascii_lowercase();
-    ["refused by the server", "rejected", "identity"].iter().any(|mark| detail.contains(mark))
+/// Why the last start failed.
+pub(crate) fn start_failure() -> Failure {
+    app::client_last_failure().map_or_else(|| Failure::general("the client does not start"), |error| failure(&error))
+}
+
+/// The failure behind the library's error: the exit code that tells a script what to do about it.
+pub(crate) fn failure(error: &ClientError) -> Failure {
+    let code = match error {
+        ClientError::Argument(_) => Code::Usage,
+        ClientError::Connect { errno, .. } if *errno == Errno::KEYREJECTED.raw_os_error() => Code::Refused,
+        ClientError::Connect { .. } => Code::CannotConnect,
+        ClientError::NoAnswer { .. } => Code::NoAnswer,
+        ClientError::Refused { .. } => Code::Refused,
+        ClientError::NotRunning | ClientError::Tunnel(_) | ClientError::Stopped => Code::Failure,
+    };
+    Failure::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_exit_code() {
+        let server = || "host:1".to_owned();
+        let connect = |errno: Errno| ClientError::Connect { server: server(), errno: errno.raw_os_error() };
+        let table = [
+            (ClientError::Argument("x"), Code::Usage),
+            (connect(Errno::CONNREFUSED), Code::CannotConnect),
+            (connect(Errno::PROTO), Code::CannotConnect),
+            (connect(Errno::KEYREJECTED), Code::Refused),
+            (ClientError::Refused { server: server(), reason: "full".into() }, Code::Refused),
+            (ClientError::NoAnswer { server: server(), waiting_for: "it", after: POLL }, Code::NoAnswer),
+            (ClientError::Tunnel("x".into()), Code::Failure),
+        ];
+        for (error, code) in table {
+            let failure = failure(&error);
+            assert_eq!((failure.code, &failure.message), (code, &error.to_string()));
+        }
+    }
 }

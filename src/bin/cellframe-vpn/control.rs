@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use dap_chain_net_srv_vpn::embedded::cli::{self, CliError};
 
-use crate::args::{ControlOptions, StatOptions};
+use crate::args::ControlOptions;
 use crate::exit::{Code, Failure};
 use crate::output;
 use crate::settings::{self, Role};
 
 /// Prints the sessions of the running server.
-pub(crate) fn stat(options: &StatOptions) -> Result<(), Failure> {
-    let options = &options.control;
+pub(crate) fn stat(options: &ControlOptions) -> Result<(), Failure> {
     output::line(ask(Role::Server, options, &["vpn_stat", "-net", &options.net])?);
     Ok(())
 }

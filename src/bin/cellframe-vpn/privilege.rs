@@ -29,7 +29,8 @@ pub(crate) fn require_tun() -> Result<(), Failure> {
 
 /// `Err` with exit code 6 unless this process may make network devices.
 pub(crate) fn require_network_admin() -> Result<(), Failure> {
-    let allowed = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
+    let allowed =
+        rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
     if allowed {
         return Ok(());
     }

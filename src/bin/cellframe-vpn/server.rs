@@ -22,6 +22,7 @@ pub(crate) fn run(options: &ServerOptions) -> Result<(), Failure> {
     let config = settings::load(Role::Server, options.config.as_deref(), options.state_dir.as_deref())?;
     privilege::require_network_admin()?;
     privilege::require_tun()?;
+    settings::require_unused(Role::Server, &config)?;
     let (signal_came, signal) = mpsc::channel();
     signals::watch(move |number| {
         let _ = signal_came.send(number);

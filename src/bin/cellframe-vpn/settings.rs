@@ -1,7 +1,9 @@
 //! From options to one configuration: which file, which state directory, what the options override.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use dap_chain_net_srv_vpn::embedded::cli;
 use dap_chain_net_srv_vpn::embedded::config::Config;
 
 use crate::exit::{Code, Failure};
@@ -38,14 +40,25 @@ pub(crate) fn load(role: Role, file: Option<&Path>, state_dir: Option<&Path>) ->
     let mut config = read(file)?;
     let state_dir = match state_dir {
         Some(directory) => absolute(directory)?,
-        // Config::state_dir makes the directory: the role's one inside it has to be made anyway.
-        None => config.state_dir().join(role.directory()),
+        None => config.state_path().join(role.directory()),
     };
     let text = state_dir.to_str().ok_or_else(|| {
         Failure::new(Code::Usage, format!("--state-dir {}: expected a path in UTF-8", state_dir.display()))
     })?;
     config.set("general", "state_dir", text);
     Ok(config)
+}
+
+/// An error when a process of this role runs with this state directory already.
+pub(crate) fn require_unused(role: Role, config: &Config) -> Result<(), Failure> {
+    let socket = cli::socket_path(config);
+    if UnixStream::connect(&socket).is_err() {
+        return Ok(());
+    }
+    let (role, socket) = (role.directory(), socket.display());
+    Err(Failure::general(format!(
+        "a {role} runs here already (it listens on {socket}); give another one its own --state-dir"
+    )))
 }
 
 fn read(file: Option<&Path>) -> Result<Config, Failure> {

@@ -77,10 +77,7 @@ pub(crate) fn error(client: &NodeClient, errno: i32) {
     }
 }
 
-fn call(
-    client: &NodeClient,
-    which: impl FnOnce(&dap_chain_node_client_callbacks) -> dap_chain_node_client_callback_t,
-) {
+fn call(client: &NodeClient, which: impl FnOnce(&dap_chain_node_client_callbacks) -> dap_chain_node_client_callback_t) {
     // SAFETY: `callbacks` and `callbacks_arg` never change.
     let fields = unsafe { client.view.get() };
     if let Some(callback) = which(&fields.callbacks) {

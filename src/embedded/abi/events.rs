@@ -278,7 +278,10 @@ pub unsafe extern "C" fn dap_events_socket_wrap_no_add(
 /// # Safety
 /// May be called from any thread; `es` is a socket that has not been deleted, or NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dap_events_socket_assign_on_worker_mt(es: *mut dap_events_socket_t, worker: *mut dap_worker_t) {
+pub unsafe extern "C" fn dap_events_socket_assign_on_worker_mt(
+    es: *mut dap_events_socket_t,
+    worker: *mut dap_worker_t,
+) {
     guard("dap_events_socket_assign_on_worker_mt", (), || {
         let Some(runtime) = runtime::active() else {
             return log::error!("dap_events_socket_assign_on_worker_mt: the embedded SDK is not running");
@@ -382,7 +385,8 @@ pub unsafe extern "C" fn dap_events_socket_remove_and_delete_mt(
 }
 
 /// Moves a socket or a stream from worker `old` to worker `new`: `worker_unassign_callback` on the old one, then
-/// `worker_assign_callback` on the new one. What a stream has received and not sent moves along.
+/// `worker_assign_callback` on the new one. What a stream has received and not sent moves along. A socket that has left
+/// `old` meanwhile is moved from where it is.
 ///
 /// # Safety
 /// May be called from any thread; `es` has not been deleted (a stale address is compared, not followed).
@@ -397,8 +401,11 @@ pub unsafe extern "C" fn dap_events_socket_reassign_between_workers_mt(
         let (Some(old), Some(new)) = (runtime.worker_at(old.addr()), runtime.worker_at(new.addr())) else {
             return log::error!("dap_events_socket_reassign_between_workers_mt: no such worker");
         };
-        let (address, new) = (es.addr(), Arc::clone(new));
-        old.post(Box::new(move |worker| socket::reassign(worker, address, &new)));
+        let Some(uuid) = runtime.socket_at(es.addr()) else {
+            return log::error!("dap_events_socket_reassign_between_workers_mt: not a socket in a loop");
+        };
+        let new = Arc::clone(new);
+        runtime.post_to_owner(uuid, old, Box::new(move |worker| socket::reassign(worker, uuid, &new)));
     });
 }
 

@@ -143,9 +143,7 @@ impl ServiceSession {
             client_pkey_hash: dap_hash_fast { raw: request.client_pkey_hash },
             static_order_hash: dap_hash_fast { raw: request.order_hash },
             is_active: Cell::new(false),
-            service_state: Cell::new(
-                dap_chain_net_srv_usage_service_state::DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_FREE,
-            ),
+            service_state: Cell::new(dap_chain_net_srv_usage_service_state::DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_FREE),
         });
         let handle = Handle { id, remote: remote.as_ptr() };
         self.usages.push(Usage { id, net_id: net.id(), view, remote, service: Arc::clone(service) });

@@ -162,7 +162,8 @@ impl StreamView {
                 Channel { letter: proc.letter(), uuid, view, proc }
             })
             .collect();
-        let table = CBox::new(ChannelTable { channels: [const { Cell::new(ptr::null_mut()) }; DAP_STREAM_CHANNELS_MAX] });
+        let table =
+            CBox::new(ChannelTable { channels: [const { Cell::new(ptr::null_mut()) }; DAP_STREAM_CHANNELS_MAX] });
         for (place, channel) in table.channels.iter().zip(&channels) {
             place.set(channel.view.as_ptr());
         }

@@ -163,7 +163,7 @@ impl Config {
     }
 
     /// [`Self::state_dir`] without making it.
-    pub(super) fn state_path(&self) -> PathBuf {
+    pub fn state_path(&self) -> PathBuf {
         const NAME: &str = "cellframe-vpn";
         if let Some(path) = self.get_str("general", "state_dir").filter(|path| !path.is_empty()) {
             return path.into();

@@ -73,7 +73,13 @@ pub(crate) struct Conn {
 
 impl Conn {
     /// The server's end of a connection that begins with TLS.
-    pub(crate) fn accepted(io: TcpStream, peer: SocketAddr, tls: TlsSession, place: HandshakePlace, load: Load) -> Self {
+    pub(crate) fn accepted(
+        io: TcpStream,
+        peer: SocketAddr,
+        tls: TlsSession,
+        place: HandshakePlace,
+        load: Load,
+    ) -> Self {
         Self::new(io, peer, Side::Server, tls, Some(place), load)
     }
 
@@ -212,6 +218,7 @@ impl Conn {
         worker.runtime.clear_place(self.uuid);
         if let Some(view) = self.view.get() {
             self.unlist(worker, view);
+            worker.runtime.remove_socket(view.es.addr());
             view.mailbox.close();
             let mut channels = worker.runtime.channels.write();
             for channel in &view.channels {
@@ -396,9 +403,6 @@ impl Conn {
         let mut out = self.out.borrow_mut();
         let cipher = out.cipher(&worker.buffers);
         let result = tls.receive(received, plain, cipher);
-        if result.is_err() {
-            tls.collect_alert(cipher);
-        }
         let something_to_say = cipher.pending() > 0;
         out.settle(&worker.buffers);
         drop(out);
@@ -512,6 +516,7 @@ impl Conn {
         let view = self.view.get_or_init(|| view);
         self.phase.set(Phase::Open);
         self.list(worker, view);
+        worker.runtime.add_socket(view.es.addr(), self.uuid);
         let mut channels = worker.runtime.channels.write();
         for channel in &view.channels {
             channels.insert(channel.uuid, Arc::clone(&view.mailbox));

@@ -113,7 +113,14 @@ impl TlsSession {
                 End::Client(client) => advance(client.process_tls_records(input), plain, out),
             };
             at += discard;
-            match step? {
+            let step = match step {
+                Ok(step) => step,
+                Err(error) => {
+                    self.collect_alert(received.get_mut(at..).unwrap_or_default(), out);
+                    return Err(error);
+                }
+            };
+            match step {
                 Step::Again => {}
                 Step::Wait => break,
                 Step::Established => {
@@ -139,18 +146,16 @@ impl TlsSession {
         Ok(progress)
     }
 
-    /// After a failed [`TlsSession::receive`]: the alert for the peer, if there is one.
-    pub(crate) fn collect_alert(&mut self, out: &mut Cipher) {
+    /// After an error: the alert for the peer, if there is one. `rest` is what the record layer has not consumed; it
+    /// keeps offsets into those bytes.
+    fn collect_alert(&mut self, rest: &mut [u8], out: &mut Cipher) {
         let mut nothing = Vec::new();
-        // Two steps at most: the alert, then "transmit it".
-        for _ in 0..2 {
-            let (_, step) = match &mut self.end {
-                End::Server(server) => advance(server.process_tls_records(&mut []), &mut nothing, out),
-                End::Client(client) => advance(client.process_tls_records(&mut []), &mut nothing, out),
-            };
-            if !matches!(step, Ok(Step::Again)) {
-                break;
-            }
+        let status = match &mut self.end {
+            End::Server(server) => advance(server.process_tls_records(rest), &mut nothing, out),
+            End::Client(client) => advance(client.process_tls_records(rest), &mut nothing, out),
+        };
+        if status.1.is_err() {
+            log::trace!("no alert to send");
         }
     }
 

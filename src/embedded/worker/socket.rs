@@ -40,6 +40,7 @@ pub(crate) fn assign(
     let socket = Socket { uuid, view, queue, running: Cell::new(false), removed: Cell::new(None) };
     socket.view.worker.set(worker.view.as_ptr());
     runtime.set_place(uuid, worker.index);
+    runtime.add_socket(socket.view.addr(), uuid);
     worker.post(Box::new(move |worker| Rc::new(socket).install(worker, true)));
 }
 
@@ -58,16 +59,19 @@ pub(crate) fn remove_anywhere(worker: &Rc<Worker>, uuid: u64) {
     }
 }
 
-/// Moves the event socket or stream at `address` to another worker.
-pub(crate) fn reassign(worker: &Rc<Worker>, address: usize, target: &Arc<Shared>) {
-    if target.index == worker.shared.index {
-        return;
-    }
-    match worker.source_at(address) {
+/// Moves an event socket or a stream to another worker, from wherever it is by now.
+pub(crate) fn reassign(worker: &Rc<Worker>, uuid: u64, target: &Arc<Shared>) {
+    match worker.source(uuid) {
+        Some(_) if target.index == worker.shared.index => {}
         Some(Source::Socket(socket)) if socket.queue.is_none() => socket.leave_for(worker, target),
         Some(Source::Conn(conn)) => conn.leave_for(worker, target),
         Some(_) => log::error!("dap_events_socket_reassign_between_workers_mt: a queue stays where it was made"),
-        None => log::debug!("dap_events_socket_reassign_between_workers_mt: the socket is not on the old worker"),
+        None => {
+            if let Some(owner) = worker.runtime.place(uuid).filter(|owner| owner.index != worker.shared.index) {
+                let target = Arc::clone(target);
+                owner.post(Box::new(move |worker| reassign(worker, uuid, &target)));
+            }
+        }
     }
 }
 
@@ -107,6 +111,7 @@ impl Socket {
         }
         self.take_out(worker);
         worker.runtime.clear_place(self.uuid);
+        worker.runtime.remove_socket(self.view.addr());
         if !self.running.get() {
             self.finish(preserve_inheritor, worker);
         }

@@ -47,11 +47,7 @@ impl<'a> End<'a> {
     /// Starts an end: this program again. `beside` is the process whose user namespace the end joins.
     ///
     /// From the main thread only: the kernel ends the child when the *thread* that started it ends.
-    pub(super) fn spawn(
-        role: EndRole,
-        beside: Option<u32>,
-        interruption: &'a Interruption,
-    ) -> Result<Self, Failure> {
+    pub(super) fn spawn(role: EndRole, beside: Option<u32>, interruption: &'a Interruption) -> Result<Self, Failure> {
         let name = match role {
             EndRole::Server => "server",
             EndRole::Client => "client",
@@ -143,7 +139,7 @@ impl<'a> End<'a> {
         let name = self.name;
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                Failure::new(Code::NoAnswer, format!("the demo's {name} hangs in {step:?}"))
+                Failure::general(format!("the demo's {name} hangs in {step:?}"))
             }
             _ => Failure::general(format!("the demo's {name} ended during {step:?}: {error}")),
         }

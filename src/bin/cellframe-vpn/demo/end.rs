@@ -6,7 +6,7 @@ use std::io::BufReader;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app;
 use dap_chain_net_srv_vpn::embedded::config::Config;
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::{control, namespaces, ping, traffic};
 use crate::args::{DemoEndOptions, EndRole};
+use crate::check::milliseconds;
 use crate::exit::{Code, Failure};
 use crate::settings::DEFAULT_NETWORK;
 use crate::target::DEFAULT_PORT;
@@ -74,7 +75,10 @@ impl End {
             ("ping", EndRole::Client) => ping::measure(gateway()?).map(|result| result.to_json()),
             ("transfer", EndRole::Client) => self.transfer(request, gateway()?),
             ("cpu", _) => Ok(json!({"process": traffic::process_cpu(), "traffic": traffic::traffic_cpu()})),
-            ("totals", EndRole::Server) => Ok(totals(&app::server_totals())),
+            ("totals", EndRole::Server) => match app::server_totals() {
+                Some(counted) => Ok(totals(&counted)),
+                None => Err(Failure::general("the server does not run any more")),
+            },
             ("totals", EndRole::Client) => Ok(totals(&app::client_totals())),
             ("stop", EndRole::Server) => {
                 app::server_stop();
@@ -141,26 +145,23 @@ fn configure_client(state: &str, pin: &str) -> Result<Value, Failure> {
     let mut config = Config::empty();
     config.set("general", "state_dir", state);
     client::override_for_client(&mut config, Some(pin));
-    client::initialise(config)?;
+    client::initialise(config, DEFAULT_NETWORK)?;
     Ok(json!({}))
 }
 
 fn check() -> Result<Value, Failure> {
     let host = namespaces::SERVER_ADDRESS.to_string();
-    let started = Instant::now();
-    let code =
-        app::client_check(&host, DEFAULT_PORT, DEFAULT_NETWORK, CHECK_PAYLOAD, CHECK_PAYLOAD, CHECK_TIMEOUT_MS);
-    if code != 0 {
-        return Err(client::failure("check of the demo's server", code));
-    }
-    Ok(json!({"milliseconds": started.elapsed().as_millis() as u64}))
+    let (port, net) = (DEFAULT_PORT, DEFAULT_NETWORK);
+    let timing = app::client_test(&host, port, net, CHECK_PAYLOAD, CHECK_PAYLOAD, CHECK_TIMEOUT_MS)
+        .map_err(|error| client::failure(&error))?;
+    let (connect, round_trip) = (milliseconds(timing.connect), milliseconds(timing.round_trip));
+    Ok(json!({"connect_ms": connect, "round_trip_ms": round_trip}))
 }
 
 fn start_client() -> Result<Value, Failure> {
     let host = namespaces::SERVER_ADDRESS.to_string();
-    let code = app::client_start(&host, DEFAULT_PORT, DEFAULT_NETWORK);
-    if code != 0 {
-        return Err(client::failure("connect to the demo's server", code));
+    if app::client_start(&host, DEFAULT_PORT, DEFAULT_NETWORK) != 0 {
+        return Err(client::start_failure());
     }
     let lease = app::client_lease().ok_or_else(|| Failure::new(Code::NoAnswer, "the server gave no address"))?;
     Ok(json!({
@@ -172,8 +173,12 @@ fn start_client() -> Result<Value, Failure> {
 }
 
 fn totals(totals: &Totals) -> Value {
-    let drops: serde_json::Map<_, _> =
-        totals.drops.iter().filter(|(_, count)| *count > 0).map(|(cause, n)| (cause.name().into(), (*n).into())).collect();
+    let drops: serde_json::Map<_, _> = totals
+        .drops
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(cause, n)| (cause.name().into(), (*n).into()))
+        .collect();
     json!({
         "up_packets": totals.up_packets,
         "up_bytes": totals.up_bytes,

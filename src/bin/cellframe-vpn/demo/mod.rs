@@ -15,7 +15,7 @@ mod workdir;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -70,7 +70,8 @@ fn perform(options: &DemoOptions, interruption: &Interruption) -> Result<Report,
     let client_state = directory.path().join("client");
     client.call(json!({"do": "configure", "state": text_of(&client_state)?, "pin": started["pin"]}), STEP)?;
     let check = client.call(json!({"do": "check"}), STEP)?;
-    progress.step(format_args!("server checked, it answers in {} ms", check["milliseconds"]));
+    let answered = check["round_trip_ms"].as_f64().unwrap_or(0.0);
+    progress.step(format_args!("server checked: it answers in {answered:.1} ms"));
     let lease = client.call(json!({"do": "start"}), STEP)?;
     progress.step(format_args!("client connected, address {}", lease["address"].as_str().unwrap_or("?")));
 
@@ -80,8 +81,7 @@ fn perform(options: &DemoOptions, interruption: &Interruption) -> Result<Report,
     let upload = transfer("upload", options.seconds, &lease, &mut server, &mut client, &progress)?;
     let download = transfer("download", options.seconds, &lease, &mut server, &mut client, &progress)?;
 
-    let client_totals = client.call(json!({"do": "totals"}), STEP)?;
-    let server_totals = server.call(json!({"do": "totals"}), STEP)?;
+    let (server_totals, client_totals) = totals(&mut server, &mut client)?;
     let socket = Path::new(started["cli_socket"].as_str().unwrap_or_default());
     let vpn_stat = crate::control::call(Role::Server, socket, &["vpn_stat", "-net", DEFAULT_NETWORK])?;
 
@@ -93,7 +93,6 @@ fn perform(options: &DemoOptions, interruption: &Interruption) -> Result<Report,
 
     let report = Report {
         privileges,
-        tls: started["tls"].clone(),
         check,
         lease,
         ping,
@@ -130,6 +129,22 @@ fn transfer(
     };
     bar.finish(transfer.mbit_per_second());
     Ok(transfer)
+}
+
+/// Both ends' counters, once what was under way between them has arrived; after a second, as they are: then packets
+/// were dropped on the way, and the counters say where.
+fn totals(server: &mut End<'_>, client: &mut End<'_>) -> Result<(Value, Value), Failure> {
+    const UNTIL_SETTLED: Duration = Duration::from_secs(1);
+    let started = Instant::now();
+    loop {
+        let client_totals = client.call(json!({"do": "totals"}), STEP)?;
+        let server_totals = server.call(json!({"do": "totals"}), STEP)?;
+        let agree = ["up_packets", "down_packets"].iter().all(|key| client_totals[key] == server_totals[key]);
+        if agree || started.elapsed() >= UNTIL_SETTLED {
+            return Ok((server_totals, client_totals));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn text_of(path: &Path) -> Result<&str, Failure> {

@@ -88,7 +88,9 @@ fn echo(socket: &UdpSocket, to: SocketAddrV4, sequence: u16) -> io::Result<Optio
     socket.send_to(&request, to)?;
     let mut buffer = [0; 256];
     loop {
-        let Some(left) = PATIENCE.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else { return Ok(None) };
+        let Some(left) = PATIENCE.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else {
+            return Ok(None);
+        };
         socket.set_read_timeout(Some(left))?;
         match socket.recv_from(&mut buffer) {
             Ok((length, from)) if from.ip() == *to.ip() && answers(&buffer[..length], &request) => {
@@ -116,9 +118,7 @@ fn request(sequence: u16) -> [u8; ICMP_HEADER + PAYLOAD] {
 
 /// Whether this is the answer to that request: same sequence number, same payload. A UDP echo keeps the type as well.
 fn answers(reply: &[u8], request: &[u8]) -> bool {
-    reply.len() == request.len()
-        && (reply[0] == ICMP_ECHO_REPLY || reply[0] == ICMP_ECHO)
-        && reply[6..] == request[6..]
+    reply.len() == request.len() && (reply[0] == ICMP_ECHO_REPLY || reply[0] == ICMP_ECHO) && reply[6..] == request[6..]
 }
 
 fn broken(error: &io::Error) -> Failure {

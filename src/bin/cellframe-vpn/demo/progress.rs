@@ -72,7 +72,9 @@ impl TransferProgress {
         }
         let mark = if self.bar.is_some() { "✓" } else { "-" };
         let direction = self.direction;
-        output::note(format_args!("{mark} {direction} through the tunnel: {mbit_per_second:.0} Mbit/s, every byte compared"));
+        output::note(format_args!(
+            "{mark} {direction} through the tunnel: {mbit_per_second:.0} Mbit/s, every byte compared"
+        ));
     }
 
     fn rate(&self) -> String {

@@ -17,7 +17,7 @@ use crate::exit::Failure;
 const PORT: u16 = 5001;
 const CHUNK: usize = 128 * 1024;
 /// How long a connection may stand still before the tunnel counts as broken.
-const STALL: Duration = Duration::from_secs(10);
+const STALL: Duration = Duration::from_secs(5);
 const PROGRESS: Duration = Duration::from_millis(100);
 
 /// As seen from the client.
@@ -77,7 +77,14 @@ pub(super) fn transfer(
 ) -> Result<Transferred, Failure> {
     let result = request(direction, SocketAddrV4::new(gateway, PORT), length, on_progress);
     count_traffic_cpu();
-    let transferred = result.map_err(|error| Failure::general(format!("{direction:?} through the tunnel: {error}")))?;
+    let transferred = result.map_err(|error| {
+        let why = match error.kind() {
+            // What a timeout on a socket looks like (socket(7), SO_RCVTIMEO).
+            io::ErrorKind::WouldBlock => format!("nothing moved for {} s", STALL.as_secs()),
+            _ => error.to_string(),
+        };
+        Failure::general(format!("{direction:?} through the tunnel: {why}"))
+    })?;
     if transferred.bytes == 0 {
         return Err(Failure::general(format!("{direction:?} through the tunnel: no byte arrived")));
     }

@@ -1,0 +1,330 @@
+//! The program `cellframe-vpn` in real use: a server on one host, client and check on another, both hosts network
+//! namespaces with a veth pair between them.
+#![cfg(all(
+    feature = "embedded",
+    feature = "common",
+    feature = "server",
+    feature = "cmd",
+    feature = "client",
+    feature = "client-tun"
+))]
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dap_chain_net_srv_vpn::netlink::Netlink;
+use rustix::process::Signal;
+use rustix::thread::{UnshareFlags, gettid};
+
+#[path = "support/netns.rs"]
+mod netns;
+#[path = "support/program.rs"]
+mod program;
+use program::{code, program, run, send, stderr, stdout, wait};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 1);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 2);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn connect_look_and_stop() {
+    netns::in_namespace("connect_look_and_stop", || {
+        let hosts = Hosts::new();
+        let (mut server, pin) = hosts.server("server");
+        let target = SERVER.to_string();
+        let check = hosts.far(&["check", &target, "--pin", &pin]);
+        assert_eq!(code(&check), 0, "{}", stderr(&check));
+        assert!(stdout(&check).starts_with("10.55.0.1:8079 answers: connected in "), "{}", stdout(&check));
+
+        let mut client = hosts.client(&["--pin", &pin]);
+        client.wait_for("connected to 10.55.0.1:8079: address 10.98.0.2, gateway 10.98.0.1, device tun");
+        let status = run(hosts.path(), &["status", "--state-dir", &hosts.state("client")]);
+        assert_eq!(code(&status), 0, "{}", stderr(&status));
+        assert!(stdout(&status).contains("VPN client started"), "{}", stdout(&status));
+        assert!(stdout(&status).contains("10.98.0.2"), "{}", stdout(&status));
+        let stat = run(hosts.path(), &["stat", "--state-dir", &hosts.state("server")]);
+        assert_eq!(code(&stat), 0, "{}", stderr(&stat));
+        assert!(stdout(&stat).contains("10.98.0.2"), "{}", stdout(&stat));
+
+        let stop = run(hosts.path(), &["stop", "--state-dir", &hosts.state("client")]);
+        assert_eq!((code(&stop), stdout(&stop).trim()), (0, "VPN client stopped successfully"));
+        assert_eq!(client.exit_code(), Some(0));
+        let status = run(hosts.path(), &["status", "--state-dir", &hosts.state("client")]);
+        assert_eq!(code(&status), 3, "the client has gone: {}", stdout(&status));
+
+        send(&server.child, Signal::TERM);
+        assert_eq!(server.exit_code(), Some(0));
+        assert!(!Path::new(&hosts.state("server")).join("cli.sock").exists());
+        let links = Netlink::open().unwrap().links().unwrap();
+        assert!(!links.iter().any(|link| link.name.starts_with("tun")), "{links:?}");
+        assert!(!server.log().contains(" ERROR "), "a life without mistakes:\n{}", server.log());
+        assert!(!client.log().contains(" ERROR "), "a life without mistakes:\n{}", client.log());
+    });
+}
+
+#[test]
+fn a_wrong_identity_is_refused_with_5() {
+    netns::in_namespace("a_wrong_identity_is_refused_with_5", || {
+        let hosts = Hosts::new();
+        let (mut server, _) = hosts.server("server");
+        let target = SERVER.to_string();
+        let pin = format!("sha256:{}", "00".repeat(32));
+        let check = hosts.far(&["check", &target, "--pin", &pin]);
+        assert_eq!(code(&check), 5, "{}", stderr(&check));
+        assert!(stderr(&check).contains("identity"), "{}", stderr(&check));
+        // No --retry heals that.
+        let client = hosts.client(&["--pin", &pin, "--retry"]).exit_code();
+        assert_eq!(client, Some(5));
+
+        // Trust on first use: the first is remembered, another one at the same address is refused.
+        assert_eq!(code(&hosts.far(&["check", &target])), 0);
+        assert_eq!(code(&hosts.far(&["check", &target])), 0);
+        send(&server.child, Signal::TERM);
+        assert_eq!(server.exit_code(), Some(0));
+        let (_other, _) = hosts.server("other");
+        let check = hosts.far(&["check", &target]);
+        assert_eq!(code(&check), 5, "{}", stderr(&check));
+    });
+}
+
+#[test]
+fn a_lost_server() {
+    netns::in_namespace("a_lost_server", || {
+        let hosts = Hosts::new();
+        let (mut server, _) = hosts.server("server");
+        let mut client = hosts.client(&[]);
+        client.wait_for("connected to");
+        send(&server.child, Signal::KILL);
+        server.exit_code();
+        assert_eq!(client.exit_code(), Some(1), "{}", client.log());
+        assert!(client.log().contains("the connection to 10.55.0.1:8079 was lost"), "{}", client.log());
+
+        // With --retry: not there yet, there, gone, there again, and a Ctrl-C while all is well.
+        let mut client = hosts.client(&["--retry"]);
+        client.wait_for_log("next attempt in 1 s");
+        let (mut server, _) = hosts.server("server");
+        client.wait_for("connected to");
+        send(&server.child, Signal::KILL);
+        server.exit_code();
+        client.wait_for_log("was lost");
+        let (_server, _) = hosts.server("server");
+        client.wait_until("connected twice", |client| client.said().matches("connected to").count() == 2);
+        send(&client.child, Signal::INT);
+        assert_eq!(client.exit_code(), Some(0), "{}", client.log());
+    });
+}
+
+#[test]
+fn stop_ends_a_client_that_waits_for_its_next_attempt() {
+    netns::in_namespace("stop_ends_a_client_that_waits_for_its_next_attempt", || {
+        let hosts = Hosts::new();
+        let mut client = hosts.client(&["--retry"]);
+        client.wait_for_log("next attempt in 4 s");
+        let stop = run(hosts.path(), &["stop", "--state-dir", &hosts.state("client")]);
+        assert_eq!(code(&stop), 0, "{}", stderr(&stop));
+        assert_eq!(client.exit_code(), Some(0), "{}", client.log());
+    });
+}
+
+#[test]
+fn interrupted_while_connecting() {
+    netns::in_namespace("interrupted_while_connecting", || {
+        let hosts = Hosts::new();
+        // Nobody has this address: the connect waits for an answer to ARP.
+        let mut client = hosts.start_far("client", &["client", "--connect", "10.55.0.99"]);
+        client.wait_for_log("connecting to 10.55.0.99:8079");
+        let started = Instant::now();
+        send(&client.child, Signal::INT);
+        assert_eq!(client.exit_code(), Some(130), "{}", client.log());
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    });
+}
+
+#[test]
+fn two_of_a_kind_need_two_state_directories() {
+    netns::in_namespace("two_of_a_kind_need_two_state_directories", || {
+        let hosts = Hosts::new();
+        let (_server, _) = hosts.server("server");
+        let second = run(hosts.path(), &["server", "--state-dir", &hosts.state("server")]);
+        assert_eq!(code(&second), 1, "{}", stderr(&second));
+        assert!(stderr(&second).contains("a server runs here already"), "{}", stderr(&second));
+        assert!(stderr(&second).contains("--state-dir"), "{}", stderr(&second));
+    });
+}
+
+#[test]
+fn a_server_that_cannot_start_is_1_and_says_why() {
+    netns::in_namespace("a_server_that_cannot_start_is_1_and_says_why", || {
+        let hosts = Hosts::new();
+        let config = hosts.path().join("bad.cfg");
+        let bad = "[srv_vpn]\nenabled=true\nnetwork_address=10.0.0.0\nnetwork_mask=255.0.255.0\nnet=backbone\n";
+        fs::write(&config, bad).unwrap();
+        let arguments = ["server", "--config", config.to_str().unwrap(), "--state-dir", &hosts.state("server")];
+        let output = run(hosts.path(), &arguments);
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        for part in ["network_mask", "255.0.255.0", "cellframe-vpn: the server does not start"] {
+            assert!(stderr(&output).contains(part), "{part}: {}", stderr(&output));
+        }
+        assert_eq!(stdout(&output), "");
+
+        let address = std::net::TcpListener::bind((SERVER, 8079)).unwrap();
+        let output = run(hosts.path(), &["server", "--state-dir", &hosts.state("server")]);
+        drop(address);
+        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        assert!(stderr(&output).contains("8079"), "{}", stderr(&output));
+    });
+}
+
+/// Two hosts: this thread's namespace has the server's address, a second thread lives in a namespace with the client's.
+struct Hosts {
+    directory: tempfile::TempDir,
+    commands: Sender<Command>,
+    children: Receiver<Child>,
+}
+
+impl Hosts {
+    fn new() -> Hosts {
+        let (commands, to_run) = mpsc::channel::<Command>();
+        let (started, children) = mpsc::channel();
+        let (moved, far_thread) = mpsc::channel();
+        let (laid, cable) = mpsc::channel();
+        thread::spawn(move || {
+            leave_network();
+            moved.send(gettid().as_raw_nonzero().get()).unwrap();
+            cable.recv().unwrap();
+            plug_in("far", CLIENT);
+            started.send(Command::new("true").spawn().unwrap()).unwrap();
+            for mut command in to_run {
+                started.send(command.spawn().unwrap()).unwrap();
+            }
+        });
+        let mut netlink = Netlink::open().unwrap();
+        netlink.add_veth("near", "far").unwrap();
+        let far = netlink.link_index("far").unwrap();
+        netlink.set_netns_by_pid(far, far_thread.recv().unwrap().try_into().unwrap()).unwrap();
+        plug_in("near", SERVER);
+        laid.send(()).unwrap();
+        children.recv().unwrap().wait().unwrap();
+        Hosts { directory: tempfile::tempdir().unwrap(), commands, children }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn state(&self, name: &str) -> String {
+        self.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// A server that is ready, and its identity.
+    fn server(&self, state: &str) -> (Running, String) {
+        let mut command = program(self.path());
+        command.args(["server", "--state-dir", &self.state(state)]);
+        let mut server = Running::start(self.path(), "server", command, |mut command| command.spawn().unwrap());
+        server.wait_for("ready: listening on 0.0.0.0:8079, network 10.98.0.0/24 for backbone, identity sha256:");
+        let said = server.said();
+        let (_, pin) = said.trim().rsplit_once(' ').unwrap();
+        (server, pin.to_owned())
+    }
+
+    /// A client of the server, on the far host.
+    fn client(&self, arguments: &[&str]) -> Running {
+        let target = SERVER.to_string();
+        let arguments = [&["client", "--connect", &target], arguments].concat();
+        self.start_far("client", &arguments)
+    }
+
+    fn start_far(&self, state: &str, arguments: &[&str]) -> Running {
+        let mut command = program(self.path());
+        command.args(arguments).args(["--state-dir", &self.state(state)]);
+        Running::start(self.path(), state, command, |command| self.spawn_far(command))
+    }
+
+    /// Runs the program on the far host to its end.
+    fn far(&self, arguments: &[&str]) -> Output {
+        let mut command = program(self.path());
+        command.args(arguments).args(["--state-dir", &self.state("check")]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.spawn_far(command).wait_with_output().unwrap()
+    }
+
+    fn spawn_far(&self, command: Command) -> Child {
+        self.commands.send(command).unwrap();
+        self.children.recv().unwrap()
+    }
+}
+
+/// Only this thread moves; what it starts moves with it.
+#[allow(deprecated)]
+fn leave_network() {
+    rustix::thread::unshare(UnshareFlags::NEWNET).unwrap();
+}
+
+fn plug_in(link: &str, address: Ipv4Addr) {
+    let mut netlink = Netlink::open().unwrap();
+    let loopback = netlink.link_index("lo").unwrap();
+    netlink.set_up(loopback).unwrap();
+    let index = netlink.link_index(link).unwrap();
+    netlink.add_address(index, address, 24).unwrap();
+    netlink.set_up(index).unwrap();
+}
+
+/// A program that goes on running, and what it says. Killed when dropped.
+struct Running {
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Running {
+    fn start(directory: &Path, name: &str, mut command: Command, spawn: impl FnOnce(Command) -> Child) -> Running {
+        let number = fs::read_dir(directory).unwrap().count();
+        let file = |kind: &str| directory.join(format!("{name}-{number}.{kind}"));
+        let (out, err) = (file("out"), file("err"));
+        command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+        Running { child: spawn(command), out, err }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.out).unwrap()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.err).unwrap()
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        self.wait_until(text, |running| running.said().contains(text));
+    }
+
+    fn wait_for_log(&mut self, text: &str) {
+        self.wait_until(text, |running| running.log().contains(text));
+    }
+
+    fn wait_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !done(self) {
+            let ended = self.child.try_wait().unwrap();
+            let alive = ended.is_none() && Instant::now() < deadline;
+            assert!(alive || done(self), "no {what:?}, {ended:?}:\n{}\n{}", self.said(), self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        wait(&mut self.child, PATIENCE)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
