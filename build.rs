@@ -141,7 +141,17 @@ fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let embedded = env::var_os("CARGO_FEATURE_EMBEDDED").is_some();
-    for path in ["build.rs", "cbindgen.toml", "src/abi", "src/sdk", "src/embedded/ctypes.rs", "src/embedded/abi", "src/embedded/prelude.h", "src/embedded/trailer.h", "include"] {
+    for path in [
+        "build.rs",
+        "cbindgen.toml",
+        "src/abi",
+        "src/sdk",
+        "src/embedded/ctypes.rs",
+        "src/embedded/abi",
+        "src/embedded/prelude.h",
+        "src/embedded/trailer.h",
+        "include",
+    ] {
         println!("cargo:rerun-if-changed={path}");
     }
     println!("cargo:rerun-if-env-changed=VPN_UPDATE_HEADERS");
@@ -170,7 +180,9 @@ fn compile_glue(root: &Path, embedded: bool) {
                 glue.flag(flag);
             }),
             Err(_) => {
-                println!("cargo:warning=feature `sdk`: VPN_SDK_INCLUDES is not set, glue.c is not compiled; build through CMake");
+                println!(
+                    "cargo:warning=feature `sdk`: VPN_SDK_INCLUDES is not set, glue.c is not compiled; build through CMake"
+                );
                 return;
             }
         }
@@ -204,9 +216,11 @@ fn write_headers(root: &Path, out: &Path) {
     }
 
     let mut config = base.clone();
-    config.header = Some(banner("The embedded SDK, for C programs that run without a Cellframe node. See docs/embedded-sdk.md."));
+    config.header =
+        Some(banner("The embedded SDK, for C programs that run without a Cellframe node. See docs/embedded-sdk.md."));
     config.pragma_once = true; // the trailer stands behind where a guard would end
-    let part = |name: &str| fs::read_to_string(root.join("src/embedded").join(name)).expect("the header's C parts are there");
+    let part =
+        |name: &str| fs::read_to_string(root.join("src/embedded").join(name)).expect("the header's C parts are there");
     let includes = ["stdarg", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "netinet/in"];
     let includes: String = includes.iter().map(|name| format!("#include <{name}.h>\n")).collect();
     let structs = public_names(&root.join(EMBEDDED_SOURCES[0]), &["pub struct "]);
@@ -224,7 +238,10 @@ fn write_headers(root: &Path, out: &Path) {
 
 fn generate(root: &Path, sources: &[&str], config: cbindgen::Config, to: &Path) {
     let mut config = config;
-    config.export.include = sources.iter().flat_map(|source| public_names(&root.join(source), &["pub struct ", "pub enum ", "pub type "])).collect();
+    config.export.include = sources
+        .iter()
+        .flat_map(|source| public_names(&root.join(source), &["pub struct ", "pub enum ", "pub type "]))
+        .collect();
     let mut builder = cbindgen::Builder::new().with_config(config);
     for source in sources {
         builder = builder.with_src(root.join(source));

@@ -24,7 +24,22 @@ struct dap_events_socket;
 struct dap_chain_node_client;
 typedef void (*dap_events_socket_callback_t)(struct dap_events_socket *, void *);
 typedef void (*dap_chain_node_client_callback_t)(struct dap_chain_node_client *, void *);
-struct UT_hash_handle;
+
+/* uthash's handle, which ends the module's structs: uthash's own where it is installed, else one of the same layout. */
+#if __has_include("uthash.h")
+#include "uthash.h"
+#else
+typedef struct UT_hash_handle {
+    void *tbl;
+    void *prev;
+    void *next;
+    struct UT_hash_handle *hh_prev;
+    struct UT_hash_handle *hh_next;
+    const void *key;
+    unsigned keylen;
+    unsigned hashv;
+} UT_hash_handle;
+#endif
 struct dap_list;
 struct dap_hash_fast;
 struct dap_chain_net_id;
@@ -632,20 +647,6 @@ typedef struct dap_stream dap_stream_t;
 
 typedef struct dap_list dap_list_t;
 
-/*
- The size and alignment of uthash's handle; `prev` and `next` list the elements in the order they were added.
- */
-struct UT_hash_handle {
-    void *tbl;
-    void *prev;
-    void *next;
-    struct UT_hash_handle *hh_prev;
-    struct UT_hash_handle *hh_next;
-    const void *key;
-    uint32_t keylen;
-    uint32_t hashv;
-};
-
 typedef struct dap_hash_fast dap_chain_hash_fast_t;
 
 typedef struct dap_chain_net_id dap_chain_net_id_t;
@@ -1026,7 +1027,8 @@ void dap_events_socket_remove_and_delete_mt(dap_worker_t *worker, dap_events_soc
 
 /*
  Moves a socket or a stream from worker `old` to worker `new`: `worker_unassign_callback` on the old one, then
- `worker_assign_callback` on the new one. What a stream has received and not sent moves along.
+ `worker_assign_callback` on the new one. What a stream has received and not sent moves along. A socket that has left
+ `old` meanwhile is moved from where it is.
 
  # Safety
  May be called from any thread; `es` has not been deleted (a stale address is compared, not followed).

@@ -23,9 +23,7 @@ pub fn run(words: &[String]) -> Answer {
         (Some("start"), _) => start(&net, words),
         (Some("stop"), _) => stop(),
         (Some("status"), _) => Answer::new(0, status(&net)),
-        (Some("check"), Some("result")) => {
-            Answer::new(0, parts::client_check_result(&net, format).unwrap_or_default())
-        }
+        (Some("check"), Some("result")) => Answer::new(0, parts::client_check_result(&net, format).unwrap_or_default()),
         (Some("check"), _) => check_server(&net, words),
         (Some("init"), _) => init(&net, words),
         (Some(other), _) => Answer::new(-1, format!("parameter {other} not recognized")),

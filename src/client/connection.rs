@@ -329,14 +329,12 @@ impl Connection {
 
     fn problem(&self, code: u32) {
         match code {
-            problem::NO_FREE_ADDR => self.fail(ClientError::Refused {
-                server: self.server(),
-                reason: "it has no free address".into(),
-            }),
-            problem::TUNNEL_DOWN => self.fail(ClientError::Refused {
-                server: self.server(),
-                reason: "its tunnel is down".into(),
-            }),
+            problem::NO_FREE_ADDR => {
+                self.fail(ClientError::Refused { server: self.server(), reason: "it has no free address".into() })
+            }
+            problem::TUNNEL_DOWN => {
+                self.fail(ClientError::Refused { server: self.server(), reason: "its tunnel is down".into() })
+            }
             // Our repeated question crossed its answer.
             problem::ALREADY_ASSIGNED_ADDR => {}
             code => log::debug!("{}: problem {code}", self.server()),

@@ -47,7 +47,7 @@ pub enum Status {
     NotStarted,
     /// The tunnel is up.
     Started,
-    /// Stopped; also while a connection is being made or taken down.
+    /// Stopped, by `stop` after a `start`; also while a connection is being made or taken down.
     Stopped,
     /// The connection was lost.
     ConnectionLost,
@@ -128,18 +128,24 @@ pub struct LeaseInfo {
     pub device: String,
 }
 
-#[derive(Default)]
+/// The last thing the client was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    Start,
+    Stop,
+}
+
 struct Client {
     connection: Option<Arc<Connection>>,
-    /// `stop` came after the last `start`.
-    stopped: bool,
+    asked: Asked,
     last_error: Option<ClientError>,
     /// Held from `init` to `deinit`, so that the command can be called.
     registered: Option<Running>,
 }
 
 static CLIENT: Mutex<Client> =
-    Mutex::new(Client { connection: None, stopped: false, last_error: None, registered: None });
+    Mutex::new(Client { connection: None, asked: Asked::Nothing, last_error: None, registered: None });
 /// Serialises what blocks: start, stop, deinit.
 static CHANGE: Mutex<()> = Mutex::new(());
 
@@ -176,10 +182,9 @@ pub fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
         }
         end(&old);
     }
+    CLIENT.lock().asked = Asked::Start;
     let result = connect(net, host, port);
-    let mut client = CLIENT.lock();
-    client.stopped = false;
-    client.last_error = result.as_ref().err().cloned();
+    CLIENT.lock().last_error = result.as_ref().err().cloned();
     if let Err(error) = &result {
         log::error!("VPN client not started: {error}");
     }
@@ -216,17 +221,20 @@ pub fn stop() {
     let _change = CHANGE.lock();
     if let Some(connection) = connection() {
         end(&connection);
-        CLIENT.lock().stopped = true;
         log::info!("VPN client stopped");
+    }
+    let mut client = CLIENT.lock();
+    if client.asked == Asked::Start {
+        client.asked = Asked::Stop;
     }
 }
 
 /// What the client is doing.
 pub fn status() -> Status {
     let client = CLIENT.lock();
-    match (&client.connection, client.stopped) {
-        (None, false) => Status::NotStarted,
-        (None, true) => Status::Stopped,
+    match (&client.connection, client.asked) {
+        (None, Asked::Stop) => Status::Stopped,
+        (None, Asked::Nothing | Asked::Start) => Status::NotStarted,
         (Some(connection), _) => match connection.state() {
             State::Up => Status::Started,
             State::Lost => Status::ConnectionLost,

@@ -32,7 +32,9 @@ impl Settings {
             order_hash: config.text(SECTION, "order_hash").and_then(|text| {
                 let hash = parse_hash(&text);
                 if hash.is_none() {
-                    log::warn!("[{SECTION}] order_hash = {text}: 64 hex digits are expected, with or without 0x; ignored");
+                    log::warn!(
+                        "[{SECTION}] order_hash = {text}: 64 hex digits are expected, with or without 0x; ignored"
+                    );
                 }
                 hash
             }),

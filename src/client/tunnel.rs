@@ -145,7 +145,8 @@ pub fn gateway() -> Option<Ipv4Addr> {
 
 /// Makes the device, up and with its address; one that exists is replaced.
 pub fn create(settings: &Settings) -> Result<(), TunnelError> {
-    let unfit = |addr: Ipv4Addr| addr.is_unspecified() || addr.is_loopback() || addr.is_multicast() || addr.is_broadcast();
+    let unfit =
+        |addr: Ipv4Addr| addr.is_unspecified() || addr.is_loopback() || addr.is_multicast() || addr.is_broadcast();
     if let Some(bad) = [settings.addr, settings.gateway].into_iter().find(|addr| unfit(*addr)) {
         return Err(TunnelError::BadAddress(bad));
     }
@@ -168,10 +169,9 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
         usage_id: settings.usage_id,
         buffer: Some(vec![0; BUFFER].into_boxed_slice()),
     };
-    let shared =
-        Arc::new(Shared { queue, worker, counters: Counters::new(1), state: Owned::new(worker, state) });
-    let socket = TunSocket::add(shared.queue.as_fd(), worker, Arc::clone(&shared) as Arc<dyn TunHandler>)
-        .ok_or(NotRunning)?;
+    let shared = Arc::new(Shared { queue, worker, counters: Counters::new(1), state: Owned::new(worker, state) });
+    let socket =
+        TunSocket::add(shared.queue.as_fd(), worker, Arc::clone(&shared) as Arc<dyn TunHandler>).ok_or(NotRunning)?;
     let lease = LeaseInfo {
         addr: settings.addr,
         gateway: settings.gateway,
@@ -186,10 +186,9 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
 fn refuse_overlap(settings: &Settings) -> Result<(), TunnelError> {
     let addresses = Netlink::open()?.addresses()?;
     match addresses.iter().find(|address| address.overlaps(settings.addr, settings.prefix)) {
-        Some(other) => Err(TunnelError::Overlap {
-            subnet: format!("{}/{}", settings.addr, settings.prefix),
-            other: other.addr,
-        }),
+        Some(other) => {
+            Err(TunnelError::Overlap { subnet: format!("{}/{}", settings.addr, settings.prefix), other: other.addr })
+        }
         None => Ok(()),
     }
 }
@@ -325,7 +324,8 @@ pub fn default_route_device() -> Option<String> {
 
 /// Turns IPv6 on or off on a device; a failure is logged.
 pub fn set_ipv6(device: &str, on: bool) {
-    let fits = (1..=15).contains(&device.len()) && !device.contains(['/', '.']) && !device.contains(char::is_whitespace);
+    let fits =
+        (1..=15).contains(&device.len()) && !device.contains(['/', '.']) && !device.contains(char::is_whitespace);
     if !fits {
         log::warn!("\"{device}\" is no name of a network device");
         return;

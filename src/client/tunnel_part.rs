@@ -11,8 +11,8 @@ mod own {
 
     use parking_lot::Mutex;
 
-    pub(in crate::client) use super::super::tunnel::{delete, detach, dropped, lease, set_readable, totals};
     use super::super::tunnel::{self, Settings};
+    pub(in crate::client) use super::super::tunnel::{delete, detach, dropped, lease, set_readable, totals};
     use crate::sdk::channel::Channel;
     use crate::wire::AddrReply;
 

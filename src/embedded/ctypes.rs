@@ -22,19 +22,6 @@ pub const DAP_CHAIN_HASH_FAST_SIZE: usize = 32;
 pub const DAP_CHAIN_TICKER_SIZE_MAX: usize = 10;
 pub const DAP_HOSTADDR_STRLEN: usize = 0x100;
 
-/// The size and alignment of uthash's handle; `prev` and `next` list the elements in the order they were added.
-#[repr(C)]
-pub struct UT_hash_handle {
-    pub tbl: *mut c_void,
-    pub prev: *mut c_void,
-    pub next: *mut c_void,
-    pub hh_prev: *mut UT_hash_handle,
-    pub hh_next: *mut UT_hash_handle,
-    pub key: *const c_void,
-    pub keylen: u32,
-    pub hashv: u32,
-}
-
 #[repr(C)]
 pub struct dap_list {
     pub data: *mut c_void,
@@ -124,8 +111,7 @@ pub type dap_worker_t = dap_worker;
 
 pub type dap_events_socket_uuid_t = u64;
 pub type dap_events_socket_callback_t = Option<unsafe extern "C" fn(*mut dap_events_socket, *mut c_void)>;
-pub type dap_events_socket_write_callback_t =
-    Option<unsafe extern "C" fn(*mut dap_events_socket, *mut c_void) -> bool>;
+pub type dap_events_socket_write_callback_t = Option<unsafe extern "C" fn(*mut dap_events_socket, *mut c_void) -> bool>;
 pub type dap_events_socket_callback_error_t = Option<unsafe extern "C" fn(*mut dap_events_socket, c_int)>;
 pub type dap_events_socket_callback_queue_ptr_t = Option<unsafe extern "C" fn(*mut dap_events_socket, *mut c_void)>;
 pub type dap_events_socket_worker_callback_t = Option<unsafe extern "C" fn(*mut dap_events_socket, *mut dap_worker)>;

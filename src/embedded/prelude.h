@@ -10,3 +10,19 @@ struct dap_events_socket;
 struct dap_chain_node_client;
 typedef void (*dap_events_socket_callback_t)(struct dap_events_socket *, void *);
 typedef void (*dap_chain_node_client_callback_t)(struct dap_chain_node_client *, void *);
+
+/* uthash's handle, which ends the module's structs: uthash's own where it is installed, else one of the same layout. */
+#if __has_include("uthash.h")
+#include "uthash.h"
+#else
+typedef struct UT_hash_handle {
+    void *tbl;
+    void *prev;
+    void *next;
+    struct UT_hash_handle *hh_prev;
+    struct UT_hash_handle *hh_next;
+    const void *key;
+    unsigned keylen;
+    unsigned hashv;
+} UT_hash_handle;
+#endif

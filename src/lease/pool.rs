@@ -1,9 +1,9 @@
 //! The pool: hands out addresses, takes them back, and keeps a returned one for its client for a while.
 
 use super::subnet::Subnet;
+use rustc_hash::FxHashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -41,12 +41,13 @@ pub struct Pool {
     hold: Duration,
     /// Number of the next address that was never leased.
     fresh: u32,
-    /// Leased: number -> the token that brings the address back.
-    live: FastMap<u32, Token>,
+    /// Leased: number -> the token that brings the address back. The keys of the maps here are numbers and tokens that
+    /// the server drew itself, none that a client chose, so nobody can arrange collisions in a fast hash.
+    live: FxHashMap<u32, Token>,
     /// Returned, and kept for their clients: in order of return, each with a ticket that only grows.
     held: BTreeMap<u64, Held>,
     /// Tickets of `held` by token.
-    by_token: FastMap<Token, u64>,
+    by_token: FxHashMap<Token, u64>,
     /// Returned before all of `held`, and kept no longer.
     free: VecDeque<u32>,
     next_ticket: u64,
@@ -75,9 +76,9 @@ impl Pool {
             subnet,
             hold,
             fresh: FIRST_HOST,
-            live: FastMap::default(),
+            live: FxHashMap::default(),
             held: BTreeMap::new(),
-            by_token: FastMap::default(),
+            by_token: FxHashMap::default(),
             free: VecDeque::new(),
             next_ticket: 0,
             now: Duration::ZERO,
@@ -191,43 +192,6 @@ impl Pool {
     fn addr(&self, host: u32) -> Ipv4Addr {
         // Numbers in the pool are below the broadcast address's, so this is never the network address.
         self.subnet.address(host).unwrap_or(self.subnet.network)
-    }
-}
-
-type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
-
-/// Multiply and fold. The keys in these maps are address numbers and tokens that the server drew itself, none that a
-/// client chose, so collisions cannot be arranged and the default hasher's defence against them would only cost time.
-/// A client's token is only looked up.
-#[derive(Default)]
-struct FastHasher(u64);
-
-impl Hasher for FastHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        /// 2^64 / golden ratio, odd: spreads neighbouring numbers over all bits (Knuth, TAOCP 6.4).
-        const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15;
-        let product = u128::from(self.0.rotate_left(5) ^ value) * SPREAD;
-        self.0 = product as u64 ^ (product >> 64) as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

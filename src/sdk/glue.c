@@ -793,7 +793,7 @@ int vpn_glue_http_register(void)
 void vpn_glue_http_unregister(void)
 {
 #ifdef DAP_EMBEDDED_SDK
-    dap_http_simple_proc_remove(NULL, "/remain_limits_vpn");
+    dap_http_simple_proc_remove(s_http(), "/remain_limits_vpn");
 #endif
     /* The node's SDK has no way to take a path back: the handler answers 404 while the service is down. */
 }

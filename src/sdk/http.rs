@@ -39,7 +39,8 @@ pub fn unregister() {
 
 pub(super) fn remain_limits(query: &[u8]) -> (u16, String) {
     let handler = *HANDLER.read();
-    handler.map_or_else(|| (404, String::from("{\"error\":\"the VPN service is not running\"}")), |handler| handler(query))
+    handler
+        .map_or_else(|| (404, String::from("{\"error\":\"the VPN service is not running\"}")), |handler| handler(query))
 }
 
 /// "0x" and 64 hex digits: the hash of the key that signs this node's receipts; None when there is no such key.

@@ -84,9 +84,20 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_alloc(size: usize) -> *mut c_void;
     pub(super) fn vpn_glue_free(memory: *mut c_void);
 
-    pub(super) fn vpn_glue_config_bool(config: *mut c_void, section: *const c_char, key: *const c_char, otherwise: bool) -> bool;
-    pub(super) fn vpn_glue_config_int(config: *mut c_void, section: *const c_char, key: *const c_char, otherwise: i64) -> i64;
-    pub(super) fn vpn_glue_config_str(config: *mut c_void, section: *const c_char, key: *const c_char) -> *const c_char;
+    pub(super) fn vpn_glue_config_bool(
+        config: *mut c_void,
+        section: *const c_char,
+        key: *const c_char,
+        otherwise: bool,
+    ) -> bool;
+    pub(super) fn vpn_glue_config_int(
+        config: *mut c_void,
+        section: *const c_char,
+        key: *const c_char,
+        otherwise: i64,
+    ) -> i64;
+    pub(super) fn vpn_glue_config_str(config: *mut c_void, section: *const c_char, key: *const c_char)
+    -> *const c_char;
     pub(super) fn vpn_glue_config_list(
         config: *mut c_void,
         section: *const c_char,
@@ -110,7 +121,12 @@ unsafe extern "C" {
     ) -> u64;
     pub(super) fn vpn_glue_timer_stop(worker: u32, timer: u64);
 
-    pub(super) fn vpn_glue_tun_add(fd: c_int, worker: u32, inheritor: *mut c_void, uuid: *mut u64) -> *mut dap_events_socket_t;
+    pub(super) fn vpn_glue_tun_add(
+        fd: c_int,
+        worker: u32,
+        inheritor: *mut c_void,
+        uuid: *mut u64,
+    ) -> *mut dap_events_socket_t;
     pub(super) fn vpn_glue_tun_remove(worker: u32, uuid: u64);
     pub(super) fn vpn_glue_tun_set_readable(es: *mut dap_events_socket_t, readable: bool);
 
@@ -155,13 +171,24 @@ unsafe extern "C" {
         id: u64,
     ) -> *mut dap_chain_node_client_t;
     pub(super) fn vpn_glue_client_close(client: *mut dap_chain_node_client_t);
-    pub(super) fn vpn_glue_client_channel(client: *mut dap_chain_node_client_t, letter: c_char) -> *mut dap_stream_ch_t;
+    pub(super) fn vpn_glue_client_channel(client: *mut dap_chain_node_client_t, letter: c_char)
+    -> *mut dap_stream_ch_t;
     pub(super) fn vpn_glue_client_stream_worker(client: *mut dap_chain_node_client_t) -> *mut dap_stream_worker_t;
 
     pub(super) fn vpn_glue_store_get(group: *const c_char, key: *const c_char, size: *mut usize) -> *mut u8;
-    pub(super) fn vpn_glue_store_set(group: *const c_char, key: *const c_char, value: *const c_void, size: usize) -> c_int;
+    pub(super) fn vpn_glue_store_set(
+        group: *const c_char,
+        key: *const c_char,
+        value: *const c_void,
+        size: usize,
+    ) -> c_int;
 
-    pub(super) fn vpn_glue_command_add(name: *const c_char, function: Command, summary: *const c_char, usage: *const c_char);
+    pub(super) fn vpn_glue_command_add(
+        name: *const c_char,
+        function: Command,
+        summary: *const c_char,
+        usage: *const c_char,
+    );
     pub(super) fn vpn_glue_command_remove(name: *const c_char);
     pub(super) fn vpn_glue_command_reply(reply: *mut *mut c_void, text: *const c_char);
     pub(super) fn vpn_glue_http_register() -> c_int;

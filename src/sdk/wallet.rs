@@ -17,8 +17,7 @@ pub fn conditional_transaction(net: &Net, wallet: &str, token: &str, value: u64)
     let (wallet, token) = (CString::new(wallet).ok()?, CString::new(token).ok()?);
     let mut hash = [0; 32];
     // SAFETY: a network of the node, NUL-terminated texts, 32 bytes are written.
-    let made = unsafe {
-        raw::vpn_glue_wallet_pay(net.raw(), wallet.as_ptr(), token.as_ptr(), value, hash.as_mut_ptr())
-    };
+    let made =
+        unsafe { raw::vpn_glue_wallet_pay(net.raw(), wallet.as_ptr(), token.as_ptr(), value, hash.as_mut_ptr()) };
     made.then_some(hash)
 }

@@ -56,7 +56,9 @@ mod tests {
 
     #[test]
     fn either_order_and_foreign_parameters() {
-        for query in ["net_id=7&user_pkey_hash=0xAB", "user_pkey_hash=0xAB&net_id=7", "x&net_id=7&y=1&user_pkey_hash=0xAB"] {
+        for query in
+            ["net_id=7&user_pkey_hash=0xAB", "user_pkey_hash=0xAB&net_id=7", "x&net_id=7&y=1&user_pkey_hash=0xAB"]
+        {
             assert_eq!(parse(query.as_bytes()), Ok((7, "0xAB".to_owned())), "{query}");
         }
     }

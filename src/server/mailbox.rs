@@ -29,12 +29,7 @@ pub(super) struct Mailbox {
 
 impl Mailbox {
     pub(super) fn new(worker: u32) -> Mailbox {
-        Mailbox {
-            worker,
-            parcels: ArrayQueue::new(DEPTH),
-            spare: ArrayQueue::new(64),
-            woken: AtomicBool::new(false),
-        }
+        Mailbox { worker, parcels: ArrayQueue::new(DEPTH), spare: ArrayQueue::new(64), woken: AtomicBool::new(false) }
     }
 
     /// Puts a packet in; false when the box is full. `filled` is copied.
@@ -47,10 +42,7 @@ impl Mailbox {
 
     /// Wakes the receiving worker, once for all that was posted; `open` then runs there.
     pub(super) fn wake(&self, open: impl FnOnce() + Send + 'static) {
-        if !self.parcels.is_empty()
-            && !self.woken.swap(true, Ordering::AcqRel)
-            && !worker::exec(self.worker, open)
-        {
+        if !self.parcels.is_empty() && !self.woken.swap(true, Ordering::AcqRel) && !worker::exec(self.worker, open) {
             self.woken.store(false, Ordering::Release);
         }
     }

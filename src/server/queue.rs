@@ -82,7 +82,9 @@ impl Lane {
 
     /// Every session with a slot here.
     fn channels(&self) -> Vec<Arc<Channel>> {
-        self.state.with(|state| state.slots.iter().filter_map(|slot| slot.channel.clone()).collect()).unwrap_or_default()
+        self.state
+            .with(|state| state.slots.iter().filter_map(|slot| slot.channel.clone()).collect())
+            .unwrap_or_default()
     }
 }
 

@@ -45,7 +45,9 @@ pub enum SettingsError {
         expected: &'static str,
     },
     /// The subnet is none.
-    #[error("[srv_vpn] network_address = {address}, network_mask = {mask}: {source}; expected a network like 10.0.0.0 with a mask like 255.255.255.0, at most /30")]
+    #[error(
+        "[srv_vpn] network_address = {address}, network_mask = {mask}: {source}; expected a network like 10.0.0.0 with a mask like 255.255.255.0, at most /30"
+    )]
     Subnet {
         /// As configured.
         address: String,
@@ -55,7 +57,9 @@ pub enum SettingsError {
         source: SubnetError,
     },
     /// The subnet is in use on this host.
-    #[error("[srv_vpn] network_address = {subnet} overlaps this host's own {other}; expected a network that nothing on this host uses")]
+    #[error(
+        "[srv_vpn] network_address = {subnet} overlaps this host's own {other}; expected a network that nothing on this host uses"
+    )]
     Overlap {
         /// As configured.
         subnet: Subnet,
@@ -81,10 +85,12 @@ impl Settings {
     /// Reads and checks the configuration, also against the host's own addresses.
     pub fn read(config: &Config) -> Result<Settings, SettingsError> {
         let expected = "the inner network, for example 10.0.0.0";
-        let address =
-            config.text(SECTION, "network_address").ok_or(SettingsError::Missing { key: "network_address", expected })?;
+        let address = config
+            .text(SECTION, "network_address")
+            .ok_or(SettingsError::Missing { key: "network_address", expected })?;
         let expected = "the inner network's mask, for example 255.255.255.0";
-        let mask = config.text(SECTION, "network_mask").ok_or(SettingsError::Missing { key: "network_mask", expected })?;
+        let mask =
+            config.text(SECTION, "network_mask").ok_or(SettingsError::Missing { key: "network_mask", expected })?;
         let subnet =
             Subnet::parse(&address, &mask).map_err(|source| SettingsError::Subnet { address, mask, source })?;
         let settings = Settings {

@@ -45,7 +45,7 @@ impl Notes {
 }
 
 unsafe fn notes<'a>(arg: *mut c_void) -> &'a Notes {
-    // SAFETY: the test keeps its Notes until the socket is deleted.
+    // SAFETY: the socket holds a reference until `deleted` has run.
     unsafe { &*arg.cast::<Notes>() }
 }
 
@@ -54,10 +54,10 @@ unsafe extern "C" fn made(_es: *mut dap_events_socket, arg: *mut c_void) {
 }
 
 unsafe extern "C" fn deleted(es: *mut dap_events_socket, arg: *mut c_void) {
-    unsafe {
-        assert!((*es)._inheritor.get().is_null() || (*es).no_close.get());
-        notes(arg).note("delete");
-    }
+    // SAFETY: the socket's own reference, taken back in its last callback.
+    let notes = unsafe { Arc::from_raw(arg.cast::<Notes>()) };
+    unsafe { assert!((*es)._inheritor.get().is_null() || (*es).no_close.get()) };
+    notes.note("delete");
 }
 
 unsafe extern "C" fn assigned(es: *mut dap_events_socket, worker: *mut dap_worker) {
@@ -135,7 +135,7 @@ fn wrap(on_read: Option<OnRead>) -> Wrapped {
         error_callback: Some(failed),
         worker_assign_callback: Some(assigned),
         worker_unassign_callback: Some(unassigned),
-        arg: Arc::as_ptr(&notes).cast_mut().cast(),
+        arg: Arc::into_raw(Arc::clone(&notes)).cast_mut().cast(),
         ..events_callbacks()
     };
     let es = unsafe { dap_events_socket_wrap_no_add(ours.into_raw_fd(), &raw mut callbacks) };
@@ -246,7 +246,7 @@ fn a_file_that_cannot_be_waited_for_is_an_error() {
     let mut callbacks = dap_events_socket_callbacks {
         delete_callback: Some(deleted),
         error_callback: Some(failed),
-        arg: Arc::as_ptr(&notes).cast_mut().cast(),
+        arg: Arc::into_raw(Arc::clone(&notes)).cast_mut().cast(),
         ..events_callbacks()
     };
     let file = tempfile::tempfile().unwrap();

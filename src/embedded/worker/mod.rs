@@ -4,7 +4,6 @@
 //! callbacks run with nothing borrowed, so they may call back into anything, also to delete what they run for: that is
 //! carried out when the callback has returned.
 
-pub(crate) mod address;
 pub mod queue;
 pub mod socket;
 pub mod timers;
@@ -16,9 +15,9 @@ use super::runtime::Runtime;
 use super::stream::buffers::Buffers;
 use super::stream::conn::Conn;
 use super::stream::newcomer::Newcomer;
-use address::FastMap;
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
+use rustc_hash::FxHashMap;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
@@ -62,9 +61,9 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) runtime: Arc<Runtime>,
     epoll: OwnedFd,
-    sources: RefCell<FastMap<u64, Source>>,
+    sources: RefCell<FxHashMap<u64, Source>>,
     /// Addresses that C holds of event sockets, streams and channels here.
-    pub(crate) addresses: RefCell<FastMap<usize, u64>>,
+    pub(crate) addresses: RefCell<FxHashMap<usize, u64>>,
     pub(crate) timers: Timers,
     pub(crate) buffers: Buffers,
     /// Connections to be torn down as soon as no callback is running.

@@ -1,11 +1,11 @@
 //! A worker's timers: C's repeating ones and the loop's own.
 
-use super::address::FastMap;
 use super::{Shared, Worker};
 use crate::embedded::abi;
 use crate::embedded::abi::owned::CBox;
 use crate::embedded::ctypes::dap_timerfd;
 use crate::embedded::runtime::{self, Runtime};
+use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub(crate) struct Timers {
     queue: RefCell<BTreeSet<(Instant, u64)>>,
-    timers: RefCell<FastMap<u64, Timer>>,
+    timers: RefCell<FxHashMap<u64, Timer>>,
 }
 
 struct Timer {
