@@ -136,7 +136,8 @@ static void still_serving(void)
     CHECK_STR(reply.body, s_good_body);
 }
 
-/* Targets that lack or garble something: 400 with a JSON error, or 200 with all keys, never anything in between. */
+/* Targets that lack or garble something, or name no network of the node's: 400 or 404 with a JSON error, or 200 with all
+   keys, never anything in between. */
 static void wrong_parameters(void)
 {
     static const char *const TARGETS[] = {
@@ -169,7 +170,7 @@ static void wrong_parameters(void)
         t_context("GET %s", TARGETS[i]);
         get(TARGETS[i], &reply);
         CHECK(is_json_object(reply.body));
-        if (reply.status == 400)
+        if (reply.status == 400 || reply.status == 404)
             CHECK_HAS(reply.body, "error");
         else
             check_limits(&reply);

@@ -66,10 +66,22 @@ struct Test {
 
 /// Tests a server; blocks.
 pub fn run(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, ClientError> {
+    let result = check_request(host, port, request).and_then(|()| test(net, host, port, request));
+    if let Err(error) = &result {
+        log::warn!("check: {error}");
+    }
+    result
+}
+
+fn check_request(host: &str, port: u16, request: &Request) -> Result<(), ClientError> {
     check_target(host, port)?;
     if request.send > PAYLOAD_MAX || request.receive > PAYLOAD_MAX {
         return Err(ClientError::Argument("a test sends and receives at most 65536 bytes"));
     }
+    Ok(())
+}
+
+fn test(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, ClientError> {
     let _running = Running::retain().map_err(|_| ClientError::NotRunning)?;
     let started = Instant::now();
     let test = Arc::new(Test {
@@ -83,9 +95,6 @@ pub fn run(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing
     });
     let result = test.run(net, host, port, request, started);
     test.end();
-    if let Err(error) = &result {
-        log::warn!("check: {error}");
-    }
     result
 }
 

@@ -172,10 +172,18 @@ pub fn deinit() {
     }
 }
 
-/// Connects and brings the tunnel up; blocks until it is up or has failed.
+/// Connects and brings the tunnel up; blocks until it is up or has failed. A wrong argument changes nothing.
 pub fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
     let _change = CHANGE.lock();
-    check_target(host, port)?;
+    let result = check_target(host, port).and_then(|()| start_anew(net, host, port));
+    CLIENT.lock().last_error = result.as_ref().err().cloned();
+    if let Err(error) = &result {
+        log::error!("VPN client not started: {error}");
+    }
+    result
+}
+
+fn start_anew(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
     if let Some(old) = connection() {
         if old.state() != State::Lost {
             return Ok(Started::Already);
@@ -183,12 +191,7 @@ pub fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
         end(&old);
     }
     CLIENT.lock().asked = Asked::Start;
-    let result = connect(net, host, port);
-    CLIENT.lock().last_error = result.as_ref().err().cloned();
-    if let Err(error) = &result {
-        log::error!("VPN client not started: {error}");
-    }
-    result.map(|()| Started::Now)
+    connect(net, host, port).map(|()| Started::Now)
 }
 
 fn connect(net: &Net, host: &str, port: u16) -> Result<(), ClientError> {
