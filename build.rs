@@ -1,7 +1,10 @@
 //! Compiles the C half of the seam and writes the C headers.
 //!
-//! Headers go to OUT_DIR; `VPN_UPDATE_HEADERS=1` writes them into `include/`, where they are committed. A build writes
-//! nothing else outside the build directory.
+//! Headers are made on the embedded SDK, and go to OUT_DIR; `VPN_UPDATE_HEADERS=1` writes them into `include/`, where
+//! they are committed. A build writes nothing else outside the build directory.
+//!
+//! With the feature `sdk` the environment variable `VPN_SDK_FLAGS` names a file with the C compiler's flags, one a line,
+//! that the SDK's own modules are compiled with; CMakeLists.txt writes it.
 
 use std::env;
 use std::fs;
@@ -155,14 +158,16 @@ fn main() {
         println!("cargo:rerun-if-changed={path}");
     }
     println!("cargo:rerun-if-env-changed=VPN_UPDATE_HEADERS");
-    println!("cargo:rerun-if-env-changed=VPN_SDK_INCLUDES");
+    println!("cargo:rerun-if-env-changed=VPN_SDK_FLAGS");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libdap_chain_net_srv_vpn.so");
 
-    let generated = out.join("include");
-    write_headers(&root, &generated);
-    println!("cargo:rustc-env=VPN_GENERATED_HEADERS={}", generated.display());
-    if env::var_os("VPN_UPDATE_HEADERS").is_some() {
-        copy_tree(&generated, &root.join("include"));
+    if embedded {
+        let generated = out.join("include");
+        write_headers(&root, &generated);
+        println!("cargo:rustc-env=VPN_GENERATED_HEADERS={}", generated.display());
+        if env::var_os("VPN_UPDATE_HEADERS").is_some() {
+            copy_tree(&generated, &root.join("include"));
+        }
     }
     compile_glue(&root, embedded);
 }
@@ -173,19 +178,16 @@ fn compile_glue(root: &Path, embedded: bool) {
     if embedded {
         glue.include(root.join("include/embedded")).warnings_into_errors(true);
     } else {
-        // CMake hands over what it compiles the SDK's own modules with: "-Ipath;-DNAME;..."
+        let Some(file) = env::var_os("VPN_SDK_FLAGS") else {
+            println!("cargo:warning=feature `sdk`: VPN_SDK_FLAGS is not set, glue.c is not compiled; build through CMake");
+            return;
+        };
+        let flags = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", Path::new(&file).display()));
+        println!("cargo:rerun-if-changed={}", Path::new(&file).display());
         glue.define("_GNU_SOURCE", None);
-        match env::var("VPN_SDK_INCLUDES") {
-            Ok(flags) => flags.split(';').filter(|flag| !flag.is_empty()).for_each(|flag| {
-                glue.flag(flag);
-            }),
-            Err(_) => {
-                println!(
-                    "cargo:warning=feature `sdk`: VPN_SDK_INCLUDES is not set, glue.c is not compiled; build through CMake"
-                );
-                return;
-            }
-        }
+        flags.lines().filter(|flag| !flag.is_empty()).for_each(|flag| {
+            glue.flag(flag);
+        });
     }
     glue.compile("vpn_glue");
 }
