@@ -176,7 +176,7 @@ fn compile_glue(root: &Path, embedded: bool) {
     let mut glue = cc::Build::new();
     glue.file("src/sdk/glue.c").std("gnu11").warnings(true).extra_warnings(true).flag("-fvisibility=hidden");
     if embedded {
-        glue.include(root.join("include/embedded")).warnings_into_errors(true);
+        glue.include(root.join("include")).include(root.join("include/embedded")).warnings_into_errors(true);
     } else {
         let Some(file) = env::var_os("VPN_SDK_FLAGS") else {
             println!("cargo:warning=feature `sdk`: VPN_SDK_FLAGS is not set, glue.c is not compiled; build through CMake");

@@ -107,7 +107,7 @@ struct dap_chain_net_srv_ch_vpn {
      */
     dap_stream_ch_t *ch;
     /*
-     Links of `ch_vpn_ipv4`.
+     uthash's handle, used in the copies that `ch_vpn_ipv4` lists.
      */
     UT_hash_handle hh;
 };
@@ -227,7 +227,10 @@ struct dap_chain_net_srv_vpn_item_ipv4 {
 typedef struct dap_chain_net_srv_vpn_item_ipv4 dap_chain_net_srv_vpn_item_ipv4_t;
 
 /*
- The service as a whole: what `dap_chain_net_srv_t::_internal` points to. Read it on a worker thread only.
+ The service as a whole: what `dap_chain_net_srv_t::_internal` points to.
+
+ Both lists are copies, made anew at most once a second. They may be read on worker 0 alone, where they do not change
+ while a callback runs; a session's `ch` belongs to that session's own worker.
  */
 struct dap_chain_net_srv_vpn {
     /*
@@ -235,7 +238,7 @@ struct dap_chain_net_srv_vpn {
      */
     struct dap_chain_net_srv_vpn_item_ipv4 *ipv4_unleased;
     /*
-     Sessions with a lease, linked by `hh.prev` and `hh.next`.
+     Sessions with a lease: a uthash table by `addr_ipv4`; without uthash linked by `hh.prev` and `hh.next` alone.
      */
     struct dap_chain_net_srv_ch_vpn *ch_vpn_ipv4;
     /*

@@ -939,6 +939,15 @@ int dap_embedded_retain(void);
 void dap_embedded_release(void);
 
 /*
+ Waits until callbacks that are running have returned, node clients that were closed are deleted, and a stop that is
+ under way, such as by a release in one of these callbacks, is over; 10 s at most. At once on a thread of the SDK.
+
+ # Safety
+ May be called from any thread.
+ */
+void dap_embedded_settle(void);
+
+/*
  How many worker threads there are; 0 while nothing is retained.
 
  # Safety
@@ -1330,10 +1339,11 @@ int dap_global_db_set_sync(const char *group, const char *key, const void *value
 int dap_global_db_del_sync(const char *group, const char *key);
 
 /*
- Registers the callbacks of a channel letter, in place of earlier ones; streams opened from now on use them.
+ Registers the callbacks of a channel letter, in place of earlier ones; streams opened from now on use them. It stays
+ registered until the process ends, whatever is released and retained.
 
  # Safety
- May be called from any thread; the callbacks may be called on every worker until the last release.
+ May be called from any thread; the callbacks may be called on every worker until the process ends.
  */
 void dap_stream_ch_proc_add(uint8_t id,
                             dap_stream_ch_callback_t new_callback,
@@ -1342,7 +1352,7 @@ void dap_stream_ch_proc_add(uint8_t id,
                             dap_stream_ch_write_callback_t packet_out_callback);
 
 /*
- What is registered for a letter, or NULL. Valid until the last release.
+ What is registered for a letter, or NULL. Valid until the process ends.
 
  # Safety
  May be called from any thread.

@@ -1,6 +1,8 @@
 //! The numbers that C gets: the one place where an error becomes a code.
 
 use std::ffi::c_int;
+#[cfg(feature = "server")]
+use std::io;
 
 #[cfg(feature = "client")]
 use crate::client::{ClientError, wallet::WalletError};
@@ -12,8 +14,9 @@ use crate::{server::InitError, tun::TunError};
 pub(crate) fn server_init(error: &InitError) -> c_int {
     match error {
         InitError::NotRunning(_) | InitError::Tun(TunError::Open(_) | TunError::NotSupported) => -1,
+        InitError::Tun(TunError::Create { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => -1,
         InitError::Settings(_) | InitError::Tun(_) | InitError::Queue(_) => -2,
-        InitError::Taken(_) | InitError::AlreadyRunning => -3,
+        InitError::Taken(_) | InitError::AlreadyRunning | InitError::Busy => -3,
         InitError::NoServer(_) => -100,
     }
 }

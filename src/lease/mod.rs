@@ -6,5 +6,5 @@
 mod pool;
 mod subnet;
 
-pub use pool::{Lease, LeaseError, Pool, Token};
+pub use pool::{Lease, LeaseError, Origin, Pool, Token};
 pub use subnet::{Subnet, SubnetError};

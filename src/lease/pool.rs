@@ -17,8 +17,22 @@ pub struct Lease {
     pub addr: Ipv4Addr,
     /// The token that brings it back after the lease: the fresh one, or the one that was resumed.
     pub token: Token,
-    /// Whether it is the address that the client had before.
-    pub resumed: bool,
+    /// Number of this lease: an address's next lease has another one.
+    pub id: u64,
+    /// Where the address came from.
+    pub origin: Origin,
+}
+
+/// Where a leased address came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The client had it never, or too long ago.
+    New,
+    /// The client had it before, and got it back.
+    Resumed,
+    /// The client still had it, by a connection that it has left without the server's noticing. The lease of that
+    /// connection has ended with this one.
+    TakenOver,
 }
 
 /// Why there is no lease.
@@ -41,18 +55,34 @@ pub struct Pool {
     hold: Duration,
     /// Number of the next address that was never leased.
     fresh: u32,
-    /// Leased: number -> the token that brings the address back. The keys of the maps here are numbers and tokens that
+    /// Leased addresses by number. The keys of the maps here are numbers and tokens that
     /// the server drew itself, none that a client chose, so nobody can arrange collisions in a fast hash.
-    live: FxHashMap<u32, Token>,
+    live: FxHashMap<u32, Live>,
     /// Returned, and kept for their clients: in order of return, each with a ticket that only grows.
     held: BTreeMap<u64, Held>,
-    /// Tickets of `held` by token.
-    by_token: FxHashMap<Token, u64>,
+    /// What a token brings back.
+    by_token: FxHashMap<Token, Known>,
     /// Returned before all of `held`, and kept no longer.
     free: VecDeque<u32>,
     next_ticket: u64,
+    next_lease: u64,
     /// The latest time seen. Workers read the clock before they reach the pool, so an earlier one may follow.
     now: Duration,
+}
+
+#[derive(Debug)]
+struct Live {
+    token: Token,
+    id: u64,
+}
+
+/// What a token stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// The number of a leased address.
+    Live(u32),
+    /// A ticket of `held`.
+    Held(u64),
 }
 
 #[derive(Debug)]
@@ -81,6 +111,7 @@ impl Pool {
             by_token: FxHashMap::default(),
             free: VecDeque::new(),
             next_ticket: 0,
+            next_lease: 0,
             now: Duration::ZERO,
         }
     }
@@ -88,29 +119,35 @@ impl Pool {
     /// Leases an address.
     ///
     /// `now` is monotonic time since any fixed origin. `resume` is the token of an earlier lease: its address comes
-    /// back if it was returned less than the hold time ago and nobody got it since, and so does its token, because
-    /// the reply that would tell a new one may be lost with the connection. A token whose lease is still live, or one
-    /// that is unknown, is answered like none. `fresh_token` is a new random token for the lease otherwise.
+    /// back if it still is leased, or was returned less than the hold time ago and nobody got it since; and so does its
+    /// token, because the reply that would tell a new one may be lost with the connection. A token that is unknown is
+    /// answered like none. `fresh_token` is a new random token for the lease otherwise.
     pub fn lease(&mut self, now: Duration, resume: Option<&Token>, fresh_token: Token) -> Result<Lease, LeaseError> {
         self.advance(now);
-        let (host, token, resumed) = match resume.and_then(|token| self.resume(token)) {
-            Some(held) => (held.host, held.token, true),
-            None => (self.next_host().ok_or(LeaseError::Exhausted)?, fresh_token, false),
+        let (host, token, origin) = match resume.and_then(|token| Some((self.resume(token)?, *token))) {
+            Some(((host, origin), token)) => (host, token, origin),
+            None => (self.next_host().ok_or(LeaseError::Exhausted)?, fresh_token, Origin::New),
         };
-        let addr = self.addr(host);
-        self.live.insert(host, token);
-        Ok(Lease { addr, token, resumed })
+        let id = self.next_lease;
+        self.next_lease += 1;
+        self.live.insert(host, Live { token, id });
+        self.by_token.insert(token, Known::Live(host));
+        Ok(Lease { addr: self.addr(host), token, id, origin })
     }
 
-    /// Takes an address back; `false` when it was not leased, so that a second release changes nothing.
-    pub fn release(&mut self, addr: Ipv4Addr, now: Duration) -> bool {
+    /// Takes an address back from the lease of that number; `false` when it was not leased by it, so that a second
+    /// release, and one of a lease that was taken over, change nothing.
+    pub fn release(&mut self, addr: Ipv4Addr, id: u64, now: Duration) -> bool {
         self.advance(now);
         let Some(host) = self.subnet.host(addr) else { return false };
-        let Some(token) = self.live.remove(&host) else { return false };
+        if self.live.get(&host).is_none_or(|live| live.id != id) {
+            return false;
+        }
+        let Some(Live { token, .. }) = self.live.remove(&host) else { return false };
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.held.insert(ticket, Held { host, returned: self.now, token });
-        self.by_token.insert(token, ticket);
+        self.by_token.insert(token, Known::Held(ticket));
         true
     }
 
@@ -157,14 +194,21 @@ impl Pool {
         self.now.saturating_sub(held.returned) < self.hold
     }
 
-    fn resume(&mut self, token: &Token) -> Option<Held> {
-        let ticket = *self.by_token.get(token)?;
+    fn resume(&mut self, token: &Token) -> Option<(u32, Origin)> {
+        let ticket = match *self.by_token.get(token)? {
+            Known::Live(host) => {
+                // Were a token ever drawn twice, it might be another lease's by now.
+                let is_its = self.live.get(&host).is_some_and(|live| live.token == *token);
+                return is_its.then_some((host, Origin::TakenOver));
+            }
+            Known::Held(ticket) => ticket,
+        };
         // The sweep is bounded, so an outdated hold may still be here.
         if !self.is_kept(self.held.get(&ticket)?) {
             return None;
         }
         self.by_token.remove(token);
-        self.held.remove(&ticket)
+        self.held.remove(&ticket).map(|held| (held.host, Origin::Resumed))
     }
 
     /// The next address in order: never used, returned and free, returned and kept. As all are kept equally long, the
@@ -182,7 +226,7 @@ impl Pool {
         let (ticket, held) = self.held.pop_first()?;
         // Were a token ever drawn twice, its entry is the later hold's.
         if let Entry::Occupied(entry) = self.by_token.entry(held.token)
-            && *entry.get() == ticket
+            && *entry.get() == Known::Held(ticket)
         {
             entry.remove();
         }

@@ -23,6 +23,18 @@ fn host(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, number)
 }
 
+/// Takes an address back from whichever lease has it.
+fn release(pool: &mut Pool, addr: Ipv4Addr, now: Duration) -> bool {
+    let live = pool.subnet.host(addr).and_then(|host| pool.live.get(&host));
+    let id = live.map_or(u64::MAX, |live| live.id);
+    pool.release(addr, id, now)
+}
+
+/// What matters of a lease to its client.
+fn of(lease: &Lease) -> (Ipv4Addr, Token, Origin) {
+    (lease.addr, lease.token, lease.origin)
+}
+
 /// Leases without a token to resume and returns the last octet.
 fn next(pool: &mut Pool, now: u64) -> u8 {
     let number = pool.next_ticket + 1000 * u64::from(pool.leased());
@@ -37,13 +49,13 @@ fn all_addresses_leave_once_and_the_reserved_ones_never() {
         for number in 0..capacity {
             assert_eq!((pool.leased(), pool.available()), (number, capacity - number));
             let lease = pool.lease(at(0), None, token(number.into())).unwrap();
-            assert_eq!(lease, Lease { addr: host(2 + number as u8), token: token(number.into()), resumed: false });
+            assert_eq!(of(&lease), (host(2 + number as u8), token(number.into()), Origin::New));
             assert!(pool.is_leased(lease.addr));
         }
         assert_eq!(pool.lease(at(0), None, token(999)), Err(LeaseError::Exhausted));
         assert_eq!((pool.leased(), pool.available()), (capacity, 0));
         for reserved in [pool.subnet().network, pool.subnet().gateway(), pool.subnet().broadcast()] {
-            assert!(!pool.is_leased(reserved) && !pool.release(reserved, at(0)));
+            assert!(!pool.is_leased(reserved) && !release(&mut pool, reserved, at(0)));
         }
     }
 }
@@ -54,18 +66,18 @@ fn a_slash_30_recovers_from_exhaustion() {
     for round in 0..5 {
         assert_eq!(next(&mut pool, round), 2);
         assert_eq!(pool.lease(at(round), None, token(1)), Err(LeaseError::Exhausted));
-        assert!(pool.release(host(2), at(round)));
+        assert!(release(&mut pool, host(2), at(round)));
     }
 }
 
 #[test]
 fn release_is_idempotent() {
     let mut pool = pool(24);
-    assert!(!pool.release(host(2), at(0)), "never leased");
+    assert!(!release(&mut pool, host(2), at(0)), "never leased");
     assert_eq!(next(&mut pool, 0), 2);
-    assert!(!pool.release(Ipv4Addr::new(10, 0, 1, 2), at(0)), "outside");
-    assert!(pool.release(host(2), at(1)));
-    assert!(!pool.release(host(2), at(1)));
+    assert!(!release(&mut pool, Ipv4Addr::new(10, 0, 1, 2), at(0)), "outside");
+    assert!(release(&mut pool, host(2), at(1)));
+    assert!(!release(&mut pool, host(2), at(1)));
     assert_eq!(pool.released().collect::<Vec<_>>(), [host(2)]);
     assert!(!pool.is_leased(host(2)));
 }
@@ -77,12 +89,12 @@ fn never_used_first_then_the_oldest_return() {
         assert_eq!(next(&mut pool, 0), expected);
     }
     for (number, now) in [(3, 1), (2, 2)] {
-        assert!(pool.release(host(number), at(now)));
+        assert!(release(&mut pool, host(number), at(now)));
     }
     assert_eq!(next(&mut pool, 200), 5, "never used, though others' hold time has passed");
     assert_eq!(next(&mut pool, 200), 6);
     assert_eq!(pool.released().collect::<Vec<_>>(), [host(3), host(2)]);
-    assert!(pool.release(host(6), at(200)));
+    assert!(release(&mut pool, host(6), at(200)));
     assert_eq!(next(&mut pool, 200), 3);
     assert_eq!(next(&mut pool, 200), 2);
     assert_eq!(next(&mut pool, 200), 6, "kept, but nothing else is left");
@@ -94,23 +106,23 @@ fn a_client_gets_its_address_back_within_the_hold_time() {
     let mut pool = pool(24);
     let first = pool.lease(at(0), None, token(1)).unwrap();
     next(&mut pool, 0);
-    assert!(pool.release(first.addr, at(10)));
+    assert!(release(&mut pool, first.addr, at(10)));
     let again = pool.lease(at(69), Some(&token(1)), token(2)).unwrap();
-    assert_eq!(again, Lease { addr: first.addr, token: token(1), resumed: true });
+    assert_eq!(of(&again), (first.addr, token(1), Origin::Resumed));
     assert_eq!(pool.released().count(), 0);
     // And again after another loss, with the same token.
-    assert!(pool.release(first.addr, at(70)));
-    assert!(pool.lease(at(71), Some(&token(1)), token(3)).unwrap().resumed);
+    assert!(release(&mut pool, first.addr, at(70)));
+    assert_eq!(pool.lease(at(71), Some(&token(1)), token(3)).unwrap().origin, Origin::Resumed);
 }
 
 #[test]
 fn a_token_is_worth_nothing_after_the_hold_time() {
     let mut pool = pool(24);
     let first = pool.lease(at(0), None, token(1)).unwrap();
-    assert!(pool.release(first.addr, at(10)));
+    assert!(release(&mut pool, first.addr, at(10)));
     let again = pool.lease(at(70), Some(&token(1)), token(2)).unwrap();
-    assert_eq!(again, Lease { addr: host(3), token: token(2), resumed: false });
-    assert!(pool.by_token.is_empty(), "nothing is remembered of it");
+    assert_eq!(of(&again), (host(3), token(2), Origin::New));
+    assert!(!pool.by_token.contains_key(&token(1)), "nothing is remembered of it");
 }
 
 #[test]
@@ -118,30 +130,38 @@ fn a_token_after_the_hold_time_is_worth_nothing_even_before_the_sweep_reached_it
     let mut pool = pool(24);
     let leases: Vec<_> = (0..40).map(|number| pool.lease(at(0), None, token(number)).unwrap()).collect();
     for lease in &leases {
-        assert!(pool.release(lease.addr, at(1)));
+        assert!(release(&mut pool, lease.addr, at(1)));
     }
     let late = pool.lease(at(100), Some(&token(39)), token(100)).unwrap();
-    assert!(!late.resumed && pool.held.len() > 1, "the sweep is bounded");
+    assert!(late.origin == Origin::New && pool.held.len() > 1, "the sweep is bounded");
     // The order of reuse does not depend on how far the sweep is.
     let order: Vec<_> = pool.released().collect();
     assert_eq!(order, leases.iter().map(|lease| lease.addr).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_live_lease_cannot_be_taken_over() {
-    let mut pool = pool(24);
-    let victim = pool.lease(at(0), None, token(1)).unwrap();
-    let thief = pool.lease(at(1), Some(&token(1)), token(2)).unwrap();
-    assert_ne!(thief.addr, victim.addr);
-    assert_eq!((thief.token, thief.resumed), (token(2), false));
-    // Neither by the token of a lease whose address was given to another.
-    let mut pool = self::pool(30);
+fn a_client_that_comes_back_before_its_loss_was_noticed_takes_its_lease_over() {
+    let mut pool = pool(30);
+    let lost = pool.lease(at(0), None, token(1)).unwrap();
+    assert_eq!(pool.lease(at(1), None, token(2)), Err(LeaseError::Exhausted), "without the token it is another client");
+    let again = pool.lease(at(1), Some(&token(1)), token(3)).unwrap();
+    assert_eq!(of(&again), (lost.addr, token(1), Origin::TakenOver));
+    // When the lost connection is noticed at last, the address is not its any more.
+    assert!(!pool.release(lost.addr, lost.id, at(2)));
+    assert!(pool.is_leased(again.addr));
+    assert!(pool.release(again.addr, again.id, at(3)));
+    assert_eq!(pool.lease(at(4), Some(&token(1)), token(4)).unwrap().origin, Origin::Resumed);
+}
+
+#[test]
+fn the_token_of_an_address_that_was_given_to_another_is_worth_nothing() {
+    let mut pool = pool(30);
     let first = pool.lease(at(0), None, token(1)).unwrap();
-    assert!(pool.release(first.addr, at(0)));
+    assert!(release(&mut pool, first.addr, at(0)));
     assert_eq!(pool.lease(at(1), None, token(2)).unwrap().addr, first.addr);
     assert_eq!(pool.lease(at(2), Some(&token(1)), token(3)), Err(LeaseError::Exhausted));
-    assert!(pool.release(first.addr, at(3)));
-    assert!(!pool.lease(at(3), Some(&token(1)), token(4)).unwrap().resumed);
+    assert!(release(&mut pool, first.addr, at(3)));
+    assert_eq!(pool.lease(at(3), Some(&token(1)), token(4)).unwrap().origin, Origin::New);
 }
 
 #[test]
@@ -151,22 +171,22 @@ fn a_token_drawn_twice_harms_nobody() {
         pool.lease(at(0), None, token(7)).unwrap();
     }
     for number in 2..=6 {
-        assert!(pool.release(host(number), at(1)));
+        assert!(release(&mut pool, host(number), at(1)));
     }
     assert_eq!(pool.lease(at(2), Some(&token(7)), token(7)).unwrap().addr, host(6));
     for expected in 2..=5 {
         assert_eq!(next(&mut pool, 2), expected);
     }
-    assert_eq!((pool.available(), pool.by_token.len(), pool.held.len()), (0, 0, 0));
+    assert_eq!((pool.available(), pool.by_token.len(), pool.held.len()), (0, 5, 0));
 }
 
 #[test]
 fn the_end_of_a_hold_does_not_end_a_later_one_with_the_same_token() {
     let mut pool = pool(24);
     let [first, second] = [(); 2].map(|()| pool.lease(at(0), None, token(7)).unwrap().addr);
-    assert!(pool.release(first, at(0)) && pool.release(second, at(50)));
+    assert!(release(&mut pool, first, at(0)) && release(&mut pool, second, at(50)));
     let again = pool.lease(at(100), Some(&token(7)), token(8)).unwrap();
-    assert_eq!((again.addr, again.resumed), (second, true));
+    assert_eq!((again.addr, again.origin), (second, Origin::Resumed));
 }
 
 #[test]
@@ -174,17 +194,18 @@ fn a_clock_read_earlier_than_another_does_no_harm() {
     let mut pool = pool(24);
     let first = pool.lease(at(100), None, token(1)).unwrap();
     let second = pool.lease(at(99), None, token(2)).unwrap();
-    assert!(pool.release(first.addr, at(101)) && pool.release(second.addr, at(90)));
+    assert!(release(&mut pool, first.addr, at(101)) && release(&mut pool, second.addr, at(90)));
     assert_eq!(pool.released().collect::<Vec<_>>(), [first.addr, second.addr]);
-    assert!(pool.lease(at(155), Some(&token(2)), token(3)).unwrap().resumed, "kept since the latest time seen");
+    let again = pool.lease(at(155), Some(&token(2)), token(3)).unwrap();
+    assert_eq!(again.origin, Origin::Resumed, "kept since the latest time seen");
 }
 
 #[test]
 fn without_hold_time_nothing_is_resumed() {
     let mut pool = Pool::new(Subnet { network: host(0), prefix: 24 }, Duration::ZERO);
     let first = pool.lease(at(0), None, token(1)).unwrap();
-    assert!(pool.release(first.addr, at(5)));
-    assert!(!pool.lease(at(5), Some(&token(1)), token(2)).unwrap().resumed);
+    assert!(release(&mut pool, first.addr, at(5)));
+    assert_eq!(pool.lease(at(5), Some(&token(1)), token(2)).unwrap().origin, Origin::New);
 }
 
 #[test]
@@ -202,7 +223,7 @@ fn memory_grows_with_use_not_with_the_subnet() {
     // A day of short sessions: every one gets a never used address.
     for number in 0..100_000 {
         let lease = pool.lease(at(number), None, token(number)).unwrap();
-        assert!(pool.release(lease.addr, at(number)));
+        assert!(release(&mut pool, lease.addr, at(number)));
     }
     assert!(pool.live.capacity() < 16, "{}", pool.live.capacity());
     assert!(pool.held.len() <= 60 && pool.by_token.len() == pool.held.len());
@@ -233,7 +254,7 @@ fn lease_and_release_take_less_than_200_ns() {
                 // So that 5000 addresses are being kept at any time where there is room.
                 now += Duration::from_millis(12);
                 let lease = pool.lease(now, None, fresh()).unwrap();
-                assert!(pool.release(lease.addr, now));
+                assert!(release(&mut pool, lease.addr, now));
             }
             start.elapsed() / ROUNDS
         };
@@ -242,6 +263,8 @@ fn lease_and_release_take_less_than_200_ns() {
         assert!(each < Duration::from_nanos(200), "{name}: {each:?}");
     }
 }
+
+type Given = (Ipv4Addr, Token, Origin);
 
 /// The rules of the pool, said as naively as possible.
 struct Model {
@@ -252,20 +275,23 @@ struct Model {
 }
 
 impl Model {
-    fn lease(&mut self, now: Duration, resume: Option<Token>, fresh: Token) -> Result<Lease, LeaseError> {
+    fn lease(&mut self, now: Duration, resume: Option<Token>, fresh: Token) -> Result<Given, LeaseError> {
         let kept = |entry: &(Ipv4Addr, Token, Duration)| Some(entry.1) == resume && now - entry.2 < HOLD;
+        if let Some((addr, token)) = self.live.iter().find(|entry| Some(entry.1) == resume) {
+            return Ok((*addr, *token, Origin::TakenOver));
+        }
         let lease = if let Some(index) = self.returned.iter().position(kept) {
             let (addr, token, _) = self.returned.remove(index);
-            Lease { addr, token, resumed: true }
+            (addr, token, Origin::Resumed)
         } else if self.used < self.capacity {
             self.used += 1;
-            Lease { addr: host(1 + self.used as u8), token: fresh, resumed: false }
+            (host(1 + self.used as u8), fresh, Origin::New)
         } else if !self.returned.is_empty() {
-            Lease { addr: self.returned.remove(0).0, token: fresh, resumed: false }
+            (self.returned.remove(0).0, fresh, Origin::New)
         } else {
             return Err(LeaseError::Exhausted);
         };
-        self.live.push((lease.addr, lease.token));
+        self.live.push((lease.0, lease.1));
         Ok(lease)
     }
 
@@ -313,11 +339,11 @@ proptest! {
                         _ => None,
                     };
                     let lease = pool.lease(now, resume.as_ref(), fresh);
-                    prop_assert_eq!(&lease, &model.lease(now, resume, fresh));
+                    prop_assert_eq!(lease.as_ref().map(of).map_err(|error| *error), model.lease(now, resume, fresh));
                     tokens.extend(lease.map(|lease| lease.token));
                 }
                 Step::Release(number) => {
-                    prop_assert_eq!(pool.release(host(number), now), model.release(host(number), now));
+                    prop_assert_eq!(release(&mut pool, host(number), now), model.release(host(number), now));
                 }
                 Step::Wait(seconds) => now += at(seconds.into()),
             }

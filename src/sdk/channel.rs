@@ -5,7 +5,6 @@ use std::ffi::{CStr, c_char, c_void};
 use std::net::Ipv4Addr;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use once_cell::sync::OnceCell;
@@ -53,14 +52,13 @@ fn slot(role: Role) -> &'static RwLock<Option<Arc<dyn ChannelHandler>>> {
 
 /// Serves the channels of a role that are opened from now on; None: they stay unused.
 pub fn set_handler(role: Role, handler: Option<Arc<dyn ChannelHandler>>) {
-    static REGISTER: Once = Once::new();
     let serves = handler.is_some();
     *slot(role).write() = handler;
     if serves {
         callbacks::install();
-        // One registration serves both roles, by whichever needs it first.
+        // One registration serves both roles. It is repeated, since an SDK that was stopped in between may have lost it.
         // SAFETY: no arguments; the callbacks are installed.
-        REGISTER.call_once(|| unsafe { raw::vpn_glue_channel_register() });
+        unsafe { raw::vpn_glue_channel_register() };
     }
 }
 
@@ -249,6 +247,7 @@ impl Channel {
     }
 
     /// The C-visible struct, NULL when the channel is closed.
+    #[cfg(not(feature = "client-tun"))]
     pub(super) fn visible(&self) -> *mut dap_chain_net_srv_ch_vpn {
         self.visible.load(Ordering::Acquire)
     }
@@ -347,12 +346,19 @@ pub(super) unsafe extern "C" fn on_closed(_ch: *mut dap_stream_ch_t, internal: *
     callbacks::guard("a closed channel", (), || {
         // SAFETY: what on_opened returned, and glue.c took it out of ch->internal, so this is the only call.
         let internal = unsafe { Box::from_raw(internal.cast::<Internal>()) };
-        let channel = Arc::clone(&internal.channel);
-        channel.handler.closed(&channel);
-        channel.ch.store(ptr::null_mut(), Ordering::Release);
-        channel.visible.store(ptr::null_mut(), Ordering::Release);
-        drop(internal);
+        let gone = Gone(Arc::clone(&internal.channel));
+        gone.0.handler.closed(&gone.0);
     });
+}
+
+/// Lets go of what C is about to free, before `Internal` is freed, also when the handler panics.
+struct Gone(Arc<Channel>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.ch.store(ptr::null_mut(), Ordering::Release);
+        self.0.visible.store(ptr::null_mut(), Ordering::Release);
+    }
 }
 
 /// The channel behind `ch->internal`; a clone, so that it outlives whatever the handler does.

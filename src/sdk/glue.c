@@ -41,6 +41,8 @@
 #include "dap_pkey.h"
 #endif
 
+#include "dap_chain_net_srv_vpn.h"
+
 #include "glue.h"
 
 #define LOG_TAG "vpn"
@@ -98,11 +100,6 @@ void vpn_glue_free(void *memory)
 static dap_config_t *s_config(void *config)
 {
     return config ? (dap_config_t *)config : g_config;
-}
-
-void *vpn_glue_config_default(void)
-{
-    return g_config;
 }
 
 bool vpn_glue_config_bool(void *config, const char *section, const char *key, bool otherwise)
@@ -192,6 +189,9 @@ static bool s_tun_write(dap_events_socket_t *es, void *argument)
 static void s_tun_error(dap_events_socket_t *es, int error)
 {
     s_rust.tun_failed(es->_inheritor, error);
+    /* The SDK leaves a socket with no_close in its loop, which would report the error for ever. */
+    if (es->worker)
+        dap_events_socket_remove_and_delete_mt(es->worker, es->uuid);
 }
 
 static void s_tun_delete(dap_events_socket_t *es, void *argument)
@@ -358,11 +358,6 @@ void vpn_glue_channel_close_stream(struct dap_stream_ch *ch)
         dap_events_socket_remove_and_delete_mt(es->worker, es->uuid);
 }
 
-uint64_t vpn_glue_channel_stream_uuid(const struct dap_stream_ch *ch)
-{
-    return ch->stream->esocket_uuid;
-}
-
 void vpn_glue_channel_peer(const struct dap_stream_ch *ch, char *out, size_t size)
 {
     const dap_events_socket_t *es = ch->stream->esocket;
@@ -502,8 +497,11 @@ static dap_chain_net_srv_uid_t s_service_uid(void)
     return uid;
 }
 
-struct dap_chain_net_srv *vpn_glue_service_add(const char *section, void *internal)
+struct dap_chain_net_srv *vpn_glue_service_add(const char *section)
 {
+    dap_chain_net_srv_vpn_t *root = DAP_NEW_Z(dap_chain_net_srv_vpn_t);
+    if (!root)
+        return NULL;
     dap_chain_net_srv_callbacks_t callbacks;
     memset(&callbacks, 0, sizeof(callbacks));
     callbacks.requested = s_service_requested;
@@ -511,20 +509,92 @@ struct dap_chain_net_srv *vpn_glue_service_add(const char *section, void *intern
     callbacks.response_error = s_service_error;
     callbacks.receipt_next_success = s_service_next_receipt;
     dap_chain_net_srv_t *service = dap_chain_net_srv_add(s_service_uid(), section, &callbacks);
-    if (service)
-        service->_internal = internal;
+    if (!service) {
+        DAP_DELETE(root);
+        return NULL;
+    }
+    root->parent = service;
+    service->_internal = root;
     return service;
+}
+
+static void s_hide(dap_chain_net_srv_vpn_t *root)
+{
+    dap_chain_net_srv_vpn_item_ipv4_t *item = root->ipv4_unleased;
+    dap_chain_net_srv_ch_vpn_t *session = root->ch_vpn_ipv4;
+    root->ipv4_unleased = NULL;
+    root->ch_vpn_ipv4 = NULL;
+    while (item) {
+        dap_chain_net_srv_vpn_item_ipv4_t *gone = item;
+        item = item->next;
+        DAP_DELETE(gone);
+    }
+#ifdef HASH_CLEAR
+    /* Frees the table, not the elements, whose links stay. */
+    dap_chain_net_srv_ch_vpn_t *head = session;
+    HASH_CLEAR(hh, head);
+#endif
+    while (session) {
+        dap_chain_net_srv_ch_vpn_t *gone = session;
+        session = (dap_chain_net_srv_ch_vpn_t *)session->hh.next;
+        DAP_DELETE(gone);
+    }
+}
+
+/* The last element that was added before, where uthash is not there to know. */
+static void s_show_session(dap_chain_net_srv_vpn_t *root, dap_chain_net_srv_ch_vpn_t *session,
+                           dap_chain_net_srv_ch_vpn_t *last)
+{
+#ifdef HASH_ADD
+    (void)last;
+    HASH_ADD(hh, root->ch_vpn_ipv4, addr_ipv4, sizeof(session->addr_ipv4), session);
+#else
+    session->hh.prev = last;
+    if (last)
+        last->hh.next = session;
+    else
+        root->ch_vpn_ipv4 = session;
+#endif
+}
+
+void vpn_glue_service_show(struct dap_chain_net_srv *service, const vpn_glue_shown_t *sessions, size_t session_count,
+                           const uint32_t *released, size_t released_count)
+{
+    dap_chain_net_srv_vpn_t *root = (dap_chain_net_srv_vpn_t *)service->_internal;
+    s_hide(root);
+    dap_chain_net_srv_vpn_item_ipv4_t **end = &root->ipv4_unleased;
+    for (size_t i = 0; i < released_count; i++) {
+        dap_chain_net_srv_vpn_item_ipv4_t *item = DAP_NEW_Z(dap_chain_net_srv_vpn_item_ipv4_t);
+        if (!item)
+            return;
+        item->addr.s_addr = released[i];
+        *end = item;
+        end = &item->next;
+    }
+    dap_chain_net_srv_ch_vpn_t *last = NULL;
+    for (size_t i = 0; i < session_count; i++) {
+        dap_chain_net_srv_ch_vpn_t *session = DAP_NEW_Z(dap_chain_net_srv_ch_vpn_t);
+        if (!session)
+            return;
+        session->usage_id = sessions[i].usage_id;
+        session->net_srv = service;
+        session->is_allowed = sessions[i].is_allowed;
+        session->addr_ipv4.s_addr = sessions[i].address;
+        session->ch = sessions[i].ch;
+        s_show_session(root, session, last);
+        last = session;
+    }
 }
 
 void vpn_glue_service_remove(struct dap_chain_net_srv *service)
 {
+    dap_chain_net_srv_vpn_t *root = (dap_chain_net_srv_vpn_t *)service->_internal;
     service->_internal = NULL;
     dap_chain_net_srv_del(service);
-}
-
-struct dap_chain_net_srv *vpn_glue_service_get(void)
-{
-    return dap_chain_net_srv_get(s_service_uid());
+    if (root) {
+        s_hide(root);
+        DAP_DELETE(root);
+    }
 }
 
 /* A transaction is the VPN's when it pays into the VPN service (OPEN) or spends what was paid into it (USE). */
@@ -781,21 +851,26 @@ static dap_http_server_t *s_http(void)
     return server ? (dap_http_server_t *)server->_inheritor : NULL;
 }
 
+static dap_http_server_t *s_registered_with;
+
 int vpn_glue_http_register(void)
 {
     dap_http_server_t *http = s_http();
     if (!http)
         return -1;
     dap_http_simple_proc_add(http, "/remain_limits_vpn", 24000, s_http_remain_limits);
+    s_registered_with = http;
     return 0;
 }
 
 void vpn_glue_http_unregister(void)
 {
 #ifdef DAP_EMBEDDED_SDK
-    dap_http_simple_proc_remove(s_http(), "/remain_limits_vpn");
+    if (s_registered_with)
+        dap_http_simple_proc_remove(s_registered_with, "/remain_limits_vpn");
 #endif
     /* The node's SDK has no way to take a path back: the handler answers 404 while the service is down. */
+    s_registered_with = NULL;
 }
 
 void vpn_glue_http_reply(void *request, int status, const char *body, size_t size)

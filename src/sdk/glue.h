@@ -65,7 +65,6 @@ void *vpn_glue_alloc(size_t size);              /* zeroed, from the allocator wh
 void vpn_glue_free(void *memory);
 
 /* --- configuration; config NULL is the node's g_config --- */
-void *vpn_glue_config_default(void);            /* g_config */
 bool vpn_glue_config_bool(void *config, const char *section, const char *key, bool otherwise);
 int64_t vpn_glue_config_int(void *config, const char *section, const char *key, int64_t otherwise);
 const char *vpn_glue_config_str(void *config, const char *section, const char *key);
@@ -93,7 +92,6 @@ void vpn_glue_channel_enable(struct dap_stream_ch *ch);
 void vpn_glue_channel_wake_on_drain(struct dap_stream_ch *ch, bool wake);
 void vpn_glue_channel_touch(struct dap_stream_ch *ch);
 void vpn_glue_channel_close_stream(struct dap_stream_ch *ch);
-uint64_t vpn_glue_channel_stream_uuid(const struct dap_stream_ch *ch);
 /* "host:port" of the peer, NUL-terminated, cut at size. */
 void vpn_glue_channel_peer(const struct dap_stream_ch *ch, char *out, size_t size);
 
@@ -125,9 +123,18 @@ typedef struct vpn_glue_session {
 void vpn_glue_sessions_each(void (*callback)(void *context, const vpn_glue_session_t *session), void *context);
 
 /* --- the service --- */
-struct dap_chain_net_srv *vpn_glue_service_add(const char *section, void *internal);
+struct dap_chain_net_srv *vpn_glue_service_add(const char *section);
 void vpn_glue_service_remove(struct dap_chain_net_srv *service);
-struct dap_chain_net_srv *vpn_glue_service_get(void);
+/* What C finds behind the service (dap_chain_net_srv_vpn_t): lists of copies, made anew. On worker 0 alone, so that C
+   which runs there sees lists that stay as they are while it looks. Addresses in network order; NULL and 0 for none. */
+typedef struct vpn_glue_shown {
+    uint32_t usage_id;
+    uint32_t address;
+    bool is_allowed;
+    struct dap_stream_ch *ch;
+} vpn_glue_shown_t;
+void vpn_glue_service_show(struct dap_chain_net_srv *service, const vpn_glue_shown_t *sessions, size_t session_count,
+                           const uint32_t *released, size_t released_count);
 int vpn_glue_ledger_tag_register(void);
 
 /* --- networks --- */

@@ -59,6 +59,16 @@ pub struct SessionStats {
     pub packets_recv_lost: u64,
 }
 
+/// A session with a lease, for C to look at.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    pub(super) usage_id: u32,
+    pub(super) address: u32,
+    pub(super) is_allowed: bool,
+    pub(super) ch: *mut dap_stream_ch_t,
+}
+
 /// One service session as the SDK lists it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -147,7 +157,14 @@ unsafe extern "C" {
         context: *mut c_void,
     );
 
-    pub(super) fn vpn_glue_service_add(section: *const c_char, internal: *mut c_void) -> *mut dap_chain_net_srv_t;
+    pub(super) fn vpn_glue_service_add(section: *const c_char) -> *mut dap_chain_net_srv_t;
+    pub(super) fn vpn_glue_service_show(
+        service: *mut dap_chain_net_srv_t,
+        sessions: *const Shown,
+        session_count: usize,
+        released: *const u32,
+        released_count: usize,
+    );
     pub(super) fn vpn_glue_service_remove(service: *mut dap_chain_net_srv_t);
     pub(super) fn vpn_glue_ledger_tag_register() -> c_int;
 

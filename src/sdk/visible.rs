@@ -61,7 +61,7 @@ pub struct dap_chain_net_srv_ch_vpn {
     pub addr_ipv4: in_addr,
     /// The channel itself.
     pub ch: *mut dap_stream_ch_t,
-    /// Links of `ch_vpn_ipv4`.
+    /// uthash's handle, used in the copies that `ch_vpn_ipv4` lists.
     pub hh: UT_hash_handle,
 }
 /// A VPN channel.
@@ -109,13 +109,16 @@ pub struct dap_chain_net_srv_vpn_item_ipv4 {
 /// An address that waits to be leased again.
 pub type dap_chain_net_srv_vpn_item_ipv4_t = dap_chain_net_srv_vpn_item_ipv4;
 
-/// The service as a whole: what `dap_chain_net_srv_t::_internal` points to. Read it on a worker thread only.
+/// The service as a whole: what `dap_chain_net_srv_t::_internal` points to.
+///
+/// Both lists are copies, made anew at most once a second. They may be read on worker 0 alone, where they do not change
+/// while a callback runs; a session's `ch` belongs to that session's own worker.
 #[repr(C)]
 #[derive(Debug)]
 pub struct dap_chain_net_srv_vpn {
     /// Released addresses, in the order of their next lease.
     pub ipv4_unleased: *mut dap_chain_net_srv_vpn_item_ipv4,
-    /// Sessions with a lease, linked by `hh.prev` and `hh.next`.
+    /// Sessions with a lease: a uthash table by `addr_ipv4`; without uthash linked by `hh.prev` and `hh.next` alone.
     pub ch_vpn_ipv4: *mut dap_chain_net_srv_ch_vpn,
     /// The SDK's service.
     pub parent: *mut dap_chain_net_srv_t,

@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 pub use settings::{Settings, SettingsError};
 
@@ -61,6 +61,9 @@ pub enum InitError {
     /// The service runs already.
     #[error("the VPN service is running already: dap_chain_net_srv_vpn_deinit comes first")]
     AlreadyRunning,
+    /// Another thread starts or stops the service, and this one is a worker that it may wait for.
+    #[error("the VPN service is being started or stopped by another thread; not waited for on a worker")]
+    Busy,
     /// The node has no server.
     #[error(transparent)]
     NoServer(#[from] http::NoServer),
@@ -69,12 +72,16 @@ pub enum InitError {
 /// The running service.
 pub(crate) struct Server {
     settings: Settings,
-    lanes: Vec<Lane>,
+    lanes: Vec<Arc<Lane>>,
     table: Table,
     pool: Mutex<Pool>,
     counters: Counters,
     started: Instant,
     closing: AtomicBool,
+    /// A queue of the device has failed: no traffic, no leases.
+    tunnel_down: AtomicBool,
+    /// What C sees of the sessions is out of date.
+    view_is_stale: AtomicBool,
     /// Channels 'S' of clients, leased or not.
     open_channels: Mutex<Vec<Arc<Channel>>>,
     service: OnceCell<Service>,
@@ -90,7 +97,7 @@ static CHANGE: Mutex<()> = Mutex::new(());
 
 /// Starts the service.
 pub fn init(config: &Config) -> Result<(), InitError> {
-    let _change = CHANGE.lock();
+    let change = change().ok_or(InitError::Busy)?;
     if SERVER.lock().is_some() {
         return Err(InitError::AlreadyRunning);
     }
@@ -106,12 +113,14 @@ pub fn init(config: &Config) -> Result<(), InitError> {
         txqlen: None,
     })?;
     let server = Arc::new(Server {
-        lanes: queues.into_iter().zip(0..).map(|(queue, worker)| Lane::new(worker, queue)).collect(),
+        lanes: queues.into_iter().zip(0..).map(|(queue, worker)| Arc::new(Lane::new(worker, queue))).collect(),
         table: Table::new(&settings.subnet),
         pool: Mutex::new(Pool::new(settings.subnet, settings.lease_hold)),
         counters: Counters::new(workers as usize),
         started: Instant::now(),
         closing: AtomicBool::new(false),
+        tunnel_down: AtomicBool::new(false),
+        view_is_stale: AtomicBool::new(false),
         open_channels: Mutex::default(),
         service: OnceCell::new(),
         sockets: Mutex::default(),
@@ -134,6 +143,9 @@ pub fn init(config: &Config) -> Result<(), InitError> {
         }
         Err(error) => {
             server.close();
+            // As in deinit: the last reference goes without the lock.
+            drop(change);
+            drop(server);
             Err(error)
         }
     }
@@ -141,12 +153,22 @@ pub fn init(config: &Config) -> Result<(), InitError> {
 
 /// Stops the service; harmless when it does not run.
 pub fn deinit() {
-    let _change = CHANGE.lock();
+    let Some(change) = change() else {
+        return log::warn!("{}", InitError::Busy);
+    };
     let server = SERVER.lock().take();
-    if let Some(server) = server {
+    if let Some(server) = &server {
         server.close();
         log::info!("VPN service stopped");
     }
+    // The last reference may stop the SDK, which waits for the workers, and one of them may wait for this lock.
+    drop(change);
+    drop(server);
+}
+
+/// Serialises what blocks; a worker does not wait for a thread that may wait for it.
+fn change() -> Option<MutexGuard<'static, ()>> {
+    if worker::current().is_some() { CHANGE.try_lock() } else { Some(CHANGE.lock()) }
 }
 
 /// Traffic and drops since the start; None when the service does not run.
@@ -162,7 +184,7 @@ impl Server {
             return Err(InitError::AlreadyRunning);
         }
         for lane in &self.lanes {
-            let handler = Arc::new(LaneHandler { server: Arc::downgrade(self), worker: lane.worker });
+            let handler = Arc::new(LaneHandler { server: Arc::downgrade(self), lane: Arc::clone(lane) });
             let socket =
                 TunSocket::add(lane.queue.as_fd(), lane.worker, handler).ok_or(InitError::Queue(lane.worker))?;
             self.sockets.lock().push(socket);
@@ -182,9 +204,12 @@ impl Server {
         http::unregister();
         command::remove(c"vpn_stat");
         channel::set_handler(Role::Server, None);
-        self.timers.lock().clear();
+        let timers = std::mem::take(&mut *self.timers.lock());
+        drop(timers);
         self.close_streams();
-        for socket in self.sockets.lock().drain(..) {
+        // Not under the lock: a worker may need it before it lets go of its queue.
+        let sockets = std::mem::take(&mut *self.sockets.lock());
+        for socket in sockets {
             if !socket.remove(PATIENCE) {
                 log::debug!("the TUN queue of worker {} goes when its worker has time", socket.worker());
             }
@@ -204,10 +229,14 @@ impl Server {
         }
     }
 
+    /// Once a second on each worker.
     fn tick(&self, worker: u32) {
-        self.look_after_lane(worker);
-        if worker == 0 {
-            self.show_unleased();
+        let channels = self.open_channels.lock().clone();
+        for channel in channels.iter().filter(|channel| channel.worker() == Some(worker)) {
+            self.look_after(channel);
+        }
+        if worker == 0 && self.view_is_stale.swap(false, Ordering::AcqRel) {
+            self.show();
         }
     }
 
@@ -244,6 +273,9 @@ impl Server {
     }
 
     fn lease(&self, resume: Option<&Token>) -> Result<Lease, LeaseError> {
+        if resume.is_none() && self.pool.lock().available() == 0 {
+            return Err(LeaseError::Exhausted);
+        }
         let mut fresh = Token::default();
         if rustix::rand::getrandom(&mut fresh[..], rustix::rand::GetRandomFlags::empty()) != Ok(fresh.len()) {
             log::error!("no random numbers from the kernel: a lease's token could be guessed, so none is given");
@@ -256,27 +288,18 @@ impl Server {
         self.pool.lock().leased()
     }
 
-    fn release(&self, address: Ipv4Addr, channel: &Arc<Channel>) {
-        if let Some(service) = self.service.get() {
-            service.hide_session(channel);
-        }
-        self.pool.lock().release(address, self.now());
-        self.show_unleased();
+    fn release(&self, address: Ipv4Addr, lease: u64) {
+        self.pool.lock().release(address, lease, self.now());
+        self.view_is_stale.store(true, Ordering::Release);
     }
 
-    fn show_lease(&self, channel: &Arc<Channel>) {
-        if let Some(service) = self.service.get() {
-            service.show_session(channel);
-        }
-        self.show_unleased();
-    }
-
-    /// The list of released addresses that C may look at.
-    fn show_unleased(&self) {
-        if let Some(service) = self.service.get() {
-            let released: Vec<_> = self.pool.lock().released().collect();
-            service.show_unleased(released.into_iter());
-        }
+    /// Shows C the sessions with a lease and the released addresses, on worker 0.
+    fn show(&self) {
+        let Some(service) = self.service.get() else { return };
+        let channels = self.open_channels.lock().clone();
+        let sessions: Vec<_> = channels.into_iter().filter_map(session::shown).collect();
+        let released: Vec<_> = self.pool.lock().released().collect();
+        service.show(&sessions, released.into_iter());
     }
 }
 

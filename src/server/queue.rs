@@ -80,29 +80,45 @@ impl Lane {
         })?
     }
 
-    /// Every session with a slot here.
-    fn channels(&self) -> Vec<Arc<Channel>> {
-        self.state
-            .with(|state| state.slots.iter().filter_map(|slot| slot.channel.clone()).collect())
-            .unwrap_or_default()
+    fn lend(&self) -> Option<Lent<'_>> {
+        let buffer = self.state.with(|state| state.buffer.take()).flatten()?;
+        Some(Lent { lane: self, buffer })
     }
 }
 
-/// The SDK's handle on a lane; it does not keep the server alive.
+/// The SDK's handle on a lane. It does not keep the server alive, but the queue: its descriptor stays open as long as
+/// the SDK's loop has it.
 pub(super) struct LaneHandler {
     pub(super) server: Weak<Server>,
-    pub(super) worker: u32,
+    pub(super) lane: Arc<Lane>,
 }
 
 impl TunHandler for LaneHandler {
     fn readable(&self, first: Option<&[u8]>) {
         if let Some(server) = self.server.upgrade() {
-            server.drain_tun(self.worker, first);
+            server.drain_tun(&self.lane, first);
         }
     }
 
     fn failed(&self, errno: c_int) {
-        log::error!("TUN queue of worker {} failed: {}", self.worker, std::io::Error::from_raw_os_error(errno));
+        let error = std::io::Error::from_raw_os_error(errno);
+        log::error!("TUN queue of worker {} failed, the service needs a new start: {error}", self.lane.worker);
+        if let Some(server) = self.server.upgrade() {
+            server.tunnel_failed();
+        }
+    }
+}
+
+/// The lane's buffer, out on loan; it comes back also when a panic ends the loan.
+struct Lent<'a> {
+    lane: &'a Lane,
+    buffer: Box<[u8]>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.lane.state.with(|state| state.buffer = Some(buffer));
     }
 }
 
@@ -114,9 +130,9 @@ impl Server {
     }
 
     /// Reads what the host wants to send to clients, up to the budget, and sends it on.
-    fn drain_tun(self: &Arc<Self>, worker: u32, first: Option<&[u8]>) {
-        let Some(lane) = self.lanes.get(worker as usize) else { return };
-        let Some(mut buffer) = lane.state.with(|state| state.buffer.take()).flatten() else { return };
+    fn drain_tun(self: &Arc<Self>, lane: &Lane, first: Option<&[u8]>) {
+        let Some(mut lent) = lane.lend() else { return };
+        let buffer = &mut *lent.buffer;
         if let Some(packet) = first.filter(|packet| packet.len() <= BUFFER - HEADER_LEN) {
             let filled = HEADER_LEN + packet.len();
             buffer[HEADER_LEN..filled].copy_from_slice(packet);
@@ -127,13 +143,13 @@ impl Server {
                 Ok(Some(size)) => self.downstream(lane, &mut buffer[..HEADER_LEN + size]),
                 Ok(None) => break,
                 Err(error) => {
-                    log::debug!("TUN queue of worker {worker}: {error}");
+                    log::debug!("TUN queue of worker {}: {error}", lane.worker);
                     break;
                 }
             }
         }
-        lane.state.with(|state| state.buffer = Some(buffer));
-        self.wake_others(worker);
+        drop(lent);
+        self.wake_others(lane.worker);
     }
 
     /// A packet from the host: to its session here, or into the mailbox of the worker that has it.
@@ -194,13 +210,5 @@ impl Server {
         self.counters.down(lane.worker as usize, size as usize);
         channel.add_stats(&SessionStats { bytes_recv: size, packets_recv: 1, ..SessionStats::default() });
         Ok(())
-    }
-
-    /// The periodic look at a worker's sessions, on that worker.
-    pub(super) fn look_after_lane(&self, worker: u32) {
-        let Some(lane) = self.lanes.get(worker as usize) else { return };
-        for channel in lane.channels() {
-            self.look_after(&channel);
-        }
     }
 }

@@ -3,12 +3,15 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::forward::{DropCause, Route, check_upstream};
+use crate::lease::Origin;
 use crate::sdk::channel::{Channel, ChannelHandler, SessionStats, TYPE_DATA, UsageState};
-use crate::sdk::service::ServiceHandler;
+use crate::sdk::service::{ServiceHandler, ShownSession};
+use crate::sdk::worker;
 use crate::wire::{self, AddrReply, Capabilities, FromClient, op, problem};
 
 use super::Server;
@@ -21,12 +24,28 @@ pub(super) struct Session {
     usage_id: AtomicU32,
     /// Leased inner address as a number, host order; 0 without a lease.
     address: AtomicU32,
+    /// Number of the lease.
+    lease: AtomicU64,
     /// Where the forwarding table leads; None without a lease, and while the stream moves.
     route: Mutex<Option<Route>>,
     /// Milliseconds on the server's clock when the client was last heard.
     heard: AtomicU64,
+    /// Milliseconds on the server's clock since when the client may not use the service.
+    refused_since: AtomicU64,
     /// The client said that it answers pings.
     answers_pings: AtomicBool,
+    /// The log has a line on that no address was free for this client.
+    told_exhausted: AtomicBool,
+}
+
+/// How long a lease outlives the right to use the service: as long as a payment may reasonably take.
+const UNPAID_LEASE: Duration = Duration::from_secs(60);
+
+/// What C may see of a session: those with a lease.
+pub(super) fn shown(channel: Arc<Channel>) -> Option<ShownSession> {
+    let session = channel.data::<Session>()?;
+    let (address, usage_id, is_allowed) = (session.leased()?, session.usage_id(), session.is_allowed());
+    Some(ShownSession { usage_id, address, is_allowed, channel })
 }
 
 impl Session {
@@ -101,18 +120,20 @@ impl ServiceHandler for Server {
 
     fn accepted(&self, channel: Option<&Arc<Channel>>, usage_id: u32) -> i32 {
         let Some(channel) = channel else {
-            log::warn!("usage {usage_id}: the client asks for the VPN without a channel 'S', refused");
+            log::debug!("usage {usage_id}: the client asks for the VPN without a channel 'S', refused");
             return -2;
         };
         channel.activate_usage();
         channel.enable();
-        self.refresh(channel);
-        log::info!("usage {usage_id}: VPN service begins for {}", channel.peer());
+        // A repeated REQUEST, which a client sends until it has an answer, and a next receipt change nothing.
+        if self.refresh(channel) {
+            log::info!("usage {usage_id}: VPN service begins for {}", channel.peer());
+        }
         0
     }
 
     fn refused(&self, usage_id: u32, code: u32) {
-        log::info!("usage {usage_id}: refused with code {code:#x} ({})", wire::error_text(code));
+        log::debug!("usage {usage_id}: refused with code {code:#x} ({})", wire::error_text(code));
     }
 }
 
@@ -124,8 +145,7 @@ impl Server {
             FromClient::AddrRequest(caps) => self.address_request(channel, session, header.sock_id, &caps),
             FromClient::Ping => {
                 channel.touch();
-                channel.send(TYPE_DATA, &wire::encode_control(op::PONG, session.usage_id(), 0));
-                Ok(())
+                self.control(channel, op::PONG, 0)
             }
             FromClient::Pong => {
                 channel.touch();
@@ -134,6 +154,14 @@ impl Server {
             // Bundles were not announced, so nobody may send one.
             FromClient::Bundle(_) => Err(DropCause::UnexpectedOp),
         }
+    }
+
+    /// Sends a packet of no data, unless the client does not read what it was sent before.
+    fn control(&self, channel: &Channel, op: u32, value: u32) -> Result<(), DropCause> {
+        let usage_id = channel.data::<Session>().map_or(0, Session::usage_id);
+        let has_room = channel.pending().is_some_and(|waiting| waiting <= self.settings.session_queue);
+        let sent = has_room && channel.send(TYPE_DATA, &wire::encode_control(op, usage_id, value));
+        if sent { Ok(()) } else { Err(DropCause::OutputFull) }
     }
 
     /// A packet from a client into the host's network.
@@ -159,31 +187,51 @@ impl Server {
         sock_id: i32,
         caps: &Capabilities,
     ) -> Result<(), DropCause> {
+        // The usage may have ended since the last look.
+        self.refresh(channel);
         if !session.is_allowed() {
             return Err(DropCause::NotAllowed);
         }
-        let usage_id = session.usage_id();
+        if self.tunnel_down.load(Ordering::Acquire) {
+            return self.control(channel, op::PROBLEM, problem::TUNNEL_DOWN);
+        }
         if session.leased().is_some() {
-            channel.send(TYPE_DATA, &wire::encode_control(op::PROBLEM, usage_id, problem::ALREADY_ASSIGNED_ADDR));
-            return Ok(());
+            return self.control(channel, op::PROBLEM, problem::ALREADY_ASSIGNED_ADDR);
         }
         let lease = match self.lease(caps.resume.as_ref()) {
             Ok(lease) => lease,
             Err(error) => {
-                log::warn!("no address for {}: {error}", channel.peer());
-                channel.send(TYPE_DATA, &wire::encode_control(op::PROBLEM, usage_id, problem::NO_FREE_ADDR));
-                return Ok(());
+                if !session.told_exhausted.swap(true, Ordering::Relaxed) {
+                    log::warn!("no address for {}: {error}", channel.peer());
+                }
+                return self.control(channel, op::PROBLEM, problem::NO_FREE_ADDR);
             }
         };
+        if lease.origin == Origin::TakenOver {
+            self.close_lost_connection(lease.addr);
+        }
         session.address.store(u32::from(lease.addr), Ordering::Relaxed);
+        session.lease.store(lease.id, Ordering::Relaxed);
         session.answers_pings.store(caps.keep_alive.is_some(), Ordering::Relaxed);
         self.announce_route(channel, lease.addr);
         channel.set_inner_address(Some(lease.addr));
-        self.show_lease(channel);
+        self.view_is_stale.store(true, Ordering::Release);
+        let usage_id = session.usage_id();
         log::info!("usage {usage_id}: lease given ({} in use)", self.leased());
-        log::debug!("usage {usage_id}: {} {}", lease.addr, if lease.resumed { "again" } else { "is new to it" });
+        log::debug!("usage {usage_id}: {}, {:?}", lease.addr, lease.origin);
         channel.send(TYPE_DATA, &self.address_reply(&lease, caps).encode(usage_id, sock_id));
         Ok(())
+    }
+
+    /// Closes the stream that had an address until now: its client has come back by another one.
+    fn close_lost_connection(&self, address: Ipv4Addr) {
+        let has_it = |channel: &&Arc<Channel>| channel.data::<Session>().and_then(Session::leased) == Some(address);
+        let lost = self.open_channels.lock().iter().find(has_it).cloned();
+        if let Some(lost) = lost
+            && let Some(owner) = lost.worker()
+        {
+            worker::exec(owner, move || lost.close());
+        }
     }
 
     /// The reply to a client that announced nothing is the one of old, to the byte.
@@ -202,9 +250,9 @@ impl Server {
         AddrReply { addr: lease.addr, gateway, netmask: Some(self.settings.subnet.mask()), caps: Some(accepted) }
     }
 
-    /// Takes the billing side's word anew: whether this client may use the service.
-    pub(super) fn refresh(&self, channel: &Channel) {
-        let Some(session) = channel.data::<Session>() else { return };
+    /// Takes the billing side's word anew: whether this client may use the service. True when it may from now on.
+    pub(super) fn refresh(&self, channel: &Channel) -> bool {
+        let Some(session) = channel.data::<Session>() else { return false };
         let usage = channel.usage();
         let allowed = usage.is_some_and(|usage| {
             usage.is_active
@@ -212,19 +260,27 @@ impl Server {
                 && matches!(usage.state, UsageState::Free | UsageState::Grace | UsageState::Normal)
         });
         let usage_id = usage.map_or(0, |usage| usage.id);
-        session.usage_id.store(usage_id, Ordering::Relaxed);
-        if session.allowed.swap(allowed, Ordering::Relaxed) != allowed {
+        let had_id = session.usage_id.swap(usage_id, Ordering::Relaxed);
+        let was_allowed = session.allowed.swap(allowed, Ordering::Relaxed);
+        if (had_id, was_allowed) != (usage_id, allowed) {
             channel.show_usage(usage_id, allowed);
-            if !allowed {
-                log::info!("usage {usage_id}: VPN service ends");
-            }
         }
+        if was_allowed && !allowed {
+            session.refused_since.store(self.now_ms(), Ordering::Relaxed);
+            log::info!("usage {usage_id}: VPN service ends");
+        }
+        allowed && !was_allowed
     }
 
     /// The periodic look at a session, on its worker.
-    pub(super) fn look_after(&self, channel: &Channel) {
+    pub(super) fn look_after(&self, channel: &Arc<Channel>) {
         self.refresh(channel);
         let Some(session) = channel.data::<Session>() else { return };
+        let refused = self.now_ms().saturating_sub(session.refused_since.load(Ordering::Relaxed));
+        if session.leased().is_some() && !session.is_allowed() && refused >= UNPAID_LEASE.as_millis() as u64 {
+            log::info!("usage {}: its address is given back", session.usage_id());
+            self.end_lease(channel);
+        }
         let silent = self.now_ms().saturating_sub(session.heard.load(Ordering::Relaxed));
         let period = self.settings.keep_alive.as_millis() as u64;
         if !session.answers_pings.load(Ordering::Relaxed) || silent < period {
@@ -233,8 +289,26 @@ impl Server {
         if silent >= period * 3 {
             log::info!("usage {}: {} is silent for {} s, dropped", session.usage_id(), channel.peer(), silent / 1000);
             channel.close();
-        } else {
-            channel.send(TYPE_DATA, &wire::encode_control(op::PING, session.usage_id(), 0));
+        } else if let Err(cause) = self.control(channel, op::PING, 0) {
+            log::trace!("no ping: {}", cause.name());
+        }
+    }
+
+    /// The device is gone or broken: every client with a lease is told, and nobody gets one any more.
+    pub(super) fn tunnel_failed(self: &Arc<Self>) {
+        if self.tunnel_down.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let channels = self.open_channels.lock().clone();
+        for channel in channels {
+            let server = Arc::clone(self);
+            let Some(owner) = channel.worker() else { continue };
+            worker::exec(owner, move || {
+                let leased = channel.data::<Session>().and_then(Session::leased);
+                if leased.is_some() && server.control(&channel, op::PROBLEM, problem::TUNNEL_DOWN).is_err() {
+                    channel.close();
+                }
+            });
         }
     }
 
@@ -257,10 +331,9 @@ impl Server {
     fn end_lease(&self, channel: &Arc<Channel>) {
         self.withdraw_route(channel);
         let Some(session) = channel.data::<Session>() else { return };
-        session.allowed.store(false, Ordering::Relaxed);
         let address = session.address.swap(0, Ordering::Relaxed);
         if address != 0 {
-            self.release(Ipv4Addr::from(address), channel);
+            self.release(Ipv4Addr::from(address), session.lease.load(Ordering::Relaxed));
             channel.set_inner_address(None);
         }
     }

@@ -29,8 +29,6 @@ pub struct Settings {
     pub keep_alive: Duration,
     /// The device's name; None lets the kernel pick tunN.
     pub device: Option<String>,
-    /// Streams may be moved to the worker whose queue their packets come in by.
-    pub auto_cpu_reassignment: bool,
 }
 
 /// What is wrong with the configuration.
@@ -102,7 +100,6 @@ impl Settings {
             dns: name_servers(config)?,
             keep_alive: seconds(config, "keep_alive", 1..=3600, 20),
             device: device_name(config)?,
-            auto_cpu_reassignment: config.flag(SECTION, "auto_cpu_reassignment", false),
         };
         settings.check_host()?;
         Ok(settings)

@@ -96,10 +96,16 @@ enabled=true
 # network that this machine is in.
 network_address=10.98.0.0
 network_mask=255.255.255.0
-# The Cellframe network that clients must name.
+# The Cellframe network that the ready line names; clients may name any that [networks] lists.
 net=backbone
 # Clients may use the service without paying.
 allow_free_srv=true
+# Clients may not reach each other, only the gateway and what is behind it.
+#client_isolation=true
+# Seconds for which a client that left gets its address back.
+#lease_time=3600
+# Largest packet inside the tunnel, bytes. Default: 1390, what fits into 1500 on the outer network.
+#mtu=1390
 
 [resources]
 # Worker threads; 0 is one for each CPU.
