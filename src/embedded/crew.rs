@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::deadline::Connection;
+use super::threads;
 
 /// The threads of one server.
 pub(crate) struct Crew {
@@ -62,7 +63,7 @@ impl Crew {
         members.next_id += 1;
         let (crew, its_connection) = (Arc::clone(self), Arc::clone(connection));
         // The lock is held until the member is in the table, so that `leave` finds it there.
-        let thread = thread::Builder::new().name(self.name.into()).spawn(move || {
+        let thread = threads::spawn(self.name, move || {
             if catch_unwind(AssertUnwindSafe(|| work(&its_connection))).is_err() {
                 log::error!("{}: internal error, a connection is closed", crew.name);
             }

@@ -5,6 +5,7 @@ use super::config;
 use super::runtime::Runtime;
 use super::stream::conn::Conn;
 use super::stream::{HANDSHAKE_TIMEOUT, prepare_socket};
+use super::threads;
 use super::tls;
 use super::tls::pin::{self, PinVerifier};
 use super::tls::session::TlsSession;
@@ -18,7 +19,6 @@ use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// All addresses of a host together.
@@ -47,7 +47,7 @@ pub enum DialError {
 pub(crate) fn start(runtime: &Arc<Runtime>, client: &Arc<NodeClient>) -> Result<(), DialError> {
     let place = Place::take().ok_or(DialError::TooMany)?;
     let (runtime, client) = (Arc::clone(runtime), Arc::clone(client));
-    thread::Builder::new().name("vpn-dial".into()).spawn(move || {
+    threads::spawn("vpn-dial", move || {
         let _place = place;
         if let Err(errno) = dial(&runtime, &client) {
             client.dial_failed(&runtime, errno);

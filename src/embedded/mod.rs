@@ -18,5 +18,6 @@ pub mod runtime;
 pub mod service;
 pub mod store;
 pub mod stream;
+pub(crate) mod threads;
 pub mod tls;
 pub mod worker;

@@ -19,6 +19,7 @@ use super::{REQUEST_MAX, Reply, run, socket_path};
 use crate::embedded::config::Config;
 use crate::embedded::crew::{Crew, Refused};
 use crate::embedded::deadline::Timed;
+use crate::embedded::threads;
 
 /// Connections at once; one more is told so and closed.
 const CONNECTIONS_MAX: usize = 8;
@@ -68,9 +69,17 @@ impl CliServer {
         let crew = Crew::new("vpn-cli-cmd", CONNECTIONS_MAX);
         let mut server = Self { path: path.to_owned(), identity, stop: Some(stop), thread: None, crew };
         let crew = Arc::clone(&server.crew);
-        let thread = std::thread::Builder::new().name("vpn-cli".into());
-        server.thread = Some(thread.spawn(move || accept(&listener, &stopped, &crew))?);
+        server.thread = Some(threads::spawn("vpn-cli", move || accept(&listener, &stopped, &crew))?);
         Ok(server)
+    }
+
+    /// Takes the socket out of the file system, unless another file is there now. Does not wait.
+    pub(crate) fn remove_file(&self) {
+        let found = fs::symlink_metadata(&self.path).map(|file| (file.dev(), file.ino())).ok();
+        if found.is_some() && found == self.identity {
+            // Whoever removed it in between did what was wanted.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -81,12 +90,7 @@ impl Drop for CliServer {
             // It runs no command and so never drops the server itself; a panic in it changes nothing here.
             let _ = thread.join();
         }
-        if fs::symlink_metadata(&self.path).map(|file| (file.dev(), file.ino())).ok() == self.identity
-            && self.identity.is_some()
-        {
-            // Whoever removed it in between did what was wanted.
-            let _ = fs::remove_file(&self.path);
-        }
+        self.remove_file();
         self.crew.stop(STOP_PATIENCE);
     }
 }
