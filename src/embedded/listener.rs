@@ -2,8 +2,9 @@
 
 use super::config::{self, Config};
 use super::runtime::{self, Runtime};
-use super::stream::newcomer::{Arrival, HandshakePlace, Newcomer};
-use super::stream::{COUNTERS, count, prepare_socket};
+use super::stream::newcomer::{Arrival, Newcomer};
+use super::stream::places::{Limits, Places};
+use super::stream::prepare_socket;
 use super::tls::{self, IdentityError, fingerprint_text, identity};
 use super::worker::{Load, Source, Worker};
 use parking_lot::Mutex;
@@ -99,13 +100,15 @@ fn start() -> Result<(), ListenError> {
     let sockets = bind_all(&config)?;
     let worker = runtime.workers.first().ok_or(ListenError::NotRunning)?;
     let fingerprint = fingerprint_text(&identity::fingerprint(&identity.spki));
+    let places = Places::new(Limits::read(&config));
+    log::debug!("at most {} streams at once", places.streams_max());
     for socket in sockets {
         if let Ok(address) = socket.local_addr() {
             log::info!("listening on {address}, identity {fingerprint}");
             addresses.push(address);
         }
-        let tls = Arc::clone(&tls);
-        worker.post(Box::new(move |worker| Listener::install(worker, socket, tls)));
+        let (tls, places) = (Arc::clone(&tls), Arc::clone(&places));
+        worker.post(Box::new(move |worker| Listener::install(worker, socket, tls, places)));
     }
     Ok(())
 }
@@ -144,16 +147,17 @@ pub(crate) struct Listener {
     uuid: u64,
     socket: TcpListener,
     tls: Arc<ServerConfig>,
+    places: Arc<Places>,
     warned: Cell<bool>,
 }
 
 impl Listener {
-    fn install(worker: &Rc<Worker>, socket: TcpListener, tls: Arc<ServerConfig>) {
+    fn install(worker: &Rc<Worker>, socket: TcpListener, tls: Arc<ServerConfig>, places: Arc<Places>) {
         if worker.runtime.is_stopping() {
             return;
         }
         let uuid = runtime::next_uuid();
-        let listener = Rc::new(Listener { uuid, socket, tls, warned: Cell::new(false) });
+        let listener = Rc::new(Listener { uuid, socket, tls, places, warned: Cell::new(false) });
         let source = Source::Listener(Rc::clone(&listener));
         if let Err(error) = worker.add_source(uuid, &listener.socket, EventFlags::IN, source) {
             log::error!("a listening socket cannot be waited for: {error}");
@@ -163,7 +167,7 @@ impl Listener {
     pub(crate) fn on_ready(&self, worker: &Rc<Worker>) {
         for _ in 0..BATCH {
             match self.socket.accept() {
-                Ok((io, peer)) => welcome(&worker.runtime, io, peer, &self.tls),
+                Ok((io, peer)) => self.welcome(&worker.runtime, io, peer),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if is_exhaustion(&error) => return self.pause(worker, &error),
                 // That one connection is gone already.
@@ -174,6 +178,20 @@ impl Listener {
 
     pub(crate) fn remove(&self, worker: &Worker) {
         worker.remove_source(self.uuid, &self.socket);
+    }
+
+    /// Sends a new connection to the worker with the fewest streams.
+    fn welcome(&self, runtime: &Arc<Runtime>, io: TcpStream, peer: SocketAddr) {
+        let place = match self.places.take(peer.ip()) {
+            Ok(place) => place,
+            Err(why) => return self.places.turn_away(peer, why),
+        };
+        if let Err(error) = prepare_socket(&io) {
+            return log::debug!("{peer}: {error}");
+        }
+        let Some(worker) = runtime.least_loaded() else { return };
+        let arrival = Arrival { io, peer, tls: Arc::clone(&self.tls), place, load: Load::new(worker) };
+        worker.post(Box::new(move |worker| Newcomer::install(worker, arrival)));
     }
 
     /// The connection stays in the kernel's queue: without a pause the loop would spin over it.
@@ -189,20 +207,6 @@ impl Listener {
             }
         });
     }
-}
-
-/// Sends a new connection to the worker with the fewest streams.
-fn welcome(runtime: &Arc<Runtime>, io: TcpStream, peer: SocketAddr, tls: &Arc<ServerConfig>) {
-    let Some(place) = HandshakePlace::take(runtime) else {
-        log::debug!("too many handshakes at once, {peer} is turned away");
-        return count(&COUNTERS.failed_handshakes);
-    };
-    if let Err(error) = prepare_socket(&io) {
-        return log::debug!("{peer}: {error}");
-    }
-    let Some(worker) = runtime.least_loaded() else { return };
-    let arrival = Arrival { io, peer, tls: Arc::clone(tls), place, load: Load::new(worker) };
-    worker.post(Box::new(move |worker| Newcomer::install(worker, arrival)));
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A TLS connection with nothing said in it.
-fn tls(port: u16, alpn: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
+fn tls_over(io: TcpStream, alpn: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -20,26 +20,36 @@ fn tls(port: u16, alpn: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
         .with_custom_certificate_verifier(PinVerifier::new("test".into(), Expected::Anyone))
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let io = TcpStream::connect(("127.0.0.1", port)).unwrap();
     io.set_read_timeout(Some(PATIENCE)).unwrap();
     let connection = ClientConnection::new(Arc::new(config), "test".try_into().unwrap()).unwrap();
     StreamOwned::new(connection, io)
+}
+
+fn tls(port: u16, alpn: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
+    tls_over(TcpStream::connect(("127.0.0.1", port)).unwrap(), alpn)
 }
 
 fn good_tls(port: u16) -> StreamOwned<ClientConnection, TcpStream> {
     tls(port, &[b"cellframe-vpn/1"])
 }
 
-fn opened(port: u16) -> StreamOwned<ClientConnection, TcpStream> {
-    let mut stream = good_tls(port);
-    stream.write_all(b"CFVS\x01\x02RS").unwrap();
-    let mut answer = [0; 6];
-    stream.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"CFVS\x01\x00");
-    stream
+pub(crate) fn opened(port: u16) -> StreamOwned<ClientConnection, TcpStream> {
+    opened_over(TcpStream::connect(("127.0.0.1", port)).unwrap(), "RS").unwrap()
 }
 
-fn packet(channel: u8, kind: u8, size: u32, data: &[u8]) -> Vec<u8> {
+/// A stream with these channels, unless the server ends the connection before.
+pub(crate) fn opened_over(io: TcpStream, channels: &str) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let mut stream = tls_over(io, &[b"cellframe-vpn/1"]);
+    stream.write_all(b"CFVS\x01")?;
+    stream.write_all(&[channels.len() as u8])?;
+    stream.write_all(channels.as_bytes())?;
+    let mut answer = [0; 6];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"CFVS\x01\x00");
+    Ok(stream)
+}
+
+pub(crate) fn packet(channel: u8, kind: u8, size: u32, data: &[u8]) -> Vec<u8> {
     let mut packet = vec![channel, 0, kind, 0];
     packet.extend_from_slice(&0u64.to_le_bytes());
     packet.extend_from_slice(&size.to_le_bytes());
@@ -48,7 +58,7 @@ fn packet(channel: u8, kind: u8, size: u32, data: &[u8]) -> Vec<u8> {
 }
 
 /// True when the peer ends the connection without another byte.
-fn is_closed(io: &mut impl Read) -> bool {
+pub(crate) fn is_closed(io: &mut impl Read) -> bool {
     match io.read(&mut [0; 64]) {
         Ok(0) => true,
         Ok(_) => false,

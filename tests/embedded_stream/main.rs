@@ -4,6 +4,7 @@
 mod events;
 mod hostile;
 mod life;
+mod limits;
 mod service;
 mod speed;
 mod streams;

@@ -79,7 +79,7 @@ unsafe extern "C" fn response_error(
     0
 }
 
-fn add_service() -> *mut dap_chain_net_srv {
+pub(crate) fn add_service() -> *mut dap_chain_net_srv {
     CALLS.lock().unwrap().clear();
     REFUSAL.store(0, Ordering::SeqCst);
     SUCCESS_RESULT.store(0, Ordering::SeqCst);
@@ -95,11 +95,11 @@ fn add_service() -> *mut dap_chain_net_srv {
     unsafe { dap_chain_net_srv_add(VPN, c"srv_vpn".as_ptr(), &raw mut callbacks) }
 }
 
-fn request() -> Request {
+pub(crate) fn request() -> Request {
     Request { net_id: BACKBONE, tx_cond: [1; 32], srv_uid: 1, order_hash: free_order(BACKBONE), ..Request::default() }
 }
 
-fn ask(client: &Client, kind: u8, message: &[u8]) -> (u8, Vec<u8>) {
+pub(crate) fn ask(client: &Client, kind: u8, message: &[u8]) -> (u8, Vec<u8>) {
     assert_eq!(client.send(b'R', kind, message.to_vec()), message.len());
     client.wait_packets(1).remove(0)
 }

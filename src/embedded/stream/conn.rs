@@ -3,9 +3,9 @@
 use super::buffers::CHUNK;
 use super::hello::{self, Parsed, Status};
 use super::mailbox::Mailbox;
-use super::newcomer::HandshakePlace;
 use super::outgoing::{FlushError, Flushed, Outgoing};
-use super::{COUNTERS, HANDSHAKE_TIMEOUT, HEADER_LEN, MAX_DATA, OUTPUT_LIMIT, count, procs, sessions};
+use super::places::Place;
+use super::{COUNTERS, HANDSHAKE_TIMEOUT, HEADER_LEN, MAX_DATA, OUTPUT_LIMIT, count, idle, procs, sessions};
 use crate::embedded::abi;
 use crate::embedded::abi::stream::{Proc, StreamView};
 use crate::embedded::client::NodeClient;
@@ -67,19 +67,16 @@ pub(crate) struct Conn {
     /// Why a client's connection came to nothing, errno.
     failure: Cell<i32>,
     timer: Cell<Option<u64>>,
-    place: Cell<Option<HandshakePlace>>,
+    /// When a channel last got a packet.
+    last_packet: Cell<Instant>,
+    /// None at a client's end.
+    place: Option<Place>,
     load: RefCell<Load>,
 }
 
 impl Conn {
     /// The server's end of a connection that begins with TLS.
-    pub(crate) fn accepted(
-        io: TcpStream,
-        peer: SocketAddr,
-        tls: TlsSession,
-        place: HandshakePlace,
-        load: Load,
-    ) -> Self {
+    pub(crate) fn accepted(io: TcpStream, peer: SocketAddr, tls: TlsSession, place: Place, load: Load) -> Self {
         Self::new(io, peer, Side::Server, tls, Some(place), load)
     }
 
@@ -95,14 +92,7 @@ impl Conn {
         Self::new(io, peer, Side::Client { client, pin }, tls, None, load)
     }
 
-    fn new(
-        io: TcpStream,
-        peer: SocketAddr,
-        side: Side,
-        tls: TlsSession,
-        place: Option<HandshakePlace>,
-        load: Load,
-    ) -> Self {
+    fn new(io: TcpStream, peer: SocketAddr, side: Side, tls: TlsSession, place: Option<Place>, load: Load) -> Self {
         Conn {
             uuid: runtime::next_uuid(),
             io,
@@ -123,7 +113,8 @@ impl Conn {
             had_output: Cell::new(false),
             failure: Cell::new(ECONNRESET),
             timer: Cell::new(None),
-            place: Cell::new(place),
+            last_packet: Cell::new(Instant::now()),
+            place,
             load: RefCell::new(load),
         }
     }
@@ -240,6 +231,17 @@ impl Conn {
         self.view.get()
     }
 
+    /// A server's end whose peer uses it for nothing: no service was granted, and no packet has come for too long. One
+    /// that is not read is not idle, as it cannot get packets.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        let (Some(view), Some(place)) = (self.view.get(), &self.place) else { return false };
+        let silent = now.saturating_duration_since(self.last_packet.get());
+        if self.paused.get() || silent < place.idle_limit() {
+            return false;
+        }
+        view.session.service.lock().as_ref().and_then(|service| service.active()).is_none()
+    }
+
     pub(crate) fn client(&self) -> Option<&Arc<NodeClient>> {
         match &self.side {
             Side::Server => None,
@@ -342,6 +344,9 @@ impl Conn {
         }
         abi::events::worker_assign(&view.es, &worker.shared.view);
         self.take_mail(worker);
+        if let Some(place) = &self.place {
+            idle::watch(worker, place.idle_limit());
+        }
         // Whatever the old worker's lists said of this stream is said again here.
         self.dirty.set(false);
         self.had_output.set(true);
@@ -507,7 +512,11 @@ impl Conn {
         if let Some(timer) = self.timer.take() {
             worker.timers.remove(timer);
         }
-        drop(self.place.take());
+        self.last_packet.set(worker.now());
+        if let Some(place) = &self.place {
+            place.end_handshake();
+            idle::watch(worker, place.idle_limit());
+        }
         let is_client = self.client().is_some();
         let mailbox = Arc::new(Mailbox::new(self.uuid, &worker.shared));
         let fd = std::os::fd::AsRawFd::as_raw_fd(&self.io);
@@ -548,7 +557,10 @@ impl Conn {
             let Some(packet) = rest.get_mut(..HEADER_LEN + size) else { break };
             at += packet.len();
             match view.channels.iter().position(|channel| channel.letter == letter) {
-                Some(index) => abi::stream::packet_in(view, index, packet),
+                Some(index) => {
+                    self.last_packet.set(worker.now());
+                    abi::stream::packet_in(view, index, packet);
+                }
                 None => count(&COUNTERS.unknown_channel),
             }
         }
@@ -621,6 +633,8 @@ impl Conn {
         if self.paused.replace(!wanted) == wanted {
             worker.watch(self.uuid, &self.io, self.interest());
             if wanted {
+                // Its peer could not show that it is there.
+                self.last_packet.set(worker.now());
                 worker.resume_soon(self.uuid);
             }
         }

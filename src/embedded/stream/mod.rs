@@ -3,9 +3,11 @@
 pub(crate) mod buffers;
 pub(crate) mod conn;
 pub mod hello;
+pub(crate) mod idle;
 pub(crate) mod mailbox;
 pub(crate) mod newcomer;
 pub(crate) mod outgoing;
+pub(crate) mod places;
 pub(crate) mod procs;
 pub(crate) mod sessions;
 
@@ -24,6 +26,12 @@ pub const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that may be in the handshake at once.
 pub const HANDSHAKES_MAX: usize = 1024;
+/// Those of one source: an eighth, so that no host turns the others away.
+pub const HANDSHAKES_MAX_PER_SOURCE: usize = HANDSHAKES_MAX / 8;
+/// Connections from one IPv4 address, or one /64 of IPv6, unless `[server] max_streams_per_address` says otherwise.
+pub const STREAMS_MAX_PER_SOURCE: usize = 256;
+/// How long a peer without a granted service may send nothing, unless `[server] idle_timeout` says otherwise.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What streams count instead of logging it.
 #[derive(Default)]
@@ -34,9 +42,12 @@ pub struct Counters {
     pub oversized: AtomicU64,
     /// Packets refused because of [`OUTPUT_LIMIT`].
     pub output_full: AtomicU64,
-    /// Connections closed before their hello: by the peer, by [`HANDSHAKE_TIMEOUT`], for a bad hello, or beyond
-    /// [`HANDSHAKES_MAX`].
+    /// Connections closed before their hello: by the peer, by [`HANDSHAKE_TIMEOUT`], or for a bad hello.
     pub failed_handshakes: AtomicU64,
+    /// Connections closed as soon as they were accepted, because others had all places.
+    pub turned_away: AtomicU64,
+    /// Streams closed after [`IDLE_TIMEOUT`].
+    pub idle: AtomicU64,
     /// Messages on channel 'R' that a server does not take, or not so often.
     pub service_dropped: AtomicU64,
 }
@@ -47,6 +58,8 @@ pub static COUNTERS: Counters = Counters {
     oversized: AtomicU64::new(0),
     output_full: AtomicU64::new(0),
     failed_handshakes: AtomicU64::new(0),
+    turned_away: AtomicU64::new(0),
+    idle: AtomicU64::new(0),
     service_dropped: AtomicU64::new(0),
 };
 

@@ -1,9 +1,10 @@
 //! A connection that has been accepted and has not said yet what it speaks: TLS, or HTTP.
 
 use super::conn::Conn;
+use super::places::Place;
 use super::{COUNTERS, HANDSHAKE_TIMEOUT, count};
 use crate::embedded::http;
-use crate::embedded::runtime::{self, Runtime};
+use crate::embedded::runtime;
 use crate::embedded::tls::session::TlsSession;
 use crate::embedded::worker::{Load, Source, Worker};
 use rustix::event::epoll::EventFlags;
@@ -13,36 +14,17 @@ use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// The first byte of a TLS handshake record (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
-
-/// One of the places for connections in the handshake.
-pub(crate) struct HandshakePlace(Arc<Runtime>);
-
-impl HandshakePlace {
-    /// None when all are taken.
-    pub(crate) fn take(runtime: &Arc<Runtime>) -> Option<Self> {
-        let before = runtime.handshakes.fetch_add(1, Ordering::Relaxed);
-        let place = HandshakePlace(Arc::clone(runtime));
-        (before < super::HANDSHAKES_MAX).then_some(place)
-    }
-}
-
-impl Drop for HandshakePlace {
-    fn drop(&mut self) {
-        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// What an accepted connection brings along.
 pub(crate) struct Arrival {
     pub(crate) io: TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) tls: Arc<ServerConfig>,
-    pub(crate) place: HandshakePlace,
+    pub(crate) place: Place,
     pub(crate) load: Load,
 }
 

@@ -15,6 +15,7 @@ use super::runtime::Runtime;
 use super::stream::buffers::Buffers;
 use super::stream::conn::Conn;
 use super::stream::newcomer::Newcomer;
+use super::threads;
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 use rustc_hash::FxHashMap;
@@ -74,6 +75,8 @@ pub(crate) struct Worker {
     drained: RefCell<Vec<u64>>,
     /// Streams that hold received bytes and may go on with them.
     resumed: RefCell<Vec<u64>>,
+    /// A timer for it is set.
+    pub(crate) looks_for_idle: Cell<bool>,
     now: Cell<Instant>,
     exiting: Cell<bool>,
 }
@@ -115,7 +118,7 @@ pub(crate) fn spawn(runtime: &Arc<Runtime>, index: usize) -> io::Result<JoinHand
     let runtime = Arc::clone(runtime);
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &shared.wake, EventData::new_u64(WAKE), EventFlags::IN)?;
-    std::thread::Builder::new().name(format!("vpn-worker-{index}")).spawn(move || {
+    threads::spawn(&format!("vpn-worker-{index}"), move || {
         let worker = Rc::new(Worker {
             shared,
             runtime,
@@ -128,6 +131,7 @@ pub(crate) fn spawn(runtime: &Arc<Runtime>, index: usize) -> io::Result<JoinHand
             dirty: RefCell::default(),
             drained: RefCell::default(),
             resumed: RefCell::default(),
+            looks_for_idle: Cell::new(false),
             now: Cell::new(Instant::now()),
             exiting: Cell::new(false),
         });
@@ -223,6 +227,12 @@ impl Worker {
             Some(Source::Conn(conn)) => Some(Rc::clone(conn)),
             _ => None,
         }
+    }
+
+    pub(crate) fn conns(&self) -> Vec<Rc<Conn>> {
+        let sources = self.sources.borrow();
+        let conn = |source: &Source| if let Source::Conn(conn) = source { Some(Rc::clone(conn)) } else { None };
+        sources.values().filter_map(conn).collect()
     }
 
     /// Has the connection torn down once the running callback has returned.
