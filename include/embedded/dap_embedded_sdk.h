@@ -1094,7 +1094,7 @@ void dap_timerfd_delete_unsafe(dap_timerfd_t *timer);
 
 /*
  The node's listener; NULL when `[server] enabled` is false or it cannot listen (logged). `_inheritor` is its
- `dap_http_server_t`. Nothing to free. Any thread.
+ `dap_http_server_t`. Both are the same for the whole life of the process. Nothing to free. Any thread.
 
  # Safety
  No condition.
@@ -1116,8 +1116,8 @@ struct dap_http_url_proc *dap_http_simple_proc_add(struct dap_http_server *serve
                                                    dap_http_simple_callback_t callback);
 
 /*
- Lets nobody answer the requests to `url_path`; false when nobody did. A call that runs goes on to its end. Any
- thread.
+ Lets nobody answer the requests to `url_path`; false when nobody did. A call that runs goes on to its end. Starts
+ nothing: `server` may be the `_inheritor` from a time when the node listened. Any thread.
 
  # Safety
  `url_path` is NULL or a NUL-terminated string.

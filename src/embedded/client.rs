@@ -175,6 +175,11 @@ impl NodeClient {
         }
     }
 
+    /// It has been, or is being, ended; `delete` is still to come.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().close
+    }
+
     /// The channel with a letter; NULL while not connected.
     pub(crate) fn channel(&self, letter: u8) -> *mut dap_stream_ch {
         self.handle.channel(letter)

@@ -8,23 +8,28 @@ use super::abi::owned::CBox;
 use super::client::NodeClient;
 use super::ctypes::dap_events_socket;
 use super::stream::mailbox::Mailbox;
-use super::stream::{procs, sessions};
+use super::stream::sessions;
+use super::threads;
 use super::worker::queue::PtrQueue;
 use super::worker::{self, Job, Shared};
 use super::{cli, config, http, listener, logging, net, service, store};
-use crossbeam::channel;
+use crossbeam::channel::{self, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most worker threads: C counts them in a `uint8_t`.
 const WORKERS_MAX: usize = 255;
-/// How long `stop` waits for clients that are in a callback of their connecting thread.
-const CLIENTS_GRACE: Duration = Duration::from_secs(10);
+/// How long `stop` and `settle` wait for callbacks that do not return, such as one that waits for the stopping thread.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What `stop` grants the workers after that for their end, when there is nothing left for them to do.
+const EXIT_PATIENCE: Duration = Duration::from_secs(5);
+/// How often what cannot be waited for is looked at.
+const STEP: Duration = Duration::from_millis(1);
 
 /// Why the embedded SDK could not be started.
 #[derive(thiserror::Error, Debug)]
@@ -57,8 +62,6 @@ pub(crate) struct Runtime {
     pub(crate) channels: RwLock<HashMap<u32, Arc<Mailbox>>>,
     /// Node clients by the address of the struct that C holds.
     pub(crate) clients: Mutex<HashMap<usize, Arc<NodeClient>>>,
-    /// Connections that have not come to their first packet.
-    pub(crate) handshakes: AtomicUsize,
 }
 
 /// Where event sockets, streams and timers are.
@@ -75,7 +78,7 @@ pub fn retain() -> Result<(), RuntimeError> {
     logging::init();
     let mut global = GLOBAL.lock();
     while global.stopping {
-        if on_own_thread() {
+        if threads::is_own() {
             return Err(RuntimeError::Stopping);
         }
         CHANGED.wait(&mut global);
@@ -89,7 +92,8 @@ pub fn retain() -> Result<(), RuntimeError> {
 }
 
 /// Gives one `retain` back; the last one stops everything and returns when it is gone. On a thread of the embedded SDK
-/// itself it returns at once and a thread of its own does the stopping. One release too many is logged and ignored.
+/// itself it returns at once and a thread of its own does the stopping, which [`settle`] waits for. One release too many
+/// is logged and ignored.
 pub fn release() {
     let mut global = GLOBAL.lock();
     if global.count == 0 {
@@ -104,9 +108,13 @@ pub fn release() {
     let runtime = global.runtime.clone();
     drop(global);
     let Some(runtime) = runtime else { return finish() };
-    if on_own_thread() {
+    if threads::is_own() {
+        // Now, in case the process ends before the other thread comes to it.
+        if let Some(cli) = &*runtime.cli.lock() {
+            cli.remove_file();
+        }
         let stopper = Arc::clone(&runtime);
-        let spawned = thread::Builder::new().name("vpn-stop".into()).spawn(move || stop(&stopper));
+        let spawned = threads::spawn("vpn-stop", move || stop(&stopper));
         if let Err(error) = spawned {
             log::error!("cannot start the thread that stops the embedded SDK ({error}); it goes on running");
             let mut global = GLOBAL.lock();
@@ -116,6 +124,28 @@ pub fn release() {
         }
     } else {
         stop(&runtime);
+    }
+}
+
+/// Waits until the callbacks that were running have returned, the node clients that were closed are deleted, and a stop
+/// that any of them has brought about is over; 10 s at most. At once on a thread of the embedded SDK itself.
+///
+/// For who has let go of something that callbacks may still hold for a moment, and with it perhaps the last `retain`.
+pub fn settle() {
+    if threads::is_own() {
+        return;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    if let Some(runtime) = active() {
+        wait_for_clients(&runtime, deadline, NodeClient::is_closed);
+        let hanging = on_every_worker(&runtime, deadline, || Box::new(|_| ()));
+        report(&hanging, "no longer waiting for it");
+    }
+    let mut global = GLOBAL.lock();
+    while global.stopping {
+        if CHANGED.wait_until(&mut global, deadline).timed_out() {
+            return log::error!("the embedded SDK has not stopped within {PATIENCE:?}; no longer waiting for it");
+        }
     }
 }
 
@@ -191,11 +221,6 @@ struct Global {
 static GLOBAL: Mutex<Global> = Mutex::new(Global { count: 0, stopping: false, runtime: None });
 static CHANGED: Condvar = Condvar::new();
 
-/// Threads of the embedded SDK are named "vpn-..."; one of them cannot wait for its own end.
-fn on_own_thread() -> bool {
-    thread::current().name().is_some_and(|name| name.starts_with("vpn-"))
-}
-
 fn start() -> Result<Arc<Runtime>, RuntimeError> {
     let config = config::current();
     let count = worker_count(config.get_u64("resources", "threads_cnt", 0));
@@ -214,13 +239,12 @@ fn start() -> Result<Arc<Runtime>, RuntimeError> {
         queues: RwLock::default(),
         channels: RwLock::default(),
         clients: Mutex::default(),
-        handshakes: AtomicUsize::new(0),
     });
     for index in 0..count {
         match worker::spawn(&runtime, index) {
             Ok(thread) => runtime.threads.lock().push(thread),
             Err(source) => {
-                exit_workers(&runtime);
+                exit_workers(&runtime, &mut Vec::new());
                 return Err(RuntimeError::Worker { index, source });
             }
         }
@@ -245,21 +269,28 @@ fn stop(runtime: &Arc<Runtime>) {
     for client in clients {
         client.close(runtime);
     }
-    on_every_worker(runtime, || Box::new(|worker| worker.clear()));
+    let deadline = Instant::now() + PATIENCE;
+    let mut hanging = on_every_worker(runtime, deadline, || Box::new(|worker| worker.clear()));
     http::stop();
-    wait_for_clients(runtime);
-    exit_workers(runtime);
-    let left = std::mem::take(&mut *runtime.unassigned.lock());
-    for socket in left.into_values() {
-        abi::events::close_descriptor(&socket);
-    }
-    service::clear();
-    procs::clear();
-    sessions::clear();
+    wait_for_clients(runtime, deadline, |_| true);
+    exit_workers(runtime, &mut hanging);
+    report(&hanging, "the embedded SDK stops without it, and what it may use is not freed");
+    free_what_is_left(runtime, hanging.is_empty());
     net::reset();
     store::close();
     log::debug!("embedded SDK stopped");
     finish();
+}
+
+/// What belongs to no worker. It is forgotten in any case; a callback that hangs may go on with it.
+fn free_what_is_left(runtime: &Runtime, is_unused: bool) {
+    let sockets = std::mem::take(&mut *runtime.unassigned.lock());
+    let left = (sockets, service::take_all(), sessions::take_all());
+    if is_unused {
+        left.0.values().for_each(abi::events::close_descriptor);
+    } else {
+        std::mem::forget(left);
+    }
 }
 
 fn finish() {
@@ -271,43 +302,68 @@ fn finish() {
     drop(runtime);
 }
 
-/// Runs a job on each worker and waits until all have run.
-fn on_every_worker(runtime: &Arc<Runtime>, job: impl Fn() -> Job) {
-    let (done, all_done) = channel::bounded::<()>(0);
+/// Has each worker run a job and waits, until the deadline, for all of them. The workers that have not come to it.
+fn on_every_worker(runtime: &Runtime, deadline: Instant, job: impl Fn() -> Job) -> Vec<usize> {
+    let (done, all_done) = channel::unbounded();
     for worker in &runtime.workers {
-        let job = job();
-        let done = done.clone();
+        let (job, done) = (job(), done.clone());
         worker.post(Box::new(move |worker| {
             job(worker);
-            drop(done);
+            // Nobody listens any more when this comes too late.
+            let _ = done.send(worker.shared.index);
         }));
     }
     drop(done);
-    // Nothing is ever sent: this returns when the last job has dropped its end.
-    let _ = all_done.recv();
+    let mut waiting: Vec<usize> = (0..runtime.workers.len()).collect();
+    loop {
+        match all_done.recv_deadline(deadline) {
+            Ok(index) => waiting.retain(|waiting| *waiting != index),
+            // All have run, or ended in a panic, which has been logged.
+            Err(RecvTimeoutError::Disconnected) => return Vec::new(),
+            Err(RecvTimeoutError::Timeout) => return waiting,
+        }
+    }
+}
+
+/// Names the workers that did nothing for the whole of [`PATIENCE`].
+fn report(hanging: &[usize], consequence: &str) {
+    for index in hanging {
+        log::error!(
+            "thread vpn-worker-{index} is in a callback that has not returned for {PATIENCE:?}, maybe because it waits \
+             for the thread that waits for it; {consequence}"
+        );
+    }
 }
 
 /// A client whose connecting thread is in a callback is deleted by that thread when the callback returns.
-fn wait_for_clients(runtime: &Runtime) {
-    let step = Duration::from_millis(2);
-    let mut waited = Duration::ZERO;
-    while !runtime.clients.lock().is_empty() && waited < CLIENTS_GRACE {
-        thread::sleep(step);
-        waited += step;
+fn wait_for_clients(runtime: &Runtime, deadline: Instant, which: impl Fn(&NodeClient) -> bool) {
+    let left = || runtime.clients.lock().values().filter(|client| which(client)).count();
+    while left() > 0 && Instant::now() < deadline {
+        thread::sleep(STEP);
     }
-    let left = runtime.clients.lock().len();
+    let left = left();
     if left > 0 {
-        log::error!("{left} node clients are still in a callback after {CLIENTS_GRACE:?}; stopping without them");
+        log::error!("{left} node clients are still in a callback after {PATIENCE:?}; no longer waiting for them");
     }
 }
 
-fn exit_workers(runtime: &Arc<Runtime>) {
+/// Ends the workers' threads. One that hangs ends by itself, should its callback ever return; it is added to `hanging`.
+fn exit_workers(runtime: &Runtime, hanging: &mut Vec<usize>) {
     let threads = std::mem::take(&mut *runtime.threads.lock());
     for worker in runtime.workers.iter().take(threads.len()) {
         worker.post(Box::new(|worker| worker.exit()));
     }
-    for thread in threads {
-        if thread.join().is_err() {
+    let deadline = Instant::now() + EXIT_PATIENCE;
+    for (index, thread) in threads.into_iter().enumerate() {
+        if hanging.contains(&index) {
+            continue;
+        }
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(STEP);
+        }
+        if !thread.is_finished() {
+            hanging.push(index);
+        } else if thread.join().is_err() {
             log::error!("a worker thread ended with a panic");
         }
     }

@@ -2,11 +2,12 @@
 
 use crate::support::*;
 use dap_chain_net_srv_vpn::embedded::abi::{client, events, service, stream};
+use dap_chain_net_srv_vpn::embedded::config::{self, Config};
 use dap_chain_net_srv_vpn::embedded::ctypes::*;
 use dap_chain_net_srv_vpn::embedded::{listener, runtime};
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 static DELETED: AtomicUsize = AtomicUsize::new(0);
@@ -24,9 +25,10 @@ unsafe extern "C" fn again(_arg: *mut c_void) -> bool {
 #[test]
 fn two_hundred_cycles_leave_nothing_behind() {
     let mut sdk = Sdk::configured(2, "");
+    // Once for all cycles, as C code does it.
+    sdk.register_channels();
     let cycle = |sdk: &mut Sdk, index: u64| {
         runtime::retain().unwrap();
-        sdk.register_channels();
         listener::ensure_started().unwrap();
         listener::ensure_started().unwrap();
         sdk.server = listener::addresses().first().copied();
@@ -114,6 +116,181 @@ fn a_worker_may_give_the_last_one_back() {
     // SAFETY: any thread.
     assert_eq!(unsafe { events::dap_events_thread_get_count() }, 2);
     runtime::release();
+}
+
+#[test]
+fn channel_letters_survive_the_last_release() {
+    let mut sdk = Sdk::configured(1, "");
+    runtime::retain().unwrap();
+    sdk.register_channels();
+    // SAFETY: any thread.
+    let registered = || unsafe { stream::dap_stream_ch_proc_find(b'E') };
+    let before = registered();
+    assert!(!before.is_null());
+    runtime::release();
+    assert_eq!(registered(), before);
+    runtime::retain().unwrap();
+    listener::ensure_started().unwrap();
+    sdk.server = listener::addresses().first().copied();
+    let client = sdk.connected("E");
+    client.watch(b'E');
+    assert_eq!(client.send(b'E', 3, b"still there".to_vec()), 11);
+    assert_eq!(client.wait_packets(1), [(3, b"still there".to_vec())]);
+    // The same functions once more are the same registration.
+    sdk.register_channels();
+    assert_eq!(registered(), before);
+}
+
+#[test]
+fn a_callback_that_waits_for_the_stopping_thread_holds_it_up_ten_seconds() {
+    let mut sdk = Sdk::start(2);
+    let before = threads();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let (is_blocked, blocked) = std::sync::mpsc::channel();
+    let blocker = std::thread::spawn(move || {
+        on_worker(worker(1), move || {
+            is_blocked.send(()).unwrap();
+            wait.recv().unwrap_err();
+            // What it may still call does no harm.
+            // SAFETY: any thread.
+            unsafe {
+                assert!(!events::dap_worker_get_current().is_null());
+                assert!(events::dap_timerfd_start_on_worker(worker(1), 1, Some(again), ptr::null_mut()).is_null());
+            }
+        });
+    });
+    blocked.recv_timeout(PATIENCE).unwrap();
+    let client = sdk.connect("RS");
+    let begin = Instant::now();
+    runtime::release();
+    let took = begin.elapsed();
+    assert!((Duration::from_secs(9)..Duration::from_secs(14)).contains(&took), "{took:?}");
+    // SAFETY: any thread.
+    assert_eq!(unsafe { events::dap_events_thread_get_count() }, 0);
+    // A new one is not held up.
+    runtime::retain().unwrap();
+    listener::ensure_started().unwrap();
+    sdk.server = listener::addresses().first().copied();
+    sdk.connected("RS");
+    drop(go_on);
+    blocker.join().unwrap();
+    client.wait("delete");
+    eventually(|| threads() <= before, || format!("{before} threads before, {} after", threads()));
+    sdk.connected("RS");
+}
+
+#[test]
+fn a_host_thread_with_our_name_waits_for_the_end() {
+    let _sdk = Sdk::configured(2, "");
+    runtime::retain().unwrap();
+    let host = std::thread::Builder::new().name("vpn-host".into());
+    let left = host.spawn(|| {
+        runtime::release();
+        // SAFETY: any thread.
+        unsafe { events::dap_events_thread_get_count() }
+    });
+    assert_eq!(left.unwrap().join().unwrap(), 0);
+}
+
+#[test]
+fn settling_waits_for_the_last_release_of_a_callback() {
+    unsafe extern "C" fn release_late(_arg: *mut c_void) {
+        std::thread::sleep(Duration::from_millis(300));
+        // SAFETY: any thread.
+        unsafe { events::dap_embedded_release() };
+    }
+    unsafe extern "C" fn failed(_client: *mut dap_chain_node_client, _errno: std::ffi::c_int, _arg: *mut c_void) {
+        FAILING.store(true, Ordering::SeqCst);
+        // SAFETY: any thread.
+        unsafe { release_late(ptr::null_mut()) };
+    }
+    static FAILING: AtomicBool = AtomicBool::new(false);
+    let sdk = Sdk::configured(2, "");
+    sdk.register_channels();
+    let socket = sdk.directory.path().join("cli.sock");
+    let with_cli = format!("[general]\nstate_dir={}\n[server]\nenabled=false\n", sdk.directory.path().display());
+    config::set_current(Config::parse(&with_cli, "test").0);
+    let settled = || {
+        // SAFETY: any thread.
+        unsafe { events::dap_embedded_settle() };
+        // SAFETY: any thread.
+        assert_eq!(unsafe { events::dap_events_thread_get_count() }, 0);
+        assert!(!socket.exists());
+    };
+    // By a worker.
+    runtime::retain().unwrap();
+    assert!(socket.exists());
+    // SAFETY: any thread.
+    unsafe { events::dap_worker_exec_callback_on(worker(1), Some(release_late), ptr::null_mut()) };
+    settled();
+    // By a thread that connects.
+    runtime::retain().unwrap();
+    let callbacks =
+        dap_chain_node_client_callbacks { connected: None, disconnected: None, r#delete: None, error: Some(failed) };
+    let mut info = node_info("127.0.0.1", dead_port());
+    // SAFETY: everything is alive during the calls, which copy it; a stale client is not followed.
+    unsafe {
+        let (info, callbacks) = (info.as_mut_ptr().cast(), &raw const callbacks);
+        let client = client::dap_chain_node_client_create_n_connect(
+            ptr::null_mut(),
+            info,
+            c"S".as_ptr(),
+            callbacks,
+            ptr::null_mut(),
+        );
+        assert!(!client.is_null());
+        // Closed before it had failed, it would not call back at all.
+        eventually(|| FAILING.load(Ordering::SeqCst), || "the connection does not fail".into());
+        client::dap_chain_node_client_close_mt(client);
+    }
+    settled();
+    // With nothing to wait for.
+    settled();
+    runtime::retain().unwrap();
+    // SAFETY: any thread.
+    unsafe { events::dap_embedded_settle() };
+    runtime::release();
+}
+
+#[test]
+fn the_socket_file_goes_with_a_release_on_a_worker() {
+    let sdk = Sdk::configured(1, "");
+    let socket = sdk.directory.path().join("cli.sock");
+    config::set_current(Config::parse(&format!("[general]\nstate_dir={}\n", sdk.directory.path().display()), "test").0);
+    runtime::retain().unwrap();
+    assert!(socket.exists());
+    let path = socket.clone();
+    // At once: the process may end before the thread that stops the rest has come to it.
+    let is_gone = on_worker(worker(0), move || {
+        runtime::release();
+        !path.exists()
+    });
+    assert!(is_gone);
+    runtime::settle();
+    // SAFETY: any thread.
+    assert_eq!(unsafe { events::dap_events_thread_get_count() }, 0);
+}
+
+#[test]
+fn taking_an_http_path_back_starts_nothing() {
+    use dap_chain_net_srv_vpn::embedded::abi::http;
+    unsafe extern "C" fn nothing(_simple: *mut dap_http_simple, _status: *mut c_void) {}
+    let sdk = Sdk::start(1);
+    let path = c"/life".as_ptr();
+    // SAFETY: any thread; the server lives as long as the process.
+    let server = unsafe { (*http::dap_server_get_default())._inheritor.get() }.cast::<dap_http_server>();
+    // SAFETY: a string constant and a function of this program.
+    assert!(!unsafe { http::dap_http_simple_proc_add(server, path, 10, Some(nothing)) }.is_null());
+    runtime::release();
+    // The listener has gone, and does not come back for this; nor does it when it is there to be started.
+    // SAFETY: a string constant.
+    let remove = || unsafe { http::dap_http_simple_proc_remove(server, path) };
+    assert!(remove());
+    assert!(!remove());
+    runtime::retain().unwrap();
+    assert!(!remove());
+    assert!(listener::addresses().is_empty());
+    drop(sdk);
 }
 
 #[test]
@@ -257,7 +434,6 @@ fn a_changed_identity_is_refused_until_it_is_accepted() {
         runtime::release();
         configure(sdk.directory.path(), 2, &format!("[server]\nlisten_address=[127.0.0.1:{port}]\n{more}"));
         runtime::retain().unwrap();
-        sdk.register_channels();
         listener::ensure_started().unwrap();
     };
     let outcome = |sdk: &Sdk| {

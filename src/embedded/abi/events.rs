@@ -178,6 +178,16 @@ pub unsafe extern "C" fn dap_embedded_release() {
     guard("dap_embedded_release", (), runtime::release);
 }
 
+/// Waits until callbacks that are running have returned, node clients that were closed are deleted, and a stop that is
+/// under way, such as by a release in one of these callbacks, is over; 10 s at most. At once on a thread of the SDK.
+///
+/// # Safety
+/// May be called from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dap_embedded_settle() {
+    guard("dap_embedded_settle", (), runtime::settle);
+}
+
 // --- workers -----------------------------------------------------------------------------------------------------------
 
 /// How many worker threads there are; 0 while nothing is retained.

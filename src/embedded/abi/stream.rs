@@ -230,10 +230,11 @@ pub(crate) fn packet_out(view: &StreamView, index: usize) {
 
 // --- channel letters ---------------------------------------------------------------------------------------------------
 
-/// Registers the callbacks of a channel letter, in place of earlier ones; streams opened from now on use them.
+/// Registers the callbacks of a channel letter, in place of earlier ones; streams opened from now on use them. It stays
+/// registered until the process ends, whatever is released and retained.
 ///
 /// # Safety
-/// May be called from any thread; the callbacks may be called on every worker until the last release.
+/// May be called from any thread; the callbacks may be called on every worker until the process ends.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_stream_ch_proc_add(
     id: u8,
@@ -257,7 +258,7 @@ pub unsafe extern "C" fn dap_stream_ch_proc_add(
     });
 }
 
-/// What is registered for a letter, or NULL. Valid until the last release.
+/// What is registered for a letter, or NULL. Valid until the process ends.
 ///
 /// # Safety
 /// May be called from any thread.

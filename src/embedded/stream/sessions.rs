@@ -67,10 +67,9 @@ pub(crate) fn unlock() {
     }
 }
 
-/// Forgets all but what is lent out.
-pub(crate) fn clear() {
+/// Forgets all but what is lent out; who calls decides when they are freed.
+pub(crate) fn take_all() -> impl Sized {
     let mut sessions = SESSIONS.lock();
-    let gone = (std::mem::take(&mut sessions.live), sessions.by_address.take());
-    drop(sessions);
-    drop(gone);
+    sessions.by_address = None;
+    std::mem::take(&mut sessions.live)
 }
