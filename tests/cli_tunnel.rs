@@ -12,25 +12,22 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::netlink::Netlink;
 use rustix::process::Signal;
-use rustix::thread::{UnshareFlags, gettid};
 
+#[path = "support/hosts.rs"]
+mod hosts;
 #[path = "support/netns.rs"]
 mod netns;
 #[path = "support/program.rs"]
 mod program;
-use program::{code, program, run, send, stderr, stdout, wait};
+use hosts::Hosts;
+use program::{code, run, send, stderr, stdout};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 1);
-const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 2);
-const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn connect_look_and_stop() {
@@ -179,152 +176,4 @@ fn a_server_that_cannot_start_is_1_and_says_why() {
         assert_eq!(code(&output), 1, "{}", stderr(&output));
         assert!(stderr(&output).contains("8079"), "{}", stderr(&output));
     });
-}
-
-/// Two hosts: this thread's namespace has the server's address, a second thread lives in a namespace with the client's.
-struct Hosts {
-    directory: tempfile::TempDir,
-    commands: Sender<Command>,
-    children: Receiver<Child>,
-}
-
-impl Hosts {
-    fn new() -> Hosts {
-        let (commands, to_run) = mpsc::channel::<Command>();
-        let (started, children) = mpsc::channel();
-        let (moved, far_thread) = mpsc::channel();
-        let (laid, cable) = mpsc::channel();
-        thread::spawn(move || {
-            leave_network();
-            moved.send(gettid().as_raw_nonzero().get()).unwrap();
-            cable.recv().unwrap();
-            plug_in("far", CLIENT);
-            started.send(Command::new("true").spawn().unwrap()).unwrap();
-            for mut command in to_run {
-                started.send(command.spawn().unwrap()).unwrap();
-            }
-        });
-        let mut netlink = Netlink::open().unwrap();
-        netlink.add_veth("near", "far").unwrap();
-        let far = netlink.link_index("far").unwrap();
-        netlink.set_netns_by_pid(far, far_thread.recv().unwrap().try_into().unwrap()).unwrap();
-        plug_in("near", SERVER);
-        laid.send(()).unwrap();
-        children.recv().unwrap().wait().unwrap();
-        Hosts { directory: tempfile::tempdir().unwrap(), commands, children }
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    fn state(&self, name: &str) -> String {
-        self.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    /// A server that is ready, and its identity.
-    fn server(&self, state: &str) -> (Running, String) {
-        let mut command = program(self.path());
-        command.args(["server", "--state-dir", &self.state(state)]);
-        let mut server = Running::start(self.path(), "server", command, |mut command| command.spawn().unwrap());
-        server.wait_for("ready: listening on 0.0.0.0:8079, network 10.98.0.0/24 for backbone, identity sha256:");
-        let said = server.said();
-        let (_, pin) = said.trim().rsplit_once(' ').unwrap();
-        (server, pin.to_owned())
-    }
-
-    /// A client of the server, on the far host.
-    fn client(&self, arguments: &[&str]) -> Running {
-        let target = SERVER.to_string();
-        let arguments = [&["client", "--connect", &target], arguments].concat();
-        self.start_far("client", &arguments)
-    }
-
-    fn start_far(&self, state: &str, arguments: &[&str]) -> Running {
-        let mut command = program(self.path());
-        command.args(arguments).args(["--state-dir", &self.state(state)]);
-        Running::start(self.path(), state, command, |command| self.spawn_far(command))
-    }
-
-    /// Runs the program on the far host to its end.
-    fn far(&self, arguments: &[&str]) -> Output {
-        let mut command = program(self.path());
-        command.args(arguments).args(["--state-dir", &self.state("check")]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.spawn_far(command).wait_with_output().unwrap()
-    }
-
-    fn spawn_far(&self, command: Command) -> Child {
-        self.commands.send(command).unwrap();
-        self.children.recv().unwrap()
-    }
-}
-
-/// Only this thread moves; what it starts moves with it.
-#[allow(deprecated)]
-fn leave_network() {
-    rustix::thread::unshare(UnshareFlags::NEWNET).unwrap();
-}
-
-fn plug_in(link: &str, address: Ipv4Addr) {
-    let mut netlink = Netlink::open().unwrap();
-    let loopback = netlink.link_index("lo").unwrap();
-    netlink.set_up(loopback).unwrap();
-    let index = netlink.link_index(link).unwrap();
-    netlink.add_address(index, address, 24).unwrap();
-    netlink.set_up(index).unwrap();
-}
-
-/// A program that goes on running, and what it says. Killed when dropped.
-struct Running {
-    child: Child,
-    out: PathBuf,
-    err: PathBuf,
-}
-
-impl Running {
-    fn start(directory: &Path, name: &str, mut command: Command, spawn: impl FnOnce(Command) -> Child) -> Running {
-        let number = fs::read_dir(directory).unwrap().count();
-        let file = |kind: &str| directory.join(format!("{name}-{number}.{kind}"));
-        let (out, err) = (file("out"), file("err"));
-        command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
-        Running { child: spawn(command), out, err }
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(&self.out).unwrap()
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(&self.err).unwrap()
-    }
-
-    fn wait_for(&mut self, text: &str) {
-        self.wait_until(text, |running| running.said().contains(text));
-    }
-
-    fn wait_for_log(&mut self, text: &str) {
-        self.wait_until(text, |running| running.log().contains(text));
-    }
-
-    fn wait_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !done(self) {
-            let ended = self.child.try_wait().unwrap();
-            let alive = ended.is_none() && Instant::now() < deadline;
-            assert!(alive || done(self), "no {what:?}, {ended:?}:\n{}\n{}", self.said(), self.log());
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn exit_code(&mut self) -> Option<i32> {
-        wait(&mut self.child, PATIENCE)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -1,0 +1,115 @@
+//! What a client is given, and what becomes of it.
+
+use std::net::Ipv4Addr;
+
+use rustix::process::Signal;
+
+use crate::hosts::Hosts;
+use crate::netns::in_namespace;
+use crate::program::send;
+use crate::support::{Client, GATEWAY, echo, ping, tun_devices, udp, udp_at};
+
+const FIRST: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
+const SECOND: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 3);
+
+/// Room for one client: .1 is the gateway, .2 the client's, .3 the broadcast address.
+pub(crate) const ROOM_FOR_ONE: &str = "[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.252\n";
+
+#[test]
+fn both_ends_have_their_addresses_and_reach_each_other() {
+    in_namespace("leases::both_ends_have_their_addresses_and_reach_each_other", || {
+        let hosts = Hosts::new();
+        let _server = hosts.server("server");
+        let client = Client::connect(&hosts, 0, "client", &[]);
+        assert_eq!((client.address, client.gateway), (FIRST, GATEWAY));
+
+        let near = tun_devices();
+        let [(device, addresses)] = near.as_slice() else { panic!("{near:?}") };
+        assert!(device.up && *addresses == [(GATEWAY, 24)], "{near:?}");
+        let far = hosts.at(0).run(tun_devices);
+        let [(device, addresses)] = far.as_slice() else { panic!("{far:?}") };
+        assert!(device.up && *addresses == [(FIRST, 24)], "{far:?}");
+        assert_eq!((&device.name, device.mtu as usize), (&client.device, client.mtu));
+
+        assert!(hosts.at(0).run(|| ping(GATEWAY)), "the client's pings");
+        assert!(ping(FIRST), "the server's pings");
+        let (server, client) = (udp(GATEWAY), udp_at(hosts.at(0), FIRST));
+        echo(&client, &server, b"asked by the client");
+        echo(&server, &client, b"asked by the server");
+    });
+}
+
+#[test]
+fn a_full_network_refuses_and_recovers() {
+    in_namespace("leases::a_full_network_refuses_and_recovers", || {
+        let hosts = Hosts::with_clients(2);
+        let config = hosts.config(ROOM_FOR_ONE);
+        let (server, _) = hosts.server_with("server", &["--config", &config]);
+        assert!(server.said().contains("network 10.98.0.0/30"), "{}", server.said());
+        let mut first = Client::connect(&hosts, 0, "first", &[]);
+        assert_eq!((first.address, first.gateway), (FIRST, GATEWAY));
+
+        // Waiting does not help a client that is refused, so --retry is no reason to stay.
+        for arguments in [&[][..], &["--retry"]] {
+            let mut second = hosts.client_at(1, "second", arguments);
+            assert_eq!(second.exit_code(), Some(5), "{}", second.log());
+            assert!(second.log().contains("10.55.1.1:8079 refused: it has no free address"), "{}", second.log());
+            assert_eq!(second.said(), "");
+        }
+        assert_eq!(hosts.at(1).run(tun_devices).len(), 0, "a refused client has no device");
+        echo(&udp_at(hosts.at(0), FIRST), &udp(GATEWAY), b"the first has not noticed");
+
+        send(&first.running.child, Signal::TERM);
+        assert_eq!(first.running.exit_code(), Some(0), "{}", first.running.log());
+        let second = Client::connect(&hosts, 1, "second", &[]);
+        assert_eq!((second.address, second.gateway), (FIRST, GATEWAY));
+        echo(&udp_at(hosts.at(1), FIRST), &udp(GATEWAY), b"the second");
+    });
+}
+
+#[test]
+fn who_returns_gets_the_same_address() {
+    in_namespace("leases::who_returns_gets_the_same_address", || {
+        let hosts = Hosts::with_clients(2);
+        let _server = hosts.server("server");
+        let leave = |mut client: Client| {
+            send(&client.running.child, Signal::TERM);
+            assert_eq!(client.running.exit_code(), Some(0), "{}", client.running.log());
+        };
+        let first = Client::connect(&hosts, 0, "first", &[]);
+        assert_eq!(first.address, FIRST);
+        leave(first);
+        let second = Client::connect(&hosts, 1, "second", &[]);
+        assert_eq!(second.address, SECOND, "the first one's address is kept for it");
+        let first = Client::connect(&hosts, 0, "first", &[]);
+        assert_eq!(first.address, FIRST);
+        echo(&udp_at(hosts.at(0), FIRST), &udp(GATEWAY), b"back again");
+
+        // The order in which they return does not matter, nor where from: the state directory is who a client is.
+        leave(first);
+        leave(second);
+        let second = Client::connect(&hosts, 1, "second", &[]);
+        assert_eq!(second.address, SECOND);
+        leave(second);
+        let stranger = Client::connect(&hosts, 1, "stranger", &[]);
+        assert_eq!(stranger.address, Ipv4Addr::new(10, 98, 0, 4));
+        let first = Client::connect(&hosts, 0, "first", &[]);
+        assert_eq!(first.address, FIRST);
+    });
+}
+
+#[test]
+fn a_lease_is_not_kept_for_longer_than_its_time() {
+    in_namespace("leases::a_lease_is_not_kept_for_longer_than_its_time", || {
+        let hosts = Hosts::new();
+        let config = hosts.config("[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.248\nlease_time=0\n");
+        let _server = hosts.server_with("server", &["--config", &config]);
+        // The client shows its token each time and gets the next address: .2 to .6, then in the order of their return.
+        for (round, last) in [2, 3, 4, 5, 6, 2, 3].into_iter().enumerate() {
+            let mut client = Client::connect(&hosts, 0, "client", &[]);
+            assert_eq!(client.address, Ipv4Addr::new(10, 98, 0, last), "round {round}");
+            send(&client.running.child, Signal::TERM);
+            assert_eq!(client.running.exit_code(), Some(0), "{}", client.running.log());
+        }
+    });
+}

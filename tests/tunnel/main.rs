@@ -1,0 +1,23 @@
+//! The VPN as its users have it: `cellframe-vpn server` on one host, `cellframe-vpn client` on others, and what
+//! applications on these hosts see of the network between them. The hosts are network namespaces, all else is real.
+#![cfg(all(
+    feature = "embedded",
+    feature = "common",
+    feature = "server",
+    feature = "cmd",
+    feature = "client",
+    feature = "client-tun"
+))]
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/hosts.rs"]
+mod hosts;
+mod leases;
+mod loss;
+#[path = "../support/netns.rs"]
+mod netns;
+mod peers;
+#[path = "../support/program.rs"]
+mod program;
+mod support;
+mod traffic;

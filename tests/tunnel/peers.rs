@@ -1,0 +1,160 @@
+//! Clients among themselves: they reach each other, or are kept apart, and none can pass for another.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
+
+use dap_chain_net_srv_vpn::app;
+use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+use dap_chain_net_srv_vpn::forward::DropCause;
+use dap_chain_net_srv_vpn::netlink::Netlink;
+use rustix::net::{AddressFamily, SocketType, eth, ipproto, socket};
+
+use crate::hosts::{Host, Hosts, PATIENCE};
+use crate::netns::in_namespace;
+use crate::program::skip;
+use crate::support::{
+    Client, GATEWAY, NETWORK, ask_from, echo, eventually, exchange, noise, received, stat_number, tcp, udp, udp_at,
+};
+
+#[test]
+fn clients_reach_each_other() {
+    in_namespace("peers::clients_reach_each_other", || {
+        if let Err(error) = forward_packets() {
+            let why = format!("net.ipv4.ip_forward cannot be set: {error}");
+            return skip("peers::clients_reach_each_other", &why);
+        }
+        let hosts = Hosts::with_clients(2);
+        let _server = hosts.server("server");
+        let [one, other] = [0, 1].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &[]));
+        let (here, there) = (udp_at(hosts.at(0), one.address), udp_at(hosts.at(1), other.address));
+        for size in [0, one.mtu - 28, 5_000] {
+            echo(&here, &there, &noise(1, size));
+            echo(&there, &here, &noise(2, size));
+        }
+        let address = other.address;
+        let listener = hosts.at(1).run(move || TcpListener::bind((address, 0)).unwrap());
+        exchange(&tcp(&listener, ask_from(hosts.at(0))), 2_000_000, 4);
+        for socket in [here, there] {
+            echo(&socket, &udp(GATEWAY), b"and the gateway");
+        }
+    });
+}
+
+#[test]
+fn isolated_clients_reach_only_the_gateway() {
+    in_namespace("peers::isolated_clients_reach_only_the_gateway", || {
+        // Where it can be set, the host would forward: it is the server that keeps clients apart.
+        let _ = forward_packets();
+        let hosts = Hosts::with_clients(2);
+        let config = hosts.config(&format!("{NETWORK}client_isolation=true\n"));
+        let _server = hosts.server_with("server", &["--config", &config]);
+        let clients = [0, 1].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &[]));
+        let sockets = [0, 1].map(|number| udp_at(hosts.at(number), clients[number].address));
+        let gateway = udp(GATEWAY);
+        for (from, to) in [(0, 1), (1, 0)] {
+            let (sender, receiver) = (&sockets[from], &sockets[to]);
+            for _ in 0..5 {
+                sender.send_to(b"let me in", receiver.local_addr().unwrap()).unwrap();
+            }
+            let lost = || stat_number(&hosts.stat("server"), clients[from].address, "packets send lost");
+            eventually("all five are counted as lost", || lost() == 5);
+            // What the gateway sends is the first thing that the other hears.
+            gateway.send_to(b"hello", receiver.local_addr().unwrap()).unwrap();
+            assert_eq!(received(receiver, "the gateway's").0, b"hello");
+            echo(sender, &gateway, b"still welcome");
+            assert_eq!(lost(), 5);
+        }
+    });
+}
+
+/// The service runs in the test itself, because only [`app::server_totals`] tells drops by their cause.
+#[test]
+fn a_forged_source_goes_nowhere_and_is_counted() {
+    in_namespace("peers::a_forged_source_goes_nowhere_and_is_counted", || {
+        let hosts = Hosts::with_clients(2);
+        let text = format!("[general]\nstate_dir={}\n", hosts.state("server"));
+        config::set_current(Config::parse(&text, "test").0);
+        assert_eq!(app::server_start(), Ok(()));
+        let [liar, victim] = [0, 1].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &[]));
+        let spoofed = || app::server_totals().unwrap().dropped(DropCause::SpoofedSource);
+        assert_eq!(spoofed(), 0);
+        let seen = every_packet();
+        let raw = hosts
+            .at(0)
+            .run(|| UdpSocket::from(socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW)).unwrap()));
+        let gateway = udp(GATEWAY);
+        let port = gateway.local_addr().unwrap().port();
+
+        let nobody = Ipv4Addr::new(10, 98, 0, 200);
+        let outside = Ipv4Addr::new(192, 0, 2, 1);
+        let forged = [victim.address, GATEWAY, nobody, outside, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST];
+        for source in forged {
+            raw.send_to(&udp_packet(source, (GATEWAY, port), b"forged"), (GATEWAY, 0)).unwrap();
+        }
+        // The easy way: an application that is bound to another address of its device.
+        add_address(hosts.at(0), &liar.device, outside);
+        udp_at(hosts.at(0), outside).send_to(b"forged", gateway.local_addr().unwrap()).unwrap();
+        let count = forged.len() as u64 + 1;
+        eventually("every forged packet is counted", || spoofed() >= count);
+
+        // Forged by hand in the same way, but with the true source: this one must be seen, or nothing above is shown.
+        raw.send_to(&udp_packet(liar.address, (GATEWAY, port), b"honest"), (GATEWAY, 0)).unwrap();
+        let (payload, from) = received(&gateway, "the honest packet");
+        assert_eq!((payload.as_slice(), from.ip()), (&b"honest"[..], liar.address.into()));
+        let deadline = Instant::now() + PATIENCE;
+        let mut packet = vec![0; 65_536];
+        loop {
+            assert!(Instant::now() < deadline, "the honest packet was not seen on the server's TUN");
+            let Ok(size) = seen.recv(&mut packet) else { continue };
+            assert!(!contains(&packet[..size], b"forged"), "came out of the server's TUN: {:?}", &packet[..size]);
+            if contains(&packet[..size], b"honest") {
+                break;
+            }
+        }
+        assert_eq!(spoofed(), count);
+        let stat = app::vpn_stat();
+        assert_eq!(stat_number(&stat, liar.address, "packets send lost"), count, "{stat}");
+        assert_eq!(stat_number(&stat, victim.address, "packets send lost"), 0, "{stat}");
+        echo(&udp_at(hosts.at(1), victim.address), &gateway, b"the victim is well");
+        app::server_stop();
+    });
+}
+
+/// Lets the server's host forward from client to client. That is the operator's decision: the server does not make it.
+fn forward_packets() -> std::io::Result<()> {
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1")
+}
+
+fn add_address(host: &Host, device: &str, address: Ipv4Addr) {
+    let device = device.to_owned();
+    host.run(move || {
+        let mut netlink = Netlink::open().unwrap();
+        let index = netlink.link_index(&device).unwrap();
+        netlink.add_address(index, address, 32).unwrap();
+    });
+}
+
+/// Every packet of every device of the calling thread's host, from its IP header on (packet(7)).
+fn every_packet() -> UdpSocket {
+    let socket = UdpSocket::from(socket(AddressFamily::PACKET, SocketType::DGRAM, Some(eth::ALL)).unwrap());
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    socket
+}
+
+fn contains(packet: &[u8], mark: &[u8]) -> bool {
+    packet.windows(mark.len()).any(|window| window == mark)
+}
+
+/// A UDP datagram without a checksum (RFC 768); the kernel fills in the length and checksum of the IP header (raw(7)).
+fn udp_packet(source: Ipv4Addr, (target, port): (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 0, 0, 1, 0, 0, 64, 17, 0, 0];
+    packet.extend(source.octets());
+    packet.extend(target.octets());
+    packet.extend(4242u16.to_be_bytes());
+    packet.extend(port.to_be_bytes());
+    packet.extend((8 + payload.len() as u16).to_be_bytes());
+    packet.extend([0, 0]);
+    packet.extend(payload);
+    packet
+}
