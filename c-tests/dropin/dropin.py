@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""dropin.py REPOSITORY BUILD_DIR: the drop-in build, in a small SDK tree of the project's own.
+
+Lays the repository into the tree's modules/service/vpn, and builds the tree's node with its own build files: all parts in
+Rust, each part alone, and all but each, the rest being C files that play the legacy module's. The node prints what each
+part returns, which tells who answered. Also: Ninja beside Make, a second configure, a debug build, nothing written
+outside the build directory, an unknown part and a missing C file refused with a sentence.
+"""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+PARTS = ["common", "server", "cmd", "client", "client-tun"]
+LEGACY = "42"
+failures = 0
+
+
+def check(condition, what, detail=""):
+    global failures
+    if not condition:
+        failures += 1
+        print(f"FAIL: {what}\n{detail[-3000:]}")
+
+
+def run(*command, cwd=None):
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=cwd)
+
+
+def lay_out(repository, folder):
+    """The tree: copies of the stand-in's files, and the repository where the SDK has the module."""
+    tree = folder / "sdk"
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(repository / "c-tests/dropin/sdk", tree)
+    for name in sorted((repository / "include/embedded").glob("*.h")):
+        if name.name != "dap_embedded_sdk.h":
+            (tree / "core/include" / name.name).write_text('#include "standin.h"\n')
+    for name in ("dap_chain_mempool.h", "dap_chain_wallet.h", "dap_pkey.h"):
+        (tree / "core/include" / name).write_text('#include "standin.h"\n')
+    # Of the embedded SDK's headers only the one that has no SDK name.
+    headers = tree / "embedded"
+    headers.mkdir()
+    shutil.copy(repository / "include/embedded/dap_embedded_sdk.h", headers)
+    (tree / "modules/service").mkdir(parents=True)
+    (tree / "modules/service/vpn").symlink_to(repository)
+    return tree
+
+
+def configure(tree, build, *options):
+    build.mkdir(exist_ok=True)
+    return run("cmake", *options, f"-DEMBEDDED_HEADERS={tree / 'embedded'}", tree, cwd=build)
+
+
+def build_and_ask(build, label):
+    built = run("cmake", "--build", ".", "--", "-j2", cwd=build)
+    check(built.returncode == 0, f"{label} builds", built.stdout + built.stderr)
+    if built.returncode:
+        return {}
+    for warning in [line for line in (built.stdout + built.stderr).splitlines() if "warning" in line.lower()]:
+        check(False, f"{label}: {warning}")
+    asked = run(build / "node")
+    check(asked.returncode == 0, f"{label} runs: exit code {asked.returncode}", asked.stdout + asked.stderr)
+    return dict(line.split(" ", 1) for line in asked.stdout.splitlines() if " " in line)
+
+
+def expected(rust):
+    """What the node prints when these parts are in Rust: the stand-in has no configuration, no workers, no connection."""
+    def own(part, value):
+        return value if part in rust else LEGACY
+    status = "0" if "client" in rust else "3"
+    sentence = {"0": "VPN client not started", "3": "VPN client lost connection"}[status]
+    return {
+        "pre_init": own("common", "0"),
+        "tag": "vpn" if "common" in rust else "none",
+        "init": own("server", "-2"),
+        "client_start": own("client", "-2"),
+        "client_status": status,
+        "tun_status": own("client-tun", "-1"),
+        "command": own("cmd", "0"),
+        "command_says": sentence if "cmd" in rust else f"legacy client status {status}",
+    }
+
+
+def try_parts(tree, build, rust, *options):
+    label = f"{'+'.join(rust)} in Rust"
+    made = configure(tree, build, f"-DVPN_RUST_PARTS={';'.join(rust)}", f"-DVPN_LEGACY_DIR={tree / 'legacy'}", *options)
+    check(made.returncode == 0, f"{label} configures", made.stdout + made.stderr)
+    answers = build_and_ask(build, label)
+    for key, value in expected(rust).items():
+        check(answers.get(key) == value, f"{label}: {key} is {answers.get(key)!r}, expected {value!r}")
+    print(f"ok so far: {label}")
+
+
+def files_of(repository):
+    """Every file's path and time of change, less git's own and those of other builds."""
+    other = {repository / ".git", repository / "target", repository / "c-tests/build"}
+    found = {}
+    for directory, names, files in os.walk(repository):
+        names[:] = [name for name in names if pathlib.Path(directory, name) not in other]
+        for name in files:
+            path = pathlib.Path(directory, name)
+            found[str(path.relative_to(repository))] = path.lstat().st_mtime_ns
+    return found
+
+
+def main():
+    repository, folder = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
+    if not shutil.which("cargo", path=os.environ["PATH"] + ":" + os.path.expanduser("~/.cargo/bin")):
+        sys.exit("FAIL: no cargo")
+    folder.mkdir(parents=True, exist_ok=True)
+    tree, build = lay_out(repository, folder), folder / "build"
+    for old in ("build", "build-ninja", "build-wrong"):
+        shutil.rmtree(folder / old, ignore_errors=True)
+    # Debug is what builds fastest; what is common to all builds is compiled once.
+    shared = [f"-DVPN_CARGO_TARGET_DIR={folder / 'cargo'}", "-DCMAKE_BUILD_TYPE=Debug"]
+    before = files_of(repository)
+    try_parts(tree, build, PARTS, *shared)
+    for part in PARTS:
+        try_parts(tree, build, [part])
+        try_parts(tree, build, [other for other in PARTS if other != part])
+    again = run("cmake", ".", cwd=build)
+    check(again.returncode == 0, "a second configure", again.stderr)
+
+    if shutil.which("ninja"):
+        try_parts(tree, folder / "build-ninja", PARTS, "-GNinja", *shared)
+    else:
+        print("no ninja here: only Make was tried")
+    wrong = configure(tree, folder / "build-wrong", "-DVPN_RUST_PARTS=common;kernel")
+    check(wrong.returncode != 0 and "there is no part 'kernel'" in wrong.stderr, "an unknown part is refused", wrong.stderr)
+    wrong = configure(tree, folder / "build-wrong", "-DVPN_RUST_PARTS=common", "-DVPN_LEGACY_DIR=/nonexistent")
+    check(wrong.returncode != 0 and "VPN_LEGACY_DIR" in wrong.stderr, "a missing C file is refused", wrong.stderr)
+    after = files_of(repository)
+    written = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    check(not written, "nothing is written outside the build directory", "\n".join(written))
+    print(f"{failures} failed")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

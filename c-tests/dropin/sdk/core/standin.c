@@ -1,0 +1,81 @@
+/* The stand-in's functions: it has no workers and no node, knows one network, and notes what the module registers. */
+#include "standin.h"
+
+dap_config_t *g_config;
+const char *standin_tag;
+
+static dap_chain_net_t s_net = {.pub = {.id = {0x77}, .name = "standin", .gdb_groups_prefix = "standin"}};
+
+/* --- log, configuration: there is none --- */
+enum dap_log_level dap_log_level_get(void) { return L_DEBUG; }
+void dap_log_write(int level, const char *tag, const char *message) { fprintf(stderr, "[%d] %s: %s\n", level, tag, message); }
+bool dap_config_get_item_bool_default(dap_config_t *c, const char *s, const char *i, bool d) { (void)c, (void)s, (void)i; return d; }
+int64_t _dap_config_get_item_int(dap_config_t *c, const char *s, const char *i, int64_t d) { (void)c, (void)s, (void)i; return d; }
+const char *dap_config_get_item_str_default(dap_config_t *c, const char *s, const char *i, const char *d) { (void)c, (void)s, (void)i; return d; }
+const char **dap_config_get_array_str(dap_config_t *c, const char *s, const char *i, uint16_t *n) { (void)c, (void)s, (void)i; *n = 0; return NULL; }
+
+/* --- workers, sockets, timers: none --- */
+uint32_t dap_events_thread_get_count(void) { return 0; }
+dap_worker_t *dap_events_worker_get(uint8_t i) { (void)i; return NULL; }
+dap_worker_t *dap_worker_get_current(void) { return NULL; }
+void dap_worker_exec_callback_on(dap_worker_t *w, dap_worker_callback_t c, void *a) { (void)w, (void)c, (void)a; }
+dap_timerfd_t *dap_timerfd_start_on_worker(dap_worker_t *w, uint64_t t, dap_timerfd_callback_t c, void *a) { (void)w, (void)t, (void)c, (void)a; return NULL; }
+void dap_timerfd_delete_mt(dap_worker_t *w, dap_events_socket_uuid_t u) { (void)w, (void)u; }
+dap_events_socket_t *dap_events_socket_wrap_no_add(int fd, dap_events_socket_callbacks_t *c) { (void)fd, (void)c; return NULL; }
+void dap_events_socket_assign_on_worker_mt(dap_events_socket_t *e, dap_worker_t *w) { (void)e, (void)w; }
+void dap_events_socket_set_readable_unsafe(dap_events_socket_t *e, bool r) { (void)e, (void)r; }
+void dap_events_socket_remove_and_delete_mt(dap_worker_t *w, dap_events_socket_uuid_t u) { (void)w, (void)u; }
+
+/* --- streams --- */
+dap_stream_t *dap_stream_get_from_es(dap_events_socket_t *e) { (void)e; return NULL; }
+void dap_stream_ch_proc_add(uint8_t i, dap_stream_ch_callback_t n, dap_stream_ch_callback_t d, dap_stream_ch_read_callback_t r, dap_stream_ch_write_callback_t w) { (void)i, (void)n, (void)d, (void)r, (void)w; }
+size_t dap_stream_ch_pkt_write_unsafe(dap_stream_ch_t *c, uint8_t t, const void *d, size_t s) { (void)c, (void)t, (void)d; return s; }
+void dap_stream_ch_set_ready_to_read_unsafe(dap_stream_ch_t *c, bool r) { (void)c, (void)r; }
+void dap_stream_ch_set_ready_to_write_unsafe(dap_stream_ch_t *c, bool r) { (void)c, (void)r; }
+dap_stream_ch_t *dap_stream_ch_by_id_unsafe(dap_stream_t *s, char i) { (void)s, (void)i; return NULL; }
+dap_list_t *dap_stream_session_get_list_sessions(void) { return NULL; }
+void dap_stream_session_get_list_sessions_unlock(void) {}
+void dap_list_free(dap_list_t *l) { (void)l; }
+void dap_list_free_full(dap_list_t *l, void (*f)(void *)) { (void)l, (void)f; }
+
+/* --- networks, services, ledger --- */
+dap_chain_net_t *dap_chain_net_by_name(const char *n) { return n && !strcmp(n, s_net.pub.name) ? &s_net : NULL; }
+dap_chain_net_t *dap_chain_net_by_id(dap_chain_net_id_t i) { return i.uint64 == s_net.pub.id.uint64 ? &s_net : NULL; }
+dap_chain_node_role_t dap_chain_net_get_role(const dap_chain_net_t *n) { (void)n; dap_chain_node_role_t r; memset(&r, 0, sizeof(r)); return r; }
+dap_chain_net_srv_t *dap_chain_net_srv_add(dap_chain_net_srv_uid_t u, const char *s, dap_chain_net_srv_callbacks_t *c) { (void)u, (void)s, (void)c; return NULL; }
+void dap_chain_net_srv_del(dap_chain_net_srv_t *s) { (void)s; }
+dap_chain_net_srv_stream_session_t *dap_chain_net_srv_stream_session_create(dap_stream_session_t *s) { (void)s; return NULL; }
+int dap_chain_net_srv_order_find_all_by(dap_chain_net_t *n, dap_chain_net_srv_order_direction_t d, dap_chain_net_srv_uid_t u, dap_chain_net_srv_price_unit_uid_t p, const char *t, uint256_t a, uint256_t b, dap_list_t **o, size_t *c) { (void)n, (void)d, (void)u, (void)p, (void)t, (void)a, (void)b; *o = NULL; *c = 0; return 0; }
+size_t dap_chain_net_srv_order_get_size(const dap_chain_net_srv_order_t *o) { return sizeof(*o); }
+int dap_ledger_service_add(dap_chain_net_srv_uid_t u, char *t, dap_ledger_tag_check_callback_t c) { (void)u, (void)c; standin_tag = t; return 0; }
+dap_chain_tx_out_cond_t *dap_chain_ledger_get_tx_out_cond_linked_to_tx_in_cond(dap_ledger_t *l, dap_chain_tx_in_cond_t *i) { (void)l, (void)i; return NULL; }
+
+/* --- the client's connection: never made --- */
+dap_chain_node_client_t *dap_chain_node_client_create_n_connect(dap_chain_net_t *n, dap_chain_node_info_t *i, const char *c, const dap_chain_node_client_callbacks_t *b, void *a) { (void)n, (void)i, (void)c, (void)b, (void)a; return NULL; }
+void dap_chain_node_client_close_mt(dap_chain_node_client_t *c) { (void)c; }
+dap_stream_ch_t *dap_client_get_stream_ch_unsafe(dap_client_t *c, uint8_t i) { (void)c, (void)i; return NULL; }
+dap_stream_worker_t *dap_client_get_stream_worker(dap_client_t *c) { (void)c; return NULL; }
+
+/* --- store, commands, HTTP --- */
+uint8_t *dap_global_db_get_sync(const char *g, const char *k, size_t *s, bool *p, uint64_t *t) { (void)g, (void)k, (void)p, (void)t; *s = 0; return NULL; }
+int dap_global_db_set_sync(const char *g, const char *k, const void *v, size_t l, bool p) { (void)g, (void)k, (void)v, (void)l, (void)p; return 0; }
+struct dap_cli_cmd *dap_cli_server_cmd_add(const char *n, dap_cli_server_cmd_callback_t f, void *r, const char *d, const char *e) { (void)n, (void)f, (void)r, (void)d, (void)e; return NULL; }
+bool dap_cli_server_cmd_remove(const char *n) { (void)n; return true; }
+void dap_cli_server_cmd_set_reply_str(void **r, const char *t) { *r = strdup(t); }
+dap_server_t *dap_server_get_default(void) { return NULL; }
+struct dap_http_url_proc *dap_http_simple_proc_add(struct dap_http_server *s, const char *p, size_t m, dap_http_simple_callback_t c) { (void)s, (void)p, (void)m, (void)c; return NULL; }
+size_t dap_http_simple_reply(dap_http_simple_t *r, void *d, size_t s) { (void)r, (void)d; return s; }
+
+/* --- keys and wallets: none --- */
+dap_cert_t *dap_cert_find_by_name(const char *n) { (void)n; return NULL; }
+uint8_t *dap_enc_key_serialize_pub_key(struct dap_enc_key *k, size_t *s) { (void)k; *s = 0; return NULL; }
+void dap_enc_key_delete(struct dap_enc_key *k) { (void)k; }
+bool dap_hash_fast(const void *d, size_t s, dap_hash_fast_t *h) { (void)d, (void)s; memset(h, 0, sizeof(*h)); return true; }
+int dap_chain_hash_fast_from_str(const char *t, dap_chain_hash_fast_t *h) { (void)t, (void)h; return -1; }
+dap_chain_wallet_t *dap_chain_wallet_open(const char *n, const char *p, unsigned *s) { (void)n, (void)p, (void)s; return NULL; }
+const char *dap_chain_wallet_get_path(dap_config_t *c) { (void)c; return "."; }
+struct dap_enc_key *dap_chain_wallet_get_key(dap_chain_wallet_t *w, uint32_t i) { (void)w, (void)i; return NULL; }
+void dap_chain_wallet_close(dap_chain_wallet_t *w) { (void)w; }
+dap_pkey_t *dap_pkey_from_enc_key(struct dap_enc_key *k) { (void)k; return NULL; }
+bool dap_pkey_get_hash(dap_pkey_t *k, dap_hash_fast_t *h) { (void)k, (void)h; return false; }
+char *dap_chain_mempool_tx_create_cond(dap_chain_net_t *n, struct dap_enc_key *k, dap_hash_fast_t *h, const char *t, uint256_t v, uint256_t m, dap_chain_net_srv_price_unit_uid_t u, dap_chain_net_srv_uid_t i, uint256_t f, const void *d, size_t s, const char *o) { (void)n, (void)k, (void)h, (void)t, (void)v, (void)m, (void)u, (void)i, (void)f, (void)d, (void)s, (void)o; return NULL; }
