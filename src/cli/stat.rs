@@ -1,22 +1,54 @@
-//! `vpn_stat`: one block for each session.
+//! `vpn_stat`: one block for each session with a lease; with `-full` also what the service as a whole has forwarded and
+//! dropped, by cause.
 
 use std::net::Ipv4Addr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Answer;
+use super::{Answer, option};
 use crate::sdk::channel::{self, SessionView};
 
-/// Runs the command. Its words do not matter: `-net` and `-full` of the legacy command never did.
-pub fn run(_words: &[String]) -> Answer {
+/// Runs the command. `-net` does not matter, as it never did in the legacy command: sessions are the node's.
+pub fn run(words: &[String]) -> Answer {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Answer::new(0, report(&channel::sessions(), now))
+    let mut text = report(&channel::sessions(), now);
+    if option(words, "-full").is_some() {
+        text.push_str(&full());
+    }
+    Answer::new(0, text)
 }
 
 fn report(sessions: &[SessionView], now: u64) -> String {
-    if sessions.is_empty() {
-        return "No VPN connections".into();
+    // Without a lease it is no VPN connection: a test of this server, or a client that was refused.
+    let blocks: Vec<_> =
+        sessions.iter().filter(|session| session.address != 0).map(|session| block(session, now)).collect();
+    if blocks.is_empty() { "No VPN connections".into() } else { blocks.join("\n") }
+}
+
+/// The service's own counters, where this library's server has them.
+fn full() -> String {
+    #[cfg(feature = "server")]
+    if let Some(totals) = crate::server::totals() {
+        return totals_text(&totals);
     }
-    sessions.iter().map(|session| block(session, now)).collect::<Vec<_>>().join("\n")
+    String::new()
+}
+
+#[cfg(feature = "server")]
+fn totals_text(totals: &crate::forward::Totals) -> String {
+    let drops: String = totals
+        .drops
+        .iter()
+        .filter(|(_, packets)| *packets > 0)
+        .map(|(cause, packets)| format!("  dropped {packets}: {} ({})\n", cause.name(), cause.description()))
+        .collect();
+    format!(
+        "\nVPN service since its start\n  from clients.......{} packets, {}\n  to clients.........{} packets, {}\n{}",
+        totals.up_packets,
+        size(totals.up_bytes),
+        totals.down_packets,
+        size(totals.down_bytes),
+        if drops.is_empty() { "  dropped............none\n".into() } else { drops }
+    )
 }
 
 fn block(session: &SessionView, now: u64) -> String {
@@ -131,7 +163,26 @@ mod tests {
 
     #[test]
     fn a_session_of_this_second_has_a_bitrate() {
-        let session = SessionView { time_created: 5, address: 0, stats: SessionStats::default() };
+        let session = SessionView { time_created: 5, address: 1, stats: SessionStats::default() };
         assert!(report(&[session], 5).contains("average bitrate....0.00 kbps"));
+    }
+
+    #[test]
+    fn a_session_without_a_lease_is_no_connection() {
+        let session = SessionView { time_created: 5, address: 0, stats: SessionStats::default() };
+        assert_eq!(report(&[session], 5), "No VPN connections");
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn drops_are_told_by_cause() {
+        let counters = crate::forward::Counters::new(1);
+        counters.up(0, 4096);
+        let text = totals_text(&counters.totals());
+        assert!(text.contains("from clients.......1 packets, 4.00 Kb\n"), "{text}");
+        assert!(text.ends_with("dropped............none\n"), "{text}");
+        counters.dropped(0, crate::forward::DropCause::SpoofedSource);
+        let text = totals_text(&counters.totals());
+        assert!(text.ends_with("dropped 1: spoofed_source (the source is not the sender's leased address)\n"), "{text}");
     }
 }

@@ -131,6 +131,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
     });
     match server.open() {
         Ok(()) => {
+            warn_without_forwarding();
             log::info!(
                 "VPN service ready: {} on {}, MTU {}, {} queues",
                 server.settings.subnet,
@@ -164,6 +165,17 @@ pub fn deinit() {
     // The last reference may stop the SDK, which waits for the workers, and one of them may wait for this lock.
     drop(change);
     drop(server);
+}
+
+/// Whether this host forwards is its administrator's to say, and what clients can reach depends on it.
+fn warn_without_forwarding() {
+    let path = "/proc/sys/net/ipv4/ip_forward";
+    if std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "0") {
+        log::warn!(
+            "this host forwards no IPv4: clients reach it alone, neither each other nor what is behind it; expected \
+             net.ipv4.ip_forward = 1 (sysctl)"
+        );
+    }
 }
 
 /// Serialises what blocks; a worker does not wait for a thread that may wait for it.

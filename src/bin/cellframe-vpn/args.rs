@@ -61,7 +61,7 @@ pub(crate) enum Command {
     Client(ClientOptions),
     /// Test whether a VPN server answers, without a tunnel and without privileges
     Check(CheckOptions),
-    /// Show the sessions of the server that runs on this machine
+    /// Show the sessions, the traffic and the drops of the server that runs on this machine
     #[command(after_help = STAT_HELP)]
     Stat(ControlOptions),
     /// Show the state of the client that runs on this machine

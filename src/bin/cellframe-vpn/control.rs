@@ -10,9 +10,9 @@ use crate::exit::{Code, Failure};
 use crate::output;
 use crate::settings::{self, Role};
 
-/// Prints the sessions of the running server.
+/// Prints the sessions of the running server, its traffic and its drops.
 pub(crate) fn stat(options: &ControlOptions) -> Result<(), Failure> {
-    output::line(ask(Role::Server, options, &["vpn_stat", "-net", &options.net])?);
+    output::line(ask(Role::Server, options, &["vpn_stat", "-net", &options.net, "-full"])?);
     Ok(())
 }
 
