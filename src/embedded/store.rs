@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, ReadableDatabase, TableDefinition, TableError};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use super::config;
 
@@ -90,6 +90,12 @@ pub fn set_pinned(group: &str, key: &str, value: &[u8], is_pinned: bool) -> Resu
     opened()?.set(group, key, value, is_pinned)
 }
 
+/// Sets a value, not pinned, unless there is one: then it stays, and is returned. What is set is on the disk when this
+/// returns.
+pub fn set_if_absent(group: &str, key: &str, value: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    opened()?.set_if_absent(group, key, value)
+}
+
 /// Removes a value; false when there was none.
 pub fn delete(group: &str, key: &str) -> Result<bool, StoreError> {
     opened()?.delete(group, key)
@@ -157,6 +163,27 @@ impl Store {
         let transaction = self.database.begin_write()?;
         transaction.open_table(TABLE)?.insert((group, key), (now(), is_pinned, value))?;
         Ok(transaction.commit()?)
+    }
+
+    /// In one transaction, so that of several callers exactly one sets it.
+    fn set_if_absent(&self, group: &str, key: &str, value: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        check_names(group, key)?;
+        if value.len() > VALUE_MAX {
+            return Err(StoreError::ValueLength(value.len()));
+        }
+        let transaction = self.database.begin_write()?;
+        let existing = {
+            let mut table = transaction.open_table(TABLE)?;
+            let existing = table.get((group, key))?.map(|entry| entry.value().2.to_vec());
+            if existing.is_none() {
+                table.insert((group, key), (now(), false, value))?;
+            }
+            existing
+        };
+        match existing {
+            Some(existing) => transaction.abort().map(|()| Some(existing)).map_err(Into::into),
+            None => Ok(transaction.commit().map(|()| None)?),
+        }
     }
 
     fn delete(&self, group: &str, key: &str) -> Result<bool, StoreError> {
@@ -243,6 +270,33 @@ mod tests {
         assert!(store.delete("g", "k").unwrap());
         assert_eq!(store.get("g", "k").unwrap(), None);
         assert_eq!(store.get("g2", "k").unwrap().unwrap().value, b"other");
+    }
+
+    #[test]
+    fn of_several_that_set_an_absent_value_one_succeeds() {
+        let (_directory, store) = store();
+        let set = || {
+            std::thread::scope(|scope| {
+                let setters = [1, 2, 3, 4].map(|n| {
+                    (
+                        n,
+                        scope.spawn({
+                            let store = &store;
+                            move || store.set_if_absent("g", "k", &[n; 32])
+                        }),
+                    )
+                });
+                setters.map(|(n, setter)| (n, setter.join().unwrap().unwrap()))
+            })
+        };
+        let kept = |results: [(u8, Option<Vec<u8>>); 4]| {
+            let value = store.get("g", "k").unwrap().unwrap().value;
+            let winners = results.iter().filter(|(n, before)| before.is_none() && value == [*n; 32]).count();
+            let losers = results.iter().filter(|(_, before)| before.as_deref() == Some(&value)).count();
+            (winners, losers)
+        };
+        assert_eq!(kept(set()), (1, 3));
+        assert_eq!(kept(set()), (0, 4));
     }
 
     #[test]

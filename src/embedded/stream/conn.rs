@@ -451,9 +451,13 @@ impl Conn {
             return self.fail(worker, EPROTO);
         }
         if let Side::Client { client, pin } = &self.side {
-            if let Err(error) = pin.remember() {
-                log::error!("the identity of {} cannot be kept ({error}); not connected", client.address());
-                return self.fail(worker, EIO);
+            match pin.remember() {
+                Ok(true) => {}
+                Ok(false) => return self.fail(worker, EKEYREJECTED),
+                Err(error) => {
+                    log::error!("the identity of {} cannot be kept ({error}); not connected", client.address());
+                    return self.fail(worker, EIO);
+                }
             }
             self.say(worker, &hello::encode(client.channels()));
         }
@@ -494,6 +498,8 @@ impl Conn {
         plain.drain(..length);
         let procs: Option<Vec<_>> = client.channels().iter().map(|letter| procs::find(*letter)).collect();
         match (status, procs) {
+            // Channels that nobody waits for must not open: their owner may be at its next connection.
+            _ if client.is_closed() => self.close(worker),
             (Status::Ok, Some(procs)) => {
                 self.open(worker, procs);
                 if let (Some(view), false) = (self.view.get(), self.closing.get()) {

@@ -52,9 +52,13 @@ pub fn expected(config: &Config, address: &str) -> Result<Expected, PinError> {
     }
     match store::get(PINS, address)? {
         None => Ok(Expected::Anyone),
-        // A value of another length cannot match anything: the server is refused until the pin is deleted.
-        Some(pin) => Ok(Expected::Known(<[u8; 32]>::try_from(pin.as_slice()).unwrap_or_default())),
+        Some(pin) => Ok(known_fingerprint(&pin)),
     }
+}
+
+/// What the store holds. A value of another length cannot match anything: the server is refused until it is deleted.
+fn known_fingerprint(value: &[u8]) -> Expected {
+    Expected::Known(<[u8; 32]>::try_from(value).unwrap_or_default())
 }
 
 fn parse(text: &str) -> Option<[u8; 32]> {
@@ -98,17 +102,28 @@ impl PinVerifier {
     }
 
     /// To be called when the handshake is complete, that is, when the server has proven that it has the key: keeps the
-    /// key of a server that was not known.
-    pub fn remember(&self) -> Result<(), StoreError> {
+    /// key of a server that was not known. False when another connection has met another key there meanwhile: this
+    /// server is refused.
+    pub fn remember(&self) -> Result<bool, StoreError> {
         let seen = self.seen.lock().fingerprint;
-        let (Expected::Anyone, Some(seen)) = (self.expected, seen) else { return Ok(()) };
-        store::set(PINS, &self.address, &seen)?;
-        log::info!("server {} is known by {} from now on", self.address, fingerprint_text(&seen));
-        Ok(())
+        let (Expected::Anyone, Some(seen)) = (self.expected, seen) else { return Ok(true) };
+        let accepted = match store::set_if_absent(PINS, &self.address, &seen)? {
+            None => {
+                log::info!("server {} is known by {} from now on", self.address, fingerprint_text(&seen));
+                true
+            }
+            Some(known) => self.accepts(&known_fingerprint(&known), &seen),
+        };
+        self.seen.lock().refused = !accepted;
+        Ok(accepted)
     }
 
     fn check(&self, seen: &[u8; 32]) -> bool {
-        let (wanted, accept) = match &self.expected {
+        self.accepts(&self.expected, seen)
+    }
+
+    fn accepts(&self, expected: &Expected, seen: &[u8; 32]) -> bool {
+        let (wanted, accept) = match expected {
             Expected::Anyone => return true,
             Expected::Configured(wanted) => (wanted, "put the new one into [vpn_client] server_pin".to_owned()),
             Expected::Known(wanted) => (
@@ -188,6 +203,25 @@ mod tests {
         let config = Config::parse("[vpn_client]\nserver_pin=sha256:12\n", "test").0;
         let error = configured(&config).unwrap_err().to_string();
         assert!(error.contains("[vpn_client] server_pin=sha256:12"), "{error}");
+    }
+
+    /// Two connections dial before either knows the server: the second must not replace what the first has kept.
+    #[test]
+    fn the_first_key_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!("[general]\nstate_dir={}\n", directory.path().display());
+        crate::embedded::config::set_current(Config::parse(&text, "test").0);
+        let verifier = |seen| {
+            let verifier = PinVerifier::new("first-use:1".into(), Expected::Anyone);
+            verifier.seen.lock().fingerprint = Some([seen; 32]);
+            verifier
+        };
+        assert!(verifier(1).remember().unwrap());
+        let second = verifier(2);
+        assert!(!second.remember().unwrap() && second.has_refused());
+        assert!(verifier(1).remember().unwrap());
+        assert_eq!(store::get(PINS, "first-use:1").unwrap().unwrap(), [1; 32]);
+        store::close();
     }
 
     #[test]
