@@ -9,10 +9,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// What is wrong with the files of the identity.
 #[derive(thiserror::Error, Debug)]
@@ -54,6 +55,11 @@ pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
     let directory = config.state_dir();
     let _making = MAKING.lock();
     let (key_path, certificate_path) = (directory.join("identity.key"), directory.join("identity.crt"));
+    static WARN: Once = Once::new();
+    let warnings = close_to_others(&directory, &key_path);
+    if !warnings.is_empty() {
+        WARN.call_once(|| warnings.iter().for_each(|warning| log::warn!("{warning}")));
+    }
     if read(&key_path)?.is_none() {
         if read(&certificate_path)?.is_some() {
             return Err(corrupt(&certificate_path, "the certificate's key, identity.key, is missing"));
@@ -76,6 +82,29 @@ pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
         .map_err(|error| corrupt(&key_path, &format!("not a PEM private key ({error:?})")))?;
     Ok(Identity { certificate, key, spki })
+}
+
+/// Sees to it that nobody else can read the key, as far as that can be done, and says what was wrong. The directory is
+/// the operator's to change: other programs of his may use it.
+fn close_to_others(directory: &Path, key: &Path) -> Vec<String> {
+    let open_mode = |path: &Path| {
+        let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+        (mode & 0o077 != 0).then_some(mode)
+    };
+    let mut warnings = Vec::new();
+    if let Some(mode) = open_mode(directory) {
+        warnings.push(format!("{}: others have access (mode {mode:04o}); 0700 is expected", directory.display()));
+    }
+    if let Some(mode) = open_mode(key) {
+        let what = match fs::set_permissions(key, Permissions::from_mode(0o600)) {
+            Ok(()) => {
+                "0600 is expected, and set now; if they had it, remove both files to get a new identity".to_owned()
+            }
+            Err(error) => format!("0600 is expected, and cannot be set: {error}"),
+        };
+        warnings.push(format!("{}: others have access to the private key (mode {mode:04o}); {what}", key.display()));
+    }
+    warnings
 }
 
 /// SHA-256 of the identity's SubjectPublicKeyInfo: what a client pins.
@@ -153,7 +182,6 @@ fn corrupt(path: &Path, reason: &str) -> IdentityError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn config(directory: &Path) -> Config {
         Config::parse(&format!("[general]\nstate_dir={}\n", directory.display()), "test").0
@@ -175,6 +203,31 @@ mod tests {
         fs::remove_file(state.join("identity.crt")).unwrap();
         assert_eq!(identity_fingerprint(&config).unwrap(), first);
         assert!(fingerprint_text(&first).len() == 71);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_closed_to_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let config = config(&state);
+        let first = identity_fingerprint(&config).unwrap();
+        let key = state.join("identity.key");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(close_to_others(&state, &key), Vec::<String>::new());
+        for open in [0o640, 0o604, 0o666] {
+            fs::set_permissions(&key, Permissions::from_mode(open)).unwrap();
+            let warnings = close_to_others(&state, &key);
+            assert_eq!(warnings.len(), 1);
+            assert!(warnings[0].contains(key.to_str().unwrap()) && warnings[0].contains("0600"), "{warnings:?}");
+            assert_eq!(mode(&key), 0o600);
+        }
+        fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
+        let warnings = close_to_others(&state, &key);
+        assert!(warnings.len() == 1 && warnings[0].contains("0755") && warnings[0].contains("0700"), "{warnings:?}");
+        assert_eq!(mode(&state), 0o755);
+        fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(identity_fingerprint(&config).unwrap(), first);
+        assert_eq!(mode(&key), 0o600);
     }
 
     #[test]
