@@ -33,7 +33,7 @@ pub fn server_totals() -> Option<Totals> {
 /// Registers the command `vpn_client`, so that it can be called through the CLI socket.
 pub fn client_init() -> i32 {
     crate::sdk::start_logging();
-    client::init(&Config::of_node()).map_or(-1, |()| 0)
+    client::init(Config::of_node()).map_or(-1, |()| 0)
 }
 
 /// Takes the command back and stops the client.

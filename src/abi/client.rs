@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 use std::ptr;
+use std::sync::Arc;
 
 use super::{boundary, codes, text};
 use crate::client::{self, Status};
@@ -42,7 +43,7 @@ pub extern "C" fn dap_chain_net_vpn_client_set_order_state_callback(
 ) {
     boundary("dap_chain_net_vpn_client_set_order_state_callback", (), || {
         client::orders::set_state_callback(a_callback.map(|callback| {
-            Box::new(move |node| {
+            Arc::new(move |node| {
                 // SAFETY: C gave the function for this use, and replaces it by NULL before it goes away.
                 unsafe { callback(dap_chain_node_addr_t { uint64: node }) }
             }) as client::orders::StateCallback
@@ -238,7 +239,7 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_init(g_config: *mut dap_config
     boundary("dap_chain_net_vpn_client_init", -1, || {
         // SAFETY: the caller's promise above.
         let config = unsafe { Config::from_raw(g_config) };
-        match client::init(&config) {
+        match client::init(config) {
             Ok(()) => 0,
             Err(error) => {
                 log::error!("VPN client not initialised: {error}");

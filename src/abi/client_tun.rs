@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::ptr;
 
 use super::{boundary, text};
+use crate::client::offer::Offer;
 use crate::client::tunnel;
 use crate::sdk::memory;
 use crate::sdk::types::dap_events_socket_t;
@@ -115,9 +116,13 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
         // SAFETY: not NULL, and by the caller's promise a header and a_pkt_data_size bytes.
         let packet = unsafe { std::slice::from_raw_parts(a_pkt.cast::<u8>(), wire::HEADER_LEN + a_pkt_data_size) };
         match wire::parse_from_server(packet) {
-            Ok((_, wire::FromServer::AddrReply(reply))) => {
-                super::codes::tunnel(tunnel::create(&tunnel::Settings::from_reply(&reply)))
-            }
+            Ok((_, wire::FromServer::AddrReply(reply))) => match Offer::judge(&reply, None) {
+                Ok(offer) => super::codes::tunnel(tunnel::create(&tunnel::Settings::from_offer(&offer, tunnel::MTU))),
+                Err(error) => {
+                    log::warn!("{NAME}: {error}");
+                    -1
+                }
+            },
             Ok(_) => {
                 log::warn!("{NAME}: the packet is no ADDR_REPLY");
                 -1

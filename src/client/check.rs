@@ -60,7 +60,7 @@ struct Test {
     receive: u64,
     progress: Mutex<Progress>,
     changed: Condvar,
-    link: Mutex<Option<Link>>,
+    link: Mutex<Option<Arc<Link>>>,
     timer: Mutex<Option<Timer>>,
 }
 
@@ -129,18 +129,14 @@ impl Test {
         started: Instant,
     ) -> Result<Timing, ClientError> {
         let events = Arc::downgrade(self);
-        {
-            let mut link = self.link.lock();
-            let handler = Arc::new(move |event: Event<'_>| {
-                if let Some(test) = events.upgrade() {
-                    test.event(event);
-                }
-            });
-            *link = Link::connect(net, host, port, "R", handler);
-            if link.is_none() {
-                return Err(ClientError::Connect { server: self.server.clone(), errno: libc::EIO });
+        let handler = Arc::new(move |event: Event<'_>| {
+            if let Some(test) = events.upgrade() {
+                test.event(event);
             }
-        }
+        });
+        let link = Link::connect(net, host, port, "R", handler)
+            .ok_or_else(|| ClientError::Connect { server: self.server.clone(), errno: libc::EIO })?;
+        *self.link.lock() = Some(link);
         let give_up = started + request.timeout;
         let mut progress = self.progress.lock();
         let connect_by = (started + CONNECT_TIMEOUT).min(give_up);
@@ -168,7 +164,9 @@ impl Test {
     }
 
     fn end(&self) {
-        *self.timer.lock() = None;
+        // Both call the SDK when they are dropped: not under their locks.
+        let timer = self.timer.lock().take();
+        drop(timer);
         let link = self.link.lock().take();
         drop(link);
     }
@@ -184,7 +182,7 @@ impl Test {
     fn event(self: &Arc<Self>, event: Event<'_>) {
         let server = || self.server.clone();
         match event {
-            Event::Connected => self.connected(),
+            Event::Connected(link) => self.connected(link),
             Event::Failed(errno) => self.finish(Err(ClientError::Connect { server: server(), errno })),
             Event::Disconnected => self.finish(Err(ClientError::Connect { server: server(), errno: 0 })),
             Event::ServicePacket { kind: pkt::CHECK_RESPONSE, data } => self.finish(self.response(data)),
@@ -201,22 +199,31 @@ impl Test {
     }
 
     /// Sends the request, and again every second: a server may lose what comes with the first bytes of a stream.
-    fn connected(self: &Arc<Self>) {
+    fn connected(self: &Arc<Self>, link: &Link) {
         self.progress.lock().connected = Some(Instant::now());
         self.changed.notify_all();
-        self.send();
+        self.send(link);
         let test = Arc::downgrade(self);
         let Some(here) = worker::current() else { return };
-        *self.timer.lock() = Timer::start(here, Duration::from_secs(1), move || {
-            test.upgrade().filter(|test| test.progress.lock().outcome.is_none()).map(|test| test.send()).is_some()
-        });
+        *self.timer.lock() =
+            Timer::start(here, Duration::from_secs(1), move || test.upgrade().is_some_and(|test| test.repeat()));
     }
 
-    fn send(&self) {
-        self.progress.lock().sent = Some(Instant::now());
-        if let Some(link) = self.link.lock().as_ref() {
-            link.send(b'R', pkt::CHECK_REQUEST, &self.packet);
+    /// False when there is nothing to wait for any more.
+    fn repeat(&self) -> bool {
+        let link = self.link.lock().clone();
+        if self.progress.lock().outcome.is_none()
+            && let Some(link) = link
+        {
+            self.send(&link);
+            return true;
         }
+        false
+    }
+
+    fn send(&self, link: &Link) {
+        self.progress.lock().sent = Some(Instant::now());
+        link.send(b'R', pkt::CHECK_REQUEST, &self.packet);
     }
 
     fn response(&self, packet: &[u8]) -> Result<Instant, ClientError> {

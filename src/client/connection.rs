@@ -1,13 +1,16 @@
 //! The exchange with one server: connect, request service, get an address, carry packets, notice a loss.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::offer::Offer;
 use super::settings::Settings;
 use super::{ClientError, tunnel_part as tunnel};
+use crate::forward::DropCause;
 use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA};
 use crate::sdk::config::Config;
 use crate::sdk::link::{Event, Link};
@@ -33,6 +36,8 @@ pub enum State {
     Requesting,
     /// Service is granted, the address is asked for.
     AwaitingAddress,
+    /// The address is there, the device is being made.
+    MakingTunnel,
     /// The tunnel is up.
     Up,
     /// The stream is gone.
@@ -49,13 +54,16 @@ pub(super) struct Connection {
     settings: Settings,
     /// What the server is asked for: drawn once, so that a repeated REQUEST is the same one.
     request: Request,
+    /// The token of the last lease from this server, read before the stream's worker has to ask for an address.
+    resume: Option<[u8; 16]>,
     progress: Mutex<Progress>,
     changed: Condvar,
-    /// Held while the link is being made, so that an early event finds it complete.
-    link: Mutex<Option<Link>>,
+    link: Mutex<Option<Arc<Link>>>,
     channel: Mutex<Option<Arc<Channel>>>,
     timer: Mutex<Option<Timer>>,
     usage_id: AtomicU32,
+    /// Milliseconds of the server's silence before a ping.
+    ping_after: AtomicU64,
     started: Instant,
     /// Milliseconds since `started` when the server was last heard, and when something was last repeated.
     heard: AtomicU64,
@@ -67,11 +75,22 @@ pub(super) struct Connection {
 struct Progress {
     state: State,
     error: Option<ClientError>,
+    /// From the worker that got it to the thread that makes the device.
+    lease: Option<Lease>,
+}
+
+/// What came with ADDR_REPLY.
+struct Lease {
+    offer: Offer,
+    /// To be offered to this server next time.
+    token: Option<[u8; 16]>,
+    /// The whole packet, for a legacy part.
+    packet: Vec<u8>,
 }
 
 impl Connection {
-    pub(super) fn new(net: Net, host: &str, port: u16, running: Running) -> Arc<Connection> {
-        let settings = Settings::read(&Config::of_node());
+    pub(super) fn new(net: Net, host: &str, port: u16, config: &Config, running: Running) -> Arc<Connection> {
+        let settings = Settings::read(config);
         let request = Request {
             net_id: net.id(),
             tx_cond: random(),
@@ -84,9 +103,11 @@ impl Connection {
             net,
             host: host.to_owned(),
             port,
+            ping_after: AtomicU64::new(settings.keep_alive.as_millis() as u64),
             settings,
             request,
-            progress: Mutex::new(Progress { state: State::Connecting, error: None }),
+            resume: store::get(LEASES, &lease_key(host, port)).and_then(|token| token.try_into().ok()),
+            progress: Mutex::new(Progress { state: State::Connecting, error: None, lease: None }),
             changed: Condvar::new(),
             link: Mutex::default(),
             channel: Mutex::default(),
@@ -105,51 +126,80 @@ impl Connection {
     }
 
     fn server(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        lease_key(&self.host, self.port)
     }
 
     /// Makes the connection and waits until the tunnel is up, or something failed.
     pub(super) fn establish(self: &Arc<Self>) -> Result<(), ClientError> {
         log::info!("connecting to {} in network {}", self.server(), self.net.name());
+        self.dial()?;
+        let lease = self.await_lease()?;
+        self.bring_up(&lease)?;
+        log::info!("{}: the tunnel is up", self.server());
+        self.keep_token(lease.token);
+        Ok(())
+    }
+
+    fn dial(self: &Arc<Self>) -> Result<(), ClientError> {
         let events = Arc::downgrade(self);
-        {
-            let mut link = self.link.lock();
-            *link = Link::connect(
-                &self.net,
-                &self.host,
-                self.port,
-                "RS",
-                Arc::new(move |event| {
-                    if let Some(connection) = events.upgrade() {
-                        connection.event(event);
-                    }
-                }),
-            );
-            if link.is_none() {
-                return Err(ClientError::Connect { server: self.server(), errno: libc::EIO });
+        let handler = Arc::new(move |event: Event<'_>| {
+            if let Some(connection) = events.upgrade() {
+                connection.event(event);
             }
-        }
+        });
+        let link = Link::connect(&self.net, &self.host, self.port, "RS", handler)
+            .ok_or_else(|| ClientError::Connect { server: self.server(), errno: libc::EIO })?;
+        *self.link.lock() = Some(link);
+        Ok(())
+    }
+
+    fn await_lease(&self) -> Result<Lease, ClientError> {
         let mut progress = self.progress.lock();
         let give_up = Instant::now() + self.settings.start_timeout;
-        while progress.state < State::Up && progress.error.is_none() {
+        while progress.state < State::MakingTunnel && progress.error.is_none() {
             if self.changed.wait_until(&mut progress, give_up).timed_out() {
                 break;
             }
         }
-        match (progress.error.take(), progress.state) {
-            (Some(error), _) => Err(error),
-            (None, State::Up) => Ok(()),
-            (None, State::Stopping) => Err(ClientError::Stopped),
-            (None, State::Lost) => Err(ClientError::Connect { server: self.server(), errno: 0 }),
-            (None, state) => {
-                let waiting_for = match state {
-                    State::Connecting => "the connection",
-                    State::Requesting => "SUCCESS or ERROR to our REQUEST",
-                    _ => "an address",
-                };
-                Err(ClientError::NoAnswer { server: self.server(), waiting_for, after: self.settings.start_timeout })
-            }
+        match (progress.error.is_none(), progress.lease.take()) {
+            (true, Some(lease)) => Ok(lease),
+            _ => Err(self.why_not(&mut progress)),
         }
+    }
+
+    /// Makes the device, here and not on the stream's worker, which others need meanwhile.
+    fn bring_up(&self, lease: &Lease) -> Result<(), ClientError> {
+        let Some(channel) = self.channel() else { return Err(self.why_not(&mut self.progress.lock())) };
+        let usage_id = self.usage_id.load(Ordering::Relaxed);
+        tunnel::create(&channel, usage_id, &lease.offer, self.settings.mtu, &lease.packet)
+            .map_err(ClientError::Tunnel)?;
+        // Stopped, refused or lost meanwhile: who waits for the result takes the device down again.
+        if self.advance(State::Up).is_none() {
+            return Err(self.why_not(&mut self.progress.lock()));
+        }
+        Ok(())
+    }
+
+    fn keep_token(&self, token: Option<[u8; 16]>) {
+        let Some(token) = token else { return };
+        if let Err(error) = store::set(LEASES, &self.server(), &token) {
+            log::warn!("the lease's token is not kept, the next start may get another address: {error}");
+        }
+    }
+
+    /// Why the tunnel is not up.
+    fn why_not(&self, progress: &mut Progress) -> ClientError {
+        if let Some(error) = progress.error.take() {
+            return error;
+        }
+        let waiting_for = match progress.state {
+            State::Stopping => return ClientError::Stopped,
+            State::Up | State::Lost => return ClientError::Connect { server: self.server(), errno: 0 },
+            State::Connecting => "the connection",
+            State::Requesting => "SUCCESS or ERROR to our REQUEST",
+            State::AwaitingAddress | State::MakingTunnel => "an address",
+        };
+        ClientError::NoAnswer { server: self.server(), waiting_for, after: self.settings.start_timeout }
     }
 
     /// Ends a waiting `establish`.
@@ -164,7 +214,9 @@ impl Connection {
     /// Closes the stream, and waits until its channel is gone if this thread can wait.
     pub(super) fn end(&self) {
         self.progress.lock().state = State::Stopping;
-        *self.timer.lock() = None;
+        // Both call the SDK when they are dropped: not under their locks.
+        let timer = self.timer.lock().take();
+        drop(timer);
         let link = self.link.lock().take();
         drop(link);
         let give_up = Instant::now() + Duration::from_secs(5);
@@ -181,48 +233,66 @@ impl Connection {
         if self.channel.lock().is_none() {
             return std::ptr::null_mut();
         }
-        self.link.lock().as_ref().map_or(std::ptr::null_mut(), Link::stream_worker)
+        let link = self.link.lock().clone();
+        link.map_or(std::ptr::null_mut(), |link| link.stream_worker())
     }
 
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
 
-    /// One step forward. False when the connection is past it already.
-    fn advance(&self, to: State) -> bool {
+    /// One step forward, and where it was before. None when the connection is past it already.
+    fn advance(&self, to: State) -> Option<State> {
         let mut progress = self.progress.lock();
         if progress.state >= to || progress.error.is_some() {
-            return false;
+            return None;
         }
         log::debug!("{}: {:?} -> {to:?}", self.server(), progress.state);
-        progress.state = to;
         self.changed.notify_all();
-        true
+        Some(std::mem::replace(&mut progress.state, to))
     }
 
-    fn fail(&self, error: ClientError) {
+    /// Has the start fail. False when the tunnel is up already, or was.
+    fn fail(&self, error: ClientError) -> bool {
         let mut progress = self.progress.lock();
-        if progress.state < State::Up && progress.error.is_none() {
+        let is_starting = progress.state < State::Up;
+        if is_starting && progress.error.is_none() {
             progress.error = Some(error);
             self.changed.notify_all();
+        }
+        is_starting
+    }
+
+    /// The server does not serve: the start fails, or the connection is lost.
+    fn refused(&self, reason: String) {
+        if !self.fail(ClientError::Refused { server: self.server(), reason: reason.clone() }) {
+            self.give_up(&reason);
         }
     }
 
     fn event(self: &Arc<Self>, event: Event<'_>) {
         match event {
-            Event::Connected => self.connected(),
-            Event::Failed(errno) => self.fail(ClientError::Connect { server: self.server(), errno }),
-            Event::Disconnected => self.lost("the stream was closed"),
+            Event::Connected(link) => self.connected(link),
+            Event::Failed(errno) => {
+                self.fail(ClientError::Connect { server: self.server(), errno });
+            }
+            Event::Disconnected => {
+                self.lost("the stream was closed");
+            }
             Event::ServicePacket { kind, data } => self.service_packet(kind, data),
         }
     }
 
-    fn connected(self: &Arc<Self>) {
-        if !self.advance(State::Requesting) {
+    fn connected(self: &Arc<Self>, link: &Arc<Link>) {
+        if self.advance(State::Requesting).is_none() {
+            return;
+        }
+        if !self.bind(link) {
+            self.fail(ClientError::Tunnel("channel 'S' of the stream is served by another part of the node".into()));
             return;
         }
         self.heard.store(self.now_ms(), Ordering::Relaxed);
-        self.send_request();
+        self.send_request(link);
         let connection = Arc::downgrade(self);
         let Some(here) = worker::current() else { return };
         *self.timer.lock() = Timer::start(here, Duration::from_millis(250), move || {
@@ -230,10 +300,27 @@ impl Connection {
         });
     }
 
-    fn send_request(&self) {
+    /// Takes the channel 'S' of this link, and of no other: a stream whose connection was stopped while it was being
+    /// made may open its channels when the next connection is there.
+    fn bind(self: &Arc<Self>, link: &Link) -> bool {
+        let raw = link.channel(b'S');
+        let found = OPEN.lock().iter().find(|channel| !raw.is_null() && channel.raw() == raw).cloned();
+        let Some(channel) = found else { return false };
+        channel.set_data(Arc::clone(self) as Arc<_>);
+        *self.channel.lock() = Some(Arc::clone(&channel));
+        channel.enable();
+        true
+    }
+
+    fn send_request(&self, link: &Link) {
         self.asked.store(self.now_ms(), Ordering::Relaxed);
-        if let Some(link) = self.link.lock().as_ref() {
-            link.send(b'R', pkt::REQUEST, &self.request.encode());
+        link.send(b'R', pkt::REQUEST, &self.request.encode());
+    }
+
+    fn repeat_request(&self) {
+        let link = self.link.lock().clone();
+        if let Some(link) = link {
+            self.send_request(&link);
         }
     }
 
@@ -246,23 +333,20 @@ impl Connection {
                 Err(error) => log::debug!("{}: malformed SUCCESS: {error}", self.server()),
             },
             pkt::ERROR => match ServiceError::parse(data) {
-                Ok(error) => self.fail(ClientError::Refused {
-                    server: self.server(),
-                    reason: format!("{} (code {:#x})", wire::error_text(error.code), error.code),
-                }),
+                Ok(error) => self.refused(format!("{} (code {:#x})", wire::error_text(error.code), error.code)),
                 Err(error) => log::debug!("{}: malformed ERROR: {error}", self.server()),
             },
-            pkt::NOTIFY_STOPPED => {
-                log::warn!("{}: the server has stopped the service", self.server());
-                self.fail(ClientError::Refused { server: self.server(), reason: "the service was stopped".into() });
-            }
+            pkt::NOTIFY_STOPPED => self.refused("the server has stopped the service".into()),
             _ => log::trace!("service packet {kind:#x} ignored"),
         }
     }
 
     fn granted(&self, usage_id: u32) {
         self.usage_id.store(usage_id, Ordering::Relaxed);
-        if self.advance(State::AwaitingAddress) {
+        if self.advance(State::AwaitingAddress).is_some() {
+            if let Some(channel) = self.channel() {
+                channel.show_usage(usage_id, true);
+            }
             log::info!("{}: service granted, usage {usage_id}", self.server());
             self.repeats.store(0, Ordering::Relaxed);
             self.request_address();
@@ -271,28 +355,32 @@ impl Connection {
 
     fn request_address(&self) {
         self.asked.store(self.now_ms(), Ordering::Relaxed);
-        let token = store::get(LEASES, &self.server()).and_then(|token| token.try_into().ok());
         let caps = Capabilities {
             mtu: Some(self.settings.mtu),
             keep_alive: Some(self.settings.keep_alive.as_secs() as u16),
-            resume: token,
+            resume: self.resume,
             ..Capabilities::default()
         };
         self.send(&wire::encode_addr_request(self.usage_id.load(Ordering::Relaxed), Some(&caps)));
     }
 
+    fn channel(&self) -> Option<Arc<Channel>> {
+        self.channel.lock().clone()
+    }
+
     fn send(&self, packet: &[u8]) -> bool {
-        let channel = self.channel.lock().clone();
-        channel.is_some_and(|channel| channel.send(TYPE_DATA, packet))
+        self.channel().is_some_and(|channel| channel.send(TYPE_DATA, packet))
     }
 
     /// A packet on channel 'S', on its worker.
     pub(super) fn packet(&self, kind: u8, data: &[u8]) {
         self.heard.store(self.now_ms(), Ordering::Relaxed);
         if kind != TYPE_DATA {
-            return tunnel::dropped(crate::forward::DropCause::UnexpectedOp);
+            return tunnel::dropped(DropCause::UnexpectedOp);
         }
         match wire::parse_from_server(data) {
+            // A connection that is over must not reach the next one's device.
+            Ok((_, FromServer::Recv(_))) if self.state() > State::Up => tunnel::dropped(DropCause::SessionGone),
             Ok((_, FromServer::Recv(packet))) => tunnel::deliver(&self.channel, packet),
             Ok((_, FromServer::AddrReply(reply))) => self.leased(&reply, data),
             Ok((_, FromServer::Problem(code))) => self.problem(code),
@@ -300,7 +388,7 @@ impl Connection {
                 self.send(&wire::encode_control(op::PONG, self.usage_id.load(Ordering::Relaxed), 0));
             }
             Ok((_, FromServer::Pong)) => {}
-            Ok((_, FromServer::Bundle(_))) => tunnel::dropped(crate::forward::DropCause::UnexpectedOp),
+            Ok((_, FromServer::Bundle(_))) => tunnel::dropped(DropCause::UnexpectedOp),
             Err(error) => tunnel::dropped(error.into()),
         }
     }
@@ -310,31 +398,28 @@ impl Connection {
             log::debug!("{}: an address that was not asked for, ignored", self.server());
             return;
         }
-        if let Some(token) = reply.caps.as_ref().and_then(|caps| caps.resume)
-            && let Err(error) = store::set(LEASES, &self.server(), &token)
-        {
-            log::warn!("the lease's token is not kept, the next start may get another address: {error}");
+        let Some(channel) = self.channel() else { return };
+        let outer = channel.peer().parse().map(|peer: SocketAddr| peer.ip()).or_else(|_| self.host.parse()).ok();
+        let offer = match Offer::judge(reply, outer) {
+            Ok(offer) => offer,
+            Err(error) => return self.refused(format!("its address cannot be used: {error}")),
+        };
+        channel.set_inner_address(Some(offer.addr));
+        let caps = reply.caps.as_ref();
+        if let Some(seconds @ 1..=3600) = caps.and_then(|caps| caps.keep_alive) {
+            self.ping_after.fetch_min(u64::from(seconds) * 1000, Ordering::Relaxed);
         }
-        let Some(channel) = self.channel.lock().clone() else { return };
-        let usage_id = self.usage_id.load(Ordering::Relaxed);
-        match tunnel::create(&channel, usage_id, reply, self.settings.mtu, packet) {
-            Ok(()) => {
-                if self.advance(State::Up) {
-                    log::info!("{}: the tunnel is up", self.server());
-                }
-            }
-            Err(reason) => self.fail(ClientError::Tunnel(reason)),
-        }
+        let token = caps.and_then(|caps| caps.resume);
+        self.progress.lock().lease = Some(Lease { offer, token, packet: packet.to_vec() });
+        self.advance(State::MakingTunnel);
     }
 
     fn problem(&self, code: u32) {
         match code {
-            problem::NO_FREE_ADDR => {
-                self.fail(ClientError::Refused { server: self.server(), reason: "it has no free address".into() })
+            problem::NO_FREE_ADDR if self.state() < State::MakingTunnel => {
+                self.refused("it has no free address".into())
             }
-            problem::TUNNEL_DOWN => {
-                self.fail(ClientError::Refused { server: self.server(), reason: "its tunnel is down".into() })
-            }
+            problem::TUNNEL_DOWN => self.refused("its tunnel is down".into()),
             // Our repeated question crossed its answer.
             problem::ALREADY_ASSIGNED_ADDR => {}
             code => log::debug!("{}: problem {code}", self.server()),
@@ -349,7 +434,7 @@ impl Connection {
         match self.state() {
             State::Requesting if waited >= patience => {
                 self.repeats.fetch_add(1, Ordering::Relaxed);
-                self.send_request();
+                self.repeat_request();
             }
             State::AwaitingAddress if waited >= patience.max(1000) => {
                 self.repeats.fetch_add(1, Ordering::Relaxed);
@@ -364,14 +449,11 @@ impl Connection {
 
     fn keep_alive(&self) -> bool {
         let silent = self.now_ms().saturating_sub(self.heard.load(Ordering::Relaxed));
-        let period = self.settings.keep_alive.as_millis() as u64;
-        if silent >= period * 3 {
-            self.lost("the server is silent");
-            if let Some(channel) = self.channel.lock().clone() {
-                channel.close();
-            }
+        if silent >= self.settings.keep_alive.as_millis() as u64 * 3 {
+            self.give_up("the server is silent");
             return false;
         }
+        let period = self.ping_after.load(Ordering::Relaxed);
         let asked = self.now_ms().saturating_sub(self.asked.load(Ordering::Relaxed));
         if silent >= period && asked >= period {
             self.asked.store(self.now_ms(), Ordering::Relaxed);
@@ -380,30 +462,48 @@ impl Connection {
         true
     }
 
-    fn lost(&self, why: &str) {
-        let was_up = self.state() == State::Up;
-        if self.advance(State::Lost) && was_up {
+    /// Loses a connection whose stream still stands: closes that.
+    fn give_up(&self, why: &str) {
+        if self.lost(why)
+            && let Some(channel) = self.channel()
+        {
+            channel.close();
+        }
+    }
+
+    /// False when it was over already.
+    fn lost(&self, why: &str) -> bool {
+        let before = self.advance(State::Lost);
+        if before == Some(State::Up) {
             log::warn!("{}: connection lost: {why}", self.server());
         }
+        before.is_some()
     }
 }
 
-/// The client's side of channels 'S': they belong to the connection that is being made.
+fn lease_key(host: &str, port: u16) -> String {
+    format!("{host}:{port}")
+}
+
+/// Channels 'S' of the streams that this node has opened, while they are open. To which connection one belongs is known
+/// when its link is up.
+static OPEN: Mutex<Vec<Arc<Channel>>> = Mutex::new(Vec::new());
+
+/// The client's side of channels 'S'.
 pub(super) struct Channels;
 
 impl ChannelHandler for Channels {
     fn opened(&self, channel: &Arc<Channel>) {
-        let Some(connection) = super::connection() else { return };
-        channel.set_data(Arc::clone(&connection) as Arc<_>);
-        *connection.channel.lock() = Some(Arc::clone(channel));
-        channel.enable();
+        OPEN.lock().push(Arc::clone(channel));
     }
 
     fn closed(&self, channel: &Arc<Channel>) {
+        OPEN.lock().retain(|open| !Arc::ptr_eq(open, channel));
         if let Some(connection) = channel.data::<Connection>() {
-            tunnel::detach();
-            *connection.channel.lock() = None;
+            // First lost, then detached: a device that is being made meanwhile either sees the one or gets the other.
             connection.lost("the stream was closed");
+            tunnel::detach(channel);
+            *connection.channel.lock() = None;
         }
     }
 

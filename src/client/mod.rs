@@ -1,6 +1,7 @@
 //! The VPN client: one connection at a time, from [`start`] to [`stop`].
 //!
 //! - `connection`: the exchange with the server, a state machine that runs on the stream's worker.
+//! - `offer`: what a server gives in its reply, judged before it is used.
 //! - `tunnel`: the TUN device, and packets between it and the connection; `tunnel_part` reaches it, or the legacy C
 //!   file in its place.
 //! - [`check`]: a test of a server, beside any running connection.
@@ -8,6 +9,7 @@
 
 pub mod check;
 mod connection;
+pub mod offer;
 pub mod orders;
 mod settings;
 #[cfg(feature = "client-tun")]
@@ -38,7 +40,7 @@ vpn_client init -w <wallet_name> -token <token_name> -value <value> -net <net_na
 vpn_client stop -net <net_name>\n\
 vpn_client status -net <net_name>\n\
 vpn_client check -addr <ip_addr> -port <port> -net <net_name>\n\
-vpn_client check result -net <net_name> [-H hex|base58(default)]\n";
+vpn_client check result -net <net_name> [-H hex(default)|base58]\n";
 
 /// What the client is doing, as C sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,10 +144,12 @@ struct Client {
     last_error: Option<ClientError>,
     /// Held from `init` to `deinit`, so that the command can be called.
     registered: Option<Running>,
+    /// What `init` was given; None: the node's.
+    config: Option<Arc<Config>>,
 }
 
 static CLIENT: Mutex<Client> =
-    Mutex::new(Client { connection: None, asked: Asked::Nothing, last_error: None, registered: None });
+    Mutex::new(Client { connection: None, asked: Asked::Nothing, last_error: None, registered: None, config: None });
 /// Serialises what blocks: start, stop, deinit.
 static CHANGE: Mutex<()> = Mutex::new(());
 
@@ -153,11 +157,19 @@ fn connection() -> Option<Arc<Connection>> {
     CLIENT.lock().connection.clone()
 }
 
-/// Registers the command `vpn_client`.
-pub fn init(_config: &Config) -> Result<(), NotRunning> {
-    let mut client = CLIENT.lock();
-    if client.registered.is_none() {
-        client.registered = Some(Running::retain()?);
+/// Registers the command `vpn_client`, and keeps the configuration for the starts that follow.
+pub fn init(config: Config) -> Result<(), NotRunning> {
+    let mut running = Some(Running::retain()?);
+    let is_first = {
+        let mut client = CLIENT.lock();
+        client.config = Some(Arc::new(config));
+        let is_first = client.registered.is_none();
+        if is_first {
+            client.registered = running.take();
+        }
+        is_first
+    };
+    if is_first {
         command::add(c"vpn_client", parts::VPN_CLIENT, c"VPN client control", USAGE);
     }
     Ok(())
@@ -166,7 +178,14 @@ pub fn init(_config: &Config) -> Result<(), NotRunning> {
 /// Stops the client and takes the command back; harmless when it was not initialised.
 pub fn deinit() {
     stop();
-    let registered = CLIENT.lock().registered.take();
+    let (registered, config) = {
+        // A start that began in between is through with the configuration then.
+        let _change = CHANGE.lock();
+        let mut client = CLIENT.lock();
+        (client.registered.take(), client.config.take())
+    };
+    // C may close it now.
+    drop(config);
     if registered.is_some() {
         command::remove(c"vpn_client");
     }
@@ -196,7 +215,8 @@ fn start_anew(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> 
 
 fn connect(net: &Net, host: &str, port: u16) -> Result<(), ClientError> {
     let running = Running::retain().map_err(|_| ClientError::NotRunning)?;
-    let connection = Connection::new(net.clone(), host, port, running);
+    let config = CLIENT.lock().config.clone().unwrap_or_else(|| Arc::new(Config::of_node()));
+    let connection = Connection::new(net.clone(), host, port, &config, running);
     channel::set_handler(Role::Client, Some(Arc::new(connection::Channels)));
     CLIENT.lock().connection = Some(Arc::clone(&connection));
     let result = connection.establish();

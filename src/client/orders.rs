@@ -1,11 +1,13 @@
 //! The VPN orders of a network, and whether their nodes serve.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 
 use crate::sdk::net::Net;
 
 /// Tells the state of a node by its address: 1 available, 0 not available, anything else unknown.
-pub type StateCallback = Box<dyn Fn(u64) -> i32 + Send + Sync>;
+pub type StateCallback = Arc<dyn Fn(u64) -> i32 + Send + Sync>;
 
 static STATE: Mutex<Option<StateCallback>> = Mutex::new(None);
 
@@ -47,7 +49,9 @@ pub fn report(net: &Net, format: HashFormat) -> String {
 }
 
 fn line(hash: &str, node: u64) -> String {
-    match STATE.lock().as_ref().map(|state| state(node)) {
+    // It is C's, and may set another one while it runs: not under the lock.
+    let state = STATE.lock().clone();
+    match state.map(|state| state(node)) {
         None => format!("Order {hash}\n"),
         Some(1) => format!("Order {hash}: State Available\n"),
         Some(0) => format!("Order {hash}: State Not available\n"),
@@ -57,7 +61,19 @@ fn line(hash: &str, node: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::HashFormat;
+    use std::sync::Arc;
+
+    use super::{HashFormat, line, set_state_callback};
+
+    #[test]
+    fn a_state_callback_may_replace_itself() {
+        set_state_callback(Some(Arc::new(|node| {
+            set_state_callback(None);
+            node as i32
+        })));
+        assert_eq!(line("0xAB", 1), "Order 0xAB: State Available\n");
+        assert_eq!(line("0xAB", 1), "Order 0xAB\n");
+    }
 
     #[test]
     fn hashes() {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::offer::{Offer, guess_prefix};
 use super::{LeaseInfo, connection};
 use crate::forward::{Counters, DropCause, Totals};
 use crate::netlink::{Netlink, NetlinkError};
@@ -21,7 +22,7 @@ use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::worker::{self, Owned};
 use crate::sdk::{NotRunning, Running, STREAM_OVERHEAD};
 use crate::tun::{Device, DeviceConfig, Queue, TunError};
-use crate::wire::{AddrReply, HEADER_LEN, Header, inspect, op};
+use crate::wire::{HEADER_LEN, Header, inspect, op};
 
 /// Packets that one wake-up handles before the other sockets of the worker get their turn.
 const BUDGET: usize = 256;
@@ -29,6 +30,9 @@ const BUDGET: usize = 256;
 const BUFFER: usize = HEADER_LEN + 65_535;
 /// How long [`delete`] waits for the worker to let go of the descriptor.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Largest inner packet by default, bytes: what the stream adds to it fits into an Ethernet frame.
+pub const MTU: u16 = 1500 - STREAM_OVERHEAD;
 
 /// What the device is to be.
 #[derive(Clone, Debug)]
@@ -51,30 +55,26 @@ pub struct Settings {
 
 impl Settings {
     /// A device of its own, with no connection behind it. The subnet is the smallest that holds both addresses, at
-    /// least a /24: the wire of old names no mask.
+    /// least a /24.
     pub fn new(addr: Ipv4Addr, gateway: Ipv4Addr) -> Settings {
-        let shared = (u32::from(addr) ^ u32::from(gateway)).leading_zeros() as u8;
         Settings {
             addr,
             gateway,
-            prefix: shared.clamp(8, 24),
-            mtu: 1500 - STREAM_OVERHEAD,
+            prefix: guess_prefix(addr, gateway),
+            mtu: MTU,
             worker: None,
             channel: None,
             usage_id: 0,
         }
     }
 
-    /// What a server's reply asks for.
-    pub fn from_reply(reply: &AddrReply) -> Settings {
-        let mut settings = Settings::new(reply.addr, reply.gateway);
-        if let Some(mask) = reply.netmask {
-            settings.prefix = u32::from(mask).leading_ones() as u8;
+    /// What a server offers. The MTU is the smaller of the server's and `mtu`, this host's own.
+    pub fn from_offer(offer: &Offer, mtu: u16) -> Settings {
+        Settings {
+            prefix: offer.prefix,
+            mtu: offer.mtu.map_or(mtu, |theirs| mtu.min(theirs.max(576))),
+            ..Settings::new(offer.addr, offer.gateway)
         }
-        if let Some(mtu) = reply.caps.as_ref().and_then(|caps| caps.mtu) {
-            settings.mtu = settings.mtu.min(mtu.max(576));
-        }
-        settings
     }
 }
 
@@ -104,8 +104,8 @@ pub enum TunnelError {
 }
 
 struct Tunnel {
-    /// First, so that it is gone before the descriptor closes.
-    socket: TunSocket,
+    /// First, so that it is gone before the descriptor closes. Shared, so that it is used without the lock.
+    socket: Arc<TunSocket>,
     shared: Arc<Shared>,
     device: Device,
     lease: LeaseInfo,
@@ -116,7 +116,9 @@ struct Tunnel {
 struct Shared {
     queue: Queue,
     worker: u32,
-    counters: Counters,
+    /// The leased address: nothing else may come out of the tunnel.
+    addr: Ipv4Addr,
+    counters: Arc<Counters>,
     state: Owned<State>,
 }
 
@@ -129,6 +131,8 @@ struct State {
 }
 
 static TUNNEL: Mutex<Option<Tunnel>> = Mutex::new(None);
+/// What was dropped before there is a device: its statistics begin with that.
+static EARLY: Mutex<Option<Arc<Counters>>> = Mutex::new(None);
 static GATEWAY: Mutex<Option<Ipv4Addr>> = Mutex::new(None);
 /// Serialises [`create`] and [`delete`], which block.
 static CHANGE: Mutex<()> = Mutex::new(());
@@ -169,7 +173,8 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
         usage_id: settings.usage_id,
         buffer: Some(vec![0; BUFFER].into_boxed_slice()),
     };
-    let shared = Arc::new(Shared { queue, worker, counters: Counters::new(1), state: Owned::new(worker, state) });
+    let counters = EARLY.lock().take().unwrap_or_else(|| Arc::new(Counters::new(1)));
+    let shared = Arc::new(Shared { queue, worker, addr: settings.addr, counters, state: Owned::new(worker, state) });
     let socket =
         TunSocket::add(shared.queue.as_fd(), worker, Arc::clone(&shared) as Arc<dyn TunHandler>).ok_or(NotRunning)?;
     let lease = LeaseInfo {
@@ -179,7 +184,7 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
         device: device.name().to_owned(),
     };
     log::info!("tunnel device {} is up, MTU {}", lease.device, lease.mtu);
-    *TUNNEL.lock() = Some(Tunnel { socket, shared, device, lease, _running: running });
+    *TUNNEL.lock() = Some(Tunnel { socket: Arc::new(socket), shared, device, lease, _running: running });
     Ok(())
 }
 
@@ -197,6 +202,7 @@ fn refuse_overlap(settings: &Settings) -> Result<(), TunnelError> {
 pub fn delete() {
     let _change = CHANGE.lock();
     remove();
+    *EARLY.lock() = None;
 }
 
 fn remove() {
@@ -219,7 +225,7 @@ pub fn lease() -> Option<LeaseInfo> {
 
 /// Traffic and drops since the device was made.
 pub fn totals() -> Totals {
-    TUNNEL.lock().as_ref().map_or_else(|| Counters::new(1).totals(), |tunnel| tunnel.shared.counters.totals())
+    counters().totals()
 }
 
 /// The SDK's event socket of the device, or NULL.
@@ -231,37 +237,46 @@ fn shared() -> Option<Arc<Shared>> {
     TUNNEL.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.shared))
 }
 
-/// Writes a packet from the server to the device, for the host.
+/// What is counted in: the device's, or what the next device begins with.
+fn counters() -> Arc<Counters> {
+    match shared() {
+        Some(shared) => Arc::clone(&shared.counters),
+        None => Arc::clone(EARLY.lock().get_or_insert_with(|| Arc::new(Counters::new(1)))),
+    }
+}
+
+/// Writes a packet from the server to the device, for the host. Only what goes to the leased address: the server must
+/// not reach this host's other addresses through the tunnel.
 pub fn deliver(packet: &[u8]) {
-    let Some(shared) = shared() else { return };
-    let result = inspect(packet)
-        .map_err(DropCause::from)
-        .and_then(|_| shared.queue.send(packet).map_err(|_| DropCause::TunWrite));
-    match result {
-        Ok(_) => shared.counters.down(0, packet.len()),
+    let Some(shared) = shared() else { return dropped(DropCause::TunWrite) };
+    match shared.deliver(packet) {
+        Ok(()) => shared.counters.down(0, packet.len()),
         Err(cause) => shared.counters.dropped(0, cause),
     }
 }
 
-/// Counts a packet from the server that was not one.
+/// Counts a packet from the server that was dropped.
 pub(super) fn dropped(cause: DropCause) {
-    if let Some(shared) = shared() {
-        shared.counters.dropped(0, cause);
-    }
+    counters().dropped(0, cause);
 }
 
-/// The connection is gone: packets go nowhere from now on. On the stream's worker.
-pub(super) fn detach() {
-    if let Some(shared) = shared() {
-        shared.state.with(|state| state.channel = None);
+/// The connection of this channel is gone: packets go nowhere from now on. On the stream's worker.
+pub(super) fn detach(channel: &Arc<Channel>) {
+    let Some(shared) = shared() else { return };
+    let was_ours = shared.state.with(|state| {
+        // Another connection may have the device by now.
+        state.channel.take_if(|current| Arc::ptr_eq(current, channel)).is_some()
+    });
+    if was_ours == Some(true) {
         set_readable(true);
     }
 }
 
 /// Stops or resumes reading the device, on its worker.
 pub(super) fn set_readable(readable: bool) {
-    if let Some(tunnel) = TUNNEL.lock().as_ref() {
-        tunnel.socket.set_readable(readable);
+    let socket = TUNNEL.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.socket));
+    if let Some(socket) = socket {
+        socket.set_readable(readable);
     }
 }
 
@@ -296,6 +311,13 @@ impl TunHandler for Shared {
 }
 
 impl Shared {
+    fn deliver(&self, packet: &[u8]) -> Result<(), DropCause> {
+        if inspect(packet)?.destination != self.addr {
+            return Err(DropCause::WrongDestination);
+        }
+        self.queue.send(packet).map(|_| ()).map_err(|_| DropCause::TunWrite)
+    }
+
     /// A packet from the host, with room for the VPN header in front.
     fn send(&self, channel: Option<&Channel>, usage_id: u32, filled: &mut [u8]) {
         let size = filled.len() - HEADER_LEN;
@@ -352,5 +374,19 @@ mod tests {
         assert_eq!(prefix([10, 0, 1, 2], [10, 0, 1, 1]), 24);
         assert_eq!(prefix([10, 0, 3, 2], [10, 0, 0, 1]), 22);
         assert_eq!(prefix([172, 16, 0, 2], [10, 0, 0, 1]), 8);
+    }
+
+    #[test]
+    fn the_smaller_mtu_counts() {
+        let mtu = |theirs, ours| {
+            let (addr, gateway) = (Ipv4Addr::new(10, 0, 1, 2), Ipv4Addr::new(10, 0, 1, 1));
+            Settings::from_offer(&Offer { addr, gateway, prefix: 24, mtu: theirs }, ours).mtu
+        };
+        assert_eq!(mtu(None, 1390), 1390);
+        assert_eq!(mtu(None, 9000), 9000);
+        assert_eq!(mtu(Some(8000), 9000), 8000);
+        assert_eq!(mtu(Some(9000), 8000), 8000);
+        assert_eq!(mtu(Some(1400), 1390), 1390);
+        assert_eq!(mtu(Some(1), 1390), 576);
     }
 }

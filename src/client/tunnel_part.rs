@@ -13,19 +13,18 @@ mod own {
 
     use super::super::tunnel::{self, Settings};
     pub(in crate::client) use super::super::tunnel::{delete, detach, dropped, lease, set_readable, totals};
+    use crate::client::offer::Offer;
     use crate::sdk::channel::Channel;
-    use crate::wire::AddrReply;
 
-    /// Makes the device that a server's reply asks for, on the channel's worker.
+    /// Makes the device that a server's offer asks for. Blocks: not on a worker.
     pub(in crate::client) fn create(
         channel: &Arc<Channel>,
         usage_id: u32,
-        reply: &AddrReply,
+        offer: &Offer,
         mtu: u16,
         _packet: &[u8],
     ) -> Result<(), String> {
-        let mut settings = Settings::from_reply(reply);
-        settings.mtu = settings.mtu.min(mtu);
+        let mut settings = Settings::from_offer(offer, mtu);
         settings.worker = channel.worker();
         settings.channel = Some(Arc::clone(channel));
         settings.usage_id = usage_id;
@@ -39,26 +38,40 @@ mod own {
 
 #[cfg(not(feature = "client-tun"))]
 mod foreign {
-    use std::sync::Arc;
+    use std::sync::{Arc, mpsc};
+    use std::time::Duration;
 
     use parking_lot::Mutex;
 
     use crate::client::LeaseInfo;
+    use crate::client::offer::Offer;
     use crate::forward::{Counters, DropCause, Totals};
     use crate::sdk::channel::Channel;
-    use crate::sdk::parts;
-    use crate::wire::AddrReply;
+    use crate::sdk::{parts, worker};
 
+    /// How long the legacy part may take.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// The legacy part expects to be called on the channel's worker.
     pub(in crate::client) fn create(
         channel: &Arc<Channel>,
         _usage_id: u32,
-        _reply: &AddrReply,
+        _offer: &Offer,
         _mtu: u16,
         packet: &[u8],
     ) -> Result<(), String> {
-        match parts::tun_leased(channel, &mut packet.to_vec()) {
-            0 => Ok(()),
-            code => Err(format!("ch_sf_tun_addr_leased returned {code}")),
+        let (done, result) = mpsc::channel();
+        let (channel, mut packet) = (Arc::clone(channel), packet.to_vec());
+        if let Some(worker) = channel.worker() {
+            worker::exec(worker, move || {
+                // A send fails only when nobody waits any more.
+                let _ = done.send(parts::tun_leased(&channel, &mut packet));
+            });
+        }
+        match result.recv_timeout(PATIENCE) {
+            Ok(0) => Ok(()),
+            Ok(code) => Err(format!("ch_sf_tun_addr_leased returned {code}")),
+            Err(_) => Err("the stream's worker did not call ch_sf_tun_addr_leased".into()),
         }
     }
 
@@ -74,7 +87,7 @@ mod foreign {
     }
 
     /// The legacy part looks for the running connection with each packet.
-    pub(in crate::client) fn detach() {}
+    pub(in crate::client) fn detach(_channel: &Arc<Channel>) {}
 
     pub(in crate::client) fn set_readable(_readable: bool) {}
 

@@ -34,6 +34,8 @@ pub enum DropCause {
     TooBig,
     /// The session may not use the service, or no longer.
     NotAllowed,
+    /// From the server, and not to the leased address.
+    WrongDestination,
 }
 
 impl DropCause {
@@ -41,7 +43,7 @@ impl DropCause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All causes, each at the index that is its number.
-    pub const ALL: [DropCause; 14] = [
+    pub const ALL: [DropCause; 15] = [
         DropCause::Malformed,
         DropCause::NotIpv4,
         DropCause::NoLease,
@@ -56,6 +58,7 @@ impl DropCause {
         DropCause::SizeMismatch,
         DropCause::TooBig,
         DropCause::NotAllowed,
+        DropCause::WrongDestination,
     ];
 
     /// The counter's name in statistics: lower case, words joined by underscores; stable.
@@ -84,6 +87,9 @@ impl DropCause {
             DropCause::SizeMismatch => ("size_mismatch", "the size in the header is not what is present"),
             DropCause::TooBig => ("too_big", "larger than the tunnel carries"),
             DropCause::NotAllowed => ("not_allowed", "the session may not use the service"),
+            DropCause::WrongDestination => {
+                ("wrong_destination", "sent by the server to another than the leased address")
+            }
         }
     }
 }

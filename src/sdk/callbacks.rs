@@ -94,7 +94,7 @@ unsafe extern "C" fn tun_deleted(inheritor: *mut c_void) {
 }
 
 unsafe extern "C" fn client_connected(id: u64) {
-    guard("a connected client", (), || link::event(id, link::Event::Connected));
+    guard("a connected client", (), || link::connected(id));
 }
 
 unsafe extern "C" fn client_failed(id: u64, error: c_int) {

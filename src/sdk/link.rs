@@ -3,21 +3,22 @@
 use std::collections::HashMap;
 use std::ffi::{CString, c_int};
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
 use super::net::Net;
 use super::types::{dap_chain_node_client_t, dap_stream_ch_t, dap_stream_worker_t};
-use super::{callbacks, raw};
+use super::{callbacks, raw, worker};
 
 /// What happens on a connection.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The stream is up and its channels are there. On the stream's worker.
-    Connected,
+    /// The stream is up and its channels are there. On the stream's worker, perhaps before `connect` has returned: the
+    /// link comes along.
+    Connected(&'a Arc<Link>),
     /// It could not be made, or broke: an errno. Any thread.
     Failed(c_int),
     /// It is gone. Any thread.
@@ -34,11 +35,16 @@ pub enum Event<'a> {
 /// What the client does with them.
 pub type Handler = Arc<dyn Fn(Event<'_>) + Send + Sync>;
 
+struct Entry {
+    handler: Handler,
+    link: Weak<Link>,
+}
+
 /// The SDK gets a number instead of a pointer, so an event that comes after the end finds nothing.
-static LINKS: Lazy<Mutex<HashMap<u64, Handler>>> = Lazy::new(Mutex::default);
+static LINKS: Lazy<Mutex<HashMap<u64, Entry>>> = Lazy::new(Mutex::default);
 
 /// A connection that is made, or being made. It is closed when dropped; no event comes after that, but for one that
-/// runs at that moment.
+/// runs at that moment. It is shared by Arc, so that nobody has to hold a lock while the SDK is called through it.
 pub struct Link {
     id: u64,
     client: AtomicPtr<dap_chain_node_client_t>,
@@ -46,19 +52,18 @@ pub struct Link {
 
 impl Link {
     /// Connects, and opens the channels that the letters name, in their order. None when the SDK refuses at once.
-    pub fn connect(net: &Net, host: &str, port: u16, channels: &str, handler: Handler) -> Option<Link> {
+    pub fn connect(net: &Net, host: &str, port: u16, channels: &str, handler: Handler) -> Option<Arc<Link>> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         callbacks::install();
         let (host, channels) = (CString::new(host).ok()?, CString::new(channels).ok()?);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        LINKS.lock().insert(id, handler);
+        let link = Arc::new(Link { id, client: AtomicPtr::default() });
+        LINKS.lock().insert(id, Entry { handler, link: Arc::downgrade(&link) });
         // SAFETY: NUL-terminated texts, which the SDK copies; a network of the node.
         let client = unsafe { raw::vpn_glue_client_connect(net.raw(), host.as_ptr(), port, channels.as_ptr(), id) };
-        if client.is_null() {
-            LINKS.lock().remove(&id);
-            return None;
-        }
-        Some(Link { id, client: AtomicPtr::new(client) })
+        // A link without a client is nothing to close: dropping it takes it out of the list, and that is all.
+        link.client.store(client, Ordering::Release);
+        (!client.is_null()).then_some(link)
     }
 
     /// Sends on a channel, from its worker; false when the channel is not there.
@@ -110,8 +115,22 @@ impl std::fmt::Debug for Link {
 }
 
 pub(super) fn event(id: u64, event: Event<'_>) {
-    let handler = LINKS.lock().get(&id).cloned();
+    let handler = LINKS.lock().get(&id).map(|entry| Arc::clone(&entry.handler));
     if let Some(handler) = handler {
         handler(event);
     }
+}
+
+/// On the stream's worker.
+pub(super) fn connected(id: u64) {
+    let link = LINKS.lock().get(&id).and_then(|entry| entry.link.upgrade());
+    let Some(link) = link else { return };
+    if link.client.load(Ordering::Acquire).is_null() {
+        // The thread in `connect` is about to store it. It is not waited for, as the SDK may need this worker meanwhile.
+        if let Some(here) = worker::current() {
+            worker::exec(here, move || connected(id));
+        }
+        return;
+    }
+    event(id, Event::Connected(&link));
 }

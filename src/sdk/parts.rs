@@ -104,9 +104,12 @@ pub fn client_wallet(net: &Net) -> (Option<String>, Option<String>, u64) {
     (wallet, unsafe { memory::take_string(token) }, value)
 }
 
-/// Part `client-tun`: an ADDR_REPLY, whole with its header.
+/// Part `client-tun`: an ADDR_REPLY, whole with its header. On the channel's worker; -1 when the channel is closed.
 #[cfg(not(feature = "client-tun"))]
 pub fn tun_leased(channel: &Channel, packet: &mut [u8]) -> i32 {
+    if channel.visible().is_null() {
+        return -1;
+    }
     let behind_header = packet.len().saturating_sub(crate::wire::HEADER_LEN);
     // SAFETY: the channel's C-visible struct; a packet with so many bytes behind its header.
     unsafe { ch_sf_tun_addr_leased(channel.visible(), packet.as_mut_ptr().cast(), behind_header) }

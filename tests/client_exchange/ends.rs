@@ -1,0 +1,71 @@
+//! How a connection ends, and what a new one has to do with it.
+
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+use dap_chain_net_srv_vpn::app::{self, Status};
+use dap_chain_net_srv_vpn::sdk::worker;
+use dap_chain_net_srv_vpn::wire::{ServiceError, encode_control, op, pkt, problem};
+
+use crate::netns::in_namespace;
+use crate::server::{Server, eventually, log_lines};
+
+/// A server that stops to serve drops all packets from then on: the user has to learn of it.
+#[test]
+fn the_end_of_the_service_is_the_loss_of_the_connection() {
+    in_namespace("ends::the_end_of_the_service_is_the_loss_of_the_connection", || {
+        let server = Server::start("");
+        let error = ServiceError { srv_uid: 1, usage_id: 1, code: 0x402, ..ServiceError::default() };
+        type End<'a> = (&'a str, &'a dyn Fn());
+        let ends: [End<'_>; 3] = [
+            ("the server has stopped the service", &|| server.send_service(pkt::NOTIFY_STOPPED, &[])),
+            ("(code 0x402)", &|| server.send_service(pkt::ERROR, &error.encode())),
+            ("its tunnel is down", &|| server.send(&encode_control(op::PROBLEM, 1, problem::TUNNEL_DOWN))),
+        ];
+        for (why, end) in ends {
+            assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+            assert_eq!(app::client_status(), Status::Started);
+            let before = log_lines("connection lost").len();
+            end();
+            eventually(why, || app::client_status() == Status::ConnectionLost);
+            eventually("the stream is closed", || dap_chain_net_srv_vpn::client::stream_channel().is_null());
+            let lost = log_lines("connection lost");
+            assert_eq!(lost.len(), before + 1, "{lost:?}");
+            assert!(lost[before].starts_with("WARN ") && lost[before].contains(why), "{lost:?}");
+        }
+        assert_eq!(server.connect(), 0);
+        assert_eq!(app::client_stop(), 0);
+        assert_eq!(app::client_status(), Status::Stopped);
+    });
+}
+
+/// The first stream opens its channels when the second connection is being made already.
+#[test]
+fn a_late_stream_is_not_the_next_connection() {
+    in_namespace("ends::a_late_stream_is_not_the_next_connection", || {
+        let server = Server::start("start_timeout=5\n");
+        let (opening, is_opening) = sync_channel(1);
+        let (open, may_open) = sync_channel(1);
+        *server.shared.gate.lock() = Some((opening, may_open));
+        thread::scope(|scope| {
+            let first = scope.spawn(|| server.connect());
+            // The client has said hello, and gets its answer when the gate opens.
+            let servers = is_opening.recv().unwrap();
+            let (release, released) = sync_channel::<()>(1);
+            assert!(worker::exec(1 - servers, move || released.recv().unwrap()));
+            open.send(()).unwrap();
+            thread::sleep(Duration::from_millis(200));
+            app::client_stop();
+            assert_eq!(first.join().unwrap(), -2);
+            let second = scope.spawn(|| server.connect());
+            thread::sleep(Duration::from_millis(200));
+            release.send(()).unwrap();
+            assert_eq!(second.join().unwrap(), 0, "{:?}", app::client_last_error());
+        });
+        assert_eq!(app::client_status(), Status::Started);
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(app::client_status(), Status::Started);
+        app::client_stop();
+    });
+}

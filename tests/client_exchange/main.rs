@@ -1,0 +1,18 @@
+//! The client against servers that do what no good server does. Client and server are in this process, each test in a
+//! network namespace of its own.
+#![cfg(all(
+    feature = "embedded",
+    feature = "common",
+    feature = "server",
+    feature = "cmd",
+    feature = "client",
+    feature = "client-tun"
+))]
+#![allow(clippy::unwrap_used)]
+
+mod ends;
+#[path = "../support/netns.rs"]
+mod netns;
+mod offers;
+mod packets;
+mod server;

@@ -1,0 +1,206 @@
+//! A server that answers as a test wants it, and the client's side of the process.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use dap_chain_net_srv_vpn::embedded::abi::stream;
+use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+use dap_chain_net_srv_vpn::embedded::ctypes::dap_stream_ch;
+use dap_chain_net_srv_vpn::embedded::listener;
+use dap_chain_net_srv_vpn::netlink::Netlink;
+use dap_chain_net_srv_vpn::sdk::channel::{self, Channel, ChannelHandler, Role, TYPE_DATA};
+use dap_chain_net_srv_vpn::sdk::service::{Service, ServiceHandler};
+use dap_chain_net_srv_vpn::sdk::{Running, worker};
+use dap_chain_net_srv_vpn::wire::{self, AddrReply, Capabilities, FromClient};
+use dap_chain_net_srv_vpn::{app, sdk};
+use parking_lot::Mutex;
+
+/// Long enough for a loaded machine; a test that needs it all has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// What the server's host is reached at. Not of loopback's network, as a lease must not be either.
+pub(crate) const OUTER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 1);
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
+
+/// A reply with the usual address, and these capabilities.
+pub(crate) fn reply(caps: Option<Capabilities>) -> AddrReply {
+    let netmask = caps.as_ref().map(|_| Ipv4Addr::new(255, 255, 255, 0));
+    AddrReply { addr: ADDRESS, gateway: GATEWAY, netmask, caps }
+}
+
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    pub(crate) shared: Arc<Shared>,
+    _service: Service,
+    _running: Running,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+pub(crate) struct Shared {
+    /// What is sent for an ADDR_REQUEST: whole VPN packets.
+    pub(crate) answers: Mutex<Vec<Vec<u8>>>,
+    /// The VPN packets of clients.
+    pub(crate) got: Mutex<Vec<Vec<u8>>>,
+    channel: Mutex<Option<Arc<Channel>>>,
+    /// The next stream says here that it is being opened, and waits there until it may be.
+    pub(crate) gate: Mutex<Option<(SyncSender<u32>, Receiver<()>)>>,
+}
+
+impl Server {
+    /// Listens; the client's configuration has these keys of its section.
+    pub(crate) fn start(client: &str) -> Server {
+        capture_log();
+        let mut netlink = Netlink::open().unwrap();
+        let loopback = netlink.link_index("lo").unwrap();
+        netlink.set_up(loopback).unwrap();
+        netlink.add_address(loopback, OUTER, 32).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
+             [server]\nlisten_address=[0.0.0.0:0]\n[vpn_client]\n{client}",
+            directory.path().display()
+        );
+        config::set_current(Config::parse(&text, "test").0);
+        let running = Running::retain().unwrap();
+        let shared = Arc::new(Shared {
+            answers: Mutex::new(vec![reply(None).encode(1, 0)]),
+            got: Mutex::default(),
+            channel: Mutex::default(),
+            gate: Mutex::default(),
+        });
+        channel::set_handler(Role::Server, Some(Arc::clone(&shared) as Arc<_>));
+        let service = Service::register(Arc::clone(&shared) as Arc<_>).unwrap();
+        listener::ensure_started().unwrap();
+        let port = listener::addresses()[0].port();
+        Server { port, shared, _service: service, _running: running, directory }
+    }
+
+    /// Has the server answer so from now on.
+    pub(crate) fn will_answer(&self, reply: &AddrReply) {
+        *self.shared.answers.lock() = vec![reply.encode(1, 0)];
+    }
+
+    /// The code of a start.
+    pub(crate) fn connect(&self) -> i32 {
+        app::client_start(&OUTER.to_string(), self.port, "backbone")
+    }
+
+    /// Sends a VPN packet to the client.
+    pub(crate) fn send(&self, packet: &[u8]) {
+        let packet = packet.to_vec();
+        self.on_channel(move |channel| assert!(channel.send(TYPE_DATA, &packet)));
+    }
+
+    /// Sends a message on channel 'R' to the client.
+    pub(crate) fn send_service(&self, kind: u8, message: &[u8]) {
+        let message = message.to_vec();
+        self.on_channel(move |channel| {
+            // SAFETY: on the channel's worker, with the channel open.
+            let written = unsafe {
+                let service = stream::dap_stream_ch_by_id_unsafe(
+                    (*channel.raw().cast::<dap_stream_ch>()).stream,
+                    b'R'.cast_signed(),
+                );
+                stream::dap_stream_ch_pkt_write_unsafe(service, kind, message.as_ptr().cast(), message.len())
+            };
+            assert_eq!(written, message.len());
+        });
+    }
+
+    fn on_channel(&self, work: impl FnOnce(&Channel) + Send + 'static) {
+        let channel = self.shared.channel.lock().clone().unwrap();
+        let (done, wait) = sync_channel(1);
+        assert!(worker::exec(channel.worker().unwrap(), move || {
+            work(&channel);
+            done.send(()).unwrap();
+        }));
+        wait.recv_timeout(PATIENCE).unwrap();
+    }
+
+    /// Op codes of the packets that clients have sent.
+    pub(crate) fn got(&self, op: u32) -> usize {
+        let got = self.shared.got.lock();
+        got.iter().filter(|packet| wire::Header::parse(packet).is_ok_and(|(header, _)| header.op == op)).count()
+    }
+}
+
+impl ChannelHandler for Shared {
+    fn opened(&self, channel: &Arc<Channel>) {
+        *self.channel.lock() = Some(Arc::clone(channel));
+        let gate = self.gate.lock().take();
+        if let Some((opening, may_open)) = gate {
+            opening.send(worker::current().unwrap()).unwrap();
+            may_open.recv_timeout(PATIENCE).unwrap();
+        }
+    }
+
+    fn closed(&self, channel: &Arc<Channel>) {
+        let mut current = self.channel.lock();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, channel)) {
+            *current = None;
+        }
+    }
+
+    fn packet(&self, channel: &Arc<Channel>, _kind: u8, data: &[u8]) {
+        self.got.lock().push(data.to_vec());
+        if let Ok((_, FromClient::AddrRequest(_))) = wire::parse_from_client(data) {
+            for answer in self.answers.lock().iter() {
+                assert!(channel.send(TYPE_DATA, answer));
+            }
+        }
+    }
+
+    fn drained(&self, _channel: &Arc<Channel>) {}
+}
+
+impl ServiceHandler for Shared {
+    fn requested(&self, _usage_id: u32) -> i32 {
+        0
+    }
+
+    fn accepted(&self, channel: Option<&Arc<Channel>>, _usage_id: u32) -> i32 {
+        let channel = channel.unwrap();
+        channel.activate_usage();
+        channel.enable();
+        0
+    }
+
+    fn refused(&self, _usage_id: u32, _code: u32) {}
+}
+
+/// Waits for what nobody announces.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The lines that the library has logged so far, each with its level in front.
+pub(crate) fn log_lines(part: &str) -> Vec<String> {
+    LOG.lock().iter().filter(|line| line.contains(part)).cloned().collect()
+}
+
+fn capture_log() {
+    struct Capture;
+    impl log::Log for Capture {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            metadata.level() <= log::Level::Info
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            if self.enabled(record.metadata()) {
+                eprintln!("{} {}", record.level(), record.args());
+                LOG.lock().push(format!("{} {}", record.level(), record.args()));
+            }
+        }
+        fn flush(&self) {}
+    }
+    log::set_boxed_logger(Box::new(Capture)).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    sdk::start_logging();
+}
