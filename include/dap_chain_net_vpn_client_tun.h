@@ -52,19 +52,23 @@ int dap_chain_net_vpn_client_tun_delete(void);
 int dap_chain_net_vpn_client_tun_status(void);
 
 /*
- The server's ADDR_REPLY: creates the tunnel with the leased address. `a_pkt_data_size` counts the bytes behind the
- header, at least 8.
+ The server's ADDR_REPLY: creates the tunnel with the leased address. What the host sends into it goes to the channel
+ `a_sf->ch` under `a_sf->usage_id`, as long as that channel is open; where `ch` is NULL, to the channel of
+ `dap_chain_net_vpn_client_get_stream_ch`; where there is none either, nowhere. `a_pkt_data_size` counts the bytes
+ behind the header, at least 8.
 
- Returns 0, or what `dap_chain_net_vpn_client_tun_create` returns; -1 for NULL or a malformed reply.
+ Returns 0, or what `dap_chain_net_vpn_client_tun_create` returns; -1 for NULL, and for a reply that is malformed or
+ gives what no server may have: a prefix outside of /8 to /30, the same address twice, a subnet's first or last one.
 
  # Safety
- `a_pkt` is NULL or points to a header and `a_pkt_data_size` bytes behind it.
+ `a_sf` is NULL or a VPN channel whose `ch` is NULL or open; with a channel, only on its worker's thread. `a_pkt` is
+ NULL or points to a header and `a_pkt_data_size` bytes behind it.
  */
 int ch_sf_tun_addr_leased(dap_chain_net_srv_ch_vpn_t *a_sf, dap_stream_ch_vpn_pkt_t *a_pkt, size_t a_pkt_data_size);
 
 /*
- A packet from the server for this host: written to the tunnel's device. What is no whole IPv4 packet is dropped and
- counted.
+ A packet from the server for this host: written to the tunnel's device. What is no whole IPv4 packet to the leased
+ address is dropped and counted.
 
  # Safety
  `pkt_data` is NULL or points to `pkt_data_size` bytes.

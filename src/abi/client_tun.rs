@@ -3,10 +3,12 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::net::Ipv4Addr;
 use std::ptr;
+use std::sync::Arc;
 
 use super::{boundary, text};
 use crate::client::offer::Offer;
 use crate::client::tunnel;
+use crate::sdk::foreign::ForeignChannel;
 use crate::sdk::memory;
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::visible::dap_chain_net_srv_ch_vpn_t;
@@ -90,13 +92,17 @@ pub extern "C" fn dap_chain_net_vpn_client_tun_status() -> c_int {
     })
 }
 
-/// The server's ADDR_REPLY: creates the tunnel with the leased address. `a_pkt_data_size` counts the bytes behind the
-/// header, at least 8.
+/// The server's ADDR_REPLY: creates the tunnel with the leased address. What the host sends into it goes to the channel
+/// `a_sf->ch` under `a_sf->usage_id`, as long as that channel is open; where `ch` is NULL, to the channel of
+/// `dap_chain_net_vpn_client_get_stream_ch`; where there is none either, nowhere. `a_pkt_data_size` counts the bytes
+/// behind the header, at least 8.
 ///
-/// Returns 0, or what `dap_chain_net_vpn_client_tun_create` returns; -1 for NULL or a malformed reply.
+/// Returns 0, or what `dap_chain_net_vpn_client_tun_create` returns; -1 for NULL, and for a reply that is malformed or
+/// gives what no server may have: a prefix outside of /8 to /30, the same address twice, a subnet's first or last one.
 ///
 /// # Safety
-/// `a_pkt` is NULL or points to a header and `a_pkt_data_size` bytes behind it.
+/// `a_sf` is NULL or a VPN channel whose `ch` is NULL or open; with a channel, only on its worker's thread. `a_pkt` is
+/// NULL or points to a header and `a_pkt_data_size` bytes behind it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ch_sf_tun_addr_leased(
     a_sf: *mut dap_chain_net_srv_ch_vpn_t,
@@ -117,7 +123,8 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
         let packet = unsafe { std::slice::from_raw_parts(a_pkt.cast::<u8>(), wire::HEADER_LEN + a_pkt_data_size) };
         match wire::parse_from_server(packet) {
             Ok((_, wire::FromServer::AddrReply(reply))) => match Offer::judge(&reply, None) {
-                Ok(offer) => super::codes::tunnel(tunnel::create(&tunnel::Settings::from_offer(&offer, tunnel::MTU))),
+                // SAFETY: not NULL, and a VPN channel by the caller's promise.
+                Ok(offer) => leased(&offer, unsafe { ForeignChannel::of(a_sf) }),
                 Err(error) => {
                     log::warn!("{NAME}: {error}");
                     -1
@@ -135,8 +142,21 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
     })
 }
 
-/// A packet from the server for this host: written to the tunnel's device. What is no whole IPv4 packet is dropped and
-/// counted.
+fn leased(offer: &Offer, channel: Option<ForeignChannel>) -> c_int {
+    let mut settings = tunnel::Settings::from_offer(offer, tunnel::MTU);
+    match channel {
+        Some(channel) => {
+            settings.worker = Some(channel.worker());
+            settings.usage_id = channel.usage_id();
+            settings.outlet = Some(tunnel::Outlet::Foreign(Arc::new(channel)));
+        }
+        None => log::info!("the tunnel has no channel: what the host sends into it is dropped"),
+    }
+    super::codes::tunnel(tunnel::create(&settings))
+}
+
+/// A packet from the server for this host: written to the tunnel's device. What is no whole IPv4 packet to the leased
+/// address is dropped and counted.
 ///
 /// # Safety
 /// `pkt_data` is NULL or points to `pkt_data_size` bytes.

@@ -25,7 +25,7 @@ const SERVICE: u64 = 1;
 /// Where lease tokens are kept, so that a client that returns gets its address back.
 const LEASES: &str = "local.vpn_client.leases";
 /// Above this many waiting bytes the tunnel is not read any more, until they are sent.
-const FULL: usize = 512 * 1024;
+pub(super) const FULL: usize = 512 * 1024;
 
 /// Where a connection stands. It moves forward only; each step is logged once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -523,17 +523,11 @@ impl ChannelHandler for Channels {
 /// Sends a packet that the tunnel read, on the stream's worker. `filled` starts with room for the VPN header, already
 /// written. False: it was not taken.
 pub(super) fn send_upstream(channel: &Channel, filled: &[u8]) -> bool {
-    if channel.pending().is_none_or(is_full) {
+    if channel.pending().is_none_or(|waiting| waiting > FULL) {
         channel.wake_on_drain(true);
         tunnel::set_readable(false);
     }
     channel.send(TYPE_DATA, filled)
-}
-
-#[cfg(feature = "client-tun")]
-/// So much waits to be sent that the tunnel should not be read.
-pub(super) fn is_full(waiting: usize) -> bool {
-    waiting > FULL
 }
 
 /// Random bytes that a peer must not be able to guess are not needed here, only ones that differ.

@@ -17,6 +17,7 @@ use super::{LeaseInfo, connection};
 use crate::forward::{Counters, DropCause, Totals};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::sdk::channel::Channel;
+use crate::sdk::foreign::ForeignChannel;
 use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::worker::{self, Owned};
@@ -48,9 +49,37 @@ pub struct Settings {
     /// The worker that reads the device; None: the first one.
     pub worker: Option<u32>,
     /// Where packets go; None: nowhere.
-    pub channel: Option<Arc<Channel>>,
+    pub outlet: Option<Outlet>,
     /// Number of the usage that packets are sent under.
     pub usage_id: u32,
+}
+
+/// Where the host's packets go.
+#[derive(Clone, Debug)]
+pub enum Outlet {
+    /// Into this library's connection.
+    Own(Arc<Channel>),
+    /// Into a connection of C's.
+    Foreign(Arc<ForeignChannel>),
+}
+
+impl Outlet {
+    /// `packet` is a whole VPN packet. False: it was not taken.
+    fn send(&self, packet: &[u8]) -> bool {
+        match self {
+            Outlet::Own(channel) => connection::send_upstream(channel, packet),
+            Outlet::Foreign(channel) => channel.send(packet, connection::FULL),
+        }
+    }
+
+    /// The device should not be read until what waits is sent. For C's connection nobody would tell when that is: what
+    /// it cannot take is dropped.
+    fn is_full(&self) -> bool {
+        match self {
+            Outlet::Own(channel) => channel.pending().is_none_or(|waiting| waiting > connection::FULL),
+            Outlet::Foreign(_) => false,
+        }
+    }
 }
 
 impl Settings {
@@ -63,7 +92,7 @@ impl Settings {
             prefix: guess_prefix(addr, gateway),
             mtu: MTU,
             worker: None,
-            channel: None,
+            outlet: None,
             usage_id: 0,
         }
     }
@@ -124,7 +153,7 @@ struct Shared {
 
 /// What only the device's worker touches.
 struct State {
-    channel: Option<Arc<Channel>>,
+    outlet: Option<Outlet>,
     usage_id: u32,
     /// Taken while a batch is handled.
     buffer: Option<Box<[u8]>>,
@@ -169,7 +198,7 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
     let queue = queues.pop().ok_or(TunError::TooManyQueues(0))?;
     let worker = settings.worker.unwrap_or(0);
     let state = State {
-        channel: settings.channel.clone(),
+        outlet: settings.outlet.clone(),
         usage_id: settings.usage_id,
         buffer: Some(vec![0; BUFFER].into_boxed_slice()),
     };
@@ -265,7 +294,8 @@ pub(super) fn detach(channel: &Arc<Channel>) {
     let Some(shared) = shared() else { return };
     let was_ours = shared.state.with(|state| {
         // Another connection may have the device by now.
-        state.channel.take_if(|current| Arc::ptr_eq(current, channel)).is_some()
+        let is_ours = |outlet: &mut Outlet| matches!(outlet, Outlet::Own(current) if Arc::ptr_eq(current, channel));
+        state.outlet.take_if(is_ours).is_some()
     });
     if was_ours == Some(true) {
         set_readable(true);
@@ -282,23 +312,23 @@ pub(super) fn set_readable(readable: bool) {
 
 impl TunHandler for Shared {
     fn readable(&self, first: Option<&[u8]>) {
-        let taken = self.state.with(|state| (state.buffer.take(), state.channel.clone(), state.usage_id));
-        let Some((Some(mut buffer), channel, usage_id)) = taken else { return };
+        let taken = self.state.with(|state| (state.buffer.take(), state.outlet.clone(), state.usage_id));
+        let Some((Some(mut buffer), outlet, usage_id)) = taken else { return };
         if let Some(packet) = first.filter(|packet| packet.len() <= BUFFER - HEADER_LEN) {
             let filled = HEADER_LEN + packet.len();
             buffer[HEADER_LEN..filled].copy_from_slice(packet);
-            self.send(channel.as_deref(), usage_id, &mut buffer[..filled]);
+            self.send(outlet.as_ref(), usage_id, &mut buffer[..filled]);
         }
         for _ in 0..BUDGET {
             match self.queue.recv(&mut buffer[HEADER_LEN..]) {
-                Ok(Some(size)) => self.send(channel.as_deref(), usage_id, &mut buffer[..HEADER_LEN + size]),
+                Ok(Some(size)) => self.send(outlet.as_ref(), usage_id, &mut buffer[..HEADER_LEN + size]),
                 Ok(None) => break,
                 Err(error) => {
                     log::debug!("tunnel device: {error}");
                     break;
                 }
             }
-            if channel.as_ref().is_some_and(|channel| channel.pending().is_none_or(connection::is_full)) {
+            if outlet.as_ref().is_some_and(Outlet::is_full) {
                 break;
             }
         }
@@ -319,15 +349,15 @@ impl Shared {
     }
 
     /// A packet from the host, with room for the VPN header in front.
-    fn send(&self, channel: Option<&Channel>, usage_id: u32, filled: &mut [u8]) {
+    fn send(&self, outlet: Option<&Outlet>, usage_id: u32, filled: &mut [u8]) {
         let size = filled.len() - HEADER_LEN;
         let result = inspect(&filled[HEADER_LEN..]).map_err(DropCause::from).and_then(|_| {
-            let channel = channel.ok_or(DropCause::SessionGone)?;
+            let outlet = outlet.ok_or(DropCause::SessionGone)?;
             let header = Header { sock_id: 0, op: op::VPN_SEND, usage_id, value: size as u32 };
             if let Some((front, _)) = filled.split_first_chunk_mut::<HEADER_LEN>() {
                 header.write_to(front);
             }
-            if connection::send_upstream(channel, filled) { Ok(()) } else { Err(DropCause::OutputFull) }
+            if outlet.send(filled) { Ok(()) } else { Err(DropCause::OutputFull) }
         });
         match result {
             Ok(()) => self.counters.up(0, size),

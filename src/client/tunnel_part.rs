@@ -11,7 +11,7 @@ mod own {
 
     use parking_lot::Mutex;
 
-    use super::super::tunnel::{self, Settings};
+    use super::super::tunnel::{self, Outlet, Settings};
     pub(in crate::client) use super::super::tunnel::{delete, detach, dropped, lease, set_readable, totals};
     use crate::client::offer::Offer;
     use crate::sdk::channel::Channel;
@@ -26,7 +26,7 @@ mod own {
     ) -> Result<(), String> {
         let mut settings = Settings::from_offer(offer, mtu);
         settings.worker = channel.worker();
-        settings.channel = Some(Arc::clone(channel));
+        settings.outlet = Some(Outlet::Own(Arc::clone(channel)));
         settings.usage_id = usage_id;
         tunnel::create(&settings).map_err(|error| error.to_string())
     }

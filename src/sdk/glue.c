@@ -364,6 +364,23 @@ void vpn_glue_channel_peer(const struct dap_stream_ch *ch, char *out, size_t siz
     snprintf(out, size, "%s:%u", es->remote_addr_str, (unsigned)es->remote_port);
 }
 
+bool vpn_glue_stream_worker_is_here(const struct dap_stream_worker *stream_worker)
+{
+    return stream_worker && stream_worker->worker && stream_worker->worker == dap_worker_get_current();
+}
+
+bool vpn_glue_channel_place(const struct dap_stream_ch *ch, struct dap_stream_worker **stream_worker, uint64_t *uuid)
+{
+    *stream_worker = ch->stream_worker;
+    *uuid = ch->uuid;
+    return vpn_glue_stream_worker_is_here(ch->stream_worker);
+}
+
+struct dap_stream_ch *vpn_glue_channel_find(struct dap_stream_worker *stream_worker, uint64_t uuid)
+{
+    return dap_stream_ch_find_by_uuid_unsafe(stream_worker, (dap_stream_ch_uuid_t)uuid);
+}
+
 const uint8_t *vpn_glue_packet_parts(const struct dap_stream_ch_pkt *packet, uint8_t *type, size_t *size)
 {
     *type = packet->hdr.type;

@@ -95,6 +95,12 @@ void vpn_glue_channel_close_stream(struct dap_stream_ch *ch);
 /* "host:port" of the peer, NUL-terminated, cut at size. */
 void vpn_glue_channel_peer(const struct dap_stream_ch *ch, char *out, size_t size);
 
+/* Channels that C has opened. Whether the calling thread is the worker of this stream worker (NULL: no). */
+bool vpn_glue_stream_worker_is_here(const struct dap_stream_worker *stream_worker);
+/* Where an open channel is, for vpn_glue_channel_find; false off its worker. find: NULL when it is gone. */
+bool vpn_glue_channel_place(const struct dap_stream_ch *ch, struct dap_stream_worker **stream_worker, uint64_t *uuid);
+struct dap_stream_ch *vpn_glue_channel_find(struct dap_stream_worker *stream_worker, uint64_t uuid);
+
 /* The parts of a channel packet as the SDK hands it around. */
 const uint8_t *vpn_glue_packet_parts(const struct dap_stream_ch_pkt *packet, uint8_t *type, size_t *size);
 

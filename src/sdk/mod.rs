@@ -11,6 +11,8 @@ mod callbacks;
 pub mod channel;
 pub mod command;
 pub mod config;
+#[cfg(feature = "client-tun")]
+pub mod foreign;
 pub mod http;
 pub mod ledger;
 pub mod link;

@@ -9,6 +9,8 @@ use super::channel::Channel;
 use super::memory;
 use super::net::Net;
 use super::types::dap_chain_net_t;
+#[cfg(feature = "client-tun")]
+use super::types::{dap_stream_ch_t, dap_stream_worker_t};
 #[cfg(not(feature = "client-tun"))]
 use super::visible::dap_chain_net_srv_ch_vpn;
 
@@ -39,6 +41,10 @@ unsafe extern "C" {
         token: *mut *mut c_char,
         value: *mut u64,
     ) -> c_int;
+    #[cfg(feature = "client-tun")]
+    fn dap_chain_net_vpn_client_get_stream_ch() -> *mut dap_stream_ch_t;
+    #[cfg(feature = "client-tun")]
+    fn dap_chain_net_vpn_client_get_stream_worker() -> *mut dap_stream_worker_t;
     #[cfg(not(feature = "client-tun"))]
     fn ch_sf_tun_addr_leased(ch: *mut dap_chain_net_srv_ch_vpn, packet: *mut c_void, size: usize) -> c_int;
     #[cfg(not(feature = "client-tun"))]
@@ -102,6 +108,16 @@ pub fn client_wallet(net: &Net) -> (Option<String>, Option<String>, u64) {
     let wallet = unsafe { memory::take_string(wallet) };
     // SAFETY: as above.
     (wallet, unsafe { memory::take_string(token) }, value)
+}
+
+/// Part `client`: `dap_chain_net_vpn_client_get_stream_ch` and its worker, each NULL where there is none. Only that
+/// worker's thread may follow the channel.
+#[cfg(feature = "client-tun")]
+pub fn client_stream() -> (*mut dap_stream_ch_t, *mut dap_stream_worker_t) {
+    // SAFETY: no arguments.
+    let ch = unsafe { dap_chain_net_vpn_client_get_stream_ch() };
+    // SAFETY: no arguments.
+    (ch, unsafe { dap_chain_net_vpn_client_get_stream_worker() })
 }
 
 /// Part `client-tun`: an ADDR_REPLY, whole with its header. On the channel's worker; -1 when the channel is closed.

@@ -148,6 +148,16 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_channel_touch(ch: *mut dap_stream_ch_t);
     pub(super) fn vpn_glue_channel_close_stream(ch: *mut dap_stream_ch_t);
     pub(super) fn vpn_glue_channel_peer(ch: *const dap_stream_ch_t, out: *mut c_char, size: usize);
+    #[cfg(feature = "client-tun")]
+    pub(super) fn vpn_glue_stream_worker_is_here(stream_worker: *mut dap_stream_worker_t) -> bool;
+    #[cfg(feature = "client-tun")]
+    pub(super) fn vpn_glue_channel_place(
+        ch: *const dap_stream_ch_t,
+        stream_worker: *mut *mut dap_stream_worker_t,
+        uuid: *mut u64,
+    ) -> bool;
+    #[cfg(feature = "client-tun")]
+    pub(super) fn vpn_glue_channel_find(stream_worker: *mut dap_stream_worker_t, uuid: u64) -> *mut dap_stream_ch_t;
     pub(super) fn vpn_glue_channel_usage(ch: *const dap_stream_ch_t, out: *mut Usage) -> bool;
     pub(super) fn vpn_glue_channel_usage_activate(ch: *mut dap_stream_ch_t);
     pub(super) fn vpn_glue_channel_set_inner_address(ch: *mut dap_stream_ch_t, address: u32);

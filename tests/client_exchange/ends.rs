@@ -53,7 +53,12 @@ fn a_late_stream_is_not_the_next_connection() {
             // The client has said hello, and gets its answer when the gate opens.
             let servers = is_opening.recv().unwrap();
             let (release, released) = sync_channel::<()>(1);
-            assert!(worker::exec(1 - servers, move || released.recv().unwrap()));
+            let (stand, stands) = sync_channel(1);
+            assert!(worker::exec(1 - servers, move || {
+                stand.send(()).unwrap();
+                released.recv().unwrap();
+            }));
+            stands.recv().unwrap();
             open.send(()).unwrap();
             thread::sleep(Duration::from_millis(200));
             app::client_stop();
