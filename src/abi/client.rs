@@ -36,7 +36,8 @@ pub type dap_chain_net_vpn_client_status_t = dap_chain_net_vpn_client_status_enu
 pub type dap_chain_net_vpn_client_order_state_callback_t =
     Option<unsafe extern "C" fn(a_node_addr: dap_chain_node_addr_t) -> c_int>;
 
-/// Sets the function that `dap_chain_net_vpn_client_check_result` asks for the state of an order's node; NULL: none.
+/// Sets the function that `dap_chain_net_vpn_client_check_result` asks for the state of an order's node; NULL: none. A
+/// call of the former function that runs on another thread may end after this returns.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_set_order_state_callback(
     a_callback: dap_chain_net_vpn_client_order_state_callback_t,
@@ -156,9 +157,11 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_check_result(
 }
 
 /// Tests a server: connects, sends `a_data_size_to_send` bytes, asks for `a_data_size_to_recv` bytes back (at most
-/// 65536 each; (size_t)-1 is 1024), and waits at most `a_timeout_test_ms` (-1 is 10000). Blocks.
+/// 65536 each; (size_t)-1 is 1024), and waits at most `a_timeout_test_ms` from the call on (-1 is 10000; less than
+/// 5000 counts as 5000). Of that, connecting may take 10000 at most. Blocks.
 ///
-/// Returns 0; -1 when an argument is wrong; -2 when the connection fails; -3 without an answer in time.
+/// Returns 0; -1 when an argument is wrong; -2 when the connection fails or is not made in time; -3 without an answer
+/// in time.
 ///
 /// # Safety
 /// Pointers are NULL or valid for the call; the string NUL-terminated. Not from a worker thread.
@@ -229,8 +232,9 @@ pub extern "C" fn dap_chain_net_vpn_client_status() -> dap_chain_net_vpn_client_
     })
 }
 
-/// Registers the command `vpn_client`. `g_config` is the node's configuration, section `[vpn_client]`; NULL is the
-/// node's own. Returns 0; negative when the SDK cannot be started. Calling it again is harmless.
+/// Registers the command `vpn_client`. Section `[vpn_client]` of `g_config` is read at each start; NULL is the node's
+/// own configuration. Returns 0; negative when the SDK cannot be started. Calling it again is harmless, the last
+/// configuration counts.
 ///
 /// # Safety
 /// `g_config` is NULL or a configuration of the linked SDK that stays open until `dap_chain_net_vpn_client_deinit`.
