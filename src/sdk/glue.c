@@ -506,6 +506,21 @@ static int s_service_next_receipt(dap_chain_net_srv_t *service, uint32_t usage_i
     return s_rust.service_accepted(s_vpn_internal(client), usage_id);
 }
 
+/* The SDK calls these two without looking whether they are there: the first when a paid usage begins, the second when
+ * a channel 'R' with a usage goes. Nothing is counted yet, so there is nothing to give or to keep. */
+static dap_stream_ch_chain_net_srv_remain_service_store_t *s_service_get_remain(dap_chain_net_srv_t *service, uint32_t usage_id,
+                                                                                dap_chain_net_srv_client_remote_t *client)
+{
+    (void)service, (void)usage_id, (void)client;
+    return NULL;
+}
+
+static int s_service_save_remain(dap_chain_net_srv_t *service, uint32_t usage_id, dap_chain_net_srv_client_remote_t *client)
+{
+    (void)service, (void)usage_id, (void)client;
+    return 0;
+}
+
 static dap_chain_net_srv_uid_t s_service_uid(void)
 {
     dap_chain_net_srv_uid_t uid;
@@ -525,6 +540,8 @@ struct dap_chain_net_srv *vpn_glue_service_add(const char *section)
     callbacks.response_success = s_service_success;
     callbacks.response_error = s_service_error;
     callbacks.receipt_next_success = s_service_next_receipt;
+    callbacks.get_remain_service = s_service_get_remain;
+    callbacks.save_remain_service = s_service_save_remain;
     dap_chain_net_srv_t *service = dap_chain_net_srv_add(s_service_uid(), section, &callbacks);
     if (!service) {
         DAP_DELETE(root);
