@@ -112,6 +112,8 @@ fn connect_text(errno: i32) -> String {
         libc::EKEYREJECTED => "the server's identity is not the pinned one".into(),
         libc::ENOENT => "the host name is not known".into(),
         libc::EPROTO => "it does not speak this protocol (TLS failed)".into(),
+        // The node's SDK says this of every failure.
+        libc::EINVAL => "it cannot be reached, or does not answer as a node; the log says why".into(),
         0 => "the connection was closed".into(),
         errno => std::io::Error::from_raw_os_error(errno).to_string(),
     }
