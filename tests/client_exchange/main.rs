@@ -8,7 +8,7 @@
     feature = "client",
     feature = "client-tun"
 ))]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::multiple_unsafe_ops_per_block)]
 
 mod ends;
 #[path = "../support/netns.rs"]
