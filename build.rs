@@ -172,6 +172,48 @@ fn main() {
     compile_glue(&root, embedded);
 }
 
+/// What differs between releases of the SDK: a macro for glue.c, the header, and code that compiles where it is so.
+const OFFERS: &[(&str, &str, &str)] = &[
+    ("VPN_SDK_COMMAND_WITH_RPC", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, 0, \"\", \"\")"),
+    ("VPN_SDK_COMMAND", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, \"\", \"\")"),
+    ("VPN_SDK_COMMAND_REMOVE", "dap_cli_server.h", "dap_cli_server_cmd_remove(\"\")"),
+    (
+        "VPN_SDK_USAGE_STATE",
+        "dap_chain_net_srv_stream_session.h",
+        "(void)((dap_chain_net_srv_usage_t *)0)->service_state",
+    ),
+    (
+        "VPN_SDK_USAGE_FLAGS",
+        "dap_chain_net_srv_stream_session.h",
+        "(void)(((dap_chain_net_srv_usage_t *)0)->is_free && ((dap_chain_net_srv_usage_t *)0)->is_grace)",
+    ),
+    ("VPN_SDK_PAY_KEY_HASH", "dap_chain_mempool.h", "PAY((dap_hash_fast_t *)0)"),
+    ("VPN_SDK_PAY_KEY", "dap_chain_mempool.h", "PAY((dap_pkey_t *)0)"),
+];
+
+/// Defines the macro of each offer that the SDK's headers make.
+fn probe(glue: &mut cc::Build) {
+    let source = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("probe.c");
+    let compiler = glue.get_compiler();
+    for (name, header, code) in OFFERS {
+        let text = format!(
+            "#include \"dap_common.h\"\n#include \"{header}\"\n\
+             #define COMMAND (int (*)(int, char **, void **, int))0\n\
+             #define PAY(key) extern uint256_t none; extern dap_chain_net_srv_price_unit_uid_t unit; \\\n\
+                 extern dap_chain_net_srv_uid_t uid; \\\n\
+                 dap_chain_mempool_tx_create_cond(0, 0, key, \"\", none, none, unit, uid, none, 0, 0, \"\")\n\
+             void probe(void);\nvoid probe(void) {{ {code}; }}\n"
+        );
+        fs::write(&source, text).expect("the build directory is writable");
+        let mut command = compiler.to_command();
+        command.args(["-fsyntax-only", "-Werror=implicit-function-declaration", "-Werror=incompatible-pointer-types"]);
+        let output = command.arg(&source).output().expect("the C compiler runs");
+        if output.status.success() {
+            glue.define(name, None);
+        }
+    }
+}
+
 fn compile_glue(root: &Path, embedded: bool) {
     let mut glue = cc::Build::new();
     glue.file("src/sdk/glue.c").std("gnu11").warnings(true).extra_warnings(true).flag("-fvisibility=hidden");
@@ -189,6 +231,7 @@ fn compile_glue(root: &Path, embedded: bool) {
             glue.flag(flag);
         });
     }
+    probe(&mut glue);
     glue.compile("vpn_glue");
 }
 

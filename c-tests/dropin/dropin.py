@@ -4,7 +4,7 @@
 Lays the repository into the tree's modules/service/vpn, and builds the tree's node with its own build files: all parts in
 Rust, each part alone, and all but each, the rest being C files that play the legacy module's. The node prints what each
 part returns, which tells who answered. Also: Ninja beside Make, a second configure, a debug build, nothing written
-outside the build directory, an unknown part and a missing C file refused with a sentence.
+outside the build directory; an unknown part, a missing C file and an SDK that does not fit refused with a sentence.
 """
 import os
 import pathlib
@@ -110,7 +110,7 @@ def main():
         sys.exit("FAIL: no cargo")
     folder.mkdir(parents=True, exist_ok=True)
     tree, build = lay_out(repository, folder), folder / "build"
-    for old in ("build", "build-ninja", "build-wrong"):
+    for old in ("build", "build-ninja", "build-wrong", "build-other"):
         shutil.rmtree(folder / old, ignore_errors=True)
     # Debug is what builds fastest; what is common to all builds is compiled once.
     shared = [f"-DVPN_CARGO_TARGET_DIR={folder / 'cargo'}", "-DCMAKE_BUILD_TYPE=Debug"]
@@ -130,6 +130,11 @@ def main():
     check(wrong.returncode != 0 and "there is no part 'kernel'" in wrong.stderr, "an unknown part is refused", wrong.stderr)
     wrong = configure(tree, folder / "build-wrong", "-DVPN_RUST_PARTS=common", "-DVPN_LEGACY_DIR=/nonexistent")
     check(wrong.returncode != 0 and "VPN_LEGACY_DIR" in wrong.stderr, "a missing C file is refused", wrong.stderr)
+    other = configure(tree, folder / "build-other", "-DCMAKE_C_FLAGS=-DSTANDIN_OTHER_COMMANDS", *shared)
+    check(other.returncode == 0, "an SDK with other commands configures", other.stderr)
+    built = run("cmake", "--build", ".", "--target", "dap_chain_net_srv_vpn_cargo", cwd=folder / "build-other")
+    check(built.returncode != 0 and '#error "This SDK\'s dap_cli_server_cmd_add' in built.stdout + built.stderr,
+          "an SDK with other commands is refused with a sentence", built.stdout + built.stderr)
     after = files_of(repository)
     written = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     check(not written, "nothing is written outside the build directory", "\n".join(written))

@@ -75,9 +75,15 @@ void vpn_glue_release(void)
 
 /* --- log, memory --- */
 
-void vpn_glue_log(int level, const char *tag, const char *message)
+void vpn_glue_log(int level, const char *message)
 {
-    _log_it_tag((enum dap_log_level)level, tag, "%s", message);
+    /* In some releases log_it is a macro that wants the level's name. */
+    switch (level) {
+    case 7: log_it(L_ERROR, "%s", message); break;
+    case 5: log_it(L_WARNING, "%s", message); break;
+    case 1: log_it(L_INFO, "%s", message); break;
+    default: log_it(L_DEBUG, "%s", message); break;
+    }
 }
 
 int vpn_glue_log_level(void)
@@ -402,7 +408,13 @@ bool vpn_glue_channel_usage(const struct dap_stream_ch *ch, vpn_glue_usage_t *ou
         return false;
     out->id = usage->id;
     out->is_active = usage->is_active;
+#if defined(VPN_SDK_USAGE_STATE)
     out->state = (int32_t)usage->service_state;
+#elif defined(VPN_SDK_USAGE_FLAGS)
+    out->state = usage->is_free ? 4 : usage->is_grace ? 1 : 2;
+#else
+#error "This SDK's dap_chain_net_srv_usage_t has neither service_state nor is_free and is_grace: how a usage is paid cannot be told."
+#endif
     out->role_serves = usage->net && dap_chain_net_get_role(usage->net).enums <= NODE_ROLE_MASTER;
     return true;
 }
@@ -853,12 +865,22 @@ int vpn_glue_store_set(const char *group, const char *key, const void *value, si
 
 void vpn_glue_command_add(const char *name, vpn_glue_command_t function, const char *summary, const char *usage)
 {
+#if defined(VPN_SDK_COMMAND_WITH_RPC)
     dap_cli_server_cmd_add(name, function, NULL, summary, usage);
+#elif defined(VPN_SDK_COMMAND)
+    dap_cli_server_cmd_add(name, function, summary, usage);
+#else
+#error "This SDK's dap_cli_server_cmd_add takes no function (int, char **, void **, int) with a summary and a usage, which the commands need."
+#endif
 }
 
 void vpn_glue_command_remove(const char *name)
 {
+#ifdef VPN_SDK_COMMAND_REMOVE
     dap_cli_server_cmd_remove(name);
+#else
+    (void)name;     /* stays, and answers that nothing runs */
+#endif
 }
 
 void vpn_glue_command_reply(void **reply, const char *text)
@@ -975,9 +997,14 @@ static bool s_pay(dap_chain_net_t *net, dap_enc_key_t *key, const char *token, u
     dap_pkey_t *public_key = dap_pkey_from_enc_key(key);
     if (!public_key)
         return false;
-    dap_hash_fast_t key_hash;
-    dap_pkey_get_hash(public_key, &key_hash);
-    DAP_DELETE(public_key);
+#if defined(VPN_SDK_PAY_KEY_HASH)
+    dap_hash_fast_t key_hash, *payer = &key_hash;
+    dap_pkey_get_hash(public_key, payer);
+#elif defined(VPN_SDK_PAY_KEY)
+    dap_pkey_t *payer = public_key;
+#else
+#error "This SDK's dap_chain_mempool_tx_create_cond takes neither a dap_hash_fast_t * nor a dap_pkey_t * for the paying key."
+#endif
 
     char ticker[DAP_CHAIN_TICKER_SIZE_MAX];
     memset(ticker, 0, sizeof(ticker));
@@ -987,8 +1014,9 @@ static bool s_pay(dap_chain_net_t *net, dap_enc_key_t *key, const char *token, u
     dap_chain_net_srv_price_unit_uid_t unit;
     memset(&unit, 0, sizeof(unit));
     unit.enm = SERV_UNIT_B;
-    char *text = dap_chain_mempool_tx_create_cond(net, key, &key_hash, ticker, GET_256_FROM_64(value), none, unit,
+    char *text = dap_chain_mempool_tx_create_cond(net, key, payer, ticker, GET_256_FROM_64(value), none, unit,
                                                   s_service_uid(), none, NULL, 0, "hex");
+    DAP_DELETE(public_key);
     if (!text)
         return false;
     dap_chain_hash_fast_t transaction;

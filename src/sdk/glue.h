@@ -59,7 +59,7 @@ int vpn_glue_retain(void);
 void vpn_glue_release(void);
 
 /* --- log, memory --- */
-void vpn_glue_log(int level, const char *tag, const char *message);
+void vpn_glue_log(int level, const char *message);  /* 7 error, 5 warning, 1 info, 0 debug, as vpn_glue_log_level */
 int vpn_glue_log_level(void);
 void *vpn_glue_alloc(size_t size);              /* zeroed, from the allocator whose memory C frees; NULL when out of it */
 void vpn_glue_free(void *memory);

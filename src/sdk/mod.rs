@@ -124,8 +124,8 @@ mod log_to_sdk {
             };
             let text = record.args().to_string().replace('\0', " ");
             if let Ok(text) = CString::new(text) {
-                // SAFETY: both strings are NUL-terminated and live through the call.
-                unsafe { raw::vpn_glue_log(level, c"vpn".as_ptr(), text.as_ptr()) };
+                // SAFETY: the text is NUL-terminated and lives through the call.
+                unsafe { raw::vpn_glue_log(level, text.as_ptr()) };
             }
         }
 

@@ -88,7 +88,7 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_retain() -> c_int;
     pub(super) fn vpn_glue_release();
     #[cfg(feature = "sdk")]
-    pub(super) fn vpn_glue_log(level: c_int, tag: *const c_char, message: *const c_char);
+    pub(super) fn vpn_glue_log(level: c_int, message: *const c_char);
     #[cfg(feature = "sdk")]
     pub(super) fn vpn_glue_log_level() -> c_int;
     pub(super) fn vpn_glue_alloc(size: usize) -> *mut c_void;

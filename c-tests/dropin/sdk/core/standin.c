@@ -33,6 +33,7 @@ size_t dap_stream_ch_pkt_write_unsafe(dap_stream_ch_t *c, uint8_t t, const void 
 void dap_stream_ch_set_ready_to_read_unsafe(dap_stream_ch_t *c, bool r) { (void)c, (void)r; }
 void dap_stream_ch_set_ready_to_write_unsafe(dap_stream_ch_t *c, bool r) { (void)c, (void)r; }
 dap_stream_ch_t *dap_stream_ch_by_id_unsafe(dap_stream_t *s, char i) { (void)s, (void)i; return NULL; }
+dap_stream_ch_t *dap_stream_ch_find_by_uuid_unsafe(dap_stream_worker_t *w, dap_stream_ch_uuid_t u) { (void)w, (void)u; return NULL; }
 dap_list_t *dap_stream_session_get_list_sessions(void) { return NULL; }
 void dap_stream_session_get_list_sessions_unlock(void) {}
 void dap_list_free(dap_list_t *l) { (void)l; }
@@ -59,7 +60,9 @@ dap_stream_worker_t *dap_client_get_stream_worker(dap_client_t *c) { (void)c; re
 /* --- store, commands, HTTP --- */
 uint8_t *dap_global_db_get_sync(const char *g, const char *k, size_t *s, bool *p, uint64_t *t) { (void)g, (void)k, (void)p, (void)t; *s = 0; return NULL; }
 int dap_global_db_set_sync(const char *g, const char *k, const void *v, size_t l, bool p) { (void)g, (void)k, (void)v, (void)l, (void)p; return 0; }
+#ifndef STANDIN_OTHER_COMMANDS
 struct dap_cli_cmd *dap_cli_server_cmd_add(const char *n, dap_cli_server_cmd_callback_t f, void *r, const char *d, const char *e) { (void)n, (void)f, (void)r, (void)d, (void)e; return NULL; }
+#endif
 bool dap_cli_server_cmd_remove(const char *n) { (void)n; return true; }
 void dap_cli_server_cmd_set_reply_str(void **r, const char *t) { *r = strdup(t); }
 dap_server_t *dap_server_get_default(void) { return NULL; }

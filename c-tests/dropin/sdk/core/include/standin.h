@@ -54,5 +54,11 @@ char *dap_chain_mempool_tx_create_cond(dap_chain_net_t *net, struct dap_enc_key 
                                        uint256_t fee, const void *data, size_t size, const char *hash_type);
 int dap_chain_hash_fast_from_str(const char *text, dap_chain_hash_fast_t *hash);
 
+#ifdef STANDIN_OTHER_COMMANDS
+/* A release whose commands are registered in a way that the module does not know. */
+int standin_other_command_add(const char *name);
+#define dap_cli_server_cmd_add standin_other_command_add
+#endif
+
 /* What the stand-in noted, for node.c. */
 extern const char *standin_tag;         /* the ledger tag that was registered */
