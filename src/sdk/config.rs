@@ -55,14 +55,16 @@ impl Config {
         unsafe { raw::vpn_glue_config_int(self.raw(), section.as_ptr(), key.as_ptr(), otherwise) }
     }
 
-    /// A number within bounds, or `otherwise`; one out of bounds is logged with what is expected.
+    /// A number within bounds, or `otherwise`; what is no number or out of bounds is logged with what is expected.
     pub fn number_in(&self, section: &str, key: &str, bounds: std::ops::RangeInclusive<i64>, otherwise: i64) -> i64 {
         let value = self.number(section, key, otherwise);
-        if bounds.contains(&value) {
+        let text = self.text(section, key).filter(|text| !is_number(text));
+        if bounds.contains(&value) && text.is_none() {
             return value;
         }
         log::warn!(
-            "[{section}] {key} = {value}: {} to {} is expected; {otherwise} is used",
+            "[{section}] {key} = {}: {} to {} is expected; {otherwise} is used",
+            text.unwrap_or_else(|| value.to_string()),
             bounds.start(),
             bounds.end()
         );
@@ -86,6 +88,15 @@ impl Config {
             // SAFETY: each is a NUL-terminated text of the configuration.
             .map(|value| unsafe { CStr::from_ptr(*value) }.to_string_lossy().into_owned())
             .collect()
+    }
+}
+
+/// Whether an SDK reads this as a number: not every one says so when it does not.
+fn is_number(text: &str) -> bool {
+    let digits = text.trim().trim_start_matches(['-', '+']);
+    match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => !hex.is_empty() && hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()),
     }
 }
 

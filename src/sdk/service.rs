@@ -30,9 +30,11 @@ pub struct Service {
     sdk: AtomicPtr<dap_chain_net_srv_t>,
 }
 
-/// The SDK refused: the service's number is taken.
+/// The SDK refused: the service's number is taken, or the network that its section names is unknown.
 #[derive(Debug, thiserror::Error)]
-#[error("the SDK refused the service: number 0x1 is registered already")]
+#[error(
+    "the SDK refused the service: its number 0x1 is registered already, or [srv_vpn] net names no network of this node"
+)]
 pub struct Taken;
 
 /// A session with a lease, as C finds it in the service's list.
