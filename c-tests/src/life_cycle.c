@@ -132,6 +132,40 @@ static void init_twice(void *arg)
     CHECK_USAGE(before);
 }
 
+static void deinit_in_callback(void *arg)
+{
+    dap_chain_net_vpn_client_stop();
+    dap_chain_net_vpn_client_deinit();
+    dap_chain_net_srv_vpn_deinit();
+    __atomic_store_n((int *)arg, 1, __ATOMIC_RELEASE);
+}
+
+/* A worker and this thread stop everything at once: neither waits for the other for ever. */
+static void deinit_on_a_worker_too(void *arg)
+{
+    (void)arg;
+    alarm(60);
+    dap_config_t *config = configuration();
+    one_cycle(config);
+    t_usage_t before = t_usage();
+    for (int i = 0; i < 20; i++) {
+        t_context("round %d", i);
+        CHECK_INT(dap_chain_net_srv_vpn_init(config), 0);
+        CHECK_INT(dap_chain_net_vpn_client_init(config), 0);
+        int done = 0;
+        dap_worker_exec_callback_on(dap_events_worker_get(0), deinit_in_callback, &done);
+        if (i % 2)
+            t_sleep_ms(1);
+        dap_chain_net_vpn_client_deinit();
+        dap_chain_net_srv_vpn_deinit();
+        /* Where the worker was first, it may still be at it. */
+        while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE))
+            t_sleep_ms(1);
+        dap_chain_net_srv_vpn_deinit();
+        CHECK_USAGE(before);
+    }
+}
+
 static void start_and_exit(void *arg)
 {
     dap_config_t *config = configuration();
@@ -167,6 +201,8 @@ static void edges(void)
     t_in_child("deinit twice", deinit_twice, NULL);
     gone_soon(before);
     t_in_child("init and deinit on different threads", deinit_on_another_thread, NULL);
+    gone_soon(before);
+    t_in_child("deinit on a worker and on another thread at once", deinit_on_a_worker_too, NULL);
     gone_soon(before);
     t_in_child("init twice", init_twice, NULL);
     gone_soon(before);

@@ -33,6 +33,7 @@ pub(crate) fn client(result: Result<(), ClientError>) -> c_int {
             | ClientError::Connect { .. }
             | ClientError::Refused { .. }
             | ClientError::Tunnel(_)
+            | ClientError::OnWorker
             | ClientError::Stopped,
         ) => -2,
     }
@@ -48,7 +49,7 @@ pub(crate) fn tunnel(result: Result<(), crate::client::tunnel::TunnelError>) -> 
     match error {
         TunnelError::BadAddress(_) => -1,
         TunnelError::Overlap { .. } | TunnelError::Tun(_) | TunnelError::Netlink(_) => -2,
-        TunnelError::NotRunning(_) => -3,
+        TunnelError::NotRunning(_) | TunnelError::Busy => -3,
     }
 }
 

@@ -88,7 +88,7 @@ fn test(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, C
     let test = Arc::new(Test {
         server: format!("{host}:{port}"),
         packet: encode(net, host, request),
-        send: request.send as u64,
+        send: sent(request) as u64,
         receive: request.receive as u64,
         progress: Mutex::default(),
         changed: Condvar::new(),
@@ -100,8 +100,14 @@ fn test(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, C
     result
 }
 
+/// Bytes that go out: where some are asked for both ways, at least as many as come back. The SDK of a node makes its
+/// answer in the request's memory, which must not be too small for it.
+fn sent(request: &Request) -> usize {
+    if request.send == 0 { 0 } else { request.send.max(request.receive) }
+}
+
 fn encode(net: &Net, host: &str, request: &Request) -> Vec<u8> {
-    let data: Vec<u8> = (0..request.send).map(|index| (index % 251) as u8).collect();
+    let data: Vec<u8> = (0..sent(request)).map(|index| (index % 251) as u8).collect();
     let mut host_recv = [0; 256];
     for (to, from) in host_recv.iter_mut().take(255).zip(host.bytes()) {
         *to = from;
@@ -112,9 +118,9 @@ fn encode(net: &Net, host: &str, request: &Request) -> Vec<u8> {
         srv_uid: 1,
         send_time1: since_1970.as_nanos() as u64,
         host_recv,
-        data_size_send: request.send as u64,
+        data_size_send: data.len() as u64,
         data_size_recv: request.receive as u64,
-        data_size: request.send as u64,
+        data_size: data.len() as u64,
         data_hash: Check::hash(&data),
         ..Check::default()
     }
@@ -246,6 +252,12 @@ impl Test {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_answer_is_larger_than_its_request() {
+        let sent = |send, receive| sent(&Request { send, receive, timeout: Duration::ZERO });
+        assert_eq!([sent(0, 0), sent(0, 9), sent(9, 0), sent(9, 9), sent(9, 10), sent(10, 9)], [0, 0, 9, 9, 10, 10]);
+    }
 
     #[test]
     fn conventions_of_c() {

@@ -30,7 +30,7 @@ use crate::sdk::channel::{self, Role};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
-use crate::sdk::{NotRunning, Running, command, parts};
+use crate::sdk::{NotRunning, Running, command, parts, worker};
 use connection::Connection;
 pub use connection::State;
 
@@ -102,6 +102,9 @@ pub enum ClientError {
         /// The time that was given.
         after: Duration,
     },
+    /// Called where it may not wait.
+    #[error("it was called on one of the SDK's workers, which it would block; any other thread may call it")]
+    OnWorker,
     /// `stop` came in between.
     #[error("stopped while connecting")]
     Stopped,
@@ -154,6 +157,8 @@ static CLIENT: Mutex<Client> =
     Mutex::new(Client { connection: None, asked: Asked::Nothing, last_error: None, registered: None, config: None });
 /// Serialises what blocks: start, stop, deinit.
 static CHANGE: Mutex<()> = Mutex::new(());
+/// What a worker is told that may not wait for it.
+const BUSY: &str = "the VPN client is being started or stopped by another thread; not waited for on a worker";
 
 fn connection() -> Option<Arc<Connection>> {
     CLIENT.lock().connection.clone()
@@ -182,7 +187,7 @@ pub fn deinit() {
     stop();
     let (registered, config) = {
         // A start that began in between is through with the configuration then.
-        let _change = CHANGE.lock();
+        let Some(_change) = worker::serialise(&CHANGE) else { return log::warn!("{BUSY}") };
         let mut client = CLIENT.lock();
         (client.registered.take(), client.config.take())
     };
@@ -194,9 +199,13 @@ pub fn deinit() {
 }
 
 /// Connects and brings the tunnel up; blocks until it is up or has failed. A wrong argument changes nothing.
+///
+/// Not on a worker: it would wait for what the worker alone can do.
 pub fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
-    let _change = CHANGE.lock();
-    let result = check_target(host, port).and_then(|()| start_anew(net, host, port));
+    let result = match worker::current() {
+        None => check_target(host, port).and_then(|()| start_anew(net, host, port)),
+        Some(_) => Err(ClientError::OnWorker),
+    };
     CLIENT.lock().last_error = result.as_ref().err().cloned();
     if let Err(error) = &result {
         log::error!("VPN client not started: {error}");
@@ -205,6 +214,7 @@ pub fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
 }
 
 fn start_anew(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
+    let _change = CHANGE.lock();
     if let Some(old) = connection() {
         if old.state() != State::Lost {
             return Ok(Started::Already);
@@ -243,7 +253,7 @@ pub fn stop() {
     if let Some(connecting) = connection() {
         connecting.cancel();
     }
-    let _change = CHANGE.lock();
+    let Some(_change) = worker::serialise(&CHANGE) else { return log::warn!("{BUSY}") };
     if let Some(connection) = connection() {
         end(&connection);
         log::info!("VPN client stopped");

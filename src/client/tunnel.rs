@@ -130,6 +130,9 @@ pub enum TunnelError {
     /// No worker reads it.
     #[error(transparent)]
     NotRunning(#[from] NotRunning),
+    /// Another thread makes or removes it, and this one is a worker that it may wait for.
+    #[error("the tunnel device is being made or removed by another thread; not waited for on a worker")]
+    Busy,
 }
 
 struct Tunnel {
@@ -183,7 +186,7 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
     if let Some(bad) = [settings.addr, settings.gateway].into_iter().find(|addr| unfit(*addr)) {
         return Err(TunnelError::BadAddress(bad));
     }
-    let _change = CHANGE.lock();
+    let _change = worker::serialise(&CHANGE).ok_or(TunnelError::Busy)?;
     remove();
     let running = Running::retain()?;
     refuse_overlap(settings)?;
@@ -229,7 +232,7 @@ fn refuse_overlap(settings: &Settings) -> Result<(), TunnelError> {
 
 /// Takes the device down; harmless when there is none.
 pub fn delete() {
-    let _change = CHANGE.lock();
+    let Some(_change) = worker::serialise(&CHANGE) else { return log::warn!("{}", TunnelError::Busy) };
     remove();
     *EARLY.lock() = None;
 }

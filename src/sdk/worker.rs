@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use once_cell::sync::Lazy;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{callbacks, raw};
 
@@ -28,6 +28,12 @@ pub fn current() -> Option<u32> {
         }
         (cached.get() != raw::NO_WORKER).then(|| cached.get())
     })
+}
+
+/// Takes a lock that serialises what blocks. A worker does not wait for it, because who holds it may wait for the worker:
+/// None when another thread has it.
+pub fn serialise(lock: &Mutex<()>) -> Option<MutexGuard<'_, ()>> {
+    if current().is_some() { lock.try_lock() } else { Some(lock.lock()) }
 }
 
 /// Runs `work` on a worker, later, in the order of the calls. False when there is no such worker: `work` is dropped.

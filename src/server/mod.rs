@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 pub use settings::{Settings, SettingsError};
 
@@ -97,7 +97,7 @@ static CHANGE: Mutex<()> = Mutex::new(());
 
 /// Starts the service.
 pub fn init(config: &Config) -> Result<(), InitError> {
-    let change = change().ok_or(InitError::Busy)?;
+    let change = worker::serialise(&CHANGE).ok_or(InitError::Busy)?;
     if SERVER.lock().is_some() {
         return Err(InitError::AlreadyRunning);
     }
@@ -154,7 +154,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
 
 /// Stops the service; harmless when it does not run.
 pub fn deinit() {
-    let Some(change) = change() else {
+    let Some(change) = worker::serialise(&CHANGE) else {
         return log::warn!("{}", InitError::Busy);
     };
     let server = SERVER.lock().take();
@@ -176,11 +176,6 @@ fn warn_without_forwarding() {
              net.ipv4.ip_forward = 1 (sysctl)"
         );
     }
-}
-
-/// Serialises what blocks; a worker does not wait for a thread that may wait for it.
-fn change() -> Option<MutexGuard<'static, ()>> {
-    if worker::current().is_some() { CHANGE.try_lock() } else { Some(CHANGE.lock()) }
 }
 
 /// Traffic and drops since the start; None when the service does not run.
