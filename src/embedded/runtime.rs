@@ -71,6 +71,8 @@ struct Places {
     workers: HashMap<u64, usize>,
     /// The uuid, by the address that C holds of an event socket.
     sockets: HashMap<usize, u64>,
+    /// The number of the latest move to another worker that was asked for, by uuid.
+    moves: HashMap<u64, u64>,
 }
 
 /// Counts a user of the embedded SDK; the first one starts it. Blocks while an earlier one is being stopped.
@@ -185,7 +187,9 @@ impl Runtime {
     }
 
     pub(crate) fn clear_place(&self, uuid: u64) {
-        self.places.lock().workers.remove(&uuid);
+        let mut places = self.places.lock();
+        places.workers.remove(&uuid);
+        places.moves.remove(&uuid);
     }
 
     pub(crate) fn add_socket(&self, address: usize, uuid: u64) {
@@ -204,6 +208,20 @@ impl Runtime {
     pub(crate) fn place(&self, uuid: u64) -> Option<&Arc<Shared>> {
         let worker = *self.places.lock().workers.get(&uuid)?;
         self.workers.get(worker)
+    }
+
+    /// Numbers a move of the socket to another worker; earlier ones do not count any more.
+    pub(crate) fn begin_move(&self, uuid: u64) -> u64 {
+        let number = next_uuid();
+        let mut places = self.places.lock();
+        if places.workers.contains_key(&uuid) {
+            places.moves.insert(uuid, number);
+        }
+        number
+    }
+
+    pub(crate) fn is_latest_move(&self, uuid: u64, number: u64) -> bool {
+        self.places.lock().moves.get(&uuid) == Some(&number)
     }
 
     /// Runs `job` on the worker that has the socket now, or, where none has it, on `otherwise`.
@@ -272,10 +290,10 @@ fn stop(runtime: &Arc<Runtime>) {
     let deadline = Instant::now() + PATIENCE;
     let mut hanging = on_every_worker(runtime, deadline, || Box::new(|worker| worker.clear()));
     http::stop();
-    wait_for_clients(runtime, deadline, |_| true);
+    let clients_left = wait_for_clients(runtime, deadline, |_| true);
     exit_workers(runtime, &mut hanging);
     report(&hanging, "the embedded SDK stops without it, and what it may use is not freed");
-    free_what_is_left(runtime, hanging.is_empty());
+    free_what_is_left(runtime, hanging.is_empty() && clients_left == 0);
     net::reset();
     store::close();
     log::debug!("embedded SDK stopped");
@@ -335,8 +353,9 @@ fn report(hanging: &[usize], consequence: &str) {
     }
 }
 
-/// A client whose connecting thread is in a callback is deleted by that thread when the callback returns.
-fn wait_for_clients(runtime: &Runtime, deadline: Instant, which: impl Fn(&NodeClient) -> bool) {
+/// A client whose connecting thread is in a callback is deleted by that thread when the callback returns. Returns how
+/// many are still there at the deadline.
+fn wait_for_clients(runtime: &Runtime, deadline: Instant, which: impl Fn(&NodeClient) -> bool) -> usize {
     let left = || runtime.clients.lock().values().filter(|client| which(client)).count();
     while left() > 0 && Instant::now() < deadline {
         thread::sleep(STEP);
@@ -345,6 +364,7 @@ fn wait_for_clients(runtime: &Runtime, deadline: Instant, which: impl Fn(&NodeCl
     if left > 0 {
         log::error!("{left} node clients are still in a callback after {PATIENCE:?}; no longer waiting for them");
     }
+    left
 }
 
 /// Ends the workers' threads. One that hangs ends by itself, should its callback ever return; it is added to `hanging`.

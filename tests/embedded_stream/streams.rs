@@ -153,6 +153,24 @@ fn a_stream_moves_under_traffic() {
 }
 
 #[test]
+fn a_stream_that_is_being_moved_is_closed() {
+    let sdk = Sdk::start(2);
+    for _ in 0..50 {
+        let client = sdk.connected("S");
+        // SAFETY: the channel lives as long as the client; the fields read never change.
+        let es = unsafe { (*(*client.channel(b'S')).stream).esocket };
+        for round in 0..20u8 {
+            // SAFETY: any thread.
+            unsafe {
+                events::dap_events_socket_reassign_between_workers_mt(worker(round % 2), es, worker((round + 1) % 2));
+            }
+        }
+        client.close();
+        client.wait("delete");
+    }
+}
+
+#[test]
 fn the_server_end_moves_under_traffic() {
     use std::sync::atomic::{AtomicBool, AtomicUsize};
     static SERVER_SOCKET: AtomicUsize = AtomicUsize::new(0);

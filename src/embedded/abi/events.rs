@@ -415,7 +415,8 @@ pub unsafe extern "C" fn dap_events_socket_reassign_between_workers_mt(
             return log::error!("dap_events_socket_reassign_between_workers_mt: not a socket in a loop");
         };
         let new = Arc::clone(new);
-        runtime.post_to_owner(uuid, old, Box::new(move |worker| socket::reassign(worker, uuid, &new)));
+        let number = runtime.begin_move(uuid);
+        runtime.post_to_owner(uuid, old, Box::new(move |worker| socket::reassign(worker, uuid, number, &new)));
     });
 }
 

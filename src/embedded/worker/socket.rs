@@ -46,31 +46,57 @@ pub(crate) fn assign(
 
 /// Deletes the event socket or closes the stream, wherever it is by now.
 pub(crate) fn remove_anywhere(worker: &Rc<Worker>, uuid: u64) {
+    remove_here(worker, uuid, Chase::Begun);
+}
+
+fn remove_here(worker: &Rc<Worker>, uuid: u64, chase: Chase) {
     match worker.source(uuid) {
         Some(Source::Socket(socket)) => socket.remove(worker, false),
         Some(Source::Conn(conn)) => conn.close(worker),
         Some(_) => {}
-        None => {
-            // Moved while the job was on its way. The worker that has it now gets the job, in the order of its queue.
-            if let Some(owner) = worker.runtime.place(uuid).filter(|owner| owner.index != worker.shared.index) {
-                owner.post(Box::new(move |worker| remove_anywhere(worker, uuid)));
-            }
-        }
+        None => chase.go_on(worker, uuid, move |worker, chase| remove_here(worker, uuid, chase)),
     }
 }
 
-/// Moves an event socket or a stream to another worker, from wherever it is by now.
-pub(crate) fn reassign(worker: &Rc<Worker>, uuid: u64, target: &Arc<Shared>) {
+/// Moves an event socket or a stream to another worker, from wherever it is by now. Of several such jobs the latest
+/// begun counts, in whatever order they come to where it is.
+pub(crate) fn reassign(worker: &Rc<Worker>, uuid: u64, number: u64, target: &Arc<Shared>) {
+    reassign_here(worker, uuid, number, target, Chase::Begun);
+}
+
+fn reassign_here(worker: &Rc<Worker>, uuid: u64, number: u64, target: &Arc<Shared>, chase: Chase) {
+    if !worker.runtime.is_latest_move(uuid, number) {
+        return;
+    }
     match worker.source(uuid) {
         Some(_) if target.index == worker.shared.index => {}
         Some(Source::Socket(socket)) if socket.queue.is_none() => socket.leave_for(worker, target),
         Some(Source::Conn(conn)) => conn.leave_for(worker, target),
         Some(_) => log::error!("dap_events_socket_reassign_between_workers_mt: a queue stays where it was made"),
         None => {
-            if let Some(owner) = worker.runtime.place(uuid).filter(|owner| owner.index != worker.shared.index) {
-                let target = Arc::clone(target);
-                owner.post(Box::new(move |worker| reassign(worker, uuid, &target)));
-            }
+            let target = Arc::clone(target);
+            chase.go_on(worker, uuid, move |worker, chase| reassign_here(worker, uuid, number, &target, chase));
+        }
+    }
+}
+
+/// A job that runs after a socket which was moved while the job was on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Chase {
+    Begun,
+    /// It has waited a turn at the worker where the socket should be.
+    Waited,
+}
+
+impl Chase {
+    /// Posts the job to the worker that has the socket now; it comes behind what brings the socket there.
+    fn go_on(self, worker: &Rc<Worker>, uuid: u64, job: impl FnOnce(&Rc<Worker>, Chase) + Send + 'static) {
+        let Some(owner) = worker.runtime.place(uuid) else { return };
+        if owner.index != worker.shared.index {
+            owner.post(Box::new(move |worker| job(worker, Chase::Begun)));
+        } else if self == Chase::Begun {
+            // It left, and is on its way back: its arrival is in this worker's queue, behind this job.
+            owner.post(Box::new(move |worker| job(worker, Chase::Waited)));
         }
     }
 }
