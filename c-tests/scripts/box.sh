@@ -33,6 +33,8 @@ shift
 
 (: <> /dev/net/tun) 2> /dev/null || skip "/dev/net/tun may not be opened by this user"
 must mount -t tmpfs tmpfs /run
+# Where a program without a configuration keeps its state.
+must mount -t tmpfs tmpfs /var/lib
 must mkdir -p /run/netns /run/vpn-test
 must ip netns add srv
 must ip link set lo up

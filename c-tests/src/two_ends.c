@@ -290,6 +290,11 @@ static void traffic(void)
         CHECK_INT(start_timed(net, SERVER, PORT, 10000), 0);
         CHECK(peer_upload(GATEWAY, 6, 100000, &result));
     }
+    t_context("start without init, after the SDK has stopped");
+    dap_chain_net_vpn_client_deinit();
+    CHECK_INT(start_timed(net, SERVER, PORT, 10000), 0);
+    check_connected(net);
+    check_traffic(1);
     t_context("deinit while connected");
     dap_chain_net_vpn_client_deinit();
     CHECK_INT(t_tun_devices(), 0);
