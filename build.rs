@@ -221,7 +221,9 @@ fn compile_glue(root: &Path, embedded: bool) {
         glue.include(root.join("include")).include(root.join("include/embedded")).warnings_into_errors(true);
     } else {
         let Some(file) = env::var_os("VPN_SDK_FLAGS") else {
-            println!("cargo:warning=feature `sdk`: VPN_SDK_FLAGS is not set, glue.c is not compiled; build through CMake");
+            println!(
+                "cargo:warning=feature `sdk`: VPN_SDK_FLAGS is not set, glue.c is not compiled; build through CMake"
+            );
             return;
         };
         let flags = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", Path::new(&file).display()));

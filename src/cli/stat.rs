@@ -183,6 +183,9 @@ mod tests {
         assert!(text.ends_with("dropped............none\n"), "{text}");
         counters.dropped(0, crate::forward::DropCause::SpoofedSource);
         let text = totals_text(&counters.totals());
-        assert!(text.ends_with("dropped 1: spoofed_source (the source is not the sender's leased address)\n"), "{text}");
+        assert!(
+            text.ends_with("dropped 1: spoofed_source (the source is not the sender's leased address)\n"),
+            "{text}"
+        );
     }
 }

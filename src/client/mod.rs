@@ -30,7 +30,7 @@ use crate::sdk::channel::{self, Role};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
-use crate::sdk::{NotRunning, Running, command, parts, worker};
+use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
 use connection::Connection;
 pub use connection::State;
 
@@ -184,7 +184,7 @@ pub fn init(config: Config) -> Result<(), NotRunning> {
 
 /// Stops the client and takes the command back; harmless when it was not initialised.
 pub fn deinit() {
-    stop();
+    stop_now();
     let (registered, config) = {
         // A start that began in between is through with the configuration then.
         let Some(_change) = worker::serialise(&CHANGE) else { return log::warn!("{BUSY}") };
@@ -196,6 +196,8 @@ pub fn deinit() {
     if registered.is_some() {
         command::remove(c"vpn_client");
     }
+    drop(registered);
+    settle();
 }
 
 /// Connects and brings the tunnel up; blocks until it is up or has failed. A wrong argument changes nothing.
@@ -209,6 +211,7 @@ pub fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
     CLIENT.lock().last_error = result.as_ref().err().cloned();
     if let Err(error) = &result {
         log::error!("VPN client not started: {error}");
+        settle();
     }
     result
 }
@@ -250,6 +253,11 @@ fn end(connection: &Arc<Connection>) {
 
 /// Takes the tunnel down and closes the connection; also while `start` is still waiting for it.
 pub fn stop() {
+    stop_now();
+    settle();
+}
+
+fn stop_now() {
     if let Some(connecting) = connection() {
         connecting.cancel();
     }

@@ -73,6 +73,13 @@ void vpn_glue_release(void)
 #endif
 }
 
+void vpn_glue_settle(void)
+{
+#ifdef DAP_EMBEDDED_SDK
+    dap_embedded_settle();
+#endif
+}
+
 /* --- log, memory --- */
 
 void vpn_glue_log(int level, const char *message)

@@ -57,6 +57,8 @@ void vpn_glue_set_callbacks(const vpn_glue_callbacks_t *callbacks);
 /* The SDK's life: the embedded one starts with its first user and ends with its last; the node's is the node's. */
 int vpn_glue_retain(void);
 void vpn_glue_release(void);
+/* Waits, bounded, until what a release on one of the SDK's own threads has begun is done. Not waited for on those. */
+void vpn_glue_settle(void);
 
 /* --- log, memory --- */
 void vpn_glue_log(int level, const char *message);  /* 7 error, 5 warning, 1 info, 0 debug, as vpn_glue_log_level */

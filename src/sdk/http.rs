@@ -13,7 +13,9 @@ static HANDLER: RwLock<Option<Handler>> = RwLock::new(None);
 
 /// The node has no server to answer HTTP.
 #[derive(Debug, thiserror::Error)]
-#[error("[server] enabled is false, or nothing can be listened on: expected true, and a free listen_address for clients")]
+#[error(
+    "[server] enabled is false, or nothing can be listened on: expected true, and a free listen_address for clients"
+)]
 pub struct NoServer;
 
 /// Registers the path with the node's server.

@@ -57,6 +57,13 @@ impl Running {
     }
 }
 
+/// Waits until nothing of the SDK's is still ending that a caller would take for ended. The last step of what stops
+/// something, with no lock held: the last reference may have been dropped in an event, on a thread of the SDK's.
+pub fn settle() {
+    // SAFETY: no arguments; any thread may call it.
+    unsafe { raw::vpn_glue_settle() };
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // SAFETY: balances the successful retain that made this value.

@@ -87,6 +87,7 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_set_callbacks(callbacks: *const Callbacks);
     pub(super) fn vpn_glue_retain() -> c_int;
     pub(super) fn vpn_glue_release();
+    pub(super) fn vpn_glue_settle();
     #[cfg(feature = "sdk")]
     pub(super) fn vpn_glue_log(level: c_int, message: *const c_char);
     #[cfg(feature = "sdk")]

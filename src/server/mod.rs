@@ -32,7 +32,7 @@ use crate::sdk::service::{Service, ServiceHandler, Taken};
 use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::types::dap_chain_net_srv_t;
 use crate::sdk::visible::dap_chain_net_srv_vpn_tun_socket;
-use crate::sdk::{NotRunning, Running, channel, command, http, parts, worker};
+use crate::sdk::{NotRunning, Running, channel, command, http, parts, settle, worker};
 use crate::tun::{Device, DeviceConfig, TunError};
 
 use queue::{Lane, LaneHandler};
@@ -165,6 +165,7 @@ pub fn deinit() {
     // The last reference may stop the SDK, which waits for the workers, and one of them may wait for this lock.
     drop(change);
     drop(server);
+    settle();
 }
 
 /// Whether this host forwards is its administrator's to say, and what clients can reach depends on it.

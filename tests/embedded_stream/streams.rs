@@ -3,7 +3,6 @@
 use crate::support::*;
 use dap_chain_net_srv_vpn::embedded::abi::{client, events, stream};
 use dap_chain_net_srv_vpn::embedded::stream::{MAX_DATA, OUTPUT_LIMIT};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -106,7 +105,7 @@ fn new_streams_are_spread_over_the_workers() {
 #[test]
 fn a_stream_moves_under_traffic() {
     let sdk = Sdk::start(3);
-    let client = Arc::new(sdk.connected("RS"));
+    let client = sdk.connected("RS");
     client.watch(b'S');
     let channel = client.channel(b'S');
     // SAFETY: the channel lives as long as the client; the fields read never change.

@@ -161,7 +161,9 @@ pub(crate) fn failure(error: &ClientError) -> Failure {
         ClientError::Connect { .. } => Code::CannotConnect,
         ClientError::NoAnswer { .. } => Code::NoAnswer,
         ClientError::Refused { .. } => Code::Refused,
-        ClientError::NotRunning | ClientError::Tunnel(_) | ClientError::OnWorker | ClientError::Stopped => Code::Failure,
+        ClientError::NotRunning | ClientError::Tunnel(_) | ClientError::OnWorker | ClientError::Stopped => {
+            Code::Failure
+        }
     };
     Failure::new(code, error.to_string())
 }

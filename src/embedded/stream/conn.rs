@@ -615,12 +615,12 @@ impl Conn {
     fn last_words(&self, worker: &Worker) {
         let mut out = self.out.borrow_mut();
         let mut tls = self.tls.borrow_mut();
-        if let Ok(Flushed::All) = out.flush(&self.io, &mut tls, &worker.buffers) {
-            if tls.is_established() {
-                tls.say_goodbye(out.cipher(&worker.buffers));
-                // The connection ends either way.
-                let _ = out.flush(&self.io, &mut tls, &worker.buffers);
-            }
+        if let Ok(Flushed::All) = out.flush(&self.io, &mut tls, &worker.buffers)
+            && tls.is_established()
+        {
+            tls.say_goodbye(out.cipher(&worker.buffers));
+            // The connection ends either way.
+            let _ = out.flush(&self.io, &mut tls, &worker.buffers);
         }
         out.discard(&worker.buffers);
     }

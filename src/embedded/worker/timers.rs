@@ -24,12 +24,14 @@ struct Timer {
     action: Action,
 }
 
+type Once = dyn Fn(&Rc<Worker>);
+
 #[derive(Clone)]
 pub(crate) enum Action {
     /// Repeats while the callback returns true.
     C(Rc<CBox<dap_timerfd>>),
     /// Fires once.
-    Once(Rc<dyn Fn(&Rc<Worker>)>),
+    Once(Rc<Once>),
 }
 
 /// Starts a timer of C's on `worker`, from any thread; the address is valid until the timer's end.
