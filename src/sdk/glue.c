@@ -548,6 +548,35 @@ static dap_chain_net_srv_uid_t s_service_uid(void)
     return uid;
 }
 
+#ifndef DAP_EMBEDDED_SDK
+/* The usages of a node point to their service until their channel 'R' goes, and the SDK's dap_chain_net_srv_del would
+ * free it under them. So it stays registered, closed, and the next start takes it up again. */
+static dap_chain_net_srv_t *s_kept_service;
+#endif
+
+static dap_chain_net_srv_t *s_service_register(const char *section, dap_chain_net_srv_callbacks_t *callbacks)
+{
+#ifndef DAP_EMBEDDED_SDK
+    dap_chain_net_srv_t *kept = s_kept_service;
+    if (kept) {
+        s_kept_service = NULL;
+        kept->allow_free_srv = vpn_glue_config_bool(NULL, section, "allow_free_srv", false);
+        return kept;
+    }
+#endif
+    return dap_chain_net_srv_add(s_service_uid(), section, callbacks);
+}
+
+static void s_service_unregister(dap_chain_net_srv_t *service)
+{
+#ifdef DAP_EMBEDDED_SDK
+    dap_chain_net_srv_del(service);
+#else
+    service->allow_free_srv = false;    /* the SDK refuses who asks for free service from now on */
+    s_kept_service = service;
+#endif
+}
+
 struct dap_chain_net_srv *vpn_glue_service_add(const char *section)
 {
     dap_chain_net_srv_vpn_t *root = DAP_NEW_Z(dap_chain_net_srv_vpn_t);
@@ -561,7 +590,7 @@ struct dap_chain_net_srv *vpn_glue_service_add(const char *section)
     callbacks.receipt_next_success = s_service_next_receipt;
     callbacks.get_remain_service = s_service_get_remain;
     callbacks.save_remain_service = s_service_save_remain;
-    dap_chain_net_srv_t *service = dap_chain_net_srv_add(s_service_uid(), section, &callbacks);
+    dap_chain_net_srv_t *service = s_service_register(section, &callbacks);
     if (!service) {
         DAP_DELETE(root);
         return NULL;
@@ -643,7 +672,7 @@ void vpn_glue_service_remove(struct dap_chain_net_srv *service)
 {
     dap_chain_net_srv_vpn_t *root = (dap_chain_net_srv_vpn_t *)service->_internal;
     service->_internal = NULL;
-    dap_chain_net_srv_del(service);
+    s_service_unregister(service);
     if (root) {
         s_hide(root);
         DAP_DELETE(root);
