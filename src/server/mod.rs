@@ -160,6 +160,11 @@ pub fn deinit() {
     let server = SERVER.lock().take();
     if let Some(server) = &server {
         server.close();
+        // A callback that runs at this moment holds it too, and with it the service's number.
+        let give_up = Instant::now() + PATIENCE;
+        while worker::current().is_none() && Arc::strong_count(server) > 1 && Instant::now() < give_up {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         log::info!("VPN service stopped");
     }
     // The last reference may stop the SDK, which waits for the workers, and one of them may wait for this lock.

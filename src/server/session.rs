@@ -110,6 +110,10 @@ impl ChannelHandler for Server {
         if let Some(address) = channel.data::<Session>().and_then(Session::leased) {
             self.announce_route(channel, address);
         }
+        // It was between two workers when the streams were closed.
+        if self.is_closing() {
+            channel.close();
+        }
     }
 }
 
