@@ -30,8 +30,6 @@ pub enum DropCause {
     UnexpectedOp,
     /// The size in the VPN packet's header is not what is present.
     SizeMismatch,
-    /// Larger than the tunnel carries.
-    TooBig,
     /// The session may not use the service, or no longer.
     NotAllowed,
     /// From the server, and not to the leased address.
@@ -43,7 +41,7 @@ impl DropCause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All causes, each at the index that is its number.
-    pub const ALL: [DropCause; 15] = [
+    pub const ALL: [DropCause; 14] = [
         DropCause::Malformed,
         DropCause::NotIpv4,
         DropCause::NoLease,
@@ -56,7 +54,6 @@ impl DropCause {
         DropCause::TunWrite,
         DropCause::UnexpectedOp,
         DropCause::SizeMismatch,
-        DropCause::TooBig,
         DropCause::NotAllowed,
         DropCause::WrongDestination,
     ];
@@ -85,7 +82,6 @@ impl DropCause {
             DropCause::TunWrite => ("tun_write", "the TUN device did not take the packet"),
             DropCause::UnexpectedOp => ("unexpected_op", "an op code that is not accepted from this side"),
             DropCause::SizeMismatch => ("size_mismatch", "the size in the header is not what is present"),
-            DropCause::TooBig => ("too_big", "larger than the tunnel carries"),
             DropCause::NotAllowed => ("not_allowed", "the session may not use the service"),
             DropCause::WrongDestination => {
                 ("wrong_destination", "sent by the server to another than the leased address")
