@@ -381,7 +381,7 @@ impl Connection {
         match wire::parse_from_server(data) {
             // A connection that is over must not reach the next one's device.
             Ok((_, FromServer::Recv(_))) if self.state() > State::Up => tunnel::dropped(DropCause::SessionGone),
-            Ok((_, FromServer::Recv(packet))) => tunnel::deliver(&self.channel, packet),
+            Ok((_, FromServer::Recv(packet))) => tunnel::deliver(packet),
             Ok((_, FromServer::AddrReply(reply))) => self.leased(&reply, data),
             Ok((_, FromServer::Problem(code))) => self.problem(code),
             Ok((_, FromServer::Ping)) => {

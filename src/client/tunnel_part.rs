@@ -9,10 +9,8 @@ pub(super) use own::*;
 mod own {
     use std::sync::Arc;
 
-    use parking_lot::Mutex;
-
     use super::super::tunnel::{self, Outlet, Settings};
-    pub(in crate::client) use super::super::tunnel::{delete, detach, dropped, lease, set_readable, totals};
+    pub(in crate::client) use super::super::tunnel::{delete, deliver, detach, dropped, lease, set_readable, totals};
     use crate::client::offer::Offer;
     use crate::sdk::channel::Channel;
 
@@ -30,10 +28,6 @@ mod own {
         settings.usage_id = usage_id;
         tunnel::create(&settings).map_err(|error| error.to_string())
     }
-
-    pub(in crate::client) fn deliver(_channel: &Mutex<Option<Arc<Channel>>>, packet: &[u8]) {
-        tunnel::deliver(packet);
-    }
 }
 
 #[cfg(not(feature = "client-tun"))]
@@ -41,13 +35,12 @@ mod foreign {
     use std::sync::{Arc, mpsc};
     use std::time::Duration;
 
-    use parking_lot::Mutex;
-
     use crate::client::LeaseInfo;
     use crate::client::offer::Offer;
     use crate::forward::{Counters, DropCause, Totals};
     use crate::sdk::channel::Channel;
     use crate::sdk::{parts, worker};
+    use crate::wire::inspect;
 
     /// How long the legacy part may take.
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -75,10 +68,12 @@ mod foreign {
         }
     }
 
-    pub(in crate::client) fn deliver(channel: &Mutex<Option<Arc<Channel>>>, packet: &[u8]) {
-        let channel = channel.lock().clone();
-        if let Some(channel) = channel {
-            parts::tun_deliver(&channel, &mut packet.to_vec());
+    pub(in crate::client) fn deliver(packet: &[u8]) {
+        let written = inspect(packet)
+            .map_err(DropCause::from)
+            .and_then(|_| if parts::tun_deliver(packet) { Ok(()) } else { Err(DropCause::TunWrite) });
+        if let Err(cause) = written {
+            dropped(cause);
         }
     }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "dap_common.h"
 #include "dap_config.h"
@@ -247,6 +248,11 @@ void vpn_glue_tun_remove(uint32_t worker, uint64_t uuid)
 void vpn_glue_tun_set_readable(struct dap_events_socket *es, bool readable)
 {
     dap_events_socket_set_readable_unsafe(es, readable);
+}
+
+bool vpn_glue_tun_write(const struct dap_events_socket *es, const void *packet, size_t size)
+{
+    return write(es->fd, packet, size) == (ssize_t)size;
 }
 
 /* --- channel 'S' --- */

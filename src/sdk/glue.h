@@ -84,6 +84,8 @@ void vpn_glue_timer_stop(uint32_t worker, uint64_t timer);
 struct dap_events_socket *vpn_glue_tun_add(int fd, uint32_t worker, void *inheritor, uint64_t *uuid);
 void vpn_glue_tun_remove(uint32_t worker, uint64_t uuid);
 void vpn_glue_tun_set_readable(struct dap_events_socket *es, bool readable);    /* owner */
+/* Writes a packet to the descriptor of a TUN socket that a legacy part made, while that part keeps it. */
+bool vpn_glue_tun_write(const struct dap_events_socket *es, const void *packet, size_t size);
 void *vpn_glue_worker_pointer(uint32_t worker);  /* dap_worker_t * */
 
 /* --- channel 'S'; the owner's thread, but for register --- */

@@ -12,7 +12,7 @@ use super::types::dap_chain_net_t;
 #[cfg(feature = "client-tun")]
 use super::types::{dap_stream_ch_t, dap_stream_worker_t};
 #[cfg(not(feature = "client-tun"))]
-use super::visible::dap_chain_net_srv_ch_vpn;
+use super::{raw, types::dap_events_socket_t, visible::dap_chain_net_srv_ch_vpn};
 
 unsafe extern "C" {
     fn com_vpn_statistics(argc: c_int, argv: *mut *mut c_char, reply: *mut *mut c_void, version: c_int) -> c_int;
@@ -48,7 +48,7 @@ unsafe extern "C" {
     #[cfg(not(feature = "client-tun"))]
     fn ch_sf_tun_addr_leased(ch: *mut dap_chain_net_srv_ch_vpn, packet: *mut c_void, size: usize) -> c_int;
     #[cfg(not(feature = "client-tun"))]
-    fn ch_sf_tun_client_send(ch: *mut dap_chain_net_srv_ch_vpn, data: *mut c_void, size: usize);
+    fn dap_chain_net_vpn_client_tun_get_esock() -> *mut dap_events_socket_t;
     #[cfg(not(feature = "client-tun"))]
     fn dap_chain_net_vpn_client_tun_delete() -> c_int;
 }
@@ -131,11 +131,14 @@ pub fn tun_leased(channel: &Channel, packet: &mut [u8]) -> i32 {
     unsafe { ch_sf_tun_addr_leased(channel.visible(), packet.as_mut_ptr().cast(), behind_header) }
 }
 
-/// Part `client-tun`: a packet from the server.
+/// Part `client-tun`: a packet from the server, written as the legacy module does, to the device's event socket;
+/// `ch_sf_tun_client_send` of the legacy file is not implemented. False when there is no device or it does not take it.
 #[cfg(not(feature = "client-tun"))]
-pub fn tun_deliver(channel: &Channel, packet: &mut [u8]) {
-    // SAFETY: the channel's C-visible struct; the packet's bytes.
-    unsafe { ch_sf_tun_client_send(channel.visible(), packet.as_mut_ptr().cast(), packet.len()) };
+pub fn tun_deliver(packet: &[u8]) -> bool {
+    // SAFETY: no arguments.
+    let es = unsafe { dap_chain_net_vpn_client_tun_get_esock() };
+    // SAFETY: the legacy part keeps its socket until tun_delete, which comes after the connection's last packet.
+    !es.is_null() && unsafe { raw::vpn_glue_tun_write(es, packet.as_ptr().cast(), packet.len()) }
 }
 
 /// Part `client-tun`: `dap_chain_net_vpn_client_tun_delete`.

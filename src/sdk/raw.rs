@@ -139,6 +139,8 @@ unsafe extern "C" {
         uuid: *mut u64,
     ) -> *mut dap_events_socket_t;
     pub(super) fn vpn_glue_tun_remove(worker: u32, uuid: u64);
+    #[cfg(not(feature = "client-tun"))]
+    pub(super) fn vpn_glue_tun_write(es: *const dap_events_socket_t, packet: *const c_void, size: usize) -> bool;
     pub(super) fn vpn_glue_tun_set_readable(es: *mut dap_events_socket_t, readable: bool);
 
     pub(super) fn vpn_glue_channel_register();
