@@ -10,6 +10,7 @@
 ))]
 #![allow(clippy::unwrap_used)]
 
+mod allocations;
 #[path = "../support/hosts.rs"]
 mod hosts;
 mod leases;

@@ -306,13 +306,7 @@ impl Worker {
             while let Some(timer) = self.timers.due(Instant::now()) {
                 self.bounded(None, || self.timers.fire(self, timer));
             }
-            for uuid in self.resumed.take() {
-                self.bounded(Some(uuid), || {
-                    if let Some(conn) = self.conn(uuid) {
-                        conn.resume(self);
-                    }
-                });
-            }
+            self.for_each(&self.resumed, |conn| conn.resume(self));
             self.end_turn();
         }
         // What was posted by callbacks of the last jobs.
@@ -359,19 +353,26 @@ impl Worker {
     /// Flushes what the turn has written; output that drained gives its channels the chance to write more.
     fn end_turn(self: &Rc<Self>) {
         for _ in 0..FLUSH_ROUNDS {
-            for uuid in self.dirty.take() {
-                if let Some(conn) = self.conn(uuid) {
-                    self.bounded(Some(uuid), || conn.flush_turn(self));
-                }
-            }
-            for uuid in self.drained.take() {
-                if let Some(conn) = self.conn(uuid) {
-                    self.bounded(Some(uuid), || conn.on_drained(self));
-                }
-            }
+            self.for_each(&self.dirty, |conn| conn.flush_turn(self));
+            self.for_each(&self.drained, |conn| conn.on_drained(self));
             if self.dirty.borrow().is_empty() {
                 break;
             }
+        }
+    }
+
+    /// Works on each stream of a list; what the work adds to it waits for the next time.
+    fn for_each(self: &Rc<Self>, list: &RefCell<Vec<u64>>, work: impl Fn(&Rc<Conn>)) {
+        let mut batch = list.take();
+        for uuid in batch.drain(..) {
+            if let Some(conn) = self.conn(uuid) {
+                self.bounded(Some(uuid), || work(&conn));
+            }
+        }
+        // Its memory serves again, unless the list has some already.
+        let mut list = list.borrow_mut();
+        if list.capacity() == 0 {
+            *list = batch;
         }
     }
 

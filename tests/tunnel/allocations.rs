@@ -1,0 +1,86 @@
+//! The server's data path allocates nothing for a packet: only rustls does, for each record of up to 16 KiB. The service
+//! runs in the test itself, under an allocator that counts; the client is a process of its own.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dap_chain_net_srv_vpn::app;
+use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+
+use crate::hosts::Hosts;
+use crate::netns::in_namespace;
+use crate::support::{Client, GATEWAY, udp, udp_at};
+
+/// Packets each way that are counted.
+const PACKETS: usize = 20_000;
+/// How many are under way together: three records of TLS.
+const BURST: usize = 32;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call goes on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[test]
+fn nothing_is_allocated_for_a_packet() {
+    in_namespace("allocations::nothing_is_allocated_for_a_packet", || {
+        let hosts = Hosts::new();
+        let text = format!("[general]\nstate_dir={}\n", hosts.state("server"));
+        config::set_current(Config::parse(&text, "test").0);
+        assert_eq!(app::server_start(), Ok(()));
+        let client = Client::connect(&hosts, 0, "client", &[]);
+        let (near, far) = (udp(GATEWAY), udp_at(hosts.at(0), client.address));
+        let (near_address, far_address) = (near.local_addr().unwrap(), far.local_addr().unwrap());
+        for (what, from, to, target) in
+            [("from the client", &far, &near, near_address), ("to the client", &near, &far, far_address)]
+        {
+            // Buffers and queues grow to what the traffic needs.
+            pass(from, to, target, PACKETS / 10);
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            pass(from, to, target, PACKETS);
+            let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+            println!("{allocations} allocations for {PACKETS} packets {what}");
+            assert!(allocations < PACKETS / 8, "{allocations} allocations for {PACKETS} packets {what}");
+        }
+        let totals = app::server_totals().unwrap();
+        assert!(totals.up_packets > PACKETS as u64 && totals.down_packets > PACKETS as u64, "{totals:?}");
+        app::server_stop();
+    });
+}
+
+/// Sends packets in bursts and waits for each burst, without an allocation.
+fn pass(from: &UdpSocket, to: &UdpSocket, target: SocketAddr, packets: usize) {
+    let payload = [7; 1000];
+    let mut buffer = [0; 2048];
+    for _ in 0..packets.div_ceil(BURST) {
+        for _ in 0..BURST {
+            assert_eq!(from.send_to(&payload, target).unwrap(), payload.len());
+        }
+        for _ in 0..BURST {
+            assert_eq!(to.recv(&mut buffer).unwrap(), payload.len());
+        }
+    }
+}
