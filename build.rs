@@ -191,6 +191,15 @@ const OFFERS: &[(&str, &str, &str)] = &[
     ("VPN_SDK_PAY_KEY", "dap_chain_mempool.h", "PAY((dap_pkey_t *)0)"),
 ];
 
+/// Has cargo build again when any header changes that the seam is compiled against, as the compiler lists them.
+fn depend_on_headers(glue: &cc::Build) {
+    let output = glue.get_compiler().to_command().args(["-M", "src/sdk/glue.c"]).output().expect("the C compiler runs");
+    let rule = String::from_utf8_lossy(&output.stdout);
+    for path in rule.split_whitespace().skip(1).filter(|word| *word != "\\") {
+        println!("cargo:rerun-if-changed={path}");
+    }
+}
+
 /// Defines the macro of each offer that the SDK's headers make.
 fn probe(glue: &mut cc::Build) {
     let source = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("probe.c");
@@ -233,6 +242,7 @@ fn compile_glue(root: &Path, embedded: bool) {
             glue.flag(flag);
         });
     }
+    depend_on_headers(&glue);
     probe(&mut glue);
     glue.compile("vpn_glue");
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -68,6 +68,8 @@ pub(super) struct Connection {
     /// Milliseconds since `started` when the server was last heard, and when something was last repeated.
     heard: AtomicU64,
     asked: AtomicU64,
+    /// Bytes that waited for the server at the last look.
+    waiting: AtomicUsize,
     repeats: AtomicU32,
     _running: Running,
 }
@@ -116,6 +118,7 @@ impl Connection {
             started: Instant::now(),
             heard: AtomicU64::new(0),
             asked: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             repeats: AtomicU32::new(0),
             _running: running,
         })
@@ -448,6 +451,11 @@ impl Connection {
     }
 
     fn keep_alive(&self) -> bool {
+        // A server that takes what waits for it lives, also when our ping waits behind as much.
+        let waiting = self.channel().and_then(|channel| channel.pending()).unwrap_or(0);
+        if waiting < self.waiting.swap(waiting, Ordering::Relaxed) {
+            self.heard.store(self.now_ms(), Ordering::Relaxed);
+        }
         let silent = self.now_ms().saturating_sub(self.heard.load(Ordering::Relaxed));
         if silent >= self.settings.keep_alive.as_millis() as u64 * 3 {
             self.give_up("the server is silent");

@@ -222,7 +222,8 @@ fn start_anew(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> 
         if old.state() != State::Lost {
             return Ok(Started::Already);
         }
-        end(&old);
+        // Its device stays until the new one is there: what was meant for the tunnel does not leave around it.
+        end_connection(&old);
     }
     CLIENT.lock().asked = Asked::Start;
     connect(net, host, port).map(|()| Started::Now)
@@ -234,17 +235,20 @@ fn connect(net: &Net, host: &str, port: u16) -> Result<(), ClientError> {
     let connection = Connection::new(net.clone(), host, port, &config, running);
     channel::set_handler(Role::Client, Some(Arc::new(connection::Channels)));
     CLIENT.lock().connection = Some(Arc::clone(&connection));
+    let had_device = tunnel_part::exists();
     let result = connection.establish();
     if result.is_err() {
-        end(&connection);
+        end_connection(&connection);
+        if !had_device {
+            tunnel_part::delete();
+        }
     }
     result
 }
 
-/// Takes a connection down, and waits until its channel and its device are gone.
-fn end(connection: &Arc<Connection>) {
+/// Takes a connection down, and waits until its channel is gone.
+fn end_connection(connection: &Arc<Connection>) {
     connection.end();
-    tunnel_part::delete();
     let mut client = CLIENT.lock();
     if client.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
         client.connection = None;
@@ -262,13 +266,17 @@ fn stop_now() {
         connecting.cancel();
     }
     let Some(_change) = worker::serialise(&CHANGE) else { return log::warn!("{BUSY}") };
-    if let Some(connection) = connection() {
-        end(&connection);
-        log::info!("VPN client stopped");
+    let running = connection();
+    if let Some(connection) = &running {
+        end_connection(connection);
     }
-    let mut client = CLIENT.lock();
-    if client.asked == Asked::Start {
-        client.asked = Asked::Stop;
+    // A device that C made without a start is C's to delete.
+    if CLIENT.lock().asked == Asked::Start {
+        tunnel_part::delete();
+        CLIENT.lock().asked = Asked::Stop;
+    }
+    if running.is_some() {
+        log::info!("VPN client stopped");
     }
 }
 

@@ -250,6 +250,11 @@ pub fn status() -> Result<Option<bool>, TunError> {
     TUNNEL.lock().as_ref().map(|tunnel| tunnel.device.is_up()).transpose()
 }
 
+/// Whether there is a device.
+pub(super) fn exists() -> bool {
+    TUNNEL.lock().is_some()
+}
+
 /// The device's address and the like.
 pub fn lease() -> Option<LeaseInfo> {
     TUNNEL.lock().as_ref().map(|tunnel| tunnel.lease.clone())

@@ -10,7 +10,9 @@ mod own {
     use std::sync::Arc;
 
     use super::super::tunnel::{self, Outlet, Settings};
-    pub(in crate::client) use super::super::tunnel::{delete, deliver, detach, dropped, lease, set_readable, totals};
+    pub(in crate::client) use super::super::tunnel::{
+        delete, deliver, detach, dropped, exists, lease, set_readable, totals,
+    };
     use crate::client::offer::Offer;
     use crate::sdk::channel::Channel;
 
@@ -79,6 +81,11 @@ mod foreign {
 
     pub(in crate::client) fn delete() {
         parts::tun_delete();
+    }
+
+    /// The legacy part makes one device and has no other.
+    pub(in crate::client) fn exists() -> bool {
+        false
     }
 
     /// The legacy part looks for the running connection with each packet.

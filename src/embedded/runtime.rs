@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 /// Most worker threads: C counts them in a `uint8_t`.
 const WORKERS_MAX: usize = 255;
+/// How often a wait looks whether it is of any use.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long `stop` and `settle` wait for callbacks that do not return, such as one that waits for the stopping thread.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What `stop` grants the workers after that for their end, when there is nothing left for them to do.
@@ -140,7 +142,8 @@ pub fn settle() {
     let deadline = Instant::now() + PATIENCE;
     if let Some(runtime) = active() {
         wait_for_clients(&runtime, deadline, NodeClient::is_closed);
-        let hanging = on_every_worker(&runtime, deadline, || Box::new(|_| ()));
+        // Its end, should another thread have begun it, is waited for below.
+        let hanging = on_every_worker(&runtime, deadline, || runtime.is_stopping(), || Box::new(|_| ()));
         report(&hanging, "no longer waiting for it");
     }
     let mut global = GLOBAL.lock();
@@ -288,7 +291,7 @@ fn stop(runtime: &Arc<Runtime>) {
         client.close(runtime);
     }
     let deadline = Instant::now() + PATIENCE;
-    let mut hanging = on_every_worker(runtime, deadline, || Box::new(|worker| worker.clear()));
+    let mut hanging = on_every_worker(runtime, deadline, || false, || Box::new(|worker| worker.clear()));
     http::stop();
     let clients_left = wait_for_clients(runtime, deadline, |_| true);
     exit_workers(runtime, &mut hanging);
@@ -320,8 +323,14 @@ fn finish() {
     drop(runtime);
 }
 
-/// Has each worker run a job and waits, until the deadline, for all of them. The workers that have not come to it.
-fn on_every_worker(runtime: &Runtime, deadline: Instant, job: impl Fn() -> Job) -> Vec<usize> {
+/// Has each worker run a job and waits for all of them, until the deadline or until it is of no more use. The workers
+/// that have not come to it.
+fn on_every_worker(
+    runtime: &Runtime,
+    deadline: Instant,
+    is_useless: impl Fn() -> bool,
+    job: impl Fn() -> Job,
+) -> Vec<usize> {
     let (done, all_done) = channel::unbounded();
     for worker in &runtime.workers {
         let (job, done) = (job(), done.clone());
@@ -334,10 +343,12 @@ fn on_every_worker(runtime: &Runtime, deadline: Instant, job: impl Fn() -> Job) 
     drop(done);
     let mut waiting: Vec<usize> = (0..runtime.workers.len()).collect();
     loop {
-        match all_done.recv_deadline(deadline) {
+        match all_done.recv_deadline(deadline.min(Instant::now() + LOOK)) {
             Ok(index) => waiting.retain(|waiting| *waiting != index),
             // All have run, or ended in a panic, which has been logged.
             Err(RecvTimeoutError::Disconnected) => return Vec::new(),
+            Err(RecvTimeoutError::Timeout) if is_useless() => return Vec::new(),
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
             Err(RecvTimeoutError::Timeout) => return waiting,
         }
     }

@@ -151,6 +151,14 @@ impl Pool {
         true
     }
 
+    /// The address that is leased to who shows the token.
+    pub fn leased_to(&self, token: &Token) -> Option<Ipv4Addr> {
+        match *self.by_token.get(token)? {
+            Known::Live(host) if self.live.get(&host)?.token == *token => Some(self.addr(host)),
+            _ => None,
+        }
+    }
+
     /// Addresses that are leased.
     pub fn leased(&self) -> u32 {
         self.live.len() as u32

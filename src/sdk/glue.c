@@ -1,7 +1,9 @@
 /* See glue.h. Compiled against the headers of the SDK that is linked. */
+#include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -380,7 +382,16 @@ void vpn_glue_channel_close_stream(struct dap_stream_ch *ch)
 void vpn_glue_channel_peer(const struct dap_stream_ch *ch, char *out, size_t size)
 {
     const dap_events_socket_t *es = ch->stream->esocket;
-    snprintf(out, size, "%s:%u", es->remote_addr_str, (unsigned)es->remote_port);
+    /* By the socket: on the client's end the SDK keeps the name that was dialled, and no port. */
+    struct sockaddr_storage peer;
+    socklen_t peer_size = sizeof(peer);
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+    if (getpeername((int)es->fd, (struct sockaddr *)&peer, &peer_size) == 0
+        && getnameinfo((struct sockaddr *)&peer, peer_size, host, sizeof(host), port, sizeof(port),
+                       NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        snprintf(out, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+    else
+        snprintf(out, size, "%s:%u", es->remote_addr_str, (unsigned)es->remote_port);
 }
 
 bool vpn_glue_stream_worker_is_here(const struct dap_stream_worker *stream_worker)

@@ -7,13 +7,13 @@
 //!
 //! There is one service in a process. It is made by [`init`] and undone by [`deinit`].
 
+mod leases;
 mod limits;
 mod mailbox;
 mod queue;
 mod session;
 mod settings;
 
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 pub use settings::{Settings, SettingsError};
 
 use crate::forward::{Counters, Route, Table, Totals};
-use crate::lease::{Lease, LeaseError, Pool, Token};
+use crate::lease::Pool;
 use crate::sdk::channel::{Channel, ChannelHandler, Role};
 use crate::sdk::config::Config;
 use crate::sdk::service::{Service, ServiceHandler, Taken};
@@ -36,6 +36,9 @@ use crate::sdk::{NotRunning, Running, channel, command, http, parts, settle, wor
 use crate::tun::{Device, DeviceConfig, TunError};
 
 use queue::{Lane, LaneHandler};
+
+/// So many released addresses C sees at most: their copies are made on a worker, which has other things to do.
+const SHOWN_RELEASED: usize = 4096;
 
 /// How long [`deinit`] waits for the workers to let go of a session or a queue.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -212,7 +215,7 @@ impl Server {
         Ok(())
     }
 
-    fn close(&self) {
+    fn close(self: &Arc<Self>) {
         self.closing.store(true, Ordering::Release);
         http::unregister();
         command::remove(c"vpn_stat");
@@ -220,6 +223,7 @@ impl Server {
         let timers = std::mem::take(&mut *self.timers.lock());
         drop(timers);
         self.close_streams();
+        self.hide();
         // Not under the lock: a worker may need it before it lets go of its queue.
         let sockets = std::mem::take(&mut *self.sockets.lock());
         for socket in sockets {
@@ -285,25 +289,25 @@ impl Server {
         }
     }
 
-    fn lease(&self, resume: Option<&Token>) -> Result<Lease, LeaseError> {
-        if resume.is_none() && self.pool.lock().available() == 0 {
-            return Err(LeaseError::Exhausted);
-        }
-        let mut fresh = Token::default();
-        if rustix::rand::getrandom(&mut fresh[..], rustix::rand::GetRandomFlags::empty()) != Ok(fresh.len()) {
-            log::error!("no random numbers from the kernel: a lease's token could be guessed, so none is given");
-            return Err(LeaseError::Exhausted);
-        }
-        self.pool.lock().lease(self.now(), resume, fresh)
-    }
-
     fn leased(&self) -> u32 {
         self.pool.lock().leased()
     }
 
-    fn release(&self, address: Ipv4Addr, lease: u64) {
-        self.pool.lock().release(address, lease, self.now());
-        self.view_is_stale.store(true, Ordering::Release);
+    /// Takes C's lists back on worker 0, where alone C may look at them.
+    fn hide(self: &Arc<Self>) {
+        let (done, hidden) = crossbeam::channel::bounded(1);
+        let server = Arc::clone(self);
+        let accepted = worker::exec(0, move || {
+            if let Some(service) = server.service.get() {
+                service.show(&[], std::iter::empty());
+            }
+            drop(server);
+            // Nobody waits any more when this comes too late.
+            let _ = done.send(());
+        });
+        if accepted && worker::current().is_none() && hidden.recv_timeout(PATIENCE).is_err() {
+            log::debug!("the service's lists are taken back when worker 0 has time");
+        }
     }
 
     /// Shows C the sessions with a lease and the released addresses, on worker 0.
@@ -311,7 +315,7 @@ impl Server {
         let Some(service) = self.service.get() else { return };
         let channels = self.open_channels.lock().clone();
         let sessions: Vec<_> = channels.into_iter().filter_map(session::shown).collect();
-        let released: Vec<_> = self.pool.lock().released().collect();
+        let released: Vec<_> = self.pool.lock().released().take(SHOWN_RELEASED).collect();
         service.show(&sessions, released.into_iter());
     }
 }

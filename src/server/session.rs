@@ -2,13 +2,12 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::forward::{DropCause, Route, check_upstream};
-use crate::lease::Origin;
 use crate::sdk::channel::{Channel, ChannelHandler, SessionStats, TYPE_DATA, UsageState};
 use crate::sdk::service::{ServiceHandler, ShownSession};
 use crate::sdk::worker;
@@ -26,20 +25,27 @@ pub(super) struct Session {
     address: AtomicU32,
     /// Number of the lease.
     lease: AtomicU64,
+    /// Another session has taken the lease over: this one is to be closed.
+    evicted: AtomicBool,
     /// Where the forwarding table leads; None without a lease, and while the stream moves.
-    route: Mutex<Option<Route>>,
+    pub(super) route: Mutex<Option<Route>>,
     /// Milliseconds on the server's clock when the client was last heard.
-    heard: AtomicU64,
-    /// Milliseconds on the server's clock since when the client may not use the service.
-    refused_since: AtomicU64,
+    pub(super) heard: AtomicU64,
+    /// When it was asked whether it still is there, on behalf of who wants its lease; 0: never.
+    pub(super) asked: AtomicU64,
+    /// Bytes that waited for the client at the last look: fewer at the next one are a sign of life.
+    waiting: AtomicUsize,
+    /// Milliseconds on the server's clock since when the client may, or may not, use the service.
+    allowed_since: AtomicU64,
     /// The client said that it answers pings.
     answers_pings: AtomicBool,
     /// The log has a line on that no address was free for this client.
     told_exhausted: AtomicBool,
 }
 
-/// How long a lease outlives the right to use the service: as long as a payment may reasonably take.
-const UNPAID_LEASE: Duration = Duration::from_secs(60);
+/// How long a lease outlives the right to use the service, and this right a client that asks for no address: as long as
+/// a payment may reasonably take.
+const UNUSED: Duration = Duration::from_secs(60);
 
 /// What C may see of a session: those with a lease.
 pub(super) fn shown(channel: Arc<Channel>) -> Option<ShownSession> {
@@ -52,6 +58,32 @@ impl Session {
     pub(super) fn leased(&self) -> Option<Ipv4Addr> {
         let address = self.address.load(Ordering::Relaxed);
         (address != 0).then(|| Ipv4Addr::from(address))
+    }
+
+    /// Under the pool's lock, as [`Session::evict`].
+    pub(super) fn set_lease(&self, address: Ipv4Addr, id: u64) {
+        self.lease.store(id, Ordering::Relaxed);
+        self.address.store(u32::from(address), Ordering::Relaxed);
+    }
+
+    /// Takes the address away if it is this one.
+    pub(super) fn evict(&self, address: Ipv4Addr) -> bool {
+        let (had, none) = (u32::from(address), 0);
+        let evicted = self.address.compare_exchange(had, none, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if evicted {
+            self.evicted.store(true, Ordering::Relaxed);
+        }
+        evicted
+    }
+
+    /// Gives the lease up: its address and number.
+    pub(super) fn take_lease(&self) -> Option<(Ipv4Addr, u64)> {
+        let address = self.address.swap(0, Ordering::Relaxed);
+        (address != 0).then(|| (Ipv4Addr::from(address), self.lease.load(Ordering::Relaxed)))
+    }
+
+    fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_allowed(&self) -> bool {
@@ -107,11 +139,9 @@ impl ChannelHandler for Server {
 
     fn arrived(&self, channel: &Arc<Channel>, worker: u32) {
         channel.show_service(self.service_raw(), self.tun_visible(Some(worker)));
-        if let Some(address) = channel.data::<Session>().and_then(Session::leased) {
-            self.announce_route(channel, address);
-        }
-        // It was between two workers when the streams were closed.
-        if self.is_closing() {
+        self.announce_route(channel);
+        // It was between two workers when the streams were closed, or when its lease was taken over.
+        if self.is_closing() || channel.data::<Session>().is_some_and(Session::is_evicted) {
             channel.close();
         }
     }
@@ -202,8 +232,10 @@ impl Server {
         if session.leased().is_some() {
             return self.control(channel, op::PROBLEM, problem::ALREADY_ASSIGNED_ADDR);
         }
-        let lease = match self.lease(caps.resume.as_ref()) {
-            Ok(lease) => lease,
+        let lease = match self.give_lease(channel, session, caps.resume.as_ref()) {
+            Ok(Some(lease)) => lease,
+            // The client asks again in a second.
+            Ok(None) => return Ok(()),
             Err(error) => {
                 if !session.told_exhausted.swap(true, Ordering::Relaxed) {
                     log::warn!("no address for {}: {error}", channel.peer());
@@ -211,31 +243,13 @@ impl Server {
                 return self.control(channel, op::PROBLEM, problem::NO_FREE_ADDR);
             }
         };
-        if lease.origin == Origin::TakenOver {
-            self.close_lost_connection(lease.addr);
-        }
-        session.address.store(u32::from(lease.addr), Ordering::Relaxed);
-        session.lease.store(lease.id, Ordering::Relaxed);
         session.answers_pings.store(caps.keep_alive.is_some(), Ordering::Relaxed);
-        self.announce_route(channel, lease.addr);
         channel.set_inner_address(Some(lease.addr));
-        self.view_is_stale.store(true, Ordering::Release);
         let usage_id = session.usage_id();
         log::info!("usage {usage_id}: lease given ({} in use)", self.leased());
         log::debug!("usage {usage_id}: {}, {:?}", lease.addr, lease.origin);
         channel.send(TYPE_DATA, &self.address_reply(&lease, caps).encode(usage_id, sock_id));
         Ok(())
-    }
-
-    /// Closes the stream that had an address until now: its client has come back by another one.
-    fn close_lost_connection(&self, address: Ipv4Addr) {
-        let has_it = |channel: &&Arc<Channel>| channel.data::<Session>().and_then(Session::leased) == Some(address);
-        let lost = self.open_channels.lock().iter().find(has_it).cloned();
-        if let Some(lost) = lost
-            && let Some(owner) = lost.worker()
-        {
-            worker::exec(owner, move || lost.close());
-        }
     }
 
     /// The reply to a client that announced nothing is the one of old, to the byte.
@@ -269,8 +283,10 @@ impl Server {
         if (had_id, was_allowed) != (usage_id, allowed) {
             channel.show_usage(usage_id, allowed);
         }
+        if was_allowed != allowed {
+            session.allowed_since.store(self.now_ms(), Ordering::Relaxed);
+        }
         if was_allowed && !allowed {
-            session.refused_since.store(self.now_ms(), Ordering::Relaxed);
             log::info!("usage {usage_id}: VPN service ends");
         }
         allowed && !was_allowed
@@ -280,10 +296,16 @@ impl Server {
     pub(super) fn look_after(&self, channel: &Arc<Channel>) {
         self.refresh(channel);
         let Some(session) = channel.data::<Session>() else { return };
-        let refused = self.now_ms().saturating_sub(session.refused_since.load(Ordering::Relaxed));
-        if session.leased().is_some() && !session.is_allowed() && refused >= UNPAID_LEASE.as_millis() as u64 {
-            log::info!("usage {}: its address is given back", session.usage_id());
-            self.end_lease(channel);
+        let unchanged = self.now_ms().saturating_sub(session.allowed_since.load(Ordering::Relaxed));
+        // Service without a lease, or a lease without service.
+        if session.leased().is_some() != session.is_allowed() && unchanged >= UNUSED.as_millis() as u64 {
+            log::info!("usage {}: {} does not use the service, dropped", session.usage_id(), channel.peer());
+            return channel.close();
+        }
+        // A client that takes what waits for it lives, also when its answer to a ping waits behind as much.
+        let waiting = channel.pending().unwrap_or(0);
+        if waiting < session.waiting.swap(waiting, Ordering::Relaxed) {
+            session.heard.store(self.now_ms(), Ordering::Relaxed);
         }
         let silent = self.now_ms().saturating_sub(session.heard.load(Ordering::Relaxed));
         let period = self.settings.keep_alive.as_millis() as u64;
@@ -313,32 +335,6 @@ impl Server {
                     channel.close();
                 }
             });
-        }
-    }
-
-    fn announce_route(&self, channel: &Arc<Channel>, address: Ipv4Addr) {
-        let Some(session) = channel.data::<Session>() else { return };
-        let Some(route) = self.adopt(channel) else { return };
-        *session.route.lock() = Some(route);
-        self.table.set(address, route);
-    }
-
-    fn withdraw_route(&self, channel: &Arc<Channel>) {
-        let Some(session) = channel.data::<Session>() else { return };
-        let Some(route) = session.route.lock().take() else { return };
-        if let Some(address) = session.leased() {
-            self.table.clear(address, route);
-        }
-        self.disown(route);
-    }
-
-    fn end_lease(&self, channel: &Arc<Channel>) {
-        self.withdraw_route(channel);
-        let Some(session) = channel.data::<Session>() else { return };
-        let address = session.address.swap(0, Ordering::Relaxed);
-        if address != 0 {
-            self.release(Ipv4Addr::from(address), session.lease.load(Ordering::Relaxed));
-            channel.set_inner_address(None);
         }
     }
 }

@@ -52,7 +52,7 @@ fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>) -> Result<(),
         match connect(options) {
             Ok(lease) => {
                 output::line(format_args!("connected to {target}: {lease}"));
-                delay = FIRST_RETRY;
+                let connected = Instant::now();
                 match watch(signal, None) {
                     Some(End::Signal) => return ended("disconnecting"),
                     Some(End::Stopped) => return ended("stopped"),
@@ -62,6 +62,10 @@ fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>) -> Result<(),
                             return Err(Failure::general(lost));
                         }
                         output::note(lost);
+                        // A connection that does not last is no reason to hurry.
+                        if connected.elapsed() >= LONGEST_RETRY {
+                            delay = FIRST_RETRY;
+                        }
                     }
                 }
             }
