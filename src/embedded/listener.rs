@@ -10,6 +10,7 @@ use super::worker::{Load, Source, Worker};
 use parking_lot::Mutex;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustls::ServerConfig;
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -118,28 +119,37 @@ fn bind_all(config: &Config) -> Result<Vec<TcpListener>, ListenError> {
     if configured.is_empty() {
         configured.push(DEFAULT_ADDRESS.to_owned());
     }
-    let mut sockets = Vec::new();
+    let mut resolved = Vec::new();
     for address in configured {
-        let resolved: Vec<SocketAddr> = match address.to_socket_addrs() {
-            Ok(resolved) => resolved.collect(),
+        match address.to_socket_addrs() {
+            Ok(all) => resolved.extend(all.map(|one| (address.clone(), one))),
             Err(source) => return Err(ListenError::Address { address, source }),
-        };
-        for one in resolved {
-            match bind(one) {
-                Ok(socket) => sockets.push(socket),
-                Err(source) => return Err(ListenError::Bind { address, source }),
-            }
+        }
+    }
+    let mut sockets = Vec::new();
+    for (address, one) in &resolved {
+        // An IPv6 socket takes IPv4 as well, unless that has a socket of its own.
+        let ipv4_too = !resolved.iter().any(|(_, other)| other.is_ipv4() && other.port() == one.port());
+        match bind(*one, ipv4_too) {
+            Ok(socket) => sockets.push(socket),
+            Err(source) => return Err(ListenError::Bind { address: address.clone(), source }),
         }
     }
     Ok(sockets)
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = TcpListener::bind(address)?;
-    socket.set_nonblocking(true)?;
-    // A second listen() is how the backlog is changed.
+fn bind(address: SocketAddr, ipv4_too: bool) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // A restart does not wait for the last connections' TIME_WAIT.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, !ipv4_too)?;
+    }
+    rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
+    Ok(socket.into())
 }
 
 /// A listening socket on its worker.

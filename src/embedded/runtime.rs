@@ -12,7 +12,7 @@ use super::stream::sessions;
 use super::threads;
 use super::worker::queue::PtrQueue;
 use super::worker::{self, Job, Shared};
-use super::{cli, config, http, listener, logging, net, service, store};
+use super::{cli, config, http, listener, logging, net, service, store, tls};
 use crossbeam::channel::{self, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::HashMap;
@@ -250,6 +250,7 @@ fn start() -> Result<Arc<Runtime>, RuntimeError> {
         workers.push(Shared::new(index).map_err(|source| RuntimeError::Worker { index, source })?);
     }
     abi::service::register_channel();
+    tls::warm_up();
     let runtime = Arc::new(Runtime {
         workers,
         threads: Mutex::default(),

@@ -27,7 +27,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  success
   1  failed while running (a connection that was lost, an error that the message names)
-  2  wrong usage: an option, a HOST:PORT or a configuration file
+  2  wrong usage: an option, a HOST:PORT, a pin or a configuration file that cannot be read
   3  cannot connect
   4  connected, but no answer
   5  the server refused, or its identity is not the pinned one
@@ -155,7 +155,8 @@ pub(crate) struct ServerOptions {
     "  sudo cellframe-vpn client --connect vpn.example.com\n",
     "  sudo cellframe-vpn client --connect 192.0.2.1:8089 --pin sha256:5f3a...\n",
     "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n\n",
-    "Without --pin the first identity seen at an address is trusted and remembered, and a changed one is refused.\n\n",
+    "Without --pin the first identity seen at an address is trusted and remembered, and a changed one is refused;\n",
+    "removing store.redb in the state directory forgets all of them.\n\n",
     "Exit codes: 0 ended by a signal or by `cellframe-vpn stop`, 1 connection lost, 2 wrong usage, 3 cannot connect,\n",
     "  4 no answer, 5 refused or not the pinned identity, 6 not root (CAP_NET_ADMIN, /dev/net/tun),\n",
     "  130 or 143 interrupted before it was connected"
@@ -247,7 +248,7 @@ pub(crate) enum EndRole {
 }
 
 /// A pin is checked here too, before anything is started: the library's message would come after the connect.
-fn parse_pin(text: &str) -> Result<String, String> {
+pub(crate) fn parse_pin(text: &str) -> Result<String, String> {
     let digits = text.strip_prefix("sha256:").unwrap_or_default();
     if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(text.to_ascii_lowercase());

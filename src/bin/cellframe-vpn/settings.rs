@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use dap_chain_net_srv_vpn::embedded::cli;
 use dap_chain_net_srv_vpn::embedded::config::Config;
 
+use crate::args;
 use crate::exit::{Code, Failure};
 
 /// Read when it exists and no other file is named.
@@ -38,6 +39,15 @@ impl Role {
 /// `state_dir`, else in the role's directory inside the configured state directory.
 pub(crate) fn load(role: Role, file: Option<&Path>, state_dir: Option<&Path>) -> Result<Config, Failure> {
     let mut config = read(file)?;
+    warn_of_unknown_keys(&config);
+    if let Some(pin) = config.get_str("vpn_client", "server_pin")
+        && let Err(expected) = args::parse_pin(&pin)
+    {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{}: [vpn_client] server_pin={pin}: {expected}", config.origin()),
+        ));
+    }
     let state_dir = match state_dir {
         Some(directory) => absolute(directory)?,
         None => config.state_path().join(role.directory()),
@@ -47,6 +57,52 @@ pub(crate) fn load(role: Role, file: Option<&Path>, state_dir: Option<&Path>) ->
     })?;
     config.set("general", "state_dir", text);
     Ok(config)
+}
+
+/// The keys that the program reads, and those of a node's file that it knows to be without effect here.
+const KEYS: &[(&str, &[&str])] = &[
+    ("general", &["state_dir"]),
+    ("server", &["enabled", "listen_address", "max_streams", "max_streams_per_address", "idle_timeout"]),
+    (
+        "srv_vpn",
+        &[
+            "enabled",
+            "network_address",
+            "network_mask",
+            "net",
+            "allow_free_srv",
+            "grace_period",
+            "receipt_sign_cert",
+            "wallet_addr",
+            "auto_cpu_reassignment",
+            "debug_more",
+            "mtu",
+            "lease_time",
+            "client_isolation",
+            "session_queue",
+            "dns",
+            "keep_alive",
+            "device",
+        ],
+    ),
+    ("vpn_client", &["start_timeout", "mtu", "keep_alive", "order_hash", "server_pin"]),
+    ("resources", &["threads_cnt"]),
+    ("cli-server", &["enabled", "listen-path"]),
+    ("networks", &["names"]),
+    ("cdb", &["servers_list_check_timeout"]),
+];
+
+/// A misspelt key would leave its default in force without a word.
+fn warn_of_unknown_keys(config: &Config) {
+    for (section, key) in config.keys() {
+        let known = match KEYS.iter().find(|(name, _)| *name == section) {
+            Some((_, keys)) => keys.contains(&key),
+            None => section.starts_with("network_"),
+        };
+        if !known {
+            log::warn!("{}: [{section}] {key}: no such key; it has no effect", config.origin());
+        }
+    }
 }
 
 /// An error when a process of this role runs with this state directory already.

@@ -99,6 +99,14 @@ impl Config {
         self.sections.contains_key(section)
     }
 
+    /// Every section and key that was written, in the order of their names.
+    pub fn keys(&self) -> Vec<(&str, &str)> {
+        let all = self.sections.iter().flat_map(|(section, keys)| keys.keys().map(move |key| (section, key)));
+        let mut all: Vec<_> = all.map(|(section, key)| (section.as_str(), key.as_str())).collect();
+        all.sort_unstable();
+        all
+    }
+
     /// The value as text; None when it is absent or a list.
     pub fn get_str(&self, section: &str, key: &str) -> Option<String> {
         match self.written(section, key) {

@@ -46,3 +46,11 @@ pub(crate) fn client_config(pin: &Arc<pin::PinVerifier>) -> Result<Arc<ClientCon
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
+
+/// Has the random number generator seed itself, which takes some tens of milliseconds the first time: not while somebody
+/// waits for a connection.
+pub(crate) fn warm_up() {
+    if ::aws_lc_rs::rand::fill(&mut [0]).is_err() {
+        log::error!("no random numbers: TLS cannot work");
+    }
+}

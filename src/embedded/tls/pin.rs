@@ -129,7 +129,8 @@ impl PinVerifier {
             Expected::Known(wanted) => (
                 wanted,
                 format!(
-                    "delete the pin {} from group {PINS}, or put the new one into [vpn_client] server_pin",
+                    "if the change of {} is right, name the new one ([vpn_client] server_pin, or --pin), or remove \
+                     store.redb in the state directory to forget all known servers",
                     self.address
                 ),
             ),

@@ -75,6 +75,8 @@ pub(super) fn enter_beside(pid: u32) -> Result<(), Failure> {
 
 /// Server's side: lays the cable and hands the other end to the process `client`.
 pub(super) fn lay_cable(client: u32) -> Result<(), Failure> {
+    // The server's host forwards, as a real one would; where that may not be set the demo does without.
+    let _ = fs::write("/proc/sys/net/ipv4/ip_forward", "1");
     let result = Netlink::open().and_then(|mut netlink| {
         netlink.add_veth(SERVER_LINK, CLIENT_LINK)?;
         let far_end = netlink.link_index(CLIENT_LINK)?;
