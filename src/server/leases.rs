@@ -85,7 +85,7 @@ impl Server {
             });
             return Holder::Asked;
         }
-        match session.heard.load(Ordering::Relaxed) > asked {
+        match session.heard.load(Ordering::Relaxed) >= asked {
             true => Holder::Alive,
             false if now.saturating_sub(asked) < ANSWER_TIME => Holder::Asked,
             false => Holder::Gone,

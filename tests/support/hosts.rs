@@ -100,7 +100,7 @@ impl Hosts {
         self.start_at(0, state, arguments)
     }
 
-    fn start_at(&self, client: usize, state: &str, arguments: &[&str]) -> Running {
+    pub(crate) fn start_at(&self, client: usize, state: &str, arguments: &[&str]) -> Running {
         let mut command = program(self.path());
         command.args(arguments).args(["--state-dir", &self.state(state)]);
         Running::start(self.path(), state, command, |command| self.at(client).spawn(command))

@@ -1,7 +1,11 @@
 //! What a client is given, and what becomes of it.
 
+use std::fs;
 use std::net::Ipv4Addr;
+use std::thread;
+use std::time::Duration;
 
+use dap_chain_net_srv_vpn::netlink::Netlink;
 use rustix::process::Signal;
 
 use crate::hosts::Hosts;
@@ -110,6 +114,35 @@ fn a_lease_is_not_kept_for_longer_than_its_time() {
             assert_eq!(client.address, Ipv4Addr::new(10, 98, 0, last), "round {round}");
             send(&client.running.child, Signal::TERM);
             assert_eq!(client.running.exit_code(), Some(0), "{}", client.running.log());
+        }
+    });
+}
+
+/// A copied state directory: both clients show the same token.
+#[test]
+fn two_clients_with_one_token_do_not_push_each_other_out() {
+    in_namespace("leases::two_clients_with_one_token_do_not_push_each_other_out", || {
+        let hosts = Hosts::with_clients(2);
+        let (_server, _) = hosts.server("server");
+        let mut first = Client::connect(&hosts, 0, "original", &[]);
+        send(&first.running.child, Signal::TERM);
+        assert_eq!(first.running.exit_code(), Some(0));
+        fs::create_dir(hosts.state("copy")).unwrap();
+        fs::copy(hosts.path().join("original/store.redb"), hosts.path().join("copy/store.redb")).unwrap();
+        let mut original = Client::connect(&hosts, 0, "original", &["--retry"]);
+        assert_eq!(original.address, first.address);
+        // Tokens are kept by the server's address, so the copy's host needs a way to the same one.
+        let (server, gateway) = (hosts.at(0).server, hosts.at(1).server);
+        hosts.at(1).run(move || Netlink::open().unwrap().add_route(server, 32, Some(gateway), None).unwrap());
+        let target = server.to_string();
+        let mut copy = Client::connected(hosts.start_at(1, "copy", &["client", "--connect", &target, "--retry"]), 1);
+        assert_ne!(copy.address, original.address);
+        // As long as a push and the answer to it would take.
+        thread::sleep(Duration::from_secs(3));
+        for client in [&mut original, &mut copy] {
+            assert_eq!(client.running.said().matches("connected to ").count(), 1, "{}", client.running.log());
+            send(&client.running.child, Signal::TERM);
+            assert_eq!(client.running.exit_code(), Some(0));
         }
     });
 }
