@@ -1,6 +1,5 @@
 //! Event sockets, pointer queues, timers and jobs.
 
-use crate::life::events_callbacks;
 use crate::support::*;
 use dap_chain_net_srv_vpn::embedded::abi::events::*;
 use dap_chain_net_srv_vpn::embedded::ctypes::*;
@@ -136,7 +135,7 @@ fn wrap(on_read: Option<OnRead>) -> Wrapped {
         worker_assign_callback: Some(assigned),
         worker_unassign_callback: Some(unassigned),
         arg: Arc::into_raw(Arc::clone(&notes)).cast_mut().cast(),
-        ..events_callbacks()
+        ..Default::default()
     };
     let es = unsafe { dap_events_socket_wrap_no_add(ours.into_raw_fd(), &raw mut callbacks) };
     let uuid = unsafe { (*es).uuid };
@@ -182,7 +181,7 @@ fn no_close_and_preserved_inheritors_are_kept() {
 #[test]
 fn a_malloced_inheritor_is_freed_as_the_sdk_does() {
     let _sdk = Sdk::start(1);
-    let mut callbacks = events_callbacks();
+    let mut callbacks = dap_events_socket_callbacks::default();
     let (ours, _theirs) = UnixStream::pair().unwrap();
     unsafe {
         let es = dap_events_socket_wrap_no_add(ours.into_raw_fd(), &raw mut callbacks);
@@ -247,7 +246,7 @@ fn a_file_that_cannot_be_waited_for_is_an_error() {
         delete_callback: Some(deleted),
         error_callback: Some(failed),
         arg: Arc::into_raw(Arc::clone(&notes)).cast_mut().cast(),
-        ..events_callbacks()
+        ..Default::default()
     };
     let file = tempfile::tempfile().unwrap();
     unsafe {

@@ -38,8 +38,7 @@ fn two_hundred_cycles_leave_nothing_behind() {
         client.wait_packets(1);
         // Everything that can be left over is left over.
         DELETED.store(0, Ordering::SeqCst);
-        let mut callbacks = events_callbacks();
-        callbacks.delete_callback = Some(socket_deleted);
+        let mut callbacks = dap_events_socket_callbacks { delete_callback: Some(socket_deleted), ..Default::default() };
         let (ours, theirs) = rustix::pipe::pipe().unwrap();
         // SAFETY: any thread; the descriptor is given away.
         unsafe {
@@ -469,21 +468,6 @@ fn a_changed_identity_is_refused_until_it_is_accepted() {
     let key = format!("127.0.0.1:{port}");
     assert!(dap_chain_net_srv_vpn::embedded::store::delete("local.vpn_client.pins", &key).unwrap());
     assert_eq!(outcome(&sdk), "connected");
-}
-
-pub(crate) fn events_callbacks() -> dap_events_socket_callbacks {
-    dap_events_socket_callbacks {
-        queue_ptr_callback: None,
-        new_callback: None,
-        delete_callback: None,
-        read_callback: None,
-        write_callback: None,
-        write_finished_callback: None,
-        error_callback: None,
-        worker_assign_callback: None,
-        worker_unassign_callback: None,
-        arg: ptr::null_mut(),
-    }
 }
 
 fn resident_kib() -> usize {

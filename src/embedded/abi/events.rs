@@ -138,18 +138,23 @@ pub(crate) fn socket_view(
     }
 }
 
-pub(crate) const NO_CALLBACKS: dap_events_socket_callbacks = dap_events_socket_callbacks {
-    queue_ptr_callback: None,
-    new_callback: None,
-    delete_callback: None,
-    read_callback: None,
-    write_callback: None,
-    write_finished_callback: None,
-    error_callback: None,
-    worker_assign_callback: None,
-    worker_unassign_callback: None,
-    arg: ptr::null_mut(),
-};
+/// No callback: what C says with NULL.
+impl Default for dap_events_socket_callbacks {
+    fn default() -> Self {
+        dap_events_socket_callbacks {
+            queue_ptr_callback: None,
+            new_callback: None,
+            delete_callback: None,
+            read_callback: None,
+            write_callback: None,
+            write_finished_callback: None,
+            error_callback: None,
+            worker_assign_callback: None,
+            worker_unassign_callback: None,
+            arg: ptr::null_mut(),
+        }
+    }
+}
 
 // --- the life of the embedded SDK --------------------------------------------------------------------------------------
 
@@ -274,7 +279,7 @@ pub unsafe extern "C" fn dap_events_socket_wrap_no_add(
             return ptr::null_mut();
         }
         // SAFETY: NULL, or a struct that the caller lets us copy.
-        let callbacks = unsafe { callbacks.as_ref() }.copied().unwrap_or(NO_CALLBACKS);
+        let callbacks = unsafe { callbacks.as_ref() }.copied().unwrap_or_default();
         let view = CBox::new(socket_view(fd, runtime::next_uuid(), socket::DEFAULT_TYPE, callbacks));
         let pointer = view.as_ptr();
         runtime.unassigned.lock().insert(view.addr(), view);
@@ -447,7 +452,7 @@ pub unsafe extern "C" fn dap_events_socket_create_type_queue_ptr_mt(
                 return ptr::null_mut();
             }
         };
-        let callbacks = dap_events_socket_callbacks { queue_ptr_callback: callback, ..NO_CALLBACKS };
+        let callbacks = dap_events_socket_callbacks { queue_ptr_callback: callback, ..Default::default() };
         let kind = dap_events_desc_type::DESCRIPTOR_TYPE_QUEUE;
         let view = CBox::new(socket_view(queue.wake.as_raw_fd(), runtime::next_uuid(), kind, callbacks));
         view.no_close.set(true);

@@ -1,7 +1,7 @@
 //! Streams, channels and sessions, as C sees them.
 
 use super::boundary::{fill_c_array, guard};
-use super::events::{NO_CALLBACKS, socket_view};
+use super::events::socket_view;
 use super::owned::{CBox, CShared, CView};
 use super::service::ServiceSession;
 use crate::embedded::ctypes::*;
@@ -127,7 +127,7 @@ impl StreamView {
         is_taken: impl Fn(u32) -> bool,
     ) -> Self {
         let kind = dap_events_desc_type::DESCRIPTOR_TYPE_SOCKET_CLIENT;
-        let mut es = socket_view(fd, uuid, kind, NO_CALLBACKS);
+        let mut es = socket_view(fd, uuid, kind, Default::default());
         fill_c_array(&mut es.remote_addr_str, peer.ip().to_canonical().to_string().as_bytes());
         es.remote_port = peer.port();
         es.no_close.set(true);
