@@ -23,12 +23,14 @@ use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::worker::{self, Owned};
 use crate::sdk::{NotRunning, Running, STREAM_OVERHEAD};
 use crate::tun::{Device, DeviceConfig, Queue, TunError};
-use crate::wire::{HEADER_LEN, Header, inspect, op};
+use crate::wire::{HEADER_LEN, Header, VNET_LEN, VnetHeader, inspect, op};
 
 /// Packets that one wake-up handles before the other sockets of the worker get their turn.
 const BUDGET: usize = 256;
 /// Room for a VPN header and the largest IP packet.
 const BUFFER: usize = HEADER_LEN + 65_535;
+/// Where a queue's header of a packet goes, so that the packet comes behind the VPN header.
+const FRONT: usize = HEADER_LEN - VNET_LEN;
 /// How long [`delete`] waits for the worker to let go of the descriptor.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -197,6 +199,7 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
         prefix: settings.prefix,
         mtu: settings.mtu,
         txqlen: None,
+        offload: false,
     })?;
     let queue = queues.pop().ok_or(TunError::TooManyQueues(0))?;
     let worker = settings.worker.unwrap_or(0);
@@ -322,14 +325,12 @@ impl TunHandler for Shared {
     fn readable(&self, first: Option<&[u8]>) {
         let taken = self.state.with(|state| (state.buffer.take(), state.outlet.clone(), state.usage_id));
         let Some((Some(mut buffer), outlet, usage_id)) = taken else { return };
-        if let Some(packet) = first.filter(|packet| packet.len() <= BUFFER - HEADER_LEN) {
-            let filled = HEADER_LEN + packet.len();
-            buffer[HEADER_LEN..filled].copy_from_slice(packet);
-            self.send(outlet.as_ref(), usage_id, &mut buffer[..filled]);
+        if let Some(size) = first.and_then(|read| self.queue.recv_from(read, &mut buffer[FRONT..])) {
+            self.send(outlet.as_ref(), usage_id, &mut buffer[..FRONT + size]);
         }
         for _ in 0..BUDGET {
-            match self.queue.recv(&mut buffer[HEADER_LEN..]) {
-                Ok(Some(size)) => self.send(outlet.as_ref(), usage_id, &mut buffer[..HEADER_LEN + size]),
+            match self.queue.recv(&mut buffer[FRONT..]) {
+                Ok(Some(size)) => self.send(outlet.as_ref(), usage_id, &mut buffer[..FRONT + size]),
                 Ok(None) => break,
                 Err(error) => {
                     log::debug!("tunnel device: {error}");
@@ -353,7 +354,7 @@ impl Shared {
         if inspect(packet)?.destination != self.addr {
             return Err(DropCause::WrongDestination);
         }
-        self.queue.send(packet).map(|_| ()).map_err(|_| DropCause::TunWrite)
+        self.queue.send(&VnetHeader::default(), packet).map_err(|_| DropCause::TunWrite)
     }
 
     /// A packet from the host, with room for the VPN header in front.

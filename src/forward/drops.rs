@@ -34,6 +34,8 @@ pub enum DropCause {
     NotAllowed,
     /// From the server, and not to the leased address.
     WrongDestination,
+    /// A super-packet, or one whose checksum is to be completed, that does not fit its own description.
+    BadOffload,
 }
 
 impl DropCause {
@@ -41,7 +43,7 @@ impl DropCause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All causes, each at the index that is its number.
-    pub const ALL: [DropCause; 14] = [
+    pub const ALL: [DropCause; 15] = [
         DropCause::Malformed,
         DropCause::NotIpv4,
         DropCause::NoLease,
@@ -56,6 +58,7 @@ impl DropCause {
         DropCause::SizeMismatch,
         DropCause::NotAllowed,
         DropCause::WrongDestination,
+        DropCause::BadOffload,
     ];
 
     /// The counter's name in statistics: lower case, words joined by underscores; stable.
@@ -86,6 +89,7 @@ impl DropCause {
             DropCause::WrongDestination => {
                 ("wrong_destination", "sent by the server to another than the leased address")
             }
+            DropCause::BadOffload => ("bad_offload", "a super-packet that does not fit its description"),
         }
     }
 }
@@ -106,7 +110,10 @@ impl From<WireError> for DropCause {
         match error {
             WireError::UnexpectedOp(_) => DropCause::UnexpectedOp,
             WireError::SizeMismatch { .. } => DropCause::SizeMismatch,
-            WireError::TooShort { .. } | WireError::BadTlv { .. } | WireError::BadNetmask(_) => DropCause::Malformed,
+            WireError::TooShort { .. }
+            | WireError::BadTlv { .. }
+            | WireError::BadRecord
+            | WireError::BadNetmask(_) => DropCause::Malformed,
         }
     }
 }
@@ -148,6 +155,7 @@ mod tests {
         assert_eq!(DropCause::from(WireError::SizeMismatch { declared: 1, present: 2 }), DropCause::SizeMismatch);
         assert_eq!(DropCause::from(WireError::TooShort { len: 3 }), DropCause::Malformed);
         assert_eq!(DropCause::from(WireError::BadTlv { kind: 1 }), DropCause::Malformed);
+        assert_eq!(DropCause::from(WireError::BadRecord), DropCause::Malformed);
         assert_eq!(DropCause::from(WireError::BadNetmask(Ipv4Addr::LOCALHOST)), DropCause::Malformed);
     }
 }

@@ -5,10 +5,12 @@
 
 mod counters;
 mod drops;
+mod offload;
 mod table;
 
 pub use counters::{Counters, Totals};
 pub use drops::DropCause;
+pub use offload::{Offload, Segments};
 pub use table::{Route, Table};
 
 use crate::lease::Subnet;

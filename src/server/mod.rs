@@ -114,6 +114,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
         prefix: settings.subnet.prefix,
         mtu: settings.mtu,
         txqlen: None,
+        offload: false,
     })?;
     let server = Arc::new(Server {
         lanes: queues.into_iter().zip(0..).map(|(queue, worker)| Arc::new(Lane::new(worker, queue))).collect(),

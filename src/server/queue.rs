@@ -8,7 +8,7 @@ use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::Owned;
 use crate::tun::Queue;
-use crate::wire::{HEADER_LEN, Header, inspect, op};
+use crate::wire::{HEADER_LEN, Header, VNET_LEN, VnetHeader, inspect, op};
 
 use super::Server;
 use super::mailbox::Mailbox;
@@ -19,6 +19,8 @@ const BUDGET: usize = 256;
 
 /// Room for a VPN header and the largest IP packet.
 const BUFFER: usize = HEADER_LEN + 65_535;
+/// Where a queue's header of a packet goes, so that the packet comes behind the VPN header.
+const FRONT: usize = HEADER_LEN - VNET_LEN;
 
 /// One worker's part of the service.
 pub(super) struct Lane {
@@ -126,21 +128,19 @@ impl Server {
     /// Writes a packet to the worker's own queue.
     pub(super) fn write_tun(&self, worker: u32, packet: &[u8]) -> Result<(), DropCause> {
         let lane = self.lanes.get(worker as usize).ok_or(DropCause::SessionGone)?;
-        lane.queue.send(packet).map(|_| ()).map_err(|_| DropCause::TunWrite)
+        lane.queue.send(&VnetHeader::default(), packet).map_err(|_| DropCause::TunWrite)
     }
 
     /// Reads what the host wants to send to clients, up to the budget, and sends it on.
     fn drain_tun(self: &Arc<Self>, lane: &Lane, first: Option<&[u8]>) {
         let Some(mut lent) = lane.lend() else { return };
         let buffer = &mut *lent.buffer;
-        if let Some(packet) = first.filter(|packet| packet.len() <= BUFFER - HEADER_LEN) {
-            let filled = HEADER_LEN + packet.len();
-            buffer[HEADER_LEN..filled].copy_from_slice(packet);
-            self.downstream(lane, &mut buffer[..filled]);
+        if let Some(size) = first.and_then(|read| lane.queue.recv_from(read, &mut buffer[FRONT..])) {
+            self.downstream(lane, &mut buffer[..FRONT + size]);
         }
         for _ in 0..BUDGET {
-            match lane.queue.recv(&mut buffer[HEADER_LEN..]) {
-                Ok(Some(size)) => self.downstream(lane, &mut buffer[..HEADER_LEN + size]),
+            match lane.queue.recv(&mut buffer[FRONT..]) {
+                Ok(Some(size)) => self.downstream(lane, &mut buffer[..FRONT + size]),
                 Ok(None) => break,
                 Err(error) => {
                     log::debug!("TUN queue of worker {}: {error}", lane.worker);

@@ -41,7 +41,7 @@ impl Device {
         if let Some(name) = &config.name {
             refuse_existing(&mut netlink, name)?;
         }
-        let (name, queues) = queue::attach(config.name.as_deref(), config.queues)?;
+        let (name, queues) = queue::attach(&config.name, config.queues, config.offload)?;
         let index = netlink.link_index(&name)?;
         let DeviceConfig { addr, prefix, mtu, .. } = *config;
         let device = Device { netlink: Mutex::new(netlink), name, index, addr, prefix, mtu };
@@ -153,7 +153,8 @@ mod tests {
     use super::*;
 
     fn config() -> DeviceConfig {
-        DeviceConfig { name: None, queues: 1, addr: Ipv4Addr::new(10, 0, 0, 1), prefix: 24, mtu: 1420, txqlen: None }
+        let addr = Ipv4Addr::new(10, 0, 0, 1);
+        DeviceConfig { name: None, queues: 1, addr, prefix: 24, mtu: 1420, txqlen: None, offload: true }
     }
 
     #[test]

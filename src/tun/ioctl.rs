@@ -58,6 +58,14 @@ pub(super) fn set_offload(queue: BorrowedFd<'_>, offloads: libc::c_uint) -> io::
     checked(result)
 }
 
+/// Makes the virtio_net_hdr of the queue's packets little-endian, whatever this machine is.
+pub(super) fn set_vnet_little_endian(queue: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: TUNSETVNETLE reads one int; `on` is one, alive during the call.
+    let result = unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETVNETLE, &raw const on) };
+    checked(result)
+}
+
 fn checked(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

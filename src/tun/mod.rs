@@ -2,17 +2,14 @@
 //!
 //! [`Device::create`] makes a device that lives as long as the process wants it and hands out one [`Queue`] for each
 //! worker. A queue's descriptor is non-blocking and goes into that worker's event loop; one read or write is one whole
-//! IP packet, without a link-layer header.
+//! IP packet without a link-layer header, or, with offload, a super-packet of up to 64 KiB: many segments of one flow
+//! that whoever sends them on a wire cuts, as its [`VnetHeader`](crate::wire::VnetHeader) says.
 //!
 //! Who does what:
-//! - The crate `tun` makes a device of one queue, which is what the client uses: it opens `/dev/net/tun`, attaches,
-//!   tells the name that the kernel chose and sets the descriptor non-blocking. It refuses to make more than one
-//!   queue.
-//! - Several queues are attached here, with the ioctls of the kernel's tuntap.rst (`TUNSETIFF` with `IFF_MULTI_QUEUE`).
-//! - Address, MTU and "up" are set through [`crate::netlink`] for both: with the crate they would be ioctls that
-//!   replace whatever address is there and cannot tell what failed.
-//! - Packets are read and written on the descriptor itself: the crate clears a buffer on each packet, and keeps a
-//!   second socket open for each device.
+//! - Queues are attached here, with the ioctls of the kernel's tuntap.rst: the crate `tun` makes one queue of a device,
+//!   and none with offload. It makes the bare device of [`open_plain`].
+//! - Address, MTU and "up" are set through [`crate::netlink`]: with the crate they would be ioctls that replace whatever
+//!   address is there and cannot tell what failed.
 
 mod device;
 mod ioctl;
@@ -49,6 +46,8 @@ pub struct DeviceConfig {
     pub mtu: u16,
     /// How many packets wait in each queue for the reader; `None` is the kernel's default of 500.
     pub txqlen: Option<u32>,
+    /// Super-packets and packets without checksum pass, as far as the kernel can: [`Queue::has_offload`] says it.
+    pub offload: bool,
 }
 
 /// Why there is no device.
@@ -107,14 +106,7 @@ impl TunError {
 ///
 /// The device is gone when the descriptor is closed.
 pub fn open_plain(name: Option<&str>) -> Result<(OwnedFd, String), TunError> {
-    let (name, mut queues) = queue::attach(name, 1)?;
-    let descriptor = OwnedFd::from(queues.pop().ok_or(TunError::TooManyQueues(0))?);
-    let blocking = rustix::fs::fcntl_getfl(&descriptor)
-        .and_then(|flags| rustix::fs::fcntl_setfl(&descriptor, flags - rustix::fs::OFlags::NONBLOCK));
-    match blocking {
-        Ok(()) => Ok((descriptor, name)),
-        Err(error) => Err(TunError::Create { name, source: error.into() }),
-    }
+    queue::open_plain(name)
 }
 
 #[cfg(test)]

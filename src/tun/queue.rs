@@ -2,16 +2,26 @@
 #![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use ::tun::{AbstractDevice, Layer};
 
 use super::{TunError, ioctl};
+use crate::wire::{VNET_LEN, VnetHeader};
 
 /// The kernel's own pattern for a device without a given name.
 const ANY_NAME: &str = "tun%d";
+
+/// Sets of offloads, the best first: what this kernel does not have is left out. USO is there from Linux 6.2 on.
+const OFFLOADS: [(libc::c_uint, &str); 3] = [
+    (CHECKSUM_AND_TSO | libc::TUN_F_USO4 | libc::TUN_F_USO6, "TCP and UDP"),
+    (CHECKSUM_AND_TSO, "TCP"),
+    (libc::TUN_F_CSUM, "checksums alone"),
+];
+const CHECKSUM_AND_TSO: libc::c_uint =
+    libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
 
 /// One queue of a TUN device: a non-blocking, close-on-exec descriptor, closed on drop.
 ///
@@ -20,45 +30,77 @@ const ANY_NAME: &str = "tun%d";
 #[derive(Debug)]
 pub struct Queue {
     file: File,
+    has_header: bool,
 }
 
 impl Queue {
-    /// Reads one whole IP packet into `buf` and returns its length; `Ok(None)` when none is waiting.
+    /// Reads one whole IP packet, or a super-packet, with its [`VnetHeader`] in front, and returns the length of both;
+    /// `Ok(None)` when none is waiting.
     ///
-    /// A packet longer than `buf` is cut to it without notice, so `buf` holds at least the device's MTU.
+    /// What does not fit into `buf` is cut off without notice: [`VNET_LEN`] and 65535 bytes always fit all.
     ///
     /// # Errors
     /// `EBADFD` once the device is removed; the queue is then of no more use.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        loop {
-            match (&self.file).read(buf) {
-                Ok(length) => return Ok(Some(length)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        let front = if self.has_header { 0 } else { VNET_LEN };
+        let room = buf.get_mut(front..).ok_or(ErrorKind::InvalidInput)?;
+        let length = loop {
+            match (&self.file).read(room) {
+                Ok(length) => break front + length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
+            }
+        };
+        if let Some(missing) = buf.get_mut(..front) {
+            missing.fill(0);
+        }
+        Ok(Some(length))
+    }
+
+    /// Hands one whole IP packet to the host's network stack, as if it had arrived from the network; where
+    /// [`Queue::has_offload`], a super-packet or one without checksum too, which `header` describes.
+    ///
+    /// # Errors
+    /// `EINVAL` for bytes that are not an IP packet or a header that does not fit, `EIO` while the device is down,
+    /// `EBADFD` once it is removed, `WouldBlock` or `ENOMEM` when the kernel has no room; `Unsupported` for a header
+    /// that this queue cannot pass on. The packet is lost in each case, as on any link.
+    pub fn send(&self, header: &VnetHeader, packet: &[u8]) -> io::Result<()> {
+        if !self.has_header && *header != VnetHeader::default() {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        let bytes = header.to_bytes();
+        let parts = [IoSlice::new(&bytes), IoSlice::new(packet)];
+        loop {
+            let written = match self.has_header {
+                true => (&self.file).write_vectored(&parts),
+                false => (&self.file).write(packet),
+            };
+            match written {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result.map(|_| ()),
             }
         }
     }
 
-    /// Hands one whole IP packet to the host's network stack, as if it had arrived from the network; returns its
-    /// length.
-    ///
-    /// # Errors
-    /// `EINVAL` for bytes that are not an IP packet, `EIO` while the device is down, `EBADFD` once it is removed,
-    /// `WouldBlock` or `ENOMEM` when the kernel has no room. The packet is lost in each case, as on any link.
-    pub fn send(&self, packet: &[u8]) -> io::Result<usize> {
-        loop {
-            match (&self.file).write(packet) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
+    /// Super-packets and packets without checksum pass, both ways.
+    pub fn has_offload(&self) -> bool {
+        self.has_header
+    }
+
+    /// The packet with its header, out of bytes that somebody else has read from the descriptor; written to the begin
+    /// of `buf` as [`Queue::recv`] does. None when they are more than fit.
+    pub fn recv_from(&self, read: &[u8], buf: &mut [u8]) -> Option<usize> {
+        let front = if self.has_header { 0 } else { VNET_LEN };
+        buf.get_mut(..front)?.fill(0);
+        buf.get_mut(front..front + read.len())?.copy_from_slice(read);
+        Some(front + read.len())
     }
 
     /// Opens the driver, without a device yet.
     fn open() -> Result<Queue, TunError> {
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun");
-        Ok(Queue { file: file.map_err(TunError::Open)? })
+        Ok(Queue { file: file.map_err(TunError::Open)?, has_header: false })
     }
 }
 
@@ -74,41 +116,64 @@ impl AsRawFd for Queue {
     }
 }
 
-impl From<Queue> for OwnedFd {
-    /// Hands the descriptor on, for an event loop that closes it itself.
-    fn from(queue: Queue) -> OwnedFd {
-        queue.file.into()
-    }
-}
-
-impl From<OwnedFd> for Queue {
-    /// Takes an attached, non-blocking descriptor over.
-    fn from(fd: OwnedFd) -> Queue {
-        Queue { file: fd.into() }
-    }
-}
-
-/// Attaches `count` queues of a new device; its name, and the queues. The device is down and has no address.
-pub(super) fn attach(name: Option<&str>, count: usize) -> Result<(String, Vec<Queue>), TunError> {
+/// Attaches `count` queues of a new device; its name, and the queues. The device is down and has no address. A kernel
+/// without offload gives plain queues.
+pub(super) fn attach(name: &Option<String>, count: usize, offload: bool) -> Result<(String, Vec<Queue>), TunError> {
+    let asked = name.as_deref().unwrap_or(ANY_NAME);
     let first = Queue::open()?;
-    let (name, queues) = match count {
-        1 => {
-            drop(first);
-            let (name, queue) = attach_one(name)?;
-            (name, vec![queue])
+    let features = ioctl::features(first.as_fd()).map_err(|source| create_error(asked, source))?;
+    let has = |flag: libc::c_int| features & flag as u32 != 0;
+    let mut flags = libc::IFF_TUN | libc::IFF_NO_PI;
+    if count > 1 {
+        if !has(libc::IFF_MULTI_QUEUE) {
+            return Err(TunError::NotSupported);
         }
-        _ => attach_several(first, name.unwrap_or(ANY_NAME), count)?,
-    };
-    // Offloads belong to the device, and a plain queue passes no header that could describe a packet that needs them.
-    if let Some(queue) = queues.first() {
-        ioctl::set_offload(queue.as_fd(), 0).map_err(|source| create_error(&name, source))?;
+        flags |= libc::IFF_MULTI_QUEUE;
     }
+    let has_header = offload && has(libc::IFF_VNET_HDR);
+    if has_header {
+        flags |= libc::IFF_VNET_HDR;
+    }
+    // The first makes the device, which fails where the name is taken, the others join.
+    let created = ioctl::attach(first.as_fd(), asked, flags | libc::IFF_TUN_EXCL);
+    let name = created.map_err(|source| create_error(asked, source))?;
+    let mut queues = Vec::with_capacity(count);
+    queues.push(Queue { has_header, ..first });
+    while queues.len() < count {
+        let queue = Queue::open()?;
+        ioctl::attach(queue.as_fd(), &name, flags).map_err(|source| create_error(&name, source))?;
+        queues.push(Queue { has_header, ..queue });
+    }
+    set_offload(&name, &queues, offload).map_err(|source| create_error(&name, source))?;
     Ok((name, queues))
 }
 
-/// A device of one queue, by the crate `tun`. `ensure_root_privileges(false)` is its switch for "attach, configure
-/// nothing".
-fn attach_one(name: Option<&str>) -> Result<(String, Queue), TunError> {
+/// Offloads are the device's, the order of a header's bytes is each queue's.
+fn set_offload(name: &str, queues: &[Queue], wanted: bool) -> io::Result<()> {
+    let Some(first) = queues.first() else { return Ok(()) };
+    if !first.has_header {
+        if wanted {
+            log::info!("TUN device {name}: this kernel's driver has no offload, packets go one by one");
+        }
+        return ioctl::set_offload(first.as_fd(), 0);
+    }
+    for queue in queues {
+        ioctl::set_vnet_little_endian(queue.as_fd())?;
+    }
+    let set = OFFLOADS.iter().find(|(offloads, _)| ioctl::set_offload(first.as_fd(), *offloads).is_ok());
+    match set {
+        Some((_, what)) => log::debug!("TUN device {name}: offload of {what}"),
+        None => {
+            log::info!("TUN device {name}: this kernel takes no offload, the host's packets come one by one");
+            ioctl::set_offload(first.as_fd(), 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// A bare device of one queue without offload, by the crate `tun`. `ensure_root_privileges(false)` is its switch for
+/// "attach, configure nothing".
+pub(super) fn open_plain(name: Option<&str>) -> Result<(OwnedFd, String), TunError> {
     let asked = name.unwrap_or(ANY_NAME);
     let failed = |error: ::tun::Error| create_error(asked, error.into());
     let mut config = ::tun::configure();
@@ -117,31 +182,13 @@ fn attach_one(name: Option<&str>) -> Result<(String, Queue), TunError> {
         platform.ensure_root_privileges(false);
     });
     let device = ::tun::create(&config).map_err(failed)?;
-    device.set_nonblock().map_err(|source| create_error(asked, source))?;
     let name = device.tun_name().map_err(failed)?;
     let raw = device.into_raw_fd();
     // SAFETY: `into_raw_fd` gave up the device's ownership of this open descriptor, and nothing else has it.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-    Ok((name, fd.into()))
-}
-
-/// A device of several queues: the first creates it, which fails where the name is taken, the others join.
-fn attach_several(first: Queue, name: &str, count: usize) -> Result<(String, Vec<Queue>), TunError> {
-    let features = ioctl::features(first.as_fd()).map_err(|source| create_error(name, source))?;
-    if features & libc::IFF_MULTI_QUEUE as u32 == 0 {
-        return Err(TunError::NotSupported);
-    }
-    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE;
-    let created = ioctl::attach(first.as_fd(), name, flags | libc::IFF_TUN_EXCL);
-    let name = created.map_err(|source| create_error(name, source))?;
-    let mut queues = Vec::with_capacity(count);
-    queues.push(first);
-    while queues.len() < count {
-        let queue = Queue::open()?;
-        ioctl::attach(queue.as_fd(), &name, flags).map_err(|source| create_error(&name, source))?;
-        queues.push(queue);
-    }
-    Ok((name, queues))
+    // Offloads belong to the device, and a plain queue passes no header that could describe a packet that needs them.
+    ioctl::set_offload(fd.as_fd(), 0).map_err(|source| create_error(&name, source))?;
+    Ok((fd, name))
 }
 
 /// What the driver says of a taken name is "busy".

@@ -15,6 +15,8 @@ pub struct Ipv4View {
     pub total_len: usize,
     /// Protocol number (IANA): 1 ICMP, 6 TCP, 17 UDP.
     pub protocol: u8,
+    /// It is a piece of a packet: more follow, or it is not the first.
+    pub is_fragment: bool,
 }
 
 /// Why bytes are not one whole IPv4 packet.
@@ -68,6 +70,7 @@ pub fn inspect(packet: &[u8]) -> Result<Ipv4View, PacketError> {
         header_len,
         total_len,
         protocol: header[9],
+        is_fragment: u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0,
     })
 }
 
@@ -93,8 +96,19 @@ mod tests {
                 header_len,
                 total_len,
                 protocol: 17,
+                is_fragment: false,
             };
             assert_eq!(inspect(&packet(header_len, total_len)), Ok(view));
+        }
+    }
+
+    #[test]
+    fn knows_a_fragment() {
+        let mut bytes = packet(20, 40);
+        // "Don't fragment" is no fragment; "more fragments" and an offset are.
+        for (flags, is_fragment) in [(0x0000, false), (0x4000, false), (0x2000, true), (0x0001, true), (0x1fff, true)] {
+            bytes[6..8].copy_from_slice(&u16::to_be_bytes(flags));
+            assert_eq!(inspect(&bytes).map(|view| view.is_fragment), Ok(is_fragment), "{flags:#x}");
         }
     }
 

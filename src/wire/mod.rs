@@ -4,13 +4,16 @@
 //! Pure functions over byte slices. Nothing here trusts a length: every parser takes bytes as they came from a peer
 //! and either returns a value or a [`WireError`]; none panics. docs/wire.md describes the exchange.
 
+mod bundle;
 mod caps;
 mod check;
 mod ipv4;
 mod packet;
 mod reader;
 mod service;
+mod vnet;
 
+pub use bundle::{MAX_BUNDLE, RECORD_HEADER_LEN, Record, records};
 pub use caps::{CAPS_MAGIC, Capabilities, MAX_DNS};
 pub use check::Check;
 pub use ipv4::{Ipv4View, PacketError, inspect};
@@ -19,6 +22,7 @@ pub use packet::{
     parse_from_server, problem,
 };
 pub use service::{Request, ServiceError, Success, error_code, error_text, pkt};
+pub use vnet::{VNET_LEN, VnetHeader};
 
 use std::net::Ipv4Addr;
 
@@ -48,6 +52,9 @@ pub enum WireError {
         /// Its type byte; 0 when not even type and length were whole.
         kind: u8,
     },
+    /// A record of a bundle that is cut off.
+    #[error("a record of the bundle is cut off")]
+    BadRecord,
     /// A netmask in an address reply whose ones are not contiguous.
     #[error("netmask {0} is not contiguous")]
     BadNetmask(Ipv4Addr),

@@ -1,0 +1,142 @@
+//! What a packet's [`VnetHeader`] asks for, checked against the packet: a peer, or the kernel, may have written anything
+//! there.
+
+use super::DropCause;
+use crate::wire::{Ipv4View, VnetHeader, inspect};
+
+/// Protocol numbers (IANA), and where their checksum lies, bytes from the begin of their header.
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+pub(super) const TCP_CHECKSUM: u16 = 16;
+pub(super) const UDP_CHECKSUM: u16 = 6;
+pub(super) const UDP_HEADER: usize = 8;
+const TCP_HEADER: usize = 20;
+
+/// The smallest payload of a TCP segment that a super-packet may be cut into, bytes: Linux' smallest MSS, 48, less
+/// the options that its own segments usually have. Less would let a peer have this host make thousands of packets of one.
+const MIN_TCP_SEGMENT: u16 = 32;
+/// Datagrams in one super-packet (`UDP_MAX_SEGMENTS` of the kernel).
+const MAX_DATAGRAMS: usize = 128;
+
+/// What is left to do to a packet before it is one, or several, that any host understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// Nothing.
+    None,
+    /// The checksum over the packet from `start` on is to be completed, at `start + offset`.
+    Checksum {
+        /// Bytes from the packet's begin; behind its IPv4 header.
+        start: u16,
+        /// Bytes from `start`.
+        offset: u16,
+    },
+    /// It is a super-packet, to be cut into segments; their checksums are to be made.
+    Segments(Segments),
+}
+
+/// How a super-packet is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segments {
+    /// TCP, or else UDP.
+    pub is_tcp: bool,
+    /// The first segment alone has the flag CWR.
+    pub ecn: bool,
+    /// Payload of each segment but the last, bytes; less than the packet's.
+    pub size: u16,
+    /// Length of the IPv4 header, bytes.
+    pub ip_len: u16,
+    /// Length of all headers, bytes.
+    pub header_len: u16,
+}
+
+impl Offload {
+    /// Looks at a packet and its header as they came from a peer or from a TUN queue.
+    ///
+    /// Errors: those of [`inspect`], and [`DropCause::BadOffload`] for a header that does not fit the packet.
+    pub fn check(header: &VnetHeader, packet: &[u8]) -> Result<(Ipv4View, Offload), DropCause> {
+        let view = inspect(packet)?;
+        let offload = match header.gso_type {
+            VnetHeader::GSO_NONE if header.flags & VnetHeader::NEEDS_CSUM == 0 => Some(Offload::None),
+            VnetHeader::GSO_NONE => checksum(header, &view),
+            _ => segments(header, packet, &view),
+        };
+        offload.map(|offload| (view, offload)).ok_or(DropCause::BadOffload)
+    }
+
+    /// As a kernel takes it: every field follows from what was checked.
+    pub fn to_header(&self) -> VnetHeader {
+        match *self {
+            Offload::None => VnetHeader::default(),
+            Offload::Checksum { start, offset } => VnetHeader {
+                flags: VnetHeader::NEEDS_CSUM,
+                csum_start: start,
+                csum_offset: offset,
+                ..VnetHeader::default()
+            },
+            Offload::Segments(Segments { is_tcp, ecn, size, ip_len, header_len }) => VnetHeader {
+                flags: VnetHeader::NEEDS_CSUM,
+                gso_type: match (is_tcp, ecn) {
+                    (true, true) => VnetHeader::GSO_TCPV4 | VnetHeader::GSO_ECN,
+                    (true, false) => VnetHeader::GSO_TCPV4,
+                    (false, _) => VnetHeader::GSO_UDP_L4,
+                },
+                hdr_len: header_len,
+                gso_size: size,
+                csum_start: ip_len,
+                csum_offset: if is_tcp { TCP_CHECKSUM } else { UDP_CHECKSUM },
+            },
+        }
+    }
+
+    /// How many packets a packet of `len` bytes is on a wire without super-packets.
+    pub fn packets(&self, len: usize) -> u32 {
+        match self {
+            Offload::None | Offload::Checksum { .. } => 1,
+            Offload::Segments(segments) => {
+                let payload = len.saturating_sub(usize::from(segments.header_len));
+                payload.div_ceil(usize::from(segments.size).max(1)) as u32
+            }
+        }
+    }
+}
+
+/// Any place behind the IPv4 header will do: the kernel asks the same, and what the sum is of is the packet's own affair.
+fn checksum(header: &VnetHeader, view: &Ipv4View) -> Option<Offload> {
+    let (start, offset) = (usize::from(header.csum_start), usize::from(header.csum_offset));
+    let fits = start >= view.header_len && start + offset + 2 <= view.total_len;
+    fits.then_some(Offload::Checksum { start: header.csum_start, offset: header.csum_offset })
+}
+
+fn segments(header: &VnetHeader, packet: &[u8], view: &Ipv4View) -> Option<Offload> {
+    let transport = packet.get(view.header_len..)?;
+    let (is_tcp, ecn) = match header.gso_type {
+        VnetHeader::GSO_TCPV4 => (true, false),
+        kind if kind == VnetHeader::GSO_TCPV4 | VnetHeader::GSO_ECN => (true, true),
+        VnetHeader::GSO_UDP_L4 => (false, false),
+        _ => return None,
+    };
+    let (protocol, checksum_at, own_len) = match is_tcp {
+        true => (TCP, TCP_CHECKSUM, usize::from(*transport.get(12)? >> 4) * 4),
+        false => (UDP, UDP_CHECKSUM, UDP_HEADER),
+    };
+    let header_len = view.header_len + own_len;
+    let payload = view.total_len.checked_sub(header_len)?;
+    let size = header.gso_size;
+    let fits = view.protocol == protocol
+        && !view.is_fragment
+        && header.flags & VnetHeader::NEEDS_CSUM != 0
+        && usize::from(header.csum_start) == view.header_len
+        && header.csum_offset == checksum_at
+        && match is_tcp {
+            true => own_len >= TCP_HEADER && size >= MIN_TCP_SEGMENT,
+            false => size > 0 && payload.div_ceil(usize::from(size)) <= MAX_DATAGRAMS,
+        };
+    if !fits {
+        return None;
+    }
+    if payload <= usize::from(size) {
+        return Some(Offload::Checksum { start: header.csum_start, offset: checksum_at });
+    }
+    let (ip_len, header_len) = (view.header_len as u16, header_len as u16);
+    Some(Offload::Segments(Segments { is_tcp, ecn, size, ip_len, header_len }))
+}

@@ -1,0 +1,73 @@
+//! Bundles (ops 0xbe, 0xbf): records one behind the other, each {size 2, virtio_net_hdr 10, packet of `size` bytes}.
+
+use super::WireError;
+use super::vnet::{VNET_LEN, VnetHeader};
+
+/// What stands before each packet, bytes.
+pub const RECORD_HEADER_LEN: usize = 2 + VNET_LEN;
+
+/// The largest bundle, bytes of data behind the VPN packet header: what TLV 1 can say.
+pub const MAX_BUNDLE: usize = u16::MAX as usize;
+
+/// One packet of a bundle; not checked yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// What is left to do to the packet.
+    pub header: VnetHeader,
+    /// Bytes that claim to be one IPv4 packet, or a super-packet.
+    pub packet: &'a [u8],
+}
+
+/// The records of a bundle, in their order. After an error, [`WireError::BadRecord`], there are no more: where the next
+/// one would begin is not known.
+pub fn records(data: &[u8]) -> impl Iterator<Item = Result<Record<'_>, WireError>> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let taken = take(rest);
+        rest = taken.map_or(&[], |(_, behind)| behind);
+        Some(taken.map(|(record, _)| record).ok_or(WireError::BadRecord))
+    })
+}
+
+fn take(data: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let (size, rest) = data.split_first_chunk::<2>()?;
+    let (header, rest) = rest.split_first_chunk::<VNET_LEN>()?;
+    let (packet, behind) = rest.split_at_checked(usize::from(u16::from_le_bytes(*size)))?;
+    Some((Record { header: VnetHeader::parse(header), packet }, behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(packet: &[u8]) -> Vec<u8> {
+        let header = VnetHeader { gso_size: packet.len() as u16, ..VnetHeader::default() };
+        let size = (packet.len() as u16).to_le_bytes();
+        [size.as_slice(), &header.to_bytes(), packet].concat()
+    }
+
+    #[test]
+    fn records_come_in_their_order() {
+        let packets: [&[u8]; 4] = [b"one", b"", &[7; 65_535], b"four"];
+        let data: Vec<u8> = packets.iter().flat_map(|packet| record(packet)).collect();
+        let read: Vec<_> = records(&data).map(Result::unwrap).collect();
+        assert_eq!(read.iter().map(|record| record.packet).collect::<Vec<_>>(), packets);
+        assert_eq!(read.iter().map(|record| record.header.gso_size).collect::<Vec<_>>(), [3, 0, 65_535, 4]);
+        assert_eq!(records(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_cut_off_record_ends_the_bundle() {
+        let data = [record(b"first"), record(b"second")].concat();
+        let second = RECORD_HEADER_LEN + 5;
+        for end in second + 1..data.len() {
+            let read: Vec<_> = records(&data[..end]).collect();
+            assert_eq!(read.len(), 2, "{end}");
+            assert_eq!(read[0].as_ref().unwrap().packet, b"first");
+            assert_eq!(read[1], Err(WireError::BadRecord), "{end}");
+        }
+    }
+}
