@@ -3,18 +3,26 @@
 //! What the data path asks for each packet: the source check, the table from inner address to session, and the
 //! counters. Nothing here allocates, locks or calls the system for a packet.
 
+mod checksum;
+mod coalesce;
 mod counters;
 mod drops;
+mod fields;
 mod offload;
+mod split;
 mod table;
+#[cfg(test)]
+mod test_packets;
 
-pub use counters::{Counters, Totals};
+pub use coalesce::Coalescer;
+pub use counters::{Counters, Load, Totals};
 pub use drops::DropCause;
 pub use offload::{Offload, Segments};
+pub use split::split;
 pub use table::{Route, Table};
 
 use crate::lease::Subnet;
-use crate::wire::{Ipv4View, inspect};
+use crate::wire::{Ipv4View, VnetHeader};
 use std::net::Ipv4Addr;
 
 /// What becomes of a packet.
@@ -46,15 +54,27 @@ pub fn check_upstream(
     subnet: &Subnet,
     isolate: bool,
 ) -> Result<Ipv4View, DropCause> {
+    check_record(&VnetHeader::default(), packet, leased, subnet, isolate).map(|(view, _)| view)
+}
+
+/// As [`check_upstream`], for a packet or a super-packet in a bundle; also [`DropCause::BadOffload`], before what the
+/// addresses are looked at for.
+pub fn check_record(
+    header: &VnetHeader,
+    packet: &[u8],
+    leased: Option<Ipv4Addr>,
+    subnet: &Subnet,
+    isolate: bool,
+) -> Result<(Ipv4View, Offload), DropCause> {
     let leased = leased.ok_or(DropCause::NoLease)?;
-    let view = inspect(packet)?;
+    let (view, offload) = Offload::check(header, packet)?;
     if view.source != leased {
         return Err(DropCause::SpoofedSource);
     }
     if isolate && subnet.contains(view.destination) && view.destination != subnet.gateway() {
         return Err(DropCause::PeerIsolated);
     }
-    Ok(view)
+    Ok((view, offload))
 }
 
 #[cfg(test)]
