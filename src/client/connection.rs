@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -57,6 +57,8 @@ pub(super) struct Connection {
     /// The token of the last lease from this server, read before the stream's worker has to ask for an address.
     resume: Option<[u8; 16]>,
     progress: Mutex<Progress>,
+    /// Lost or stopping: what packets ask, without the lock.
+    is_over: AtomicBool,
     changed: Condvar,
     link: Mutex<Option<Arc<Link>>>,
     channel: Mutex<Option<Arc<Channel>>>,
@@ -110,6 +112,7 @@ impl Connection {
             request,
             resume: store::get(LEASES, &lease_key(host, port)).and_then(|token| token.try_into().ok()),
             progress: Mutex::new(Progress { state: State::Connecting, error: None, lease: None }),
+            is_over: AtomicBool::new(false),
             changed: Condvar::new(),
             link: Mutex::default(),
             channel: Mutex::default(),
@@ -174,8 +177,7 @@ impl Connection {
     fn bring_up(&self, lease: &Lease) -> Result<(), ClientError> {
         let Some(channel) = self.channel() else { return Err(self.why_not(&mut self.progress.lock())) };
         let usage_id = self.usage_id.load(Ordering::Relaxed);
-        tunnel::create(&channel, usage_id, &lease.offer, &self.settings, &lease.packet)
-            .map_err(ClientError::Tunnel)?;
+        tunnel::create(&channel, usage_id, &lease.offer, &self.settings, &lease.packet).map_err(ClientError::Tunnel)?;
         // Stopped, refused or lost meanwhile: who waits for the result takes the device down again.
         if self.advance(State::Up).is_none() {
             return Err(self.why_not(&mut self.progress.lock()));
@@ -217,6 +219,7 @@ impl Connection {
     /// Closes the stream, and waits until its channel is gone if this thread can wait.
     pub(super) fn end(&self) {
         self.progress.lock().state = State::Stopping;
+        self.is_over.store(true, Ordering::Release);
         // Both call the SDK when they are dropped: not under their locks.
         let timer = self.timer.lock().take();
         drop(timer);
@@ -252,6 +255,9 @@ impl Connection {
         }
         log::debug!("{}: {:?} -> {to:?}", self.server(), progress.state);
         self.changed.notify_all();
+        if to > State::Up {
+            self.is_over.store(true, Ordering::Release);
+        }
         Some(std::mem::replace(&mut progress.state, to))
     }
 
@@ -384,7 +390,7 @@ impl Connection {
         }
         match wire::parse_from_server(data) {
             // A connection that is over must not reach the next one's device.
-            Ok((_, FromServer::Recv(_) | FromServer::Bundle(_))) if self.state() > State::Up => {
+            Ok((_, FromServer::Recv(_) | FromServer::Bundle(_))) if self.is_over.load(Ordering::Acquire) => {
                 tunnel::dropped(DropCause::SessionGone)
             }
             Ok((_, FromServer::Recv(packet))) => tunnel::deliver(packet),

@@ -10,6 +10,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
+use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
 use super::offer::{Offer, guess_prefix};
@@ -142,9 +144,8 @@ pub enum TunnelError {
 }
 
 struct Tunnel {
-    /// First, so that it is gone before the descriptor closes. Shared, so that it is used without the lock.
+    /// Shared, so that it is used without the lock.
     socket: Arc<TunSocket>,
-    shared: Arc<Shared>,
     device: Device,
     lease: LeaseInfo,
     _running: Running,
@@ -174,6 +175,8 @@ struct State {
 }
 
 static TUNNEL: Mutex<Option<Tunnel>> = Mutex::new(None);
+/// The tunnel's part that packets need, which take no lock.
+static SHARED: Lazy<ArcSwapOption<Shared>> = Lazy::new(ArcSwapOption::empty);
 /// What was dropped before there is a device: its statistics begin with that.
 static EARLY: Mutex<Option<Arc<Counters>>> = Mutex::new(None);
 static GATEWAY: Mutex<Option<Ipv4Addr>> = Mutex::new(None);
@@ -237,7 +240,9 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
         device: device.name().to_owned(),
     };
     log::info!("tunnel device {} is up, MTU {}", lease.device, lease.mtu);
-    *TUNNEL.lock() = Some(Tunnel { socket: Arc::new(socket), shared, device, lease, _running: running });
+    let mut current = TUNNEL.lock();
+    SHARED.store(Some(shared));
+    *current = Some(Tunnel { socket: Arc::new(socket), device, lease, _running: running });
     Ok(())
 }
 
@@ -260,6 +265,8 @@ pub fn delete() {
 
 fn remove() {
     let Some(tunnel) = TUNNEL.lock().take() else { return };
+    // The socket's handler keeps the descriptor open as long as the SDK's loop has it.
+    SHARED.store(None);
     if !tunnel.socket.remove(PATIENCE) {
         log::debug!("the tunnel's queue goes when its worker has time");
     }
@@ -292,7 +299,7 @@ pub fn event_socket() -> *mut dap_events_socket_t {
 }
 
 fn shared() -> Option<Arc<Shared>> {
-    TUNNEL.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.shared))
+    SHARED.load_full()
 }
 
 /// What is counted in: the device's, or what the next device begins with.
@@ -355,7 +362,8 @@ pub(super) fn set_readable(readable: bool) {
 
 impl TunHandler for Shared {
     fn readable(&self, first: Option<&[u8]>) {
-        let taken = self.state.with(|state| Some((state.bundle.take()?, state.outlet.clone(), state.usage_id, state.largest)));
+        let taken =
+            self.state.with(|state| Some((state.bundle.take()?, state.outlet.clone(), state.usage_id, state.largest)));
         let Some((bundle, outlet, usage_id, largest)) = taken.flatten() else { return };
         let mut batch = Batch { shared: self, bundle, load: Load::default(), outlet, usage_id, largest };
         if let Some(filled) = first.and_then(|read| self.queue.recv_from(read, batch.bundle.room())) {

@@ -152,4 +152,3 @@ impl Tcp {
         put(transport, TCP_URGENT, urgent.to_be_bytes())
     }
 }
-

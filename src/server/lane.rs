@@ -47,12 +47,8 @@ pub(super) struct Outbound {
 
 impl Lane {
     pub(super) fn new(worker: u32, queue: Queue) -> Lane {
-        let state = State {
-            slots: Vec::new(),
-            free: Vec::new(),
-            outbound: Some(Box::default()),
-            writer: Writer::new(&queue),
-        };
+        let state =
+            State { slots: Vec::new(), free: Vec::new(), outbound: Some(Box::default()), writer: Writer::new(&queue) };
         Lane { worker, queue, mailbox: Arc::new(Mailbox::new(worker)), state: Owned::new(worker, state) }
     }
 

@@ -220,7 +220,8 @@ impl Server {
         let mut load = Load::default();
         for record in records(data) {
             let bytes = record.as_ref().map_or(0, |record| record.packet.len());
-            let checked = record.map_err(DropCause::from).and_then(|record| Ok((self.check(session, &record)?, record)));
+            let checked =
+                record.map_err(DropCause::from).and_then(|record| Ok((self.check(session, &record)?, record)));
             match checked {
                 Ok(((view, offload), Record { packet, .. })) => {
                     lane.write_tun(packet, &view, &offload);
