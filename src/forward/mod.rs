@@ -1,16 +1,25 @@
 //! Whether an inner packet may pass, and to which session it goes.
 //!
-//! What the data path asks for each packet: the source check, the table from inner address to session, and the
-//! counters. Nothing here allocates, locks or calls the system for a packet.
+//! What the data path asks for each packet: the source check, the table from inner address to session, the
+//! counters, and super-packets: cut for those who do not take them, made for those who do. Nothing here allocates, locks
+//! or calls the system for a packet.
 
+mod checksum;
+mod coalesce;
 mod counters;
 mod drops;
+mod fields;
 mod offload;
+mod split;
 mod table;
+#[cfg(test)]
+mod test_packets;
 
+pub use coalesce::Coalescer;
 pub use counters::{Counters, Totals};
 pub use drops::DropCause;
 pub use offload::{Offload, Segments};
+pub use split::split;
 pub use table::{Route, Table};
 
 use crate::lease::Subnet;

@@ -10,11 +10,11 @@ pub(super) const UDP: u8 = 17;
 pub(super) const TCP_CHECKSUM: u16 = 16;
 pub(super) const UDP_CHECKSUM: u16 = 6;
 pub(super) const UDP_HEADER: usize = 8;
-const TCP_HEADER: usize = 20;
+pub(super) const TCP_HEADER: usize = 20;
 
 /// The smallest payload of a TCP segment that a super-packet may be cut into, bytes: Linux' smallest MSS, 48, less
 /// the options that its own segments usually have. Less would let a peer have this host make thousands of packets of one.
-const MIN_TCP_SEGMENT: u16 = 32;
+pub(super) const MIN_TCP_SEGMENT: u16 = 32;
 /// Datagrams in one super-packet (`UDP_MAX_SEGMENTS` of the kernel).
 const MAX_DATAGRAMS: usize = 128;
 

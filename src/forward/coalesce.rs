@@ -1,0 +1,255 @@
+//! Segments of one flow put together to a super-packet, as a network card or the kernel's GRO does it: the host's stack
+//! is then passed once instead of once for each of them.
+
+use super::checksum::Sum;
+use super::fields::*;
+use super::offload::{
+    MIN_TCP_SEGMENT, Offload, Segments, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM, UDP_HEADER,
+};
+use crate::wire::{Ipv4View, VnetHeader};
+
+/// What the total length field can say, bytes.
+const MAX_PACKET: usize = 65535;
+/// Without options: a packet with some is left alone.
+const IP_HEADER: usize = 20;
+/// Datagrams in one super-packet: as many as every Linux that knows them takes (`UDP_MAX_SEGMENTS`, 128 since 6.8).
+const MAX_DATAGRAMS: usize = 64;
+
+/// Makes super-packets of consecutive packets, and keeps their order: there is one open super-packet, and what cannot be
+/// part of it has it emitted first.
+///
+/// Merged is only what [`split`](super::split) makes the same packets of again, but for the ids of packets that must
+/// not be fragmented, which mean nothing (RFC 6864). A corrupted packet is left alone: as part of a super-packet it would
+/// get a new checksum, and a right one.
+#[derive(Debug)]
+pub struct Coalescer {
+    buffer: Box<[u8]>,
+    open: Option<Open>,
+    udp: bool,
+}
+
+/// What is in the buffer: the first packet as it came, then the payloads of those behind it.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    len: usize,
+    packets: usize,
+    /// Payload of each segment but the last, bytes.
+    size: usize,
+    last: Shape,
+    /// The first packet is verified when another fits to it, not before: one that stays alone is spared the work.
+    verified: bool,
+}
+
+/// A packet that may be part of a super-packet, if its checksums are right.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    header_len: usize,
+    payload: usize,
+    id: u16,
+    /// `None`: UDP.
+    tcp: Option<Tcp>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tcp {
+    sequence: u32,
+    /// It is the last of its super-packet: what the sender wants seen at once does not wait here.
+    push: bool,
+}
+
+enum Appended {
+    /// And others may follow.
+    Open,
+    /// And it was the last.
+    Complete,
+    /// It is no part of what is open; what is known of its checksums.
+    No(Checksums),
+}
+
+#[derive(PartialEq)]
+enum Checksums {
+    Unknown,
+    Right,
+    Wrong,
+}
+
+impl Coalescer {
+    /// An empty one, with room for the largest packet there is. With `udp`, UDP datagrams are put together too, which
+    /// kernels before 6.2 do not take from a TUN device.
+    pub fn new(udp: bool) -> Coalescer {
+        Coalescer { buffer: vec![0; MAX_PACKET].into(), open: None, udp }
+    }
+
+    /// Whether nothing waits to be emitted.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// Takes the next packet, of which [`inspect`](crate::wire::inspect) made `view`. Emits what has become complete, no
+    /// packet, one or two, each with the header that describes it.
+    pub fn push(&mut self, packet: &[u8], view: &Ipv4View, emit: &mut impl FnMut(&VnetHeader, &[u8])) {
+        let Some(shape) = Shape::of(packet, view, self.udp) else { return self.pass(packet, emit) };
+        match self.append(packet, &shape) {
+            Appended::Open => {}
+            Appended::Complete => self.flush(emit),
+            Appended::No(checksums) if checksums == Checksums::Wrong || !shape.can_be_first() => {
+                self.pass(packet, emit);
+            }
+            Appended::No(checksums) => {
+                self.flush(emit);
+                self.begin(packet, shape, checksums == Checksums::Right);
+            }
+        }
+    }
+
+    /// Emits what waits. To be called when no packet follows at once, so that none is late.
+    pub fn flush(&mut self, emit: &mut impl FnMut(&VnetHeader, &[u8])) {
+        let Some(open) = self.open.take() else { return };
+        let Some(packet) = self.buffer.get_mut(..open.len) else { return };
+        if open.packets == 1 {
+            emit(&VnetHeader::default(), packet);
+        } else if let Some(header) = open.describe(packet) {
+            emit(&header, packet);
+        }
+    }
+
+    /// For a packet that no other will be merged with.
+    fn pass(&mut self, packet: &[u8], emit: &mut impl FnMut(&VnetHeader, &[u8])) {
+        self.flush(emit);
+        emit(&VnetHeader::default(), packet);
+    }
+
+    fn begin(&mut self, packet: &[u8], shape: Shape, verified: bool) {
+        if let Some(room) = self.buffer.get_mut(..packet.len()) {
+            room.copy_from_slice(packet);
+            self.open = Some(Open { len: packet.len(), packets: 1, size: shape.payload, last: shape, verified });
+        }
+    }
+
+    fn append(&mut self, packet: &[u8], shape: &Shape) -> Appended {
+        let unrelated = Appended::No(Checksums::Unknown);
+        let Some(open) = &mut self.open else { return unrelated };
+        let Some((filled, room)) = self.buffer.split_at_mut_checked(open.len) else { return unrelated };
+        let (Some(payload), Some(room)) = (packet.get(shape.header_len..), room.get_mut(..shape.payload)) else {
+            return unrelated;
+        };
+        if shape.payload > open.size || !shape.follows(&open.last, filled, packet) {
+            return unrelated;
+        }
+        if !shape.is_intact(packet) {
+            return Appended::No(Checksums::Wrong);
+        }
+        open.verified = open.verified || open.last.is_intact(filled);
+        if !open.verified {
+            return Appended::No(Checksums::Right);
+        }
+        room.copy_from_slice(payload);
+        open.len += payload.len();
+        open.packets += 1;
+        open.last = *shape;
+        let is_last = match shape.tcp {
+            Some(tcp) => tcp.push,
+            None => open.packets == MAX_DATAGRAMS,
+        };
+        if is_last || shape.payload < open.size { Appended::Complete } else { Appended::Open }
+    }
+}
+
+impl Open {
+    /// Makes the first packet's headers those of the super-packet.
+    fn describe(&self, packet: &mut [u8]) -> Option<VnetHeader> {
+        let (total_len, addresses) = (packet.len() as u16, get(packet, IP_ADDRESSES)?);
+        let (ip, transport) = packet.split_at_mut_checked(IP_HEADER)?;
+        put(ip, IP_LEN, total_len.to_be_bytes())?;
+        put(ip, IP_CHECKSUM, [0; 2])?;
+        put(ip, IP_CHECKSUM, Sum::of(ip).checksum().to_be_bytes())?;
+        let len = transport.len() as u16;
+        let (protocol, checksum_at) = match self.last.tcp {
+            Some(tcp) => {
+                let [flags] = get(transport, TCP_FLAGS)?;
+                put(transport, TCP_FLAGS, [if tcp.push { flags | PSH } else { flags }])?;
+                (TCP, TCP_CHECKSUM)
+            }
+            None => {
+                put(transport, UDP_LEN, len.to_be_bytes())?;
+                (UDP, UDP_CHECKSUM)
+            }
+        };
+        let sum = Sum::of_pseudo_header(&addresses, protocol, len);
+        put(transport, checksum_at.into(), sum.fold().to_be_bytes())?;
+        let (is_tcp, size, header_len) = (self.last.tcp.is_some(), self.size as u16, self.last.header_len as u16);
+        let segments = Segments { is_tcp, ecn: false, size, ip_len: IP_HEADER as u16, header_len };
+        Some(Offload::Segments(segments).to_header())
+    }
+}
+
+impl Shape {
+    /// `None` for what is never merged.
+    fn of(packet: &[u8], view: &Ipv4View, udp: bool) -> Option<Shape> {
+        let (ip, transport) = packet.split_first_chunk::<IP_HEADER>()?;
+        let flags = u16::from_be_bytes(get(ip, IP_FLAGS)?);
+        if view.header_len != IP_HEADER || packet.len() > MAX_PACKET || flags & !DONT_FRAGMENT != 0 {
+            return None;
+        }
+        let (len, tcp) = match view.protocol {
+            TCP => {
+                let [len, flags] = get(transport, TCP_DATA_OFFSET)?;
+                let sequence = u32::from_be_bytes(get(transport, TCP_SEQUENCE)?);
+                // The low bits beside the length are reserved, or of an extension with flags of its own.
+                let is_plain = flags & !PSH == ACK && len & 0x0f == 0;
+                let len = usize::from(len >> 4) * 4;
+                let tcp = Tcp { sequence, push: flags & PSH != 0 };
+                (is_plain && len >= TCP_HEADER).then_some((len, Some(tcp)))?
+            }
+            UDP if udp => {
+                let is_whole = usize::from(u16::from_be_bytes(get(transport, UDP_LEN)?)) == transport.len();
+                let has_checksum = get(transport, UDP_CHECKSUM.into())? != [0; 2];
+                (is_whole && has_checksum).then_some((UDP_HEADER, None))?
+            }
+            _ => return None,
+        };
+        let payload = transport.len().checked_sub(len).filter(|payload| *payload > 0)?;
+        Some(Shape { header_len: IP_HEADER + len, payload, id: u16::from_be_bytes(get(ip, IP_ID)?), tcp })
+    }
+
+    fn can_be_first(&self) -> bool {
+        self.tcp.is_none_or(|tcp| !tcp.push && self.payload >= usize::from(MIN_TCP_SEGMENT))
+    }
+
+    /// Whether `packet`, of this shape, is what the sender of `last` sent next, and differs from `first`, the packet that
+    /// the super-packet begins with, in nothing that a super-packet has only once.
+    fn follows(&self, last: &Shape, first: &[u8], packet: &[u8]) -> bool {
+        let same = |from: usize, to: usize| first.get(from..to) == packet.get(from..to);
+        let transport = |at: usize| IP_HEADER + at;
+        let in_sequence = match (last.tcp, self.tcp) {
+            (Some(last_tcp), Some(tcp)) => {
+                last_tcp.sequence.wrapping_add(last.payload as u32) == tcp.sequence
+                    && self.header_len == last.header_len
+                    && same(transport(TCP_ACK), transport(TCP_DATA_OFFSET))
+                    && same(transport(TCP_WINDOW), transport(TCP_CHECKSUM.into()))
+                    && same(transport(TCP_URGENT), self.header_len)
+            }
+            (None, None) => true,
+            _ => false,
+        };
+        in_sequence
+            // All of the IPv4 header but its lengths, id and checksum, and both ports.
+            && same(0, IP_LEN)
+            && same(IP_FLAGS, IP_CHECKSUM)
+            && same(IP_ADDRESSES, transport(PORTS_END))
+            && (self.id == last.id.wrapping_add(1) || get(packet, IP_FLAGS) == Some(DONT_FRAGMENT.to_be_bytes()))
+    }
+
+    fn is_intact(&self, packet: &[u8]) -> bool {
+        let protocol = if self.tcp.is_some() { TCP } else { UDP };
+        let addresses = get(packet, IP_ADDRESSES);
+        packet.split_at_checked(IP_HEADER).zip(addresses).is_some_and(|((ip, transport), addresses)| {
+            let pseudo_header = Sum::of_pseudo_header(&addresses, protocol, transport.len() as u16);
+            Sum::of(ip).is_intact() && (pseudo_header + Sum::of(transport)).is_intact()
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "coalesce_tests.rs"]
+mod tests;
