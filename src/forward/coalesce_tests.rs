@@ -340,9 +340,9 @@ fn without_id(packet: &[u8]) -> Vec<u8> {
 proptest! {
     #[test]
     fn undoes_a_split(
-        (is_tcp, dont_fragment, push): (bool, bool, bool),
-        (id, sequence, tos, words): (u16, u32, u8, 0_usize..10),
-        (size, count): (32_usize..1500, 2_usize..=64),
+        (is_tcp, dont_fragment, push) in any::<(bool, bool, bool)>(),
+        (id, sequence, tos, words) in (any::<u16>(), any::<u32>(), any::<u8>(), 0_usize..10),
+        (size, count) in (32_usize..1500, 2_usize..=64),
         last: prop::sample::Index,
     ) {
         let max = (65535 - 80) / size;
