@@ -1,16 +1,17 @@
 //! The pure rooms, per packet and per lease: `cargo bench --bench rooms`.
 //!
 //! What the data path does for each packet beside the kernel and the SDK: parse the VPN header, look at the IPv4 header,
-//! check the source, find the session.
+//! check the source, find the session; where a side does not take super-packets, cut them, and put them together.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use dap_chain_net_srv_vpn::forward::{Route, Table, check_upstream};
+use dap_chain_net_srv_vpn::forward::{Coalescer, Offload, Route, Table, check_upstream, split};
 use dap_chain_net_srv_vpn::lease::{Pool, Subnet, Token};
-use dap_chain_net_srv_vpn::wire::{self, HEADER_LEN, Header, op};
+use dap_chain_net_srv_vpn::wire::{self, HEADER_LEN, Header, VnetHeader, op};
 use divan::Bencher;
+use divan::counter::BytesCount;
 
 /// A full-sized packet of a tunnel with the default MTU.
 const PACKET: usize = 1390;
@@ -87,6 +88,89 @@ mod downstream {
             assert!(table.set(address(2 + host), Route { worker: 0, generation: 1, slot: host }));
         }
         table
+    }
+}
+
+mod offload {
+    use super::*;
+
+    /// Payload of a segment of a tunnel with the default MTU, and how many of them the largest super-packet has.
+    const SEGMENT: usize = 1340;
+    const SEGMENTS: usize = 48;
+    const HEADERS: usize = 40;
+    const LARGEST: usize = HEADERS + SEGMENT * SEGMENTS;
+    /// Room for what a bundle or a VPN packet puts in front.
+    const FRONT: usize = 64;
+
+    /// A packet of 1400 bytes, and one as long as a packet can be: the checksum alone, as it is completed.
+    #[divan::bench(args = [1_400, 65_535])]
+    fn checksum(bencher: Bencher<'_, '_>, len: usize) {
+        let mut packet = tcp_packet(len);
+        let offload = Offload::Checksum { start: 20, offset: 16 };
+        bencher.counter(BytesCount::new(len - 20)).bench_local(|| {
+            split(black_box(&mut packet), 0, &offload, |packet| {
+                black_box(packet);
+            });
+        });
+    }
+
+    /// A super-packet of 64 KB. What was cut is cut again: only the headers of the first segment are put back.
+    #[divan::bench]
+    fn split_super_packet(bencher: Bencher<'_, '_>) {
+        let packet = tcp_packet(LARGEST);
+        let (_, offload) = Offload::check(&super_packet_header(), &packet).expect("it is a super-packet");
+        let mut buffer = [vec![0; FRONT], packet.clone()].concat();
+        bencher.counter(BytesCount::new(LARGEST)).bench_local(|| {
+            buffer[FRONT..FRONT + HEADERS].copy_from_slice(&packet[..HEADERS]);
+            split(black_box(&mut buffer), FRONT, &offload, |segment| {
+                black_box(segment);
+            });
+        });
+    }
+
+    /// The segments of a super-packet of 64 KB.
+    #[divan::bench]
+    fn coalesce_segments(bencher: Bencher<'_, '_>) {
+        let mut packet = tcp_packet(LARGEST);
+        let (_, offload) = Offload::check(&super_packet_header(), &packet).expect("it is a super-packet");
+        let mut segments = Vec::new();
+        split(&mut packet, 0, &offload, |segment| segments.push(segment.to_vec()));
+        assert_eq!(segments.len(), SEGMENTS);
+        let mut coalescer = Coalescer::new(true);
+        bencher.counter(BytesCount::new(LARGEST)).bench_local(|| {
+            let mut emitted = 0;
+            let mut emit = |header: &VnetHeader, packet: &[u8]| {
+                emitted += 1;
+                black_box((header, packet));
+            };
+            for segment in black_box(&segments) {
+                let Ok(view) = wire::inspect(segment) else { return };
+                coalescer.push(segment, &view, &mut emit);
+            }
+            coalescer.flush(&mut emit);
+            assert_eq!(emitted, 1);
+        });
+    }
+
+    fn super_packet_header() -> VnetHeader {
+        VnetHeader {
+            flags: VnetHeader::NEEDS_CSUM,
+            gso_type: VnetHeader::GSO_TCPV4,
+            hdr_len: HEADERS as u16,
+            gso_size: SEGMENT as u16,
+            csum_start: 20,
+            csum_offset: 16,
+        }
+    }
+
+    fn tcp_packet(len: usize) -> Vec<u8> {
+        let mut packet = ipv4_packet(Ipv4Addr::new(192, 0, 2, 1), address(2));
+        packet.resize(len, 0x5a);
+        packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+        packet[6] = 0x40;
+        packet[9] = 6;
+        packet[32..34].copy_from_slice(&[0x50, 0x10]);
+        packet
     }
 }
 

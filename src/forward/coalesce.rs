@@ -249,3 +249,7 @@ impl Shape {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "coalesce_tests.rs"]
+mod tests;

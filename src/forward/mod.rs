@@ -1,7 +1,8 @@
 //! Whether an inner packet may pass, and to which session it goes.
 //!
-//! What the data path asks for each packet: the source check, the table from inner address to session, and the
-//! counters. Nothing here allocates, locks or calls the system for a packet.
+//! What the data path asks for each packet: the source check, the table from inner address to session, the
+//! counters, and super-packets: cut for those who do not take them, made for those who do. Nothing here allocates, locks
+//! or calls the system for a packet.
 
 mod checksum;
 mod coalesce;

@@ -140,3 +140,7 @@ fn segments(header: &VnetHeader, packet: &[u8], view: &Ipv4View) -> Option<Offlo
     let (ip_len, header_len) = (view.header_len as u16, header_len as u16);
     Some(Offload::Segments(Segments { is_tcp, ecn, size, ip_len, header_len }))
 }
+
+#[cfg(test)]
+#[path = "offload_tests.rs"]
+mod tests;

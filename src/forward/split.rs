@@ -67,8 +67,9 @@ impl Template {
     fn of(packet: &[u8], segments: &Segments) -> Option<Template> {
         let (ip_len, header_len) = (usize::from(segments.ip_len), usize::from(segments.header_len));
         let mut headers = [0; MAX_HEADERS];
-        headers.get_mut(..header_len)?.copy_from_slice(packet.get(..header_len)?);
-        let (ip, transport) = headers.split_at_mut_checked(ip_len)?;
+        let filled = headers.get_mut(..header_len)?;
+        filled.copy_from_slice(packet.get(..header_len)?);
+        let (ip, transport) = filled.split_at_mut_checked(ip_len)?;
         let first_id = u16::from_be_bytes(get(ip, IP_ID)?);
         for field in [IP_LEN, IP_ID, IP_CHECKSUM] {
             put(ip, field, [0; 2])?;
@@ -152,3 +153,7 @@ impl Tcp {
         put(transport, TCP_URGENT, urgent.to_be_bytes())
     }
 }
+
+#[cfg(test)]
+#[path = "split_tests.rs"]
+mod tests;

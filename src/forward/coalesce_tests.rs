@@ -1,0 +1,417 @@
+use super::*;
+use crate::forward::split;
+use crate::forward::test_packets::{Packet, is_sound, payload};
+use crate::wire::inspect;
+use proptest::prelude::*;
+
+type Emitted = Vec<(VnetHeader, Vec<u8>)>;
+
+fn push_all<'a>(coalescer: &mut Coalescer, packets: impl IntoIterator<Item = &'a Vec<u8>>) -> Emitted {
+    let mut emitted = Emitted::new();
+    for packet in packets {
+        coalescer.push(packet, &inspect(packet).unwrap(), &mut |header, bytes| emitted.push((*header, bytes.to_vec())));
+    }
+    emitted
+}
+
+fn flush(coalescer: &mut Coalescer) -> Emitted {
+    let mut emitted = Emitted::new();
+    coalescer.flush(&mut |header, bytes| emitted.push((*header, bytes.to_vec())));
+    assert!(coalescer.is_empty());
+    emitted
+}
+
+fn coalesce_bytes(packets: &[Vec<u8>]) -> Emitted {
+    let mut coalescer = Coalescer::new(true);
+    let mut emitted = push_all(&mut coalescer, packets);
+    emitted.extend(flush(&mut coalescer));
+    emitted
+}
+
+fn coalesce(packets: &[Packet]) -> Emitted {
+    coalesce_bytes(&bytes(packets))
+}
+
+fn bytes(packets: &[Packet]) -> Vec<Vec<u8>> {
+    packets.iter().map(Packet::bytes).collect()
+}
+
+/// As packets come out that nothing was done to.
+fn untouched(packets: &[Packet]) -> Emitted {
+    bytes(packets).into_iter().map(|packet| (VnetHeader::default(), packet)).collect()
+}
+
+/// What a host that knows no super-packets gets; each must be what its header says.
+fn split_all(emitted: &Emitted) -> Vec<Vec<u8>> {
+    let mut packets = Vec::new();
+    for (header, packet) in emitted {
+        let (_, offload) = Offload::check(header, packet).unwrap();
+        assert_eq!(offload.to_header(), *header);
+        split(&mut packet.clone(), 0, &offload, |packet| packets.push(packet.to_vec()));
+    }
+    packets
+}
+
+fn stream() -> Packet {
+    Packet::tcp(u32::MAX - 150, &payload(400))
+}
+
+#[test]
+fn segments_become_the_super_packet_they_were() {
+    let options = Packet { tcp_options: (1..=12).collect(), tos: 0x02, ..stream() };
+    let counted = Packet { dont_fragment: false, id: 0xfffe, ..stream() };
+    for packet in [stream(), options, counted, Packet::udp(&payload(400)), Packet::udp(&payload(330))] {
+        assert_eq!(coalesce(&packet.cut(100)), [(packet.vnet(100), packet.unfinished())]);
+    }
+}
+
+#[test]
+fn what_closes_a_super_packet_is_not_waited_behind() {
+    let pushed = Packet { flags: 0x18, ..stream() };
+    let short = Packet { payload: payload(333), ..stream() };
+    for packet in [pushed, short.clone(), Packet { is_tcp: false, ..short }] {
+        let mut coalescer = Coalescer::new(true);
+        let emitted = push_all(&mut coalescer, &bytes(&packet.cut(100)));
+        assert_eq!(emitted, [(packet.vnet(100), packet.unfinished())]);
+        assert!(coalescer.is_empty());
+    }
+}
+
+#[test]
+fn one_packet_is_no_super_packet() {
+    for packet in [stream(), Packet::udp(&payload(1)), Packet { flags: 0x18, ..stream() }] {
+        assert_eq!(coalesce(std::slice::from_ref(&packet)), untouched(&[packet]));
+    }
+    let mut coalescer = Coalescer::new(true);
+    assert!(coalescer.is_empty());
+    assert!(push_all(&mut coalescer, [&stream().bytes()]).is_empty());
+    assert!(!coalescer.is_empty());
+    assert_eq!(flush(&mut coalescer).len(), 1);
+    assert!(flush(&mut coalescer).is_empty());
+}
+
+#[test]
+fn a_packet_that_nothing_can_be_merged_with_is_not_copied() {
+    for packet in [Packet { flags: 0x18, ..stream() }, Packet { flags: 0x12, ..stream() }, Packet::tcp(1, b"")] {
+        let (packet, mut count) = (packet.bytes(), 0);
+        Coalescer::new(true).push(&packet, &inspect(&packet).unwrap(), &mut |_, bytes| {
+            assert_eq!(bytes.as_ptr(), packet.as_ptr());
+            count += 1;
+        });
+        assert_eq!(count, 1);
+    }
+}
+
+/// Changes the second of two segments so that it must not be merged.
+fn assert_apart(of: &Packet, change: impl Fn(&mut Packet)) {
+    let mut segments = of.cut(of.payload.len() / 2);
+    assert_eq!(coalesce(&segments).len(), 1);
+    change(&mut segments[1]);
+    assert_eq!(coalesce(&segments), untouched(&segments));
+}
+
+#[test]
+fn another_flow_or_service_is_not_merged() {
+    for packet in [stream(), Packet::udp(&payload(400))] {
+        assert_apart(&packet, |second| second.flow = 2);
+        assert_apart(&packet, |second| second.tos = 0x03);
+        assert_apart(&packet, |second| second.ttl = 63);
+        assert_apart(&packet, |second| second.dont_fragment = false);
+        assert_apart(&packet, |second| second.ip_options = vec![1; 4]);
+        assert_apart(&packet, |second| second.is_tcp = !second.is_tcp);
+        assert_apart(&packet, |second| second.payload = Vec::new());
+        assert_apart(&packet, |second| second.payload.push(0));
+    }
+}
+
+#[test]
+fn what_a_tcp_header_has_once_is_not_merged() {
+    let packet = Packet { tcp_options: (1..=12).collect(), ..stream() };
+    assert_apart(&packet, |second| second.sequence = second.sequence.wrapping_add(1));
+    assert_apart(&packet, |second| second.sequence = second.sequence.wrapping_sub(200));
+    assert_apart(&packet, |second| second.ack += 1);
+    assert_apart(&packet, |second| second.window += 1);
+    assert_apart(&packet, |second| second.urgent = 1);
+    assert_apart(&packet, |second| second.tcp_options[11] += 1);
+    assert_apart(&packet, |second| second.tcp_options.truncate(8));
+    // FIN, SYN, RST, URG, ECE, CWR, no ACK
+    for flags in [0x11, 0x12, 0x14, 0x30, 0x50, 0x90, 0x00, 0x08] {
+        assert_apart(&packet, |second| second.flags = flags);
+    }
+}
+
+#[test]
+fn flags_of_the_first_packet_count_too() {
+    for flags in [0x11, 0x12, 0x14, 0x18, 0x30, 0x50, 0x90, 0x00] {
+        let mut segments = stream().cut(100);
+        segments[0].flags = flags;
+        let emitted = coalesce(&segments);
+        assert_eq!(emitted.len(), 2, "{flags:#x}");
+        assert_eq!(emitted[0], untouched(&segments)[0]);
+    }
+}
+
+#[test]
+fn a_reserved_bit_of_tcp_is_left_alone() {
+    let mut packets = bytes(&stream().cut(200));
+    for packet in &mut packets {
+        packet[32] |= 1;
+        // The checksum, right again.
+        let checksum = u16::from_be_bytes([packet[36], packet[37]]);
+        let (lower, borrow) = checksum.overflowing_sub(0x0100);
+        packet[36..38].copy_from_slice(&(lower - u16::from(borrow)).to_be_bytes());
+        assert!(is_sound(packet));
+    }
+    assert_eq!(coalesce_bytes(&packets).len(), 2);
+}
+
+#[test]
+fn ids_count_up_where_they_mean_something() {
+    for packet in [stream(), Packet::udp(&payload(400))] {
+        for (dont_fragment, id, count) in [(true, 7, 1), (true, 99, 1), (false, 7, 2), (false, 9, 2), (false, 8, 1)] {
+            let mut segments = Packet { dont_fragment, ..packet.clone() }.cut(200);
+            segments[1].id = id;
+            assert_eq!(coalesce(&segments).len(), count, "{dont_fragment} {id}");
+        }
+    }
+}
+
+#[test]
+fn fragments_are_left_alone() {
+    for flags in [0x2000_u16, 0x0001, 0x4001, 0x8000] {
+        let mut packets = bytes(&Packet { dont_fragment: false, ..stream() }.cut(200));
+        for packet in &mut packets {
+            packet[6..8].copy_from_slice(&flags.to_be_bytes());
+            packet[10..12].fill(0);
+            let checksum = Sum::of(&packet[..20]).checksum();
+            packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+            assert!(is_sound(packet));
+        }
+        let emitted: Vec<_> = coalesce_bytes(&packets).into_iter().map(|(_, packet)| packet).collect();
+        assert_eq!(emitted, packets, "{flags:#x}");
+    }
+}
+
+#[test]
+fn corrupted_packets_are_passed_on_as_they_are() {
+    for packet in [stream(), Packet::udp(&payload(400))] {
+        let good = bytes(&packet.cut(100));
+        for (bad, count) in [(0, 2), (1, 3), (3, 2)] {
+            // A checksum of IPv4 and of the transport header; a byte of the payload.
+            for at in [10, packet.checksum_at(), 60] {
+                let mut packets = good.clone();
+                packets[bad][at] ^= 0x10;
+                let emitted = coalesce_bytes(&packets);
+                assert_eq!(emitted.iter().filter(|(_, bytes)| *bytes == packets[bad]).count(), 1);
+                assert_eq!(emitted.len(), count, "{bad} {at}");
+                assert!(split_all(&emitted).iter().eq(&packets), "{bad} {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tcp_segment_too_short_to_be_cut_again_begins_nothing() {
+    let packet = Packet { payload: payload(62), ..stream() };
+    assert_eq!(coalesce(&packet.cut(32)), [(packet.vnet(32), packet.unfinished())], "the last may be shorter");
+    assert_eq!(coalesce(&packet.cut(31)), untouched(&packet.cut(31)));
+}
+
+#[test]
+fn datagrams_are_merged_on_request() {
+    let segments = Packet::udp(&payload(300)).cut(100);
+    let mut coalescer = Coalescer::new(false);
+    assert_eq!(push_all(&mut coalescer, &bytes(&segments)), untouched(&segments));
+    assert!(coalescer.is_empty());
+    assert!(push_all(&mut coalescer, &bytes(&stream().cut(200))).is_empty(), "TCP is merged without it");
+    assert_eq!(flush(&mut coalescer).len(), 1);
+}
+
+#[test]
+fn datagrams_without_a_checksum_or_with_a_trailer_are_left_alone() {
+    let segments = Packet::udp(&payload(300)).cut(100);
+    let mut packets = bytes(&segments);
+    packets.iter_mut().for_each(|packet| packet[26..28].fill(0));
+    assert_eq!(coalesce_bytes(&packets).len(), 3);
+
+    let mut packets = bytes(&segments);
+    for packet in &mut packets {
+        // The length says one byte less than there is; the checksum agrees with it.
+        packet[25] -= 1;
+        let checksum = u16::from_be_bytes([packet[26], packet[27]]) + 1;
+        packet[26..28].copy_from_slice(&checksum.to_be_bytes());
+    }
+    assert_eq!(coalesce_bytes(&packets).len(), 3);
+}
+
+#[test]
+fn a_super_packet_has_64_datagrams_at_most() {
+    let packet = Packet::udp(&payload(130));
+    let emitted = coalesce(&packet.cut(1));
+    let lens: Vec<_> = emitted.iter().map(|(_, bytes)| bytes.len() - 28).collect();
+    assert_eq!(lens, [64, 64, 2]);
+}
+
+#[test]
+fn a_super_packet_is_as_long_as_a_packet_can_be() {
+    let segments = Packet::tcp(1, &payload(100_000)).cut(1340);
+    let emitted = coalesce(&segments);
+    // 48 segments of 1340 bytes and a header of 40 are 64360.
+    let lens: Vec<_> = emitted.iter().map(|(_, bytes)| bytes.len()).collect();
+    assert_eq!(lens, [64360, 100_000 - 64320 + 40]);
+    let exact = Packet::tcp(1, &payload(65535 - 40));
+    assert_eq!(coalesce(&exact.cut(13099)), [(exact.vnet(13099), exact.unfinished())]);
+}
+
+#[test]
+fn order_is_kept_between_flows() {
+    let [one, two] = [stream(), Packet { flow: 2, ..stream() }].map(|packet| packet.cut(100));
+    let ack = Packet::tcp(1, b"");
+    let order = [&one[0], &one[1], &two[0], &ack, &one[2], &one[3], &two[1], &two[2]].map(Clone::clone);
+    let emitted = coalesce(&order);
+    assert_eq!(emitted.len(), 5);
+    assert_eq!(split_all(&emitted), bytes(&order));
+}
+
+/// What the next packet of one of several senders is like.
+#[derive(Clone, Debug)]
+struct Step {
+    flow: usize,
+    len: usize,
+    flags: u8,
+    /// Which bit of it is wrong.
+    corrupt: Option<prop::sample::Index>,
+    event: u8,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let len = prop::sample::select(vec![1400_usize, 1400, 100, 100, 99, 40, 10, 0]);
+    let flags = prop::sample::select(vec![0x10_u8, 0x10, 0x10, 0x10, 0x18, 0x11, 0x30, 0x90, 0x50]);
+    (0_usize..4, len, flags, prop::option::weighted(0.05, any::<prop::sample::Index>()), 0_u8..30)
+        .prop_map(|(flow, len, flags, corrupt, event)| Step { flow, len, flags, corrupt, event })
+}
+
+/// Packets of four flows, TCP and UDP, with and without "don't fragment"; each step is as many as its number says.
+fn packets(steps: &[(Step, usize)]) -> Vec<Vec<u8>> {
+    let mut flows = [0_u8, 1, 2, 3].map(|flow| Packet {
+        flow,
+        is_tcp: flow < 2,
+        dont_fragment: flow % 2 == 0,
+        ..Packet::tcp(u32::MAX - 5000, b"")
+    });
+    let mut packets = Vec::new();
+    for (step, count) in steps {
+        let flow = &mut flows[step.flow];
+        match step.event {
+            0 => flow.id = flow.id.wrapping_add(1),
+            1 => flow.ack += 1,
+            2 => flow.sequence = flow.sequence.wrapping_sub(100),
+            3 => flow.tos ^= 3,
+            _ => {}
+        }
+        for number in 1..=*count {
+            let is_last = number == *count;
+            flow.payload = payload(step.len);
+            flow.flags = if is_last { step.flags } else { 0x10 };
+            let mut packet = flow.bytes();
+            if let (Some(index), true) = (step.corrupt, is_last) {
+                // Behind the lengths, so that it still is one whole packet.
+                let bit = 64 + index.index((packet.len() - 8) * 8);
+                packet[bit / 8] ^= 1 << (bit % 8);
+            }
+            packets.push(packet);
+            flow.sequence = flow.sequence.wrapping_add(step.len as u32);
+            flow.id = flow.id.wrapping_add(1);
+        }
+    }
+    packets
+}
+
+/// Without what a packet that must not be fragmented may lose: its id.
+fn without_id(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if packet[6] & 0x40 != 0 && is_sound(&packet) {
+        packet[4..6].fill(0);
+        packet[10..12].fill(0);
+    }
+    packet
+}
+
+proptest! {
+    #[test]
+    fn undoes_a_split(
+        (is_tcp, dont_fragment, push) in any::<(bool, bool, bool)>(),
+        (id, sequence, tos, words) in (any::<u16>(), any::<u32>(), any::<u8>(), 0_usize..10),
+        (size, count) in (32_usize..1500, 2_usize..=64),
+        last: prop::sample::Index,
+    ) {
+        let max = (65535 - 80) / size;
+        let len = size * (count.min(max) - 1) + last.index(size) + 1;
+        let packet = Packet {
+            id,
+            tos,
+            is_tcp,
+            dont_fragment,
+            flags: if push { 0x18 } else { 0x10 },
+            tcp_options: payload(if is_tcp { words * 4 } else { 0 }),
+            ..Packet::tcp(sequence, &payload(len))
+        };
+        let unfinished = packet.unfinished();
+        let segments = split_all(&vec![(packet.vnet(size), unfinished.clone())]);
+        prop_assert!(coalesce_bytes(&segments) == [(packet.vnet(size), unfinished)]);
+    }
+
+    #[test]
+    fn any_mix_comes_out_as_it_went_in(
+        steps in prop::collection::vec((step(), prop::sample::select(vec![1_usize, 1, 2, 3, 10, 80])), 1..20),
+        flushes in prop::collection::vec(0_usize..200, 0..4),
+        udp: bool,
+    ) {
+        let packets = packets(&steps);
+        let mut coalescer = Coalescer::new(udp);
+        let mut emitted = Emitted::new();
+        for (number, packet) in packets.iter().enumerate() {
+            emitted.extend(push_all(&mut coalescer, [packet]));
+            if flushes.contains(&number) {
+                emitted.extend(flush(&mut coalescer));
+            }
+        }
+        emitted.extend(flush(&mut coalescer));
+        // Of all flows together, and so of each: nothing overtakes anything. A corrupted packet is among them as it was.
+        let found = split_all(&emitted);
+        prop_assert_eq!(found.len(), packets.len());
+        for (found, packet) in found.iter().zip(&packets) {
+            prop_assert_eq!(is_sound(found), is_sound(packet));
+            prop_assert!(without_id(found) == without_id(packet));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(
+        mut packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 1..8),
+        view in (prop::sample::select(vec![6_u8, 17, 1]), prop::sample::select(vec![20_usize, 24, 0, 99999]), any::<bool>()),
+        likely: bool,
+    ) {
+        let mut coalescer = Coalescer::new(true);
+        let (mut pushed, mut emitted) = (0, 0);
+        for packet in &mut packets {
+            if let (true, len @ 40..) = (likely, packet.len()) {
+                packet[..10].copy_from_slice(&[0x45, 0, 0, len as u8, 0, 0, 0x40, 0, 64, view.0]);
+                packet[32..34].copy_from_slice(&[0x50, 0x10]);
+            }
+            // Also with a view of another packet.
+            let view = inspect(packet).unwrap_or(Ipv4View {
+                source: [10, 0, 0, 1].into(),
+                destination: [10, 0, 0, 2].into(),
+                header_len: view.1,
+                total_len: 77,
+                protocol: view.0,
+                is_fragment: view.2,
+            });
+            coalescer.push(packet, &view, &mut |_, _| emitted += 1);
+            pushed += 1;
+        }
+        coalescer.flush(&mut |_, _| emitted += 1);
+        prop_assert!((1..=pushed).contains(&emitted));
+    }
+}
