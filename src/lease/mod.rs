@@ -4,6 +4,7 @@
 //! use.
 
 mod pool;
+mod slots;
 mod subnet;
 
 pub use pool::{Lease, LeaseError, Origin, Pool, Token};

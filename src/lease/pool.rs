@@ -1,9 +1,11 @@
 //! The pool: hands out addresses, takes them back, and keeps a returned one for its client for a while.
 
+use super::slots::{Slot, Slots, State};
 use super::subnet::Subnet;
-use rustc_hash::FxHashMap;
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::collections::VecDeque;
+use std::iter;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -48,52 +50,37 @@ pub enum LeaseError {
 /// Never used addresses go first, from .2 upward, then returned ones in the order of their return. A returned address
 /// can be resumed for the hold time; it goes to somebody else within that time only when nothing else is left.
 ///
-/// Every operation costs the same however large the subnet is, and memory grows with the addresses in use.
+/// Every operation costs the same however large the subnet is, and memory grows with the addresses in use: 50 bytes for
+/// each. Most of the time goes into waiting for memory, so a lease touches little of it: one slot, which its release
+/// touches again, and one entry of the table of tokens, which stays as it is until the address is kept no longer.
 #[derive(Debug)]
 pub struct Pool {
     subnet: Subnet,
-    hold: Duration,
+    hold: u64,
     /// Number of the next address that was never leased.
     fresh: u32,
-    /// Leased addresses by number. The keys of the maps here are numbers and tokens that
-    /// the server drew itself, none that a client chose, so nobody can arrange collisions in a fast hash.
-    live: FxHashMap<u32, Live>,
-    /// Returned, and kept for their clients: in order of return, each with a ticket that only grows.
-    held: BTreeMap<u64, Held>,
-    /// What a token brings back.
-    by_token: FxHashMap<Token, Known>,
-    /// Returned before all of `held`, and kept no longer.
+    /// Leased addresses, and those that are kept for their clients.
+    slots: Slots,
+    leased: u32,
+    /// Ends of the list of kept addresses, which is in the order of their return; 0: it is empty.
+    oldest: u32,
+    newest: u32,
+    /// The numbers that tokens bring back: those in `slots`, where the token is. The server drew all tokens in here at
+    /// random, so nobody can arrange collisions in a fast hash.
+    by_token: HashTable<u32>,
+    /// Returned before all that are kept, and kept no longer.
     free: VecDeque<u32>,
-    next_ticket: u64,
     next_lease: u64,
-    /// The latest time seen. Workers read the clock before they reach the pool, so an earlier one may follow.
-    now: Duration,
-}
-
-#[derive(Debug)]
-struct Live {
-    token: Token,
-    id: u64,
-}
-
-/// What a token stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    /// The number of a leased address.
-    Live(u32),
-    /// A ticket of `held`.
-    Held(u64),
-}
-
-#[derive(Debug)]
-struct Held {
-    host: u32,
-    returned: Duration,
-    token: Token,
+    /// The latest time seen, nanoseconds. Workers read the clock before they reach the pool, so an earlier one may
+    /// follow.
+    now: u64,
 }
 
 /// Number of the first address for a client: 0 is the network, 1 the gateway.
 const FIRST_HOST: u32 = 2;
+
+/// The network's number, which is no client's: the end of a list.
+const NONE: u32 = 0;
 
 /// How many outdated holds one operation drops at most: more than one, so that they cannot pile up, and few, so that
 /// no operation pays for thousands of clients that left together.
@@ -104,15 +91,16 @@ impl Pool {
     pub fn new(subnet: Subnet, hold: Duration) -> Pool {
         Pool {
             subnet,
-            hold,
+            hold: nanoseconds(hold),
             fresh: FIRST_HOST,
-            live: FxHashMap::default(),
-            held: BTreeMap::new(),
-            by_token: FxHashMap::default(),
+            slots: Slots::default(),
+            leased: 0,
+            oldest: NONE,
+            newest: NONE,
+            by_token: HashTable::new(),
             free: VecDeque::new(),
-            next_ticket: 0,
             next_lease: 0,
-            now: Duration::ZERO,
+            now: 0,
         }
     }
 
@@ -130,8 +118,13 @@ impl Pool {
         };
         let id = self.next_lease;
         self.next_lease += 1;
-        self.live.insert(host, Live { token, id });
-        self.by_token.insert(token, Known::Live(host));
+        self.slots.set(host, Slot { token, state: State::Live { id } });
+        if origin == Origin::New {
+            self.know(host, token);
+        }
+        if origin != Origin::TakenOver {
+            self.leased += 1;
+        }
         Ok(Lease { addr: self.addr(host), token, id, origin })
     }
 
@@ -140,28 +133,29 @@ impl Pool {
     pub fn release(&mut self, addr: Ipv4Addr, id: u64, now: Duration) -> bool {
         self.advance(now);
         let Some(host) = self.subnet.host(addr) else { return false };
-        if self.live.get(&host).is_none_or(|live| live.id != id) {
+        let Some(slot) = self.slots.get_mut(host) else { return false };
+        if !matches!(slot.state, State::Live { id: current } if current == id) {
             return false;
         }
-        let Some(Live { token, .. }) = self.live.remove(&host) else { return false };
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.held.insert(ticket, Held { host, returned: self.now, token });
-        self.by_token.insert(token, Known::Held(ticket));
+        slot.state = State::Held { returned: self.now, older: self.newest, newer: NONE };
+        match self.newest {
+            NONE => self.oldest = host,
+            newest => self.link(newest, |_, newer| *newer = host),
+        }
+        self.newest = host;
+        self.leased -= 1;
         true
     }
 
     /// The address that is leased to who shows the token.
     pub fn leased_to(&self, token: &Token) -> Option<Ipv4Addr> {
-        match *self.by_token.get(token)? {
-            Known::Live(host) if self.live.get(&host)?.token == *token => Some(self.addr(host)),
-            _ => None,
-        }
+        let host = self.host_of(token)?;
+        matches!(self.slots.get(host)?.state, State::Live { .. }).then(|| self.addr(host))
     }
 
     /// Addresses that are leased.
     pub fn leased(&self) -> u32 {
-        self.live.len() as u32
+        self.leased
     }
 
     /// Addresses that can be leased now, kept ones included.
@@ -176,20 +170,30 @@ impl Pool {
 
     /// Whether the address is leased.
     pub fn is_leased(&self, addr: Ipv4Addr) -> bool {
-        self.subnet.host(addr).is_some_and(|host| self.live.contains_key(&host))
+        let slot = self.subnet.host(addr).and_then(|host| self.slots.get(host));
+        slot.is_some_and(|slot| matches!(slot.state, State::Live { .. }))
     }
 
     /// Addresses that were leased and came back, in the order in which they would be leased again.
     pub fn released(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.free.iter().copied().chain(self.held.values().map(|held| held.host)).map(|host| self.addr(host))
+        self.free.iter().copied().chain(self.held()).map(|host| self.addr(host))
+    }
+
+    /// The addresses that are kept, in the order of their return.
+    fn held(&self) -> impl Iterator<Item = u32> {
+        let some = |host: u32| (host != NONE).then_some(host);
+        iter::successors(some(self.oldest), move |host| match self.slots.get(*host)?.state {
+            State::Held { newer, .. } => some(newer),
+            State::Live { .. } => None,
+        })
     }
 
     /// Moves time on and stops keeping some of the addresses whose hold time has passed.
     fn advance(&mut self, now: Duration) {
-        self.now = self.now.max(now);
+        self.now = self.now.max(nanoseconds(now));
         for _ in 0..SWEEP {
-            match self.held.first_key_value() {
-                Some((_, held)) if !self.is_kept(held) => {}
+            match self.slots.get(self.oldest) {
+                Some(Slot { state: State::Held { returned, .. }, .. }) if !self.is_kept(*returned) => {}
                 _ => break,
             }
             if let Some(host) = self.pop_held() {
@@ -198,25 +202,20 @@ impl Pool {
         }
     }
 
-    fn is_kept(&self, held: &Held) -> bool {
-        self.now.saturating_sub(held.returned) < self.hold
+    fn is_kept(&self, returned: u64) -> bool {
+        self.now.saturating_sub(returned) < self.hold
     }
 
     fn resume(&mut self, token: &Token) -> Option<(u32, Origin)> {
-        let ticket = match *self.by_token.get(token)? {
-            Known::Live(host) => {
-                // Were a token ever drawn twice, it might be another lease's by now.
-                let is_its = self.live.get(&host).is_some_and(|live| live.token == *token);
-                return is_its.then_some((host, Origin::TakenOver));
-            }
-            Known::Held(ticket) => ticket,
-        };
-        // The sweep is bounded, so an outdated hold may still be here.
-        if !self.is_kept(self.held.get(&ticket)?) {
-            return None;
+        let host = self.host_of(token)?;
+        match self.slots.get(host)?.state {
+            State::Live { .. } => Some((host, Origin::TakenOver)),
+            // The sweep is bounded, so an outdated hold may still be here.
+            State::Held { returned, .. } => self.is_kept(returned).then(|| {
+                self.unlink(host);
+                (host, Origin::Resumed)
+            }),
         }
-        self.by_token.remove(token);
-        self.held.remove(&ticket).map(|held| (held.host, Origin::Resumed))
     }
 
     /// The next address in order: never used, returned and free, returned and kept. As all are kept equally long, the
@@ -230,21 +229,75 @@ impl Pool {
         self.free.pop_front().or_else(|| self.pop_held())
     }
 
+    /// Keeps the oldest no longer; its token is worth nothing from now on.
     fn pop_held(&mut self) -> Option<u32> {
-        let (ticket, held) = self.held.pop_first()?;
-        // Were a token ever drawn twice, its entry is the later hold's.
-        if let Entry::Occupied(entry) = self.by_token.entry(held.token)
-            && *entry.get() == Known::Held(ticket)
-        {
+        let host = self.oldest;
+        let token = self.slots.get(host)?.token;
+        self.unlink(host);
+        // Were a token ever drawn twice, its entry is the later lease's.
+        if let Ok(entry) = self.by_token.find_entry(hash(&token), |known| *known == host) {
             entry.remove();
         }
-        Some(held.host)
+        self.slots.remove(host);
+        Some(host)
+    }
+
+    /// Takes an address out of the list of kept ones.
+    fn unlink(&mut self, host: u32) {
+        let Some(Slot { state: State::Held { older, newer, .. }, .. }) = self.slots.get(host).copied() else { return };
+        match older {
+            NONE => self.oldest = newer,
+            older => self.link(older, |_, its_newer| *its_newer = newer),
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.link(newer, |its_older, _| *its_older = older),
+        }
+    }
+
+    /// Changes the neighbours, older and newer, of a kept address.
+    fn link(&mut self, host: u32, change: impl FnOnce(&mut u32, &mut u32)) {
+        if let Some(Slot { state: State::Held { older, newer, .. }, .. }) = self.slots.get_mut(host) {
+            change(older, newer);
+        }
+    }
+
+    fn host_of(&self, token: &Token) -> Option<u32> {
+        self.by_token.find(hash(token), |host| self.has_token(*host, token)).copied()
+    }
+
+    /// From now on the token stands for this address.
+    fn know(&mut self, host: u32, token: Token) {
+        let slots = &self.slots;
+        let is_its = |known: &u32| slots.get(*known).is_some_and(|slot| slot.token == token);
+        let rehash = |known: &u32| slots.get(*known).map_or(0, |slot| hash(&slot.token));
+        match self.by_token.entry(hash(&token), is_its, rehash) {
+            Entry::Occupied(mut entry) => *entry.get_mut() = host,
+            Entry::Vacant(entry) => {
+                entry.insert(host);
+            }
+        }
+    }
+
+    fn has_token(&self, host: u32, token: &Token) -> bool {
+        self.slots.get(host).is_some_and(|slot| slot.token == *token)
     }
 
     fn addr(&self, host: u32) -> Ipv4Addr {
         // Numbers in the pool are below the broadcast address's, so this is never the network address.
         self.subnet.address(host).unwrap_or(self.subnet.network)
     }
+}
+
+/// Tokens are random already; those of tests are not, so the halves are mixed.
+fn hash(token: &Token) -> u64 {
+    let token = u128::from_le_bytes(*token);
+    let mixed = ((token >> 64) as u64 ^ token as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 32)
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

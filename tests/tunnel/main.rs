@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocations;
+mod flood;
 #[path = "../support/hosts.rs"]
 mod hosts;
 mod leases;
@@ -20,5 +21,6 @@ mod netns;
 mod peers;
 #[path = "../support/program.rs"]
 mod program;
+mod slow;
 mod support;
 mod traffic;

@@ -1,0 +1,142 @@
+//! Memory of many sessions: the server's resident memory with so many leased streams, beside that of the idle server.
+
+use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::hosts::{Hosts, Running};
+use crate::support::eventually;
+
+/// Docs: 10,000 sessions in less than 100 MB.
+const MOST_PER_SESSION: f64 = 10_000.0;
+/// Once a second a server makes what C may look at anew.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// Bytes, from /proc/PID/smaps_rollup.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    resident: u64,
+    /// Resident, with each shared page divided by the number of its users.
+    proportional: u64,
+}
+
+pub(crate) struct Outcome {
+    count: u32,
+    idle: Memory,
+    full: Memory,
+    /// From the first connection to the last lease.
+    seconds: f64,
+}
+
+pub(crate) fn measure(count: u32) -> Outcome {
+    let hosts = Hosts::new();
+    let config = hosts.config(&format!(
+        "[server]\nmax_streams_per_address={}\n[srv_vpn]\nnetwork_address=10.0.0.0\nnetwork_mask=255.255.0.0\n",
+        count + 1
+    ));
+    let (server, pin) = hosts.server_with("server", &["--config", &config]);
+    eprintln!("sessions: one client comes and goes");
+    // So that what is made for the first client only is there.
+    drop(Streams::open(&hosts, &pin, 1));
+    await_leases(&hosts, 0);
+    let idle = settled(&server);
+    eprintln!("sessions: {count} streams");
+    let streams = Streams::open(&hosts, &pin, count);
+    await_leases(&hosts, count);
+    let full = settled(&server);
+    Outcome { count, idle, full, seconds: streams.seconds }
+}
+
+fn await_leases(hosts: &Hosts, count: u32) {
+    let leases = || hosts.stat("server").matches("client addr").count();
+    eventually(&format!("{count} leases in use"), || leases() == count as usize);
+}
+
+/// The largest of some looks at the memory.
+fn settled(server: &Running) -> Memory {
+    thread::sleep(SETTLING);
+    Memory::of(server.child.id())
+}
+
+impl Memory {
+    fn of(pid: u32) -> Memory {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let bytes = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        };
+        Memory { resident: bytes("Rss:"), proportional: bytes("Pss:") }
+    }
+}
+
+/// The process that holds the streams. Killed when dropped.
+struct Streams {
+    child: Child,
+    seconds: f64,
+}
+
+impl Streams {
+    fn open(hosts: &Hosts, pin: &str, count: u32) -> Streams {
+        let host = hosts.at(0);
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["streams", "--server", &host.server.to_string(), "--pin", pin, "--count", &count.to_string()]);
+        command.args(["--state-dir", &hosts.state("streams")]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let child = host.run(move || command.spawn().unwrap());
+        let mut streams = Streams { child, seconds: 0.0 };
+        let mut said = String::new();
+        BufReader::new(streams.child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let seconds = said.trim().strip_prefix(&format!("leases {count} ")).and_then(|seconds| seconds.parse().ok());
+        streams.seconds = seconds.unwrap_or_else(|| panic!("the streams were not made: {said:?}"));
+        streams
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Outcome {
+    fn per_session(&self) -> f64 {
+        self.full.resident.saturating_sub(self.idle.resident) as f64 / f64::from(self.count)
+    }
+
+    /// With few sessions, what is made once counts for too much.
+    pub(crate) fn is_met(&self) -> bool {
+        self.count < 1000 || self.per_session() < MOST_PER_SESSION
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "sessions": self.count,
+            "idle": {"resident": self.idle.resident, "proportional": self.idle.proportional},
+            "full": {"resident": self.full.resident, "proportional": self.full.proportional},
+            "bytes_per_session": self.per_session().round(),
+            "seconds": self.seconds,
+            "connections_per_second": (f64::from(self.count) / self.seconds).round(),
+            "met": self.is_met(),
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mega = |bytes: u64| bytes as f64 / 1e6;
+        writeln!(f, "{} sessions", self.count)?;
+        for (what, memory) in [("idle", self.idle), ("with all of them", self.full)] {
+            let (resident, proportional) = (mega(memory.resident), mega(memory.proportional));
+            writeln!(f, "  {what:18}{resident:9.1} MB resident{proportional:9.1} MB proportional")?;
+        }
+        let met = if self.is_met() { "met" } else { "missed" };
+        let most = MOST_PER_SESSION;
+        writeln!(f, "  a session         {:9.0} bytes (target: less than {most}, {met})", self.per_session())?;
+        let rate = f64::from(self.count) / self.seconds;
+        write!(f, "  made in           {:9.1} s, {rate:.0} a second, both ends on this machine", self.seconds)
+    }
+}

@@ -1,0 +1,114 @@
+//! A client that stops reading: what it costs the server's memory, and the others' rates.
+
+use std::fmt;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::Options;
+use crate::flood::{Flow, Seen, dropped, watch};
+use crate::hosts::Hosts;
+use crate::program::send;
+use crate::support::{Client, eventually};
+
+/// What the others must keep of their rates.
+const LEAST_KEPT: f64 = 0.9;
+/// The default of `[srv_vpn] session_queue`, and what a queue of that size may take.
+const SESSION_QUEUE: u64 = 1024 * 1024;
+const MOST_GROWTH: u64 = SESSION_QUEUE + SESSION_QUEUE / 4;
+
+/// What the two clients get that go on reading. The third one always gets paced datagrams.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Load {
+    /// Paced datagrams, far below what the CPU can do: what is lost is lost to the third client.
+    Paced,
+    /// TCP as fast as it goes. Here all share the CPU, and the rates rise when the third client leaves its share.
+    Bulk,
+}
+
+impl Load {
+    pub(crate) const ALL: [Load; 2] = [Load::Paced, Load::Bulk];
+
+    fn name(self) -> &'static str {
+        match self {
+            Load::Paced => "paced",
+            Load::Bulk => "bulk",
+        }
+    }
+}
+
+pub(crate) struct Outcome {
+    load: Load,
+    before: Seen,
+    after: Seen,
+    /// Packets that were dropped because the third client did not read.
+    dropped: u64,
+}
+
+pub(crate) fn measure(load: Load, options: &Options) -> Outcome {
+    let hosts = Hosts::with_clients(3);
+    let (server, pin) = hosts.server("server");
+    let pin = ["--pin", &pin];
+    let clients = [0, 1, 2].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &pin));
+    let rate = u64::from(options.rate) * 1_000_000 / 8;
+    let flow = |number: usize| match (load, number) {
+        (Load::Bulk, 0 | 1) => Flow::bulk(hosts.at(number)),
+        _ => Flow::paced(hosts.at(number), clients[number].address, rate),
+    };
+    let flows = [0, 1, 2].map(flow);
+    let (server, time) = (server.child.id(), Duration::from_secs(options.seconds.into()));
+    eprintln!("slow: {} load", load.name());
+    // Buffers and TCP windows grow to what the traffic needs.
+    watch(&flows, server, time.min(Duration::from_secs(2)));
+    let before = watch(&flows, server, time);
+    send(&clients[2].running.child, Signal::STOP);
+    let dropped = || dropped(&hosts.stat("server"), "output_full");
+    eventually("the third client's queue is full", || dropped() > 0);
+    let after = watch(&flows, server, time);
+    Outcome { load, before, after, dropped: dropped() }
+}
+
+impl Outcome {
+    /// Of the two clients that go on reading, the smaller share that one keeps.
+    fn kept(&self) -> f64 {
+        let shares = self.before.rates.iter().zip(&self.after.rates).take(2).map(|(before, after)| after / before);
+        shares.fold(f64::INFINITY, f64::min)
+    }
+
+    fn growth(&self) -> u64 {
+        self.after.resident.saturating_sub(self.before.resident)
+    }
+
+    pub(crate) fn is_met(&self) -> bool {
+        self.kept() >= LEAST_KEPT && self.growth() <= MOST_GROWTH
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let rates = |seen: &Seen| seen.rates.iter().map(|rate| (rate * 8.0).round()).collect::<Vec<_>>();
+        json!({
+            "load": self.load.name(),
+            "before": {"bits_per_second": rates(&self.before), "resident": self.before.resident},
+            "after": {"bits_per_second": rates(&self.after), "resident": self.after.resident},
+            "kept": self.kept(),
+            "growth": self.growth(),
+            "output_full": self.dropped,
+            "met": self.is_met(),
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "a client stops reading, {} load", self.load.name())?;
+        for (what, seen) in [("all read", &self.before), ("the third stands still", &self.after)] {
+            let rates: Vec<_> = seen.rates.iter().map(|rate| format!("{:8.1}", rate * 8.0 / 1e6)).collect();
+            let resident = seen.resident as f64 / 1e6;
+            writeln!(f, "  {what:24}{} Mbit/s, server {resident:6.1} MB resident", rates.join(" "))?;
+        }
+        let (kept, growth) = (self.kept() * 100.0, self.growth());
+        writeln!(f, "  the others keep         {kept:8.1} % (target: {:.0} at least)", LEAST_KEPT * 100.0)?;
+        writeln!(f, "  the server grows by     {growth:8} bytes (target: {MOST_GROWTH} at most)")?;
+        write!(f, "  dropped (output_full)   {:8} packets", self.dropped)
+    }
+}

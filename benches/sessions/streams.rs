@@ -1,0 +1,143 @@
+//! The other end of many sessions: streams with a lease each, made by the library's own client side, in a process of
+//! their own that a measurement starts on a client's host.
+
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+use dap_chain_net_srv_vpn::sdk::channel::{self as sdk_channel, Channel, ChannelHandler, Role, TYPE_DATA};
+use dap_chain_net_srv_vpn::sdk::link::{Event, Link};
+use dap_chain_net_srv_vpn::sdk::net::Net;
+use dap_chain_net_srv_vpn::sdk::{Running, start_logging};
+use dap_chain_net_srv_vpn::wire::{
+    Capabilities, FromServer, Request, Success, encode_addr_request, encode_control, op, parse_from_server, pkt,
+};
+
+/// Streams that are being made at once: the embedded SDK connects in 64 threads at most.
+const AT_ONCE: u32 = 60;
+/// A stream that takes longer is one too few.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    #[arg(long)]
+    server: Ipv4Addr,
+    /// The server's identity
+    #[arg(long)]
+    pin: String,
+    #[arg(long)]
+    count: u32,
+    #[arg(long)]
+    state_dir: String,
+}
+
+/// Opens the streams, says "leases COUNT SECONDS" when each has its lease, and keeps them until it is killed.
+pub(crate) fn run(options: &Options) -> ! {
+    start_logging();
+    let text = format!(
+        "[general]\nstate_dir={}\n[server]\nenabled=false\n[cli-server]\nenabled=false\n[vpn_client]\nserver_pin={}\n",
+        options.state_dir, options.pin
+    );
+    config::set_current(Config::parse(&text, "streams").0);
+    let _running = Running::retain().unwrap();
+    let (leased, leases) = channel();
+    sdk_channel::set_handler(Role::Client, Some(Arc::new(Leased { leased, count: AtomicU32::new(0) })));
+    let net = Net::by_name("backbone").unwrap();
+    let began = Instant::now();
+    let links: Vec<_> = (0..options.count)
+        .map(|number| {
+            if number >= AT_ONCE {
+                wait_for_one(&leases);
+            }
+            open(&net, &options.server.to_string())
+        })
+        .collect();
+    (0..options.count.min(AT_ONCE)).for_each(|_| wait_for_one(&leases));
+    println!("leases {} {:.3}", links.len(), began.elapsed().as_secs_f64());
+    std::io::stdout().flush().unwrap();
+    loop {
+        thread::park();
+    }
+}
+
+fn wait_for_one(leases: &Receiver<()>) {
+    if leases.recv_timeout(PATIENCE).is_err() {
+        end(&format!("no lease within {PATIENCE:?}"));
+    }
+}
+
+/// Whoever waits for the leases sees this process end.
+fn end(why: &str) -> ! {
+    eprintln!("streams: {why}");
+    std::process::exit(1);
+}
+
+/// A stream that asks for service, and for an address when it has it.
+fn open(net: &Net, server: &str) -> Arc<Link> {
+    const PORT: u16 = 8079;
+    let request = Request {
+        net_id: net.id(),
+        tx_cond: [7; 32],
+        srv_uid: 1,
+        token: [0; 10],
+        client_pkey_hash: [7; 32],
+        order_hash: net.free_order().unwrap_or_default(),
+    };
+    let own = Arc::new(OnceLock::<std::sync::Weak<Link>>::new());
+    let handler = Arc::new(move |event: Event<'_>| match event {
+        Event::Connected(link) => {
+            let _ = own.set(Arc::downgrade(link));
+            link.send(b'R', pkt::REQUEST, &request.encode());
+        }
+        Event::ServicePacket { kind: pkt::SUCCESS, data } => {
+            let usage_id = Success::parse(data).unwrap().usage_id;
+            // As the program's client, so that the server pings.
+            let caps = Capabilities {
+                bundle: Some(u16::MAX),
+                mtu: Some(1390),
+                keep_alive: Some(5),
+                ..Capabilities::default()
+            };
+            if let Some(link) = own.get().and_then(std::sync::Weak::upgrade) {
+                link.send(b'S', TYPE_DATA, &encode_addr_request(usage_id, Some(&caps)));
+            }
+        }
+        Event::ServicePacket { .. } => {}
+        Event::Failed(errno) => end(&format!("a connection failed: {}", std::io::Error::from_raw_os_error(errno))),
+        Event::Disconnected => end("a connection was lost"),
+    });
+    Link::connect(net, server, PORT, "RS", handler).unwrap_or_else(|| end("a connection was refused"))
+}
+
+/// Channels 'S': leases are counted, pings are answered.
+struct Leased {
+    leased: Sender<()>,
+    count: AtomicU32,
+}
+
+impl ChannelHandler for Leased {
+    fn opened(&self, _channel: &Arc<Channel>) {}
+
+    fn closed(&self, _channel: &Arc<Channel>) {}
+
+    fn packet(&self, channel: &Arc<Channel>, _kind: u8, data: &[u8]) {
+        match parse_from_server(data) {
+            Ok((_, FromServer::AddrReply(_))) => {
+                self.count.fetch_add(1, Ordering::Relaxed);
+                let _ = self.leased.send(());
+            }
+            Ok((header, FromServer::Ping)) => {
+                channel.send(TYPE_DATA, &encode_control(op::PONG, header.usage_id, 0));
+            }
+            Ok((_, FromServer::Problem(code))) => end(&format!("the server sent PROBLEM {code}")),
+            _ => {}
+        }
+    }
+
+    fn drained(&self, _channel: &Arc<Channel>) {}
+}

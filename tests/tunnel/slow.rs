@@ -1,0 +1,46 @@
+//! A client that stops reading is its own loss.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::flood::{Flow, dropped, watch};
+use crate::hosts::Hosts;
+use crate::netns::in_namespace;
+use crate::program::send;
+use crate::support::{Client, eventually};
+
+/// Bytes a second to each client: far below what a loaded machine of two processors can do.
+const RATE: u64 = 2_500_000;
+/// The default of `[srv_vpn] session_queue`, and of the stream's own limit above it.
+const SESSION_QUEUE: u64 = 1024 * 1024;
+
+/// The bounds are generous: `cargo bench --bench sessions` measures what this only holds to.
+#[test]
+fn a_client_that_stops_reading_costs_its_queue() {
+    in_namespace("slow::a_client_that_stops_reading_costs_its_queue", || {
+        let hosts = Hosts::with_clients(3);
+        let (server, pin) = hosts.server("server");
+        let pin = ["--pin", &pin];
+        let clients = [0, 1, 2].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &pin));
+        // What the third one does not read would fill its queue many times, were it not bounded.
+        let rates = [RATE, RATE, 4 * RATE];
+        let flows = [0, 1, 2].map(|number| Flow::paced(hosts.at(number), clients[number].address, rates[number]));
+        let server = server.child.id();
+        watch(&flows, server, Duration::from_millis(500));
+        let before = watch(&flows, server, Duration::from_secs(1));
+        send(&clients[2].running.child, Signal::STOP);
+        let dropped = || dropped(&hosts.stat("server"), "output_full");
+        eventually("the third client's queue is full", || dropped() > 0);
+        let after = watch(&flows, server, Duration::from_secs(2));
+        for (before, after) in before.rates.iter().zip(&after.rates).take(2) {
+            assert!(*after > before * 0.6, "{:?}, then {:?}", before.rates, after.rates);
+        }
+        let growth = after.resident.saturating_sub(before.resident);
+        assert!(growth < 3 * SESSION_QUEUE, "{growth} bytes: {} MB were dropped", dropped() * 1_228 / 1_000_000);
+        send(&clients[2].running.child, Signal::CONT);
+        eventually("the third client gets packets again", || {
+            watch(&flows, server, Duration::from_millis(200)).rates[2] > 0.0
+        });
+    });
+}
