@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 use serde_json::{Map, Value};
 
@@ -119,10 +119,7 @@ fn measure(options: &Options) -> (Value, bool) {
     (results.into(), all_met)
 }
 
-/// A network of its own for this process, and descriptors for all streams in each process that it starts.
-///
-/// rustix deprecates its safe `unshare` for one flag, FILES, which is not asked for here.
-#[allow(deprecated)]
+/// The privileges, and descriptors for all streams in each process that this one starts.
 fn prepare(options: &Options) -> Result<(), String> {
     let sets = rustix::thread::capabilities(None).map_err(|error| format!("no capabilities: {error}"))?;
     if !sets.effective.contains(CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN) {
@@ -131,9 +128,18 @@ fn prepare(options: &Options) -> Result<(), String> {
         return Err(needed.into());
     }
     // A server gives streams three quarters of its descriptors.
-    let descriptors = Some(u64::from(options.count) * 2 + 1024);
-    let limit = Rlimit { current: descriptors, maximum: descriptors };
-    let failed = |what: &str| format!("{what} cannot be had");
-    setrlimit(Resource::Nofile, limit).map_err(|error| format!("{}: {error}", failed("so many descriptors")))?;
-    rustix::thread::unshare(UnshareFlags::NEWNET).map_err(|error| format!("{}: {error}", failed("a network namespace")))
+    let needed = u64::from(options.count) * 4 / 3 + 256;
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    let most = allowed.map(|allowed| allowed.max(needed));
+    setrlimit(Resource::Nofile, Rlimit { current: most.or(Some(needed)), maximum: most }).map_err(|error| {
+        format!("{needed} descriptors cannot be had ({error}): fewer streams (--count), or a larger `ulimit -Hn`")
+    })
+}
+
+/// A new server's host: the calling thread is in an empty network from now on, and so is what it starts.
+///
+/// rustix deprecates its safe `unshare` for one flag, FILES, which is not asked for here.
+#[allow(deprecated)]
+fn enter_network() {
+    rustix::thread::unshare(UnshareFlags::NEWNET).unwrap();
 }

@@ -33,6 +33,7 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn measure(count: u32) -> Outcome {
+    crate::enter_network();
     let hosts = Hosts::new();
     let config = hosts.config(&format!(
         "[server]\nmax_streams_per_address={}\n[srv_vpn]\nnetwork_address=10.0.0.0\nnetwork_mask=255.255.0.0\n",

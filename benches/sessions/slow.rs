@@ -47,6 +47,7 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn measure(load: Load, options: &Options) -> Outcome {
+    crate::enter_network();
     let hosts = Hosts::with_clients(3);
     let (server, pin) = hosts.server("server");
     let pin = ["--pin", &pin];

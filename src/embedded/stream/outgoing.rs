@@ -3,6 +3,7 @@
 use super::buffers::{Buffers, CHUNK};
 use crate::embedded::ctypes::dap_stream_ch_pkt_hdr;
 use crate::embedded::tls::session::{TlsError, TlsSession};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 
 /// What became of a flush.
@@ -23,11 +24,16 @@ pub(crate) enum FlushError {
     Tls(#[from] TlsError),
 }
 
-/// Order on the wire: `cipher`, then `plain`. A blocked stream keeps at most one chunk of cipher text.
+/// Order on the wire: `cipher`, `full`, `plain`. A blocked stream keeps at most one chunk of cipher text.
+///
+/// What waits is in pieces of a chunk, and each piece is let go when it is encrypted: a peer that reads slowly may never
+/// take all that there is, and still costs no more than what waits.
 #[derive(Default)]
 pub(crate) struct Outgoing {
+    full: VecDeque<Vec<u8>>,
     plain: Vec<u8>,
-    plain_start: usize,
+    /// Bytes in both.
+    plain_pending: usize,
     cipher: Cipher,
     sequence: u64,
 }
@@ -43,11 +49,11 @@ pub(crate) struct Cipher {
 impl Outgoing {
     /// Bytes that the kernel has not taken.
     pub(crate) fn pending(&self) -> usize {
-        self.plain_pending() + self.cipher.pending()
+        self.plain_pending + self.cipher.pending()
     }
 
     pub(crate) fn plain_pending(&self) -> usize {
-        self.plain.len() - self.plain_start
+        self.plain_pending
     }
 
     /// Where TLS puts what it has to send.
@@ -75,23 +81,46 @@ impl Outgoing {
     /// Drops whatever waits.
     pub(crate) fn discard(&mut self, buffers: &Buffers) {
         buffers.give_block(std::mem::take(&mut self.cipher.data));
-        buffers.give_plain(std::mem::take(&mut self.plain));
-        self.plain_start = 0;
+        while let Some(chunk) = self.next_chunk() {
+            buffers.give_plain(chunk);
+        }
         self.cipher = Cipher::default();
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8], buffers: &Buffers) {
-        if self.plain.capacity() == 0 {
-            self.plain = buffers.plain();
-        }
-        self.plain.extend_from_slice(bytes);
+        self.make_room(bytes.len(), buffers);
+        self.append(bytes);
     }
 
     /// Appends one channel packet.
     pub(crate) fn push_packet(&mut self, channel: u8, kind: u8, data: &[u8], data_size: u32, buffers: &Buffers) {
-        self.push(&header(channel, kind, self.sequence, data_size), buffers);
-        self.plain.extend_from_slice(data);
+        let header = header(channel, kind, self.sequence, data_size);
+        self.make_room(header.len() + data.len(), buffers);
+        self.append(&header);
+        self.append(data);
         self.sequence += 1;
+    }
+
+    /// So that what comes next keeps its piece within a chunk.
+    fn make_room(&mut self, size: usize, buffers: &Buffers) {
+        if !self.plain.is_empty() && self.plain.len() + size > CHUNK {
+            self.full.push_back(std::mem::take(&mut self.plain));
+        }
+        if self.plain.capacity() == 0 {
+            self.plain = buffers.plain();
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        self.plain.extend_from_slice(bytes);
+        self.plain_pending += bytes.len();
+    }
+
+    /// Takes out the piece that comes next.
+    fn next_chunk(&mut self) -> Option<Vec<u8>> {
+        let chunk = self.full.pop_front().unwrap_or_else(|| std::mem::take(&mut self.plain));
+        self.plain_pending -= chunk.len();
+        (chunk.capacity() > 0).then_some(chunk)
     }
 
     /// Encrypts and writes until everything is out or the kernel is full.
@@ -113,24 +142,18 @@ impl Outgoing {
             }
             self.cipher.start = 0;
             self.cipher.end = 0;
-            if self.plain_pending() == 0 || !tls.is_established() {
+            if self.plain_pending == 0 || !tls.is_established() {
                 break;
             }
             if self.cipher.data.is_empty() {
                 self.cipher.data = buffers.block();
             }
-            let waiting = self.plain.get(self.plain_start..).unwrap_or_default();
-            let chunk = waiting.get(..CHUNK).unwrap_or(waiting);
-            tls.encrypt(chunk, &mut self.cipher)?;
-            self.plain_start += chunk.len();
+            let Some(chunk) = self.next_chunk() else { break };
+            tls.encrypt(&chunk, &mut self.cipher)?;
+            buffers.give_plain(chunk);
         }
         buffers.give_block(std::mem::take(&mut self.cipher.data));
-        if self.plain_pending() == 0 {
-            self.plain_start = 0;
-            buffers.give_plain(std::mem::take(&mut self.plain));
-            return Ok(Flushed::All);
-        }
-        Ok(Flushed::Blocked)
+        Ok(if self.plain_pending == 0 { Flushed::All } else { Flushed::Blocked })
     }
 }
 
@@ -181,5 +204,31 @@ mod tests {
         assert_eq!(out.pending(), 182);
         assert_eq!(out.plain_pending(), 182);
         assert!(!out.is_blocked());
+    }
+
+    /// A peer that always has something to read, and never takes all of it.
+    #[test]
+    fn what_has_been_sent_takes_no_memory() {
+        const WAITING: usize = 1024 * 1024;
+        let buffers = Buffers::default();
+        let (mut out, mut next, mut taken) = (Outgoing::default(), 0_u8, 0);
+        for number in 0..100_000_u32 {
+            out.push_packet(b'S', 2, &[number as u8; 1000], 1000, &buffers);
+            while out.pending() > WAITING {
+                let chunk = out.next_chunk().unwrap();
+                assert!(chunk.len() <= CHUNK);
+                for packet in chunk.chunks(1016) {
+                    assert!(packet[16..] == [next; 1000]);
+                    next = next.wrapping_add(1);
+                }
+                taken += chunk.len();
+                buffers.give_plain(chunk);
+            }
+        }
+        let kept: usize = out.full.iter().map(Vec::capacity).sum::<usize>() + out.plain.capacity();
+        assert!(kept < 3 * WAITING, "{kept} bytes for {}", out.pending());
+        assert_eq!(taken + out.pending(), 100_000 * 1016);
+        out.discard(&buffers);
+        assert_eq!((out.pending(), out.full.len(), out.plain.capacity()), (0, 0, 0));
     }
 }
