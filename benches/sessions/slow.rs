@@ -18,6 +18,9 @@ const LEAST_KEPT: f64 = 0.9;
 const SESSION_QUEUE: u64 = 1024 * 1024;
 const MOST_GROWTH: u64 = SESSION_QUEUE + SESSION_QUEUE / 4;
 
+/// Between two measurements.
+const SETTLING: Duration = Duration::from_secs(2);
+
 /// What the two clients get that go on reading. The third one always gets paced datagrams.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Load {
@@ -40,8 +43,9 @@ impl Load {
 
 pub(crate) struct Outcome {
     load: Load,
-    before: Seen,
-    after: Seen,
+    /// The third client reads and stands still in turns: what else the machine does meanwhile hits both alike.
+    before: Vec<Seen>,
+    after: Vec<Seen>,
     /// Packets that were dropped because the third client did not read.
     dropped: u64,
 }
@@ -59,26 +63,44 @@ pub(crate) fn measure(load: Load, options: &Options) -> Outcome {
     };
     let flows = [0, 1, 2].map(flow);
     let (server, time) = (server.child.id(), Duration::from_secs(options.seconds.into()));
-    eprintln!("slow: {} load", load.name());
-    // Buffers and TCP windows grow to what the traffic needs.
-    watch(&flows, server, time.min(Duration::from_secs(2)));
-    let before = watch(&flows, server, time);
-    send(&clients[2].running.child, Signal::STOP);
     let dropped = || dropped(&hosts.stat("server"), "output_full");
-    eventually("the third client's queue is full", || dropped() > 0);
-    let after = watch(&flows, server, time);
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for round in 1..=options.rounds {
+        eprintln!("slow: {} load, round {round} of {}", load.name(), options.rounds);
+        let had = dropped();
+        // Buffers and TCP windows grow to what the traffic needs, and what has waited is sent.
+        watch(&flows, server, SETTLING);
+        before.push(watch(&flows, server, time));
+        send(&clients[2].running.child, Signal::STOP);
+        eventually("the third client's queue is full", || dropped() > had);
+        after.push(watch(&flows, server, time));
+        send(&clients[2].running.child, Signal::CONT);
+    }
     Outcome { load, before, after, dropped: dropped() }
+}
+
+/// Of so many measurements.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn rates(seen: &[Seen]) -> [f64; 3] {
+    [0, 1, 2].map(|client| median(seen.iter().map(|seen| seen.rates[client])))
 }
 
 impl Outcome {
     /// Of the two clients that go on reading, the smaller share that one keeps.
     fn kept(&self) -> f64 {
-        let shares = self.before.rates.iter().zip(&self.after.rates).take(2).map(|(before, after)| after / before);
+        let shares =
+            rates(&self.before).into_iter().zip(rates(&self.after)).take(2).map(|(before, after)| after / before);
         shares.fold(f64::INFINITY, f64::min)
     }
 
+    /// In the first round: in later ones the server has kept memory of the rounds before.
     fn growth(&self) -> u64 {
-        self.after.resident.saturating_sub(self.before.resident)
+        self.after[0].resident.saturating_sub(self.before[0].resident)
     }
 
     pub(crate) fn is_met(&self) -> bool {
@@ -86,11 +108,14 @@ impl Outcome {
     }
 
     pub(crate) fn to_json(&self) -> Value {
-        let rates = |seen: &Seen| seen.rates.iter().map(|rate| (rate * 8.0).round()).collect::<Vec<_>>();
+        let part = |seen: &[Seen]| {
+            let resident: Vec<_> = seen.iter().map(|seen| seen.resident).collect();
+            json!({"bits_per_second": rates(seen).map(|rate| (rate * 8.0).round()), "resident": resident})
+        };
         json!({
             "load": self.load.name(),
-            "before": {"bits_per_second": rates(&self.before), "resident": self.before.resident},
-            "after": {"bits_per_second": rates(&self.after), "resident": self.after.resident},
+            "before": part(&self.before),
+            "after": part(&self.after),
             "kept": self.kept(),
             "growth": self.growth(),
             "output_full": self.dropped,
@@ -103,8 +128,8 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "a client stops reading, {} load", self.load.name())?;
         for (what, seen) in [("all read", &self.before), ("the third stands still", &self.after)] {
-            let rates: Vec<_> = seen.rates.iter().map(|rate| format!("{:8.1}", rate * 8.0 / 1e6)).collect();
-            let resident = seen.resident as f64 / 1e6;
+            let rates = rates(seen).map(|rate| format!("{:8.1}", rate * 8.0 / 1e6));
+            let resident = seen[0].resident as f64 / 1e6;
             writeln!(f, "  {what:24}{} Mbit/s, server {resident:6.1} MB resident", rates.join(" "))?;
         }
         let (kept, growth) = (self.kept() * 100.0, self.growth());

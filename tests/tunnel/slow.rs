@@ -27,6 +27,7 @@ fn a_client_that_stops_reading_costs_its_queue() {
         let rates = [RATE, RATE, 4 * RATE];
         let flows = [0, 1, 2].map(|number| Flow::paced(hosts.at(number), clients[number].address, rates[number]));
         let server = server.child.id();
+        hosts.stat("server");
         watch(&flows, server, Duration::from_millis(500));
         let before = watch(&flows, server, Duration::from_secs(1));
         send(&clients[2].running.child, Signal::STOP);

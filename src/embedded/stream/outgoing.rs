@@ -108,6 +108,10 @@ impl Outgoing {
         }
         if self.plain.capacity() == 0 {
             self.plain = buffers.plain();
+            if !self.full.is_empty() {
+                // It will be filled: growing step by step would leave the steps' memory behind.
+                self.plain.reserve_exact(CHUNK);
+            }
         }
     }
 
