@@ -5,7 +5,6 @@
 //! reading. What sockets take in the kernel is not in the figures. Nothing leaves the namespaces, and nothing stays.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)]
 #[path = "../../tests/tunnel/flood.rs"]
 mod flood;
 #[path = "../../tests/support/hosts.rs"]

@@ -3,9 +3,8 @@
 
 use std::io::Write;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,9 +12,9 @@ use dap_chain_net_srv_vpn::embedded::config::{self, Config};
 use dap_chain_net_srv_vpn::sdk::channel::{self as sdk_channel, Channel, ChannelHandler, Role, TYPE_DATA};
 use dap_chain_net_srv_vpn::sdk::link::{Event, Link};
 use dap_chain_net_srv_vpn::sdk::net::Net;
-use dap_chain_net_srv_vpn::sdk::{Running, start_logging};
+use dap_chain_net_srv_vpn::sdk::{Running, start_logging, worker};
 use dap_chain_net_srv_vpn::wire::{
-    Capabilities, FromServer, Request, Success, encode_addr_request, encode_control, op, parse_from_server, pkt,
+    Capabilities, FromServer, Header, Request, Success, encode_addr_request, encode_control, op, parse_from_server, pkt,
 };
 
 /// Streams that are being made at once: the embedded SDK connects in 64 threads at most.
@@ -36,7 +35,8 @@ pub(crate) struct Options {
     state_dir: String,
 }
 
-/// Opens the streams, says "leases COUNT SECONDS" when each has its lease, and keeps them until it is killed.
+/// Opens the streams, says "leases COUNT SECONDS" when each has its lease, and keeps them until it is killed. A line on its
+/// standard input has each of them send some packets.
 pub(crate) fn run(options: &Options) -> ! {
     start_logging();
     let text = format!(
@@ -46,7 +46,9 @@ pub(crate) fn run(options: &Options) -> ! {
     config::set_current(Config::parse(&text, "streams").0);
     let _running = Running::retain().unwrap();
     let (leased, leases) = channel();
-    sdk_channel::set_handler(Role::Client, Some(Arc::new(Leased { leased, count: AtomicU32::new(0) })));
+    let channels = Arc::<Mutex<Vec<_>>>::default();
+    let handler = Leased { leased, channels: Arc::clone(&channels) };
+    sdk_channel::set_handler(Role::Client, Some(Arc::new(handler)));
     let net = Net::by_name("backbone").unwrap();
     let began = Instant::now();
     let links: Vec<_> = (0..options.count)
@@ -60,9 +62,25 @@ pub(crate) fn run(options: &Options) -> ! {
     (0..options.count.min(AT_ONCE)).for_each(|_| wait_for_one(&leases));
     println!("leases {} {:.3}", links.len(), began.elapsed().as_secs_f64());
     std::io::stdout().flush().unwrap();
+    for line in std::io::stdin().lines() {
+        line.unwrap();
+        channels.lock().unwrap().iter().for_each(send_some);
+    }
     loop {
         thread::park();
     }
+}
+
+/// Packets from nobody, which the server drops: enough for records that the kernel delivers in parts.
+fn send_some(channel: &Arc<Channel>) {
+    const PACKETS: usize = 40;
+    let (Some(owner), channel) = (channel.worker(), Arc::clone(channel)) else { return };
+    worker::exec(owner, move || {
+        let packet = [0; 1300];
+        let header = Header { sock_id: 0, op: op::VPN_SEND, usage_id: 1, value: packet.len() as u32 };
+        let message = [header.to_bytes().as_slice(), &packet].concat();
+        (0..PACKETS).for_each(|_| assert!(channel.send(TYPE_DATA, &message)));
+    });
 }
 
 fn wait_for_one(leases: &Receiver<()>) {
@@ -117,7 +135,7 @@ fn open(net: &Net, server: &str) -> Arc<Link> {
 /// Channels 'S': leases are counted, pings are answered.
 struct Leased {
     leased: Sender<()>,
-    count: AtomicU32,
+    channels: Arc<Mutex<Vec<Arc<Channel>>>>,
 }
 
 impl ChannelHandler for Leased {
@@ -128,7 +146,7 @@ impl ChannelHandler for Leased {
     fn packet(&self, channel: &Arc<Channel>, _kind: u8, data: &[u8]) {
         match parse_from_server(data) {
             Ok((_, FromServer::AddrReply(_))) => {
-                self.count.fetch_add(1, Ordering::Relaxed);
+                self.channels.lock().unwrap().push(Arc::clone(channel));
                 let _ = self.leased.send(());
             }
             Ok((header, FromServer::Ping)) => {

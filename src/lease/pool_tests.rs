@@ -232,6 +232,17 @@ fn memory_grows_with_use_not_with_the_subnet() {
     assert_eq!(pool.released().count(), 100_000);
 }
 
+#[test]
+fn a_slash_8_with_65_000_leases_takes_less_than_4_mb() {
+    let mut pool = pool(8);
+    let bytes = |pool: &Pool| pool.slots.bytes() + pool.by_token.allocation_size() + pool.free.capacity() * 4;
+    assert_eq!(bytes(&pool), 0);
+    for number in 0..65_000 {
+        pool.lease(at(0), None, token(number)).unwrap();
+    }
+    assert!(bytes(&pool) < 4_000_000, "{}", bytes(&pool));
+}
+
 /// `cargo test --release --lib lease:: -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement: meaningful in a release build on a quiet machine"]

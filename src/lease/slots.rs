@@ -81,6 +81,11 @@ impl Slots {
     pub(super) fn chunks(&self) -> usize {
         self.chunks.iter().flatten().count()
     }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.chunks() * size_of::<Chunk>() + self.chunks.capacity() * size_of::<Option<Box<Chunk>>>()
+    }
 }
 
 fn position(host: u32) -> (usize, usize) {

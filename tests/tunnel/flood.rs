@@ -1,4 +1,5 @@
 //! Traffic from the server's host to clients for some seconds, and how much of it arrives. Also the benchmark's.
+#![allow(dead_code)]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};

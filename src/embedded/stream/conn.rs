@@ -21,13 +21,15 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes read from one stream before the others get their turn.
 const READ_BUDGET: usize = 512 * 1024;
 /// A stream keeps so much memory for the beginning of its next packet, bytes: a usual packet's size. An idle stream
 /// costs no more than that, and a busy one allocates nothing for it.
 const REST_KEPT: usize = 2048;
+/// A stream without a packet for so long may do without it.
+const QUIET: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -243,6 +245,14 @@ impl Conn {
             return false;
         }
         view.session.service.lock().as_ref().and_then(|service| service.active()).is_none()
+    }
+
+    /// Gives back what the beginnings of packets and records took, once the stream is quiet.
+    pub(crate) fn trim(&self, now: Instant) {
+        if now.saturating_duration_since(self.last_packet.get()) >= QUIET {
+            self.tls.borrow_mut().trim();
+            self.received.borrow_mut().shrink_to_fit();
+        }
     }
 
     pub(crate) fn client(&self) -> Option<&Arc<NodeClient>> {

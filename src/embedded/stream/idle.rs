@@ -1,7 +1,7 @@
 //! Streams that nobody uses: one look of each worker every few seconds, while it has streams that others opened.
 //!
 //! A peer that was granted no service and says nothing loses its stream. Whoever was granted one is the service's
-//! business, which has a keep-alive of its own.
+//! business, which has a keep-alive of its own. Whose stream is quiet, for whatever reason, gives memory back.
 
 use super::{COUNTERS, count};
 use crate::embedded::worker::Worker;
@@ -26,6 +26,7 @@ fn look(worker: &Rc<Worker>, limit: Duration) {
     let mut any = false;
     for conn in worker.conns() {
         any |= conn.client().is_none();
+        conn.trim(worker.now());
         if conn.is_idle(worker.now()) {
             log::debug!("a stream without a service said nothing for {limit:?}, closed");
             count(&COUNTERS.idle);

@@ -146,6 +146,11 @@ impl TlsSession {
         Ok(progress)
     }
 
+    /// Keeps no more memory than what waits takes.
+    pub(crate) fn trim(&mut self) {
+        self.pending.shrink_to_fit();
+    }
+
     /// After an error: the alert for the peer, if there is one. `rest` is what the record layer has not consumed; it
     /// keeps offsets into those bytes.
     fn collect_alert(&mut self, rest: &mut [u8], out: &mut Cipher) {
