@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn drops_are_told_by_cause() {
         let counters = crate::forward::Counters::new(1);
-        counters.up(0, 4096);
+        counters.up(0, crate::forward::Load { packets: 1, bytes: 4096 });
         let text = totals_text(&counters.totals());
         assert!(text.contains("from clients.......1 packets, 4.00 Kb\n"), "{text}");
         assert!(text.ends_with("dropped............none\n"), "{text}");

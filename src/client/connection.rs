@@ -18,7 +18,7 @@ use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::worker::{self, Timer};
 use crate::sdk::{Running, store};
-use crate::wire::{self, Capabilities, FromServer, Request, ServiceError, Success, op, pkt, problem};
+use crate::wire::{self, Capabilities, FromServer, MAX_BUNDLE, Request, ServiceError, Success, op, pkt, problem};
 
 /// The VPN service's number.
 const SERVICE: u64 = 1;
@@ -174,7 +174,7 @@ impl Connection {
     fn bring_up(&self, lease: &Lease) -> Result<(), ClientError> {
         let Some(channel) = self.channel() else { return Err(self.why_not(&mut self.progress.lock())) };
         let usage_id = self.usage_id.load(Ordering::Relaxed);
-        tunnel::create(&channel, usage_id, &lease.offer, self.settings.mtu, &lease.packet)
+        tunnel::create(&channel, usage_id, &lease.offer, &self.settings, &lease.packet)
             .map_err(ClientError::Tunnel)?;
         // Stopped, refused or lost meanwhile: who waits for the result takes the device down again.
         if self.advance(State::Up).is_none() {
@@ -359,6 +359,7 @@ impl Connection {
     fn request_address(&self) {
         self.asked.store(self.now_ms(), Ordering::Relaxed);
         let caps = Capabilities {
+            bundle: self.settings.offload.then_some(MAX_BUNDLE as u16),
             mtu: Some(self.settings.mtu),
             keep_alive: Some(self.settings.keep_alive.as_secs() as u16),
             resume: self.resume,
@@ -383,8 +384,11 @@ impl Connection {
         }
         match wire::parse_from_server(data) {
             // A connection that is over must not reach the next one's device.
-            Ok((_, FromServer::Recv(_))) if self.state() > State::Up => tunnel::dropped(DropCause::SessionGone),
+            Ok((_, FromServer::Recv(_) | FromServer::Bundle(_))) if self.state() > State::Up => {
+                tunnel::dropped(DropCause::SessionGone)
+            }
             Ok((_, FromServer::Recv(packet))) => tunnel::deliver(packet),
+            Ok((_, FromServer::Bundle(data))) if self.settings.offload => tunnel::deliver_all(wire::records(data)),
             Ok((_, FromServer::AddrReply(reply))) => self.leased(&reply, data),
             Ok((_, FromServer::Problem(code))) => self.problem(code),
             Ok((_, FromServer::Ping)) => {
@@ -527,15 +531,14 @@ impl ChannelHandler for Channels {
     }
 }
 
+/// Sends a VPN packet of what the tunnel read, on the stream's worker. False: it was not taken.
 #[cfg(feature = "client-tun")]
-/// Sends a packet that the tunnel read, on the stream's worker. `filled` starts with room for the VPN header, already
-/// written. False: it was not taken.
-pub(super) fn send_upstream(channel: &Channel, filled: &[u8]) -> bool {
+pub(super) fn send_upstream(channel: &Channel, packet: &[u8]) -> bool {
     if channel.pending().is_none_or(|waiting| waiting > FULL) {
         channel.wake_on_drain(true);
         tunnel::set_readable(false);
     }
-    channel.send(TYPE_DATA, filled)
+    channel.send(TYPE_DATA, packet)
 }
 
 /// Random bytes that a peer must not be able to guess are not needed here, only ones that differ.

@@ -24,6 +24,8 @@ pub struct Offer {
     pub prefix: u8,
     /// Largest inner packet that the server takes, bytes; None where it does not say.
     pub mtu: Option<u16>,
+    /// Largest bundle that the server takes, bytes; 0: none.
+    pub bundle: u16,
 }
 
 /// Why an ADDR_REPLY cannot be used: what was given, and what is expected.
@@ -87,7 +89,11 @@ impl Offer {
         }
         match outer.map(|outer| outer.to_canonical()) {
             Some(IpAddr::V4(outer)) if subnet.contains(outer) => Err(OfferError::HoldsServer { subnet, outer }),
-            _ => Ok(Offer { addr, gateway, prefix, mtu: reply.caps.as_ref().and_then(|caps| caps.mtu) }),
+            _ => {
+                let caps = reply.caps.as_ref();
+                let bundle = caps.and_then(|caps| caps.bundle).unwrap_or(0);
+                Ok(Offer { addr, gateway, prefix, mtu: caps.and_then(|caps| caps.mtu), bundle })
+            }
         }
     }
 }

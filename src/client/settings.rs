@@ -16,6 +16,8 @@ pub(super) struct Settings {
     pub(super) mtu: u16,
     /// A ping goes out after so long a silence; after three times as long the connection is lost.
     pub(super) keep_alive: Duration,
+    /// Super-packets between the device and a server that takes them. A legacy part's device has none.
+    pub(super) offload: bool,
     /// The order to use the service by, where the network's orders do not reach this node.
     pub(super) order_hash: Option<[u8; 32]>,
 }
@@ -29,6 +31,7 @@ impl Settings {
             start_timeout: seconds("start_timeout", 1..=300, 10),
             mtu: config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16,
             keep_alive: seconds("keep_alive", 1..=3600, 5),
+            offload: cfg!(feature = "client-tun") && config.flag(SECTION, "offload", true),
             order_hash: config.text(SECTION, "order_hash").and_then(|text| {
                 let hash = parse_hash(&text);
                 if hash.is_none() {

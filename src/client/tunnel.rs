@@ -8,13 +8,13 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::ptr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::offer::{Offer, guess_prefix};
 use super::{LeaseInfo, connection};
-use crate::forward::{Counters, DropCause, Totals};
+use crate::forward::{Counters, DropCause, Load, Offload, Totals, split};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::sdk::channel::Channel;
 use crate::sdk::foreign::ForeignChannel;
@@ -22,15 +22,12 @@ use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::worker::{self, Owned};
 use crate::sdk::{NotRunning, Running, STREAM_OVERHEAD};
-use crate::tun::{Device, DeviceConfig, Queue, TunError};
-use crate::wire::{HEADER_LEN, Header, VNET_LEN, VnetHeader, inspect, op};
+use crate::tun::{Device, DeviceConfig, Queue, TunError, Writer};
+use crate::wire::{Bundle, FULL_BUNDLE, HEADER_LEN, Header, Ipv4View, Record, VnetHeader, WireError, op};
 
-/// Packets that one wake-up handles before the other sockets of the worker get their turn.
+/// Packets that one wake-up handles before the other sockets of the worker get their turn. Their bytes are bounded by
+/// [`connection::FULL`].
 const BUDGET: usize = 256;
-/// Room for a VPN header and the largest IP packet.
-const BUFFER: usize = HEADER_LEN + 65_535;
-/// Where a queue's header of a packet goes, so that the packet comes behind the VPN header.
-const FRONT: usize = HEADER_LEN - VNET_LEN;
 /// How long [`delete`] waits for the worker to let go of the descriptor.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -54,6 +51,10 @@ pub struct Settings {
     pub outlet: Option<Outlet>,
     /// Number of the usage that packets are sent under.
     pub usage_id: u32,
+    /// Super-packets between the device and a server that takes them.
+    pub offload: bool,
+    /// Largest bundle that the server takes, bytes; 0: none.
+    pub bundle: usize,
 }
 
 /// Where the host's packets go.
@@ -96,6 +97,8 @@ impl Settings {
             worker: None,
             outlet: None,
             usage_id: 0,
+            offload: true,
+            bundle: 0,
         }
     }
 
@@ -104,6 +107,7 @@ impl Settings {
         Settings {
             prefix: offer.prefix,
             mtu: offer.mtu.map_or(mtu, |theirs| mtu.min(theirs.max(576))),
+            bundle: usize::from(offer.bundle),
             ..Settings::new(offer.addr, offer.gateway)
         }
     }
@@ -154,14 +158,19 @@ struct Shared {
     addr: Ipv4Addr,
     counters: Arc<Counters>,
     state: Owned<State>,
+    /// For packets that come on another thread than the worker's: C's, or that of a stream which was moved.
+    others_writer: Mutex<Option<Writer>>,
 }
 
 /// What only the device's worker touches.
 struct State {
     outlet: Option<Outlet>,
     usage_id: u32,
+    /// Largest bundle that the server takes, bytes.
+    largest: usize,
     /// Taken while a batch is handled.
-    buffer: Option<Box<[u8]>>,
+    bundle: Option<Box<Bundle>>,
+    writer: Writer,
 }
 
 static TUNNEL: Mutex<Option<Tunnel>> = Mutex::new(None);
@@ -199,17 +208,26 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
         prefix: settings.prefix,
         mtu: settings.mtu,
         txqlen: None,
-        offload: false,
+        offload: settings.offload,
     })?;
     let queue = queues.pop().ok_or(TunError::TooManyQueues(0))?;
     let worker = settings.worker.unwrap_or(0);
     let state = State {
         outlet: settings.outlet.clone(),
         usage_id: settings.usage_id,
-        buffer: Some(vec![0; BUFFER].into_boxed_slice()),
+        largest: settings.bundle,
+        bundle: Some(Box::default()),
+        writer: Writer::new(&queue),
     };
     let counters = EARLY.lock().take().unwrap_or_else(|| Arc::new(Counters::new(1)));
-    let shared = Arc::new(Shared { queue, worker, addr: settings.addr, counters, state: Owned::new(worker, state) });
+    let shared = Arc::new(Shared {
+        queue,
+        worker,
+        addr: settings.addr,
+        counters,
+        state: Owned::new(worker, state),
+        others_writer: Mutex::default(),
+    });
     let socket =
         TunSocket::add(shared.queue.as_fd(), worker, Arc::clone(&shared) as Arc<dyn TunHandler>).ok_or(NotRunning)?;
     let lease = LeaseInfo {
@@ -286,12 +304,26 @@ fn counters() -> Arc<Counters> {
 }
 
 /// Writes a packet from the server to the device, for the host. Only what goes to the leased address: the server must
-/// not reach this host's other addresses through the tunnel.
+/// not reach this host's other addresses through the tunnel. Any thread.
 pub fn deliver(packet: &[u8]) {
     let Some(shared) = shared() else { return dropped(DropCause::TunWrite) };
-    match shared.deliver(packet) {
-        Ok(()) => shared.counters.down(0, packet.len()),
-        Err(cause) => shared.counters.dropped(0, cause),
+    let record = Record { header: VnetHeader::default(), packet };
+    if worker::current() == Some(shared.worker) {
+        shared.deliver_single(&record);
+    } else {
+        shared.deliver_elsewhere(std::iter::once(Ok(record)));
+    }
+}
+
+/// As [`deliver`], for the records of a bundle. What the device takes whole is written whole.
+pub(super) fn deliver_all<'a>(records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
+    let Some(shared) = shared() else {
+        return records.for_each(|_| dropped(DropCause::TunWrite));
+    };
+    if worker::current() == Some(shared.worker) {
+        shared.state.with(|state| shared.deliver(&mut state.writer, records));
+    } else {
+        shared.deliver_elsewhere(records);
     }
 }
 
@@ -323,25 +355,27 @@ pub(super) fn set_readable(readable: bool) {
 
 impl TunHandler for Shared {
     fn readable(&self, first: Option<&[u8]>) {
-        let taken = self.state.with(|state| (state.buffer.take(), state.outlet.clone(), state.usage_id));
-        let Some((Some(mut buffer), outlet, usage_id)) = taken else { return };
-        if let Some(size) = first.and_then(|read| self.queue.recv_from(read, &mut buffer[FRONT..])) {
-            self.send(outlet.as_ref(), usage_id, &mut buffer[..FRONT + size]);
+        let taken = self.state.with(|state| Some((state.bundle.take()?, state.outlet.clone(), state.usage_id, state.largest)));
+        let Some((bundle, outlet, usage_id, largest)) = taken.flatten() else { return };
+        let mut batch = Batch { shared: self, bundle, load: Load::default(), outlet, usage_id, largest };
+        if let Some(filled) = first.and_then(|read| self.queue.recv_from(read, batch.bundle.room())) {
+            batch.take(filled);
         }
         for _ in 0..BUDGET {
-            match self.queue.recv(&mut buffer[FRONT..]) {
-                Ok(Some(size)) => self.send(outlet.as_ref(), usage_id, &mut buffer[..FRONT + size]),
+            match self.queue.recv(batch.bundle.room()) {
+                Ok(Some(filled)) => batch.take(filled),
                 Ok(None) => break,
                 Err(error) => {
                     log::debug!("tunnel device: {error}");
                     break;
                 }
             }
-            if outlet.as_ref().is_some_and(Outlet::is_full) {
+            if batch.outlet.as_ref().is_some_and(Outlet::is_full) {
                 break;
             }
         }
-        self.state.with(|state| state.buffer = Some(buffer));
+        batch.flush(0);
+        self.state.with(|state| state.bundle = Some(batch.bundle));
     }
 
     fn failed(&self, errno: c_int) {
@@ -349,28 +383,127 @@ impl TunHandler for Shared {
     }
 }
 
-impl Shared {
-    fn deliver(&self, packet: &[u8]) -> Result<(), DropCause> {
-        if inspect(packet)?.destination != self.addr {
-            return Err(DropCause::WrongDestination);
+/// What one wake-up takes from the device.
+struct Batch<'a> {
+    shared: &'a Shared,
+    bundle: Box<Bundle>,
+    /// What is in the bundle.
+    load: Load,
+    outlet: Option<Outlet>,
+    usage_id: u32,
+    largest: usize,
+}
+
+impl Batch<'_> {
+    /// The packet in the bundle's room: into the bundle, or by itself.
+    fn take(&mut self, filled: usize) {
+        let Some((header, packet)) = self.bundle.next(filled) else { return };
+        let offload = match Offload::check(&header, packet) {
+            Ok((_, offload)) => offload,
+            Err(cause) => return self.shared.counters.dropped(0, cause),
+        };
+        let load = Load::of(&offload, packet.len());
+        if !self.bundle.fits(filled, self.largest) {
+            self.flush(filled);
         }
-        self.queue.send(&VnetHeader::default(), packet).map_err(|_| DropCause::TunWrite)
+        if !self.bundle.fits(filled, self.largest) {
+            return self.send_plain(filled, &offload);
+        }
+        self.load += load;
+        self.bundle.keep(filled);
+        if self.bundle.len() >= FULL_BUNDLE {
+            self.flush(0);
+        }
     }
 
-    /// A packet from the host, with room for the VPN header in front.
-    fn send(&self, outlet: Option<&Outlet>, usage_id: u32, filled: &mut [u8]) {
-        let size = filled.len() - HEADER_LEN;
-        let result = inspect(&filled[HEADER_LEN..]).map_err(DropCause::from).and_then(|_| {
-            let outlet = outlet.ok_or(DropCause::SessionGone)?;
-            let header = Header { sock_id: 0, op: op::VPN_SEND, usage_id, value: size as u32 };
-            if let Some((front, _)) = filled.split_first_chunk_mut::<HEADER_LEN>() {
+    /// A server that takes no bundles gets one packet at a time.
+    fn send_plain(&mut self, filled: usize, offload: &Offload) {
+        let Batch { shared, bundle, outlet, usage_id, .. } = self;
+        split(bundle.plain(filled), HEADER_LEN, offload, |filled| {
+            let size = filled.len().saturating_sub(HEADER_LEN);
+            let header = Header { sock_id: 0, op: op::VPN_SEND, usage_id: *usage_id, value: size as u32 };
+            if let Some(front) = filled.first_chunk_mut() {
                 header.write_to(front);
             }
-            if outlet.send(filled) { Ok(()) } else { Err(DropCause::OutputFull) }
+            shared.send(outlet.as_ref(), filled, Load { packets: 1, bytes: size as u64 });
         });
-        match result {
-            Ok(()) => self.counters.up(0, size),
-            Err(cause) => self.counters.dropped(0, cause),
+    }
+
+    /// Sends the bundle; the `next` bytes in its room begin the next one.
+    fn flush(&mut self, next: usize) {
+        if !self.bundle.is_empty() {
+            let load = std::mem::take(&mut self.load);
+            let packet = self.bundle.packet(op::BUNDLE_SEND, op::VPN_SEND, self.usage_id);
+            self.shared.send(self.outlet.as_ref(), packet, load);
+        }
+        self.bundle.restart(next);
+    }
+}
+
+impl Shared {
+    fn deliver<'a>(&self, writer: &mut Writer, records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
+        let mut load = Load::default();
+        for record in records {
+            match record.map_err(DropCause::from).and_then(|record| self.check(&record)) {
+                Ok((packet, view, offload)) => {
+                    writer.write(&self.queue, packet, &view, &offload);
+                    load += Load::of(&offload, packet.len());
+                }
+                Err(cause) => self.counters.dropped(0, cause),
+            }
+        }
+        writer.flush(&self.queue);
+        self.count_down(load, writer.take_lost());
+    }
+
+    /// A packet by itself, on the device's worker: one of a batch may wait for the end of the worker's turn.
+    fn deliver_single(self: &Arc<Self>, record: &Record<'_>) {
+        let checked = self.check(record);
+        let (packet, view, offload) = match checked {
+            Ok(checked) => checked,
+            Err(cause) => return self.counters.dropped(0, cause),
+        };
+        let now = Instant::now();
+        let written = self.state.with(|state| {
+            let flush = state.writer.write_single(&self.queue, packet, &view, &offload, now);
+            (flush, state.writer.take_lost())
+        });
+        let Some((flush, lost)) = written else { return };
+        self.count_down(Load::of(&offload, packet.len()), lost);
+        if flush {
+            let shared = Arc::clone(self);
+            worker::exec(self.worker, move || {
+                shared.state.with(|state| state.writer.flush(&shared.queue));
+            });
+        }
+    }
+
+    fn deliver_elsewhere<'a>(&self, records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
+        self.deliver(self.others_writer.lock().get_or_insert_with(|| Writer::new(&self.queue)), records);
+    }
+
+    fn count_down(&self, mut load: Load, lost: u64) {
+        if lost > 0 {
+            self.counters.dropped_all(0, DropCause::TunWrite, lost);
+            load.packets = load.packets.saturating_sub(lost);
+        }
+        self.counters.down(0, load);
+    }
+
+    fn check<'a>(&self, record: &Record<'a>) -> Result<(&'a [u8], Ipv4View, Offload), DropCause> {
+        let (view, offload) = Offload::check(&record.header, record.packet)?;
+        if view.destination != self.addr {
+            return Err(DropCause::WrongDestination);
+        }
+        Ok((record.packet, view, offload))
+    }
+
+    /// A whole VPN packet for the server.
+    fn send(&self, outlet: Option<&Outlet>, packet: &[u8], load: Load) {
+        match outlet.map(|outlet| outlet.send(packet)) {
+            Some(true) => self.counters.up(0, load),
+            Some(false) => self.counters.dropped_all(0, DropCause::OutputFull, load.packets),
+            None => self.counters.dropped_all(0, DropCause::SessionGone, load.packets),
         }
     }
 }
@@ -419,7 +552,7 @@ mod tests {
     fn the_smaller_mtu_counts() {
         let mtu = |theirs, ours| {
             let (addr, gateway) = (Ipv4Addr::new(10, 0, 1, 2), Ipv4Addr::new(10, 0, 1, 1));
-            Settings::from_offer(&Offer { addr, gateway, prefix: 24, mtu: theirs }, ours).mtu
+            Settings::from_offer(&Offer { addr, gateway, prefix: 24, mtu: theirs, bundle: 0 }, ours).mtu
         };
         assert_eq!(mtu(None, 1390), 1390);
         assert_eq!(mtu(None, 9000), 9000);

@@ -9,11 +9,12 @@ pub(super) use own::*;
 mod own {
     use std::sync::Arc;
 
-    use super::super::tunnel::{self, Outlet, Settings};
+    use super::super::tunnel::{self, Outlet};
     pub(in crate::client) use super::super::tunnel::{
-        delete, deliver, detach, dropped, exists, lease, set_readable, totals,
+        delete, deliver, deliver_all, detach, dropped, exists, lease, set_readable, totals,
     };
     use crate::client::offer::Offer;
+    use crate::client::settings::Settings;
     use crate::sdk::channel::Channel;
 
     /// Makes the device that a server's offer asks for. Blocks: not on a worker.
@@ -21,10 +22,11 @@ mod own {
         channel: &Arc<Channel>,
         usage_id: u32,
         offer: &Offer,
-        mtu: u16,
+        own: &Settings,
         _packet: &[u8],
     ) -> Result<(), String> {
-        let mut settings = Settings::from_offer(offer, mtu);
+        let mut settings = tunnel::Settings::from_offer(offer, own.mtu);
+        settings.offload = own.offload;
         settings.worker = channel.worker();
         settings.outlet = Some(Outlet::Own(Arc::clone(channel)));
         settings.usage_id = usage_id;
@@ -39,6 +41,7 @@ mod foreign {
 
     use crate::client::LeaseInfo;
     use crate::client::offer::Offer;
+    use crate::client::settings::Settings;
     use crate::forward::{Counters, DropCause, Totals};
     use crate::sdk::channel::Channel;
     use crate::sdk::{parts, worker};
@@ -52,7 +55,7 @@ mod foreign {
         channel: &Arc<Channel>,
         _usage_id: u32,
         _offer: &Offer,
-        _mtu: u16,
+        _own: &Settings,
         packet: &[u8],
     ) -> Result<(), String> {
         let (done, result) = mpsc::channel();
@@ -77,6 +80,11 @@ mod foreign {
         if let Err(cause) = written {
             dropped(cause);
         }
+    }
+
+    /// Bundles are not announced, so nobody may send one.
+    pub(in crate::client) fn deliver_all<R>(records: impl Iterator<Item = R>) {
+        records.for_each(|_| dropped(DropCause::UnexpectedOp));
     }
 
     pub(in crate::client) fn delete() {

@@ -1,5 +1,6 @@
 //! What the data path counts, a set for each worker.
 
+use super::Offload;
 use super::drops::DropCause;
 use crossbeam::utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,35 @@ struct Cells {
     down_packets: AtomicU64,
     down_bytes: AtomicU64,
     drops: [AtomicU64; DropCause::COUNT],
+}
+
+/// What was carried, or is being: packets as they are on a wire without super-packets, and bytes as they are here, where
+/// the segments of a super-packet share their headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Number of packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Load {
+    /// One packet, or super-packet, of so many bytes.
+    pub fn of(offload: &Offload, bytes: usize) -> Load {
+        Load { packets: u64::from(offload.packets(bytes)), bytes: bytes as u64 }
+    }
+
+    /// Nothing.
+    pub fn is_empty(&self) -> bool {
+        self.packets == 0
+    }
+}
+
+impl std::ops::AddAssign for Load {
+    fn add_assign(&mut self, other: Load) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
 }
 
 /// The sums over all workers since start.
@@ -56,29 +86,35 @@ impl Counters {
         Counters { workers: (0..workers.max(1)).map(|_| CachePadded::default()).collect() }
     }
 
-    /// Counts a packet from a client of so many bytes.
+    /// Counts packets from clients.
     #[inline]
-    pub fn up(&self, worker: usize, bytes: usize) {
+    pub fn up(&self, worker: usize, load: Load) {
         if let Some(cells) = self.cells(worker) {
-            add(&cells.up_packets, 1);
-            add(&cells.up_bytes, bytes as u64);
+            add(&cells.up_packets, load.packets);
+            add(&cells.up_bytes, load.bytes);
         }
     }
 
-    /// Counts a packet to a client of so many bytes.
+    /// Counts packets to clients.
     #[inline]
-    pub fn down(&self, worker: usize, bytes: usize) {
+    pub fn down(&self, worker: usize, load: Load) {
         if let Some(cells) = self.cells(worker) {
-            add(&cells.down_packets, 1);
-            add(&cells.down_bytes, bytes as u64);
+            add(&cells.down_packets, load.packets);
+            add(&cells.down_bytes, load.bytes);
         }
     }
 
     /// Counts a packet that was dropped.
     #[inline]
     pub fn dropped(&self, worker: usize, cause: DropCause) {
+        self.dropped_all(worker, cause, 1);
+    }
+
+    /// Counts packets that were dropped together.
+    #[inline]
+    pub fn dropped_all(&self, worker: usize, cause: DropCause, packets: u64) {
         if let Some(counter) = self.cells(worker).and_then(|cells| cells.drops.get(cause as usize)) {
-            add(counter, 1);
+            add(counter, packets);
         }
     }
 
@@ -109,20 +145,24 @@ fn add(counter: &AtomicU64, amount: u64) {
 mod tests {
     use super::*;
 
+    fn load(packets: u64, bytes: u64) -> Load {
+        Load { packets, bytes }
+    }
+
     #[test]
     fn sums_over_workers() {
         let counters = Counters::new(2);
-        counters.up(0, 100);
-        counters.up(1, 20);
-        counters.down(1, 3);
+        counters.up(0, load(1, 100));
+        counters.up(1, load(1, 20));
+        counters.down(1, load(4, 3));
         counters.dropped(0, DropCause::SpoofedSource);
         counters.dropped(1, DropCause::SpoofedSource);
-        counters.dropped(1, DropCause::NotAllowed);
+        counters.dropped_all(1, DropCause::NotAllowed, 5);
         let totals = counters.totals();
         assert_eq!((totals.up_packets, totals.up_bytes), (2, 120));
-        assert_eq!((totals.down_packets, totals.down_bytes), (1, 3));
+        assert_eq!((totals.down_packets, totals.down_bytes), (4, 3));
         assert_eq!(totals.dropped(DropCause::SpoofedSource), 2);
-        assert_eq!(totals.all_dropped(), 3);
+        assert_eq!(totals.all_dropped(), 7);
         assert_eq!(totals.drops.map(|(cause, _)| cause), DropCause::ALL);
     }
 
@@ -142,15 +182,15 @@ mod tests {
     #[test]
     fn a_number_beyond_the_workers_counts_for_the_last() {
         let counters = Counters::new(2);
-        counters.up(7, 1);
-        counters.down(usize::MAX, 1);
+        counters.up(7, load(1, 1));
+        counters.down(usize::MAX, load(1, 1));
         counters.dropped(2, DropCause::NoRoute);
         assert_eq!(counters.workers[0].up_packets.load(Ordering::Relaxed), 0);
         assert_eq!(counters.workers[1].up_packets.load(Ordering::Relaxed), 1);
         assert_eq!(counters.workers[1].down_packets.load(Ordering::Relaxed), 1);
         assert_eq!(counters.totals().dropped(DropCause::NoRoute), 1);
         let none = Counters::new(0);
-        none.up(0, 9);
+        none.up(0, load(1, 9));
         assert_eq!(none.totals().up_bytes, 9);
     }
 
@@ -162,7 +202,7 @@ mod tests {
                 let counters = &counters;
                 scope.spawn(move || {
                     for _ in 0..10_000 {
-                        counters.up(worker, 2);
+                        counters.up(worker, load(1, 2));
                         counters.dropped(worker, DropCause::QueueFull);
                     }
                 });

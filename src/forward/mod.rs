@@ -16,14 +16,14 @@ mod table;
 mod test_packets;
 
 pub use coalesce::Coalescer;
-pub use counters::{Counters, Totals};
+pub use counters::{Counters, Load, Totals};
 pub use drops::DropCause;
 pub use offload::{Offload, Segments};
 pub use split::split;
 pub use table::{Route, Table};
 
 use crate::lease::Subnet;
-use crate::wire::{Ipv4View, inspect};
+use crate::wire::{Ipv4View, VnetHeader};
 use std::net::Ipv4Addr;
 
 /// What becomes of a packet.
@@ -55,15 +55,27 @@ pub fn check_upstream(
     subnet: &Subnet,
     isolate: bool,
 ) -> Result<Ipv4View, DropCause> {
+    check_record(&VnetHeader::default(), packet, leased, subnet, isolate).map(|(view, _)| view)
+}
+
+/// As [`check_upstream`], for a packet or a super-packet in a bundle; also [`DropCause::BadOffload`], before what the
+/// addresses are looked at for.
+pub fn check_record(
+    header: &VnetHeader,
+    packet: &[u8],
+    leased: Option<Ipv4Addr>,
+    subnet: &Subnet,
+    isolate: bool,
+) -> Result<(Ipv4View, Offload), DropCause> {
     let leased = leased.ok_or(DropCause::NoLease)?;
-    let view = inspect(packet)?;
+    let (view, offload) = Offload::check(header, packet)?;
     if view.source != leased {
         return Err(DropCause::SpoofedSource);
     }
     if isolate && subnet.contains(view.destination) && view.destination != subnet.gateway() {
         return Err(DropCause::PeerIsolated);
     }
-    Ok(view)
+    Ok((view, offload))
 }
 
 #[cfg(test)]

@@ -2,15 +2,17 @@
 //!
 //! - [`settings`](Settings): what the operator configured, checked first.
 //! - `session`: what a client's packets do; runs on the worker of the client's stream.
-//! - `queue`: what the host's packets do; runs on the worker whose queue they came in by.
+//! - `lane`: one worker's TUN queue, and its sessions.
+//! - `downstream`: what the host's packets do; runs on the worker whose queue they came in by.
 //! - `mailbox`: packets that cross from one worker to another.
 //!
 //! There is one service in a process. It is made by [`init`] and undone by [`deinit`].
 
+mod downstream;
+mod lane;
 mod leases;
 mod limits;
 mod mailbox;
-mod queue;
 mod session;
 mod settings;
 
@@ -35,7 +37,7 @@ use crate::sdk::visible::dap_chain_net_srv_vpn_tun_socket;
 use crate::sdk::{NotRunning, Running, channel, command, http, parts, settle, worker};
 use crate::tun::{Device, DeviceConfig, TunError};
 
-use queue::{Lane, LaneHandler};
+use lane::{Lane, LaneHandler};
 
 /// So many released addresses C sees at most: their copies are made on a worker, which has other things to do.
 const SHOWN_RELEASED: usize = 4096;
@@ -114,7 +116,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
         prefix: settings.subnet.prefix,
         mtu: settings.mtu,
         txqlen: None,
-        offload: false,
+        offload: settings.offload,
     })?;
     let server = Arc::new(Server {
         lanes: queues.into_iter().zip(0..).map(|(queue, worker)| Arc::new(Lane::new(worker, queue))).collect(),
@@ -137,11 +139,12 @@ pub fn init(config: &Config) -> Result<(), InitError> {
         Ok(()) => {
             warn_without_forwarding();
             log::info!(
-                "VPN service ready: {} on {}, MTU {}, {} queues",
+                "VPN service ready: {} on {}, MTU {}, {} queues{}",
                 server.settings.subnet,
                 server.device.name(),
                 server.settings.mtu,
-                server.lanes.len()
+                server.lanes.len(),
+                if server.takes_bundles() { ", offload" } else { "" }
             );
             *SERVER.lock() = Some(server);
             Ok(())
@@ -253,9 +256,17 @@ impl Server {
         for channel in channels.iter().filter(|channel| channel.worker() == Some(worker)) {
             self.look_after(channel);
         }
+        if let Some(lane) = self.lanes.get(worker as usize) {
+            self.count_lost(lane);
+        }
         if worker == 0 && self.view_is_stale.swap(false, Ordering::AcqRel) {
             self.show();
         }
+    }
+
+    /// Clients may send super-packets: the device can pass them on.
+    fn takes_bundles(&self) -> bool {
+        self.lanes.first().is_some_and(|lane| lane.queue.has_offload())
     }
 
     fn is_closing(&self) -> bool {

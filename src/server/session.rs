@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::forward::{DropCause, Route, check_upstream};
+use crate::forward::{DropCause, Load, Offload, Route, check_record};
 use crate::sdk::channel::{Channel, ChannelHandler, SessionStats, TYPE_DATA, UsageState};
 use crate::sdk::service::{ServiceHandler, ShownSession};
 use crate::sdk::worker;
-use crate::wire::{self, AddrReply, Capabilities, FromClient, op, problem};
+use crate::wire::{
+    self, AddrReply, Capabilities, FromClient, Ipv4View, MAX_BUNDLE, Record, VnetHeader, op, problem, records,
+};
 
 use super::Server;
+use super::lane::Lane;
 
 /// What the server keeps with a channel. Written on the channel's worker.
 #[derive(Debug, Default)]
@@ -39,6 +42,8 @@ pub(super) struct Session {
     allowed_since: AtomicU64,
     /// The client said that it answers pings.
     answers_pings: AtomicBool,
+    /// Largest bundle that the client takes, bytes; 0: none.
+    bundle: AtomicUsize,
     /// The log has a line on that no address was free for this client.
     told_exhausted: AtomicBool,
 }
@@ -90,6 +95,10 @@ impl Session {
         self.allowed.load(Ordering::Relaxed)
     }
 
+    pub(super) fn bundle(&self) -> usize {
+        self.bundle.load(Ordering::Relaxed)
+    }
+
     pub(super) fn usage_id(&self) -> u32 {
         self.usage_id.load(Ordering::Relaxed)
     }
@@ -122,12 +131,7 @@ impl ChannelHandler for Server {
             _ => Err(DropCause::UnexpectedOp),
         };
         if let Err(cause) = result {
-            self.counters.dropped(worker as usize, cause);
-            channel.add_stats(&SessionStats {
-                bytes_sent_lost: data.len() as u64,
-                packets_sent_lost: 1,
-                ..SessionStats::default()
-            });
+            self.lost(channel, worker, cause, data.len());
         }
     }
 
@@ -185,8 +189,7 @@ impl Server {
                 channel.touch();
                 Ok(())
             }
-            // Bundles were not announced, so nobody may send one.
-            FromClient::Bundle(_) => Err(DropCause::UnexpectedOp),
+            FromClient::Bundle(data) => self.bundle_upstream(channel, session, worker, data),
         }
     }
 
@@ -200,18 +203,72 @@ impl Server {
 
     /// A packet from a client into the host's network.
     fn upstream(&self, channel: &Channel, session: &Session, worker: u32, packet: &[u8]) -> Result<(), DropCause> {
+        let lane = self.lanes.get(worker as usize).ok_or(DropCause::SessionGone)?;
+        let record = Record { header: VnetHeader::default(), packet };
+        let (view, offload) = self.check(session, &record)?;
+        lane.write_tun_single(packet, &view, &offload);
+        self.handed_over(channel, lane, Load::of(&offload, packet.len()));
+        Ok(())
+    }
+
+    /// Packets and super-packets from a client that both sides said bundles to.
+    fn bundle_upstream(&self, channel: &Channel, session: &Session, worker: u32, data: &[u8]) -> Result<(), DropCause> {
+        if session.bundle() == 0 {
+            return Err(DropCause::UnexpectedOp);
+        }
+        let lane = self.lanes.get(worker as usize).ok_or(DropCause::SessionGone)?;
+        let mut load = Load::default();
+        for record in records(data) {
+            let bytes = record.as_ref().map_or(0, |record| record.packet.len());
+            let checked = record.map_err(DropCause::from).and_then(|record| Ok((self.check(session, &record)?, record)));
+            match checked {
+                Ok(((view, offload), Record { packet, .. })) => {
+                    lane.write_tun(packet, &view, &offload);
+                    load += Load::of(&offload, packet.len());
+                }
+                Err(cause) => self.lost(channel, worker, cause, bytes),
+            }
+        }
+        lane.flush_tun();
+        self.handed_over(channel, lane, load);
+        Ok(())
+    }
+
+    /// Whether a packet, or super-packet, from this client may pass.
+    fn check(&self, session: &Session, record: &Record<'_>) -> Result<(Ipv4View, Offload), DropCause> {
         if !session.is_allowed() {
             return Err(DropCause::NotAllowed);
         }
-        check_upstream(packet, session.leased(), &self.settings.subnet, self.settings.client_isolation)?;
-        self.write_tun(worker, packet)?;
-        self.counters.up(worker as usize, packet.len());
+        let (subnet, isolate) = (&self.settings.subnet, self.settings.client_isolation);
+        check_record(&record.header, record.packet, session.leased(), subnet, isolate)
+    }
+
+    /// Counts what was given to the lane for the host.
+    fn handed_over(&self, channel: &Channel, lane: &Lane, mut load: Load) {
+        let lost = self.count_lost(lane);
+        load.packets = load.packets.saturating_sub(lost);
+        self.counters.up(lane.worker as usize, load);
         channel.add_stats(&SessionStats {
-            bytes_sent: packet.len() as u64,
-            packets_sent: 1,
+            bytes_sent: load.bytes,
+            packets_sent: load.packets,
+            packets_sent_lost: lost,
             ..SessionStats::default()
         });
-        Ok(())
+    }
+
+    /// Counts what the host did not take.
+    pub(super) fn count_lost(&self, lane: &Lane) -> u64 {
+        let lost = lane.take_lost();
+        if lost > 0 {
+            self.counters.dropped_all(lane.worker as usize, DropCause::TunWrite, lost);
+        }
+        lost
+    }
+
+    fn lost(&self, channel: &Channel, worker: u32, cause: DropCause, bytes: usize) {
+        self.counters.dropped(worker as usize, cause);
+        let lost = SessionStats { bytes_sent_lost: bytes as u64, packets_sent_lost: 1, ..SessionStats::default() };
+        channel.add_stats(&lost);
     }
 
     fn address_request(
@@ -244,6 +301,8 @@ impl Server {
             }
         };
         session.answers_pings.store(caps.keep_alive.is_some(), Ordering::Relaxed);
+        let bundle = if self.takes_bundles() { caps.bundle.unwrap_or(0) } else { 0 };
+        session.bundle.store(usize::from(bundle), Ordering::Relaxed);
         channel.set_inner_address(Some(lease.addr));
         let usage_id = session.usage_id();
         log::info!("usage {usage_id}: lease given ({} in use)", self.leased());
@@ -259,7 +318,7 @@ impl Server {
             return AddrReply { addr: lease.addr, gateway, netmask: None, caps: None };
         }
         let accepted = Capabilities {
-            bundle: None,
+            bundle: asked.bundle.filter(|_| self.takes_bundles()).map(|_| MAX_BUNDLE as u16),
             mtu: asked.mtu.map(|theirs| theirs.min(self.settings.mtu)),
             dns: self.settings.dns.clone(),
             keep_alive: asked.keep_alive.map(|_| self.settings.keep_alive.as_secs() as u16),

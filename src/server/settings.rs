@@ -27,6 +27,8 @@ pub struct Settings {
     pub dns: Vec<Ipv4Addr>,
     /// A client that is silent for three times as long is dropped, if it said that it answers pings.
     pub keep_alive: Duration,
+    /// Super-packets between the device and clients that take them.
+    pub offload: bool,
     /// The device's name; None lets the kernel pick tunN.
     pub device: Option<String>,
 }
@@ -99,6 +101,7 @@ impl Settings {
             session_queue: config.number_in(SECTION, "session_queue", 65_536..=67_108_864, 1_048_576) as usize,
             dns: name_servers(config)?,
             keep_alive: seconds(config, "keep_alive", 1..=3600, 20),
+            offload: config.flag(SECTION, "offload", true),
             device: device_name(config)?,
         };
         settings.check_host()?;

@@ -14,6 +14,7 @@
 mod device;
 mod ioctl;
 mod queue;
+mod writer;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -21,6 +22,7 @@ use std::os::fd::OwnedFd;
 
 pub use device::Device;
 pub use queue::Queue;
+pub use writer::Writer;
 
 use crate::netlink::NetlinkError;
 

@@ -31,6 +31,8 @@ const CHECKSUM_AND_TSO: libc::c_uint =
 pub struct Queue {
     file: File,
     has_header: bool,
+    /// The kernel cuts UDP super-packets.
+    has_uso: bool,
 }
 
 impl Queue {
@@ -88,6 +90,11 @@ impl Queue {
         self.has_header
     }
 
+    /// Super-packets of UDP pass too.
+    pub fn has_uso(&self) -> bool {
+        self.has_uso
+    }
+
     /// The packet with its header, out of bytes that somebody else has read from the descriptor; written to the begin
     /// of `buf` as [`Queue::recv`] does. None when they are more than fit.
     pub fn recv_from(&self, read: &[u8], buf: &mut [u8]) -> Option<usize> {
@@ -100,7 +107,7 @@ impl Queue {
     /// Opens the driver, without a device yet.
     fn open() -> Result<Queue, TunError> {
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun");
-        Ok(Queue { file: file.map_err(TunError::Open)?, has_header: false })
+        Ok(Queue { file: file.map_err(TunError::Open)?, has_header: false, has_uso: false })
     }
 }
 
@@ -144,31 +151,32 @@ pub(super) fn attach(name: &Option<String>, count: usize, offload: bool) -> Resu
         ioctl::attach(queue.as_fd(), &name, flags).map_err(|source| create_error(&name, source))?;
         queues.push(Queue { has_header, ..queue });
     }
-    set_offload(&name, &queues, offload).map_err(|source| create_error(&name, source))?;
+    let has_uso = set_offload(&name, &queues, offload).map_err(|source| create_error(&name, source))?;
+    queues.iter_mut().for_each(|queue| queue.has_uso = has_uso);
     Ok((name, queues))
 }
 
-/// Offloads are the device's, the order of a header's bytes is each queue's.
-fn set_offload(name: &str, queues: &[Queue], wanted: bool) -> io::Result<()> {
-    let Some(first) = queues.first() else { return Ok(()) };
+/// Offloads are the device's, the order of a header's bytes is each queue's. True when the kernel has all of them.
+fn set_offload(name: &str, queues: &[Queue], wanted: bool) -> io::Result<bool> {
+    let Some(first) = queues.first() else { return Ok(false) };
     if !first.has_header {
         if wanted {
             log::info!("TUN device {name}: this kernel's driver has no offload, packets go one by one");
         }
-        return ioctl::set_offload(first.as_fd(), 0);
+        return ioctl::set_offload(first.as_fd(), 0).map(|()| false);
     }
     for queue in queues {
         ioctl::set_vnet_little_endian(queue.as_fd())?;
     }
-    let set = OFFLOADS.iter().find(|(offloads, _)| ioctl::set_offload(first.as_fd(), *offloads).is_ok());
-    match set {
+    let set = OFFLOADS.iter().position(|(offloads, _)| ioctl::set_offload(first.as_fd(), *offloads).is_ok());
+    match set.and_then(|set| OFFLOADS.get(set)) {
         Some((_, what)) => log::debug!("TUN device {name}: offload of {what}"),
         None => {
             log::info!("TUN device {name}: this kernel takes no offload, the host's packets come one by one");
             ioctl::set_offload(first.as_fd(), 0)?;
         }
     }
-    Ok(())
+    Ok(set == Some(0))
 }
 
 /// A bare device of one queue without offload, by the crate `tun`. `ensure_root_privileges(false)` is its switch for

@@ -1,0 +1,165 @@
+//! One worker's part of the data path: its TUN queue and the slots of its sessions.
+
+use std::ffi::c_int;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use crate::forward::{Load, Offload, Route};
+use crate::sdk::channel::Channel;
+use crate::sdk::tun_socket::TunHandler;
+use crate::sdk::worker::{self, Owned};
+use crate::tun::{Queue, Writer};
+use crate::wire::{Bundle, Ipv4View};
+
+use super::Server;
+use super::mailbox::Mailbox;
+
+/// One worker's part of the service.
+pub(super) struct Lane {
+    pub(super) worker: u32,
+    pub(super) queue: Queue,
+    pub(super) mailbox: Arc<Mailbox>,
+    state: Owned<State>,
+}
+
+/// What only the owning worker touches.
+struct State {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Taken while a batch is handled.
+    outbound: Option<Box<Outbound>>,
+    writer: Writer,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u16,
+    channel: Option<Arc<Channel>>,
+}
+
+/// What goes down to clients: the bundle that is being filled, and whose it is.
+#[derive(Default)]
+pub(super) struct Outbound {
+    pub(super) bundle: Bundle,
+    pub(super) route: Option<Route>,
+    pub(super) load: Load,
+}
+
+impl Lane {
+    pub(super) fn new(worker: u32, queue: Queue) -> Lane {
+        let state = State {
+            slots: Vec::new(),
+            free: Vec::new(),
+            outbound: Some(Box::default()),
+            writer: Writer::new(&queue),
+        };
+        Lane { worker, queue, mailbox: Arc::new(Mailbox::new(worker)), state: Owned::new(worker, state) }
+    }
+
+    /// Gives a session a slot, on this lane's worker.
+    pub(super) fn adopt(&self, channel: &Arc<Channel>) -> Option<Route> {
+        self.state.with(|state| {
+            let slot = state.free.pop().unwrap_or_else(|| {
+                state.slots.push(Slot::default());
+                (state.slots.len() - 1) as u32
+            });
+            let entry = &mut state.slots[slot as usize];
+            entry.generation = entry.generation.wrapping_add(1);
+            entry.channel = Some(Arc::clone(channel));
+            Route { worker: self.worker as u16, generation: entry.generation, slot }
+        })
+    }
+
+    /// Takes the slot back, on this lane's worker.
+    pub(super) fn disown(&self, route: Route) {
+        self.state.with(|state| {
+            let Some(entry) = state.slots.get_mut(route.slot as usize) else { return };
+            if entry.generation == route.generation && entry.channel.take().is_some() {
+                state.free.push(route.slot);
+            }
+        });
+    }
+
+    /// The session that a route leads to, if it still is there.
+    pub(super) fn channel(&self, route: Route) -> Option<Arc<Channel>> {
+        self.state.with(|state| {
+            let entry = state.slots.get(route.slot as usize)?;
+            entry.channel.as_ref().filter(|_| entry.generation == route.generation).cloned()
+        })?
+    }
+
+    /// Takes a packet from a client for the host, on this lane's worker. It may wait until [`Lane::flush_tun`].
+    pub(super) fn write_tun(&self, packet: &[u8], view: &Ipv4View, offload: &Offload) {
+        self.state.with(|state| state.writer.write(&self.queue, packet, view, offload));
+    }
+
+    /// As [`Lane::write_tun`], for a packet that no bundle brought: it waits for the end of the worker's turn at most.
+    pub(super) fn write_tun_single(self: &Arc<Self>, packet: &[u8], view: &Ipv4View, offload: &Offload) {
+        let now = Instant::now();
+        let flush = self.state.with(|state| state.writer.write_single(&self.queue, packet, view, offload, now));
+        if flush == Some(true) {
+            let lane = Arc::clone(self);
+            if !worker::exec(self.worker, move || lane.flush_tun()) {
+                self.flush_tun();
+            }
+        }
+    }
+
+    /// Writes what waits for the host.
+    pub(super) fn flush_tun(&self) {
+        self.state.with(|state| state.writer.flush(&self.queue));
+    }
+
+    /// How many packets the host did not take since this was last called.
+    pub(super) fn take_lost(&self) -> u64 {
+        self.state.with(|state| state.writer.take_lost()).unwrap_or(0)
+    }
+
+    /// What goes down, on loan while a batch is handled. None on another thread, and while it is lent.
+    pub(super) fn lend(&self) -> Option<Lent<'_>> {
+        let outbound = self.state.with(|state| state.outbound.take()).flatten()?;
+        Some(Lent { lane: self, outbound: Some(outbound) })
+    }
+}
+
+/// A lane's outbound packets, out on loan; they come back also when a panic ends the loan.
+pub(super) struct Lent<'a> {
+    lane: &'a Lane,
+    outbound: Option<Box<Outbound>>,
+}
+
+impl Lent<'_> {
+    pub(super) fn outbound(&mut self) -> &mut Outbound {
+        self.outbound.get_or_insert_default()
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let outbound = self.outbound.take();
+        self.lane.state.with(|state| state.outbound = outbound);
+    }
+}
+
+/// The SDK's handle on a lane. It does not keep the server alive, but the queue: its descriptor stays open as long as
+/// the SDK's loop has it.
+pub(super) struct LaneHandler {
+    pub(super) server: Weak<Server>,
+    pub(super) lane: Arc<Lane>,
+}
+
+impl TunHandler for LaneHandler {
+    fn readable(&self, first: Option<&[u8]>) {
+        if let Some(server) = self.server.upgrade() {
+            server.drain_tun(&self.lane, first);
+        }
+    }
+
+    fn failed(&self, errno: c_int) {
+        let error = std::io::Error::from_raw_os_error(errno);
+        log::error!("TUN queue of worker {} failed, the service needs a new start: {error}", self.lane.worker);
+        if let Some(server) = self.server.upgrade() {
+            server.tunnel_failed();
+        }
+    }
+}

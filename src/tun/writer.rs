@@ -1,0 +1,108 @@
+//! What comes from a peer into a queue, as this kernel takes it: small packets of a flow together, super-packets whole or
+//! cut.
+
+use std::time::{Duration, Instant};
+
+use super::Queue;
+use crate::forward::{Coalescer, Offload, split};
+use crate::wire::{Ipv4View, VnetHeader};
+
+/// Packets that come one by one, and closer together than this, are taken for one batch. It decides whether a packet may
+/// wait for the end of the worker's turn; nothing waits for so long.
+const BATCH_GAP: Duration = Duration::from_micros(50);
+
+/// Writes packets into a queue, in their order. One packet may wait in it for those that follow: [`Writer::flush`] ends a
+/// batch.
+pub struct Writer {
+    /// None for a queue that takes no super-packets.
+    coalescer: Option<Coalescer>,
+    /// A super-packet that this kernel cannot cut is cut here.
+    scratch: Vec<u8>,
+    lost: u64,
+    /// When a single packet last came.
+    last_single: Option<Instant>,
+    /// A flush was asked for and has not come.
+    is_due: bool,
+}
+
+impl Writer {
+    /// For this queue.
+    pub fn new(queue: &Queue) -> Writer {
+        let coalescer = queue.has_offload().then(|| Coalescer::new(queue.has_uso()));
+        Writer { coalescer, scratch: Vec::new(), lost: 0, last_single: None, is_due: false }
+    }
+
+    /// Takes a packet that was [checked](Offload::check).
+    pub fn write(&mut self, queue: &Queue, packet: &[u8], view: &Ipv4View, offload: &Offload) {
+        let lost = &mut self.lost;
+        match (&mut self.coalescer, offload) {
+            (Some(coalescer), Offload::None) => {
+                coalescer.push(packet, view, &mut |header, packet| hand_over(queue, header, packet, lost));
+                return;
+            }
+            (Some(coalescer), _) => coalescer.flush(&mut |header, packet| hand_over(queue, header, packet, lost)),
+            (None, _) => {}
+        }
+        let passes = match offload {
+            Offload::None => true,
+            Offload::Checksum { .. } => queue.has_offload(),
+            Offload::Segments(segments) => queue.has_offload() && (segments.is_tcp || queue.has_uso()),
+        };
+        if passes {
+            return hand_over(queue, &offload.to_header(), packet, lost);
+        }
+        self.scratch.clear();
+        self.scratch.extend_from_slice(packet);
+        split(&mut self.scratch, 0, offload, |packet| hand_over(queue, &VnetHeader::default(), packet, lost));
+    }
+
+    /// Takes a packet that came by itself, from a peer that knows no bundles. The first of a batch is written at once; of
+    /// those that follow one may be left waiting. True: have [`Writer::flush`] called at the end of the worker's turn.
+    pub fn write_single(
+        &mut self,
+        queue: &Queue,
+        packet: &[u8],
+        view: &Ipv4View,
+        offload: &Offload,
+        now: Instant,
+    ) -> bool {
+        let last = self.last_single.replace(now);
+        self.write(queue, packet, view, offload);
+        let in_batch = last.is_some_and(|last| now.saturating_duration_since(last) < BATCH_GAP);
+        let waits = self.coalescer.as_ref().is_some_and(|coalescer| !coalescer.is_empty());
+        if in_batch && waits {
+            return !std::mem::replace(&mut self.is_due, true);
+        }
+        self.write_waiting(queue);
+        false
+    }
+
+    /// Writes what waits.
+    pub fn flush(&mut self, queue: &Queue) {
+        self.is_due = false;
+        self.write_waiting(queue);
+    }
+
+    fn write_waiting(&mut self, queue: &Queue) {
+        let lost = &mut self.lost;
+        if let Some(coalescer) = &mut self.coalescer {
+            coalescer.flush(&mut |header, packet| hand_over(queue, header, packet, lost));
+        }
+    }
+
+    /// How many packets the queue did not take since this was last asked.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+}
+
+fn hand_over(queue: &Queue, header: &VnetHeader, packet: &[u8], lost: &mut u64) {
+    if let Err(error) = queue.send(header, packet) {
+        log::trace!("TUN queue: {error}");
+        let payload = packet.len().saturating_sub(usize::from(header.hdr_len));
+        *lost += match header.gso_size {
+            0 => 1,
+            size => payload.div_ceil(usize::from(size)) as u64,
+        };
+    }
+}
