@@ -184,6 +184,8 @@ pub(crate) fn wait_for_echo(hosts: &Hosts, gateway: Ipv4Addr) -> Result<(), Fail
             if Instant::now() > deadline {
                 return Err(Failure::Failed(format!("no packet passes to {gateway} and back in {PATIENCE:?}")));
             }
+            // What cannot be sent fails at once.
+            thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     })

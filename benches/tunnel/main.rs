@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::hosts::Hosts;
-use crate::load::{Load, Sample};
+use crate::load::Load;
 use crate::report::{Report, Row};
 use crate::systems::System;
 

@@ -56,7 +56,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let (_device, queues) = Device::create(&config).map_err(Failure::during("the relay's device"))?;
     let queue = &queues[0];
     if !queue.has_offload() {
-        return Err(Failure::Missing("this kernel's TUN driver has no offload: there is no limit to compare with".into()));
+        return Err(Failure::Missing(
+            "this kernel's TUN driver has no offload: there is no limit to compare with".into(),
+        ));
     }
     let stream = connect(options).map_err(Failure::during("the relay's connection"))?;
     thread::scope(|scope| {

@@ -32,14 +32,10 @@ pub(crate) fn start(hosts: &Hosts, mtu: u16, program: &str, options: &[&str]) ->
         return Err(Failure::Missing(format!("{program} is not installed (it is looked for in PATH)")));
     };
     remove_leftovers();
-    let client_peer = format!(
-        "public_key={}\nendpoint={SERVER}:{PORT}\nallowed_ip={INNER_SERVER}/32\n",
-        public(&SERVER_KEY)?
-    );
-    let server_peer = format!(
-        "public_key={}\nendpoint={CLIENT}:{PORT}\nallowed_ip={INNER_CLIENT}/32\n",
-        public(&CLIENT_KEY)?
-    );
+    let client_peer =
+        format!("public_key={}\nendpoint={SERVER}:{PORT}\nallowed_ip={INNER_SERVER}/32\n", public(&SERVER_KEY)?);
+    let server_peer =
+        format!("public_key={}\nendpoint={CLIENT}:{PORT}\nallowed_ip={INNER_CLIENT}/32\n", public(&CLIENT_KEY)?);
     let end = |host: &Host, device: &'static str, inner: Ipv4Addr, key: &[u8], peer: &str| {
         let mut running = host.start(Command::new(&path).args(options).arg(device))?;
         let mut stream = running.wait_for("its socket", |_| UnixStream::connect(socket(device)).ok())?;
@@ -89,11 +85,10 @@ fn configure(stream: &mut UnixStream, configuration: &str) -> std::io::Result<()
 }
 
 fn public(key: &[u8; 32]) -> Result<String, Failure> {
-    let public = PrivateKey::from_private_key(&X25519, key).and_then(|key| {
-        let public = key.compute_public_key().map(|public| hex(public.as_ref()));
-        public.map_err(|_| aws_lc_rs::error::KeyRejected::unspecified())
-    });
-    public.map_err(Failure::during("a key for WireGuard"))
+    let what = "a key for WireGuard";
+    let key = PrivateKey::from_private_key(&X25519, key).map_err(Failure::during(what))?;
+    let public = key.compute_public_key().map_err(Failure::during(what))?;
+    Ok(hex(public.as_ref()))
 }
 
 fn hex(bytes: &[u8]) -> String {
