@@ -79,8 +79,8 @@ struct Options {
     /// UDP floods too, of packets that fill the MTU and of 100 bytes
     #[arg(long)]
     udp: bool,
-    /// MTU inside the tunnels
-    #[arg(long, value_name = "BYTES", default_value_t = 1390, value_parser = clap::value_parser!(u16).range(576..=1390))]
+    /// MTU inside the tunnels; the cable's is 1500
+    #[arg(long, value_name = "BYTES", default_value_t = 1390, value_parser = clap::value_parser!(u16).range(576..=1440))]
     mtu: u16,
     /// Where the results go [default: tunnel.json in cargo's target directory]
     #[arg(long, value_name = "PATH")]
@@ -90,7 +90,7 @@ struct Options {
     bench: bool,
 }
 
-/// What this program starts itself as.
+/// What this program starts itself as, see [`running`].
 #[derive(Subcommand, Debug)]
 enum Part {
     /// One end of the relay

@@ -29,9 +29,8 @@ const BATCH: usize = 4 * MAX_FRAME;
 
 /// One end: it listens or connects.
 #[derive(Args, Debug)]
-#[group(id = "where", required = true, multiple = false, args = ["listen", "connect"])]
 pub(crate) struct Options {
-    #[arg(long)]
+    #[arg(long, required_unless_present = "connect", conflicts_with = "connect")]
     listen: Option<SocketAddrV4>,
     #[arg(long)]
     connect: Option<SocketAddrV4>,
@@ -60,6 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
             "this kernel's TUN driver has no offload: there is no limit to compare with".into(),
         ));
     }
+    // Not before the device is there: the other end sends as soon as it is connected.
     let stream = connect(options).map_err(Failure::during("the relay's connection"))?;
     thread::scope(|scope| {
         scope.spawn(|| {

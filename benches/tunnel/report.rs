@@ -58,8 +58,10 @@ impl Report {
             let _ = writeln!(out, "- {name}: {value}");
         }
         let Report { runs, seconds, mtu, .. } = self;
-        let _ =
-            writeln!(out, "- medians of {runs} runs of {seconds} s, MTU {mtu}; in parentheses: times the relay's\n");
+        let _ = writeln!(
+            out,
+            "- runs, of which these are the medians: {runs} of {seconds} s; MTU {mtu}; in parentheses: times the relay's\n"
+        );
 
         let all: Vec<Load> = self.rows.first().map(Row::loads).unwrap_or_default();
         let udp: Vec<Load> = all.iter().copied().filter(|load| load.is_udp()).collect();
@@ -242,6 +244,8 @@ fn environment() -> Vec<(&'static str, String)> {
         ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]).unwrap_or_else(unknown)),
         ("build", said("git", &["describe", "--always", "--dirty"]).unwrap_or_else(unknown)),
         ("machine", format!("{cpus} CPUs ({model}), {memory}")),
+        // Whatever else runs makes every number worse, and not all by the same factor.
+        ("load average before", read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()),
         ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
         ("iperf3", said("iperf3", &["--version"]).unwrap_or_else(unknown)),
         ("command", format!("`{}`", command.trim_end_matches([' ', '-']))),
