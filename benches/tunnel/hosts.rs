@@ -10,7 +10,7 @@ use dap_chain_net_srv_vpn::netlink::{Netlink, NetlinkError};
 use rustix::thread::{UnshareFlags, gettid};
 
 use crate::Failure;
-use crate::running::Running;
+use crate::running::{Prepared, Running};
 
 /// The server's and the client's address on the cable, which has the usual MTU of 1500.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
@@ -106,8 +106,8 @@ impl Host {
     /// Starts a program on this host.
     pub(crate) fn start(&self, command: &Command) -> Result<Running, Failure> {
         // By the thread that holds the namespace: it is what a child inherits, and whose end ends the child.
-        let (command, name) = Running::prepare(command, &self.directory, self.name)?;
-        self.run(move || Running::start(command, name))
+        let prepared = Prepared::new(command, &self.directory, self.name)?;
+        self.run(move || prepared.start())
     }
 }
 

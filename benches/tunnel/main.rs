@@ -123,7 +123,8 @@ fn measure(options: &Options) -> Result<ExitCode, Failure> {
     require_privileges()?;
     load::require_iperf3()?;
     wireguard::remove_leftovers();
-    let directory = tempfile::tempdir().map_err(Failure::during("a temporary directory"))?;
+    let directory = tempfile::Builder::new().prefix("cellframe-vpn-bench-").tempdir();
+    let directory = directory.map_err(Failure::during("a temporary directory"))?;
     clean_up_on_signal(directory.path().to_owned())?;
     let hosts = Hosts::new(directory.path())?;
 

@@ -20,21 +20,17 @@ const POLL: Duration = Duration::from_millis(5);
 /// What a tick of /proc/PID/stat is, seconds (`USER_HZ`).
 const TICK: f64 = 0.01;
 
-/// A program that runs. Dropping it ends it.
-pub(crate) struct Running {
-    child: Child,
+/// A program that is to be started.
+pub(crate) struct Prepared {
+    command: Command,
     name: String,
     out: PathBuf,
     err: PathBuf,
 }
 
-impl Running {
-    /// The command as [`Running::start`] takes it, its output in files of `directory`, and its name in messages.
-    pub(crate) fn prepare(
-        command: &Command,
-        directory: &Path,
-        host: &str,
-    ) -> Result<(Command, (String, PathBuf, PathBuf)), Failure> {
+impl Prepared {
+    /// `command` with its output in files of `directory`; `host` is for messages.
+    pub(crate) fn new(command: &Command, directory: &Path, host: &str) -> Result<Prepared, Failure> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy();
@@ -47,19 +43,29 @@ impl Running {
         let mut wrapped = Command::new(own);
         wrapped.arg("run").arg("--parent").arg(std::process::id().to_string()).arg("--").arg(command.get_program());
         wrapped.args(command.get_args()).env_remove("RUST_LOG").env("TMPDIR", directory).stdin(Stdio::null());
+        wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         wrapped.stdout(File::create(&out).map_err(failed())?).stderr(File::create(&err).map_err(failed())?);
         // Ctrl-C is for this process, which then ends the others.
         wrapped.process_group(0);
-        Ok((wrapped, (name, out, err)))
+        Ok(Prepared { command: wrapped, name, out, err })
     }
 
     /// Starts it, in the namespace of the calling thread and for as long as that lives.
-    pub(crate) fn start(mut command: Command, files: (String, PathBuf, PathBuf)) -> Result<Running, Failure> {
-        let (name, out, err) = files;
-        let child = command.spawn().map_err(Failure::during(format!("start {name}")))?;
-        Ok(Running { child, name, out, err })
+    pub(crate) fn start(mut self) -> Result<Running, Failure> {
+        let child = self.command.spawn().map_err(Failure::during(format!("start {}", self.name)))?;
+        Ok(Running { child, name: self.name, out: self.out, err: self.err })
     }
+}
 
+/// A program that runs. Dropping it ends it.
+pub(crate) struct Running {
+    child: Child,
+    name: String,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Running {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

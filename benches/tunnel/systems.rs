@@ -52,11 +52,8 @@ impl System {
             Self::Relay => (INNER_SERVER, Some(start_relay(hosts, mtu)?)),
             Self::Ours => (INNER_SERVER, Some(start_ours(hosts, mtu, "")?)),
             Self::OursPlain => (INNER_SERVER, Some(start_ours(hosts, mtu, "offload=false\n")?)),
-            Self::WireguardGo => (INNER_SERVER, Some(wireguard::start(hosts, mtu, "wireguard-go", &["-f"])?)),
-            Self::Boringtun => {
-                let options = ["--foreground", "--disable-drop-privileges"];
-                (INNER_SERVER, Some(wireguard::start(hosts, mtu, "boringtun-cli", &options)?))
-            }
+            Self::WireguardGo => (INNER_SERVER, Some(wireguard::start(hosts, mtu, "wireguard-go")?)),
+            Self::Boringtun => (INNER_SERVER, Some(wireguard::start(hosts, mtu, "boringtun-cli")?)),
         };
         let tunnel = Tunnel { gateway, ends };
         load::wait_for_echo(hosts, gateway).map_err(|failure| match &tunnel.ends {

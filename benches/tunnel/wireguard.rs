@@ -26,8 +26,8 @@ const SERVER_DEVICE: &str = "bench-wg-server";
 const CLIENT_KEY: [u8; 32] = [0x11; 32];
 const SERVER_KEY: [u8; 32] = [0x22; 32];
 
-/// Starts `program` with `options` and a device's name on both hosts.
-pub(crate) fn start(hosts: &Hosts, mtu: u16, program: &str, options: &[&str]) -> Result<Ends<Running>, Failure> {
+/// Starts `program` in the foreground on both hosts, each with a device of its own.
+pub(crate) fn start(hosts: &Hosts, mtu: u16, program: &str) -> Result<Ends<Running>, Failure> {
     let Some(path) = find(program) else {
         return Err(Failure::Missing(format!("{program} is not installed (it is looked for in PATH)")));
     };
@@ -37,7 +37,8 @@ pub(crate) fn start(hosts: &Hosts, mtu: u16, program: &str, options: &[&str]) ->
     let server_peer =
         format!("public_key={}\nendpoint={CLIENT}:{PORT}\nallowed_ip={INNER_CLIENT}/32\n", public(&CLIENT_KEY)?);
     let end = |host: &Host, device: &'static str, inner: Ipv4Addr, key: &[u8], peer: &str| {
-        let mut running = host.start(Command::new(&path).args(options).arg(device))?;
+        // boringtun-cli's variable: it would become the user who called sudo, and could not be configured.
+        let mut running = host.start(Command::new(&path).arg("-f").arg(device).env("WG_SUDO", "1"))?;
         let mut stream = running.wait_for("its socket", |_| UnixStream::connect(socket(device)).ok())?;
         let configuration = format!("set=1\nprivate_key={}\nlisten_port={PORT}\n{peer}\n", hex(key));
         configure(&mut stream, &configuration).map_err(Failure::during(format!("configure {program}")))?;
