@@ -18,14 +18,8 @@ use netns::in_namespace;
 
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-const NO_OFFLOAD: VnetHeader = VnetHeader {
-    flags: 0,
-    gso_type: VnetHeader::GSO_NONE,
-    hdr_len: 0,
-    gso_size: 0,
-    csum_start: 0,
-    csum_offset: 0,
-};
+const NO_OFFLOAD: VnetHeader =
+    VnetHeader { flags: 0, gso_type: VnetHeader::GSO_NONE, hdr_len: 0, gso_size: 0, csum_start: 0, csum_offset: 0 };
 const WAIT: Duration = Duration::from_secs(5);
 
 fn config(queues: usize) -> DeviceConfig {

@@ -110,10 +110,9 @@ impl From<WireError> for DropCause {
         match error {
             WireError::UnexpectedOp(_) => DropCause::UnexpectedOp,
             WireError::SizeMismatch { .. } => DropCause::SizeMismatch,
-            WireError::TooShort { .. }
-            | WireError::BadTlv { .. }
-            | WireError::BadRecord
-            | WireError::BadNetmask(_) => DropCause::Malformed,
+            WireError::TooShort { .. } | WireError::BadTlv { .. } | WireError::BadRecord | WireError::BadNetmask(_) => {
+                DropCause::Malformed
+            }
         }
     }
 }

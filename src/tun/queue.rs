@@ -20,8 +20,7 @@ const OFFLOADS: [(libc::c_uint, &str); 3] = [
     (CHECKSUM_AND_TSO, "TCP"),
     (libc::TUN_F_CSUM, "checksums alone"),
 ];
-const CHECKSUM_AND_TSO: libc::c_uint =
-    libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+const CHECKSUM_AND_TSO: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
 
 /// One queue of a TUN device: a non-blocking, close-on-exec descriptor, closed on drop.
 ///
