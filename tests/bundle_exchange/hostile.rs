@@ -4,9 +4,10 @@ use dap_chain_net_srv_vpn::app;
 use dap_chain_net_srv_vpn::forward::DropCause;
 
 use crate::inner::{ACK, Ip, Sum, Tcp};
-use crate::lab::{BUNDLES, GATEWAY, Lab, Noise, Vnet, noise, record};
+use crate::lab::{BUNDLES, GATEWAY, Lab, Noise, noise};
 use crate::netns::in_namespace;
 use crate::peer::{BUNDLE_SEND, Peer, VPN_SEND, vpn};
+use crate::records::{Vnet, record};
 
 #[test]
 fn forged_sources_are_dropped_out_of_the_middle() {

@@ -13,6 +13,7 @@ use rustix::net::sockopt;
 
 use crate::inner::{Ip, Sum};
 use crate::peer::{BUNDLE_SEND, PATIENCE, Peer, VPN_SEND, vpn};
+use crate::records::{Vnet, record};
 
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
@@ -52,39 +53,6 @@ impl Drop for Server {
             assert_eq!(*ERRORS.lock(), [""; 0], "the library has logged errors");
         }
     }
-}
-
-/// What of a packet is still to be done, field by field as in docs/wire.md.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Vnet {
-    pub(crate) flags: u8,
-    pub(crate) gso_type: u8,
-    pub(crate) hdr_len: u16,
-    pub(crate) gso_size: u16,
-    pub(crate) csum_start: u16,
-    pub(crate) csum_offset: u16,
-}
-
-impl Vnet {
-    /// A UDP super-packet without IP options.
-    pub(crate) fn udp(gso_size: u16) -> Vnet {
-        Vnet { flags: 1, gso_type: 5, hdr_len: 28, gso_size, csum_start: 20, csum_offset: 6 }
-    }
-
-    /// A TCP super-packet without IP options.
-    pub(crate) fn tcp(gso_size: u16) -> Vnet {
-        Vnet { flags: 1, gso_type: 1, hdr_len: 40, gso_size, csum_start: 20, csum_offset: 16 }
-    }
-}
-
-pub(crate) fn record(vnet: Vnet, packet: &[u8]) -> Vec<u8> {
-    let mut record = (packet.len() as u16).to_le_bytes().to_vec();
-    record.extend([vnet.flags, vnet.gso_type]);
-    for field in [vnet.hdr_len, vnet.gso_size, vnet.csum_start, vnet.csum_offset] {
-        record.extend(field.to_le_bytes());
-    }
-    record.extend(packet);
-    record
 }
 
 pub(crate) struct Lab {

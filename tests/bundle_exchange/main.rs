@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod downstream;
+mod forwarded;
 mod hostile;
 #[path = "../support/inner.rs"]
 mod inner;
@@ -20,5 +21,7 @@ mod lab;
 mod netns;
 mod offloads;
 mod peer;
+#[path = "../support/records.rs"]
+mod records;
 mod replies;
 mod tcp;

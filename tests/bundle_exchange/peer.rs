@@ -20,9 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const ADDR_REQUEST: u32 = 0xb2;
 pub(crate) const ADDR_REPLY: u32 = 0xb3;
 pub(crate) const VPN_SEND: u32 = 0xbc;
-pub(crate) const VPN_RECV: u32 = 0xbd;
 pub(crate) const BUNDLE_SEND: u32 = 0xbe;
-pub(crate) const BUNDLE_RECV: u32 = 0xbf;
 pub(crate) const PING: u32 = 0xc0;
 pub(crate) const PONG: u32 = 0xc1;
 

@@ -138,7 +138,7 @@ fn the_agreement_begins_with_the_reply() {
         // The address that the first client gets.
         let address = Ipv4Addr::new(10, 98, 0, 2);
         let datagram = crate::inner::Ip::new(address, GATEWAY).udp(ports, b"early", crate::inner::Sum::Right);
-        let bundle = vpn(BUNDLE_SEND, 0, &crate::lab::record(crate::lab::Vnet::default(), &datagram));
+        let bundle = vpn(BUNDLE_SEND, 0, &crate::records::record(crate::records::Vnet::default(), &datagram));
         peer.send(&bundle);
         unexpected(1);
         peer.request();

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, ipproto, socket, sockopt};
 
-use crate::downstream::{Down, packets_of};
 use crate::inner::{ACK, CWR, ECE, Ip, PSH, RST, SYN, Seen, Sum, Tcp};
-use crate::lab::{BUNDLES, GATEWAY, Lab, Vnet, noise, record};
+use crate::lab::{BUNDLES, GATEWAY, Lab, noise};
 use crate::netns::in_namespace;
 use crate::peer::{BUNDLE_SEND, PATIENCE, VPN_SEND, vpn};
+use crate::records::{Got, Vnet, packets_of, record};
 
 /// To a port where nobody listens; a raw socket sees them before TCP answers.
 #[test]
@@ -103,14 +103,14 @@ fn a_stream_to_each_kind_of_client() {
 }
 
 /// A connection that the client's side opens by hand, over which the server's host sends these bytes.
-fn download(lab: &Lab, payload: &[u8], limit: usize, may_send_bundles: bool) -> Down {
+fn download(lab: &Lab, payload: &[u8], limit: usize, may_send_bundles: bool) -> Got {
     let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
     let ports = (41_003, listener.local_addr().unwrap().port());
     let send = |tcp: &Tcp| {
         let packet = lab.ip().tcp(ports, tcp, &[], Sum::Right);
         lab.peer.send(&vpn(VPN_SEND, lab.peer.usage, &packet));
     };
-    let mut down = Down::default();
+    let mut down = Got::default();
     // MSS 1350, window scale 7.
     let hello = Tcp { ack: 0, options: vec![2, 4, 5, 70, 1, 3, 3, 7], ..Tcp::new(100, SYN) };
     send(&hello);

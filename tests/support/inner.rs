@@ -256,12 +256,12 @@ pub(crate) fn sum(bytes: &[u8]) -> u16 {
     fold(words.sum())
 }
 
-fn pseudo_sum(source: Ipv4Addr, target: Ipv4Addr, protocol: u8, length: usize) -> u16 {
+pub(crate) fn pseudo_sum(source: Ipv4Addr, target: Ipv4Addr, protocol: u8, length: usize) -> u16 {
     let addresses = add(sum(&source.octets()), sum(&target.octets()));
     fold(u64::from(addresses) + u64::from(protocol) + length as u64)
 }
 
-fn add(one: u16, other: u16) -> u16 {
+pub(crate) fn add(one: u16, other: u16) -> u16 {
     fold(u64::from(one) + u64::from(other))
 }
 
