@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::inner::{MF, Seen, UDP};
-use crate::lab::{BUNDLES, Lab, noise};
+use crate::lab::{BUNDLES, Lab};
 use crate::netns::in_namespace;
-use crate::records::{Got, packets_of, segment};
+use crate::records::{Got, noise, packets_of, segment};
 
 #[test]
 fn datagrams_to_a_client_of_large_bundles() {

@@ -4,10 +4,10 @@ use std::fs;
 use std::net::Ipv4Addr;
 
 use crate::inner::{ACK, CWR, ECE, FIN, Ip, PSH, Seen, Sum, TCP, Tcp, UDP, add, pseudo_sum, sum};
-use crate::lab::{BUNDLES, Lab, noise};
+use crate::lab::{BUNDLES, Lab};
 use crate::netns::in_namespace;
 use crate::peer::{BUNDLE_SEND, Peer, vpn};
-use crate::records::{Got, Vnet, packets_of, record};
+use crate::records::{Got, Vnet, noise, packets_of, record};
 
 const PORTS: (u16, u16) = (41_005, 41_006);
 
@@ -65,13 +65,15 @@ fn tcp_super_packets_are_cut() {
         let tos = Ip { tos: 0xb9, ..pair.ip() };
         let stamps = vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
         let good = Vnet::tcp(1000);
-        let cases: [(&str, &Ip, Vnet, u8, &[u8], usize); 12] = [
+        let cases: [(&str, &Ip, Vnet, u8, &[u8], usize); 14] = [
             ("plain", &plain, good, 0, &[], 3500),
             ("no rest", &plain, good, 0, &[], 4000),
             ("PSH", &plain, good, PSH, &[], 3500),
             ("FIN", &plain, good, FIN | PSH, &[], 3500),
             ("ECE", &plain, good, ECE, &[], 3500),
             ("CWR", &plain, Vnet { gso_type: 0x81, ..good }, CWR, &[], 3500),
+            ("CWR that the header does not tell", &plain, good, CWR, &[], 3500),
+            ("ECN bit without CWR", &plain, Vnet { gso_type: 0x81, ..good }, 0, &[], 3500),
             ("all", &plain, Vnet { gso_type: 0x81, ..good }, CWR | ECE | PSH | FIN, &[], 3500),
             ("DSCP and ECN", &tos, good, 0, &[], 3500),
             ("time stamps", &plain, good, PSH, &stamps, 3500),

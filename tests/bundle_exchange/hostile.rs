@@ -3,11 +3,11 @@
 use dap_chain_net_srv_vpn::app;
 use dap_chain_net_srv_vpn::forward::DropCause;
 
-use crate::inner::{ACK, Ip, Sum, Tcp};
-use crate::lab::{BUNDLES, GATEWAY, Lab, Noise, noise};
+use crate::inner::{Ip, Sum};
+use crate::lab::{BUNDLES, GATEWAY, Lab};
 use crate::netns::in_namespace;
 use crate::peer::{BUNDLE_SEND, Peer, VPN_SEND, vpn};
-use crate::records::{Vnet, record};
+use crate::records::{Noise, Vnet, noise, one_of_each, random_bundle, record};
 
 #[test]
 fn forged_sources_are_dropped_out_of_the_middle() {
@@ -177,16 +177,12 @@ fn the_server_outlives_random_bundles() {
         // Not the socket's port, so that what gets through is in nobody's way.
         let ports = (4242, 9);
         let ip = lab.ip();
-        let good = [
-            record(Vnet::default(), &ip.udp(ports, b"plain", Sum::Right)),
-            record(Vnet::udp(20), &ip.udp(ports, &noise(4, 70), Sum::Pseudo)),
-            record(Vnet::tcp(40), &ip.tcp(ports, &Tcp::new(7, ACK), &noise(5, 110), Sum::Pseudo)),
-            record(Vnet { flags: 1, gso_type: 0, ..Vnet::udp(0) }, &ip.udp(ports, b"unfinished", Sum::Pseudo)),
-        ];
+        let good = one_of_each(&ip, ports);
         let before = app::server_totals().unwrap();
         let mut noise = Noise::new(0x5eed);
         for _ in 0..ROUNDS {
-            let bundles = (0..EACH).map(|_| random_bundle(&mut noise, &good, lab.peer.usage)).collect();
+            let bundles =
+                (0..EACH).map(|_| vpn(BUNDLE_SEND, lab.peer.usage, &random_bundle(&mut noise, &good))).collect();
             lab.peer.send_all(bundles);
             lab.peer.ping();
         }
@@ -203,30 +199,4 @@ fn the_server_outlives_random_bundles() {
         let (payload, from) = crate::lab::received(&lab.socket, "another client");
         assert_eq!((payload.as_slice(), from.ip()), (b"served too".as_slice(), address.into()));
     });
-}
-
-fn random_bundle(noise: &mut Noise, good: &[Vec<u8>], usage: u32) -> Vec<u8> {
-    let mut data = Vec::new();
-    if noise.below(4) == 0 {
-        let size = noise.below(600);
-        data = noise.bytes(size);
-    } else {
-        for _ in 0..1 + noise.below(5) {
-            let mut record = good[noise.below(good.len())].clone();
-            for _ in 0..noise.below(4) {
-                // The header of the record and those of the packet rather than the payload.
-                let at = noise.below(record.len().min(56));
-                record[at] = match noise.below(3) {
-                    0 => noise.below(256) as u8,
-                    1 => record[at] ^ (1 << noise.below(8)),
-                    _ => [0, 1, 0x7f, 0xff][noise.below(4)],
-                };
-            }
-            data.extend(record);
-        }
-        if noise.below(8) == 0 {
-            data.truncate(noise.below(data.len()));
-        }
-    }
-    vpn(BUNDLE_SEND, usage, &data)
 }

@@ -156,36 +156,6 @@ pub(crate) fn received(socket: &UdpSocket, what: &str) -> (Vec<u8>, SocketAddr) 
     (buffer, from)
 }
 
-/// Bytes that repeat nowhere (Marsaglia's xorshift64).
-pub(crate) struct Noise(u64);
-
-impl Noise {
-    pub(crate) fn new(seed: u64) -> Noise {
-        Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(crate) fn number(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.number() >> 16) as usize % end
-    }
-
-    pub(crate) fn bytes(&mut self, size: usize) -> Vec<u8> {
-        let words = std::iter::repeat_with(|| self.number().to_le_bytes());
-        words.flatten().take(size).collect()
-    }
-}
-
-pub(crate) fn noise(seed: u64, size: usize) -> Vec<u8> {
-    Noise::new(seed).bytes(size)
-}
-
 /// What the library has logged as an error, a caught panic above all.
 static ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 

@@ -4,9 +4,9 @@ use dap_chain_net_srv_vpn::app;
 use dap_chain_net_srv_vpn::forward::DropCause;
 
 use crate::inner::{ACK, DF, Ip, MF, Sum, TCP, Tcp, UDP};
-use crate::lab::{BUNDLES, Lab, noise};
+use crate::lab::{BUNDLES, Lab};
 use crate::netns::in_namespace;
-use crate::records::{Vnet, record};
+use crate::records::{Vnet, noise, record};
 
 /// Each is in the midst of good records, which it must not take with it.
 #[test]
@@ -152,6 +152,22 @@ fn a_checksum_is_completed_only_where_the_protocol_has_it() {
     });
 }
 
+/// The sum of the pseudo header is of a whole datagram or segment: a part of one has no place for it, and the second part
+/// would have a port or a flag where the first has a checksum.
+#[test]
+fn a_fragment_has_no_checksum_to_complete() {
+    in_namespace("offloads::a_fragment_has_no_checksum_to_complete", || {
+        let lab = Lab::start("", &BUNDLES);
+        let lacks = Vnet { flags: 1, csum_start: 20, csum_offset: 6, ..Vnet::default() };
+        for fragment in [MF, 1, MF | 1, 185] {
+            let packet = Ip { fragment, ..lab.ip() }.udp(lab.ports(), &noise(9, 64), Sum::Pseudo);
+            let data = [lab.good(b"before"), record(lacks, &packet), lab.good(b"behind")].concat();
+            let what = format!("fragment {fragment:#06x}");
+            lab.check(&what, &data, &[b"before", b"behind"], &[(DropCause::BadOffload, 1)]);
+        }
+    });
+}
+
 /// What the receiver ignores, and all that fits.
 #[test]
 fn what_fits_is_delivered_whatever_else_the_header_says() {
@@ -218,6 +234,8 @@ fn segments_are_counted_as_packets() {
         let good = lab.good(b"and one");
         let data = [record(Vnet::udp(700), &packet), good].concat();
         let cut: Vec<&[u8]> = payload.chunks(700).chain([b"and one".as_slice()]).collect();
+        // The mark of the check before may be counted after it was received.
+        lab.peer.ping();
         let before = app::server_totals().unwrap();
         lab.check("a super-packet and a packet", &data, &cut, &[]);
         let packets = || app::server_totals().unwrap().up_packets - before.up_packets;

@@ -123,6 +123,18 @@ fn without_an_agreement_bundles_are_unexpected() {
     });
 }
 
+/// TLV 1 is what its sender takes: "Once the client has sent TLV 1 and the server has answered it, each side may send".
+#[test]
+fn a_client_that_takes_no_bundles_may_send_them() {
+    in_namespace("replies::a_client_that_takes_no_bundles_may_send_them", || {
+        for says in [b"CFV1\x01\x02\x00\x00", b"CFV1\x01\x02\x01\x00"] {
+            let lab = Lab::start("", says);
+            let two = [lab.good(b"one"), lab.good(b"two")].concat();
+            lab.check(&format!("the client said {says:02x?}"), &two, &[b"one", b"two"], &[]);
+        }
+    });
+}
+
 /// The same client may, as soon as it has got its answer.
 #[test]
 fn the_agreement_begins_with_the_reply() {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketType, ipproto, socket, sockopt};
 
 use crate::inner::{ACK, CWR, ECE, Ip, PSH, RST, SYN, Seen, Sum, Tcp};
-use crate::lab::{BUNDLES, GATEWAY, Lab, noise};
+use crate::lab::{BUNDLES, GATEWAY, Lab};
 use crate::netns::in_namespace;
 use crate::peer::{BUNDLE_SEND, PATIENCE, VPN_SEND, vpn};
-use crate::records::{Got, Vnet, packets_of, record};
+use crate::records::{Got, Vnet, noise, packets_of, record};
 
 /// To a port where nobody listens; a raw socket sees them before TCP answers.
 #[test]

@@ -7,7 +7,7 @@
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
-use crate::inner::{MF, Seen, TCP, UDP};
+use crate::inner::{ACK, Ip, MF, Seen, Sum, TCP, Tcp, UDP};
 
 /// Op codes, as docs/wire.md has them.
 const VPN_SEND: u32 = 0xbc;
@@ -152,4 +152,71 @@ pub(crate) fn segment(socket: &UdpSocket, size: usize) {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw const size).cast(), length)
     };
     assert_eq!(code, 0, "UDP_SEGMENT: {}", std::io::Error::last_os_error());
+}
+
+/// Bytes that repeat nowhere (Marsaglia's xorshift64).
+pub(crate) struct Noise(u64);
+
+impl Noise {
+    pub(crate) fn new(seed: u64) -> Noise {
+        Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn number(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.number() >> 16) as usize % end
+    }
+
+    pub(crate) fn bytes(&mut self, size: usize) -> Vec<u8> {
+        let words = std::iter::repeat_with(|| self.number().to_le_bytes());
+        words.flatten().take(size).collect()
+    }
+}
+
+pub(crate) fn noise(seed: u64, size: usize) -> Vec<u8> {
+    Noise::new(seed).bytes(size)
+}
+
+/// A record of each kind that a receiver knows.
+pub(crate) fn one_of_each(ip: &Ip, ports: (u16, u16)) -> [Vec<u8>; 4] {
+    [
+        record(Vnet::default(), &ip.udp(ports, b"plain", Sum::Right)),
+        record(Vnet::udp(20), &ip.udp(ports, &noise(4, 70), Sum::Pseudo)),
+        record(Vnet::tcp(40), &ip.tcp(ports, &Tcp::new(7, ACK), &noise(5, 110), Sum::Pseudo)),
+        record(Vnet { flags: 1, gso_type: 0, ..Vnet::udp(0) }, &ip.udp(ports, b"unfinished", Sum::Pseudo)),
+    ]
+}
+
+/// The data of a bundle: some of these records with a few bytes changed, or bytes of no meaning at all.
+pub(crate) fn random_bundle(noise: &mut Noise, good: &[Vec<u8>]) -> Vec<u8> {
+    let mut data = Vec::new();
+    if noise.below(4) == 0 {
+        let size = noise.below(600);
+        data = noise.bytes(size);
+    } else {
+        for _ in 0..1 + noise.below(5) {
+            let mut record = good[noise.below(good.len())].clone();
+            for _ in 0..noise.below(4) {
+                // The header of the record and those of the packet rather than the payload.
+                let at = noise.below(record.len().min(56));
+                record[at] = match noise.below(3) {
+                    0 => noise.below(256) as u8,
+                    1 => record[at] ^ (1 << noise.below(8)),
+                    _ => [0, 1, 0x7f, 0xff][noise.below(4)],
+                };
+            }
+            data.extend(record);
+        }
+        if noise.below(8) == 0 {
+            data.truncate(noise.below(data.len()));
+        }
+    }
+    data
 }
