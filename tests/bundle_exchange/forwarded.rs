@@ -55,6 +55,9 @@ impl Pair {
     }
 }
 
+/// What it is, its IP header, what is said of it, TCP's flags and options, and how much payload it has.
+type Case<'a> = (&'a str, &'a Ip, Vnet, u8, &'a [u8], usize);
+
 #[test]
 fn tcp_super_packets_are_cut() {
     const NAME: &str = "forwarded::tcp_super_packets_are_cut";
@@ -65,7 +68,7 @@ fn tcp_super_packets_are_cut() {
         let tos = Ip { tos: 0xb9, ..pair.ip() };
         let stamps = vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
         let good = Vnet::tcp(1000);
-        let cases: [(&str, &Ip, Vnet, u8, &[u8], usize); 14] = [
+        let cases: [Case<'_>; 14] = [
             ("plain", &plain, good, 0, &[], 3500),
             ("no rest", &plain, good, 0, &[], 4000),
             ("PSH", &plain, good, PSH, &[], 3500),

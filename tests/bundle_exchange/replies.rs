@@ -1,12 +1,16 @@
 //! ADDR_REPLY to the byte, and what a client that may not send bundles gets for sending them.
 
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
+use dap_chain_net_srv_vpn::app;
 use dap_chain_net_srv_vpn::forward::DropCause;
 
-use crate::lab::{BUNDLES, GATEWAY, Lab, Server, socket};
+use crate::inner::{Ip, Sum};
+use crate::lab::{BUNDLES, GATEWAY, Lab, Server, drops_since, socket};
 use crate::netns::in_namespace;
-use crate::peer::{BUNDLE_SEND, Peer, vpn};
+use crate::peer::{BUNDLE_SEND, PATIENCE, Peer, vpn};
+use crate::records::{Vnet, record};
 
 /// Header, address, gateway, netmask and these TLVs, then the token, which is the only thing that is not known before.
 fn reply(usage: u32, address: [u8; 4], tlvs: &[u8]) -> Vec<u8> {
@@ -141,16 +145,20 @@ fn the_agreement_begins_with_the_reply() {
     in_namespace("replies::the_agreement_begins_with_the_reply", || {
         let server = Server::start("");
         let mut peer = Peer::connect(server.port);
-        let before = dap_chain_net_srv_vpn::app::server_totals().unwrap();
+        let before = app::server_totals().unwrap();
         let unexpected = |count| {
-            peer_free_eventually(|| crate::lab::drops_since(&before) == [(DropCause::UnexpectedOp, count)]);
+            let deadline = Instant::now() + PATIENCE;
+            while drops_since(&before) != [(DropCause::UnexpectedOp, count)] {
+                assert!(Instant::now() < deadline, "{:?} is not {count} unexpected_op", drops_since(&before));
+                std::thread::sleep(Duration::from_millis(1));
+            }
         };
         let socket = socket();
         let ports = (4242, socket.local_addr().unwrap().port());
         // The address that the first client gets.
         let address = Ipv4Addr::new(10, 98, 0, 2);
-        let datagram = crate::inner::Ip::new(address, GATEWAY).udp(ports, b"early", crate::inner::Sum::Right);
-        let bundle = vpn(BUNDLE_SEND, 0, &crate::records::record(crate::records::Vnet::default(), &datagram));
+        let datagram = Ip::new(address, GATEWAY).udp(ports, b"early", Sum::Right);
+        let bundle = vpn(BUNDLE_SEND, 0, &record(Vnet::default(), &datagram));
         peer.send(&bundle);
         unexpected(1);
         peer.request();
@@ -161,12 +169,4 @@ fn the_agreement_begins_with_the_reply() {
         let lab = Lab { peer, address, socket, server };
         lab.check("agreed", &[lab.good(b"one"), lab.good(b"two")].concat(), &[b"one", b"two"], &[]);
     });
-}
-
-fn peer_free_eventually(mut is_so: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + crate::peer::PATIENCE;
-    while !is_so() {
-        assert!(std::time::Instant::now() < deadline, "the bundle was not counted as unexpected_op alone");
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
 }

@@ -12,6 +12,9 @@ use crate::netns::in_namespace;
 use crate::peer::{BUNDLE_SEND, PATIENCE, VPN_SEND, vpn};
 use crate::records::{Got, Vnet, noise, packets_of, record};
 
+/// What it is, its IP header, what is said of it, TCP's flags and options, and how much payload it has.
+type Case<'a> = (&'a str, &'a Ip, Vnet, u8, &'a [u8], usize);
+
 /// To a port where nobody listens; a raw socket sees them before TCP answers.
 #[test]
 fn super_segments_come_out_whole() {
@@ -26,7 +29,7 @@ fn super_segments_come_out_whole() {
         let (plain, options) = (lab.ip(), Ip { options: vec![1, 1, 1, 0], ..lab.ip() });
         let stamps = vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
         let good = Vnet::tcp(1000);
-        let cases: [(&str, &Ip, Vnet, u8, &[u8], usize); 12] = [
+        let cases: [Case<'_>; 12] = [
             ("plain", &plain, good, ACK, &[], 3500),
             ("PSH", &plain, good, ACK | PSH, &[], 3500),
             ("ECE", &plain, good, ACK | ECE, &[], 3500),

@@ -231,10 +231,10 @@ fn alternate(from: [&UdpSocket; 2], to: [&UdpSocket; 2]) {
             from[flow].send_to(&payload(flow, at), to[flow].local_addr().unwrap()).unwrap();
         }
     }
-    for flow in 0..2 {
+    for (flow, to) in to.into_iter().enumerate() {
         for at in 0..100 {
             let what = format!("datagram {at} of the flow {flow} of two");
-            assert!(received(to[flow], &what).0 == payload(flow, at), "{what} is not what was sent");
+            assert!(received(to, &what).0 == payload(flow, at), "{what} is not what was sent");
         }
     }
 }
