@@ -147,6 +147,35 @@ fn many_tiny_records() {
     });
 }
 
+/// A client without bundles, whose packets are put together: a packet that the host would not take alone must not get
+/// right by what is done to its neighbours.
+#[test]
+fn wrong_checksums_of_plain_packets_are_not_repaired() {
+    in_namespace("hostile::wrong_checksums_of_plain_packets_are_not_repaired", || {
+        let lab = Lab::start("", b"");
+        for (first, round) in [(true, 0), (false, 1), (true, 2), (false, 3)] {
+            let payloads: Vec<_> = (0..60).map(|at| noise(100 * round + at, 500)).collect();
+            let mut good: Vec<&[u8]> = Vec::new();
+            let mut packets = Vec::new();
+            for (at, payload) in payloads.iter().enumerate() {
+                let is_wrong = if first { at % 6 == 0 } else { at % 6 == 3 };
+                let by_udp = is_wrong && at % 4 < 2;
+                let ip = Ip { id: at as u16, ..lab.ip() };
+                let mut packet = ip.udp(lab.ports(), payload, if by_udp { Sum::Wrong } else { Sum::Right });
+                if is_wrong && !by_udp {
+                    packet[10] ^= 0x55;
+                }
+                if !is_wrong {
+                    good.push(payload);
+                }
+                packets.push(vpn(VPN_SEND, lab.peer.usage, &packet));
+            }
+            assert_eq!(good.len(), 50);
+            lab.check_packets(&format!("round {round}"), packets, &good, &[]);
+        }
+    });
+}
+
 /// Nothing says whether an empty bundle is malformed, and what one is that exceeds the server's TLV 1: whatever they are
 /// counted as, the session lives on.
 #[test]
