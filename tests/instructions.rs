@@ -115,9 +115,9 @@ fn run(name: &str, times: u64) {
             bundle.room()[VNET_LEN..filled].copy_from_slice(&inner);
             counted_loop(times, || {
                 let (header, packet) = bundle.next(filled).unwrap();
-                let (view, _) = Offload::check(&header, packet).unwrap();
+                let (view, offload) = Offload::check(&header, packet).unwrap();
                 assert!(table.get(view.destination).is_some() && bundle.fits(filled, wire::MAX_BUNDLE));
-                bundle.keep(filled);
+                bundle.keep(filled, &offload.to_header());
                 assert!(bundle.packet(op::BUNDLE_RECV, op::VPN_RECV, 1).len() > HEADER_LEN);
                 bundle.restart(0);
             });

@@ -120,7 +120,7 @@ impl Server {
         }
         out.load += Load::of(offload, filled - VNET_LEN);
         out.route = Some(route);
-        out.bundle.keep(filled);
+        out.bundle.keep(filled, &offload.to_header());
         if out.bundle.len() >= FULL_BUNDLE {
             self.flush(lane, out, 0);
         }
