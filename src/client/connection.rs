@@ -59,6 +59,8 @@ pub(super) struct Connection {
     progress: Mutex<Progress>,
     /// Lost or stopping: what packets ask, without the lock.
     is_over: AtomicBool,
+    /// Both sides have said that they take bundles.
+    bundles: AtomicBool,
     changed: Condvar,
     link: Mutex<Option<Arc<Link>>>,
     channel: Mutex<Option<Arc<Channel>>>,
@@ -113,6 +115,7 @@ impl Connection {
             resume: store::get(LEASES, &lease_key(host, port)).and_then(|token| token.try_into().ok()),
             progress: Mutex::new(Progress { state: State::Connecting, error: None, lease: None }),
             is_over: AtomicBool::new(false),
+            bundles: AtomicBool::new(false),
             changed: Condvar::new(),
             link: Mutex::default(),
             channel: Mutex::default(),
@@ -394,7 +397,9 @@ impl Connection {
                 tunnel::dropped(DropCause::SessionGone)
             }
             Ok((_, FromServer::Recv(packet))) => tunnel::deliver(packet),
-            Ok((_, FromServer::Bundle(data))) if self.settings.offload => tunnel::deliver_all(wire::records(data)),
+            Ok((_, FromServer::Bundle(data))) if self.bundles.load(Ordering::Relaxed) => {
+                tunnel::deliver_all(wire::records(data))
+            }
             Ok((_, FromServer::AddrReply(reply))) => self.leased(&reply, data),
             Ok((_, FromServer::Problem(code))) => self.problem(code),
             Ok((_, FromServer::Ping)) => {
@@ -422,6 +427,7 @@ impl Connection {
         if let Some(seconds @ 1..=3600) = caps.and_then(|caps| caps.keep_alive) {
             self.ping_after.fetch_min(u64::from(seconds) * 1000, Ordering::Relaxed);
         }
+        self.bundles.store(self.settings.offload && offer.bundle > 0, Ordering::Relaxed);
         let token = caps.and_then(|caps| caps.resume);
         self.progress.lock().lease = Some(Lease { offer, token, packet: packet.to_vec() });
         self.advance(State::MakingTunnel);

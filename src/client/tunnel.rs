@@ -418,7 +418,7 @@ impl Batch<'_> {
             return self.send_plain(filled, &offload);
         }
         self.load += load;
-        self.bundle.keep(filled);
+        self.bundle.keep(filled, &offload.to_header());
         if self.bundle.len() >= FULL_BUNDLE {
             self.flush(0);
         }

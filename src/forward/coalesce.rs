@@ -4,15 +4,14 @@
 use super::checksum::Sum;
 use super::fields::*;
 use super::offload::{
-    MIN_TCP_SEGMENT, Offload, Segments, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM, UDP_HEADER,
+    IP_HEADER, MIN_TCP_SEGMENT, Offload, Segments, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM, UDP_HEADER,
 };
 use crate::wire::{Ipv4View, VnetHeader};
 
 /// What the total length field can say, bytes.
 const MAX_PACKET: usize = 65535;
-/// Without options: a packet with some is left alone.
-const IP_HEADER: usize = 20;
-/// Datagrams in one super-packet: as many as every Linux that knows them takes (`UDP_MAX_SEGMENTS`, 128 since 6.8).
+/// Datagrams in one super-packet: as many as every Linux that knows them takes (its `UDP_MAX_SEGMENTS` was 64, and
+/// became 128).
 const MAX_DATAGRAMS: usize = 64;
 
 /// Makes super-packets of consecutive packets, and keeps their order: there is one open super-packet, and what cannot be

@@ -11,6 +11,8 @@ pub(super) const TCP_CHECKSUM: u16 = 16;
 pub(super) const UDP_CHECKSUM: u16 = 6;
 pub(super) const UDP_HEADER: usize = 8;
 pub(super) const TCP_HEADER: usize = 20;
+/// Without options.
+pub(super) const IP_HEADER: usize = 20;
 
 /// The smallest payload of a TCP segment that a super-packet may be cut into, bytes: Linux' smallest MSS, 48, less
 /// the options that its own segments usually have. Less would let a peer have this host make thousands of packets of one.
@@ -23,7 +25,8 @@ const MAX_DATAGRAMS: usize = 128;
 pub enum Offload {
     /// Nothing.
     None,
-    /// The checksum over the packet from `start` on is to be completed, at `start + offset`.
+    /// The checksum over the packet from `start` on is to be completed, at `start + offset`. It is TCP's or UDP's own, or
+    /// that of a packet inside.
     Checksum {
         /// Bytes from the packet's begin; behind its IPv4 header.
         start: u16,
@@ -100,10 +103,18 @@ impl Offload {
     }
 }
 
-/// Any place behind the IPv4 header will do: the kernel asks the same, and what the sum is of is the packet's own affair.
+/// The kernel writes the sum after it has routed and filtered the packet: it must not get to where a filter looks. So it
+/// is the packet's own checksum, or one of a packet that is encapsulated in it.
 fn checksum(header: &VnetHeader, view: &Ipv4View) -> Option<Offload> {
     let (start, offset) = (usize::from(header.csum_start), usize::from(header.csum_offset));
-    let fits = start >= view.header_len && start + offset + 2 <= view.total_len;
+    let own = match view.protocol {
+        TCP => Some((TCP_HEADER, TCP_CHECKSUM)),
+        UDP => Some((UDP_HEADER, UDP_CHECKSUM)),
+        _ => None,
+    };
+    let is_own = own.is_some_and(|(_, place)| start == view.header_len && offset == usize::from(place));
+    let outer_len = view.header_len + own.map_or(IP_HEADER, |(len, _)| len);
+    let fits = !view.is_fragment && (is_own || start >= outer_len) && start + offset + 2 <= view.total_len;
     fits.then_some(Offload::Checksum { start: header.csum_start, offset: header.csum_offset })
 }
 

@@ -44,14 +44,17 @@ fn what_is_no_packet_has_no_offload() {
 }
 
 #[test]
-fn a_checksum_lies_behind_the_ipv4_header() {
+fn a_checksum_is_the_packet_s_own_or_an_inner_packet_s() {
     let packet = Packet { ip_options: vec![1; 8], ..Packet::udp(b"12") };
     // 28 bytes of IPv4, 8 of UDP, 2 of payload.
     for (start, offset, is_good) in [
         (28, 6, true),
-        (28, 0, true),
-        (28, 8, true),
-        (28, 9, false),
+        // The ports, the length, the payload.
+        (28, 0, false),
+        (28, 2, false),
+        (28, 4, false),
+        (28, 8, false),
+        (34, 0, false),
         (36, 0, true),
         (37, 0, false),
         (27, 6, false),

@@ -20,13 +20,13 @@ impl Server {
         let Some(mut lent) = lane.lend() else { return };
         let out = lent.outbound();
         if let Some(filled) = first.and_then(|read| lane.queue.recv_from(read, out.bundle.room())) {
-            self.from_host(lane, out, filled);
+            self.forward(lane, out, filled);
         }
         let mut bytes = 0;
         for _ in 0..BUDGET {
             match lane.queue.recv(out.bundle.room()) {
                 Ok(Some(filled)) => {
-                    self.from_host(lane, out, filled);
+                    self.forward(lane, out, filled);
                     bytes += filled;
                     if bytes >= BUDGET_BYTES {
                         break;
@@ -45,7 +45,7 @@ impl Server {
     }
 
     /// The packet in the bundle's room: to its session here, or into the mailbox of the worker that has it.
-    fn from_host(&self, lane: &Lane, out: &mut Outbound, filled: usize) {
+    fn forward(&self, lane: &Lane, out: &mut Outbound, filled: usize) {
         let Some((header, packet)) = out.bundle.next(filled) else { return };
         let (view, offload) = match Offload::check(&header, packet) {
             Ok(checked) => checked,
@@ -120,7 +120,7 @@ impl Server {
         }
         out.load += Load::of(offload, filled - VNET_LEN);
         out.route = Some(route);
-        out.bundle.keep(filled);
+        out.bundle.keep(filled, &offload.to_header());
         if out.bundle.len() >= FULL_BUNDLE {
             self.flush(lane, out, 0);
         }

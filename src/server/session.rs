@@ -302,8 +302,8 @@ impl Server {
             }
         };
         session.answers_pings.store(caps.keep_alive.is_some(), Ordering::Relaxed);
-        let bundle = if self.takes_bundles() { caps.bundle.unwrap_or(0) } else { 0 };
-        session.bundle.store(usize::from(bundle), Ordering::Relaxed);
+        let bundle = caps.bundle.filter(|_| self.takes_bundles());
+        session.bundle.store(usize::from(bundle.unwrap_or(0)), Ordering::Relaxed);
         channel.set_inner_address(Some(lease.addr));
         let usage_id = session.usage_id();
         log::info!("usage {usage_id}: lease given ({} in use)", self.leased());
@@ -319,7 +319,7 @@ impl Server {
             return AddrReply { addr: lease.addr, gateway, netmask: None, caps: None };
         }
         let accepted = Capabilities {
-            bundle: asked.bundle.filter(|_| self.takes_bundles()).map(|_| MAX_BUNDLE as u16),
+            bundle: asked.bundle.filter(|largest| *largest > 0 && self.takes_bundles()).map(|_| MAX_BUNDLE as u16),
             mtu: asked.mtu.map(|theirs| theirs.min(self.settings.mtu)),
             dns: self.settings.dns.clone(),
             keep_alive: asked.keep_alive.map(|_| self.settings.keep_alive.as_secs() as u16),

@@ -83,13 +83,14 @@ impl Bundle {
         self.len() + 2 + filled <= limit.min(MAX_BUNDLE)
     }
 
-    /// Makes the next packet a record. It must [fit](Bundle::fits).
-    pub fn keep(&mut self, filled: usize) {
+    /// Makes the next packet a record with this header. It must [fit](Bundle::fits).
+    pub fn keep(&mut self, filled: usize, header: &VnetHeader) {
         let size = filled.saturating_sub(VNET_LEN) as u16;
-        let asks_nothing = self.next(filled).is_some_and(|(header, _)| header == VnetHeader::default());
-        self.is_plain = self.is_empty() && asks_nothing;
-        if let Some(front) = self.buffer.get_mut(self.end..self.end + 2) {
-            front.copy_from_slice(&size.to_le_bytes());
+        self.is_plain = self.is_empty() && *header == VnetHeader::default();
+        let front = self.buffer.get_mut(self.end..self.end + RECORD_HEADER_LEN);
+        if let Some((size_field, header_field)) = front.and_then(|front| front.split_at_mut_checked(2)) {
+            size_field.copy_from_slice(&size.to_le_bytes());
+            header_field.copy_from_slice(&header.to_bytes());
             self.end += 2 + filled;
         }
     }
@@ -139,8 +140,12 @@ const PLAIN_FRONT: usize = RECORD_HEADER_LEN;
 mod tests {
     use super::*;
 
+    fn header_of(packet: &[u8]) -> VnetHeader {
+        VnetHeader { gso_size: packet.len() as u16, ..VnetHeader::default() }
+    }
+
     fn record(packet: &[u8]) -> Vec<u8> {
-        let header = VnetHeader { gso_size: packet.len() as u16, ..VnetHeader::default() };
+        let header = header_of(packet);
         let size = (packet.len() as u16).to_le_bytes();
         [size.as_slice(), &header.to_bytes(), packet].concat()
     }
@@ -169,7 +174,7 @@ mod tests {
 
     /// Puts a packet where the next one goes; how much of the room it fills.
     fn place(bundle: &mut Bundle, packet: &[u8]) -> usize {
-        let header = VnetHeader { gso_size: packet.len() as u16, ..VnetHeader::default() };
+        let header = header_of(packet);
         let filled = VNET_LEN + packet.len();
         bundle.room()[..VNET_LEN].copy_from_slice(&header.to_bytes());
         bundle.room()[VNET_LEN..filled].copy_from_slice(packet);
@@ -183,7 +188,7 @@ mod tests {
             let filled = place(&mut bundle, packet);
             assert_eq!(bundle.next(filled).unwrap().1, packet);
             assert!(bundle.fits(filled, MAX_BUNDLE));
-            bundle.keep(filled);
+            bundle.keep(filled, &header_of(packet));
         }
         let expected = [record(b"one"), record(b"second")].concat();
         assert_eq!(bundle.len(), expected.len());
@@ -195,7 +200,7 @@ mod tests {
         assert!(bundle.is_empty());
         assert_eq!(bundle.next(filled).unwrap().1, b"third");
         assert_eq!(&bundle.plain(filled)[HEADER_LEN..], b"third");
-        bundle.keep(filled);
+        bundle.keep(filled, &header_of(b"third"));
         assert_eq!(bundle.packet(0xbf, 0xbd, 7)[HEADER_LEN..], record(b"third"));
     }
 
@@ -203,15 +208,13 @@ mod tests {
     fn one_packet_that_needs_no_record_goes_without() {
         let mut bundle = Bundle::default();
         let filled = place(&mut bundle, b"alone");
-        bundle.room()[..VNET_LEN].fill(0);
-        bundle.keep(filled);
+        bundle.keep(filled, &VnetHeader::default());
         let header = Header { sock_id: 0, op: 0xbd, usage_id: 7, value: 5 };
         assert_eq!(bundle.packet(0xbf, 0xbd, 7), [header.to_bytes().as_slice(), b"alone"].concat());
         bundle.restart(0);
         for _ in 0..2 {
             let filled = place(&mut bundle, b"beside");
-            bundle.room()[..VNET_LEN].fill(0);
-            bundle.keep(filled);
+            bundle.keep(filled, &VnetHeader::default());
         }
         assert_eq!(bundle.packet(0xbf, 0xbd, 7)[4], 0xbf);
     }
@@ -223,7 +226,7 @@ mod tests {
         let most = vec![8; MAX_BUNDLE - RECORD_HEADER_LEN];
         let filled = place(&mut bundle, &most);
         assert!(bundle.fits(filled, MAX_BUNDLE) && !bundle.fits(filled, MAX_BUNDLE - 1));
-        bundle.keep(filled);
+        bundle.keep(filled, &VnetHeader::default());
         assert_eq!(bundle.len(), MAX_BUNDLE);
         let filled = place(&mut bundle, &largest);
         assert!(!bundle.fits(filled, usize::MAX));

@@ -10,9 +10,14 @@
 ))]
 #![allow(clippy::unwrap_used, clippy::multiple_unsafe_ops_per_block)]
 
+mod bundles;
 mod ends;
+#[path = "../support/inner.rs"]
+mod inner;
 #[path = "../support/netns.rs"]
 mod netns;
 mod offers;
 mod packets;
+#[path = "../support/records.rs"]
+mod records;
 mod server;

@@ -14,10 +14,13 @@ mod allocations;
 mod flood;
 #[path = "../support/hosts.rs"]
 mod hosts;
+#[path = "../support/inner.rs"]
+mod inner;
 mod leases;
 mod loss;
 #[path = "../support/netns.rs"]
 mod netns;
+mod offload;
 mod peers;
 #[path = "../support/program.rs"]
 mod program;

@@ -122,7 +122,7 @@ fn a_forged_source_goes_nowhere_and_is_counted() {
 }
 
 /// Lets the server's host forward from client to client. That is the operator's decision: the server does not make it.
-fn forward_packets() -> std::io::Result<()> {
+pub(crate) fn forward_packets() -> std::io::Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")
 }
 

@@ -1,0 +1,254 @@
+//! Traffic through a tunnel, and what it costs: iperf3 for throughput, a datagram to and fro for latency.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use crate::hosts::Hosts;
+use crate::report::median;
+use crate::running::PATIENCE;
+use crate::systems::{Ends, Tunnel};
+use crate::{Failure, Options};
+
+const IPERF_PORT: u16 = 5201;
+const ECHO_PORT: u16 = 5300;
+
+/// IPv4 and UDP headers, bytes.
+const UDP_OVERHEAD: u16 = 28;
+
+/// Traffic of one kind; up is from the client to the server.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    TcpUp,
+    TcpDown,
+    Tcp4Up,
+    Tcp4Down,
+    UdpUp,
+    UdpDown,
+    Udp100Up,
+    Udp100Down,
+}
+
+impl Load {
+    pub(crate) const TCP: [Load; 4] = [Self::TcpUp, Self::TcpDown, Self::Tcp4Up, Self::Tcp4Down];
+    pub(crate) const UDP: [Load; 4] = [Self::UdpUp, Self::UdpDown, Self::Udp100Up, Self::Udp100Down];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::TcpUp => "TCP up",
+            Self::TcpDown => "TCP down",
+            Self::Tcp4Up => "TCP x4 up",
+            Self::Tcp4Down => "TCP x4 down",
+            Self::UdpUp => "UDP up",
+            Self::UdpDown => "UDP down",
+            Self::Udp100Up => "UDP 100 B up",
+            Self::Udp100Down => "UDP 100 B down",
+        }
+    }
+
+    pub(crate) fn is_udp(self) -> bool {
+        Self::UDP.contains(&self)
+    }
+
+    fn is_down(self) -> bool {
+        matches!(self, Self::TcpDown | Self::Tcp4Down | Self::UdpDown | Self::Udp100Down)
+    }
+
+    /// Payload of a datagram: what fills the MTU, or 100 bytes.
+    fn datagram(self, mtu: u16) -> u16 {
+        match self {
+            Self::Udp100Up | Self::Udp100Down => 100,
+            _ => mtu - UDP_OVERHEAD,
+        }
+    }
+
+    /// Sends it from one end to the other.
+    pub(crate) fn measure(self, hosts: &Hosts, tunnel: &Tunnel, options: &Options) -> Result<Sample, Failure> {
+        let (port, seconds) = (IPERF_PORT.to_string(), options.seconds.to_string());
+        let mut server = hosts.server.start(Command::new("iperf3").args(["-s", "-1", "-p", &port]))?;
+        server.wait_for("it listens", |server| server.sees_listener(IPERF_PORT).then_some(()))?;
+        let mut command = Command::new("iperf3");
+        command.args(["-J", "-p", &port, "-t", &seconds, "-c", &tunnel.gateway.to_string()]);
+        if matches!(self, Self::Tcp4Up | Self::Tcp4Down) {
+            command.args(["-P", "4"]);
+        }
+        if self.is_udp() {
+            command.args(["-u", "-b", "0", "-l", &self.datagram(options.mtu).to_string()]);
+        }
+        if self.is_down() {
+            command.arg("-R");
+        }
+        let before = tunnel.cpu()?;
+        let client = hosts.client.start(&command)?;
+        let answer = client.output(PATIENCE + Duration::from_secs(options.seconds.into()))?;
+        let after = tunnel.cpu()?;
+
+        let answer: Value = serde_json::from_str(&answer).map_err(Failure::during("iperf3's answer"))?;
+        if let Some(error) = answer["error"].as_str() {
+            return Err(Failure::Failed(format!("iperf3: {error}")));
+        }
+        let mut sample = if self.is_udp() { datagrams(&answer["end"]) } else { stream(&answer["end"]) }
+            .ok_or_else(|| Failure::Failed(format!("iperf3's answer has no sums: {}", answer["end"])))?;
+        sample.cpu = before.zip(after).map(|(before, after)| {
+            let per_gb = |before, after| (after - before) / (sample.bytes / 1e9);
+            Ends { client: per_gb(before.client, after.client), server: per_gb(before.server, after.server) }
+        });
+        Ok(sample)
+    }
+}
+
+/// What arrived.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// Payload.
+    pub(crate) bytes: f64,
+    pub(crate) mbit_per_second: f64,
+    /// Of UDP alone.
+    pub(crate) datagrams: Option<Datagrams>,
+    /// CPU seconds of the tunnel's processes a gigabyte (10^9 bytes) of payload; a cable has none.
+    pub(crate) cpu: Option<Ends<f64>>,
+}
+
+/// Datagrams that arrived, and the share of those sent that did not, percent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Datagrams {
+    pub(crate) per_second: f64,
+    pub(crate) lost_percent: f64,
+}
+
+impl Sample {
+    pub(crate) fn cpu_of_both(&self) -> Option<f64> {
+        self.cpu.map(|ends| ends.client + ends.server)
+    }
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0} Mbit/s", self.mbit_per_second)?;
+        if let Some(datagrams) = self.datagrams {
+            write!(f, ", {:.0} datagrams/s, {:.1}% lost", datagrams.per_second, datagrams.lost_percent)?;
+        }
+        if let Some(cpu) = self.cpu_of_both() {
+            write!(f, ", {cpu:.2} CPU s/GB")?;
+        }
+        Ok(())
+    }
+}
+
+fn stream(end: &Value) -> Option<Sample> {
+    let sum = &end["sum_received"];
+    let mbit_per_second = sum["bits_per_second"].as_f64()? / 1e6;
+    Some(Sample { bytes: sum["bytes"].as_f64()?, mbit_per_second, datagrams: None, cpu: None })
+}
+
+/// What iperf3 sums up of UDP is the sender's count and, of the receiver, what was lost.
+fn datagrams(end: &Value) -> Option<Sample> {
+    let sum = &end["sum"];
+    let number = |key: &str| sum[key].as_f64();
+    let (packets, lost, seconds) = (number("packets")?, number("lost_packets")?, number("seconds")?);
+    let arrived = (packets - lost).max(0.0);
+    let bytes = number("bytes")? / packets.max(1.0) * arrived;
+    Some(Sample {
+        bytes,
+        mbit_per_second: bytes * 8.0 / 1e6 / seconds,
+        datagrams: Some(Datagrams { per_second: arrived / seconds, lost_percent: lost / packets.max(1.0) * 100.0 }),
+        cpu: None,
+    })
+}
+
+/// An error that says how to get it, unless iperf3 is installed.
+pub(crate) fn require_iperf3() -> Result<(), Failure> {
+    match Command::new("iperf3").arg("--version").output() {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let how = "install it, on Debian and Ubuntu with `apt-get install iperf3`";
+            Err(Failure::Missing(format!("iperf3 sends the traffic and cannot be run ({error}): {how}")))
+        }
+    }
+}
+
+/// Waits until a datagram comes back from the server's end.
+pub(crate) fn wait_for_echo(hosts: &Hosts, gateway: Ipv4Addr) -> Result<(), Failure> {
+    const ATTEMPT: Duration = Duration::from_millis(100);
+    let deadline = Instant::now() + PATIENCE;
+    with_echo(hosts, gateway, ATTEMPT, |socket| {
+        // An answer to an earlier one will do as well.
+        while send_and_receive(socket, 0).is_err() {
+            if Instant::now() > deadline {
+                return Err(Failure::Failed(format!("no packet passes to {gateway} and back in {PATIENCE:?}")));
+            }
+            // What cannot be sent fails at once.
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    })
+}
+
+/// The median time in which a small datagram gets to the server's end and back on an otherwise idle tunnel, seconds.
+pub(crate) fn round_trip(hosts: &Hosts, gateway: Ipv4Addr) -> Result<f64, Failure> {
+    const LENGTH: Duration = Duration::from_secs(1);
+    let times = with_echo(hosts, gateway, Duration::from_secs(1), |socket| {
+        let (begin, mut times) = (Instant::now(), Vec::new());
+        for number in 1_u64.. {
+            let sent = Instant::now();
+            if sent - begin >= LENGTH {
+                break;
+            }
+            // One that is lost is no time; that the others come shows in the throughput.
+            if send_and_receive(socket, number).is_ok_and(|answer| answer == number) {
+                times.push(sent.elapsed().as_secs_f64());
+            }
+        }
+        Ok(times)
+    })?;
+    median(times).ok_or_else(|| Failure::Failed(format!("{gateway} answers no datagram")))
+}
+
+/// Calls `job` with a socket on the client whose datagrams the server sends back, and which waits for one so long.
+fn with_echo<T>(
+    hosts: &Hosts,
+    gateway: Ipv4Addr,
+    wait: Duration,
+    job: impl FnOnce(&UdpSocket) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let sockets = || -> io::Result<_> {
+        let echo = hosts.server.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, ECHO_PORT)))?;
+        echo.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let socket = hosts.client.run(move || {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.connect((gateway, ECHO_PORT)).map(|()| socket)
+        })?;
+        socket.set_read_timeout(Some(wait))?;
+        Ok((echo, socket))
+    };
+    let (echo, socket) = sockets().map_err(Failure::during(format!("a socket for {gateway}")))?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut bytes = [0; 64];
+            while !done.load(Ordering::Relaxed) {
+                if let Ok((length, from)) = echo.recv_from(&mut bytes) {
+                    // Lost where there is no way back yet.
+                    let _ = echo.send_to(&bytes[..length], from);
+                }
+            }
+        });
+        let result = job(&socket);
+        done.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+fn send_and_receive(socket: &UdpSocket, number: u64) -> io::Result<u64> {
+    socket.send(&number.to_le_bytes())?;
+    let mut bytes = [0; 8];
+    socket.recv(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,253 @@
+//! The results: medians and their ratios to the relay as a table in Markdown, every sample as JSON.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::load::{Datagrams, Load, Sample};
+use crate::systems::{Ends, System};
+use crate::{Failure, Options};
+
+/// What one system did.
+pub(crate) struct Row {
+    pub(crate) system: System,
+    /// Seconds, one of each run.
+    pub(crate) rtts: Vec<f64>,
+    /// One of each run.
+    pub(crate) samples: Vec<(Load, Vec<Sample>)>,
+    /// Why there are no more.
+    pub(crate) failure: Option<Failure>,
+}
+
+/// All systems, and where and how they were measured.
+pub(crate) struct Report {
+    pub(crate) rows: Vec<Row>,
+    runs: u32,
+    seconds: u32,
+    mtu: u16,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Report {
+    pub(crate) fn new(options: &Options) -> Report {
+        let mut loads = options.loads.clone();
+        if options.udp {
+            loads.extend(Load::UDP.into_iter().filter(|load| !options.loads.contains(load)));
+        }
+        let row = |system: &System| Row {
+            system: *system,
+            rtts: Vec::new(),
+            samples: loads.iter().map(|load| (*load, Vec::new())).collect(),
+            failure: None,
+        };
+        Report {
+            rows: options.systems.iter().map(row).collect(),
+            runs: options.runs,
+            seconds: options.seconds,
+            mtu: options.mtu,
+            environment: environment(),
+        }
+    }
+
+    pub(crate) fn to_markdown(&self) -> String {
+        let mut out = String::new();
+        for (name, value) in &self.environment {
+            let _ = writeln!(out, "- {name}: {value}");
+        }
+        let Report { runs, seconds, mtu, .. } = self;
+        let _ = writeln!(
+            out,
+            "- runs, of which these are the medians: {runs} of {seconds} s; MTU {mtu}; in parentheses: times the relay's\n"
+        );
+
+        let all: Vec<Load> = self.rows.first().map(Row::loads).unwrap_or_default();
+        let udp: Vec<Load> = all.iter().copied().filter(|load| load.is_udp()).collect();
+        out += &self.table("Mbit/s", &all, 0, |sample| Some(sample.mbit_per_second));
+        if !udp.is_empty() {
+            out += &self.table("datagrams/s", &udp, 0, |sample| Some(sample.datagrams?.per_second));
+            out += &self.table("lost, %", &udp, 1, |sample| Some(sample.datagrams?.lost_percent));
+        }
+        out += &self.table("CPU s/GB, both ends", &all, 2, Sample::cpu_of_both);
+        out += &self.table("CPU s/GB, client", &all, 2, |sample| Some(sample.cpu?.client));
+        out += &self.table("CPU s/GB, server", &all, 2, |sample| Some(sample.cpu?.server));
+        out += &self.rtt_table();
+        for row in &self.rows {
+            if let Some(failure) = &row.failure {
+                let how = if matches!(failure, Failure::Missing(_)) { "not measured" } else { "failed" };
+                let _ = writeln!(out, "- {}, {how}: {failure}", row.system.name());
+            }
+        }
+        out.trim_end().to_owned()
+    }
+
+    /// Writes everything to `path`, else to cargo's target directory.
+    pub(crate) fn write_json(&self, path: Option<&Path>) -> Result<(), Failure> {
+        let default = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tunnel.json");
+        let path = path.unwrap_or(&default);
+        fs::write(path, format!("{:#}\n", self.to_json())).map_err(Failure::during(path.display()))?;
+        eprintln!("results: {}", path.display());
+        Ok(())
+    }
+
+    fn to_json(&self) -> Value {
+        let relay = self.row(System::Relay);
+        let rows = self.rows.iter().map(|row| {
+            let loads = row.samples.iter().map(|(load, samples)| {
+                let mbit = |samples: &[Sample]| of(samples, |sample| Some(sample.mbit_per_second));
+                let cpu = |samples: &[Sample]| of(samples, Sample::cpu_of_both);
+                let relays = relay.map_or(&[][..], |relay| relay.samples_of(*load));
+                json!({
+                    "load": load.name(),
+                    "mbit_per_second": mbit(samples),
+                    "mbit_per_second_to_relay": ratio(mbit(samples), mbit(relays)),
+                    "cpu_seconds_per_gb": cpu(samples),
+                    "cpu_seconds_per_gb_to_relay": ratio(cpu(samples), cpu(relays)),
+                    "runs": samples.iter().map(sample_to_json).collect::<Vec<_>>(),
+                })
+            });
+            json!({
+                "system": row.system.name(),
+                "rtt_seconds": row.rtt(),
+                "rtt_to_relay": ratio(row.rtt(), relay.and_then(Row::rtt)),
+                "rtt_seconds_runs": row.rtts,
+                "loads": loads.collect::<Vec<_>>(),
+                "failure": row.failure.as_ref().map(ToString::to_string),
+            })
+        });
+        let environment: serde_json::Map<_, _> =
+            self.environment.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
+        json!({
+            "environment": environment,
+            "runs": self.runs,
+            "seconds": self.seconds,
+            "mtu": self.mtu,
+            "systems": rows.collect::<Vec<_>>(),
+        })
+    }
+
+    /// One value of each system and load, with its ratio to the relay's.
+    fn table(&self, title: &str, loads: &[Load], decimals: usize, value: impl Fn(&Sample) -> Option<f64>) -> String {
+        let relay = self.row(System::Relay);
+        let mut out = format!("| {title} |");
+        for load in loads {
+            let _ = write!(out, " {} |", load.name());
+        }
+        let _ = write!(out, "\n|---|{}\n", "---:|".repeat(loads.len()));
+        for row in &self.rows {
+            let cells = loads.iter().map(|load| {
+                let own = of(row.samples_of(*load), &value)?;
+                let relays = relay.and_then(|relay| of(relay.samples_of(*load), &value));
+                Some(cell(own, relays, decimals))
+            });
+            write_row(&mut out, row, &cells.collect::<Vec<_>>());
+        }
+        out.push('\n');
+        out
+    }
+
+    fn rtt_table(&self) -> String {
+        let relay = self.row(System::Relay).and_then(Row::rtt);
+        let mut out = "| round trip, idle, µs | |\n|---|---:|\n".to_owned();
+        for row in &self.rows {
+            let micros = |seconds: f64| seconds * 1e6;
+            write_row(&mut out, row, &[row.rtt().map(|rtt| cell(micros(rtt), relay.map(micros), 0))]);
+        }
+        out.push('\n');
+        out
+    }
+
+    fn row(&self, system: System) -> Option<&Row> {
+        self.rows.iter().find(|row| row.system == system)
+    }
+}
+
+impl Row {
+    fn loads(&self) -> Vec<Load> {
+        self.samples.iter().map(|(load, _)| *load).collect()
+    }
+
+    fn samples_of(&self, load: Load) -> &[Sample] {
+        self.samples.iter().find(|(of, _)| *of == load).map_or(&[], |(_, samples)| samples)
+    }
+
+    fn rtt(&self) -> Option<f64> {
+        median(self.rtts.clone())
+    }
+}
+
+/// Nothing for a system of which nothing is known.
+fn write_row(out: &mut String, row: &Row, cells: &[Option<String>]) {
+    if cells.iter().any(Option::is_some) {
+        let cells: Vec<_> = cells.iter().map(|cell| cell.as_deref().unwrap_or("")).collect();
+        let _ = writeln!(out, "| {} | {} |", row.system.name(), cells.join(" | "));
+    }
+}
+
+fn cell(value: f64, relays: Option<f64>, decimals: usize) -> String {
+    match ratio(Some(value), relays) {
+        Some(ratio) => format!("{value:.decimals$} ({ratio:.2})"),
+        None => format!("{value:.decimals$}"),
+    }
+}
+
+fn ratio(value: Option<f64>, relays: Option<f64>) -> Option<f64> {
+    Some(value? / relays.filter(|relays| *relays > 0.0)?)
+}
+
+/// The median of one value of the samples, if any has it.
+fn of(samples: &[Sample], value: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
+    median(samples.iter().filter_map(value).collect())
+}
+
+/// The value in the middle, or the mean of the two there.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    let lower = values[(values.len() - 1) / 2];
+    Some((lower + upper) / 2.0)
+}
+
+fn sample_to_json(sample: &Sample) -> Value {
+    let ends = |Ends { client, server }| json!({"client": client, "server": server});
+    let datagrams =
+        |datagrams: Datagrams| json!({"per_second": datagrams.per_second, "lost_percent": datagrams.lost_percent});
+    json!({
+        "bytes": sample.bytes,
+        "mbit_per_second": sample.mbit_per_second,
+        "datagrams": sample.datagrams.map(datagrams),
+        "cpu_seconds_per_gb": sample.cpu.map(ends),
+    })
+}
+
+/// When, where and how: what somebody needs to judge the numbers.
+fn environment() -> Vec<(&'static str, String)> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_once(':').map(|(_, value)| value.trim().to_owned())
+    };
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+        String::from_utf8(output.stdout).ok()?.lines().next().map(str::to_owned)
+    };
+    let unknown = || "unknown".to_owned();
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let model = field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(unknown);
+    let kilobytes = field(&read("/proc/meminfo"), "MemTotal").and_then(|text| text.split(' ').next()?.parse().ok());
+    let memory = kilobytes.map_or_else(unknown, |kilobytes: f64| format!("{:.1} GiB", kilobytes / 1024.0 / 1024.0));
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let command = format!("cargo bench --bench tunnel -- {}", arguments.join(" "));
+    vec![
+        ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]).unwrap_or_else(unknown)),
+        ("build", said("git", &["describe", "--always", "--dirty"]).unwrap_or_else(unknown)),
+        ("machine", format!("{cpus} CPUs ({model}), {memory}")),
+        // Whatever else runs makes every number worse, and not all by the same factor.
+        ("load average before", read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()),
+        ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
+        ("iperf3", said("iperf3", &["--version"]).unwrap_or_else(unknown)),
+        ("command", format!("`{}`", command.trim_end_matches([' ', '-']))),
+    ]
+}

@@ -1,0 +1,131 @@
+//! What is measured: how each system is started on the two hosts, and whose CPU time counts.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use crate::hosts::{Hosts, INNER_CLIENT, INNER_SERVER, SERVER};
+use crate::running::Running;
+use crate::{Failure, load, relay, wireguard};
+
+const RELAY_PORT: u16 = 7000;
+const OUR_PORT: u16 = 8079;
+
+/// A way from the client to the server.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum System {
+    /// The cable itself
+    Veth,
+    /// No cryptography: what the others are compared with
+    Relay,
+    /// This build of cellframe-vpn
+    Ours,
+    /// The same with `offload=false` at both ends
+    OursPlain,
+    /// `wireguard-go`, if it is installed
+    WireguardGo,
+    /// `boringtun-cli`, if it is installed
+    Boringtun,
+}
+
+impl System {
+    pub(crate) const ALL: [System; 6] =
+        [Self::Veth, Self::Relay, Self::Ours, Self::OursPlain, Self::WireguardGo, Self::Boringtun];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Veth => "raw veth",
+            Self::Relay => "relay",
+            Self::Ours => "cellframe-vpn",
+            Self::OursPlain => "cellframe-vpn, offload=false",
+            Self::WireguardGo => "wireguard-go",
+            Self::Boringtun => "boringtun-cli",
+        }
+    }
+
+    /// Starts it and waits until packets pass.
+    pub(crate) fn start(self, hosts: &Hosts, mtu: u16) -> Result<Tunnel, Failure> {
+        let (gateway, ends) = match self {
+            Self::Veth => (SERVER, None),
+            Self::Relay => (INNER_SERVER, Some(start_relay(hosts, mtu)?)),
+            Self::Ours => (INNER_SERVER, Some(start_ours(hosts, mtu, "")?)),
+            Self::OursPlain => (INNER_SERVER, Some(start_ours(hosts, mtu, "offload=false\n")?)),
+            Self::WireguardGo => (INNER_SERVER, Some(wireguard::start(hosts, mtu, "wireguard-go")?)),
+            Self::Boringtun => (INNER_SERVER, Some(wireguard::start(hosts, mtu, "boringtun-cli")?)),
+        };
+        let tunnel = Tunnel { gateway, ends };
+        load::wait_for_echo(hosts, gateway).map_err(|failure| match &tunnel.ends {
+            Some(ends) => ends.server.failure(&ends.client.failure(&failure.to_string()).to_string()),
+            None => failure,
+        })?;
+        Ok(tunnel)
+    }
+}
+
+/// A way that is there until it is dropped.
+pub(crate) struct Tunnel {
+    /// The server's address on it.
+    pub(crate) gateway: Ipv4Addr,
+    ends: Option<Ends<Running>>,
+}
+
+/// Something of both ends; the client's is dropped first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends<T> {
+    pub(crate) client: T,
+    pub(crate) server: T,
+}
+
+impl Tunnel {
+    /// CPU seconds that its processes have used so far; None when it has none.
+    pub(crate) fn cpu(&self) -> Result<Option<Ends<f64>>, Failure> {
+        let Some(ends) = &self.ends else { return Ok(None) };
+        Ok(Some(Ends { client: ends.client.cpu()?, server: ends.server.cpu()? }))
+    }
+}
+
+fn start_relay(hosts: &Hosts, mtu: u16) -> Result<Ends<Running>, Failure> {
+    let own = std::env::current_exe().map_err(Failure::during("this program's own path"))?;
+    let address = format!("{SERVER}:{RELAY_PORT}");
+    let command = |how: &str, inner: Ipv4Addr| {
+        let mut command = Command::new(&own);
+        command.args(["relay", how, &address, "--inner", &inner.to_string(), "--mtu", &mtu.to_string()]);
+        command
+    };
+    let mut server = hosts.server.start(&command("--listen", INNER_SERVER))?;
+    server.wait_for(relay::READY, |server| server.said().contains(relay::READY).then_some(()))?;
+    let mut client = hosts.client.start(&command("--connect", INNER_CLIENT))?;
+    client.wait_for(relay::READY, |client| client.said().contains(relay::READY).then_some(()))?;
+    Ok(Ends { client, server })
+}
+
+/// With `more` in the section of either end.
+fn start_ours(hosts: &Hosts, mtu: u16, more: &str) -> Result<Ends<Running>, Failure> {
+    let command = |role: &str, config: String| {
+        let (file, state) = (hosts.directory.join(format!("{role}.cfg")), hosts.directory.join(role));
+        fs::write(&file, config).map_err(Failure::during(file.display()))?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cellframe-vpn"));
+        command.arg(role).arg("--config").arg(file).arg("--state-dir").arg(state);
+        Ok(command)
+    };
+    let config = format!(
+        "[server]\nlisten_address=[{SERVER}:{OUR_PORT}]\n\
+         [srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\nmtu={mtu}\n{more}"
+    );
+    let mut server = hosts.server.start(&command("server", config)?)?;
+    let pin = server.wait_for("its ready line", |server| {
+        let said = server.said();
+        let (_, pin) = said.strip_suffix('\n')?.rsplit_once(' ')?;
+        Some(pin.to_owned())
+    })?;
+    let mut command = command("client", format!("[vpn_client]\nmtu={mtu}\n{more}"))?;
+    command.args(["--connect", &format!("{SERVER}:{OUR_PORT}"), "--pin", &pin]);
+    let mut client = hosts.client.start(&command)?;
+    client.wait_for("the tunnel", |client| client.said().contains("connected to").then_some(()))?;
+    if !more.is_empty() && server.log().contains("no such key") {
+        return Err(Failure::Missing(format!("this build has no key {}", more.trim_end())));
+    }
+    Ok(Ends { client, server })
+}

@@ -1,0 +1,97 @@
+//! WireGuard in user space, where it is installed: started by its own program and configured through its socket
+//! (the cross-platform user space interface, wireguard.com/xplatform), so that `wg` is not needed.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use aws_lc_rs::agreement::{PrivateKey, X25519};
+
+use crate::Failure;
+use crate::hosts::{self, CLIENT, Host, Hosts, INNER_CLIENT, INNER_SERVER, SERVER};
+use crate::running::Running;
+use crate::systems::Ends;
+
+const PORT: u16 = 51820;
+
+/// Names of devices, which must differ although they are on different hosts: the sockets are in one directory.
+const CLIENT_DEVICE: &str = "bench-wg-client";
+const SERVER_DEVICE: &str = "bench-wg-server";
+
+/// Keys of a tunnel that only this machine sees.
+const CLIENT_KEY: [u8; 32] = [0x11; 32];
+const SERVER_KEY: [u8; 32] = [0x22; 32];
+
+/// Starts `program` in the foreground on both hosts, each with a device of its own.
+pub(crate) fn start(hosts: &Hosts, mtu: u16, program: &str) -> Result<Ends<Running>, Failure> {
+    let Some(path) = find(program) else {
+        return Err(Failure::Missing(format!("{program} is not installed (it is looked for in PATH)")));
+    };
+    remove_leftovers();
+    let client_peer =
+        format!("public_key={}\nendpoint={SERVER}:{PORT}\nallowed_ip={INNER_SERVER}/32\n", public(&SERVER_KEY)?);
+    let server_peer =
+        format!("public_key={}\nendpoint={CLIENT}:{PORT}\nallowed_ip={INNER_CLIENT}/32\n", public(&CLIENT_KEY)?);
+    let end = |host: &Host, device: &'static str, inner: Ipv4Addr, key: &[u8], peer: &str| {
+        // boringtun-cli's variable: it would become the user who called sudo, and could not be configured.
+        let mut running = host.start(Command::new(&path).arg("-f").arg(device).env("WG_SUDO", "1"))?;
+        let mut stream = running.wait_for("its socket", |_| UnixStream::connect(socket(device)).ok())?;
+        let configuration = format!("set=1\nprivate_key={}\nlisten_port={PORT}\n{peer}\n", hex(key));
+        configure(&mut stream, &configuration).map_err(Failure::during(format!("configure {program}")))?;
+        let plugged = host.run(move || hosts::plug_in(device, inner, Some(mtu)));
+        plugged.map_err(Failure::during(format!("the device of {program}")))?;
+        Ok(running)
+    };
+    let server = end(&hosts.server, SERVER_DEVICE, INNER_SERVER, &SERVER_KEY, &server_peer)?;
+    let client = end(&hosts.client, CLIENT_DEVICE, INNER_CLIENT, &CLIENT_KEY, &client_peer)?;
+    Ok(Ends { client, server })
+}
+
+/// Removes the sockets that killed programs left; the last measurement may have been killed as well.
+pub(crate) fn remove_leftovers() {
+    for device in [CLIENT_DEVICE, SERVER_DEVICE] {
+        let _ = fs::remove_file(socket(device));
+    }
+}
+
+fn socket(device: &str) -> PathBuf {
+    PathBuf::from(format!("/var/run/wireguard/{device}.sock"))
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
+}
+
+fn configure(stream: &mut UnixStream, configuration: &str) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(configuration.as_bytes())?;
+    let mut answer = String::new();
+    let mut bytes = [0; 256];
+    // An answer ends with an empty line; some programs close the socket then, others wait for more.
+    while !answer.ends_with("\n\n") {
+        match stream.read(&mut bytes)? {
+            0 => break,
+            length => answer.push_str(&String::from_utf8_lossy(&bytes[..length])),
+        }
+    }
+    match answer.contains("errno=0") {
+        true => Ok(()),
+        false => Err(std::io::Error::other(format!("it answers {answer:?}"))),
+    }
+}
+
+fn public(key: &[u8; 32]) -> Result<String, Failure> {
+    let what = "a key for WireGuard";
+    let key = PrivateKey::from_private_key(&X25519, key).map_err(Failure::during(what))?;
+    let public = key.compute_public_key().map_err(Failure::during(what))?;
+    Ok(hex(public.as_ref()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,182 @@
+//! A server, a client with bundles, a socket at the server's inner address, and what the server has counted.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+use dap_chain_net_srv_vpn::embedded::listener;
+use dap_chain_net_srv_vpn::forward::{DropCause, Totals};
+use dap_chain_net_srv_vpn::netlink::Netlink;
+use dap_chain_net_srv_vpn::{app, sdk};
+use parking_lot::Mutex;
+use rustix::net::sockopt;
+
+use crate::inner::{Ip, Sum};
+use crate::peer::{BUNDLE_SEND, PATIENCE, Peer, VPN_SEND, vpn};
+use crate::records::{Vnet, record};
+
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
+
+/// "CFV1" and TLV 1: 65535.
+pub(crate) const BUNDLES: [u8; 8] = *b"CFV1\x01\x02\xff\xff";
+
+/// The service in this process, until it is dropped.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts it with these keys of `[srv_vpn]`.
+    pub(crate) fn start(keys: &str) -> Server {
+        capture_log();
+        let mut netlink = Netlink::open().unwrap();
+        let loopback = netlink.link_index("lo").unwrap();
+        netlink.set_up(loopback).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
+             [server]\nlisten_address=[127.0.0.1:0]\n\
+             [srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\n{keys}",
+            directory.path().display()
+        );
+        config::set_current(Config::parse(&text, "test").0);
+        assert_eq!(app::server_start(), Ok(()));
+        Server { port: listener::addresses()[0].port(), _directory: directory }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        app::server_stop();
+        if !std::thread::panicking() {
+            assert_eq!(*ERRORS.lock(), [""; 0], "the library has logged errors");
+        }
+    }
+}
+
+pub(crate) struct Lab {
+    pub(crate) peer: Peer,
+    /// The client's address.
+    pub(crate) address: Ipv4Addr,
+    /// On the server's host, at the server's inner address.
+    pub(crate) socket: UdpSocket,
+    pub(crate) server: Server,
+}
+
+impl Lab {
+    /// The client says this in its ADDR_REQUEST.
+    pub(crate) fn start(keys: &str, says: &[u8]) -> Lab {
+        let server = Server::start(keys);
+        let (peer, address) = Peer::leased(server.port, says);
+        Lab { peer, address, socket: socket(), server }
+    }
+
+    pub(crate) fn ip(&self) -> Ip {
+        Ip::new(self.address, GATEWAY)
+    }
+
+    /// The ports of what the client sends to the socket.
+    pub(crate) fn ports(&self) -> (u16, u16) {
+        (4242, self.socket.local_addr().unwrap().port())
+    }
+
+    /// A datagram to the socket that lacks nothing.
+    pub(crate) fn datagram(&self, payload: &[u8]) -> Vec<u8> {
+        self.ip().udp(self.ports(), payload, Sum::Right)
+    }
+
+    /// The same as a record.
+    pub(crate) fn good(&self, payload: &[u8]) -> Vec<u8> {
+        record(Vnet::default(), &self.datagram(payload))
+    }
+
+    /// Sends a bundle with this data; then the socket gets these payloads and no others, and the server counts these
+    /// drops and no others.
+    pub(crate) fn check(&self, what: &str, data: &[u8], payloads: &[&[u8]], drops: &[(DropCause, u64)]) {
+        self.check_packets(what, vec![vpn(BUNDLE_SEND, self.peer.usage, data)], payloads, drops);
+    }
+
+    /// As [`Lab::check`], of whole VPN packets.
+    pub(crate) fn check_packets(
+        &self,
+        what: &str,
+        mut packets: Vec<Vec<u8>>,
+        payloads: &[&[u8]],
+        drops: &[(DropCause, u64)],
+    ) {
+        const MARK: &[u8] = b"the end of what is checked";
+        let before = app::server_totals().unwrap();
+        packets.push(vpn(VPN_SEND, self.peer.usage, &self.datagram(MARK)));
+        self.peer.send_all(packets);
+        let mut got = Vec::new();
+        loop {
+            let (payload, from) = received(&self.socket, what);
+            assert_eq!(from.ip(), self.address, "{what}");
+            if payload == MARK {
+                break;
+            }
+            got.push(payload);
+        }
+        if got != payloads {
+            let short = |payload: &[u8]| format!("{} {:02x?}", payload.len(), &payload[..payload.len().min(16)]);
+            let got: Vec<_> = got.iter().map(|payload| short(payload)).collect();
+            let payloads: Vec<_> = payloads.iter().map(|payload| short(payload)).collect();
+            let counted = drops_since(&before);
+            panic!("{what}: got {got:?}\n  expected {payloads:?}\n  counted {counted:?}");
+        }
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while drops_since(&before) != drops {
+            assert!(Instant::now() < deadline, "{what}: counted {:?}, expected {drops:?}", drops_since(&before));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// What was dropped meanwhile. Not what the host itself sends into the tunnel's network.
+pub(crate) fn drops_since(before: &Totals) -> Vec<(DropCause, u64)> {
+    let now = app::server_totals().unwrap();
+    let causes = DropCause::ALL.into_iter().filter(|cause| *cause != DropCause::NoRoute);
+    causes.map(|cause| (cause, now.dropped(cause) - before.dropped(cause))).filter(|(_, count)| *count > 0).collect()
+}
+
+/// A socket at the server's inner address that takes large bursts.
+pub(crate) fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind((GATEWAY, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Beyond the system's bound only where that may be passed.
+    let _ = sockopt::set_socket_recv_buffer_size_force(&socket, 32 << 20);
+    socket
+}
+
+pub(crate) fn received(socket: &UdpSocket, what: &str) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; 65_536];
+    let (size, from) = socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{what}: {error}"));
+    buffer.truncate(size);
+    (buffer, from)
+}
+
+/// What the library has logged as an error, a caught panic above all.
+static ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn capture_log() {
+    struct Capture;
+    impl log::Log for Capture {
+        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+            metadata.level() <= log::Level::Info
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            if self.enabled(record.metadata()) {
+                eprintln!("{} {}", record.level(), record.args());
+            }
+            if record.level() == log::Level::Error {
+                ERRORS.lock().push(record.args().to_string());
+            }
+        }
+        fn flush(&self) {}
+    }
+    if log::set_boxed_logger(Box::new(Capture)).is_ok() {
+        log::set_max_level(log::LevelFilter::Info);
+    }
+    sdk::start_logging();
+}

@@ -1,0 +1,213 @@
+//! A client that sends what a test tells it to, and keeps what it gets.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use dap_chain_net_srv_vpn::sdk::channel::{self, Channel, ChannelHandler, Role, TYPE_DATA};
+use dap_chain_net_srv_vpn::sdk::link::{Event, Link};
+use dap_chain_net_srv_vpn::sdk::net::Net;
+use dap_chain_net_srv_vpn::sdk::worker;
+use dap_chain_net_srv_vpn::wire::{Request, pkt};
+use parking_lot::{Condvar, Mutex};
+
+/// Long enough for a loaded machine; a test that needs it all has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Op codes, as docs/wire.md has them.
+pub(crate) const ADDR_REQUEST: u32 = 0xb2;
+pub(crate) const ADDR_REPLY: u32 = 0xb3;
+pub(crate) const VPN_SEND: u32 = 0xbc;
+pub(crate) const BUNDLE_SEND: u32 = 0xbe;
+pub(crate) const PING: u32 = 0xc0;
+pub(crate) const PONG: u32 = 0xc1;
+
+/// A VPN packet: header and data.
+pub(crate) fn vpn(op: u32, usage: u32, data: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(20 + data.len());
+    for field in [0, op, usage, data.len() as u32, 0] {
+        packet.extend(field.to_le_bytes());
+    }
+    packet.extend(data);
+    packet
+}
+
+pub(crate) struct Peer {
+    link: Arc<Link>,
+    channel: Arc<Channel>,
+    inbox: Arc<Inbox>,
+    pub(crate) usage: u32,
+}
+
+#[derive(Default)]
+struct Inbox {
+    got: Mutex<Got>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Got {
+    channel: Option<Arc<Channel>>,
+    service: Vec<(u8, Vec<u8>)>,
+    packets: VecDeque<Vec<u8>>,
+    end: Option<String>,
+}
+
+impl Peer {
+    /// A stream with the channels 'R' and 'S'; nothing is said on it yet.
+    pub(crate) fn connect(port: u16) -> Peer {
+        channel::set_handler(Role::Client, Some(Arc::new(Channels)));
+        let inbox = Arc::<Inbox>::default();
+        let handled = Arc::clone(&inbox);
+        let net = Net::by_name("backbone").unwrap();
+        let link = Link::connect(&net, "127.0.0.1", port, "RS", Arc::new(move |event| handled.event(event))).unwrap();
+        let channel = inbox.wait("a stream with channels", |got| got.channel.take());
+        Peer { link, channel, inbox, usage: 0 }
+    }
+
+    /// Asks for service, and has it.
+    pub(crate) fn request(&mut self) {
+        let net = Net::by_name("backbone").unwrap();
+        let request = Request {
+            net_id: net.id(),
+            tx_cond: [7; 32],
+            srv_uid: 1,
+            token: [0; 10],
+            client_pkey_hash: [8; 32],
+            order_hash: net.free_order().unwrap(),
+        };
+        let link = Arc::clone(&self.link);
+        self.on_worker(move || assert!(link.send(b'R', pkt::REQUEST, &request.encode())));
+        let success = self.inbox.wait("an answer to REQUEST", |got| got.service.pop());
+        assert_eq!((success.0, success.1.len()), (pkt::SUCCESS, 20), "{success:02x?}");
+        self.usage = u32::from_le_bytes(*success.1.first_chunk().unwrap());
+    }
+
+    /// Asks for an address, with this data behind the header: the whole reply.
+    pub(crate) fn ask(&self, data: &[u8]) -> Vec<u8> {
+        self.send(&vpn(ADDR_REQUEST, self.usage, data));
+        let reply = self.next("an answer to ADDR_REQUEST");
+        assert_eq!(op(&reply), ADDR_REPLY, "{reply:02x?}");
+        reply
+    }
+
+    /// A client with service and an address, which it gets for this data.
+    pub(crate) fn leased(port: u16, data: &[u8]) -> (Peer, Ipv4Addr) {
+        let mut peer = Peer::connect(port);
+        peer.request();
+        let reply = peer.ask(data);
+        let address = Ipv4Addr::from(*reply[20..].first_chunk::<4>().unwrap());
+        (peer, address)
+    }
+
+    /// Sends one packet on channel 'S'.
+    pub(crate) fn send(&self, packet: &[u8]) {
+        self.send_all(vec![packet.to_vec()]);
+    }
+
+    /// Sends these, so close behind each other as it can be.
+    pub(crate) fn send_all(&self, packets: Vec<Vec<u8>>) {
+        let mut left = VecDeque::from(packets);
+        let deadline = Instant::now() + PATIENCE;
+        while !left.is_empty() {
+            let channel = Arc::clone(&self.channel);
+            left = self.on_worker(move || {
+                while left.front().is_some_and(|packet| channel.send(TYPE_DATA, packet)) {
+                    left.pop_front();
+                }
+                left
+            });
+            assert!(Instant::now() < deadline, "the stream takes nothing; its end: {:?}", self.inbox.got.lock().end);
+        }
+    }
+
+    /// The next VPN packet from the server.
+    pub(crate) fn next(&self, what: &str) -> Vec<u8> {
+        self.inbox.wait(what, |got| got.packets.pop_front())
+    }
+
+    /// The next one, if it comes within this time.
+    pub(crate) fn next_within(&self, time: Duration) -> Option<Vec<u8>> {
+        self.inbox.wait_until(Instant::now() + time, |got| got.packets.pop_front())
+    }
+
+    /// Waits until the server has worked through everything that was sent. What comes before its answer is dropped.
+    pub(crate) fn ping(&self) {
+        self.send(&vpn(PING, self.usage, &[]));
+        while op(&self.next("PONG")) != PONG {}
+    }
+
+    fn on_worker<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, result) = sync_channel(1);
+        let worker = self.channel.worker().expect("the channel is between two workers");
+        assert!(worker::exec(worker, move || done.send(job()).unwrap()));
+        result.recv_timeout(PATIENCE).expect("the client's worker has not done it")
+    }
+}
+
+pub(crate) fn op(packet: &[u8]) -> u32 {
+    u32::from_le_bytes(*packet[4..].first_chunk().unwrap())
+}
+
+impl Inbox {
+    fn event(self: &Arc<Self>, event: Event<'_>) {
+        let mut got = self.got.lock();
+        match event {
+            Event::Connected(link) => {
+                let raw = link.channel(b'S');
+                let channel = OPEN.lock().iter().find(|channel| channel.raw() == raw).cloned();
+                let channel = channel.expect("channel 'S' was not opened");
+                assert!(channel.set_data(Arc::clone(self) as Arc<_>));
+                channel.enable();
+                got.channel = Some(channel);
+            }
+            Event::Failed(errno) => got.end = Some(format!("failed: {errno}")),
+            Event::Disconnected => got.end = Some("disconnected".into()),
+            Event::ServicePacket { kind, data } => got.service.push((kind, data.to_vec())),
+        }
+        self.changed.notify_all();
+    }
+
+    fn wait<T>(&self, what: &str, take: impl FnMut(&mut Got) -> Option<T>) -> T {
+        let taken = self.wait_until(Instant::now() + PATIENCE, take);
+        taken.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}; the stream's end: {:?}", self.got.lock().end))
+    }
+
+    fn wait_until<T>(&self, deadline: Instant, mut take: impl FnMut(&mut Got) -> Option<T>) -> Option<T> {
+        let mut got = self.got.lock();
+        loop {
+            if let Some(taken) = take(&mut got) {
+                return Some(taken);
+            }
+            if self.changed.wait_until(&mut got, deadline).timed_out() {
+                return take(&mut got);
+            }
+        }
+    }
+}
+
+/// Channels that are open, of all clients.
+static OPEN: Mutex<Vec<Arc<Channel>>> = Mutex::new(Vec::new());
+
+struct Channels;
+
+impl ChannelHandler for Channels {
+    fn opened(&self, channel: &Arc<Channel>) {
+        OPEN.lock().push(Arc::clone(channel));
+    }
+
+    fn closed(&self, channel: &Arc<Channel>) {
+        OPEN.lock().retain(|other| !Arc::ptr_eq(channel, other));
+    }
+
+    fn packet(&self, channel: &Arc<Channel>, kind: u8, data: &[u8]) {
+        let inbox = channel.data::<Inbox>().expect("a packet before the stream was said to be connected");
+        assert_eq!(kind, TYPE_DATA, "packet type on channel 'S'");
+        inbox.got.lock().packets.push_back(data.to_vec());
+        inbox.changed.notify_all();
+    }
+
+    fn drained(&self, _channel: &Arc<Channel>) {}
+}

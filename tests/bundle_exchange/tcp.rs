@@ -1,0 +1,169 @@
+//! TCP super-packets, up and down. The client's end of the connection is made by hand.
+
+use std::io::Write;
+use std::net::{SocketAddrV4, TcpListener, UdpSocket};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, ipproto, socket, sockopt};
+
+use crate::inner::{ACK, CWR, ECE, Ip, PSH, RST, SYN, Seen, Sum, Tcp};
+use crate::lab::{BUNDLES, GATEWAY, Lab};
+use crate::netns::in_namespace;
+use crate::peer::{BUNDLE_SEND, PATIENCE, VPN_SEND, vpn};
+use crate::records::{Got, Vnet, noise, packets_of, record};
+
+/// What it is, its IP header, what is said of it, TCP's flags and options, and how much payload it has.
+type Case<'a> = (&'a str, &'a Ip, Vnet, u8, &'a [u8], usize);
+
+/// To a port where nobody listens; a raw socket sees them before TCP answers.
+#[test]
+fn super_segments_come_out_whole() {
+    in_namespace("tcp::super_segments_come_out_whole", || {
+        let lab = Lab::start("", &BUNDLES);
+        let ports = (41_001, 41_002);
+        let raw = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::TCP)).unwrap();
+        rustix::net::bind(&raw, &SocketAddrV4::new(GATEWAY, 0)).unwrap();
+        let raw = UdpSocket::from(raw);
+        let _ = sockopt::set_socket_recv_buffer_size_force(&raw, 16 << 20);
+        raw.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (plain, options) = (lab.ip(), Ip { options: vec![1, 1, 1, 0], ..lab.ip() });
+        let stamps = vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+        let good = Vnet::tcp(1000);
+        let cases: [Case<'_>; 12] = [
+            ("plain", &plain, good, ACK, &[], 3500),
+            ("PSH", &plain, good, ACK | PSH, &[], 3500),
+            ("ECE", &plain, good, ACK | ECE, &[], 3500),
+            ("CWR", &plain, Vnet { gso_type: 0x81, ..good }, ACK | CWR, &[], 3500),
+            ("time stamps", &plain, Vnet { hdr_len: 52, ..good }, ACK, &stamps, 3500),
+            ("IP options", &options, Vnet { csum_start: 24, ..good }, ACK, &[], 3500),
+            ("both", &options, Vnet { csum_start: 24, ..good }, ACK, &stamps, 3500),
+            ("32 bytes", &plain, Vnet::tcp(32), ACK, &[], 3500),
+            ("33 bytes, unknown flags", &plain, Vnet { flags: 0xff, ..Vnet::tcp(33) }, ACK, &[], 3500),
+            ("hdr_len 0", &plain, Vnet { hdr_len: 0, ..good }, ACK, &[], 3500),
+            ("hdr_len 65535", &plain, Vnet { hdr_len: 65_535, ..good }, ACK, &[], 3500),
+            ("64 KiB", &plain, Vnet::tcp(1350), ACK, &[], 65_000),
+        ];
+        for (number, (what, ip, vnet, flags, options, size)) in cases.into_iter().enumerate() {
+            let payload = noise(number as u64, size);
+            let seq = 1_000_000 * (number as u32 + 1);
+            let tcp = Tcp { options: options.to_vec(), ..Tcp::new(seq, flags) };
+            let packet = ip.tcp(ports, &tcp, &payload, Sum::Pseudo);
+            let data = [lab.good(b"before"), record(vnet, &packet), lab.good(b"behind")].concat();
+            lab.check(what, &data, &[b"before", b"behind"], &[]);
+            let got = stream(&raw, ports, seq, size, flags, options, what);
+            assert!(got == payload, "{what}: the bytes are not those that were sent");
+        }
+    });
+}
+
+/// The bytes from `seq` on, in one packet or several, that must all say what the super-packet said.
+fn stream(raw: &UdpSocket, ports: (u16, u16), seq: u32, size: usize, flags: u8, options: &[u8], what: &str) -> Vec<u8> {
+    let mut got = Vec::new();
+    let mut buffer = vec![0; 65_536];
+    while got.len() < size {
+        let length = raw.recv(&mut buffer).unwrap_or_else(|error| panic!("{what}, {} bytes: {error}", got.len()));
+        let seen = Seen::new(&buffer[..length]);
+        if seen.ports() != ports {
+            continue;
+        }
+        let at = seen.seq().wrapping_sub(seq) as usize;
+        assert_eq!(at, got.len(), "{what}: not the next bytes");
+        got.extend(seen.payload());
+        let should = (flags & !(PSH | CWR)) | if at == 0 { flags & CWR } else { 0 };
+        let should = should | if got.len() == size { flags & PSH } else { 0 };
+        assert_eq!(seen.flags(), should, "{what}: flags at byte {at}");
+        assert_eq!(&seen.transport()[20..seen.transport().len() - seen.payload().len()], options, "{what}");
+    }
+    got
+}
+
+/// The server's kernel cuts nothing when its device has offload: what the client gets depends on what it has asked for.
+#[test]
+fn a_stream_to_each_kind_of_client() {
+    in_namespace("tcp::a_stream_to_each_kind_of_client", || {
+        for (says, limit) in [
+            (BUNDLES.as_slice(), 65_535),
+            (b"CFV1\x01\x02\xd0\x07", 2000),
+            (b"CFV1\x01\x02\x10\x27", 10_000),
+            (b"CFV1\x01\x02\x0d\x00", 13),
+            (b"CFV1\x01\x02\x00\x00", 0),
+            (b"", 0),
+        ] {
+            let lab = Lab::start("", says);
+            let payload = noise(9, 400_000);
+            let down = download(&lab, &payload, limit, limit > 0);
+            if limit == 65_535 {
+                assert!(down.supers > 0, "no super-packet for a client that takes any: {down:?}");
+            }
+            if limit <= 13 {
+                assert_eq!(down.bundles, 0, "{down:?}");
+            }
+        }
+        let lab = Lab::start("offload=false\n", &BUNDLES);
+        let down = download(&lab, &noise(9, 400_000), 0, false);
+        assert_eq!(down.bundles, 0, "{down:?}");
+    });
+}
+
+/// A connection that the client's side opens by hand, over which the server's host sends these bytes.
+fn download(lab: &Lab, payload: &[u8], limit: usize, may_send_bundles: bool) -> Got {
+    let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
+    let ports = (41_003, listener.local_addr().unwrap().port());
+    let send = |tcp: &Tcp| {
+        let packet = lab.ip().tcp(ports, tcp, &[], Sum::Right);
+        lab.peer.send(&vpn(VPN_SEND, lab.peer.usage, &packet));
+    };
+    let mut down = Got::default();
+    // MSS 1350, window scale 7.
+    let hello = Tcp { ack: 0, options: vec![2, 4, 5, 70, 1, 3, 3, 7], ..Tcp::new(100, SYN) };
+    send(&hello);
+    let mut seq = None;
+    while seq.is_none() {
+        let packet = lab.peer.next("SYN, ACK");
+        for (packet, _) in packets_of(&packet, limit, &mut down) {
+            let seen = Seen::new(&packet);
+            if seen.protocol() == 6 && seen.ports() == (ports.1, ports.0) {
+                assert_eq!(seen.flags() & (SYN | ACK | RST), SYN | ACK);
+                seq = Some(seen.seq().wrapping_add(1));
+            }
+        }
+    }
+    let first = seq.unwrap();
+    let ack = |got: usize| Tcp { ack: first.wrapping_add(got as u32), ..Tcp::new(101, ACK) };
+    send(&ack(0));
+    let mut got: Vec<u8> = Vec::with_capacity(payload.len());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(payload).unwrap();
+            // Closed by the end of the scope, when all has been read.
+            std::thread::sleep(Duration::from_millis(1));
+        });
+        while got.len() < payload.len() {
+            let packet = lab.peer.next("more of the stream");
+            for (packet, _) in packets_of(&packet, limit, &mut down) {
+                let seen = Seen::new(&packet);
+                if seen.protocol() != 6 || seen.ports() != (ports.1, ports.0) {
+                    continue;
+                }
+                assert_eq!(seen.flags() & RST, 0, "the server's kernel has given the connection up");
+                let at = seen.seq().wrapping_sub(first) as usize;
+                // What is sent again on a slow machine is not new; nothing gets lost here, so nothing is ahead.
+                if at + seen.payload().len() > got.len() && at < payload.len() {
+                    assert!(at <= got.len(), "bytes {} to {at} are missing, or the order is lost", got.len());
+                    got.extend(&seen.payload()[got.len() - at..]);
+                }
+            }
+            send(&ack(got.len()));
+        }
+        // One that has been sent in bundles as well: the server must take it from who may send it.
+        if may_send_bundles {
+            let reset = lab.ip().tcp(ports, &Tcp { seq: 101, ..ack(got.len()) }, &[], Sum::Right);
+            lab.peer.send(&vpn(BUNDLE_SEND, lab.peer.usage, &record(Vnet::default(), &reset)));
+        }
+    });
+    assert!(got == payload, "{limit}: the bytes are not those that were sent");
+    lab.check_packets("afterwards", vec![], &[], &[]);
+    down
+}

@@ -1,0 +1,338 @@
+//! The client against servers that misuse bundles, and what it sends to servers that take some or none.
+
+use std::net::{Ipv4Addr, UdpSocket};
+
+use dap_chain_net_srv_vpn::app;
+use dap_chain_net_srv_vpn::forward::DropCause;
+use dap_chain_net_srv_vpn::wire::Capabilities;
+use rustix::net::sockopt;
+
+use crate::inner::{ACK, Ip, MF, Seen, Sum, Tcp, UDP};
+use crate::netns::in_namespace;
+use crate::records::{Got, Noise, Vnet, noise, one_of_each, packets_of, random_bundle, record, segment};
+use crate::server::{ADDRESS, GATEWAY, OUTER, PATIENCE, Server, eventually, log_lines, reply};
+
+const BUNDLE_SEND: u32 = 0xbe;
+const BUNDLE_RECV: u32 = 0xbf;
+const VPN_RECV: u32 = 0xbd;
+
+/// A client that is connected, and a socket at its address.
+struct Lab<'a> {
+    server: &'a Server,
+    socket: UdpSocket,
+}
+
+impl<'a> Lab<'a> {
+    /// The server answers this bundle.
+    fn connect(server: &'a Server, bundle: Option<u16>) -> Lab<'a> {
+        server.will_answer(&reply(Some(Capabilities { bundle, ..Capabilities::default() })));
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_broadcast(true).unwrap();
+        // Beyond the system's bound only where that may be passed.
+        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, 32 << 20);
+        Lab { server, socket }
+    }
+
+    fn ports(&self) -> (u16, u16) {
+        (4242, self.socket.local_addr().unwrap().port())
+    }
+
+    fn datagram(&self, target: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+        Ip::new(GATEWAY, target).udp(self.ports(), payload, Sum::Right)
+    }
+
+    fn good(&self, payload: &[u8]) -> Vec<u8> {
+        record(Vnet::default(), &self.datagram(ADDRESS, payload))
+    }
+
+    /// Sends a bundle with this data; then the socket gets these payloads and no others, and the client counts these
+    /// drops and no others.
+    fn check(&self, what: &str, data: &[u8], payloads: &[&[u8]], drops: &[(DropCause, u64)]) {
+        const MARK: &[u8] = b"the end of what is checked";
+        let before = app::client_totals();
+        self.server.send(&vpn(BUNDLE_RECV, data));
+        self.server.send(&vpn(VPN_RECV, &self.datagram(ADDRESS, MARK)));
+        let mut got = Vec::new();
+        let mut buffer = vec![0; 65_536];
+        loop {
+            let size = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{what}: {error}"));
+            if buffer[..size] == *MARK {
+                break;
+            }
+            got.push(buffer[..size].to_vec());
+        }
+        let same = got == payloads;
+        assert!(same, "{what}: {} datagrams came, not these {}", got.len(), payloads.len());
+        let since = || {
+            let now = app::client_totals();
+            let counts = DropCause::ALL.map(|cause| (cause, now.dropped(cause) - before.dropped(cause)));
+            // What the host itself sends into the tunnel's network is not looked at.
+            let is_ours = |cause: DropCause| cause != DropCause::NotIpv4 || drops.iter().any(|(of, _)| *of == cause);
+            counts.into_iter().filter(|(cause, count)| *count > 0 && is_ours(*cause)).collect::<Vec<_>>()
+        };
+        eventually(&format!("{what}: counted as {drops:?}, now {:?}", since()), || since() == drops);
+    }
+}
+
+impl Drop for Lab<'_> {
+    fn drop(&mut self) {
+        app::client_stop();
+    }
+}
+
+fn vpn(op: u32, data: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(20 + data.len());
+    for field in [0, op, 1, data.len() as u32, 0] {
+        packet.extend(field.to_le_bytes());
+    }
+    packet.extend(data);
+    packet
+}
+
+/// The TLVs of the ADDR_REQUEST that the client has sent first.
+fn offered(server: &Server) -> Vec<u8> {
+    let got = server.shared.got.lock();
+    let request = got.iter().find(|packet| packet[4..8] == [0xb2, 0, 0, 0]).unwrap();
+    request[20..].to_vec()
+}
+
+#[test]
+fn without_an_agreement_bundles_are_unexpected() {
+    in_namespace("bundles::without_an_agreement_bundles_are_unexpected", || {
+        let server = Server::start("offload=false\n");
+        let lab = Lab::connect(&server, None);
+        let asked = offered(&server);
+        assert!(asked.starts_with(b"CFV1") && asked[4] != 1, "TLV 1 is offered: {asked:02x?}");
+        let two = [lab.good(b"one"), lab.good(b"two")].concat();
+        let one = [(DropCause::UnexpectedOp, 1)];
+        lab.check("not offered, not answered", &two, &[], &one);
+        lab.check("empty", &[], &[], &one);
+        app::client_stop();
+        server.will_answer(&reply(Some(Capabilities { bundle: Some(65_535), ..Capabilities::default() })));
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        lab.check("not offered, but answered", &two, &[], &one);
+        // And it sends none to this server.
+        lab.socket.send_to(b"up", (GATEWAY, 9)).unwrap();
+        eventually("the client sends", || lab.server.got(0xbc) > 0);
+        assert_eq!(lab.server.got(BUNDLE_SEND), 0);
+    });
+}
+
+#[test]
+fn an_offer_without_an_answer_is_no_agreement() {
+    in_namespace("bundles::an_offer_without_an_answer_is_no_agreement", || {
+        let server = Server::start("");
+        let lab = Lab::connect(&server, None);
+        let asked = offered(&server);
+        assert_eq!(asked[..8], *b"CFV1\x01\x02\xff\xff", "{asked:02x?}");
+        let two = [lab.good(b"one"), lab.good(b"two")].concat();
+        lab.check("not answered", &two, &[], &[(DropCause::UnexpectedOp, 1)]);
+    });
+}
+
+#[test]
+fn good_records_are_delivered_and_bad_ones_counted() {
+    in_namespace("bundles::good_records_are_delivered_and_bad_ones_counted", || {
+        let server = Server::start("");
+        let lab = Lab::connect(&server, Some(65_535));
+        let payload = noise(1, 3500);
+        let cut: Vec<&[u8]> = payload.chunks(1000).collect();
+        let ip = Ip::new(GATEWAY, ADDRESS);
+        let packet = ip.udp(lab.ports(), &payload, Sum::Pseudo);
+        let good = Vnet::udp(1000);
+        for vnet in [good, Vnet { hdr_len: 0, ..good }, Vnet { hdr_len: 65_535, flags: 0xff, ..good }] {
+            let data = [lab.good(b"before"), record(vnet, &packet), lab.good(b"behind")].concat();
+            let expected = [&[b"before".as_slice()], cut.as_slice(), &[b"behind"]].concat();
+            lab.check(&format!("{vnet:?}"), &data, &expected, &[]);
+        }
+        let segments = Ip::new(GATEWAY, ADDRESS).tcp(lab.ports(), &Tcp::new(1, ACK), &payload, Sum::Pseudo);
+        let fragment = Ip { fragment: MF, ..ip.clone() }.udp(lab.ports(), &payload, Sum::Pseudo);
+        let many = ip.udp(lab.ports(), &payload[..129], Sum::Pseudo);
+        let lacks = Vnet { gso_type: 0, ..good };
+        let mut six = packet.clone();
+        six[0] = 0x65;
+        let wrong = lab.datagram(ADDRESS, b"short");
+        let cases: [(&str, Vnet, &[u8], DropCause); 16] = [
+            ("TCP described as UDP", good, &segments, DropCause::BadOffload),
+            ("UDP described as TCP", Vnet::tcp(1000), &packet, DropCause::BadOffload),
+            ("TCP, gso_size 31", Vnet::tcp(31), &segments, DropCause::BadOffload),
+            ("gso_size 0", Vnet::udp(0), &packet, DropCause::BadOffload),
+            ("UDP fragmentation", Vnet { gso_type: 3, ..good }, &packet, DropCause::BadOffload),
+            ("TCP over IPv6", Vnet { gso_type: 4, ..Vnet::tcp(1000) }, &segments, DropCause::BadOffload),
+            ("ECN on UDP", Vnet { gso_type: 0x85, ..good }, &packet, DropCause::BadOffload),
+            ("no NEEDS_CSUM", Vnet { flags: 2, ..good }, &packet, DropCause::BadOffload),
+            ("csum_start", Vnet { csum_start: 24, ..good }, &packet, DropCause::BadOffload),
+            ("csum_offset", Vnet { csum_offset: 16, ..good }, &packet, DropCause::BadOffload),
+            ("a fragment", good, &fragment, DropCause::BadOffload),
+            ("129 datagrams", Vnet::udp(1), &many, DropCause::BadOffload),
+            ("past the end", Vnet { csum_offset: 65_535, ..lacks }, &packet, DropCause::BadOffload),
+            ("in the IP header", Vnet { csum_start: 0, csum_offset: 12, ..lacks }, &packet, DropCause::BadOffload),
+            ("not IPv4", good, &six, DropCause::NotIpv4),
+            ("not whole", Vnet::default(), &wrong[..wrong.len() - 1], DropCause::Malformed),
+        ];
+        for (what, vnet, packet, cause) in cases {
+            let data = [lab.good(b"before"), record(vnet, packet), lab.good(b"behind")].concat();
+            lab.check(what, &data, &[b"before", b"behind"], &[(cause, 1)]);
+        }
+        let (first, second) = (lab.good(b"first"), lab.good(b"second"));
+        for length in 1..second.len() {
+            let data = [first.as_slice(), &second[..length]].concat();
+            lab.check(&format!("cut off at {length}"), &data, &[b"first"], &[(DropCause::Malformed, 1)]);
+        }
+    });
+}
+
+/// As for plain packets: nothing on the client's host is reached but the leased address.
+#[test]
+fn other_destinations_are_dropped_out_of_the_middle() {
+    in_namespace("bundles::other_destinations_are_dropped_out_of_the_middle", || {
+        let server = Server::start("");
+        let lab = Lab::connect(&server, Some(65_535));
+        let others = [Ipv4Addr::LOCALHOST, OUTER, GATEWAY, Ipv4Addr::new(10, 98, 0, 255), Ipv4Addr::BROADCAST];
+        for target in others {
+            let wrong = record(Vnet::default(), &lab.datagram(target, b"not for you"));
+            let data = [lab.good(b"one"), wrong, lab.good(b"two")].concat();
+            lab.check(&format!("{target}"), &data, &[b"one", b"two"], &[(DropCause::WrongDestination, 1)]);
+            let large = Ip::new(GATEWAY, target).udp(lab.ports(), &noise(2, 900), Sum::Pseudo);
+            let before = app::client_totals().dropped(DropCause::WrongDestination);
+            let data = [record(Vnet::udp(900 - 1), &large), lab.good(b"behind")].concat();
+            lab.server.send(&vpn(BUNDLE_RECV, &data));
+            let mut buffer = [0; 2048];
+            let size = lab.socket.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..size], b"behind", "a super-packet to {target}");
+            // One record, of two segments.
+            eventually("counted", || {
+                let count = app::client_totals().dropped(DropCause::WrongDestination) - before;
+                [1, 2].contains(&count)
+            });
+        }
+    });
+}
+
+/// They are lost as plain packets are.
+#[test]
+fn bundles_before_the_device_are_counted() {
+    in_namespace("bundles::bundles_before_the_device_are_counted", || {
+        let server = Server::start("");
+        let bundle = vpn(BUNDLE_RECV, &early().repeat(3));
+        let agrees = reply(Some(Capabilities { bundle: Some(65_535), ..Capabilities::default() })).encode(1, 0);
+        *server.shared.answers.lock() = vec![agrees, bundle];
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        // The device may have become ready in between; what is not lost has then been delivered.
+        eventually("counted or delivered", || {
+            let totals = app::client_totals();
+            totals.dropped(DropCause::TunWrite) + totals.down_packets == 3
+        });
+        assert_eq!(app::client_totals().dropped(DropCause::UnexpectedOp), 0);
+        app::client_stop();
+    });
+}
+
+/// There is no agreement yet.
+#[test]
+fn bundles_before_the_reply_are_unexpected() {
+    in_namespace("bundles::bundles_before_the_reply_are_unexpected", || {
+        let server = Server::start("");
+        let bundle = vpn(BUNDLE_RECV, &early().repeat(3));
+        let agrees = reply(Some(Capabilities { bundle: Some(65_535), ..Capabilities::default() })).encode(1, 0);
+        *server.shared.answers.lock() = vec![bundle, agrees];
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        let totals = app::client_totals();
+        let counted = [DropCause::UnexpectedOp, DropCause::TunWrite].map(|cause| totals.dropped(cause));
+        assert_eq!(counted, [1, 0], "unexpected_op, tun_write");
+        app::client_stop();
+    });
+}
+
+fn early() -> Vec<u8> {
+    record(Vnet::default(), &Ip::new(GATEWAY, ADDRESS).udp((53, 9), b"early", Sum::Right))
+}
+
+/// A checksum whose place is a port changes the port when it is completed, behind the host's packet filter.
+#[test]
+fn a_checksum_is_completed_only_where_the_protocol_has_it() {
+    in_namespace("bundles::a_checksum_is_completed_only_where_the_protocol_has_it", || {
+        let server = Server::start("");
+        let lab = Lab::connect(&server, Some(65_535));
+        let packet = Ip::new(GATEWAY, ADDRESS).udp(lab.ports(), b"payload", Sum::Zero);
+        for (csum_start, csum_offset) in [(20, 0), (20, 2), (20, 4), (22, 0), (22, 4)] {
+            let vnet = Vnet { flags: 1, csum_start, csum_offset, ..Vnet::default() };
+            let data = [lab.good(b"before"), record(vnet, &packet), lab.good(b"behind")].concat();
+            lab.check(&format!("{vnet:?}"), &data, &[b"before", b"behind"], &[(DropCause::BadOffload, 1)]);
+        }
+    });
+}
+
+#[test]
+fn the_client_outlives_random_bundles() {
+    in_namespace("bundles::the_client_outlives_random_bundles", || {
+        let server = Server::start("");
+        let lab = Lab::connect(&server, Some(65_535));
+        // Not the socket's port, so that what gets through is in nobody's way.
+        let good = one_of_each(&Ip::new(GATEWAY, ADDRESS), (4242, 9));
+        let mut noise = Noise::new(0xc11e);
+        for _ in 0..4000 {
+            server.send(&vpn(BUNDLE_RECV, &random_bundle(&mut noise, &good)));
+        }
+        // It has worked through all of them when it answers.
+        let pongs = server.got(0xc1);
+        server.send(&vpn(0xc0, &[]));
+        eventually("PONG", || server.got(0xc1) > pongs);
+        lab.check("afterwards", &lab.good(b"good"), &[b"good"], &[]);
+        let totals = app::client_totals();
+        for cause in [DropCause::Malformed, DropCause::BadOffload, DropCause::WrongDestination, DropCause::NotIpv4] {
+            assert!(totals.dropped(cause) > 100, "{cause:?} is not what the bundles have tried: {totals:?}");
+        }
+        assert!(totals.down_packets > 1000, "{totals:?}");
+        assert_eq!(log_lines("ERROR"), [""; 0]);
+    });
+}
+
+/// What goes up keeps to the server's TLV 1.
+#[test]
+fn the_server_gets_what_it_takes() {
+    in_namespace("bundles::the_server_gets_what_it_takes", || {
+        let server = Server::start("");
+        for limit in [Some(65_535), Some(2000), Some(13), Some(0), None] {
+            let lab = Lab::connect(&server, limit);
+            let mtu = usize::from(app::client_lease().unwrap().mtu);
+            lab.server.shared.got.lock().clear();
+            let payload = noise(3, 40 * 1000 + 7);
+            segment(&lab.socket, 1000);
+            let sent = lab.socket.send_to(&payload, (GATEWAY, 4243));
+            segment(&lab.socket, 0);
+            // A kernel before 6.11 refuses this where the device leaves checksums to it.
+            let is_sent = sent.is_ok();
+            assert!(is_sent || limit.is_none_or(|limit| limit == 0), "{sent:?}");
+            for number in 0..50u8 {
+                lab.socket.send_to(&[number; 900], (GATEWAY, 4243)).unwrap();
+            }
+            let mut expected: Vec<Vec<u8>> = payload.chunks(1000).filter(|_| is_sent).map(<[u8]>::to_vec).collect();
+            expected.extend((0..50).map(|number| vec![number; 900]));
+            let mut got = Got::default();
+            let mut payloads = Vec::new();
+            eventually(&format!("all datagrams go up to a server that says {limit:?}"), || {
+                let packets = std::mem::take(&mut *lab.server.shared.got.lock());
+                for packet in packets {
+                    for (packet, size) in packets_of(&packet, limit.unwrap_or(0).into(), &mut got) {
+                        let seen = Seen::new(&packet);
+                        assert!(size.is_some() || packet.len() <= mtu, "{} bytes in one packet", packet.len());
+                        if seen.protocol() == UDP && seen.ports().1 == 4243 {
+                            assert_eq!(seen.source(), ADDRESS);
+                            payloads.extend(seen.payload().chunks(size.unwrap_or(65_535)).map(<[u8]>::to_vec));
+                        }
+                    }
+                }
+                payloads.len() >= expected.len()
+            });
+            assert!(payloads == expected, "{limit:?}: not these datagrams, or not in this order");
+            match limit {
+                Some(65_535) => assert!(got.supers > 0, "{got:?}"),
+                Some(2000) => assert!(got.bundles > 0, "{got:?}"),
+                _ => assert!(got.bundles == 0 && got.plain >= 50, "{limit:?}: {got:?}"),
+            }
+        }
+    });
+}

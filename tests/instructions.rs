@@ -1,0 +1,137 @@
+//! What the pure rooms do for a packet, in instructions: counted by valgrind, the same at each run. A look-up that grew
+//! with the number of leases, or a check that went over a packet's bytes, would show here before any clock shows it.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/program.rs"]
+mod program;
+
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::process::Command;
+
+use dap_chain_net_srv_vpn::forward::{Offload, Route, Table, check_record};
+use dap_chain_net_srv_vpn::lease::Subnet;
+use dap_chain_net_srv_vpn::wire::{self, Bundle, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
+
+const SUBNET: Subnet = Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 8 };
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Names the work of a process under valgrind, and how often it is to be done.
+const WORK: &str = "VPN_TEST_WORK";
+
+fn client() -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(SUBNET.network) | 2)
+}
+
+#[test]
+fn a_packet_costs_the_same_however_many_leases_there_are_and_however_long_it_is() {
+    if let Ok(work) = std::env::var(WORK) {
+        let (name, times) = work.split_once(':').unwrap();
+        return run(name, times.parse().unwrap());
+    }
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        return program::skip("instructions", "valgrind is not installed");
+    }
+    let few = instructions("look up, 10");
+    let many = instructions("look up, 65000");
+    assert_eq!(few, many, "a look-up among 10 leases and among 65,000");
+    assert_ne!(few, instructions("upstream, 40"), "valgrind counts something else");
+    for (short, long) in [("upstream, 40", "upstream, 65000"), ("downstream, 40", "downstream, 65000")] {
+        assert_eq!(instructions(short), instructions(long), "{short} and {long} bytes");
+    }
+}
+
+/// Of one repetition: what twice as many of them cost more.
+fn instructions(name: &str) -> u64 {
+    const TIMES: u64 = 1_000;
+    let [once, twice] = [TIMES, 2 * TIMES].map(|times| counted(name, times));
+    let each = (twice - once) as f64 / TIMES as f64;
+    println!("{name}: {each:.2} instructions");
+    assert!(each > 1.0, "{name} does nothing");
+    each.round() as u64
+}
+
+fn counted(name: &str, times: u64) -> u64 {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*counted_loop*"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--test-threads=1"])
+        .arg("a_packet_costs_the_same_however_many_leases_there_are_and_however_long_it_is")
+        .env(WORK, format!("{name}:{times}"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().find_map(|line| line.split_once("Collected : "));
+    let (_, number) = line.unwrap_or_else(|| panic!("valgrind counted nothing: {said}"));
+    number.trim().parse().unwrap()
+}
+
+/// Only what is called from here is counted. It has no closure of its own: that would have a name like it, and end the
+/// counting.
+#[inline(never)]
+fn counted_loop(times: u64, mut work: impl FnMut()) {
+    for _ in 0..times {
+        work();
+    }
+}
+
+fn run(name: &str, times: u64) {
+    let (name, argument) = name.split_once(", ").unwrap();
+    let argument = argument.parse().unwrap();
+    match name {
+        "look up" => {
+            let table = Table::new(&SUBNET);
+            for host in 0..argument as u32 {
+                assert!(
+                    table.set(
+                        Ipv4Addr::from(u32::from(client()) + host),
+                        Route { worker: 0, generation: 1, slot: host }
+                    )
+                );
+            }
+            let last = Ipv4Addr::from(u32::from(client()) + argument as u32 - 1);
+            counted_loop(times, || assert!(table.get(black_box(last)).is_some()));
+        }
+        "upstream" => {
+            let inner = packet(client(), OUTSIDE, argument);
+            let record = [&(inner.len() as u16).to_le_bytes(), [0; VNET_LEN].as_slice(), &inner].concat();
+            let header = Header { sock_id: 0, op: op::BUNDLE_SEND, usage_id: 1, value: record.len() as u32 };
+            let bundle = [header.to_bytes().as_slice(), &record].concat();
+            counted_loop(times, || {
+                let (_, message) = wire::parse_from_client(black_box(&bundle)).unwrap();
+                let wire::FromClient::Bundle(data) = message else { panic!("no bundle") };
+                for record in wire::records(data) {
+                    let wire::Record { header, packet } = record.unwrap();
+                    check_record(&header, packet, Some(client()), &SUBNET, true).unwrap();
+                }
+            });
+        }
+        "downstream" => {
+            let inner = packet(OUTSIDE, client(), argument);
+            let table = Table::new(&SUBNET);
+            assert!(table.set(client(), Route { worker: 0, generation: 1, slot: 0 }));
+            let mut bundle = Bundle::default();
+            let filled = VNET_LEN + inner.len();
+            bundle.room()[..VNET_LEN].copy_from_slice(&VnetHeader::default().to_bytes());
+            bundle.room()[VNET_LEN..filled].copy_from_slice(&inner);
+            counted_loop(times, || {
+                let (header, packet) = bundle.next(filled).unwrap();
+                let (view, offload) = Offload::check(&header, packet).unwrap();
+                assert!(table.get(view.destination).is_some() && bundle.fits(filled, wire::MAX_BUNDLE));
+                bundle.keep(filled, &offload.to_header());
+                assert!(bundle.packet(op::BUNDLE_RECV, op::VPN_RECV, 1).len() > HEADER_LEN);
+                bundle.restart(0);
+            });
+        }
+        other => panic!("no such work: {other}"),
+    }
+}
+
+fn packet(source: Ipv4Addr, destination: Ipv4Addr, length: usize) -> Vec<u8> {
+    let mut packet = vec![0; length];
+    packet[0] = 0x45;
+    packet[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+    packet[9] = 17;
+    packet[12..16].copy_from_slice(&source.octets());
+    packet[16..20].copy_from_slice(&destination.octets());
+    packet
+}

@@ -1,0 +1,222 @@
+//! Bundles and their records, made by hand and read by the rules of docs/wire.md, with nothing of the library's.
+//!
+//! Use from an integration test: `#[path = "../support/records.rs"] mod records;` beside `mod inner;`, which must be at
+//! the crate's root.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+
+use crate::inner::{ACK, Ip, MF, Seen, Sum, TCP, Tcp, UDP};
+
+/// Op codes, as docs/wire.md has them.
+const VPN_SEND: u32 = 0xbc;
+const VPN_RECV: u32 = 0xbd;
+const BUNDLE_SEND: u32 = 0xbe;
+const BUNDLE_RECV: u32 = 0xbf;
+const PING: u32 = 0xc0;
+const PONG: u32 = 0xc1;
+
+/// What of a packet is still to be done, field by field as in docs/wire.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Vnet {
+    pub(crate) flags: u8,
+    pub(crate) gso_type: u8,
+    pub(crate) hdr_len: u16,
+    pub(crate) gso_size: u16,
+    pub(crate) csum_start: u16,
+    pub(crate) csum_offset: u16,
+}
+
+impl Vnet {
+    /// A UDP super-packet without IP options.
+    pub(crate) fn udp(gso_size: u16) -> Vnet {
+        Vnet { flags: 1, gso_type: 5, hdr_len: 28, gso_size, csum_start: 20, csum_offset: 6 }
+    }
+
+    /// A TCP super-packet without IP options.
+    pub(crate) fn tcp(gso_size: u16) -> Vnet {
+        Vnet { flags: 1, gso_type: 1, hdr_len: 40, gso_size, csum_start: 20, csum_offset: 16 }
+    }
+}
+
+pub(crate) fn record(vnet: Vnet, packet: &[u8]) -> Vec<u8> {
+    let mut record = (packet.len() as u16).to_le_bytes().to_vec();
+    record.extend([vnet.flags, vnet.gso_type]);
+    for field in [vnet.hdr_len, vnet.gso_size, vnet.csum_start, vnet.csum_offset] {
+        record.extend(field.to_le_bytes());
+    }
+    record.extend(packet);
+    record
+}
+
+/// What has been got in VPN packets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Got {
+    pub(crate) bundles: usize,
+    pub(crate) records: usize,
+    pub(crate) supers: usize,
+    pub(crate) plain: usize,
+}
+
+/// The packets in a VPN packet for a side that takes bundles of at most `limit` bytes, each checked, with the payload of
+/// a segment where it is a super-packet.
+pub(crate) fn packets_of(vpn: &[u8], limit: usize, got: &mut Got) -> Vec<(Vec<u8>, Option<usize>)> {
+    let size = u32::from_le_bytes(*vpn[12..].first_chunk().unwrap()) as usize;
+    let data = &vpn[20..];
+    match u32::from_le_bytes(*vpn[4..].first_chunk().unwrap()) {
+        VPN_SEND | VPN_RECV => {
+            assert_eq!(size, data.len());
+            got.plain += 1;
+            check_complete(&Seen::new(data));
+            vec![(data.to_vec(), None)]
+        }
+        BUNDLE_SEND | BUNDLE_RECV => {
+            assert_eq!(size, data.len());
+            assert!(size <= limit, "a bundle of {size} bytes for a side that takes {limit}");
+            assert!(size > 0, "an empty bundle");
+            got.bundles += 1;
+            let packets = records(data);
+            got.records += packets.len();
+            got.supers += packets.iter().filter(|(_, size)| size.is_some()).count();
+            packets
+        }
+        PING | PONG => Vec::new(),
+        other => panic!("op {other:#x} carries no packet"),
+    }
+}
+
+fn records(mut data: &[u8]) -> Vec<(Vec<u8>, Option<usize>)> {
+    let mut packets = Vec::new();
+    while !data.is_empty() {
+        assert!(data.len() > 12, "a record is cut off: {data:02x?}");
+        let number = |at: usize| u16::from_le_bytes([data[at], data[at + 1]]);
+        let vnet = Vnet {
+            flags: data[2],
+            gso_type: data[3],
+            hdr_len: number(4),
+            gso_size: number(6),
+            csum_start: number(8),
+            csum_offset: number(10),
+        };
+        let end = 12 + usize::from(number(0));
+        assert!(end > 12 && end <= data.len(), "a record of {end} bytes, of which {} are there", data.len());
+        let packet = &data[12..end];
+        packets.push((packet.to_vec(), check(vnet, &Seen::new(packet))));
+        data = &data[end..];
+    }
+    packets
+}
+
+/// Checks header and packet by docs/wire.md: the payload of a super-packet's segment.
+fn check(vnet: Vnet, seen: &Seen<'_>) -> Option<usize> {
+    let what = format!("{vnet:?}, {:02x?}", &seen.whole[..seen.whole.len().min(60)]);
+    assert!(seen.has_right_header_sum(), "{what}");
+    if vnet.flags == 0 {
+        assert_eq!(vnet.gso_type, 0, "{what}");
+        check_complete(seen);
+        return None;
+    }
+    assert_eq!(vnet.flags, 1, "{what}");
+    assert!(seen.has_pseudo_sum(), "what stands in the checksum's place is not the pseudo header's sum: {what}");
+    assert_eq!(seen.fragment() & (MF | 0x1fff), 0, "a fragment: {what}");
+    assert_eq!(usize::from(vnet.csum_start), seen.header_len(), "{what}");
+    let (protocol, offset) = if seen.protocol() == TCP { (TCP, 16) } else { (UDP, 6) };
+    assert_eq!((seen.protocol(), vnet.csum_offset), (protocol, offset), "{what}");
+    let size = usize::from(vnet.gso_size);
+    match vnet.gso_type {
+        0 => return None,
+        1 | 0x81 => assert!(protocol == TCP && size >= 32, "{what}"),
+        5 => assert!(protocol == UDP && size >= 1 && seen.payload().len().div_ceil(size) <= 128, "{what}"),
+        other => panic!("gso_type {other}: {what}"),
+    }
+    assert!(seen.payload().len() > size, "a super-packet of one segment: {what}");
+    Some(size)
+}
+
+fn check_complete(seen: &Seen<'_>) {
+    let what = format!("{:02x?}", &seen.whole[..seen.whole.len().min(60)]);
+    assert!(seen.has_right_header_sum(), "IP header: {what}");
+    let is_fragment = seen.fragment() & (MF | 0x1fff) != 0;
+    let has_ports = [TCP, UDP].contains(&seen.protocol());
+    assert!(is_fragment || !has_ports || seen.has_right_sum(), "checksum: {what}");
+    assert!(seen.whole.len() <= 1390, "{} bytes in one packet, the MTU is 1390", seen.whole.len());
+}
+
+/// Sets or, with 0, unsets UDP_SEGMENT of udp(7).
+pub(crate) fn segment(socket: &UdpSocket, size: usize) {
+    let size = size as libc::c_int;
+    let length = size_of_val(&size) as libc::socklen_t;
+    // SAFETY: an open socket; the value lives through the call and has the length that is given.
+    let code = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw const size).cast(), length)
+    };
+    assert_eq!(code, 0, "UDP_SEGMENT: {}", std::io::Error::last_os_error());
+}
+
+/// Bytes that repeat nowhere (Marsaglia's xorshift64).
+pub(crate) struct Noise(u64);
+
+impl Noise {
+    pub(crate) fn new(seed: u64) -> Noise {
+        Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn number(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.number() >> 16) as usize % end
+    }
+
+    pub(crate) fn bytes(&mut self, size: usize) -> Vec<u8> {
+        let words = std::iter::repeat_with(|| self.number().to_le_bytes());
+        words.flatten().take(size).collect()
+    }
+}
+
+pub(crate) fn noise(seed: u64, size: usize) -> Vec<u8> {
+    Noise::new(seed).bytes(size)
+}
+
+/// A record of each kind that a receiver knows.
+pub(crate) fn one_of_each(ip: &Ip, ports: (u16, u16)) -> [Vec<u8>; 4] {
+    [
+        record(Vnet::default(), &ip.udp(ports, b"plain", Sum::Right)),
+        record(Vnet::udp(20), &ip.udp(ports, &noise(4, 70), Sum::Pseudo)),
+        record(Vnet::tcp(40), &ip.tcp(ports, &Tcp::new(7, ACK), &noise(5, 110), Sum::Pseudo)),
+        record(Vnet { flags: 1, gso_type: 0, ..Vnet::udp(0) }, &ip.udp(ports, b"unfinished", Sum::Pseudo)),
+    ]
+}
+
+/// The data of a bundle: some of these records with a few bytes changed, or bytes of no meaning at all.
+pub(crate) fn random_bundle(noise: &mut Noise, good: &[Vec<u8>]) -> Vec<u8> {
+    let mut data = Vec::new();
+    if noise.below(4) == 0 {
+        let size = noise.below(600);
+        data = noise.bytes(size);
+    } else {
+        for _ in 0..1 + noise.below(5) {
+            let mut record = good[noise.below(good.len())].clone();
+            for _ in 0..noise.below(4) {
+                // The header of the record and those of the packet rather than the payload.
+                let at = noise.below(record.len().min(56));
+                record[at] = match noise.below(3) {
+                    0 => noise.below(256) as u8,
+                    1 => record[at] ^ (1 << noise.below(8)),
+                    _ => [0, 1, 0x7f, 0xff][noise.below(4)],
+                };
+            }
+            data.extend(record);
+        }
+        if noise.below(8) == 0 {
+            data.truncate(noise.below(data.len()));
+        }
+    }
+    data
+}
