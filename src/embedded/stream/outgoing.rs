@@ -87,37 +87,31 @@ impl Outgoing {
         self.cipher = Cipher::default();
     }
 
-    pub(crate) fn push(&mut self, bytes: &[u8], buffers: &Buffers) {
-        self.make_room(bytes.len(), buffers);
-        self.append(bytes);
+    /// Appends bytes, to the last piece as far as it has room: of a full piece all records are full.
+    pub(crate) fn push(&mut self, mut bytes: &[u8], buffers: &Buffers) {
+        self.plain_pending += bytes.len();
+        while !bytes.is_empty() {
+            if self.plain.len() >= CHUNK {
+                self.full.push_back(std::mem::take(&mut self.plain));
+            }
+            if self.plain.capacity() == 0 {
+                self.plain = buffers.plain();
+                if !self.full.is_empty() {
+                    // It will be filled: growing step by step would leave the steps' memory behind.
+                    self.plain.reserve_exact(CHUNK);
+                }
+            }
+            let (fitting, rest) = bytes.split_at(bytes.len().min(CHUNK - self.plain.len()));
+            self.plain.extend_from_slice(fitting);
+            bytes = rest;
+        }
     }
 
     /// Appends one channel packet.
     pub(crate) fn push_packet(&mut self, channel: u8, kind: u8, data: &[u8], data_size: u32, buffers: &Buffers) {
-        let header = header(channel, kind, self.sequence, data_size);
-        self.make_room(header.len() + data.len(), buffers);
-        self.append(&header);
-        self.append(data);
+        self.push(&header(channel, kind, self.sequence, data_size), buffers);
+        self.push(data, buffers);
         self.sequence += 1;
-    }
-
-    /// So that what comes next keeps its piece within a chunk.
-    fn make_room(&mut self, size: usize, buffers: &Buffers) {
-        if !self.plain.is_empty() && self.plain.len() + size > CHUNK {
-            self.full.push_back(std::mem::take(&mut self.plain));
-        }
-        if self.plain.capacity() == 0 {
-            self.plain = buffers.plain();
-            if !self.full.is_empty() {
-                // It will be filled: growing step by step would leave the steps' memory behind.
-                self.plain.reserve_exact(CHUNK);
-            }
-        }
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        self.plain.extend_from_slice(bytes);
-        self.plain_pending += bytes.len();
     }
 
     /// Takes out the piece that comes next.
@@ -215,15 +209,15 @@ mod tests {
     fn what_has_been_sent_takes_no_memory() {
         const WAITING: usize = 1024 * 1024;
         let buffers = Buffers::default();
-        let (mut out, mut next, mut taken) = (Outgoing::default(), 0_u8, 0);
+        let (mut out, mut taken) = (Outgoing::default(), 0);
         for number in 0..100_000_u32 {
             out.push_packet(b'S', 2, &[number as u8; 1000], 1000, &buffers);
             while out.pending() > WAITING {
                 let chunk = out.next_chunk().unwrap();
-                assert!(chunk.len() <= CHUNK);
-                for packet in chunk.chunks(1016) {
-                    assert!(packet[16..] == [next; 1000]);
-                    next = next.wrapping_add(1);
+                assert_eq!(chunk.len(), CHUNK, "a piece that is not full");
+                for (at, byte) in (taken..).zip(&chunk) {
+                    let (packet, at) = (at / 1016, at % 1016);
+                    assert!(at < 16 || *byte == packet as u8, "byte {at} of packet {packet}");
                 }
                 taken += chunk.len();
                 buffers.give_plain(chunk);
