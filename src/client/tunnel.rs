@@ -27,8 +27,8 @@ use crate::sdk::{NotRunning, Running, STREAM_OVERHEAD};
 use crate::tun::{Device, DeviceConfig, Queue, TunError, Writer};
 use crate::wire::{Bundle, FULL_BUNDLE, HEADER_LEN, Header, Ipv4View, Record, VnetHeader, WireError, op};
 
-/// Packets that one wake-up handles before the other sockets of the worker get their turn. Their bytes are bounded by
-/// [`connection::FULL`].
+/// Packets that one wake-up handles before the other sockets of the worker get their turn. Of this library's connection
+/// their bytes are bounded by [`connection::FULL`].
 const BUDGET: usize = 256;
 /// How long [`delete`] waits for the worker to let go of the descriptor.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -99,7 +99,8 @@ impl Settings {
             worker: None,
             outlet: None,
             usage_id: 0,
-            offload: true,
+            // C writes packets to the descriptor of a device that it made, and knows of no header in front of them.
+            offload: false,
             bundle: 0,
         }
     }
@@ -362,9 +363,14 @@ pub(super) fn set_readable(readable: bool) {
 
 impl TunHandler for Shared {
     fn readable(&self, first: Option<&[u8]>) {
-        let taken =
-            self.state.with(|state| Some((state.bundle.take()?, state.outlet.clone(), state.usage_id, state.largest)));
-        let Some((bundle, outlet, usage_id, largest)) = taken.flatten() else { return };
+        let taken = self.state.with(|state| {
+            // What waits for the host does not wait for a batch of the other direction.
+            state.writer.flush(&self.queue);
+            // It is not there when a panic has ended the last batch.
+            let bundle = state.bundle.take().unwrap_or_default();
+            (bundle, state.outlet.clone(), state.usage_id, state.largest)
+        });
+        let Some((bundle, outlet, usage_id, largest)) = taken else { return };
         let mut batch = Batch { shared: self, bundle, load: Load::default(), outlet, usage_id, largest };
         if let Some(filled) = first.and_then(|read| self.queue.recv_from(read, batch.bundle.room())) {
             batch.take(filled);
@@ -480,22 +486,28 @@ impl Shared {
         self.count_down(Load::of(&offload, packet.len()), lost);
         if flush {
             let shared = Arc::clone(self);
-            worker::exec(self.worker, move || {
-                shared.state.with(|state| state.writer.flush(&shared.queue));
-            });
+            if !worker::exec(self.worker, move || shared.end_turn()) {
+                self.end_turn();
+            }
         }
+    }
+
+    /// Writes what was left waiting for more of its batch.
+    fn end_turn(&self) {
+        let lost = self.state.with(|state| {
+            state.writer.end_turn(&self.queue);
+            state.writer.take_lost()
+        });
+        self.counters.lost_down(0, lost.unwrap_or_default());
     }
 
     fn deliver_elsewhere<'a>(&self, records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
         self.deliver(self.others_writer.lock().get_or_insert_with(|| Writer::new(&self.queue)), records);
     }
 
-    fn count_down(&self, mut load: Load, lost: u64) {
-        if lost > 0 {
-            self.counters.dropped_all(0, DropCause::TunWrite, lost);
-            load.packets = load.packets.saturating_sub(lost);
-        }
+    fn count_down(&self, load: Load, lost: Load) {
         self.counters.down(0, load);
+        self.counters.lost_down(0, lost);
     }
 
     fn check<'a>(&self, record: &Record<'a>) -> Result<(&'a [u8], Ipv4View, Offload), DropCause> {
@@ -546,6 +558,13 @@ pub fn worker() -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// C may write packets to the descriptor of a device that it made: a header in front would be part of them.
+    #[test]
+    fn a_device_that_c_makes_has_no_offload() {
+        let settings = Settings::new(Ipv4Addr::new(10, 0, 1, 2), Ipv4Addr::new(10, 0, 1, 1));
+        assert!(!settings.offload && settings.bundle == 0);
+    }
 
     #[test]
     fn a_reply_without_a_mask_gets_the_smallest_prefix_that_holds_both_addresses() {

@@ -104,6 +104,24 @@ impl Counters {
         }
     }
 
+    /// Packets from clients were counted as carried, and the device has not taken them.
+    pub fn lost_up(&self, worker: usize, load: Load) {
+        if let Some(cells) = self.cells(worker).filter(|_| !load.is_empty()) {
+            cells.up_packets.fetch_sub(load.packets, Ordering::Relaxed);
+            cells.up_bytes.fetch_sub(load.bytes, Ordering::Relaxed);
+            self.dropped_all(worker, DropCause::TunWrite, load.packets);
+        }
+    }
+
+    /// As [`Counters::lost_up`], for packets to clients.
+    pub fn lost_down(&self, worker: usize, load: Load) {
+        if let Some(cells) = self.cells(worker).filter(|_| !load.is_empty()) {
+            cells.down_packets.fetch_sub(load.packets, Ordering::Relaxed);
+            cells.down_bytes.fetch_sub(load.bytes, Ordering::Relaxed);
+            self.dropped_all(worker, DropCause::TunWrite, load.packets);
+        }
+    }
+
     /// Counts a packet that was dropped.
     #[inline]
     pub fn dropped(&self, worker: usize, cause: DropCause) {
@@ -164,6 +182,20 @@ mod tests {
         assert_eq!(totals.dropped(DropCause::SpoofedSource), 2);
         assert_eq!(totals.all_dropped(), 7);
         assert_eq!(totals.drops.map(|(cause, _)| cause), DropCause::ALL);
+    }
+
+    #[test]
+    fn what_the_device_did_not_take_was_not_carried() {
+        let counters = Counters::new(2);
+        counters.up(1, load(5, 500));
+        counters.lost_up(1, load(2, 200));
+        counters.down(0, load(3, 30));
+        counters.lost_down(0, load(1, 10));
+        counters.lost_down(0, Load::default());
+        let totals = counters.totals();
+        assert_eq!((totals.up_packets, totals.up_bytes), (3, 300));
+        assert_eq!((totals.down_packets, totals.down_bytes), (2, 20));
+        assert_eq!((totals.dropped(DropCause::TunWrite), totals.all_dropped()), (3, 3));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) const UDP_LEN: usize = 4;
 
 /// Flags of TCP; CWR is of RFC 3168.
 pub(super) const FIN: u8 = 0x01;
+pub(super) const SYN: u8 = 0x02;
+pub(super) const RST: u8 = 0x04;
 pub(super) const PSH: u8 = 0x08;
 pub(super) const ACK: u8 = 0x10;
 pub(super) const URG: u8 = 0x20;

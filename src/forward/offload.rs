@@ -2,9 +2,11 @@
 //! there.
 
 use super::DropCause;
+use super::fields::{PORTS_END, RST, SYN, TCP_FLAGS, UDP_LEN, get};
 use crate::wire::{Ipv4View, VnetHeader, inspect};
 
 /// Protocol numbers (IANA), and where their checksum lies, bytes from the begin of their header.
+const ICMP: u8 = 1;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 pub(super) const TCP_CHECKSUM: u16 = 16;
@@ -104,7 +106,7 @@ impl Offload {
 }
 
 /// The kernel writes the sum after it has routed and filtered the packet: it must not get to where a filter looks. So it
-/// is the packet's own checksum, or one of a packet that is encapsulated in it.
+/// is the packet's own checksum, or one of a packet that is encapsulated in it; what an ICMP error quotes is none.
 fn checksum(header: &VnetHeader, view: &Ipv4View) -> Option<Offload> {
     let (start, offset) = (usize::from(header.csum_start), usize::from(header.csum_offset));
     let own = match view.protocol {
@@ -112,9 +114,11 @@ fn checksum(header: &VnetHeader, view: &Ipv4View) -> Option<Offload> {
         UDP => Some((UDP_HEADER, UDP_CHECKSUM)),
         _ => None,
     };
+    let inner_ports_end = if own.is_some() { 0 } else { PORTS_END };
     let is_own = own.is_some_and(|(_, place)| start == view.header_len && offset == usize::from(place));
     let outer_len = view.header_len + own.map_or(IP_HEADER, |(len, _)| len);
-    let fits = !view.is_fragment && (is_own || start >= outer_len) && start + offset + 2 <= view.total_len;
+    let is_inner = view.protocol != ICMP && start >= outer_len && start + offset >= outer_len + inner_ports_end;
+    let fits = !view.is_fragment && (is_own || is_inner) && start + offset + 2 <= view.total_len;
     fits.then_some(Offload::Checksum { start: header.csum_start, offset: header.csum_offset })
 }
 
@@ -139,8 +143,16 @@ fn segments(header: &VnetHeader, packet: &[u8], view: &Ipv4View) -> Option<Offlo
         && usize::from(header.csum_start) == view.header_len
         && header.csum_offset == checksum_at
         && match is_tcp {
-            true => own_len >= TCP_HEADER && size >= MIN_TCP_SEGMENT,
-            false => size > 0 && payload.div_ceil(usize::from(size)) <= MAX_DATAGRAMS,
+            // No host sends data of many segments with these: one packet would pass for what is thousands on a wire.
+            true => {
+                own_len >= TCP_HEADER
+                    && size >= MIN_TCP_SEGMENT
+                    && get::<1>(transport, TCP_FLAGS)?[0] & (SYN | RST) == 0
+            }
+            false => {
+                let udp_len = usize::from(u16::from_be_bytes(get(transport, UDP_LEN)?));
+                udp_len == transport.len() && size > 0 && payload.div_ceil(usize::from(size)) <= MAX_DATAGRAMS
+            }
         };
     if !fits {
         return None;

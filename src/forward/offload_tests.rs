@@ -213,3 +213,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_no_host_sends_as_a_super_packet_is_refused() {
+    for flag in [0x02, 0x04] {
+        let mut packet = tcp();
+        packet.flags |= flag;
+        assert_eq!(check(&packet.vnet(TCP_SIZE), &packet), Err(DropCause::BadOffload), "flag {flag:#x}");
+    }
+    let header = udp().vnet(TCP_SIZE);
+    for wrong in [0, 9, 8 + TCP_SIZE as u16, u16::MAX] {
+        let mut bytes = udp().bytes();
+        bytes[24..26].copy_from_slice(&wrong.to_be_bytes());
+        assert_eq!(Offload::check(&header, &bytes).err(), Some(DropCause::BadOffload), "UDP length {wrong}");
+    }
+}
+
+#[test]
+fn what_an_icmp_error_quotes_has_no_checksum_to_complete() {
+    let mut bytes = Packet::udp(&[7; 100]).bytes();
+    for (protocol, start, offset, is_good) in [
+        (1, 40, 6, false),
+        (1, 20, 2, false),
+        (4, 40, 6, true),
+        (4, 40, 2, false),
+        (4, 20, 22, false),
+        (47, 44, 16, true),
+    ] {
+        bytes[9] = protocol;
+        let header = VnetHeader { flags: 1, csum_start: start, csum_offset: offset, ..VnetHeader::default() };
+        let checked = Offload::check(&header, &bytes).map(|(_, offload)| offload);
+        let expected = if is_good { Ok(Offload::Checksum { start, offset }) } else { Err(DropCause::BadOffload) };
+        assert_eq!(checked, expected, "protocol {protocol}, {start} {offset}");
+    }
+}

@@ -17,6 +17,8 @@ const BUDGET_BYTES: usize = 1024 * 1024;
 impl Server {
     /// Reads what the host wants to send to clients, up to the budget, and sends it on.
     pub(super) fn drain_tun(self: &Arc<Self>, lane: &Lane, first: Option<&[u8]>) {
+        // What waits for the host does not wait for a batch of the other direction.
+        lane.flush_tun();
         let Some(mut lent) = lane.lend() else { return };
         let out = lent.outbound();
         if let Some(filled) = first.and_then(|read| lane.queue.recv_from(read, out.bundle.room())) {
@@ -80,6 +82,7 @@ impl Server {
 
     fn open_mailbox(&self, worker: u32) {
         let Some(lane) = self.lanes.get(worker as usize) else { return };
+        lane.mailbox.open();
         let Some(mut lent) = lane.lend() else { return };
         let out = lent.outbound();
         lane.mailbox.drain(|route, read| {

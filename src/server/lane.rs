@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use crate::forward::{Load, Offload, Route};
+use crate::forward::{Counters, Load, Offload, Route};
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
@@ -19,6 +19,7 @@ pub(super) struct Lane {
     pub(super) worker: u32,
     pub(super) queue: Queue,
     pub(super) mailbox: Arc<Mailbox>,
+    counters: Arc<Counters>,
     state: Owned<State>,
 }
 
@@ -46,10 +47,10 @@ pub(super) struct Outbound {
 }
 
 impl Lane {
-    pub(super) fn new(worker: u32, queue: Queue) -> Lane {
+    pub(super) fn new(worker: u32, queue: Queue, counters: Arc<Counters>) -> Lane {
         let state =
             State { slots: Vec::new(), free: Vec::new(), outbound: Some(Box::default()), writer: Writer::new(&queue) };
-        Lane { worker, queue, mailbox: Arc::new(Mailbox::new(worker)), state: Owned::new(worker, state) }
+        Lane { worker, queue, mailbox: Arc::new(Mailbox::new(worker)), counters, state: Owned::new(worker, state) }
     }
 
     /// Gives a session a slot, on this lane's worker.
@@ -95,10 +96,16 @@ impl Lane {
         let flush = self.state.with(|state| state.writer.write_single(&self.queue, packet, view, offload, now));
         if flush == Some(true) {
             let lane = Arc::clone(self);
-            if !worker::exec(self.worker, move || lane.flush_tun()) {
-                self.flush_tun();
+            if !worker::exec(self.worker, move || lane.end_turn()) {
+                self.end_turn();
             }
         }
+    }
+
+    /// Writes what was left waiting for more of its batch.
+    fn end_turn(&self) {
+        self.state.with(|state| state.writer.end_turn(&self.queue));
+        self.count_lost();
     }
 
     /// Writes what waits for the host.
@@ -106,9 +113,11 @@ impl Lane {
         self.state.with(|state| state.writer.flush(&self.queue));
     }
 
-    /// How many packets the host did not take since this was last called.
-    pub(super) fn take_lost(&self) -> u64 {
-        self.state.with(|state| state.writer.take_lost()).unwrap_or(0)
+    /// Counts what the host did not take, which was counted as carried.
+    pub(super) fn count_lost(&self) -> Load {
+        let lost = self.state.with(|state| state.writer.take_lost()).unwrap_or_default();
+        self.counters.lost_up(self.worker as usize, lost);
+        lost
     }
 
     /// What goes down, on loan while a batch is handled. None on another thread, and while it is lent.

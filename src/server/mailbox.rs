@@ -61,10 +61,13 @@ impl Mailbox {
         }
     }
 
+    /// What is posted from now on wakes again. Before [`Mailbox::drain`].
+    pub(super) fn open(&self) {
+        self.woken.store(false, Ordering::Release);
+    }
+
     /// Hands out what is there, in the order of posting, on the receiving worker.
     pub(super) fn drain(&self, mut deliver: impl FnMut(Route, &[u8])) {
-        // Cleared first: what is posted from now on wakes again.
-        self.woken.store(false, Ordering::Release);
         for _ in 0..DEPTH {
             let Some(parcel) = self.parcels.pop() else { return };
             self.bytes.fetch_sub(parcel.read.len(), Ordering::Relaxed);

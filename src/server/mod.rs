@@ -80,7 +80,7 @@ pub(crate) struct Server {
     lanes: Vec<Arc<Lane>>,
     table: Table,
     pool: Mutex<Pool>,
-    counters: Counters,
+    counters: Arc<Counters>,
     started: Instant,
     closing: AtomicBool,
     /// A queue of the device has failed: no traffic, no leases.
@@ -118,11 +118,13 @@ pub fn init(config: &Config) -> Result<(), InitError> {
         txqlen: None,
         offload: settings.offload,
     })?;
+    let counters = Arc::new(Counters::new(workers as usize));
+    let lane = |(queue, worker)| Arc::new(Lane::new(worker, queue, Arc::clone(&counters)));
     let server = Arc::new(Server {
-        lanes: queues.into_iter().zip(0..).map(|(queue, worker)| Arc::new(Lane::new(worker, queue))).collect(),
+        lanes: queues.into_iter().zip(0..).map(lane).collect(),
         table: Table::new(&settings.subnet),
         pool: Mutex::new(Pool::new(settings.subnet, settings.lease_hold)),
-        counters: Counters::new(workers as usize),
+        counters,
         started: Instant::now(),
         closing: AtomicBool::new(false),
         tunnel_down: AtomicBool::new(false),
@@ -255,9 +257,6 @@ impl Server {
         let channels = self.open_channels.lock().clone();
         for channel in channels.iter().filter(|channel| channel.worker() == Some(worker)) {
             self.look_after(channel);
-        }
-        if let Some(lane) = self.lanes.get(worker as usize) {
-            self.count_lost(lane);
         }
         if worker == 0 && self.view_is_stale.swap(false, Ordering::AcqRel) {
             self.show();

@@ -138,6 +138,10 @@ impl ChannelHandler for Server {
     fn drained(&self, _channel: &Arc<Channel>) {}
 
     fn leaving(&self, channel: &Arc<Channel>) {
+        // What the next worker writes must not overtake it.
+        if let Some(lane) = channel.worker().and_then(|worker| self.lanes.get(worker as usize)) {
+            lane.flush_tun();
+        }
         self.withdraw_route(channel);
     }
 
@@ -245,25 +249,16 @@ impl Server {
     }
 
     /// Counts what was given to the lane for the host.
-    fn handed_over(&self, channel: &Channel, lane: &Lane, mut load: Load) {
-        let lost = self.count_lost(lane);
-        load.packets = load.packets.saturating_sub(lost);
+    fn handed_over(&self, channel: &Channel, lane: &Lane, load: Load) {
         self.counters.up(lane.worker as usize, load);
+        let lost = lane.count_lost();
         channel.add_stats(&SessionStats {
-            bytes_sent: load.bytes,
-            packets_sent: load.packets,
-            packets_sent_lost: lost,
+            bytes_sent: load.bytes.saturating_sub(lost.bytes),
+            packets_sent: load.packets.saturating_sub(lost.packets),
+            bytes_sent_lost: lost.bytes,
+            packets_sent_lost: lost.packets,
             ..SessionStats::default()
         });
-    }
-
-    /// Counts what the host did not take.
-    pub(super) fn count_lost(&self, lane: &Lane) -> u64 {
-        let lost = lane.take_lost();
-        if lost > 0 {
-            self.counters.dropped_all(lane.worker as usize, DropCause::TunWrite, lost);
-        }
-        lost
     }
 
     fn lost(&self, channel: &Channel, worker: u32, cause: DropCause, bytes: usize) {

@@ -98,7 +98,7 @@ impl Settings {
             mtu: config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16,
             lease_hold: seconds(config, "lease_time", 0..=31_536_000, 3600),
             client_isolation: config.flag(SECTION, "client_isolation", false),
-            session_queue: config.number_in(SECTION, "session_queue", 65_536..=67_108_864, 1_048_576) as usize,
+            session_queue: config.number_in(SECTION, "session_queue", 131_072..=67_108_864, 1_048_576) as usize,
             dns: name_servers(config)?,
             keep_alive: seconds(config, "keep_alive", 1..=3600, 20),
             offload: config.flag(SECTION, "offload", true),

@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::Queue;
-use crate::forward::{Coalescer, Offload, split};
+use crate::forward::{Coalescer, Load, Offload, split};
 use crate::wire::{Ipv4View, VnetHeader};
 
 /// Packets that come one by one, and closer together than this, are taken for one batch. It decides whether a packet may
-/// wait for the end of the worker's turn; nothing waits for so long.
+/// wait for those behind it: until the end of the worker's turn at most, which is soon unless there is much to do.
 const BATCH_GAP: Duration = Duration::from_micros(50);
 
 /// Writes packets into a queue, in their order. One packet may wait in it for those that follow: [`Writer::flush`] ends a
@@ -18,10 +18,10 @@ pub struct Writer {
     coalescer: Option<Coalescer>,
     /// A super-packet that this kernel cannot cut is cut here.
     scratch: Vec<u8>,
-    lost: u64,
+    lost: Load,
     /// When a single packet last came.
     last_single: Option<Instant>,
-    /// A flush was asked for and has not come.
+    /// The end of the turn was asked for and has not come.
     is_due: bool,
 }
 
@@ -29,7 +29,7 @@ impl Writer {
     /// For this queue.
     pub fn new(queue: &Queue) -> Writer {
         let coalescer = queue.has_offload().then(|| Coalescer::new(queue.has_uso()));
-        Writer { coalescer, scratch: Vec::new(), lost: 0, last_single: None, is_due: false }
+        Writer { coalescer, scratch: Vec::new(), lost: Load::default(), last_single: None, is_due: false }
     }
 
     /// Takes a packet that was [checked](Offload::check).
@@ -57,7 +57,7 @@ impl Writer {
     }
 
     /// Takes a packet that came by itself, from a peer that knows no bundles. The first of a batch is written at once; of
-    /// those that follow one may be left waiting. True: have [`Writer::flush`] called at the end of the worker's turn.
+    /// those that follow one may be left waiting. True: have [`Writer::end_turn`] called at the end of the worker's turn.
     pub fn write_single(
         &mut self,
         queue: &Queue,
@@ -73,36 +73,38 @@ impl Writer {
         if in_batch && waits {
             return !std::mem::replace(&mut self.is_due, true);
         }
-        self.write_waiting(queue);
+        self.flush(queue);
         false
+    }
+
+    /// Writes what [`Writer::write_single`] has left waiting.
+    pub fn end_turn(&mut self, queue: &Queue) {
+        self.is_due = false;
+        self.flush(queue);
     }
 
     /// Writes what waits.
     pub fn flush(&mut self, queue: &Queue) {
-        self.is_due = false;
-        self.write_waiting(queue);
-    }
-
-    fn write_waiting(&mut self, queue: &Queue) {
         let lost = &mut self.lost;
         if let Some(coalescer) = &mut self.coalescer {
             coalescer.flush(&mut |header, packet| hand_over(queue, header, packet, lost));
         }
     }
 
-    /// How many packets the queue did not take since this was last asked.
-    pub fn take_lost(&mut self) -> u64 {
+    /// What the queue did not take since this was last asked.
+    pub fn take_lost(&mut self) -> Load {
         std::mem::take(&mut self.lost)
     }
 }
 
-fn hand_over(queue: &Queue, header: &VnetHeader, packet: &[u8], lost: &mut u64) {
+fn hand_over(queue: &Queue, header: &VnetHeader, packet: &[u8], lost: &mut Load) {
     if let Err(error) = queue.send(header, packet) {
         log::trace!("TUN queue: {error}");
         let payload = packet.len().saturating_sub(usize::from(header.hdr_len));
-        *lost += match header.gso_size {
+        let packets = match header.gso_size {
             0 => 1,
             size => payload.div_ceil(usize::from(size)) as u64,
         };
+        *lost += Load { packets, bytes: packet.len() as u64 };
     }
 }
