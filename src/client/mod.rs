@@ -11,6 +11,8 @@ pub mod check;
 mod connection;
 pub mod offer;
 pub mod orders;
+#[cfg(feature = "client-tun")]
+mod path;
 mod settings;
 #[cfg(feature = "client-tun")]
 pub mod tunnel;

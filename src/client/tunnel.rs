@@ -1,35 +1,31 @@
-//! The client's TUN device, and packets between it and the connection.
+//! The client's TUN device: made, looked at, removed. What its packets do is in `path`.
 //!
 //! One device at a time. It can exist without a connection, as the C functions make it; then what the host sends into
 //! it is dropped and counted. When a connection is lost the device stays until `stop`, so that nothing leaks past it.
 
-use std::ffi::c_int;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
 use std::ptr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
+use super::LeaseInfo;
 use super::offer::{Offer, guess_prefix};
-use super::{LeaseInfo, connection};
-use crate::forward::{Counters, DropCause, Load, Offload, Totals, split};
+pub use super::path::Outlet;
+use super::path::Path;
+use crate::forward::{Counters, DropCause, Totals};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::sdk::channel::Channel;
-use crate::sdk::foreign::ForeignChannel;
 use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::types::dap_events_socket_t;
-use crate::sdk::worker::{self, Owned};
+use crate::sdk::worker;
 use crate::sdk::{NotRunning, Running, STREAM_OVERHEAD};
-use crate::tun::{Device, DeviceConfig, Queue, TunError, Writer};
-use crate::wire::{Bundle, FULL_BUNDLE, HEADER_LEN, Header, Ipv4View, Record, VnetHeader, WireError, op};
+use crate::tun::{Device, DeviceConfig, TunError};
+use crate::wire::{Record, VnetHeader, WireError};
 
-/// Packets that one wake-up handles before the other sockets of the worker get their turn. Of this library's connection
-/// their bytes are bounded by [`connection::FULL`].
-const BUDGET: usize = 256;
 /// How long [`delete`] waits for the worker to let go of the descriptor.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -57,34 +53,6 @@ pub struct Settings {
     pub offload: bool,
     /// Largest bundle that the server takes, bytes; 0: none.
     pub bundle: usize,
-}
-
-/// Where the host's packets go.
-#[derive(Clone, Debug)]
-pub enum Outlet {
-    /// Into this library's connection.
-    Own(Arc<Channel>),
-    /// Into a connection of C's.
-    Foreign(Arc<ForeignChannel>),
-}
-
-impl Outlet {
-    /// `packet` is a whole VPN packet. False: it was not taken.
-    fn send(&self, packet: &[u8]) -> bool {
-        match self {
-            Outlet::Own(channel) => connection::send_upstream(channel, packet),
-            Outlet::Foreign(channel) => channel.send(packet, connection::FULL),
-        }
-    }
-
-    /// The device should not be read until what waits is sent. For C's connection nobody would tell when that is: what
-    /// it cannot take is dropped.
-    fn is_full(&self) -> bool {
-        match self {
-            Outlet::Own(channel) => channel.pending().is_none_or(|waiting| waiting > connection::FULL),
-            Outlet::Foreign(_) => false,
-        }
-    }
 }
 
 impl Settings {
@@ -152,32 +120,9 @@ struct Tunnel {
     _running: Running,
 }
 
-/// What the data path uses.
-struct Shared {
-    queue: Queue,
-    worker: u32,
-    /// The leased address: nothing else may come out of the tunnel.
-    addr: Ipv4Addr,
-    counters: Arc<Counters>,
-    state: Owned<State>,
-    /// For packets that come on another thread than the worker's: C's, or that of a stream which was moved.
-    others_writer: Mutex<Option<Writer>>,
-}
-
-/// What only the device's worker touches.
-struct State {
-    outlet: Option<Outlet>,
-    usage_id: u32,
-    /// Largest bundle that the server takes, bytes.
-    largest: usize,
-    /// Taken while a batch is handled.
-    bundle: Option<Box<Bundle>>,
-    writer: Writer,
-}
-
 static TUNNEL: Mutex<Option<Tunnel>> = Mutex::new(None);
-/// The tunnel's part that packets need, which take no lock.
-static SHARED: Lazy<ArcSwapOption<Shared>> = Lazy::new(ArcSwapOption::empty);
+/// The tunnel's part that packets need, which take no lock for it.
+static PATH: Lazy<ArcSwapOption<Path>> = Lazy::new(ArcSwapOption::empty);
 /// What was dropped before there is a device: its statistics begin with that.
 static EARLY: Mutex<Option<Arc<Counters>>> = Mutex::new(None);
 static GATEWAY: Mutex<Option<Ipv4Addr>> = Mutex::new(None);
@@ -216,24 +161,9 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
     })?;
     let queue = queues.pop().ok_or(TunError::TooManyQueues(0))?;
     let worker = settings.worker.unwrap_or(0);
-    let state = State {
-        outlet: settings.outlet.clone(),
-        usage_id: settings.usage_id,
-        largest: settings.bundle,
-        bundle: Some(Box::default()),
-        writer: Writer::new(&queue),
-    };
     let counters = EARLY.lock().take().unwrap_or_else(|| Arc::new(Counters::new(1)));
-    let shared = Arc::new(Shared {
-        queue,
-        worker,
-        addr: settings.addr,
-        counters,
-        state: Owned::new(worker, state),
-        others_writer: Mutex::default(),
-    });
-    let socket =
-        TunSocket::add(shared.queue.as_fd(), worker, Arc::clone(&shared) as Arc<dyn TunHandler>).ok_or(NotRunning)?;
+    let path = Arc::new(Path::new(queue, worker, settings, counters));
+    let socket = TunSocket::add(path.as_fd(), worker, Arc::clone(&path) as Arc<dyn TunHandler>).ok_or(NotRunning)?;
     let lease = LeaseInfo {
         addr: settings.addr,
         gateway: settings.gateway,
@@ -242,7 +172,7 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
     };
     log::info!("tunnel device {} is up, MTU {}", lease.device, lease.mtu);
     let mut current = TUNNEL.lock();
-    SHARED.store(Some(shared));
+    PATH.store(Some(path));
     *current = Some(Tunnel { socket: Arc::new(socket), device, lease, _running: running });
     Ok(())
 }
@@ -267,7 +197,7 @@ pub fn delete() {
 fn remove() {
     let Some(tunnel) = TUNNEL.lock().take() else { return };
     // The socket's handler keeps the descriptor open as long as the SDK's loop has it.
-    SHARED.store(None);
+    PATH.store(None);
     if !tunnel.socket.remove(PATIENCE) {
         log::debug!("the tunnel's queue goes when its worker has time");
     }
@@ -299,14 +229,14 @@ pub fn event_socket() -> *mut dap_events_socket_t {
     TUNNEL.lock().as_ref().map_or(ptr::null_mut(), |tunnel| tunnel.socket.event_socket())
 }
 
-fn shared() -> Option<Arc<Shared>> {
-    SHARED.load_full()
+fn path() -> Option<Arc<Path>> {
+    PATH.load_full()
 }
 
 /// What is counted in: the device's, or what the next device begins with.
 fn counters() -> Arc<Counters> {
-    match shared() {
-        Some(shared) => Arc::clone(&shared.counters),
+    match path() {
+        Some(path) => Arc::clone(path.counters()),
         None => Arc::clone(EARLY.lock().get_or_insert_with(|| Arc::new(Counters::new(1)))),
     }
 }
@@ -314,24 +244,17 @@ fn counters() -> Arc<Counters> {
 /// Writes a packet from the server to the device, for the host. Only what goes to the leased address: the server must
 /// not reach this host's other addresses through the tunnel. Any thread.
 pub fn deliver(packet: &[u8]) {
-    let Some(shared) = shared() else { return dropped(DropCause::TunWrite) };
-    let record = Record { header: VnetHeader::default(), packet };
-    if worker::current() == Some(shared.worker) {
-        shared.deliver_single(&record);
-    } else {
-        shared.deliver_elsewhere(std::iter::once(Ok(record)));
+    match path() {
+        Some(path) => path.deliver(&Record { header: VnetHeader::default(), packet }),
+        None => dropped(DropCause::TunWrite),
     }
 }
 
 /// As [`deliver`], for the records of a bundle. What the device takes whole is written whole.
 pub(super) fn deliver_all<'a>(records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
-    let Some(shared) = shared() else {
-        return records.for_each(|_| dropped(DropCause::TunWrite));
-    };
-    if worker::current() == Some(shared.worker) {
-        shared.state.with(|state| shared.deliver(&mut state.writer, records));
-    } else {
-        shared.deliver_elsewhere(records);
+    match path() {
+        Some(path) => path.deliver_all(records),
+        None => records.for_each(|_| dropped(DropCause::TunWrite)),
     }
 }
 
@@ -342,13 +265,7 @@ pub(super) fn dropped(cause: DropCause) {
 
 /// The connection of this channel is gone: packets go nowhere from now on. On the stream's worker.
 pub(super) fn detach(channel: &Arc<Channel>) {
-    let Some(shared) = shared() else { return };
-    let was_ours = shared.state.with(|state| {
-        // Another connection may have the device by now.
-        let is_ours = |outlet: &mut Outlet| matches!(outlet, Outlet::Own(current) if Arc::ptr_eq(current, channel));
-        state.outlet.take_if(is_ours).is_some()
-    });
-    if was_ours == Some(true) {
+    if path().is_some_and(|path| path.detach(channel)) {
         set_readable(true);
     }
 }
@@ -358,173 +275,6 @@ pub(super) fn set_readable(readable: bool) {
     let socket = TUNNEL.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.socket));
     if let Some(socket) = socket {
         socket.set_readable(readable);
-    }
-}
-
-impl TunHandler for Shared {
-    fn readable(&self, first: Option<&[u8]>) {
-        let taken = self.state.with(|state| {
-            // What waits for the host does not wait for a batch of the other direction.
-            state.writer.flush(&self.queue);
-            // It is not there when a panic has ended the last batch.
-            let bundle = state.bundle.take().unwrap_or_default();
-            (bundle, state.outlet.clone(), state.usage_id, state.largest)
-        });
-        let Some((bundle, outlet, usage_id, largest)) = taken else { return };
-        let mut batch = Batch { shared: self, bundle, load: Load::default(), outlet, usage_id, largest };
-        if let Some(filled) = first.and_then(|read| self.queue.recv_from(read, batch.bundle.room())) {
-            batch.take(filled);
-        }
-        for _ in 0..BUDGET {
-            match self.queue.recv(batch.bundle.room()) {
-                Ok(Some(filled)) => batch.take(filled),
-                Ok(None) => break,
-                Err(error) => {
-                    log::debug!("tunnel device: {error}");
-                    break;
-                }
-            }
-            if batch.outlet.as_ref().is_some_and(Outlet::is_full) {
-                break;
-            }
-        }
-        batch.flush(0);
-        self.state.with(|state| state.bundle = Some(batch.bundle));
-    }
-
-    fn failed(&self, errno: c_int) {
-        log::error!("tunnel device failed: {}", std::io::Error::from_raw_os_error(errno));
-    }
-}
-
-/// What one wake-up takes from the device.
-struct Batch<'a> {
-    shared: &'a Shared,
-    bundle: Box<Bundle>,
-    /// What is in the bundle.
-    load: Load,
-    outlet: Option<Outlet>,
-    usage_id: u32,
-    largest: usize,
-}
-
-impl Batch<'_> {
-    /// The packet in the bundle's room: into the bundle, or by itself.
-    fn take(&mut self, filled: usize) {
-        let Some((header, packet)) = self.bundle.next(filled) else { return };
-        let offload = match Offload::check(&header, packet) {
-            Ok((_, offload)) => offload,
-            Err(cause) => return self.shared.counters.dropped(0, cause),
-        };
-        let load = Load::of(&offload, packet.len());
-        if !self.bundle.fits(filled, self.largest) {
-            self.flush(filled);
-        }
-        if !self.bundle.fits(filled, self.largest) {
-            return self.send_plain(filled, &offload);
-        }
-        self.load += load;
-        self.bundle.keep(filled, &offload.to_header());
-        if self.bundle.len() >= FULL_BUNDLE {
-            self.flush(0);
-        }
-    }
-
-    /// A server that takes no bundles gets one packet at a time.
-    fn send_plain(&mut self, filled: usize, offload: &Offload) {
-        let Batch { shared, bundle, outlet, usage_id, .. } = self;
-        split(bundle.plain(filled), HEADER_LEN, offload, |filled| {
-            let size = filled.len().saturating_sub(HEADER_LEN);
-            let header = Header { sock_id: 0, op: op::VPN_SEND, usage_id: *usage_id, value: size as u32 };
-            if let Some(front) = filled.first_chunk_mut() {
-                header.write_to(front);
-            }
-            shared.send(outlet.as_ref(), filled, Load { packets: 1, bytes: size as u64 });
-        });
-    }
-
-    /// Sends the bundle; the `next` bytes in its room begin the next one.
-    fn flush(&mut self, next: usize) {
-        if !self.bundle.is_empty() {
-            let load = std::mem::take(&mut self.load);
-            let packet = self.bundle.packet(op::BUNDLE_SEND, op::VPN_SEND, self.usage_id);
-            self.shared.send(self.outlet.as_ref(), packet, load);
-        }
-        self.bundle.restart(next);
-    }
-}
-
-impl Shared {
-    fn deliver<'a>(&self, writer: &mut Writer, records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
-        let mut load = Load::default();
-        for record in records {
-            match record.map_err(DropCause::from).and_then(|record| self.check(&record)) {
-                Ok((packet, view, offload)) => {
-                    writer.write(&self.queue, packet, &view, &offload);
-                    load += Load::of(&offload, packet.len());
-                }
-                Err(cause) => self.counters.dropped(0, cause),
-            }
-        }
-        writer.flush(&self.queue);
-        self.count_down(load, writer.take_lost());
-    }
-
-    /// A packet by itself, on the device's worker: one of a batch may wait for the end of the worker's turn.
-    fn deliver_single(self: &Arc<Self>, record: &Record<'_>) {
-        let checked = self.check(record);
-        let (packet, view, offload) = match checked {
-            Ok(checked) => checked,
-            Err(cause) => return self.counters.dropped(0, cause),
-        };
-        let now = Instant::now();
-        let written = self.state.with(|state| {
-            let flush = state.writer.write_single(&self.queue, packet, &view, &offload, now);
-            (flush, state.writer.take_lost())
-        });
-        let Some((flush, lost)) = written else { return };
-        self.count_down(Load::of(&offload, packet.len()), lost);
-        if flush {
-            let shared = Arc::clone(self);
-            if !worker::exec(self.worker, move || shared.end_turn()) {
-                self.end_turn();
-            }
-        }
-    }
-
-    /// Writes what was left waiting for more of its batch.
-    fn end_turn(&self) {
-        let lost = self.state.with(|state| {
-            state.writer.end_turn(&self.queue);
-            state.writer.take_lost()
-        });
-        self.counters.lost_down(0, lost.unwrap_or_default());
-    }
-
-    fn deliver_elsewhere<'a>(&self, records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
-        self.deliver(self.others_writer.lock().get_or_insert_with(|| Writer::new(&self.queue)), records);
-    }
-
-    fn count_down(&self, load: Load, lost: Load) {
-        self.counters.down(0, load);
-        self.counters.lost_down(0, lost);
-    }
-
-    fn check<'a>(&self, record: &Record<'a>) -> Result<(&'a [u8], Ipv4View, Offload), DropCause> {
-        let (view, offload) = Offload::check(&record.header, record.packet)?;
-        if view.destination != self.addr {
-            return Err(DropCause::WrongDestination);
-        }
-        Ok((record.packet, view, offload))
-    }
-
-    /// A whole VPN packet for the server.
-    fn send(&self, outlet: Option<&Outlet>, packet: &[u8], load: Load) {
-        match outlet.map(|outlet| outlet.send(packet)) {
-            Some(true) => self.counters.up(0, load),
-            Some(false) => self.counters.dropped_all(0, DropCause::OutputFull, load.packets),
-            None => self.counters.dropped_all(0, DropCause::SessionGone, load.packets),
-        }
     }
 }
 
@@ -552,7 +302,7 @@ pub fn set_ipv6(device: &str, on: bool) {
 
 /// The worker that reads the device, while there is one.
 pub fn worker() -> Option<u32> {
-    shared().map(|shared| shared.worker).filter(|worker| *worker < worker::count())
+    path().map(|path| path.worker()).filter(|worker| *worker < worker::count())
 }
 
 #[cfg(test)]
