@@ -163,6 +163,8 @@ allow_free_srv=true
 #lease_time=3600
 # Largest packet inside the tunnel, bytes. Default: 1390, what fits into 1500 on the outer network.
 #mtu=1390
+# Whole super-packets of up to 64 KiB between the host and clients that take them; false: one packet at a time.
+#offload=true
 
 [resources]
 # Worker threads; 0 is one for each CPU.
