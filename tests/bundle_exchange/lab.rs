@@ -3,15 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use dap_chain_net_srv_vpn::app;
 use dap_chain_net_srv_vpn::embedded::config::{self, Config};
 use dap_chain_net_srv_vpn::embedded::listener;
 use dap_chain_net_srv_vpn::forward::{DropCause, Totals};
 use dap_chain_net_srv_vpn::netlink::Netlink;
-use dap_chain_net_srv_vpn::{app, sdk};
-use parking_lot::Mutex;
 use rustix::net::sockopt;
 
 use crate::inner::{Ip, Sum};
+use crate::logged::{capture_log, log_lines};
 use crate::peer::{BUNDLE_SEND, PATIENCE, Peer, VPN_SEND, vpn};
 use crate::records::{Vnet, record};
 
@@ -50,7 +50,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         app::server_stop();
         if !std::thread::panicking() {
-            assert_eq!(*ERRORS.lock(), [""; 0], "the library has logged errors");
+            // A caught panic above all.
+            assert_eq!(log_lines("ERROR"), [""; 0], "the library has logged errors");
         }
     }
 }
@@ -154,29 +155,4 @@ pub(crate) fn received(socket: &UdpSocket, what: &str) -> (Vec<u8>, SocketAddr) 
     let (size, from) = socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{what}: {error}"));
     buffer.truncate(size);
     (buffer, from)
-}
-
-/// What the library has logged as an error, a caught panic above all.
-static ERRORS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-fn capture_log() {
-    struct Capture;
-    impl log::Log for Capture {
-        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-            metadata.level() <= log::Level::Info
-        }
-        fn log(&self, record: &log::Record<'_>) {
-            if self.enabled(record.metadata()) {
-                eprintln!("{} {}", record.level(), record.args());
-            }
-            if record.level() == log::Level::Error {
-                ERRORS.lock().push(record.args().to_string());
-            }
-        }
-        fn flush(&self) {}
-    }
-    if log::set_boxed_logger(Box::new(Capture)).is_ok() {
-        log::set_max_level(log::LevelFilter::Info);
-    }
-    sdk::start_logging();
 }

@@ -19,6 +19,8 @@ mod hosts;
 #[path = "../support/inner.rs"]
 mod inner;
 mod lab;
+#[path = "../support/logged.rs"]
+mod logged;
 #[path = "../support/netns.rs"]
 mod netns;
 mod offloads;

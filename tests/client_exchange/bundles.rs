@@ -8,9 +8,10 @@ use dap_chain_net_srv_vpn::wire::Capabilities;
 use rustix::net::sockopt;
 
 use crate::inner::{ACK, Ip, MF, Seen, Sum, Tcp, UDP};
+use crate::logged::log_lines;
 use crate::netns::in_namespace;
 use crate::records::{Got, Noise, Vnet, noise, one_of_each, packets_of, random_bundle, record, segment};
-use crate::server::{ADDRESS, GATEWAY, OUTER, PATIENCE, Server, eventually, log_lines, reply};
+use crate::server::{ADDRESS, GATEWAY, OUTER, PATIENCE, Server, eventually, reply};
 
 const BUNDLE_SEND: u32 = 0xbe;
 const BUNDLE_RECV: u32 = 0xbf;

@@ -8,8 +8,9 @@ use dap_chain_net_srv_vpn::app::{self, Status};
 use dap_chain_net_srv_vpn::sdk::worker;
 use dap_chain_net_srv_vpn::wire::{ServiceError, encode_control, op, pkt, problem};
 
+use crate::logged::log_lines;
 use crate::netns::in_namespace;
-use crate::server::{Server, eventually, log_lines};
+use crate::server::{Server, eventually};
 
 /// A server that stops to serve drops all packets from then on: the user has to learn of it.
 #[test]

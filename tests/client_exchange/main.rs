@@ -14,6 +14,8 @@ mod bundles;
 mod ends;
 #[path = "../support/inner.rs"]
 mod inner;
+#[path = "../support/logged.rs"]
+mod logged;
 #[path = "../support/netns.rs"]
 mod netns;
 mod offers;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use dap_chain_net_srv_vpn::app;
 use dap_chain_net_srv_vpn::embedded::abi::stream;
 use dap_chain_net_srv_vpn::embedded::config::{self, Config};
 use dap_chain_net_srv_vpn::embedded::ctypes::dap_stream_ch;
@@ -14,8 +15,9 @@ use dap_chain_net_srv_vpn::sdk::channel::{self, Channel, ChannelHandler, Role, T
 use dap_chain_net_srv_vpn::sdk::service::{Service, ServiceHandler};
 use dap_chain_net_srv_vpn::sdk::{Running, worker};
 use dap_chain_net_srv_vpn::wire::{self, AddrReply, Capabilities, FromClient};
-use dap_chain_net_srv_vpn::{app, sdk};
 use parking_lot::Mutex;
+
+use crate::logged::capture_log;
 
 /// Long enough for a loaded machine; a test that needs it all has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -177,30 +179,4 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// The lines that the library has logged so far, each with its level in front.
-pub(crate) fn log_lines(part: &str) -> Vec<String> {
-    LOG.lock().iter().filter(|line| line.contains(part)).cloned().collect()
-}
-
-fn capture_log() {
-    struct Capture;
-    impl log::Log for Capture {
-        fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-            metadata.level() <= log::Level::Info
-        }
-        fn log(&self, record: &log::Record<'_>) {
-            if self.enabled(record.metadata()) {
-                eprintln!("{} {}", record.level(), record.args());
-                LOG.lock().push(format!("{} {}", record.level(), record.args()));
-            }
-        }
-        fn flush(&self) {}
-    }
-    log::set_boxed_logger(Box::new(Capture)).unwrap();
-    log::set_max_level(log::LevelFilter::Info);
-    sdk::start_logging();
 }
