@@ -139,9 +139,9 @@ mod offload {
         let mut coalescer = Coalescer::new(true);
         bencher.counter(BytesCount::new(LARGEST)).bench_local(|| {
             let mut emitted = 0;
-            let mut emit = |header: &VnetHeader, packet: &[u8]| {
+            let mut emit = |offload: &Offload, packet: &[u8]| {
                 emitted += 1;
-                black_box((header, packet));
+                black_box((offload, packet));
             };
             for segment in black_box(&segments) {
                 let Ok(view) = wire::inspect(segment) else { return };

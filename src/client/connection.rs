@@ -418,7 +418,7 @@ impl Connection {
         }
         let Some(channel) = self.channel() else { return };
         let outer = channel.peer().parse().map(|peer: SocketAddr| peer.ip()).or_else(|_| self.host.parse()).ok();
-        let offer = match Offer::judge(reply, outer) {
+        let mut offer = match Offer::judge(reply, outer) {
             Ok(offer) => offer,
             Err(error) => return self.refused(format!("its address cannot be used: {error}")),
         };
@@ -427,7 +427,11 @@ impl Connection {
         if let Some(seconds @ 1..=3600) = caps.and_then(|caps| caps.keep_alive) {
             self.ping_after.fetch_min(u64::from(seconds) * 1000, Ordering::Relaxed);
         }
-        self.bundles.store(self.settings.offload && offer.bundle > 0, Ordering::Relaxed);
+        if !self.settings.offload {
+            // Answered unasked.
+            offer.bundle = 0;
+        }
+        self.bundles.store(offer.bundle > 0, Ordering::Relaxed);
         let token = caps.and_then(|caps| caps.resume);
         self.progress.lock().lease = Some(Lease { offer, token, packet: packet.to_vec() });
         self.advance(State::MakingTunnel);

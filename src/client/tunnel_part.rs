@@ -27,9 +27,6 @@ mod own {
     ) -> Result<(), String> {
         let mut settings = tunnel::Settings::from_offer(offer, own.mtu);
         settings.offload = own.offload;
-        if !own.offload {
-            settings.bundle = 0;
-        }
         settings.worker = channel.worker();
         settings.outlet = Some(Outlet::Own(Arc::clone(channel)));
         settings.usage_id = usage_id;

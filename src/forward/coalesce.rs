@@ -6,7 +6,7 @@ use super::fields::*;
 use super::offload::{
     IP_HEADER, MIN_TCP_SEGMENT, Offload, Segments, TCP, TCP_CHECKSUM, TCP_HEADER, UDP, UDP_CHECKSUM, UDP_HEADER,
 };
-use crate::wire::{Ipv4View, VnetHeader};
+use crate::wire::Ipv4View;
 
 /// What the total length field can say, bytes.
 const MAX_PACKET: usize = 65535;
@@ -85,8 +85,8 @@ impl Coalescer {
     }
 
     /// Takes the next packet, of which [`inspect`](crate::wire::inspect) made `view`. Emits what has become complete, no
-    /// packet, one or two, each with the header that describes it.
-    pub fn push(&mut self, packet: &[u8], view: &Ipv4View, emit: &mut impl FnMut(&VnetHeader, &[u8])) {
+    /// packet, one or two, each with what is left to do to it.
+    pub fn push(&mut self, packet: &[u8], view: &Ipv4View, emit: &mut impl FnMut(&Offload, &[u8])) {
         let Some(shape) = Shape::of(packet, view, self.udp) else { return self.pass(packet, emit) };
         match self.append(packet, &shape) {
             Appended::Open => {}
@@ -102,20 +102,20 @@ impl Coalescer {
     }
 
     /// Emits what waits. To be called when no packet follows at once, so that none is late.
-    pub fn flush(&mut self, emit: &mut impl FnMut(&VnetHeader, &[u8])) {
+    pub fn flush(&mut self, emit: &mut impl FnMut(&Offload, &[u8])) {
         let Some(open) = self.open.take() else { return };
         let Some(packet) = self.buffer.get_mut(..open.len) else { return };
         if open.packets == 1 {
-            emit(&VnetHeader::default(), packet);
-        } else if let Some(header) = open.describe(packet) {
-            emit(&header, packet);
+            emit(&Offload::None, packet);
+        } else if let Some(offload) = open.describe(packet) {
+            emit(&offload, packet);
         }
     }
 
     /// For a packet that no other will be merged with.
-    fn pass(&mut self, packet: &[u8], emit: &mut impl FnMut(&VnetHeader, &[u8])) {
+    fn pass(&mut self, packet: &[u8], emit: &mut impl FnMut(&Offload, &[u8])) {
         self.flush(emit);
-        emit(&VnetHeader::default(), packet);
+        emit(&Offload::None, packet);
     }
 
     fn begin(&mut self, packet: &[u8], shape: Shape, verified: bool) {
@@ -156,7 +156,7 @@ impl Coalescer {
 
 impl Open {
     /// Makes the first packet's headers those of the super-packet.
-    fn describe(&self, packet: &mut [u8]) -> Option<VnetHeader> {
+    fn describe(&self, packet: &mut [u8]) -> Option<Offload> {
         let (total_len, addresses) = (packet.len() as u16, get(packet, IP_ADDRESSES)?);
         let (ip, transport) = packet.split_at_mut_checked(IP_HEADER)?;
         put(ip, IP_LEN, total_len.to_be_bytes())?;
@@ -178,7 +178,7 @@ impl Open {
         put(transport, checksum_at.into(), sum.fold().to_be_bytes())?;
         let (is_tcp, size, header_len) = (self.last.tcp.is_some(), self.size as u16, self.last.header_len as u16);
         let segments = Segments { is_tcp, ecn: false, size, ip_len: IP_HEADER as u16, header_len };
-        Some(Offload::Segments(segments).to_header())
+        Some(Offload::Segments(segments))
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::forward::split;
 use crate::forward::test_packets::{Packet, is_sound, payload};
-use crate::wire::inspect;
+use crate::wire::{VnetHeader, inspect};
 use proptest::prelude::*;
 
 type Emitted = Vec<(VnetHeader, Vec<u8>)>;
@@ -9,14 +9,16 @@ type Emitted = Vec<(VnetHeader, Vec<u8>)>;
 fn push_all<'a>(coalescer: &mut Coalescer, packets: impl IntoIterator<Item = &'a Vec<u8>>) -> Emitted {
     let mut emitted = Emitted::new();
     for packet in packets {
-        coalescer.push(packet, &inspect(packet).unwrap(), &mut |header, bytes| emitted.push((*header, bytes.to_vec())));
+        coalescer.push(packet, &inspect(packet).unwrap(), &mut |offload, bytes| {
+            emitted.push((offload.to_header(), bytes.to_vec()))
+        });
     }
     emitted
 }
 
 fn flush(coalescer: &mut Coalescer) -> Emitted {
     let mut emitted = Emitted::new();
-    coalescer.flush(&mut |header, bytes| emitted.push((*header, bytes.to_vec())));
+    coalescer.flush(&mut |offload, bytes| emitted.push((offload.to_header(), bytes.to_vec())));
     assert!(coalescer.is_empty());
     emitted
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::forward::{DropCause, Load, Offload, Route, check_record};
+use crate::lease::Lease;
 use crate::sdk::channel::{Channel, ChannelHandler, SessionStats, TYPE_DATA, UsageState};
 use crate::sdk::service::{ServiceHandler, ShownSession};
 use crate::sdk::worker;
@@ -303,18 +304,18 @@ impl Server {
         let usage_id = session.usage_id();
         log::info!("usage {usage_id}: lease given ({} in use)", self.leased());
         log::debug!("usage {usage_id}: {}, {:?}", lease.addr, lease.origin);
-        channel.send(TYPE_DATA, &self.address_reply(&lease, caps).encode(usage_id, sock_id));
+        channel.send(TYPE_DATA, &self.address_reply(session, &lease, caps).encode(usage_id, sock_id));
         Ok(())
     }
 
     /// The reply to a client that announced nothing is the one of old, to the byte.
-    fn address_reply(&self, lease: &crate::lease::Lease, asked: &Capabilities) -> AddrReply {
+    fn address_reply(&self, session: &Session, lease: &Lease, asked: &Capabilities) -> AddrReply {
         let gateway = self.settings.subnet.gateway();
         if *asked == Capabilities::default() {
             return AddrReply { addr: lease.addr, gateway, netmask: None, caps: None };
         }
         let accepted = Capabilities {
-            bundle: asked.bundle.filter(|largest| *largest > 0 && self.takes_bundles()).map(|_| MAX_BUNDLE as u16),
+            bundle: (session.bundle() > 0).then_some(MAX_BUNDLE as u16),
             mtu: asked.mtu.map(|theirs| theirs.min(self.settings.mtu)),
             dns: self.settings.dns.clone(),
             keep_alive: asked.keep_alive.map(|_| self.settings.keep_alive.as_secs() as u16),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Queue;
 use crate::forward::{Coalescer, Load, Offload, split};
-use crate::wire::{Ipv4View, VnetHeader};
+use crate::wire::Ipv4View;
 
 /// Packets that come one by one, and closer together than this, are taken for one batch. It decides whether a packet may
 /// wait for those behind it: until the end of the worker's turn at most, which is soon unless there is much to do.
@@ -37,10 +37,10 @@ impl Writer {
         let lost = &mut self.lost;
         match (&mut self.coalescer, offload) {
             (Some(coalescer), Offload::None) => {
-                coalescer.push(packet, view, &mut |header, packet| hand_over(queue, header, packet, lost));
+                coalescer.push(packet, view, &mut |offload, packet| hand_over(queue, offload, packet, lost));
                 return;
             }
-            (Some(coalescer), _) => coalescer.flush(&mut |header, packet| hand_over(queue, header, packet, lost)),
+            (Some(coalescer), _) => coalescer.flush(&mut |offload, packet| hand_over(queue, offload, packet, lost)),
             (None, _) => {}
         }
         let passes = match offload {
@@ -49,11 +49,11 @@ impl Writer {
             Offload::Segments(segments) => queue.has_offload() && (segments.is_tcp || queue.has_uso()),
         };
         if passes {
-            return hand_over(queue, &offload.to_header(), packet, lost);
+            return hand_over(queue, offload, packet, lost);
         }
         self.scratch.clear();
         self.scratch.extend_from_slice(packet);
-        split(&mut self.scratch, 0, offload, |packet| hand_over(queue, &VnetHeader::default(), packet, lost));
+        split(&mut self.scratch, 0, offload, |packet| hand_over(queue, &Offload::None, packet, lost));
     }
 
     /// Takes a packet that came by itself, from a peer that knows no bundles. The first of a batch is written at once; of
@@ -87,7 +87,7 @@ impl Writer {
     pub fn flush(&mut self, queue: &Queue) {
         let lost = &mut self.lost;
         if let Some(coalescer) = &mut self.coalescer {
-            coalescer.flush(&mut |header, packet| hand_over(queue, header, packet, lost));
+            coalescer.flush(&mut |offload, packet| hand_over(queue, offload, packet, lost));
         }
     }
 
@@ -97,14 +97,9 @@ impl Writer {
     }
 }
 
-fn hand_over(queue: &Queue, header: &VnetHeader, packet: &[u8], lost: &mut Load) {
-    if let Err(error) = queue.send(header, packet) {
+fn hand_over(queue: &Queue, offload: &Offload, packet: &[u8], lost: &mut Load) {
+    if let Err(error) = queue.send(&offload.to_header(), packet) {
         log::trace!("TUN queue: {error}");
-        let payload = packet.len().saturating_sub(usize::from(header.hdr_len));
-        let packets = match header.gso_size {
-            0 => 1,
-            size => payload.div_ceil(usize::from(size)) as u64,
-        };
-        *lost += Load { packets, bytes: packet.len() as u64 };
+        *lost += Load::of(offload, packet.len());
     }
 }
