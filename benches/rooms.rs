@@ -48,7 +48,7 @@ mod upstream {
         bencher.bench(|| {
             let (_, message) = wire::parse_from_client(black_box(&packet)).ok()?;
             let wire::FromClient::Send(inner) = message else { return None };
-            check_upstream(inner, Some(address(2)), &SUBNET, true).ok()
+            check_upstream(&VnetHeader::default(), inner, Some(address(2)), &SUBNET, true).ok()
         });
     }
 }

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::process::Command;
 
-use dap_chain_net_srv_vpn::forward::{Offload, Route, Table, check_record};
+use dap_chain_net_srv_vpn::forward::{Offload, Route, Table, check_upstream};
 use dap_chain_net_srv_vpn::lease::Subnet;
 use dap_chain_net_srv_vpn::wire::{self, Bundle, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
 
@@ -101,7 +101,7 @@ fn run(name: &str, times: u64) {
                 let wire::FromClient::Bundle(data) = message else { panic!("no bundle") };
                 for record in wire::records(data) {
                     let wire::Record { header, packet } = record.unwrap();
-                    check_record(&header, packet, Some(client()), &SUBNET, true).unwrap();
+                    check_upstream(&header, packet, Some(client()), &SUBNET, true).unwrap();
                 }
             });
         }

@@ -10,13 +10,13 @@ use parking_lot::Mutex;
 
 use super::connection;
 use super::tunnel::Settings;
-use crate::forward::{Counters, DropCause, Load, Offload, split};
+use crate::forward::{Bundler, Counters, DropCause, Load, Offload, Peer};
 use crate::sdk::channel::Channel;
 use crate::sdk::foreign::ForeignChannel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
 use crate::tun::{Queue, Writer};
-use crate::wire::{Bundle, FULL_BUNDLE, HEADER_LEN, Header, Ipv4View, Record, WireError, op};
+use crate::wire::{Ipv4View, Record, WireError, op};
 
 /// Packets that one wake-up handles before the other sockets of the worker get their turn. Of this library's connection
 /// their bytes are bounded by [`connection::FULL`].
@@ -65,11 +65,9 @@ pub(super) struct Path {
 /// What only the device's worker touches.
 struct State {
     outlet: Option<Outlet>,
-    usage_id: u32,
-    /// Largest bundle that the server takes, bytes.
-    largest: usize,
+    peer: Peer,
     /// Taken while a batch is handled.
-    bundle: Option<Box<Bundle>>,
+    bundler: Option<Box<Bundler>>,
     writer: Writer,
 }
 
@@ -79,16 +77,15 @@ impl TunHandler for Path {
             // What waits for the host does not wait for a batch of the other direction.
             state.writer.flush(&self.queue);
             // It is not there when a panic has ended the last batch.
-            let bundle = state.bundle.take().unwrap_or_default();
-            (bundle, state.outlet.clone(), state.usage_id, state.largest)
+            (state.bundler.take().unwrap_or_default(), state.outlet.clone(), state.peer)
         });
-        let Some((bundle, outlet, usage_id, largest)) = taken else { return };
-        let mut batch = Batch { path: self, bundle, load: Load::default(), outlet, usage_id, largest };
-        if let Some(filled) = first.and_then(|read| self.queue.recv_from(read, batch.bundle.room())) {
+        let Some((bundler, outlet, peer)) = taken else { return };
+        let mut batch = Batch { path: self, bundler, outlet, peer };
+        if let Some(filled) = first.and_then(|read| self.queue.recv_from(read, batch.bundler.room())) {
             batch.take(filled);
         }
         for _ in 0..BUDGET {
-            match self.queue.recv(batch.bundle.room()) {
+            match self.queue.recv(batch.bundler.room()) {
                 Ok(Some(filled)) => batch.take(filled),
                 Ok(None) => break,
                 Err(error) => {
@@ -100,8 +97,8 @@ impl TunHandler for Path {
                 break;
             }
         }
-        batch.flush(0);
-        self.state.with(|state| state.bundle = Some(batch.bundle));
+        batch.flush();
+        self.state.with(|state| state.bundler = Some(batch.bundler));
     }
 
     fn failed(&self, errno: c_int) {
@@ -112,57 +109,26 @@ impl TunHandler for Path {
 /// What one wake-up takes from the device.
 struct Batch<'a> {
     path: &'a Path,
-    bundle: Box<Bundle>,
-    /// What is in the bundle.
-    load: Load,
+    bundler: Box<Bundler>,
     outlet: Option<Outlet>,
-    usage_id: u32,
-    largest: usize,
+    peer: Peer,
 }
 
 impl Batch<'_> {
-    /// The packet in the bundle's room: into the bundle, or by itself.
+    /// The packet in the room: into the bundle, or by itself.
     fn take(&mut self, filled: usize) {
-        let Some((header, packet)) = self.bundle.next(filled) else { return };
-        let offload = match Offload::check(&header, packet) {
-            Ok((_, offload)) => offload,
-            Err(cause) => return self.path.counters.dropped(0, cause),
-        };
-        let load = Load::of(&offload, packet.len());
-        if !self.bundle.fits(filled, self.largest) {
-            self.flush(filled);
-        }
-        if !self.bundle.fits(filled, self.largest) {
-            return self.send_plain(filled, &offload);
-        }
-        self.load += load;
-        self.bundle.keep(filled, &offload.to_header());
-        if self.bundle.len() >= FULL_BUNDLE {
-            self.flush(0);
-        }
-    }
-
-    /// A server that takes no bundles gets one packet at a time.
-    fn send_plain(&mut self, filled: usize, offload: &Offload) {
-        let Batch { path, bundle, outlet, usage_id, .. } = self;
-        split(bundle.plain(filled), HEADER_LEN, offload, |filled| {
-            let size = filled.len().saturating_sub(HEADER_LEN);
-            let header = Header { sock_id: 0, op: op::VPN_SEND, usage_id: *usage_id, value: size as u32 };
-            if let Some(front) = filled.first_chunk_mut() {
-                header.write_to(front);
+        let Batch { path, bundler, outlet, peer } = self;
+        match bundler.check(filled) {
+            Ok((_, offload, load)) => {
+                bundler.take(filled, &offload, load, peer, |packet, load| path.send(outlet.as_ref(), packet, load));
             }
-            path.send(outlet.as_ref(), filled, Load { packets: 1, bytes: size as u64 });
-        });
+            Err(cause) => path.counters.dropped(0, cause),
+        }
     }
 
-    /// Sends the bundle; the `next` bytes in its room begin the next one.
-    fn flush(&mut self, next: usize) {
-        if !self.bundle.is_empty() {
-            let load = std::mem::take(&mut self.load);
-            let packet = self.bundle.packet(op::BUNDLE_SEND, op::VPN_SEND, self.usage_id);
-            self.path.send(self.outlet.as_ref(), packet, load);
-        }
-        self.bundle.restart(next);
+    fn flush(&mut self) {
+        let Batch { path, bundler, outlet, peer } = self;
+        bundler.flush(0, peer, |packet, load| path.send(outlet.as_ref(), packet, load));
     }
 }
 
@@ -170,9 +136,13 @@ impl Path {
     pub(super) fn new(queue: Queue, worker: u32, settings: &Settings, counters: Arc<Counters>) -> Path {
         let state = State {
             outlet: settings.outlet.clone(),
-            usage_id: settings.usage_id,
-            largest: settings.bundle,
-            bundle: Some(Box::default()),
+            peer: Peer {
+                bundle_op: op::BUNDLE_SEND,
+                plain_op: op::VPN_SEND,
+                usage_id: settings.usage_id,
+                largest: settings.bundle,
+            },
+            bundler: Some(Box::default()),
             writer: Writer::new(&queue),
         };
         let (state, others_writer) = (Owned::new(worker, state), Mutex::default());

@@ -4,6 +4,7 @@
 //! counters, and super-packets: cut for those who do not take them, made for those who do. Nothing here allocates, locks
 //! or calls the system for a packet.
 
+mod bundler;
 mod checksum;
 mod coalesce;
 mod counters;
@@ -15,6 +16,7 @@ mod table;
 #[cfg(test)]
 mod test_packets;
 
+pub use bundler::{Bundler, Peer};
 pub use coalesce::Coalescer;
 pub use counters::{Counters, Load, Totals};
 pub use drops::DropCause;
@@ -47,20 +49,11 @@ impl From<Result<Ipv4View, DropCause>> for Verdict {
 /// address; with `isolate` it must not go to another client either: inside the subnet only the gateway may be
 /// reached, which also keeps out the subnet's broadcast.
 ///
-/// Errors: [`DropCause::NoLease`], [`DropCause::NotIpv4`], [`DropCause::Malformed`], [`DropCause::SpoofedSource`],
-/// [`DropCause::PeerIsolated`], the first that applies in this order.
+/// `header` says what is left to do to it: the default nothing, as of a packet that no bundle brought.
+///
+/// Errors: [`DropCause::NoLease`], [`DropCause::NotIpv4`], [`DropCause::Malformed`], [`DropCause::BadOffload`],
+/// [`DropCause::SpoofedSource`], [`DropCause::PeerIsolated`], the first that applies in this order.
 pub fn check_upstream(
-    packet: &[u8],
-    leased: Option<Ipv4Addr>,
-    subnet: &Subnet,
-    isolate: bool,
-) -> Result<Ipv4View, DropCause> {
-    check_record(&VnetHeader::default(), packet, leased, subnet, isolate).map(|(view, _)| view)
-}
-
-/// As [`check_upstream`], for a packet or a super-packet in a bundle; also [`DropCause::BadOffload`], before what the
-/// addresses are looked at for.
-pub fn check_record(
     header: &VnetHeader,
     packet: &[u8],
     leased: Option<Ipv4Addr>,
@@ -82,6 +75,16 @@ pub fn check_record(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Of a packet that no bundle brought.
+    fn check_upstream(
+        packet: &[u8],
+        leased: Option<Ipv4Addr>,
+        subnet: &Subnet,
+        isolate: bool,
+    ) -> Result<Ipv4View, DropCause> {
+        super::check_upstream(&VnetHeader::default(), packet, leased, subnet, isolate).map(|(view, _)| view)
+    }
 
     const SUBNET: Subnet = Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 24 };
     const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);

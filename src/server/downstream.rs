@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::forward::{DropCause, Load, Offload, Route, split};
+use crate::forward::{DropCause, Load, Offload, Route};
 use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
-use crate::wire::{FULL_BUNDLE, HEADER_LEN, Header, VNET_LEN, op};
 
 use super::Server;
 use super::lane::{Lane, Outbound};
@@ -21,12 +20,12 @@ impl Server {
         lane.flush_tun();
         let Some(mut lent) = lane.lend() else { return };
         let out = lent.outbound();
-        if let Some(filled) = first.and_then(|read| lane.queue.recv_from(read, out.bundle.room())) {
+        if let Some(filled) = first.and_then(|read| lane.queue.recv_from(read, out.bundler.room())) {
             self.forward(lane, out, filled);
         }
         let mut bytes = 0;
         for _ in 0..BUDGET {
-            match lane.queue.recv(out.bundle.room()) {
+            match lane.queue.recv(out.bundler.room()) {
                 Ok(Some(filled)) => {
                     self.forward(lane, out, filled);
                     bytes += filled;
@@ -46,20 +45,22 @@ impl Server {
         self.wake_others(lane.worker);
     }
 
-    /// The packet in the bundle's room: to its session here, or into the mailbox of the worker that has it.
+    /// The packet in the room: to its session here, or into the mailbox of the worker that has it.
     fn forward(&self, lane: &Lane, out: &mut Outbound, filled: usize) {
-        let Some((header, packet)) = out.bundle.next(filled) else { return };
-        let (view, offload) = match Offload::check(&header, packet) {
+        let (view, offload, load) = match out.bundler.check(filled) {
             Ok(checked) => checked,
             Err(cause) => return self.counters.dropped(lane.worker as usize, cause),
         };
-        let load = Load::of(&offload, packet.len());
         let result = match self.table.get(view.destination) {
             None => Err(DropCause::NoRoute),
-            Some(route) if u32::from(route.worker) == lane.worker => self.deliver(lane, out, filled, route, &offload),
+            Some(route) if u32::from(route.worker) == lane.worker => {
+                return self.deliver(lane, out, filled, route, &offload, load);
+            }
             Some(route) => match self.lanes.get(usize::from(route.worker)) {
                 None => Err(DropCause::SessionGone),
-                Some(other) if other.mailbox.post(route, out.bundle.room().get(..filled).unwrap_or_default()) => Ok(()),
+                Some(other) if other.mailbox.post(route, out.bundler.room().get(..filled).unwrap_or_default()) => {
+                    Ok(())
+                }
                 Some(_) => Err(DropCause::QueueFull),
             },
         };
@@ -87,75 +88,46 @@ impl Server {
         let out = lent.outbound();
         lane.mailbox.drain(|route, read| {
             let filled = read.len();
-            let Some(room) = out.bundle.room().get_mut(..filled) else { return };
+            let Some(room) = out.bundler.room().get_mut(..filled) else { return };
             room.copy_from_slice(read);
-            let Some((header, packet)) = out.bundle.next(filled) else { return };
-            let Ok((_, offload)) = Offload::check(&header, packet) else { return };
-            let load = Load::of(&offload, packet.len());
-            if let Err(cause) = self.deliver(lane, out, filled, route, &offload) {
-                self.counters.dropped_all(worker as usize, cause, load.packets);
+            if let Ok((_, offload, load)) = out.bundler.check(filled) {
+                self.deliver(lane, out, filled, route, &offload, load);
             }
         });
         self.flush(lane, out, 0);
     }
 
-    /// Takes the packet in the bundle's room to its client, on the session's worker: with a bundle, or by itself.
-    fn deliver(
-        &self,
-        lane: &Lane,
-        out: &mut Outbound,
-        filled: usize,
-        route: Route,
-        offload: &Offload,
-    ) -> Result<(), DropCause> {
-        let channel = lane.channel(route).ok_or(DropCause::SessionGone)?;
-        let session = channel.data::<Session>().ok_or(DropCause::SessionGone)?;
+    /// Takes the packet in the room to its client, on the session's worker.
+    fn deliver(&self, lane: &Lane, out: &mut Outbound, filled: usize, route: Route, offload: &Offload, load: Load) {
+        let channel = lane.channel(route);
+        let Some((channel, session)) = channel.as_ref().and_then(|channel| Some((channel, channel.data::<Session>()?)))
+        else {
+            return self.counters.dropped_all(lane.worker as usize, DropCause::SessionGone, load.packets);
+        };
         if !session.is_allowed() {
-            return Err(DropCause::NotAllowed);
+            return self.counters.dropped_all(lane.worker as usize, DropCause::NotAllowed, load.packets);
         }
-        let limit = session.bundle();
-        if out.route != Some(route) || !out.bundle.fits(filled, limit) {
+        if out.route != Some(route) {
             self.flush(lane, out, filled);
+            out.route = Some(route);
         }
-        if !out.bundle.fits(filled, limit) {
-            self.send_plain(lane, &channel, session, out.bundle.plain(filled), offload);
-            return Ok(());
-        }
-        out.load += Load::of(offload, filled - VNET_LEN);
-        out.route = Some(route);
-        out.bundle.keep(filled, &offload.to_header());
-        if out.bundle.len() >= FULL_BUNDLE {
-            self.flush(lane, out, 0);
-        }
-        Ok(())
-    }
-
-    /// A client that takes no bundles, or none so large, gets one packet at a time. `filled` has room for the VPN header
-    /// in front.
-    fn send_plain(&self, lane: &Lane, channel: &Channel, session: &Session, filled: &mut [u8], offload: &Offload) {
-        split(filled, HEADER_LEN, offload, |filled| {
-            let size = filled.len().saturating_sub(HEADER_LEN);
-            let header = Header { sock_id: 0, op: op::VPN_RECV, usage_id: session.usage_id(), value: size as u32 };
-            if let Some(front) = filled.first_chunk_mut() {
-                header.write_to(front);
-            }
-            self.send(lane, channel, filled, Load { packets: 1, bytes: size as u64 });
-        });
+        let send = |packet: &[u8], load| self.send(lane, channel, packet, load);
+        out.bundler.take(filled, offload, load, &session.as_peer(), send);
     }
 
     /// Sends the bundle that is being filled; the `next` bytes in its room begin the next one.
     fn flush(&self, lane: &Lane, out: &mut Outbound, next: usize) {
-        let load = std::mem::take(&mut out.load);
-        if let Some(route) = out.route.take() {
-            match lane.channel(route) {
-                Some(channel) => {
-                    let usage_id = channel.data::<Session>().map_or(0, Session::usage_id);
-                    self.send(lane, &channel, out.bundle.packet(op::BUNDLE_RECV, op::VPN_RECV, usage_id), load);
-                }
-                None => self.counters.dropped_all(lane.worker as usize, DropCause::SessionGone, load.packets),
+        let channel = out.route.take().and_then(|route| lane.channel(route));
+        match channel.as_ref().and_then(|channel| Some((channel, channel.data::<Session>()?))) {
+            Some((channel, session)) => {
+                let send = |packet: &[u8], load| self.send(lane, channel, packet, load);
+                out.bundler.flush(next, &session.as_peer(), send);
+            }
+            None => {
+                let load = out.bundler.discard(next);
+                self.counters.dropped_all(lane.worker as usize, DropCause::SessionGone, load.packets);
             }
         }
-        out.bundle.restart(next);
     }
 
     /// A whole VPN packet. A client that does not read costs its queue, and no more.

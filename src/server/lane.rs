@@ -4,12 +4,12 @@ use std::ffi::c_int;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use crate::forward::{Counters, Load, Offload, Route};
+use crate::forward::{Bundler, Counters, Load, Offload, Route};
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
 use crate::tun::{Queue, Writer};
-use crate::wire::{Bundle, Ipv4View};
+use crate::wire::Ipv4View;
 
 use super::Server;
 use super::mailbox::Mailbox;
@@ -41,9 +41,8 @@ struct Slot {
 /// What goes down to clients: the bundle that is being filled, and whose it is.
 #[derive(Default)]
 pub(super) struct Outbound {
-    pub(super) bundle: Bundle,
+    pub(super) bundler: Bundler,
     pub(super) route: Option<Route>,
-    pub(super) load: Load,
 }
 
 impl Lane {
@@ -127,7 +126,7 @@ impl Lane {
     }
 }
 
-/// A lane's outbound packets, out on loan; they come back also when a panic ends the loan.
+/// A lane's outbound packets, out on loan. When a panic ends the loan what they were is forgotten: some may be sent.
 pub(super) struct Lent<'a> {
     lane: &'a Lane,
     outbound: Option<Box<Outbound>>,
@@ -141,8 +140,8 @@ impl Lent<'_> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        let outbound = self.outbound.take();
-        self.lane.state.with(|state| state.outbound = outbound);
+        let outbound = self.outbound.take().filter(|_| !std::thread::panicking()).unwrap_or_default();
+        self.lane.state.with(|state| state.outbound = Some(outbound));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::forward::{DropCause, Load, Offload, Route, check_record};
+use crate::forward::{DropCause, Load, Offload, Peer, Route, check_upstream};
 use crate::lease::Lease;
 use crate::sdk::channel::{Channel, ChannelHandler, SessionStats, TYPE_DATA, UsageState};
 use crate::sdk::service::{ServiceHandler, ShownSession};
@@ -96,8 +96,14 @@ impl Session {
         self.allowed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn bundle(&self) -> usize {
+    fn bundle(&self) -> usize {
         self.bundle.load(Ordering::Relaxed)
+    }
+
+    /// What goes down to it.
+    pub(super) fn as_peer(&self) -> Peer {
+        let (bundle_op, plain_op) = (op::BUNDLE_RECV, op::VPN_RECV);
+        Peer { bundle_op, plain_op, usage_id: self.usage_id(), largest: self.bundle() }
     }
 
     pub(super) fn usage_id(&self) -> u32 {
@@ -246,7 +252,7 @@ impl Server {
             return Err(DropCause::NotAllowed);
         }
         let (subnet, isolate) = (&self.settings.subnet, self.settings.client_isolation);
-        check_record(&record.header, record.packet, session.leased(), subnet, isolate)
+        check_upstream(&record.header, record.packet, session.leased(), subnet, isolate)
     }
 
     /// Counts what was given to the lane for the host.

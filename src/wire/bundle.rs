@@ -1,7 +1,7 @@
 //! Bundles (ops 0xbe, 0xbf): records one behind the other, each {size 2, virtio_net_hdr 10, packet of `size` bytes}.
 
 use super::WireError;
-use super::packet::{HEADER_LEN, Header};
+use super::packet::{HEADER_LEN, write_header};
 use super::vnet::{VNET_LEN, VnetHeader};
 
 /// What stands before each packet, bytes.
@@ -118,12 +118,7 @@ impl Bundle {
     /// did.
     pub fn packet(&mut self, op: u32, plain_op: u32, usage_id: u32) -> &[u8] {
         let (begin, op) = if self.is_plain { (PLAIN_FRONT, plain_op) } else { (0, op) };
-        let packet = self.buffer.get_mut(begin..self.end).unwrap_or_default();
-        let value = packet.len().saturating_sub(HEADER_LEN) as u32;
-        if let Some(front) = packet.first_chunk_mut() {
-            Header { sock_id: 0, op, usage_id, value }.write_to(front);
-        }
-        packet
+        write_header(self.buffer.get_mut(begin..self.end).unwrap_or_default(), op, usage_id)
     }
 
     /// The next packet with room for a VPN header in front, when no record is in the bundle.
@@ -139,6 +134,7 @@ const PLAIN_FRONT: usize = RECORD_HEADER_LEN;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Header;
 
     fn header_of(packet: &[u8]) -> VnetHeader {
         VnetHeader { gso_size: packet.len() as u16, ..VnetHeader::default() }

@@ -19,7 +19,7 @@ pub use check::Check;
 pub use ipv4::{Ipv4View, PacketError, inspect};
 pub use packet::{
     AddrReply, FromClient, FromServer, HEADER_LEN, Header, encode_addr_request, encode_control, op, parse_from_client,
-    parse_from_server, problem,
+    parse_from_server, problem, write_header,
 };
 pub use service::{Request, ServiceError, Success, error_code, error_text, pkt};
 pub use vnet::{VNET_LEN, VnetHeader};

@@ -200,6 +200,15 @@ pub fn encode_addr_request(usage_id: u32, caps: Option<&Capabilities>) -> Vec<u8
     with_header(0, op::ADDR_REQUEST, usage_id, &data)
 }
 
+/// Writes the header of a VPN packet whose data is in place behind it; the whole packet.
+pub fn write_header(packet: &mut [u8], op: u32, usage_id: u32) -> &[u8] {
+    let value = packet.len().saturating_sub(HEADER_LEN) as u32;
+    if let Some(front) = packet.first_chunk_mut() {
+        Header { sock_id: 0, op, usage_id, value }.write_to(front);
+    }
+    packet
+}
+
 /// A packet that is a header only: PING and PONG (`value` 0) and PROBLEM (`value` is the code).
 pub fn encode_control(op: u32, usage_id: u32, value: u32) -> [u8; HEADER_LEN] {
     Header { sock_id: 0, op, usage_id, value }.to_bytes()

@@ -1,0 +1,80 @@
+//! Packets from a device on their way to a peer: together in bundles where it takes them, else one by one.
+
+use super::{DropCause, Load, Offload, split};
+use crate::wire::{Bundle, FULL_BUNDLE, HEADER_LEN, Ipv4View, write_header};
+
+/// What VPN packets to a peer say of themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Op of a bundle.
+    pub bundle_op: u32,
+    /// Op of a packet by itself.
+    pub plain_op: u32,
+    /// Number of the usage.
+    pub usage_id: u32,
+    /// Largest bundle that the peer takes, bytes; 0: none.
+    pub largest: usize,
+}
+
+/// The bundle that is being filled, and what is in it. A packet is read into its [room](Bundler::room), looked at, and
+/// taken.
+#[derive(Default)]
+pub struct Bundler {
+    bundle: Bundle,
+    load: Load,
+}
+
+impl Bundler {
+    /// Where the next packet goes, as a TUN queue gives it: its header in front.
+    pub fn room(&mut self) -> &mut [u8] {
+        self.bundle.room()
+    }
+
+    /// Looks at the packet that fills so many bytes of the room.
+    pub fn check(&self, filled: usize) -> Result<(Ipv4View, Offload, Load), DropCause> {
+        let (header, packet) = self.bundle.next(filled).ok_or(DropCause::Malformed)?;
+        let (view, offload) = Offload::check(&header, packet)?;
+        Ok((view, offload, Load::of(&offload, packet.len())))
+    }
+
+    /// Takes the packet in the room for a peer, the one of the packets that are in the bundle: with these, or by itself
+    /// where the peer takes no bundle that holds it. Whole VPN packets go to `send`.
+    pub fn take(
+        &mut self,
+        filled: usize,
+        offload: &Offload,
+        load: Load,
+        peer: &Peer,
+        mut send: impl FnMut(&[u8], Load),
+    ) {
+        if !self.bundle.fits(filled, peer.largest) {
+            self.flush(filled, peer, &mut send);
+        }
+        if !self.bundle.fits(filled, peer.largest) {
+            return split(self.bundle.plain(filled), HEADER_LEN, offload, |packet| {
+                let bytes = packet.len().saturating_sub(HEADER_LEN) as u64;
+                send(write_header(packet, peer.plain_op, peer.usage_id), Load { packets: 1, bytes });
+            });
+        }
+        self.load += load;
+        self.bundle.keep(filled, &offload.to_header());
+        if self.bundle.len() >= FULL_BUNDLE {
+            self.flush(0, peer, send);
+        }
+    }
+
+    /// Sends the bundle; the `next` bytes in the room begin the next one.
+    pub fn flush(&mut self, next: usize, peer: &Peer, mut send: impl FnMut(&[u8], Load)) {
+        let load = std::mem::take(&mut self.load);
+        if !self.bundle.is_empty() {
+            send(self.bundle.packet(peer.bundle_op, peer.plain_op, peer.usage_id), load);
+        }
+        self.bundle.restart(next);
+    }
+
+    /// Lets go of the bundle, as of a peer that is gone; what was in it. The `next` bytes in the room begin the next one.
+    pub fn discard(&mut self, next: usize) -> Load {
+        self.bundle.restart(next);
+        std::mem::take(&mut self.load)
+    }
+}
