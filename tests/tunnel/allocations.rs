@@ -1,4 +1,4 @@
-//! The server's data path allocates nothing for a packet: only rustls does, for each record of up to 16 KiB. The service
+//! The server's data path, with the stream and TLS under it, allocates nothing for a packet. The service
 //! runs in the test itself, under an allocator that counts; the client is a process of its own.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -63,7 +63,8 @@ fn nothing_is_allocated_for_a_packet() {
             pass(from, to, target, PACKETS);
             let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
             println!("{allocations} allocations for {PACKETS} packets {what}");
-            assert!(allocations < PACKETS / 8, "{allocations} allocations for {PACKETS} packets {what}");
+            // The loops' timers may.
+            assert!(allocations < PACKETS / 1000, "{allocations} allocations for {PACKETS} packets {what}");
         }
         let totals = app::server_totals().unwrap();
         assert!(totals.up_packets > PACKETS as u64 && totals.down_packets > PACKETS as u64, "{totals:?}");

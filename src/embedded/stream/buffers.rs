@@ -1,12 +1,14 @@
-//! A worker's large buffers, lent to the stream that is being served: an idle stream holds none.
+//! A worker's large buffers, lent to the stream that is being served: a stream at rest holds none.
 
-use std::cell::RefCell;
+use super::{HEADER_LEN, MAX_DATA};
+use crate::embedded::tls::records::RECORD_MAX;
+use std::cell::{Cell, RefCell};
 
-/// Plain text encrypted, or read, in one go, bytes: a multiple of TLS's 16 KiB record.
-pub(crate) const CHUNK: usize = 256 * 1024;
-/// Length of a [`Buffers::block`]: a chunk, what encryption adds to it, and room for a partial record before it.
-pub(crate) const BLOCK: usize = CHUNK + 32 * 1024;
-/// Buffers of each kind that are kept for the next stream.
+/// Most bytes that one read takes when nothing waits in front of them.
+const READ: usize = 128 * 1024;
+/// Length of a [`Buffers::block`]: what may wait of a packet and of a record, and a read behind it.
+pub(crate) const BLOCK: usize = HEADER_LEN + MAX_DATA + RECORD_MAX + READ;
+/// Buffers of each kind that are kept for the next stream, and blocks that streams in the middle of a packet may hold.
 const KEPT: usize = 16;
 /// A buffer that grew beyond this is not kept.
 const KEPT_CAPACITY: usize = 1024 * 1024;
@@ -14,11 +16,12 @@ const KEPT_CAPACITY: usize = 1024 * 1024;
 #[derive(Default)]
 pub(crate) struct Buffers {
     blocks: RefCell<Vec<Vec<u8>>>,
-    plain: RefCell<Vec<Vec<u8>>>,
+    pieces: RefCell<Vec<Vec<u8>>>,
+    held: Cell<usize>,
 }
 
 impl Buffers {
-    /// A buffer of length [`BLOCK`] with anything in it.
+    /// For what is received: a buffer of length [`BLOCK`] with anything in it.
     pub(crate) fn block(&self) -> Vec<u8> {
         self.blocks.borrow_mut().pop().unwrap_or_else(|| vec![0; BLOCK])
     }
@@ -30,16 +33,28 @@ impl Buffers {
         }
     }
 
-    /// An empty buffer, with capacity where one was given back.
-    pub(crate) fn plain(&self) -> Vec<u8> {
-        self.plain.borrow_mut().pop().unwrap_or_default()
+    /// Whether a stream may hold its block until more comes. One that may says so when it no longer does
+    /// ([`Buffers::no_longer_holds`]).
+    pub(crate) fn may_hold(&self) -> bool {
+        let may = self.held.get() < KEPT;
+        self.held.set(self.held.get() + usize::from(may));
+        may
     }
 
-    pub(crate) fn give_plain(&self, mut buffer: Vec<u8>) {
-        let mut plain = self.plain.borrow_mut();
-        if (1..=KEPT_CAPACITY).contains(&buffer.capacity()) && plain.len() < KEPT {
+    pub(crate) fn no_longer_holds(&self) {
+        self.held.set(self.held.get().saturating_sub(1));
+    }
+
+    /// For what is sent: an empty buffer, with capacity where one was given back.
+    pub(crate) fn piece(&self) -> Vec<u8> {
+        self.pieces.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_piece(&self, mut buffer: Vec<u8>) {
+        let mut pieces = self.pieces.borrow_mut();
+        if (1..=KEPT_CAPACITY).contains(&buffer.capacity()) && pieces.len() < KEPT {
             buffer.clear();
-            plain.push(buffer);
+            pieces.push(buffer);
         }
     }
 }

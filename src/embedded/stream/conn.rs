@@ -1,7 +1,7 @@
 //! One connection on its worker: handshake, hello, then channel packets both ways.
 
-use super::buffers::CHUNK;
 use super::hello::{self, Parsed, Status};
+use super::incoming::Incoming;
 use super::mailbox::Mailbox;
 use super::outgoing::{FlushError, Flushed, Outgoing};
 use super::places::Place;
@@ -25,9 +25,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes read from one stream before the others get their turn.
 const READ_BUDGET: usize = 512 * 1024;
-/// A stream keeps so much memory for the beginning of its next packet, bytes: a usual packet's size. An idle stream
-/// costs no more than that, and a busy one allocates nothing for it.
-const REST_KEPT: usize = 2048;
 /// A stream without a packet for so long may do without it.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -52,8 +49,7 @@ pub(crate) struct Conn {
     side: Side,
     tls: RefCell<TlsSession>,
     out: RefCell<Outgoing>,
-    /// Plain text that is not a whole packet, or that nobody may have yet.
-    received: RefCell<Vec<u8>>,
+    received: RefCell<Incoming>,
     phase: Cell<Phase>,
     /// What C sees, from the hello on.
     view: OnceCell<StreamView>,
@@ -142,8 +138,7 @@ impl Conn {
         })));
         if matches!(conn.side, Side::Client { .. }) {
             // The client speaks first.
-            let mut plain = Vec::new();
-            conn.receive(worker, &mut [], &mut plain);
+            conn.receive(worker, &mut Incoming::default());
         }
     }
 
@@ -168,9 +163,10 @@ impl Conn {
 
     /// Goes on with packets that had to wait.
     pub(crate) fn resume(&self, worker: &Rc<Worker>) {
-        let mut plain = self.received.take();
-        self.consume(worker, &mut plain);
-        self.received.replace(plain);
+        let mut incoming = self.received.take();
+        self.consume(worker, &mut incoming);
+        incoming.settle(&worker.buffers);
+        self.received.replace(incoming);
     }
 
     /// End of the loop's turn: what was written in it goes out.
@@ -248,10 +244,9 @@ impl Conn {
     }
 
     /// Gives back what the beginnings of packets and records took, once the stream is quiet.
-    pub(crate) fn trim(&self, now: Instant) {
-        if now.saturating_duration_since(self.last_packet.get()) >= QUIET {
-            self.tls.borrow_mut().trim();
-            self.received.borrow_mut().shrink_to_fit();
+    pub(crate) fn trim(&self, worker: &Worker) {
+        if worker.now().saturating_duration_since(self.last_packet.get()) >= QUIET {
+            self.received.borrow_mut().trim(&worker.buffers);
         }
     }
 
@@ -280,7 +275,7 @@ impl Conn {
         // Cannot be cut: MAX_DATA is far below 4 GiB.
         out.push_packet(channel, kind, data, data.len() as u32, &worker.buffers);
         view.es.buf_out_size.set(out.pending());
-        let early = out.plain_pending() >= CHUNK && !out.is_blocked();
+        let early = out.has_full_batch() && !out.is_blocked();
         drop(out);
         self.had_output.set(true);
         if early {
@@ -331,6 +326,7 @@ impl Conn {
         let uuid = self.uuid;
         worker.remove_source(uuid, &self.io);
         self.unlist(worker, view);
+        self.received.borrow_mut().leave(&worker.buffers);
         let Ok(conn) = Rc::try_unwrap(self) else {
             // Would need a caller that keeps a reference across turns of the loop.
             return log::error!("internal error: a stream in use was to be moved; it is lost");
@@ -368,17 +364,12 @@ impl Conn {
     }
 
     fn read(&self, worker: &Rc<Worker>) {
-        let mut block = worker.buffers.block();
-        let mut plain = worker.buffers.plain();
-        {
-            let mut kept = self.received.borrow_mut();
-            plain.extend_from_slice(&kept);
-            kept.clear();
-        }
+        let mut incoming = self.received.take();
+        // Packets that nobody might have before make room.
+        self.consume(worker, &mut incoming);
         let mut budget = READ_BUDGET;
         while budget > 0 && !self.closing.get() && !self.paused.get() {
-            let filled = self.tls.borrow().begin(&mut block);
-            let Some(room) = block.get_mut(filled..) else { break };
+            let room = incoming.room(&worker.buffers);
             let asked = room.len();
             let read = match (&self.io).read(room) {
                 Ok(0) => {
@@ -393,48 +384,33 @@ impl Conn {
                     break;
                 }
             };
-            if let Some(received) = block.get_mut(..filled + read) {
-                self.receive(worker, received, &mut plain);
-            }
+            incoming.received(read);
+            self.receive(worker, &mut incoming);
             budget = budget.saturating_sub(read);
             // A short read has emptied the socket; asking again would only return EAGAIN.
             if read < asked {
                 break;
             }
         }
-        worker.buffers.give_block(block);
+        incoming.settle(&worker.buffers);
+        self.received.replace(incoming);
         if let Some(view) = self.view.get() {
             view.es.last_time_active.set(seconds_now());
         }
-        self.keep(worker, plain);
-    }
-
-    /// Keeps what is left of `plain` for the next read.
-    fn keep(&self, worker: &Worker, plain: Vec<u8>) {
-        let mut kept = self.received.borrow_mut();
-        kept.clear();
-        kept.extend_from_slice(&plain);
-        kept.shrink_to(REST_KEPT);
-        drop(kept);
-        worker.buffers.give_plain(plain);
     }
 
     /// Decrypts, then acts on the plain text with nothing borrowed.
-    fn receive(&self, worker: &Rc<Worker>, received: &mut [u8], plain: &mut Vec<u8>) {
-        let mut tls = self.tls.borrow_mut();
+    fn receive(&self, worker: &Rc<Worker>, incoming: &mut Incoming) {
         let mut out = self.out.borrow_mut();
-        let cipher = out.cipher(&worker.buffers);
-        let result = tls.receive(received, plain, cipher);
-        let something_to_say = cipher.pending() > 0;
-        out.settle(&worker.buffers);
+        let result = incoming.open(&mut self.tls.borrow_mut(), out.control());
+        let something_to_say = !out.control().is_empty();
         drop(out);
-        drop(tls);
         if something_to_say {
             self.flush_later(worker);
         }
         match result {
             Ok(progress) => {
-                self.consume(worker, plain);
+                self.consume(worker, incoming);
                 if progress.closed {
                     self.close(worker);
                 }
@@ -447,23 +423,23 @@ impl Conn {
         }
     }
 
-    fn consume(&self, worker: &Rc<Worker>, plain: &mut Vec<u8>) {
+    fn consume(&self, worker: &Rc<Worker>, incoming: &mut Incoming) {
         if self.phase.get() == Phase::Handshake && self.tls.borrow().is_established() {
             self.established(worker);
         }
         if self.phase.get() == Phase::Hello && !self.closing.get() {
             match &self.side {
-                Side::Server => self.take_hello(worker, plain),
-                Side::Client { client, .. } => self.take_answer(worker, client, plain),
+                Side::Server => self.take_hello(worker, incoming),
+                Side::Client { client, .. } => self.take_answer(worker, client, incoming),
             }
         }
         if self.phase.get() == Phase::Open {
-            self.take_packets(worker, plain);
+            self.take_packets(worker, incoming);
         }
     }
 
     fn established(&self, worker: &Rc<Worker>) {
-        if self.tls.borrow().common().alpn_protocol() != Some(tls::ALPN) {
+        if self.tls.borrow().alpn_protocol() != Some(tls::ALPN) {
             log::debug!("{} speaks another protocol inside TLS", self.peer);
             return self.fail(worker, EPROTO);
         }
@@ -481,8 +457,8 @@ impl Conn {
         self.phase.set(Phase::Hello);
     }
 
-    fn take_hello(&self, worker: &Rc<Worker>, plain: &mut Vec<u8>) {
-        let (channels, length) = match hello::parse(plain) {
+    fn take_hello(&self, worker: &Rc<Worker>, incoming: &mut Incoming) {
+        let (channels, length) = match hello::parse(incoming.plain()) {
             Parsed::Incomplete => return,
             Parsed::Bad => {
                 log::debug!("{} sent a bad hello", self.peer);
@@ -491,7 +467,7 @@ impl Conn {
             }
             Parsed::Complete(channels, length) => (channels, length),
         };
-        plain.drain(..length);
+        incoming.consume(length);
         let procs: Option<Vec<_>> = channels.iter().map(|letter| procs::find(*letter)).collect();
         match procs {
             Some(procs) => {
@@ -506,13 +482,13 @@ impl Conn {
         }
     }
 
-    fn take_answer(&self, worker: &Rc<Worker>, client: &Arc<NodeClient>, plain: &mut Vec<u8>) {
-        let (status, length) = match hello::parse_answer(plain) {
+    fn take_answer(&self, worker: &Rc<Worker>, client: &Arc<NodeClient>, incoming: &mut Incoming) {
+        let (status, length) = match hello::parse_answer(incoming.plain()) {
             Parsed::Incomplete => return,
             Parsed::Bad => return self.fail(worker, EPROTO),
             Parsed::Complete(status, length) => (status, length),
         };
-        plain.drain(..length);
+        incoming.consume(length);
         let procs: Option<Vec<_>> = client.channels().iter().map(|letter| procs::find(*letter)).collect();
         match (status, procs) {
             // Channels that nobody waits for must not open: their owner may be at its next connection.
@@ -566,19 +542,16 @@ impl Conn {
         }
     }
 
-    fn take_packets(&self, worker: &Rc<Worker>, plain: &mut Vec<u8>) {
+    fn take_packets(&self, worker: &Rc<Worker>, incoming: &mut Incoming) {
         let Some(view) = self.view.get() else { return };
-        let mut at = 0;
         while !self.closing.get() && !self.paused.get() {
-            let Some(rest) = plain.get_mut(at..) else { break };
-            let Some((letter, size)) = parse_header(rest) else { break };
+            let Some((letter, size)) = parse_header(incoming.plain()) else { break };
             if size > MAX_DATA {
                 log::debug!("{} announced a packet of {size} bytes, closed", self.peer);
                 count(&COUNTERS.oversized);
                 return self.close(worker);
             }
-            let Some(packet) = rest.get_mut(..HEADER_LEN + size) else { break };
-            at += packet.len();
+            let Some(packet) = incoming.plain().get_mut(..HEADER_LEN + size) else { break };
             match view.channels.iter().position(|channel| channel.letter == letter) {
                 Some(index) => {
                     self.last_packet.set(worker.now());
@@ -586,8 +559,8 @@ impl Conn {
                 }
                 None => count(&COUNTERS.unknown_channel),
             }
+            incoming.consume(HEADER_LEN + size);
         }
-        plain.drain(..at);
     }
 
     /// Handshake-level bytes, before the first packet.
@@ -635,11 +608,12 @@ impl Conn {
         if let Ok(Flushed::All) = out.flush(&self.io, &mut tls, &worker.buffers)
             && tls.is_established()
         {
-            tls.say_goodbye(out.cipher(&worker.buffers));
+            tls.say_goodbye(out.control());
             // The connection ends either way.
             let _ = out.flush(&self.io, &mut tls, &worker.buffers);
         }
         out.discard(&worker.buffers);
+        self.received.borrow_mut().leave(&worker.buffers);
     }
 
     /// Ends the connection; a client that is not up yet reports `errno`.

@@ -26,7 +26,7 @@ fn look(worker: &Rc<Worker>, limit: Duration) {
     let mut any = false;
     for conn in worker.conns() {
         any |= conn.client().is_none();
-        conn.trim(worker.now());
+        conn.trim(worker);
         if conn.is_idle(worker.now()) {
             log::debug!("a stream without a service said nothing for {limit:?}, closed");
             count(&COUNTERS.idle);

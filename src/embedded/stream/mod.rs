@@ -4,6 +4,7 @@ pub(crate) mod buffers;
 pub(crate) mod conn;
 pub mod hello;
 pub(crate) mod idle;
+pub(crate) mod incoming;
 pub(crate) mod mailbox;
 pub(crate) mod newcomer;
 pub(crate) mod outgoing;

@@ -1,7 +1,8 @@
 //! A stream's output: plain text that waits for encryption, then cipher text that waits for the kernel.
 
-use super::buffers::{Buffers, CHUNK};
+use super::buffers::Buffers;
 use crate::embedded::ctypes::dap_stream_ch_pkt_hdr;
+use crate::embedded::tls::records::Batch;
 use crate::embedded::tls::session::{TlsError, TlsSession};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -24,86 +25,65 @@ pub(crate) enum FlushError {
     Tls(#[from] TlsError),
 }
 
-/// Order on the wire: `cipher`, `full`, `plain`. A blocked stream keeps at most one chunk of cipher text.
+/// Order on the wire: `sending`, `control`, `full`, `last`. A blocked stream keeps at most one batch of cipher text.
 ///
-/// What waits is in pieces of a chunk, and each piece is let go when it is encrypted: a peer that reads slowly may never
-/// take all that there is, and still costs no more than what waits.
+/// What waits is in batches, and each of them is let go when it is sent: a peer that reads slowly may never take all that
+/// there is, and still costs no more than what waits.
 #[derive(Default)]
 pub(crate) struct Outgoing {
-    full: VecDeque<Vec<u8>>,
-    plain: Vec<u8>,
-    /// Bytes in both.
+    /// Cipher text that the kernel is being given, and how much of it it has.
+    sending: Vec<u8>,
+    sent: usize,
+    /// What TLS itself has to say, cipher text too.
+    control: Vec<u8>,
+    full: VecDeque<Batch>,
+    last: Batch,
+    /// Plain text in the batches, bytes.
     plain_pending: usize,
-    cipher: Cipher,
     sequence: u64,
-}
-
-/// Cipher text; `data` is a block of the worker's, or empty.
-#[derive(Default)]
-pub(crate) struct Cipher {
-    pub(crate) data: Vec<u8>,
-    start: usize,
-    pub(crate) end: usize,
 }
 
 impl Outgoing {
     /// Bytes that the kernel has not taken.
     pub(crate) fn pending(&self) -> usize {
-        self.plain_pending + self.cipher.pending()
+        self.plain_pending + self.sending.len() - self.sent + self.control.len()
     }
 
-    pub(crate) fn plain_pending(&self) -> usize {
-        self.plain_pending
+    /// There is a whole batch to send.
+    pub(crate) fn has_full_batch(&self) -> bool {
+        self.plain_pending >= Batch::PLAIN
     }
 
-    /// Where TLS puts what it has to send.
-    pub(crate) fn cipher(&mut self, buffers: &Buffers) -> &mut Cipher {
-        if self.cipher.data.is_empty() {
-            self.cipher.data = buffers.block();
-        }
-        &mut self.cipher
+    /// Where TLS puts what it has to say.
+    pub(crate) fn control(&mut self) -> &mut Vec<u8> {
+        &mut self.control
     }
 
-    /// True while a chunk that was encrypted earlier has not gone out.
+    /// True while cipher text that the kernel was given has not gone out.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.cipher.pending() > 0
-    }
-
-    /// Gives the worker's block back when nothing is left in it.
-    pub(crate) fn settle(&mut self, buffers: &Buffers) {
-        if !self.is_blocked() {
-            self.cipher.start = 0;
-            self.cipher.end = 0;
-            buffers.give_block(std::mem::take(&mut self.cipher.data));
-        }
+        self.sending.len() > self.sent
     }
 
     /// Drops whatever waits.
     pub(crate) fn discard(&mut self, buffers: &Buffers) {
-        buffers.give_block(std::mem::take(&mut self.cipher.data));
-        while let Some(chunk) = self.next_chunk() {
-            buffers.give_plain(chunk);
+        while let Some(batch) = self.next_batch() {
+            buffers.give_piece(batch.into_bytes());
         }
-        self.cipher = Cipher::default();
+        buffers.give_piece(std::mem::take(&mut self.sending));
+        *self = Outgoing { sequence: self.sequence, ..Outgoing::default() };
     }
 
-    /// Appends bytes, to the last piece as far as it has room: of a full piece all records are full.
+    /// Appends bytes, to the last batch as far as it has room: of a full batch all records are full.
     pub(crate) fn push(&mut self, mut bytes: &[u8], buffers: &Buffers) {
         self.plain_pending += bytes.len();
         while !bytes.is_empty() {
-            if self.plain.len() >= CHUNK {
-                self.full.push_back(std::mem::take(&mut self.plain));
+            if self.last.is_full() {
+                self.full.push_back(std::mem::take(&mut self.last));
             }
-            if self.plain.capacity() == 0 {
-                self.plain = buffers.plain();
-                if !self.full.is_empty() {
-                    // It will be filled: growing step by step would leave the steps' memory behind.
-                    self.plain.reserve_exact(CHUNK);
-                }
+            if self.last.plain_len() == 0 {
+                self.last = Batch::new(buffers.piece());
             }
-            let (fitting, rest) = bytes.split_at(bytes.len().min(CHUNK - self.plain.len()));
-            self.plain.extend_from_slice(fitting);
-            bytes = rest;
+            bytes = self.last.push(bytes);
         }
     }
 
@@ -114,11 +94,11 @@ impl Outgoing {
         self.sequence += 1;
     }
 
-    /// Takes out the piece that comes next.
-    fn next_chunk(&mut self) -> Option<Vec<u8>> {
-        let chunk = self.full.pop_front().unwrap_or_else(|| std::mem::take(&mut self.plain));
-        self.plain_pending -= chunk.len();
-        (chunk.capacity() > 0).then_some(chunk)
+    /// Takes out the batch that comes next.
+    fn next_batch(&mut self) -> Option<Batch> {
+        let batch = self.full.pop_front().unwrap_or_else(|| std::mem::take(&mut self.last));
+        self.plain_pending -= batch.plain_len();
+        (batch.plain_len() > 0).then_some(batch)
     }
 
     /// Encrypts and writes until everything is out or the kernel is full.
@@ -129,47 +109,31 @@ impl Outgoing {
         buffers: &Buffers,
     ) -> Result<Flushed, FlushError> {
         loop {
-            while self.cipher.pending() > 0 {
-                match io.write(self.cipher.bytes()) {
+            while let Some(rest @ [_, ..]) = self.sending.get(self.sent..) {
+                match io.write(rest) {
                     Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
-                    Ok(written) => self.cipher.start += written,
+                    Ok(written) => self.sent += written,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => return Err(error.into()),
                 }
             }
-            self.cipher.start = 0;
-            self.cipher.end = 0;
-            if self.plain_pending == 0 || !tls.is_established() {
+            buffers.give_piece(std::mem::take(&mut self.sending));
+            self.sent = 0;
+            if !self.control.is_empty() {
+                self.sending = std::mem::take(&mut self.control);
+            } else if self.plain_pending == 0 || !tls.is_established() {
                 break;
+            } else if let Some(batch) = self.next_batch() {
+                self.sending = tls.seal(batch, &mut self.control)?;
+                if !self.control.is_empty() {
+                    // A new key was needed, and the peer must hear of it first.
+                    self.control.extend_from_slice(&self.sending);
+                    self.sending = std::mem::take(&mut self.control);
+                }
             }
-            if self.cipher.data.is_empty() {
-                self.cipher.data = buffers.block();
-            }
-            let Some(chunk) = self.next_chunk() else { break };
-            tls.encrypt(&chunk, &mut self.cipher)?;
-            buffers.give_plain(chunk);
         }
-        buffers.give_block(std::mem::take(&mut self.cipher.data));
         Ok(if self.plain_pending == 0 { Flushed::All } else { Flushed::Blocked })
-    }
-}
-
-impl Cipher {
-    pub(crate) fn pending(&self) -> usize {
-        self.end - self.start
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.data.get(self.start..self.end).unwrap_or_default()
-    }
-
-    /// Free room behind what waits; grows the buffer to `least` bytes of it.
-    pub(crate) fn room(&mut self, least: usize) -> &mut [u8] {
-        if self.data.len() - self.end < least {
-            self.data.resize(self.end + least, 0);
-        }
-        self.data.get_mut(self.end..).unwrap_or_default()
     }
 }
 
@@ -200,7 +164,7 @@ mod tests {
         out.push_packet(b'S', 2, &[1; 100], 100, &buffers);
         out.push_packet(b'S', 2, &[2; 50], 50, &buffers);
         assert_eq!(out.pending(), 182);
-        assert_eq!(out.plain_pending(), 182);
+        assert!(!out.has_full_batch());
         assert!(!out.is_blocked());
     }
 
@@ -213,20 +177,20 @@ mod tests {
         for number in 0..100_000_u32 {
             out.push_packet(b'S', 2, &[number as u8; 1000], 1000, &buffers);
             while out.pending() > WAITING {
-                let chunk = out.next_chunk().unwrap();
-                assert_eq!(chunk.len(), CHUNK, "a piece that is not full");
-                for (at, byte) in (taken..).zip(&chunk) {
+                let batch = out.next_batch().unwrap();
+                assert_eq!(batch.plain_len(), Batch::PLAIN, "a batch that is not full");
+                for (at, byte) in (taken..).zip(batch.plain()) {
                     let (packet, at) = (at / 1016, at % 1016);
-                    assert!(at < 16 || *byte == packet as u8, "byte {at} of packet {packet}");
+                    assert!(at < 16 || byte == packet as u8, "byte {at} of packet {packet}");
                 }
-                taken += chunk.len();
-                buffers.give_plain(chunk);
+                taken += batch.plain_len();
+                buffers.give_piece(batch.into_bytes());
             }
         }
-        let kept: usize = out.full.iter().map(Vec::capacity).sum::<usize>() + out.plain.capacity();
+        let kept: usize = out.full.iter().chain([&out.last]).map(Batch::capacity).sum();
         assert!(kept < 3 * WAITING, "{kept} bytes for {}", out.pending());
         assert_eq!(taken + out.pending(), 100_000 * 1016);
         out.discard(&buffers);
-        assert_eq!((out.pending(), out.full.len(), out.plain.capacity()), (0, 0, 0));
+        assert_eq!((out.pending(), out.full.len(), out.last.capacity()), (0, 0, 0));
     }
 }

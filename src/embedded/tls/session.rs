@@ -1,32 +1,46 @@
-//! One connection's TLS: bytes from the peer in, plain text out, and back.
+//! One connection's TLS: rustls makes the handshake, then its keys go to [`Traffic`].
 
-use crate::embedded::stream::outgoing::Cipher;
+use super::records::{self, Batch, RECORD_MAX};
+use super::traffic::{Secrets, Traffic};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
-use rustls::{ClientConfig, CommonState, ServerConfig};
+use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
+use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
 
-/// Most received bytes that may wait for the rest of a record or of a handshake message.
-const PENDING_MAX: usize = 128 * 1024;
-/// What a record adds to its plain text: header 5, content type 1, tag 16 (RFC 8446, 5.2).
-const RECORD_OVERHEAD: usize = 22;
-const RECORD_PLAIN: usize = 16 * 1024;
-/// Room for a key update in front of the records.
-const CONTROL_ROOM: usize = 512;
+/// Most received bytes that may wait for the rest of a handshake message.
+pub(crate) const PENDING_MAX: usize = 4 * RECORD_MAX;
 
 /// What is wrong with a connection's TLS.
 #[derive(thiserror::Error, Debug)]
 pub(crate) enum TlsError {
     #[error("TLS: {0}")]
     Protocol(#[from] rustls::Error),
-    #[error("TLS: a message of more than {PENDING_MAX} bytes")]
+    #[error("TLS: a handshake message of more than {PENDING_MAX} bytes")]
     TooLong,
     #[error("TLS: the keys are used up")]
     Exhausted,
-    #[error("TLS: the record layer is not in a state to send")]
+    #[error("TLS: the record layer is not in a state to go on")]
     NotReady,
+}
+
+impl From<rustls::PeerMisbehaved> for TlsError {
+    fn from(error: rustls::PeerMisbehaved) -> Self {
+        TlsError::Protocol(error.into())
+    }
+}
+
+/// Received bytes while they are opened: plain text, anything, cipher text.
+///
+/// Plain text is shorter than its cipher text, so it always finds room between the two.
+pub(crate) struct Window<'a> {
+    /// Up to the last byte received.
+    pub(crate) bytes: &'a mut [u8],
+    /// Where the plain text ends; more of it is put there.
+    pub(crate) plain_end: usize,
+    /// What has not been opened; not before `plain_end`.
+    pub(crate) cipher_begin: usize,
 }
 
 /// Where a call to [`TlsSession::receive`] got to.
@@ -38,10 +52,17 @@ pub(crate) struct Progress {
 
 /// One end of one connection.
 pub(crate) struct TlsSession {
-    end: End,
-    /// Received bytes that do not make a whole record yet.
-    pending: Vec<u8>,
-    established: bool,
+    phase: Phase,
+    /// The protocol inside, once it is agreed on.
+    alpn: Option<Vec<u8>>,
+}
+
+enum Phase {
+    /// With the number of bytes, not consumed yet, that rustls has seen.
+    Handshake(End, usize),
+    Traffic(Box<Traffic>),
+    /// After an error: nothing is said or believed any more.
+    Failed,
 }
 
 enum End {
@@ -49,7 +70,7 @@ enum End {
     Client(Box<UnbufferedClientConnection>),
 }
 
-/// What the record layer wants next.
+/// What the handshake wants next.
 enum Step {
     Again,
     Wait,
@@ -69,161 +90,136 @@ impl TlsSession {
     }
 
     fn new(end: End) -> Self {
-        TlsSession { end, pending: Vec::new(), established: false }
+        TlsSession { phase: Phase::Handshake(end, 0), alpn: None }
     }
 
     /// Both sides have proven what they must, and application data may flow.
     pub(crate) fn is_established(&self) -> bool {
-        self.established
+        matches!(self.phase, Phase::Traffic(_))
     }
 
-    pub(crate) fn common(&self) -> &CommonState {
-        match &self.end {
-            End::Server(server) => server,
-            End::Client(client) => client,
-        }
+    /// The protocol that is spoken inside (RFC 7301), if one was agreed on.
+    pub(crate) fn alpn_protocol(&self) -> Option<&[u8]> {
+        self.alpn.as_deref()
     }
 
-    /// Puts the bytes that wait for their record's rest at the begin of `block`, which is at least `PENDING_MAX`
-    /// long, and returns how many there are: received bytes go behind them.
-    pub(crate) fn begin(&self, block: &mut [u8]) -> usize {
-        match block.get_mut(..self.pending.len()) {
-            Some(front) => {
-                front.copy_from_slice(&self.pending);
-                self.pending.len()
-            }
-            None => 0,
-        }
-    }
-
-    /// Takes `received`, which begins with what [`TlsSession::begin`] put there. Plain text is appended to `plain`,
-    /// what TLS itself has to say to `out`. After an error `out` may hold the alert that tells the peer.
-    pub(crate) fn receive(
-        &mut self,
-        received: &mut [u8],
-        plain: &mut Vec<u8>,
-        out: &mut Cipher,
-    ) -> Result<Progress, TlsError> {
-        let mut at = 0;
+    /// Opens what can be opened of the window, and appends what TLS itself has to say to `out`. After an error `out`
+    /// may end with the alert that tells the peer.
+    pub(crate) fn receive(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
         let mut progress = Progress::default();
-        loop {
-            let input = received.get_mut(at..).unwrap_or_default();
-            let (discard, step) = match &mut self.end {
-                End::Server(server) => advance(server.process_tls_records(input), plain, out),
-                End::Client(client) => advance(client.process_tls_records(input), plain, out),
-            };
-            at += discard;
-            let step = match step {
-                Ok(step) => step,
-                Err(error) => {
-                    self.collect_alert(received.get_mut(at..).unwrap_or_default(), out);
-                    return Err(error);
-                }
-            };
+        if let Phase::Handshake(..) = self.phase {
+            progress = self.shake_hands(window, out)?;
+        }
+        match &mut self.phase {
+            Phase::Handshake(..) => Ok(progress),
+            Phase::Traffic(traffic) => traffic.receive(window, out).inspect_err(|_| self.phase = Phase::Failed),
+            Phase::Failed => Err(TlsError::NotReady),
+        }
+    }
+
+    /// rustls is shown one record more at a time, so that it never sees one that it need not: those behind the handshake
+    /// are not its.
+    fn shake_hands(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
+        let Phase::Handshake(end, seen) = &mut self.phase else { return Ok(Progress::default()) };
+        let received = window.bytes.len();
+        let result = loop {
+            let shown = window.cipher_begin + *seen;
+            let (discard, step) =
+                end.advance(window.bytes.get_mut(window.cipher_begin..shown).unwrap_or_default(), out);
+            window.cipher_begin += discard;
+            *seen -= discard.min(*seen);
             match step {
-                Step::Again => {}
-                Step::Wait => break,
-                Step::Established => {
-                    self.established = true;
-                    break;
-                }
-                Step::Closed => {
-                    progress.closed = true;
-                    break;
+                Ok(Step::Again) => {}
+                Ok(Step::Wait) => match records::whole_record(window.bytes.get(shown..).unwrap_or_default()) {
+                    Ok(Some(length)) => *seen += length,
+                    Ok(None) if received - window.cipher_begin > PENDING_MAX => break Err(TlsError::TooLong),
+                    Ok(None) => return Ok(Progress::default()),
+                    // rustls knows better what is wrong with it, and tells the peer.
+                    Err(_) if shown < received => *seen = received - window.cipher_begin,
+                    Err(error) => break Err(error),
+                },
+                Ok(Step::Established) => return self.establish().map(|()| Progress::default()),
+                Ok(Step::Closed) => return Ok(Progress { closed: true }),
+                Err(error) => {
+                    // Once more, for the alert.
+                    let rest = window.bytes.get_mut(window.cipher_begin..shown).unwrap_or_default();
+                    if end.advance(rest, out).1.is_err() {
+                        log::trace!("no alert to send");
+                    }
+                    break Err(error);
                 }
             }
-        }
-        let rest = received.get(at..).unwrap_or_default();
-        if rest.len() > PENDING_MAX {
-            return Err(TlsError::TooLong);
-        }
-        self.pending.clear();
-        // A stream that stands still should not keep a super-packet's worth of memory.
-        if rest.is_empty() && self.pending.capacity() > RECORD_PLAIN * 2 {
-            self.pending = Vec::new();
-        }
-        self.pending.extend_from_slice(rest);
-        Ok(progress)
-    }
-
-    /// Keeps no more memory than what waits takes.
-    pub(crate) fn trim(&mut self) {
-        self.pending.shrink_to_fit();
-    }
-
-    /// After an error: the alert for the peer, if there is one. `rest` is what the record layer has not consumed; it
-    /// keeps offsets into those bytes.
-    fn collect_alert(&mut self, rest: &mut [u8], out: &mut Cipher) {
-        let mut nothing = Vec::new();
-        let status = match &mut self.end {
-            End::Server(server) => advance(server.process_tls_records(rest), &mut nothing, out),
-            End::Client(client) => advance(client.process_tls_records(rest), &mut nothing, out),
         };
-        if status.1.is_err() {
-            log::trace!("no alert to send");
-        }
+        self.phase = Phase::Failed;
+        result
     }
 
-    /// Appends `data` to `out` as TLS records.
-    pub(crate) fn encrypt(&mut self, data: &[u8], out: &mut Cipher) -> Result<(), TlsError> {
-        let mut room = data.len() + (data.len() / RECORD_PLAIN + 1) * RECORD_OVERHEAD + CONTROL_ROOM;
-        // What is pending is shown to the record layer each time: its own book-keeping refers to those bytes.
-        loop {
-            let (status, required) = match &mut self.end {
-                End::Server(server) => send(server.process_tls_records(&mut self.pending), data, room, out),
-                End::Client(client) => send(client.process_tls_records(&mut self.pending), data, room, out),
-            };
-            match (status?, required) {
-                (Sent::All, _) => return Ok(()),
-                (Sent::Again, Some(required)) => room = required + CONTROL_ROOM,
-                (Sent::Again, None) => {}
+    /// Takes the keys out of rustls.
+    fn establish(&mut self) -> Result<(), TlsError> {
+        let Phase::Handshake(end, _) = std::mem::replace(&mut self.phase, Phase::Failed) else {
+            return Err(TlsError::NotReady);
+        };
+        let (first, secrets) = match end {
+            End::Server(connection) => {
+                self.alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
+                let (first, rest) = connection.dangerous_into_kernel_connection()?;
+                (first, Secrets::Server(rest))
             }
-        }
+            End::Client(connection) => {
+                self.alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
+                let (first, rest) = connection.dangerous_into_kernel_connection()?;
+                (first, Secrets::Client(rest))
+            }
+        };
+        self.phase = Phase::Traffic(Box::new(Traffic::new(secrets, &first)?));
+        Ok(())
+    }
+
+    /// Makes cipher text of application data. What is in `control` by then goes out before it.
+    pub(crate) fn seal(&mut self, batch: Batch, control: &mut Vec<u8>) -> Result<Vec<u8>, TlsError> {
+        let Phase::Traffic(traffic) = &mut self.phase else { return Err(TlsError::NotReady) };
+        traffic.seal(batch, control).inspect_err(|_| self.phase = Phase::Failed)
     }
 
     /// Appends the "close_notify" alert to `out`, as well as it can be done.
-    pub(crate) fn say_goodbye(&mut self, out: &mut Cipher) {
-        let room = CONTROL_ROOM;
-        let said = match &mut self.end {
-            End::Server(server) => goodbye(server.process_tls_records(&mut self.pending), room, out),
-            End::Client(client) => goodbye(client.process_tls_records(&mut self.pending), room, out),
-        };
-        if said.is_none() {
-            log::trace!("a stream ends without close_notify");
+    pub(crate) fn say_goodbye(&mut self, out: &mut Vec<u8>) {
+        if let Phase::Traffic(traffic) = &mut self.phase
+            && let Err(error) = traffic.say_goodbye(out)
+        {
+            log::trace!("a stream ends without close_notify: {error}");
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn traffic(&mut self) -> Option<&mut Traffic> {
+        match &mut self.phase {
+            Phase::Traffic(traffic) => Some(traffic),
+            _ => None,
         }
     }
 }
 
-fn advance<D>(
-    status: UnbufferedStatus<'_, '_, D>,
-    plain: &mut Vec<u8>,
-    out: &mut Cipher,
-) -> (usize, Result<Step, TlsError>) {
-    let mut discard = status.discard;
+impl End {
+    fn advance(&mut self, received: &mut [u8], out: &mut Vec<u8>) -> (usize, Result<Step, TlsError>) {
+        match self {
+            End::Server(server) => advance(server.process_tls_records(received), out),
+            End::Client(client) => advance(client.process_tls_records(received), out),
+        }
+    }
+}
+
+fn advance<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Vec<u8>) -> (usize, Result<Step, TlsError>) {
     let step = match status.state {
         Err(error) => Err(error.into()),
-        Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
-            match traffic.next_record() {
-                Some(Ok(record)) => {
-                    discard += record.discard;
-                    plain.extend_from_slice(record.payload);
-                }
-                Some(Err(error)) => break Err(error.into()),
-                None => break Ok(Step::Again),
-            }
-        },
         Ok(ConnectionState::EncodeTlsData(mut data)) => {
-            let mut encoded = data.encode(out.room(0));
+            let begin = out.len();
+            let mut encoded = data.encode(&mut []);
             if let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) = encoded {
-                encoded = data.encode(out.room(required_size));
+                out.resize(begin + required_size, 0);
+                encoded = data.encode(out.get_mut(begin..).unwrap_or_default());
             }
-            match encoded {
-                Ok(written) => {
-                    out.end += written;
-                    Ok(Step::Again)
-                }
-                Err(_) => Err(TlsError::NotReady),
-            }
+            out.truncate(begin + encoded.as_ref().map_or(0, |written| *written));
+            encoded.map(|_| Step::Again).map_err(|_| TlsError::NotReady)
         }
         // Our output is a queue: what is in it counts as transmitted.
         Ok(ConnectionState::TransmitTlsData(transmit)) => {
@@ -233,54 +229,9 @@ fn advance<D>(
         Ok(ConnectionState::BlockedHandshake) => Ok(Step::Wait),
         Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Established),
         Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Step::Closed),
-        // Early data is not enabled, and later versions of rustls may know more states.
+        // Data cannot come before the handshake is done, early data is not enabled, and later versions of rustls may
+        // know more states.
         Ok(_) => Err(TlsError::NotReady),
     };
-    (discard, step)
-}
-
-enum Sent {
-    All,
-    Again,
-}
-
-fn send<D>(
-    status: UnbufferedStatus<'_, '_, D>,
-    data: &[u8],
-    room: usize,
-    out: &mut Cipher,
-) -> (Result<Sent, TlsError>, Option<usize>) {
-    match status.state {
-        Err(error) => (Err(error.into()), None),
-        Ok(ConnectionState::WriteTraffic(mut traffic)) => match traffic.encrypt(data, out.room(room)) {
-            Ok(written) => {
-                out.end += written;
-                (Ok(Sent::All), None)
-            }
-            Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                (Ok(Sent::Again), Some(required_size))
-            }
-            Err(EncryptError::EncryptExhausted) => (Err(TlsError::Exhausted), None),
-        },
-        Ok(ConnectionState::EncodeTlsData(mut message)) => match message.encode(out.room(room)) {
-            Ok(written) => {
-                out.end += written;
-                (Ok(Sent::Again), None)
-            }
-            Err(_) => (Err(TlsError::NotReady), None),
-        },
-        Ok(ConnectionState::TransmitTlsData(transmit)) => {
-            transmit.done();
-            (Ok(Sent::Again), None)
-        }
-        // The edge-triggered news of the peer's end: it may still read.
-        Ok(ConnectionState::PeerClosed) => (Ok(Sent::Again), None),
-        Ok(_) => (Err(TlsError::NotReady), None),
-    }
-}
-
-fn goodbye<D>(status: UnbufferedStatus<'_, '_, D>, room: usize, out: &mut Cipher) -> Option<()> {
-    let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state else { return None };
-    out.end += traffic.queue_close_notify(out.room(room)).ok()?;
-    Some(())
+    (status.discard, step)
 }

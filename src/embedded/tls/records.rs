@@ -1,0 +1,233 @@
+//! TLS 1.3's record layer (RFC 8446, 5): plain text laid out as records and sealed where it lies; received records
+//! opened where they lie.
+//!
+//! rustls makes the keys and does everything until they are there. Its own record layer copies each byte two times on
+//! the way out and one time on the way in; for a tunnel that is a tenth of all its work (docs/performance.md).
+
+use super::aead::{Aead, Nonce};
+use super::session::TlsError;
+use rustls::{AlertDescription, ConnectionTrafficSecrets, ContentType, Error, PeerMisbehaved};
+
+/// Content type, version, length.
+pub(super) const HEADER_LEN: usize = 5;
+/// Of each cipher that TLS 1.3 has.
+pub(super) const TAG_LEN: usize = 16;
+/// Most plain text in a record, bytes.
+pub(crate) const PLAIN_MAX: usize = 16 * 1024;
+/// Most bytes that may follow a record's header.
+const BODY_MAX: usize = PLAIN_MAX + 256;
+/// The true content type, and the tag.
+const TRAILER_LEN: usize = 1 + TAG_LEN;
+/// A full record as [`Batch`] lays it out.
+const FULL_RECORD: usize = HEADER_LEN + PLAIN_MAX + TRAILER_LEN;
+/// The longest record that is taken from a peer.
+pub(crate) const RECORD_MAX: usize = HEADER_LEN + BODY_MAX;
+
+/// One direction's key and its count of records.
+pub(super) struct Key {
+    aead: Aead,
+    iv: Nonce,
+    sequence: u64,
+}
+
+impl Key {
+    pub(super) fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Result<Key, TlsError> {
+        let (aead, iv) = Aead::new(secrets).ok_or(TlsError::NotReady)?;
+        Ok(Key { aead, iv, sequence })
+    }
+
+    /// Records that this key was used for.
+    pub(super) fn used(&self) -> u64 {
+        self.sequence
+    }
+
+    /// RFC 8446, 5.3. No number comes twice: with the last one the key is used up.
+    fn next_nonce(&mut self) -> Result<Nonce, TlsError> {
+        let mut nonce = self.iv;
+        for (byte, sequence) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= sequence;
+        }
+        self.sequence = self.sequence.checked_add(1).ok_or(TlsError::Exhausted)?;
+        Ok(nonce)
+    }
+
+    /// Seals one record: room for the header, the plain text, room for the trailer.
+    fn seal(&mut self, kind: ContentType, record: &mut [u8]) -> Result<(), TlsError> {
+        let (header, body) = record.split_first_chunk_mut::<HEADER_LEN>().ok_or(TlsError::NotReady)?;
+        *header = header_of(body.len())?;
+        let (text, tag) = body.split_last_chunk_mut::<TAG_LEN>().ok_or(TlsError::NotReady)?;
+        *text.last_mut().ok_or(TlsError::NotReady)? = u8::from(kind);
+        let nonce = self.next_nonce()?;
+        *tag = self.aead.seal(nonce, *header, text).map_err(|_| Error::EncryptError)?;
+        Ok(())
+    }
+
+    /// Appends a short message of TLS's own, as one record.
+    pub(super) fn append(&mut self, kind: ContentType, message: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+        let begin = out.len();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        out.extend_from_slice(message);
+        out.extend_from_slice(&[0; TRAILER_LEN]);
+        let sealed = self.seal(kind, out.get_mut(begin..).unwrap_or_default());
+        if sealed.is_err() {
+            out.truncate(begin);
+        }
+        sealed
+    }
+
+    /// Opens the first record of `received[at..]`, if all of it is there, and puts its plain text at `to`, which is not
+    /// behind `at`.
+    pub(super) fn open(&mut self, received: &mut [u8], to: usize, at: usize) -> Result<Option<Opened>, TlsError> {
+        let record = received.get(at..).unwrap_or_default();
+        if let Some(kind) = record.first().map(|kind| ContentType::from(*kind))
+            && kind != ContentType::ApplicationData
+        {
+            let expect_types = vec![ContentType::ApplicationData];
+            return Err(Error::InappropriateMessage { expect_types, got_type: kind }.into());
+        }
+        let (Some(length), Some(header)) = (whole_record(record)?, record.first_chunk().copied()) else {
+            return Ok(None);
+        };
+        let bytes = received.get_mut(to..at + length).unwrap_or_default();
+        let nonce = self.next_nonce()?;
+        let text = self.aead.open(nonce, header, bytes, at + HEADER_LEN - to);
+        let text = text.map_err(|_| Error::DecryptError)?;
+        // Behind the plain text stand its type and padding of zeros.
+        let text = bytes.get(..text).unwrap_or_default();
+        let Some(last) = text.iter().rposition(|byte| *byte != 0) else {
+            return Err(PeerMisbehaved::IllegalTlsInnerPlaintext.into());
+        };
+        if text.len() > PLAIN_MAX + 1 {
+            return Err(Error::PeerSentOversizedRecord.into());
+        }
+        let kind = text.get(last).map_or(ContentType::Unknown(0), |kind| ContentType::from(*kind));
+        Ok(Some(Opened { kind, plain: last, record: length }))
+    }
+}
+
+/// What one record was.
+pub(super) struct Opened {
+    pub(super) kind: ContentType,
+    /// Length of its plain text.
+    pub(super) plain: usize,
+    /// Its own length, with the header.
+    pub(super) record: usize,
+}
+
+/// The length of the record that begins `bytes`, if all of it is there.
+pub(super) fn whole_record(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
+    let Some([_, _, _, high, low]) = bytes.first_chunk() else { return Ok(None) };
+    let body = usize::from(u16::from_be_bytes([*high, *low]));
+    if body > BODY_MAX {
+        return Err(Error::PeerSentOversizedRecord.into());
+    }
+    Ok((bytes.len() >= HEADER_LEN + body).then_some(HEADER_LEN + body))
+}
+
+/// A sealed record pretends to be application data of TLS 1.2 (RFC 8446, 5.2).
+fn header_of(body: usize) -> Result<[u8; HEADER_LEN], TlsError> {
+    let [high, low] = u16::try_from(body).map_err(|_| TlsError::NotReady)?.to_be_bytes();
+    Ok([u8::from(ContentType::ApplicationData), 3, 3, high, low])
+}
+
+/// What the peer is told of an error of its making.
+pub(super) fn alert_for(error: &TlsError) -> AlertDescription {
+    match error {
+        TlsError::Protocol(Error::DecryptError) => AlertDescription::BadRecordMac,
+        TlsError::Protocol(Error::PeerSentOversizedRecord) => AlertDescription::RecordOverflow,
+        TlsError::Protocol(Error::InvalidMessage(_)) => AlertDescription::DecodeError,
+        TlsError::Protocol(Error::InappropriateMessage { .. } | Error::PeerMisbehaved(_)) => {
+            AlertDescription::UnexpectedMessage
+        }
+        _ => AlertDescription::InternalError,
+    }
+}
+
+/// Application data on its way out, laid out as the records that it will be: sealing copies nothing.
+#[derive(Default)]
+pub(crate) struct Batch {
+    bytes: Vec<u8>,
+}
+
+impl Batch {
+    /// Records in a full batch: as much as stays in a processor's cache from the tunnel device to TCP.
+    const RECORDS: usize = 4;
+    /// Plain text in a full batch, bytes.
+    pub(crate) const PLAIN: usize = Self::RECORDS * PLAIN_MAX;
+    /// Bytes that a full batch takes.
+    pub(crate) const CAPACITY: usize = Self::RECORDS * FULL_RECORD;
+
+    /// An empty batch in the memory of `bytes`.
+    pub(crate) fn new(mut bytes: Vec<u8>) -> Batch {
+        bytes.clear();
+        Batch { bytes }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.len() >= Self::CAPACITY
+    }
+
+    fn reserve(&mut self) {
+        self.bytes.reserve_exact(Self::CAPACITY.saturating_sub(self.bytes.len()));
+    }
+
+    /// Plain text in it, bytes.
+    pub(crate) fn plain_len(&self) -> usize {
+        let open = self.bytes.len() % FULL_RECORD;
+        self.bytes.len() / FULL_RECORD * PLAIN_MAX + open.saturating_sub(HEADER_LEN)
+    }
+
+    /// Appends plain text, and returns what did not fit.
+    pub(crate) fn push<'a>(&mut self, mut plain: &'a [u8]) -> &'a [u8] {
+        while !plain.is_empty() && !self.is_full() {
+            let open = self.bytes.len() % FULL_RECORD;
+            if open == 0 {
+                self.bytes.extend_from_slice(&[0; HEADER_LEN]);
+            }
+            let room = HEADER_LEN + PLAIN_MAX - open.max(HEADER_LEN);
+            let (fitting, rest) = plain.split_at(plain.len().min(room));
+            if self.bytes.len() + plain.len() > Self::CAPACITY / 2 {
+                // It will be filled: growing step by step would leave the steps' memory behind.
+                self.reserve();
+            }
+            self.bytes.extend_from_slice(fitting);
+            if fitting.len() == room {
+                self.bytes.extend_from_slice(&[0; TRAILER_LEN]);
+            }
+            plain = rest;
+        }
+        plain
+    }
+
+    /// Records in it.
+    pub(super) fn records(&self) -> u64 {
+        self.bytes.len().div_ceil(FULL_RECORD) as u64
+    }
+
+    /// Makes cipher text of it, which is returned.
+    pub(super) fn seal(mut self, key: &mut Key) -> Result<Vec<u8>, TlsError> {
+        if !self.bytes.len().is_multiple_of(FULL_RECORD) {
+            self.bytes.extend_from_slice(&[0; TRAILER_LEN]);
+        }
+        for record in self.bytes.chunks_mut(FULL_RECORD) {
+            key.seal(ContentType::ApplicationData, record)?;
+        }
+        Ok(self.bytes)
+    }
+
+    /// Its memory, for something else.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    #[cfg(test)]
+    pub(crate) fn plain(&self) -> impl Iterator<Item = u8> {
+        let text = |record: &[u8]| record[HEADER_LEN..record.len().min(HEADER_LEN + PLAIN_MAX)].to_vec();
+        self.bytes.chunks(FULL_RECORD).flat_map(text)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+}

@@ -1,0 +1,164 @@
+//! A connection whose handshake is done: records both ways, changes of keys, and the end.
+
+use super::records::{Batch, Key, alert_for};
+use super::session::{Progress, TlsError, Window};
+use rustls::client::ClientConnectionData;
+use rustls::kernel::KernelConnection;
+use rustls::server::ServerConnectionData;
+use rustls::{
+    AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, HandshakeType, InvalidMessage,
+    PeerMisbehaved,
+};
+
+/// Changes of its key that a peer may make without sending data in between.
+const IDLE_KEY_UPDATES_MAX: u32 = 32;
+/// While so many bytes of TLS's own wait to be sent, requests for a new key are not answered: one answer does for all
+/// of them (RFC 8446, 4.6.3).
+const CONTROL_MAX: usize = 512;
+const LEVEL_FATAL: u8 = 2;
+const LEVEL_WARNING: u8 = 1;
+
+/// What rustls keeps of a connection: the secrets from which the next keys are made.
+pub(super) enum Secrets {
+    Server(KernelConnection<ServerConnectionData>),
+    Client(KernelConnection<ClientConnectionData>),
+}
+
+impl Secrets {
+    fn next_sending(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
+        match self {
+            Secrets::Server(connection) => connection.update_tx_secret(),
+            Secrets::Client(connection) => connection.update_tx_secret(),
+        }
+    }
+
+    fn next_receiving(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
+        match self {
+            Secrets::Server(connection) => connection.update_rx_secret(),
+            Secrets::Client(connection) => connection.update_rx_secret(),
+        }
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        let suite = match self {
+            Secrets::Server(connection) => connection.negotiated_cipher_suite(),
+            Secrets::Client(connection) => connection.negotiated_cipher_suite(),
+        };
+        suite.tls13().map_or(0, |suite| suite.common.confidentiality_limit)
+    }
+}
+
+/// One end of an established connection.
+pub(super) struct Traffic {
+    secrets: Secrets,
+    pub(super) sending: Key,
+    receiving: Key,
+    /// Records that one key may seal.
+    limit: u64,
+    idle_key_updates: u32,
+}
+
+impl Traffic {
+    pub(super) fn new(secrets: Secrets, first: &ExtractedSecrets) -> Result<Traffic, TlsError> {
+        Ok(Traffic {
+            sending: Key::new(first.tx.0, &first.tx.1)?,
+            receiving: Key::new(first.rx.0, &first.rx.1)?,
+            limit: secrets.confidentiality_limit(),
+            secrets,
+            idle_key_updates: 0,
+        })
+    }
+
+    /// Opens all whole records of the window. After an error `out` may end with the alert that tells the peer.
+    pub(super) fn receive(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
+        let opened = self.open_all(window, out);
+        if let Err(error) = &opened
+            && !matches!(error, TlsError::Protocol(Error::AlertReceived(_)))
+        {
+            let message = [LEVEL_FATAL, u8::from(alert_for(error))];
+            self.sending.append(ContentType::Alert, &message, out)?;
+        }
+        opened
+    }
+
+    fn open_all(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
+        while let Some(record) = self.receiving.open(window.bytes, window.plain_end, window.cipher_begin)? {
+            window.cipher_begin += record.record;
+            if record.kind == ContentType::ApplicationData {
+                window.plain_end += record.plain;
+                if record.plain > 0 {
+                    self.idle_key_updates = 0;
+                }
+                continue;
+            }
+            let message = window.bytes.get(window.plain_end..window.plain_end + record.plain).unwrap_or_default();
+            match (record.kind, message) {
+                (ContentType::Alert, [_, description]) => match AlertDescription::from(*description) {
+                    AlertDescription::CloseNotify => return Ok(Progress { closed: true }),
+                    AlertDescription::UserCanceled => {}
+                    // All others end the connection, whatever level they claim (RFC 8446, 6.2).
+                    description => return Err(Error::AlertReceived(description).into()),
+                },
+                (ContentType::Alert, _) => return Err(Error::InvalidMessage(InvalidMessage::MessageTooShort).into()),
+                // Of the messages after a handshake this protocol uses one (docs/stream.md), and it stands alone: a key
+                // does not change within a record.
+                (ContentType::Handshake, [kind, 0, 0, 1, request @ (0 | 1)])
+                    if HandshakeType::from(*kind) == HandshakeType::KeyUpdate =>
+                {
+                    self.follow_key_update(*request == 1, out)?;
+                }
+                (got_type, _) => {
+                    let expect_types = vec![ContentType::ApplicationData, ContentType::Alert];
+                    return Err(Error::InappropriateMessage { expect_types, got_type }.into());
+                }
+            }
+        }
+        Ok(Progress::default())
+    }
+
+    fn follow_key_update(&mut self, answer_wanted: bool, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        self.idle_key_updates += 1;
+        if self.idle_key_updates > IDLE_KEY_UPDATES_MAX {
+            return Err(PeerMisbehaved::TooManyKeyUpdateRequests.into());
+        }
+        let (sequence, secrets) = self.secrets.next_receiving()?;
+        self.receiving = Key::new(sequence, &secrets)?;
+        if answer_wanted && out.len() < CONTROL_MAX {
+            self.update_key(out)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the peer, and then uses, a new key.
+    fn update_key(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        let message = [u8::from(HandshakeType::KeyUpdate), 0, 0, 1, 0];
+        self.sending.append(ContentType::Handshake, &message, out)?;
+        self.renew_sending()
+    }
+
+    pub(super) fn renew_sending(&mut self) -> Result<(), TlsError> {
+        let (sequence, secrets) = self.secrets.next_sending()?;
+        self.sending = Key::new(sequence, &secrets)?;
+        Ok(())
+    }
+
+    /// Makes cipher text of application data. What is in `control` by then goes out before it.
+    pub(super) fn seal(&mut self, batch: Batch, control: &mut Vec<u8>) -> Result<Vec<u8>, TlsError> {
+        // One more, for an alert.
+        if self.sending.used() + batch.records() >= self.limit {
+            self.update_key(control)?;
+        }
+        batch.seal(&mut self.sending)
+    }
+
+    pub(super) fn say_goodbye(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        let message = [LEVEL_WARNING, u8::from(AlertDescription::CloseNotify)];
+        self.sending.append(ContentType::Alert, &message, out)
+    }
+
+    /// Has keys change after so many records, so that a test need not send 2^24.
+    #[cfg(test)]
+    pub(super) fn limit(&mut self, records: u64) {
+        self.limit = records;
+    }
+}
