@@ -79,14 +79,9 @@ fn run(name: &str, times: u64) {
     let argument = argument.parse().unwrap();
     match name {
         "look up" => {
-            let table = Table::new(&SUBNET);
+            let table = Table::new(&SUBNET, 2);
             for host in 0..argument as u32 {
-                assert!(
-                    table.set(
-                        Ipv4Addr::from(u32::from(client()) + host),
-                        Route { worker: 0, generation: 1, slot: host }
-                    )
-                );
+                assert!(table.set(Ipv4Addr::from(u32::from(client()) + host), Route { worker: 0, slot: host }));
             }
             let last = Ipv4Addr::from(u32::from(client()) + argument as u32 - 1);
             counted_loop(times, || assert!(table.get(black_box(last)).is_some()));
@@ -107,8 +102,8 @@ fn run(name: &str, times: u64) {
         }
         "downstream" => {
             let inner = packet(OUTSIDE, client(), argument);
-            let table = Table::new(&SUBNET);
-            assert!(table.set(client(), Route { worker: 0, generation: 1, slot: 0 }));
+            let table = Table::new(&SUBNET, 2);
+            assert!(table.set(client(), Route { worker: 0, slot: 0 }));
             let mut bundle = Bundle::default();
             let filled = VNET_LEN + inner.len();
             bundle.room()[..VNET_LEN].copy_from_slice(&VnetHeader::default().to_bytes());

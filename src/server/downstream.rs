@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::forward::{DropCause, Load, Offload, Route};
 use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
+use crate::wire::Ipv4View;
 
 use super::Server;
 use super::lane::{Lane, Outbound};
@@ -47,14 +48,15 @@ impl Server {
 
     /// The packet in the room: to its session here, or into the mailbox of the worker that has it.
     fn forward(&self, lane: &Lane, out: &mut Outbound, filled: usize) {
-        let (view, offload, load) = match out.bundler.check(filled) {
+        let checked = match out.bundler.check(filled) {
             Ok(checked) => checked,
             Err(cause) => return self.counters.dropped(lane.worker as usize, cause),
         };
+        let (view, _, load) = &checked;
         let result = match self.table.get(view.destination) {
             None => Err(DropCause::NoRoute),
             Some(route) if u32::from(route.worker) == lane.worker => {
-                return self.deliver(lane, out, filled, route, &offload, load);
+                return self.deliver(lane, out, filled, route, &checked);
             }
             Some(route) => match self.lanes.get(usize::from(route.worker)) {
                 None => Err(DropCause::SessionGone),
@@ -90,35 +92,43 @@ impl Server {
             let filled = read.len();
             let Some(room) = out.bundler.room().get_mut(..filled) else { return };
             room.copy_from_slice(read);
-            if let Ok((_, offload, load)) = out.bundler.check(filled) {
-                self.deliver(lane, out, filled, route, &offload, load);
+            if let Ok(checked) = out.bundler.check(filled) {
+                self.deliver(lane, out, filled, route, &checked);
             }
         });
         self.flush(lane, out, 0);
     }
 
     /// Takes the packet in the room to its client, on the session's worker.
-    fn deliver(&self, lane: &Lane, out: &mut Outbound, filled: usize, route: Route, offload: &Offload, load: Load) {
+    fn deliver(
+        &self,
+        lane: &Lane,
+        out: &mut Outbound,
+        filled: usize,
+        route: Route,
+        (view, offload, load): &(Ipv4View, Offload, Load),
+    ) {
         let channel = lane.channel(route);
-        let Some((channel, session)) = channel.as_ref().and_then(|channel| Some((channel, channel.data::<Session>()?)))
-        else {
+        let owner = channel.as_ref().and_then(|channel| Some((channel, channel.data::<Session>()?)));
+        // Since the route was read its slot may have become another's.
+        let Some((channel, session)) = owner.filter(|(_, session)| session.leased() == Some(view.destination)) else {
             return self.counters.dropped_all(lane.worker as usize, DropCause::SessionGone, load.packets);
         };
         if !session.is_allowed() {
             return self.counters.dropped_all(lane.worker as usize, DropCause::NotAllowed, load.packets);
         }
-        if out.route != Some(route) {
+        if !out.receiver.as_ref().is_some_and(|receiver| Arc::ptr_eq(receiver, channel)) {
             self.flush(lane, out, filled);
-            out.route = Some(route);
+            out.receiver = Some(Arc::clone(channel));
         }
         let send = |packet: &[u8], load| self.send(lane, channel, packet, load);
-        out.bundler.take(filled, offload, load, &session.as_peer(), send);
+        out.bundler.take(filled, offload, *load, &session.as_peer(), send);
     }
 
     /// Sends the bundle that is being filled; the `next` bytes in its room begin the next one.
     fn flush(&self, lane: &Lane, out: &mut Outbound, next: usize) {
-        let channel = out.route.take().and_then(|route| lane.channel(route));
-        match channel.as_ref().and_then(|channel| Some((channel, channel.data::<Session>()?))) {
+        let receiver = out.receiver.take();
+        match receiver.as_ref().and_then(|channel| Some((channel, channel.data::<Session>()?))) {
             Some((channel, session)) => {
                 let send = |packet: &[u8], load| self.send(lane, channel, packet, load);
                 out.bundler.flush(next, &session.as_peer(), send);

@@ -25,24 +25,19 @@ pub(super) struct Lane {
 
 /// What only the owning worker touches.
 struct State {
-    slots: Vec<Slot>,
+    /// Who has each slot.
+    slots: Vec<Option<Arc<Channel>>>,
     free: Vec<u32>,
     /// Taken while a batch is handled.
     outbound: Option<Box<Outbound>>,
     writer: Writer,
 }
 
-#[derive(Default)]
-struct Slot {
-    generation: u16,
-    channel: Option<Arc<Channel>>,
-}
-
 /// What goes down to clients: the bundle that is being filled, and whose it is.
 #[derive(Default)]
 pub(super) struct Outbound {
     pub(super) bundler: Bundler,
-    pub(super) route: Option<Route>,
+    pub(super) receiver: Option<Arc<Channel>>,
 }
 
 impl Lane {
@@ -56,32 +51,27 @@ impl Lane {
     pub(super) fn adopt(&self, channel: &Arc<Channel>) -> Option<Route> {
         self.state.with(|state| {
             let slot = state.free.pop().unwrap_or_else(|| {
-                state.slots.push(Slot::default());
+                state.slots.push(None);
                 (state.slots.len() - 1) as u32
             });
-            let entry = &mut state.slots[slot as usize];
-            entry.generation = entry.generation.wrapping_add(1);
-            entry.channel = Some(Arc::clone(channel));
-            Route { worker: self.worker as u16, generation: entry.generation, slot }
+            state.slots[slot as usize] = Some(Arc::clone(channel));
+            Route { worker: self.worker as u16, slot }
         })
     }
 
-    /// Takes the slot back, on this lane's worker.
-    pub(super) fn disown(&self, route: Route) {
+    /// Takes the slot back, on this lane's worker. No route leads to it any more.
+    pub(super) fn disown(&self, route: Route, channel: &Arc<Channel>) {
         self.state.with(|state| {
-            let Some(entry) = state.slots.get_mut(route.slot as usize) else { return };
-            if entry.generation == route.generation && entry.channel.take().is_some() {
+            let Some(slot) = state.slots.get_mut(route.slot as usize) else { return };
+            if slot.take_if(|owner| Arc::ptr_eq(owner, channel)).is_some() {
                 state.free.push(route.slot);
             }
         });
     }
 
-    /// The session that a route leads to, if it still is there.
+    /// Who has the slot that a route leads to: perhaps no longer whom the route was made for.
     pub(super) fn channel(&self, route: Route) -> Option<Arc<Channel>> {
-        self.state.with(|state| {
-            let entry = state.slots.get(route.slot as usize)?;
-            entry.channel.as_ref().filter(|_| entry.generation == route.generation).cloned()
-        })?
+        self.state.with(|state| state.slots.get(route.slot as usize)?.clone())?
     }
 
     /// Takes a packet from a client for the host, on this lane's worker. It may wait until [`Lane::flush_tun`].

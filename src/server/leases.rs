@@ -109,7 +109,9 @@ impl Server {
         let Some(address) = session.leased() else { return };
         let Some(route) = self.adopt(channel) else { return };
         *session.route.lock() = Some(route);
-        self.table.set(address, route);
+        if !self.table.set(address, route) {
+            log::error!("worker {} has more sessions than can be told apart; one gets no packets", route.worker);
+        }
         drop(pool);
     }
 
@@ -120,7 +122,7 @@ impl Server {
         if let Some(address) = session.leased() {
             self.table.clear(address, route);
         }
-        self.disown(route);
+        self.disown(route, channel);
     }
 
     pub(super) fn end_lease(&self, channel: &Arc<Channel>) {

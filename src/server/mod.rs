@@ -122,7 +122,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
     let lane = |(queue, worker)| Arc::new(Lane::new(worker, queue, Arc::clone(&counters)));
     let server = Arc::new(Server {
         lanes: queues.into_iter().zip(0..).map(lane).collect(),
-        table: Table::new(&settings.subnet),
+        table: Table::new(&settings.subnet, workers as u16),
         pool: Mutex::new(Pool::new(settings.subnet, settings.lease_hold)),
         counters,
         started: Instant::now(),
@@ -294,9 +294,9 @@ impl Server {
         self.lanes.get(channel.worker()? as usize)?.adopt(channel)
     }
 
-    fn disown(&self, route: Route) {
+    fn disown(&self, route: Route, channel: &Arc<Channel>) {
         if let Some(lane) = self.lanes.get(usize::from(route.worker)) {
-            lane.disown(route);
+            lane.disown(route, channel);
         }
     }
 
