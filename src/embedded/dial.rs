@@ -80,7 +80,7 @@ fn dial(runtime: &Arc<Runtime>, client: &Arc<NodeClient>) -> Result<(), i32> {
         EIO
     })?;
     let pin = PinVerifier::new(address, expected);
-    let tls = tls::client_config(&pin).and_then(TlsSession::client).map_err(|error| {
+    let tls = tls::client_config(tls::provider(), &pin).and_then(TlsSession::client).map_err(|error| {
         log::error!("TLS cannot begin: {error}");
         EPROTO
     })?;

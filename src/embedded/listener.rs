@@ -96,7 +96,7 @@ fn start() -> Result<(), ListenError> {
         return Ok(());
     }
     let identity = identity::load(&config)?;
-    let tls = tls::server_config(&identity)?;
+    let tls = tls::server_config(tls::provider(), &identity)?;
     // All or none: bound first, put to work afterwards.
     let sockets = bind_all(&config)?;
     let worker = runtime.workers.first().ok_or(ListenError::NotRunning)?;

@@ -226,3 +226,25 @@ fn a_paused_stream_notices_the_reset() {
     drop(stream);
     eventually(|| CLOSED.load(Ordering::SeqCst) == 1, || "not closed".into());
 }
+
+/// The address of something else, that speaks first.
+#[test]
+fn a_server_that_speaks_no_tls_is_an_error_at_once() {
+    let _sdk = Sdk::start(1);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for io in listener.incoming() {
+            let mut io = io.unwrap();
+            io.write_all(b"SSH-2.0-OpenSSH_9.6\r\n").unwrap();
+            held.push(io);
+        }
+    });
+    let begin = Instant::now();
+    let client = Client::connect("127.0.0.1", port, "S");
+    let failed = || client.events().iter().any(|event| event.starts_with("error"));
+    eventually(failed, || format!("{:?}", client.events()));
+    assert!(begin.elapsed() < HANDSHAKE_TIMEOUT / 2, "{:?}", client.events());
+    assert_eq!(client.events().first(), Some(&format!("error {}", libc::EPROTO)));
+}

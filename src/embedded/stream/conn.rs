@@ -12,7 +12,6 @@ use crate::embedded::client::NodeClient;
 use crate::embedded::runtime;
 use crate::embedded::tls::pin::PinVerifier;
 use crate::embedded::tls::session::TlsSession;
-use crate::embedded::tls::{self};
 use crate::embedded::worker::{Load, Ready, Shared, Source, Worker};
 use libc::{ECONNREFUSED, ECONNRESET, EIO, EKEYREJECTED, EPROTO, ETIMEDOUT};
 use rustix::event::epoll::EventFlags;
@@ -163,7 +162,7 @@ impl Conn {
 
     /// Goes on with packets that had to wait.
     pub(crate) fn resume(&self, worker: &Rc<Worker>) {
-        let mut incoming = self.received.take();
+        let mut incoming = self.received.take().begin(&worker.buffers);
         self.consume(worker, &mut incoming);
         incoming.settle(&worker.buffers);
         self.received.replace(incoming);
@@ -364,7 +363,7 @@ impl Conn {
     }
 
     fn read(&self, worker: &Rc<Worker>) {
-        let mut incoming = self.received.take();
+        let mut incoming = self.received.take().begin(&worker.buffers);
         // Packets that nobody might have before make room.
         self.consume(worker, &mut incoming);
         let mut budget = READ_BUDGET;
@@ -409,9 +408,9 @@ impl Conn {
             self.flush_later(worker);
         }
         match result {
-            Ok(progress) => {
+            Ok(closed) => {
                 self.consume(worker, incoming);
-                if progress.closed {
+                if closed {
                     self.close(worker);
                 }
             }
@@ -439,7 +438,7 @@ impl Conn {
     }
 
     fn established(&self, worker: &Rc<Worker>) {
-        if self.tls.borrow().alpn_protocol() != Some(tls::ALPN) {
+        if !self.tls.borrow().speaks_ours() {
             log::debug!("{} speaks another protocol inside TLS", self.peer);
             return self.fail(worker, EPROTO);
         }

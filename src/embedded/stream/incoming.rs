@@ -2,7 +2,7 @@
 //! whole record. Both stay where they were received, as far as they can.
 
 use super::buffers::{BLOCK, Buffers};
-use crate::embedded::tls::session::{Progress, TlsError, TlsSession, Window};
+use crate::embedded::tls::session::{TlsError, TlsSession, Window};
 
 /// With less room than this behind it, what waits is moved to the front before the next read.
 const ROOM_MIN: usize = 64 * 1024;
@@ -25,9 +25,16 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
+    /// Taken up again: [`Incoming::settle`] decides anew.
+    pub(crate) fn begin(mut self, buffers: &Buffers) -> Incoming {
+        self.let_go(buffers);
+        self
+    }
+
     /// Room for what is received next, at least `ROOM_MIN` bytes unless more waits than one packet and one record.
     pub(crate) fn room(&mut self, buffers: &Buffers) -> &mut [u8] {
         if self.block.is_empty() {
+            self.drop_consumed();
             self.block = buffers.block();
             if let Some(front) = self.block.get_mut(..self.rest.len()) {
                 front.copy_from_slice(&self.rest);
@@ -48,13 +55,14 @@ impl Incoming {
         self.end = (self.end + bytes).min(self.block.len());
     }
 
-    /// Opens all whole records. What TLS itself has to say is appended to `out`.
-    pub(crate) fn open(&mut self, tls: &mut TlsSession, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
+    /// Opens all whole records. What TLS itself has to say is appended to `out`. Returns whether the peer has ended its
+    /// side.
+    pub(crate) fn open(&mut self, tls: &mut TlsSession, out: &mut Vec<u8>) -> Result<bool, TlsError> {
         let bytes = self.block.get_mut(..self.end).unwrap_or_default();
         let mut window = Window { bytes, plain_end: self.plain_end, cipher_begin: self.cipher_begin };
-        let progress = tls.receive(&mut window, out);
+        let closed = tls.receive(&mut window, out);
         (self.plain_end, self.cipher_begin) = (window.plain_end, window.cipher_begin);
-        progress
+        closed
     }
 
     /// The plain text that nobody has had.
@@ -71,7 +79,6 @@ impl Incoming {
     /// Until the next read: the block goes back to the worker, unless so much waits that copying it is worse than holding
     /// the block.
     pub(crate) fn settle(&mut self, buffers: &Buffers) {
-        self.let_go(buffers);
         self.holds = self.waiting() > REST_KEPT && !self.block.is_empty() && buffers.may_hold();
         if !self.holds {
             self.shrink(buffers);
@@ -90,6 +97,12 @@ impl Incoming {
         self.shrink(buffers);
     }
 
+    /// Memory that it has, bytes.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.block.capacity() + self.rest.capacity()
+    }
+
     fn waiting(&self) -> usize {
         self.plain_end - self.plain_begin + self.end - self.cipher_begin
     }
@@ -102,7 +115,7 @@ impl Incoming {
 
     fn shrink(&mut self, buffers: &Buffers) {
         if self.block.is_empty() {
-            return;
+            return self.drop_consumed();
         }
         let plain = self.block.get(self.plain_begin..self.plain_end).unwrap_or_default();
         self.rest.extend_from_slice(plain);
@@ -111,6 +124,13 @@ impl Incoming {
         let plain = plain.len();
         buffers.give_block(std::mem::take(&mut self.block));
         self.front_is(plain);
+    }
+
+    /// Of what waits without a block.
+    fn drop_consumed(&mut self) {
+        self.rest.drain(..self.plain_begin.min(self.rest.len()));
+        self.rest.shrink_to(REST_KEPT);
+        self.front_is(self.plain_end - self.plain_begin);
     }
 
     /// What waits was put to the front, `plain` bytes of it plain text.

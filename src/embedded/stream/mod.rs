@@ -2,6 +2,8 @@
 
 pub(crate) mod buffers;
 pub(crate) mod conn;
+#[cfg(test)]
+mod duplex_tests;
 pub mod hello;
 pub(crate) mod idle;
 pub(crate) mod incoming;

@@ -6,7 +6,7 @@ pub mod pin;
 pub(crate) mod records;
 pub(crate) mod session;
 #[cfg(test)]
-mod session_tests;
+pub(crate) mod session_tests;
 mod traffic;
 
 pub use identity::{IdentityError, fingerprint_text, identity_fingerprint, identity_spki};
@@ -21,8 +21,11 @@ pub const ALPN: &[u8] = b"cellframe-vpn/1";
 
 /// The server's side with the node's identity. No tickets: a stream lives long, and a resumed one would skip the check
 /// of the identity.
-pub(crate) fn server_config(identity: &identity::Identity) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(provider())
+pub(crate) fn server_config(
+    provider: Arc<CryptoProvider>,
+    identity: &identity::Identity,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
@@ -35,9 +38,12 @@ pub(crate) fn server_config(identity: &identity::Identity) -> Result<Arc<ServerC
 }
 
 /// The client's side; the server must prove the identity that `pin` accepts.
-pub(crate) fn client_config(pin: &Arc<pin::PinVerifier>) -> Result<Arc<ClientConfig>, rustls::Error> {
+pub(crate) fn client_config(
+    provider: Arc<CryptoProvider>,
+    pin: &Arc<pin::PinVerifier>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
     let verifier: Arc<pin::PinVerifier> = Arc::clone(pin);
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         // rustls calls every verifier that is not WebPKI dangerous; this one checks the key itself.
         .dangerous()

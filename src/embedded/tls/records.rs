@@ -6,7 +6,7 @@
 
 use super::aead::{Aead, Nonce};
 use super::session::TlsError;
-use rustls::{AlertDescription, ConnectionTrafficSecrets, ContentType, Error, PeerMisbehaved};
+use rustls::{AlertDescription, ConnectionTrafficSecrets, ContentType, Error, InvalidMessage, PeerMisbehaved};
 
 /// Content type, version, length.
 pub(super) const HEADER_LEN: usize = 5;
@@ -135,6 +135,9 @@ pub(super) fn alert_for(error: &TlsError) -> AlertDescription {
     match error {
         TlsError::Protocol(Error::DecryptError) => AlertDescription::BadRecordMac,
         TlsError::Protocol(Error::PeerSentOversizedRecord) => AlertDescription::RecordOverflow,
+        TlsError::Protocol(Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate)) => {
+            AlertDescription::IllegalParameter
+        }
         TlsError::Protocol(Error::InvalidMessage(_)) => AlertDescription::DecodeError,
         TlsError::Protocol(Error::InappropriateMessage { .. } | Error::PeerMisbehaved(_)) => {
             AlertDescription::UnexpectedMessage

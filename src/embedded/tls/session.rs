@@ -1,6 +1,7 @@
 //! One connection's TLS: rustls makes the handshake, then its keys go to [`Traffic`].
 
-use super::records::{self, Batch, RECORD_MAX};
+use super::ALPN;
+use super::records::{self, Batch, HEADER_LEN, RECORD_MAX};
 use super::traffic::{Secrets, Traffic};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
@@ -43,18 +44,11 @@ pub(crate) struct Window<'a> {
     pub(crate) cipher_begin: usize,
 }
 
-/// Where a call to [`TlsSession::receive`] got to.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Progress {
-    /// The peer has ended its side.
-    pub(crate) closed: bool,
-}
-
 /// One end of one connection.
 pub(crate) struct TlsSession {
     phase: Phase,
-    /// The protocol inside, once it is agreed on.
-    alpn: Option<Vec<u8>>,
+    /// The protocol inside is [`ALPN`]: known once the handshake is done.
+    speaks_ours: bool,
 }
 
 enum Phase {
@@ -90,7 +84,7 @@ impl TlsSession {
     }
 
     fn new(end: End) -> Self {
-        TlsSession { phase: Phase::Handshake(end, 0), alpn: None }
+        TlsSession { phase: Phase::Handshake(end, 0), speaks_ours: false }
     }
 
     /// Both sides have proven what they must, and application data may flow.
@@ -98,20 +92,20 @@ impl TlsSession {
         matches!(self.phase, Phase::Traffic(_))
     }
 
-    /// The protocol that is spoken inside (RFC 7301), if one was agreed on.
-    pub(crate) fn alpn_protocol(&self) -> Option<&[u8]> {
-        self.alpn.as_deref()
+    /// Both ends have agreed on [`ALPN`].
+    pub(crate) fn speaks_ours(&self) -> bool {
+        self.speaks_ours
     }
 
-    /// Opens what can be opened of the window, and appends what TLS itself has to say to `out`. After an error `out`
-    /// may end with the alert that tells the peer.
-    pub(crate) fn receive(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
-        let mut progress = Progress::default();
+    /// Opens what can be opened of the window, and appends what TLS itself has to say to `out`. Returns whether the peer
+    /// has ended its side. After an error `out` may end with the alert that tells the peer.
+    pub(crate) fn receive(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<bool, TlsError> {
+        let mut closed = false;
         if let Phase::Handshake(..) = self.phase {
-            progress = self.shake_hands(window, out)?;
+            closed = self.shake_hands(window, out)?;
         }
         match &mut self.phase {
-            Phase::Handshake(..) => Ok(progress),
+            Phase::Handshake(..) => Ok(closed),
             Phase::Traffic(traffic) => traffic.receive(window, out).inspect_err(|_| self.phase = Phase::Failed),
             Phase::Failed => Err(TlsError::NotReady),
         }
@@ -119,27 +113,29 @@ impl TlsSession {
 
     /// rustls is shown one record more at a time, so that it never sees one that it need not: those behind the handshake
     /// are not its.
-    fn shake_hands(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
-        let Phase::Handshake(end, seen) = &mut self.phase else { return Ok(Progress::default()) };
+    fn shake_hands(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<bool, TlsError> {
+        let Phase::Handshake(end, seen) = &mut self.phase else { return Ok(false) };
         let received = window.bytes.len();
+        // Of a record that is not whole rustls is shown the header: it consumes nothing of it, but finds out what is
+        // wrong with it at once, and tells the peer.
+        let mut header = 0;
         let result = loop {
-            let shown = window.cipher_begin + *seen;
+            let shown = window.cipher_begin + *seen + header;
             let (discard, step) =
                 end.advance(window.bytes.get_mut(window.cipher_begin..shown).unwrap_or_default(), out);
             window.cipher_begin += discard;
             *seen -= discard.min(*seen);
             match step {
                 Ok(Step::Again) => {}
-                Ok(Step::Wait) => match records::whole_record(window.bytes.get(shown..).unwrap_or_default()) {
+                Ok(Step::Wait) => match records::whole_record(window.bytes.get(shown - header..).unwrap_or_default()) {
                     Ok(Some(length)) => *seen += length,
+                    _ if header == 0 && shown < received => header = HEADER_LEN.min(received - shown),
                     Ok(None) if received - window.cipher_begin > PENDING_MAX => break Err(TlsError::TooLong),
-                    Ok(None) => return Ok(Progress::default()),
-                    // rustls knows better what is wrong with it, and tells the peer.
-                    Err(_) if shown < received => *seen = received - window.cipher_begin,
+                    Ok(None) => return Ok(false),
                     Err(error) => break Err(error),
                 },
-                Ok(Step::Established) => return self.establish().map(|()| Progress::default()),
-                Ok(Step::Closed) => return Ok(Progress { closed: true }),
+                Ok(Step::Established) => return self.establish().map(|()| false),
+                Ok(Step::Closed) => return Ok(true),
                 Err(error) => {
                     // Once more, for the alert.
                     let rest = window.bytes.get_mut(window.cipher_begin..shown).unwrap_or_default();
@@ -161,12 +157,12 @@ impl TlsSession {
         };
         let (first, secrets) = match end {
             End::Server(connection) => {
-                self.alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
+                self.speaks_ours = connection.alpn_protocol() == Some(ALPN);
                 let (first, rest) = connection.dangerous_into_kernel_connection()?;
                 (first, Secrets::Server(rest))
             }
             End::Client(connection) => {
-                self.alpn = connection.alpn_protocol().map(<[u8]>::to_vec);
+                self.speaks_ours = connection.alpn_protocol() == Some(ALPN);
                 let (first, rest) = connection.dangerous_into_kernel_connection()?;
                 (first, Secrets::Client(rest))
             }
@@ -191,7 +187,7 @@ impl TlsSession {
     }
 
     #[cfg(test)]
-    pub(super) fn traffic(&mut self) -> Option<&mut Traffic> {
+    pub(crate) fn traffic(&mut self) -> Option<&mut Traffic> {
         match &mut self.phase {
             Phase::Traffic(traffic) => Some(traffic),
             _ => None,

@@ -20,31 +20,28 @@ const SUITES: [CipherSuite; 3] = [
     CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
 ];
 
-static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| {
+pub(crate) static SERVER: LazyLock<Arc<ServerConfig>> = LazyLock::new(|| server(provider()));
+
+fn server(provider: Arc<CryptoProvider>) -> Arc<ServerConfig> {
     let directory = tempfile::tempdir().unwrap();
     let config = Config::parse(&format!("[general]\nstate_dir={}\n", directory.path().display()), "test").0;
-    server_config(&identity::load(&config).unwrap()).unwrap()
-});
+    server_config(provider, &identity::load(&config).unwrap()).unwrap()
+}
 
-fn client() -> ClientConfig {
+pub(crate) fn client() -> ClientConfig {
+    client_with(provider())
+}
+
+fn client_with(provider: Arc<CryptoProvider>) -> ClientConfig {
     let pin = pin::PinVerifier::new("test".into(), pin::Expected::Anyone);
-    ClientConfig::clone(&client_config(&pin).unwrap())
+    ClientConfig::clone(&client_config(provider, &pin).unwrap())
 }
 
 /// Of the client: the server takes what it is offered.
 fn only(suite: CipherSuite) -> ClientConfig {
-    let mut suites = provider().cipher_suites.clone();
-    suites.retain(|known| known.suite() == suite);
-    let provider = Arc::new(CryptoProvider { cipher_suites: suites, ..CryptoProvider::clone(&provider()) });
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(pin::PinVerifier::new("test".into(), pin::Expected::Anyone))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![super::ALPN.to_vec()];
-    config.enable_secret_extraction = true;
-    config
+    let mut provider = CryptoProvider::clone(&provider());
+    provider.cipher_suites.retain(|known| known.suite() == suite);
+    client_with(Arc::new(provider))
 }
 
 /// One of this module's sessions with its buffers.
@@ -76,9 +73,9 @@ impl Ours {
         self.received.extend_from_slice(bytes);
         let Ours { received, plain_end, cipher_begin, .. } = self;
         let mut window = Window { bytes: received, plain_end: *plain_end, cipher_begin: *cipher_begin };
-        let progress = self.tls.receive(&mut window, &mut self.out);
+        let closed = self.tls.receive(&mut window, &mut self.out);
         (self.plain_end, self.cipher_begin) = (window.plain_end, window.cipher_begin);
-        progress.map(|progress| progress.closed)
+        closed
     }
 
     fn plain(&self) -> &[u8] {
@@ -141,8 +138,7 @@ fn pair(client: &mut Ours, server: &mut Ours) {
 fn connected() -> (Ours, Ours) {
     let (mut client, mut server) = (Ours::client(client()), Ours::server());
     pair(&mut client, &mut server);
-    assert_eq!(client.tls.alpn_protocol(), Some(super::ALPN));
-    assert_eq!(server.tls.alpn_protocol(), Some(super::ALPN));
+    assert!(client.tls.speaks_ours() && server.tls.speaks_ours());
     (client, server)
 }
 
@@ -250,15 +246,18 @@ fn records_that_no_honest_peer_sends_end_the_connection() {
     unexpected(ContentType::ChangeCipherSpec, &[1]);
     unexpected(ContentType::Heartbeat, &[1, 0, 3, 1, 2, 3]);
     unexpected(ContentType::Unknown(99), b"what");
-    // A new session ticket, a client's hello, a key update with more behind it, one that is cut, one that wants nonsense.
+    // A new session ticket, a client's hello, a key update with more behind it, one that is cut.
     unexpected(ContentType::Handshake, &[u8::from(HandshakeType::NewSessionTicket), 0, 0, 0]);
     unexpected(ContentType::Handshake, &[u8::from(HandshakeType::ClientHello), 0, 0, 0]);
     unexpected(ContentType::Handshake, &[KEY_UPDATE, KEY_UPDATE].concat());
     unexpected(ContentType::Handshake, &KEY_UPDATE[..4]);
-    unexpected(ContentType::Handshake, &[24, 0, 0, 1, 2]);
     unexpected(ContentType::Handshake, &[]);
+    unexpected(ContentType::Alert, &[]);
+    unexpected(ContentType::Alert, &[2]);
 
-    let (error, alert) = record_refused(ContentType::Alert, &[2]);
+    let (error, alert) = record_refused(ContentType::Handshake, &[24, 0, 0, 1, 2]);
+    assert!(matches!((error, alert), (Error::InvalidMessage(_), AlertDescription::IllegalParameter)));
+    let (error, alert) = record_refused(ContentType::Alert, &[1, 0, 0]);
     assert!(matches!((error, alert), (Error::InvalidMessage(_), AlertDescription::DecodeError)));
     let (error, alert) = record_refused(ContentType::ApplicationData, &text(16_385));
     assert_eq!((error, alert), (Error::PeerSentOversizedRecord, AlertDescription::RecordOverflow));
@@ -340,16 +339,17 @@ fn alerts_end_the_connection_whatever_level_they_claim() {
 
 /// The peer asks for new keys and reads no answer.
 #[test]
-fn key_updates_cost_a_bounded_answer() {
+fn key_updates_cost_a_bounded_answer_and_data() {
     let (mut client, mut server) = connected();
     let ask = |client: &mut Ours, server: &mut Ours| {
         let record = record(client, ContentType::Handshake, &KEY_UPDATE_REQUESTED);
         client.traffic().renew_sending().unwrap();
         server.take(&record)
     };
-    for _ in 0..1000 {
+    let a_few = text(1024 * 1024);
+    for _ in 0..100 {
         ask(&mut client, &mut server).unwrap();
-        client.send(b".");
+        client.send(&a_few);
         server.take(&client.output()).unwrap();
     }
     assert!(server.out.len() < 600, "{} bytes wait", server.out.len());
@@ -358,9 +358,66 @@ fn key_updates_cost_a_bounded_answer() {
     client.take(&server.output()).unwrap();
     assert_eq!(client.plain(), b"answer");
 
-    let refused = (0..100).find_map(|number| ask(&mut client, &mut server).err().map(|error| (number, error)));
-    let Some((32, TlsError::Protocol(error))) = refused else { panic!("{refused:?}") };
+    let refused = (0..100).find_map(|number| {
+        client.send(b".");
+        server.take(&client.output()).unwrap();
+        ask(&mut client, &mut server).err().map(|error| (number, error))
+    });
+    let Some((31 | 32, TlsError::Protocol(error))) = refused else { panic!("{refused:?}") };
     assert_eq!(error, PeerMisbehaved::TooManyKeyUpdateRequests.into());
+}
+
+/// A client that has the address of something else, and a scanner that speaks something like TLS, learn it at once.
+#[test]
+fn what_cannot_become_a_handshake_is_not_waited_for() {
+    for banner in [&b"SSH-2.0-OpenSSH_9.6\r\n"[..], b"220 mail.example ESMTP\r\n", b"+OK POP3 ready\r\n"] {
+        assert!(Ours::client(client()).take(banner).is_err(), "{banner:?}");
+    }
+    assert!(Ours::server().take(b"\x16\xff\xff\x10\x00").is_err());
+    for body in [16_641_u16, 17_000, 18_431, 18_432] {
+        let mut bytes = vec![22, 3, 1, (body >> 8) as u8, body as u8, 1, 0, 0x41, 0];
+        bytes.resize(2000, 0);
+        assert!(Ours::server().take(&bytes).is_err(), "{body}");
+    }
+}
+
+/// What a client says at once, and its end, may come together with the end of its handshake.
+#[test]
+fn everything_in_one_read() {
+    let (mut client, mut server) = (Ours::client(client()), Ours::server());
+    server.take(&client.output()).unwrap();
+    client.take(&server.output()).unwrap();
+    client.send(b"one");
+    let mut bytes = client.output();
+    bytes.extend(record(&mut client, ContentType::Handshake, &KEY_UPDATE));
+    client.traffic().renew_sending().unwrap();
+    client.send(b"two");
+    client.tls.say_goodbye(&mut client.out);
+    bytes.extend(client.output());
+    bytes.extend(b"noise behind");
+    assert!(server.take(&bytes).unwrap());
+    assert_eq!(server.plain(), b"onetwo");
+}
+
+/// Handshakes in tiny records, and with a second hello.
+#[test]
+fn handshakes_of_other_shapes() {
+    let talk = |ours: Ours, theirs: Connection| with_rustls(ours, theirs, SUITES[0]);
+    for size in [32, 64, 500] {
+        let mut config = client();
+        config.max_fragment_size = Some(size);
+        talk(Ours::server(), ClientConnection::new(Arc::new(config), "test".try_into().unwrap()).unwrap().into());
+        let mut config = ServerConfig::clone(&SERVER);
+        config.max_fragment_size = Some(size);
+        talk(Ours::client(client()), ServerConnection::new(Arc::new(config)).unwrap().into());
+    }
+    // The client offers a key share that the server does not take, among groups of which it takes one.
+    use rustls::crypto::aws_lc_rs::kx_group::{SECP384R1, X25519};
+    let groups = |groups: Vec<_>| Arc::new(CryptoProvider { kx_groups: groups, ..CryptoProvider::clone(&provider()) });
+    let (config, picky) = (client_with(groups(vec![X25519, SECP384R1])), server(groups(vec![SECP384R1])));
+    talk(Ours::client(config.clone()), ServerConnection::new(Arc::clone(&picky)).unwrap().into());
+    let theirs = ClientConnection::new(Arc::new(config), "test".try_into().unwrap()).unwrap();
+    talk(Ours::new(TlsSession::server(picky).unwrap()), theirs.into());
 }
 
 #[test]

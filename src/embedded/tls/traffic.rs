@@ -1,7 +1,7 @@
 //! A connection whose handshake is done: records both ways, changes of keys, and the end.
 
 use super::records::{Batch, Key, alert_for};
-use super::session::{Progress, TlsError, Window};
+use super::session::{TlsError, Window};
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
@@ -10,8 +10,10 @@ use rustls::{
     PeerMisbehaved,
 };
 
-/// Changes of its key that a peer may make without sending data in between.
-const IDLE_KEY_UPDATES_MAX: u32 = 32;
+/// Changes of its key that a peer may make, and how much data it sends before it may make one more, bytes. An honest one
+/// needs one in 256 GiB.
+const KEY_UPDATES_MAX: u32 = 32;
+const KEY_UPDATE_DATA: usize = 1024 * 1024;
 /// While so many bytes of TLS's own wait to be sent, requests for a new key are not answered: one answer does for all
 /// of them (RFC 8446, 4.6.3).
 const CONTROL_MAX: usize = 512;
@@ -49,13 +51,15 @@ impl Secrets {
 }
 
 /// One end of an established connection.
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     secrets: Secrets,
     pub(super) sending: Key,
     receiving: Key,
     /// Records that one key may seal.
     limit: u64,
-    idle_key_updates: u32,
+    /// The peer's changes of its key that count, and bytes towards one that no longer does.
+    key_updates: u32,
+    data: usize,
 }
 
 impl Traffic {
@@ -65,12 +69,13 @@ impl Traffic {
             receiving: Key::new(first.rx.0, &first.rx.1)?,
             limit: secrets.confidentiality_limit(),
             secrets,
-            idle_key_updates: 0,
+            key_updates: 0,
+            data: 0,
         })
     }
 
     /// Opens all whole records of the window. After an error `out` may end with the alert that tells the peer.
-    pub(super) fn receive(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
+    pub(super) fn receive(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<bool, TlsError> {
         let opened = self.open_all(window, out);
         if let Err(error) = &opened
             && !matches!(error, TlsError::Protocol(Error::AlertReceived(_)))
@@ -81,31 +86,38 @@ impl Traffic {
         opened
     }
 
-    fn open_all(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<Progress, TlsError> {
+    fn open_all(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<bool, TlsError> {
         while let Some(record) = self.receiving.open(window.bytes, window.plain_end, window.cipher_begin)? {
             window.cipher_begin += record.record;
             if record.kind == ContentType::ApplicationData {
                 window.plain_end += record.plain;
-                if record.plain > 0 {
-                    self.idle_key_updates = 0;
+                self.data += record.plain;
+                if self.data >= KEY_UPDATE_DATA {
+                    self.data -= KEY_UPDATE_DATA;
+                    self.key_updates = self.key_updates.saturating_sub(1);
                 }
                 continue;
             }
             let message = window.bytes.get(window.plain_end..window.plain_end + record.plain).unwrap_or_default();
             match (record.kind, message) {
                 (ContentType::Alert, [_, description]) => match AlertDescription::from(*description) {
-                    AlertDescription::CloseNotify => return Ok(Progress { closed: true }),
+                    AlertDescription::CloseNotify => return Ok(true),
                     AlertDescription::UserCanceled => {}
                     // All others end the connection, whatever level they claim (RFC 8446, 6.2).
                     description => return Err(Error::AlertReceived(description).into()),
                 },
-                (ContentType::Alert, _) => return Err(Error::InvalidMessage(InvalidMessage::MessageTooShort).into()),
+                (ContentType::Alert, [_, _, _, ..]) => {
+                    return Err(Error::InvalidMessage(InvalidMessage::TrailingData("Alert")).into());
+                }
                 // Of the messages after a handshake this protocol uses one (docs/stream.md), and it stands alone: a key
                 // does not change within a record.
-                (ContentType::Handshake, [kind, 0, 0, 1, request @ (0 | 1)])
+                (ContentType::Handshake, [kind, 0, 0, 1, request])
                     if HandshakeType::from(*kind) == HandshakeType::KeyUpdate =>
                 {
-                    self.follow_key_update(*request == 1, out)?;
+                    match request {
+                        0 | 1 => self.follow_key_update(*request == 1, out)?,
+                        _ => return Err(Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate).into()),
+                    }
                 }
                 (got_type, _) => {
                     let expect_types = vec![ContentType::ApplicationData, ContentType::Alert];
@@ -113,12 +125,12 @@ impl Traffic {
                 }
             }
         }
-        Ok(Progress::default())
+        Ok(false)
     }
 
     fn follow_key_update(&mut self, answer_wanted: bool, out: &mut Vec<u8>) -> Result<(), TlsError> {
-        self.idle_key_updates += 1;
-        if self.idle_key_updates > IDLE_KEY_UPDATES_MAX {
+        self.key_updates += 1;
+        if self.key_updates > KEY_UPDATES_MAX {
             return Err(PeerMisbehaved::TooManyKeyUpdateRequests.into());
         }
         let (sequence, secrets) = self.secrets.next_receiving()?;
@@ -158,7 +170,7 @@ impl Traffic {
 
     /// Has keys change after so many records, so that a test need not send 2^24.
     #[cfg(test)]
-    pub(super) fn limit(&mut self, records: u64) {
+    pub(crate) fn limit(&mut self, records: u64) {
         self.limit = records;
     }
 }
