@@ -145,7 +145,7 @@ mod offload {
             };
             for segment in black_box(&segments) {
                 let Ok(view) = wire::inspect(segment) else { return };
-                coalescer.push(segment, &view, &mut emit);
+                coalescer.push(segment, &view, &Offload::None, &mut emit);
             }
             coalescer.flush(&mut emit);
             assert_eq!(emitted, 1);

@@ -19,7 +19,8 @@ const MAX_DATAGRAMS: usize = 64;
 ///
 /// Merged is only what [`split`](super::split) makes the same packets of again, but for the ids of packets that must
 /// not be fragmented, which mean nothing (RFC 6864). A corrupted packet is left alone: as part of a super-packet it would
-/// get a new checksum, and a right one.
+/// get a new checksum, and a right one. One whose checksum is still to be made, as a host sends its own, is merged without
+/// a look at its payload.
 #[derive(Debug)]
 pub struct Coalescer {
     buffer: Box<[u8]>,
@@ -35,6 +36,8 @@ struct Open {
     /// Payload of each segment but the last, bytes.
     size: usize,
     last: Shape,
+    /// What is left to do to the first packet while it is alone.
+    alone: Offload,
     /// The first packet is verified when another fits to it, not before: one that stays alone is spared the work.
     verified: bool,
 }
@@ -47,6 +50,8 @@ struct Shape {
     id: u16,
     /// `None`: UDP.
     tcp: Option<Tcp>,
+    /// The checksum is still to be made: its field has the pseudo header's sum.
+    is_partial: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,19 +89,19 @@ impl Coalescer {
         self.open.is_none()
     }
 
-    /// Takes the next packet, of which [`inspect`](crate::wire::inspect) made `view`. Emits what has become complete, no
-    /// packet, one or two, each with what is left to do to it.
-    pub fn push(&mut self, packet: &[u8], view: &Ipv4View, emit: &mut impl FnMut(&Offload, &[u8])) {
-        let Some(shape) = Shape::of(packet, view, self.udp) else { return self.pass(packet, emit) };
+    /// Takes the next packet, with what [`Offload::check`] made of it. Emits what has become complete, no packet, one or
+    /// two, each with what is left to do to it.
+    pub fn push(&mut self, packet: &[u8], view: &Ipv4View, offload: &Offload, emit: &mut impl FnMut(&Offload, &[u8])) {
+        let Some(shape) = Shape::of(packet, view, offload, self.udp) else { return self.pass(packet, offload, emit) };
         match self.append(packet, &shape) {
             Appended::Open => {}
             Appended::Complete => self.flush(emit),
             Appended::No(checksums) if checksums == Checksums::Wrong || !shape.can_be_first() => {
-                self.pass(packet, emit);
+                self.pass(packet, offload, emit);
             }
             Appended::No(checksums) => {
                 self.flush(emit);
-                self.begin(packet, shape, checksums == Checksums::Right);
+                self.begin(packet, shape, offload, checksums == Checksums::Right);
             }
         }
     }
@@ -106,22 +111,23 @@ impl Coalescer {
         let Some(open) = self.open.take() else { return };
         let Some(packet) = self.buffer.get_mut(..open.len) else { return };
         if open.packets == 1 {
-            emit(&Offload::None, packet);
+            emit(&open.alone, packet);
         } else if let Some(offload) = open.describe(packet) {
             emit(&offload, packet);
         }
     }
 
     /// For a packet that no other will be merged with.
-    fn pass(&mut self, packet: &[u8], emit: &mut impl FnMut(&Offload, &[u8])) {
+    fn pass(&mut self, packet: &[u8], offload: &Offload, emit: &mut impl FnMut(&Offload, &[u8])) {
         self.flush(emit);
-        emit(&Offload::None, packet);
+        emit(offload, packet);
     }
 
-    fn begin(&mut self, packet: &[u8], shape: Shape, verified: bool) {
+    fn begin(&mut self, packet: &[u8], shape: Shape, alone: &Offload, verified: bool) {
         if let Some(room) = self.buffer.get_mut(..packet.len()) {
             room.copy_from_slice(packet);
-            self.open = Some(Open { len: packet.len(), packets: 1, size: shape.payload, last: shape, verified });
+            let (len, size, alone) = (packet.len(), shape.payload, *alone);
+            self.open = Some(Open { len, packets: 1, size, last: shape, alone, verified });
         }
     }
 
@@ -184,7 +190,7 @@ impl Open {
 
 impl Shape {
     /// `None` for what is never merged.
-    fn of(packet: &[u8], view: &Ipv4View, udp: bool) -> Option<Shape> {
+    fn of(packet: &[u8], view: &Ipv4View, offload: &Offload, udp: bool) -> Option<Shape> {
         let (ip, transport) = packet.split_first_chunk::<IP_HEADER>()?;
         let flags = u16::from_be_bytes(get(ip, IP_FLAGS)?);
         if view.header_len != IP_HEADER || packet.len() > MAX_PACKET || flags & !DONT_FRAGMENT != 0 {
@@ -207,8 +213,14 @@ impl Shape {
             }
             _ => return None,
         };
+        let own_checksum = if tcp.is_some() { TCP_CHECKSUM } else { UDP_CHECKSUM };
+        let is_partial = match *offload {
+            Offload::None => false,
+            Offload::Checksum { start, offset } if usize::from(start) == IP_HEADER && offset == own_checksum => true,
+            _ => return None,
+        };
         let payload = transport.len().checked_sub(len).filter(|payload| *payload > 0)?;
-        Some(Shape { header_len: IP_HEADER + len, payload, id: u16::from_be_bytes(get(ip, IP_ID)?), tcp })
+        Some(Shape { header_len: IP_HEADER + len, payload, id: u16::from_be_bytes(get(ip, IP_ID)?), tcp, is_partial })
     }
 
     fn can_be_first(&self) -> bool {
@@ -240,11 +252,15 @@ impl Shape {
     }
 
     fn is_intact(&self, packet: &[u8]) -> bool {
-        let protocol = if self.tcp.is_some() { TCP } else { UDP };
+        let (protocol, place) = if self.tcp.is_some() { (TCP, TCP_CHECKSUM) } else { (UDP, UDP_CHECKSUM) };
         let addresses = get(packet, IP_ADDRESSES);
         packet.split_at_checked(IP_HEADER).zip(addresses).is_some_and(|((ip, transport), addresses)| {
             let pseudo_header = Sum::of_pseudo_header(&addresses, protocol, transport.len() as u16);
-            Sum::of(ip).is_intact() && (pseudo_header + Sum::of(transport)).is_intact()
+            let is_right = match self.is_partial {
+                true => get(transport, place.into()) == Some(pseudo_header.fold().to_be_bytes()),
+                false => (pseudo_header + Sum::of(transport)).is_intact(),
+            };
+            Sum::of(ip).is_intact() && is_right
         })
     }
 }

@@ -7,13 +7,26 @@ use proptest::prelude::*;
 type Emitted = Vec<(VnetHeader, Vec<u8>)>;
 
 fn push_all<'a>(coalescer: &mut Coalescer, packets: impl IntoIterator<Item = &'a Vec<u8>>) -> Emitted {
+    packets.into_iter().flat_map(|packet| push(coalescer, &VnetHeader::default(), packet)).collect()
+}
+
+fn push(coalescer: &mut Coalescer, header: &VnetHeader, packet: &[u8]) -> Emitted {
     let mut emitted = Emitted::new();
-    for packet in packets {
-        coalescer.push(packet, &inspect(packet).unwrap(), &mut |offload, bytes| {
-            emitted.push((offload.to_header(), bytes.to_vec()))
-        });
-    }
+    let (view, offload) = Offload::check(header, packet).unwrap();
+    coalescer.push(packet, &view, &offload, &mut |offload, bytes| emitted.push((offload.to_header(), bytes.to_vec())));
     emitted
+}
+
+/// The packet as a host sends its own: the checksum is still to be made.
+fn unfinished(packet: &[u8]) -> (VnetHeader, Vec<u8>) {
+    let (is_tcp, mut packet) = (packet[9] == TCP, packet.to_vec());
+    let csum_offset = if is_tcp { TCP_CHECKSUM } else { UDP_CHECKSUM };
+    let header = VnetHeader { flags: VnetHeader::NEEDS_CSUM, csum_start: 20, csum_offset, ..VnetHeader::default() };
+    let len = (packet.len() - IP_HEADER) as u16;
+    let sum = Sum::of_pseudo_header(&get(&packet, IP_ADDRESSES).unwrap(), packet[9], len).fold();
+    let at = IP_HEADER + usize::from(csum_offset);
+    packet[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    (header, packet)
 }
 
 fn flush(coalescer: &mut Coalescer) -> Emitted {
@@ -96,7 +109,7 @@ fn one_packet_is_no_super_packet() {
 fn a_packet_that_nothing_can_be_merged_with_is_not_copied() {
     for packet in [Packet { flags: 0x18, ..stream() }, Packet { flags: 0x12, ..stream() }, Packet::tcp(1, b"")] {
         let (packet, mut count) = (packet.bytes(), 0);
-        Coalescer::new(true).push(&packet, &inspect(&packet).unwrap(), &mut |_, bytes| {
+        Coalescer::new(true).push(&packet, &inspect(&packet).unwrap(), &Offload::None, &mut |_, bytes| {
             assert_eq!(bytes.as_ptr(), packet.as_ptr());
             count += 1;
         });
@@ -227,6 +240,42 @@ fn datagrams_are_merged_on_request() {
     assert!(coalescer.is_empty());
     assert!(push_all(&mut coalescer, &bytes(&stream().cut(200))).is_empty(), "TCP is merged without it");
     assert_eq!(flush(&mut coalescer).len(), 1);
+}
+
+#[test]
+fn packets_without_checksums_yet_are_merged_with_all_others() {
+    for packet in [Packet::udp(&payload(300)), stream()] {
+        let segments = bytes(&packet.cut(100));
+        for finished in [0, 1, 2, segments.len()] {
+            let mut coalescer = Coalescer::new(true);
+            let mut emitted = Emitted::new();
+            for (number, segment) in segments.iter().enumerate() {
+                let (header, bytes) = match number == finished {
+                    true => (VnetHeader::default(), segment.clone()),
+                    false => unfinished(segment),
+                };
+                emitted.extend(push(&mut coalescer, &header, &bytes));
+            }
+            emitted.extend(flush(&mut coalescer));
+            assert_eq!(emitted, [(packet.vnet(100), packet.unfinished())], "{finished}");
+        }
+    }
+}
+
+#[test]
+fn a_packet_without_checksum_yet_keeps_what_is_to_be_done_when_alone() {
+    let alone = unfinished(&Packet::udp(b"alone").bytes());
+    let mut coalescer = Coalescer::new(true);
+    assert!(push(&mut coalescer, &alone.0, &alone.1).is_empty());
+    assert_eq!(flush(&mut coalescer), [alone]);
+    // One that is never merged, and one whose begin of a sum is wrong.
+    let mut inner = unfinished(&Packet::udp(&payload(100)).bytes());
+    (inner.0.csum_start, inner.0.csum_offset) = (60, 16);
+    assert_eq!(push(&mut coalescer, &inner.0, &inner.1), [inner]);
+    let [first, mut second] = [0, 1].map(|id| unfinished(&Packet { id, ..Packet::udp(&payload(9)) }.bytes()));
+    second.1[26] ^= 1;
+    assert!(push(&mut coalescer, &first.0, &first.1).is_empty());
+    assert_eq!(push(&mut coalescer, &second.0, &second.1), [first, second]);
 }
 
 #[test]
@@ -367,13 +416,19 @@ proptest! {
     fn any_mix_comes_out_as_it_went_in(
         steps in prop::collection::vec((step(), prop::sample::select(vec![1_usize, 1, 2, 3, 10, 80])), 1..20),
         flushes in prop::collection::vec(0_usize..200, 0..4),
+        unfinished_ones in prop::collection::vec(any::<bool>(), 1..5),
         udp: bool,
     ) {
         let packets = packets(&steps);
         let mut coalescer = Coalescer::new(udp);
         let mut emitted = Emitted::new();
         for (number, packet) in packets.iter().enumerate() {
-            emitted.extend(push_all(&mut coalescer, [packet]));
+            // Of a corrupted one nobody could tell any more.
+            let (header, packet) = match is_sound(packet) && unfinished_ones[number % unfinished_ones.len()] {
+                true => unfinished(packet),
+                false => (VnetHeader::default(), packet.clone()),
+            };
+            emitted.extend(push(&mut coalescer, &header, &packet));
             if flushes.contains(&number) {
                 emitted.extend(flush(&mut coalescer));
             }
@@ -410,7 +465,7 @@ proptest! {
                 protocol: view.0,
                 is_fragment: view.2,
             });
-            coalescer.push(packet, &view, &mut |_, _| emitted += 1);
+            coalescer.push(packet, &view, &Offload::None, &mut |_, _| emitted += 1);
             pushed += 1;
         }
         coalescer.flush(&mut |_, _| emitted += 1);

@@ -36,16 +36,18 @@ impl Writer {
     pub fn write(&mut self, queue: &Queue, packet: &[u8], view: &Ipv4View, offload: &Offload) {
         let lost = &mut self.lost;
         match (&mut self.coalescer, offload) {
-            (Some(coalescer), Offload::None) => {
-                coalescer.push(packet, view, &mut |offload, packet| hand_over(queue, offload, packet, lost));
+            (Some(coalescer), Offload::None | Offload::Checksum { .. }) => {
+                coalescer.push(packet, view, offload, &mut |offload, packet| hand_over(queue, offload, packet, lost));
                 return;
             }
-            (Some(coalescer), _) => coalescer.flush(&mut |offload, packet| hand_over(queue, offload, packet, lost)),
+            (Some(coalescer), Offload::Segments(_)) => {
+                coalescer.flush(&mut |offload, packet| hand_over(queue, offload, packet, lost))
+            }
             (None, _) => {}
         }
         let passes = match offload {
             Offload::None => true,
-            Offload::Checksum { .. } => queue.has_offload(),
+            Offload::Checksum { .. } => false,
             Offload::Segments(segments) => queue.has_offload() && (segments.is_tcp || queue.has_uso()),
         };
         if passes {
