@@ -11,9 +11,10 @@ use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dap_chain_net_srv_vpn::forward::{Bundler, Offload, Peer};
 use dap_chain_net_srv_vpn::netlink::{Netlink, NetlinkError};
 use dap_chain_net_srv_vpn::tun::{Device, DeviceConfig, Queue, TunError};
-use dap_chain_net_srv_vpn::wire::{VNET_LEN, VnetHeader};
+use dap_chain_net_srv_vpn::wire::{BUNDLE_FRONT, VNET_LEN, VnetHeader};
 use netns::in_namespace;
 
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -128,6 +129,46 @@ fn whole_packets_cross_in_both_directions() {
                 assert_eq!((&buf[..got], from), (answer.as_slice(), SocketAddr::from((PEER, 4242))));
             }
         }
+    });
+}
+
+/// As the SDK's loop does it, which reads one packet by itself.
+#[test]
+fn what_somebody_else_has_read_is_a_bundle_where_it_is() {
+    in_namespace("what_somebody_else_has_read_is_a_bundle_where_it_is", || {
+        for offload in [false, true] {
+            let (_device, queues) = Device::create(&DeviceConfig { offload, ..config(1) }).unwrap();
+            assert_eq!(queues[0].has_offload(), offload);
+            let socket = UdpSocket::bind((HOST, 0)).unwrap();
+            socket.send_to(b"a datagram", (PEER, 4242)).unwrap();
+            let mut read = vec![0xee; BUNDLE_FRONT + 2048];
+            let deadline = Instant::now() + WAIT;
+            let length = loop {
+                let length = rustix::io::read(&queues[0], &mut read[BUNDLE_FRONT..]).unwrap_or(0);
+                let header = if offload { VNET_LEN } else { 0 };
+                if length > 0 && read[BUNDLE_FRONT + header] >> 4 == 4 {
+                    break length;
+                }
+                assert!(Instant::now() < deadline, "no packet");
+                std::thread::sleep(Duration::from_micros(200));
+            };
+            let (memory, filled) = queues[0].lend(&mut read[..BUNDLE_FRONT + length]).unwrap();
+            let mut bundler = Bundler::over(memory);
+            let (view, found, load) = bundler.check(filled).unwrap();
+            assert_eq!((view.source, view.destination, load.bytes), (HOST, PEER, 28 + 10));
+            assert_eq!(found != Offload::None, offload, "with offload the checksum is left to us");
+
+            let peer = Peer { bundle_op: 0xbf, plain_op: 0xbd, usage_id: 7, largest: 65_535 };
+            bundler.take(filled, &found, load, &peer, |_, _| panic!("it may wait for others"));
+            let mut sent = Vec::new();
+            bundler.flush(0, &peer, |packet, _| sent.push(packet.to_vec()));
+            assert_eq!(sent.len(), 1);
+            assert!(sent[0].ends_with(b"a datagram"));
+            assert_eq!(sent[0][4], if offload { 0xbf } else { 0xbd });
+        }
+        let (_device, queues) = Device::create(&config(1)).unwrap();
+        assert!(queues[0].lend(&mut [0; BUNDLE_FRONT]).is_none());
+        assert!(queues[0].lend(&mut []).is_none());
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 use std::net::Ipv4Addr;
+use std::ops::DerefMut;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +17,7 @@ use crate::sdk::foreign::ForeignChannel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
 use crate::tun::{Queue, Writer};
-use crate::wire::{Ipv4View, Record, WireError, op};
+use crate::wire::{FULL_BUNDLE, Ipv4View, Record, WireError, op};
 
 /// Packets that one wake-up handles before the other sockets of the worker get their turn. Of this library's connection
 /// their bytes are bounded by [`connection::FULL`].
@@ -72,7 +73,7 @@ struct State {
 }
 
 impl TunHandler for Path {
-    fn readable(&self, first: Option<&[u8]>) {
+    fn readable(&self, first: Option<&mut [u8]>) {
         let taken = self.state.with(|state| {
             // What waits for the host does not wait for a batch of the other direction.
             state.writer.flush(&self.queue);
@@ -80,13 +81,20 @@ impl TunHandler for Path {
             (state.bundler.take().unwrap_or_default(), state.outlet.clone(), state.peer)
         });
         let Some((bundler, outlet, peer)) = taken else { return };
-        let mut batch = Batch { path: self, bundler, outlet, peer };
-        if let Some(filled) = first.and_then(|read| self.queue.recv_from(read, batch.bundler.room())) {
-            batch.take(filled);
+        let (mut bundler, batch) = (bundler, Batch { path: self, outlet, peer });
+        if let Some((buffer, filled)) = first.and_then(|read| self.queue.lend(read)) {
+            let mut alone = Bundler::over(buffer);
+            if filled >= FULL_BUNDLE {
+                // A bundle by itself, where it is.
+                batch.take(&mut alone, filled);
+                batch.flush(&mut alone);
+            } else if alone.copy_to(&mut bundler, filled) {
+                batch.take(&mut bundler, filled);
+            }
         }
         for _ in 0..BUDGET {
-            match self.queue.recv(batch.bundler.room()) {
-                Ok(Some(filled)) => batch.take(filled),
+            match self.queue.recv(bundler.room()) {
+                Ok(Some(filled)) => batch.take(&mut bundler, filled),
                 Ok(None) => break,
                 Err(error) => {
                     log::debug!("tunnel device: {error}");
@@ -97,8 +105,8 @@ impl TunHandler for Path {
                 break;
             }
         }
-        batch.flush();
-        self.state.with(|state| state.bundler = Some(batch.bundler));
+        batch.flush(&mut bundler);
+        self.state.with(|state| state.bundler = Some(bundler));
     }
 
     fn failed(&self, errno: c_int) {
@@ -106,29 +114,30 @@ impl TunHandler for Path {
     }
 }
 
-/// What one wake-up takes from the device.
+/// What one wake-up takes from the device, on its way out.
 struct Batch<'a> {
     path: &'a Path,
-    bundler: Box<Bundler>,
     outlet: Option<Outlet>,
     peer: Peer,
 }
 
 impl Batch<'_> {
     /// The packet in the room: into the bundle, or by itself.
-    fn take(&mut self, filled: usize) {
-        let Batch { path, bundler, outlet, peer } = self;
+    fn take<B: DerefMut<Target = [u8]>>(&self, bundler: &mut Bundler<B>, filled: usize) {
         match bundler.check(filled) {
             Ok((_, offload, load)) => {
-                bundler.take(filled, &offload, load, peer, |packet, load| path.send(outlet.as_ref(), packet, load));
+                bundler.take(filled, &offload, load, &self.peer, |packet, load| self.send(packet, load));
             }
-            Err(cause) => path.counters.dropped(0, cause),
+            Err(cause) => self.path.counters.dropped(0, cause),
         }
     }
 
-    fn flush(&mut self) {
-        let Batch { path, bundler, outlet, peer } = self;
-        bundler.flush(0, peer, |packet, load| path.send(outlet.as_ref(), packet, load));
+    fn flush<B: DerefMut<Target = [u8]>>(&self, bundler: &mut Bundler<B>) {
+        bundler.flush(0, &self.peer, |packet, load| self.send(packet, load));
+    }
+
+    fn send(&self, packet: &[u8], load: Load) {
+        self.path.send(self.outlet.as_ref(), packet, load);
     }
 }
 

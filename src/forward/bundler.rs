@@ -1,5 +1,7 @@
 //! Packets from a device on their way to a peer: together in bundles where it takes them, else one by one.
 
+use std::ops::DerefMut;
+
 use super::{DropCause, Load, Offload, split};
 use crate::wire::{Bundle, FULL_BUNDLE, HEADER_LEN, Ipv4View, write_header};
 
@@ -18,16 +20,33 @@ pub struct Peer {
 
 /// The bundle that is being filled, and what is in it. A packet is read into its [room](Bundler::room), looked at, and
 /// taken.
-#[derive(Default)]
-pub struct Bundler {
-    bundle: Bundle,
+pub struct Bundler<B = Box<[u8]>> {
+    bundle: Bundle<B>,
     load: Load,
 }
 
-impl Bundler {
+impl Default for Bundler {
+    fn default() -> Bundler {
+        Bundler { bundle: Bundle::default(), load: Load::default() }
+    }
+}
+
+impl<B: DerefMut<Target = [u8]>> Bundler<B> {
+    /// With nothing taken yet, in this memory, in which there may already be what fills the first room.
+    pub fn over(buffer: B) -> Bundler<B> {
+        Bundler { bundle: Bundle::over(buffer), load: Load::default() }
+    }
+
     /// Where the next packet goes, as a TUN queue gives it: its header in front.
     pub fn room(&mut self) -> &mut [u8] {
         self.bundle.room()
+    }
+
+    /// Copies the packet that fills so many bytes of the room into another's room; false when it does not fit there.
+    pub fn copy_to<C: DerefMut<Target = [u8]>>(&mut self, other: &mut Bundler<C>, filled: usize) -> bool {
+        let (Some(from), Some(to)) = (self.room().get(..filled), other.room().get_mut(..filled)) else { return false };
+        to.copy_from_slice(from);
+        true
     }
 
     /// Looks at the packet that fills so many bytes of the room.

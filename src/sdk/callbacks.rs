@@ -71,13 +71,13 @@ unsafe extern "C" fn service_refused(usage_id: u32, code: u32) {
     guard("a refused service request", (), || service::refused(usage_id, code));
 }
 
-unsafe extern "C" fn tun_readable(inheritor: *mut c_void, data: *const u8, size: usize) {
+unsafe extern "C" fn tun_readable(inheritor: *mut c_void, data: *mut u8, size: usize) {
     // SAFETY: glue.c passes the _inheritor of a socket that tun_socket made and that is not deleted.
     let Some(handler) = (unsafe { tun_socket::handler(inheritor) }) else { return };
     guard("a readable TUN queue", (), || {
-        // SAFETY: what the SDK's loop has read stays during the call.
-        let first = unsafe { bytes(data, size) };
-        handler.readable((!first.is_empty()).then_some(first));
+        // SAFETY: the socket's input buffer, `size` bytes of it; the SDK's loop does not touch it during the call.
+        let first = (!data.is_null()).then(|| unsafe { std::slice::from_raw_parts_mut(data, size) });
+        handler.readable(first);
     });
 }
 

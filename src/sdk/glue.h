@@ -38,7 +38,7 @@ typedef struct vpn_glue_callbacks {
     void (*service_refused)(uint32_t usage_id, uint32_t code);
 
     /* A TUN queue became readable; data is what the SDK's loop has read by itself, if it did. On the owner. */
-    void (*tun_readable)(void *inheritor, const uint8_t *data, size_t size);
+    void (*tun_readable)(void *inheritor, uint8_t *data, size_t size);
     void (*tun_failed)(void *inheritor, int error);
     void (*tun_deleted)(void *inheritor);
 
@@ -81,7 +81,7 @@ uint64_t vpn_glue_timer_start(uint32_t worker, uint64_t milliseconds, bool (*cal
 void vpn_glue_timer_stop(uint32_t worker, uint64_t timer);
 
 /* --- TUN queues in a worker's loop; the descriptor stays the caller's --- */
-struct dap_events_socket *vpn_glue_tun_add(int fd, uint32_t worker, void *inheritor, uint64_t *uuid);
+struct dap_events_socket *vpn_glue_tun_add(int fd, uint32_t worker, void *inheritor, size_t front, uint64_t *uuid);
 void vpn_glue_tun_remove(uint32_t worker, uint64_t uuid);
 void vpn_glue_tun_set_readable(struct dap_events_socket *es, bool readable);    /* owner */
 /* Writes a packet to the descriptor of a TUN socket that a legacy part made, while that part keeps it. */

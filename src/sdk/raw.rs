@@ -18,7 +18,7 @@ pub(super) struct Callbacks {
     pub(super) service_requested: unsafe extern "C" fn(u32) -> c_int,
     pub(super) service_accepted: unsafe extern "C" fn(*mut c_void, u32) -> c_int,
     pub(super) service_refused: unsafe extern "C" fn(u32, u32),
-    pub(super) tun_readable: unsafe extern "C" fn(*mut c_void, *const u8, usize),
+    pub(super) tun_readable: unsafe extern "C" fn(*mut c_void, *mut u8, usize),
     pub(super) tun_failed: unsafe extern "C" fn(*mut c_void, c_int),
     pub(super) tun_deleted: unsafe extern "C" fn(*mut c_void),
     pub(super) client_connected: unsafe extern "C" fn(u64),
@@ -136,6 +136,7 @@ unsafe extern "C" {
         fd: c_int,
         worker: u32,
         inheritor: *mut c_void,
+        front: usize,
         uuid: *mut u64,
     ) -> *mut dap_events_socket_t;
     pub(super) fn vpn_glue_tun_remove(worker: u32, uuid: u64);

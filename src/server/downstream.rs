@@ -1,10 +1,11 @@
 //! From the host to clients: what a wake-up of a TUN queue, or of a mailbox, does.
 
+use std::ops::DerefMut;
 use std::sync::Arc;
 
-use crate::forward::{DropCause, Load, Offload, Route};
+use crate::forward::{Bundler, DropCause, Load, Offload, Route};
 use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
-use crate::wire::Ipv4View;
+use crate::wire::{FULL_BUNDLE, Ipv4View};
 
 use super::Server;
 use super::lane::{Lane, Outbound};
@@ -16,13 +17,20 @@ const BUDGET_BYTES: usize = 1024 * 1024;
 
 impl Server {
     /// Reads what the host wants to send to clients, up to the budget, and sends it on.
-    pub(super) fn drain_tun(self: &Arc<Self>, lane: &Lane, first: Option<&[u8]>) {
+    pub(super) fn drain_tun(self: &Arc<Self>, lane: &Lane, first: Option<&mut [u8]>) {
         // What waits for the host does not wait for a batch of the other direction.
         lane.flush_tun();
         let Some(mut lent) = lane.lend() else { return };
         let out = lent.outbound();
-        if let Some(filled) = first.and_then(|read| lane.queue.recv_from(read, out.bundler.room())) {
-            self.forward(lane, out, filled);
+        if let Some((buffer, filled)) = first.and_then(|read| lane.queue.lend(read)) {
+            let mut alone = Outbound { bundler: Bundler::over(buffer), receiver: None };
+            if filled >= FULL_BUNDLE {
+                // A bundle by itself, where it is.
+                self.forward(lane, &mut alone, filled);
+                self.flush(lane, &mut alone, 0);
+            } else if alone.bundler.copy_to(&mut out.bundler, filled) {
+                self.forward(lane, out, filled);
+            }
         }
         let mut bytes = 0;
         for _ in 0..BUDGET {
@@ -47,7 +55,7 @@ impl Server {
     }
 
     /// The packet in the room: to its session here, or into the mailbox of the worker that has it.
-    fn forward(&self, lane: &Lane, out: &mut Outbound, filled: usize) {
+    fn forward<B: DerefMut<Target = [u8]>>(&self, lane: &Lane, out: &mut Outbound<B>, filled: usize) {
         let checked = match out.bundler.check(filled) {
             Ok(checked) => checked,
             Err(cause) => return self.counters.dropped(lane.worker as usize, cause),
@@ -100,10 +108,10 @@ impl Server {
     }
 
     /// Takes the packet in the room to its client, on the session's worker.
-    fn deliver(
+    fn deliver<B: DerefMut<Target = [u8]>>(
         &self,
         lane: &Lane,
-        out: &mut Outbound,
+        out: &mut Outbound<B>,
         filled: usize,
         route: Route,
         (view, offload, load): &(Ipv4View, Offload, Load),
@@ -126,7 +134,7 @@ impl Server {
     }
 
     /// Sends the bundle that is being filled; the `next` bytes in its room begin the next one.
-    fn flush(&self, lane: &Lane, out: &mut Outbound, next: usize) {
+    fn flush<B: DerefMut<Target = [u8]>>(&self, lane: &Lane, out: &mut Outbound<B>, next: usize) {
         let receiver = out.receiver.take();
         match receiver.as_ref().and_then(|channel| Some((channel, channel.data::<Session>()?))) {
             Some((channel, session)) => {

@@ -34,10 +34,15 @@ struct State {
 }
 
 /// What goes down to clients: the bundle that is being filled, and whose it is.
-#[derive(Default)]
-pub(super) struct Outbound {
-    pub(super) bundler: Bundler,
+pub(super) struct Outbound<B = Box<[u8]>> {
+    pub(super) bundler: Bundler<B>,
     pub(super) receiver: Option<Arc<Channel>>,
+}
+
+impl Default for Outbound {
+    fn default() -> Outbound {
+        Outbound { bundler: Bundler::default(), receiver: None }
+    }
 }
 
 impl Lane {
@@ -143,7 +148,7 @@ pub(super) struct LaneHandler {
 }
 
 impl TunHandler for LaneHandler {
-    fn readable(&self, first: Option<&[u8]>) {
+    fn readable(&self, first: Option<&mut [u8]>) {
         if let Some(server) = self.server.upgrade() {
             server.drain_tun(&self.lane, first);
         }

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use ::tun::{AbstractDevice, Layer};
 
 use super::{TunError, ioctl};
-use crate::wire::{VNET_LEN, VnetHeader};
+use crate::wire::{BUNDLE_FRONT, VNET_LEN, VnetHeader};
 
 /// The kernel's own pattern for a device without a given name.
 const ANY_NAME: &str = "tun%d";
@@ -94,13 +94,15 @@ impl Queue {
         self.has_uso
     }
 
-    /// The packet with its header, out of bytes that somebody else has read from the descriptor; written to the begin
-    /// of `buf` as [`Queue::recv`] does. None when they are more than fit.
-    pub fn recv_from(&self, read: &[u8], buf: &mut [u8]) -> Option<usize> {
-        let front = if self.has_header { 0 } else { VNET_LEN };
-        buf.get_mut(..front)?.fill(0);
-        buf.get_mut(front..front + read.len())?.copy_from_slice(read);
-        Some(front + read.len())
+    /// What somebody else has read from the descriptor, with [`BUNDLE_FRONT`] bytes of room in front: the memory of a
+    /// bundle whose first room it fills, and how much of that room. None for what is no packet.
+    pub fn lend<'a>(&self, read: &'a mut [u8]) -> Option<(&'a mut [u8], usize)> {
+        let length = read.len().checked_sub(BUNDLE_FRONT).filter(|length| *length > 0)?;
+        if self.has_header {
+            return Some((read.get_mut(VNET_LEN..)?, length));
+        }
+        read.get_mut(BUNDLE_FRONT - VNET_LEN..BUNDLE_FRONT)?.fill(0);
+        Some((read, VNET_LEN + length))
     }
 
     /// Opens the driver, without a device yet.

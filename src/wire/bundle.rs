@@ -3,9 +3,13 @@
 use super::WireError;
 use super::packet::{HEADER_LEN, write_header};
 use super::vnet::{VNET_LEN, VnetHeader};
+use std::ops::DerefMut;
 
 /// What stands before each packet, bytes.
 pub const RECORD_HEADER_LEN: usize = 2 + VNET_LEN;
+
+/// What stands before the first packet of a bundle, bytes.
+pub const BUNDLE_FRONT: usize = HEADER_LEN + RECORD_HEADER_LEN;
 
 /// The largest bundle, bytes of data behind the VPN packet header: what TLV 1 can say.
 pub const MAX_BUNDLE: usize = u16::MAX as usize;
@@ -51,8 +55,8 @@ fn take(data: &[u8]) -> Option<(Record<'_>, &[u8])> {
 /// | VPN header | size, virtio_net_hdr, packet | ... | size | virtio_net_hdr, packet (the next one) |
 /// 0            20                                   end    end + 2
 /// ```
-pub struct Bundle {
-    buffer: Box<[u8]>,
+pub struct Bundle<B = Box<[u8]>> {
+    buffer: B,
     end: usize,
     /// There is one record, and its header asks for nothing.
     is_plain: bool,
@@ -62,11 +66,16 @@ impl Default for Bundle {
     /// Allocates 128 KiB: the largest bundle, and behind it room for the largest packet.
     fn default() -> Bundle {
         let size = HEADER_LEN + MAX_BUNDLE + RECORD_HEADER_LEN + usize::from(u16::MAX);
-        Bundle { buffer: vec![0; size].into_boxed_slice(), end: HEADER_LEN, is_plain: false }
+        Bundle::over(vec![0; size].into_boxed_slice())
     }
 }
 
-impl Bundle {
+impl<B: DerefMut<Target = [u8]>> Bundle<B> {
+    /// An empty bundle in this memory, in which there may already be what fills the first room.
+    pub fn over(buffer: B) -> Bundle<B> {
+        Bundle { buffer, end: HEADER_LEN, is_plain: false }
+    }
+
     /// Where the next packet goes, its [`VnetHeader`] in front.
     pub fn room(&mut self) -> &mut [u8] {
         self.buffer.get_mut(self.end + 2..).unwrap_or_default()
@@ -213,6 +222,20 @@ mod tests {
             bundle.keep(filled, &VnetHeader::default());
         }
         assert_eq!(bundle.packet(0xbf, 0xbd, 7)[4], 0xbf);
+    }
+
+    /// A packet that somebody else has read, with room in front.
+    #[test]
+    fn a_packet_becomes_a_bundle_where_it_is() {
+        let mut memory = [vec![0xee; BUNDLE_FRONT], b"there".to_vec()].concat();
+        let mut bundle = Bundle::over(memory.as_mut_slice());
+        let filled = VNET_LEN + 5;
+        assert_eq!((bundle.room().len(), bundle.next(filled).unwrap().1), (filled, b"there".as_slice()));
+        assert!(bundle.fits(filled, MAX_BUNDLE));
+        bundle.keep(filled, &header_of(b"there"));
+        assert!(bundle.room().is_empty());
+        let header = Header { sock_id: 0, op: 0xbf, usage_id: 7, value: 5 + RECORD_HEADER_LEN as u32 };
+        assert_eq!(bundle.packet(0xbf, 0xbd, 7), [header.to_bytes().as_slice(), &record(b"there")].concat());
     }
 
     #[test]
