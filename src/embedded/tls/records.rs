@@ -32,7 +32,7 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Result<Key, TlsError> {
-        let (aead, iv) = Aead::new(secrets).ok_or(TlsError::NotReady)?;
+        let (aead, iv) = Aead::new(secrets).ok_or(TlsError::UnknownCipher)?;
         Ok(Key { aead, iv, sequence })
     }
 
@@ -53,10 +53,10 @@ impl Key {
 
     /// Seals one record: room for the header, the plain text, room for the trailer.
     fn seal(&mut self, kind: ContentType, record: &mut [u8]) -> Result<(), TlsError> {
-        let (header, body) = record.split_first_chunk_mut::<HEADER_LEN>().ok_or(TlsError::NotReady)?;
+        let (header, body) = record.split_first_chunk_mut::<HEADER_LEN>().ok_or(TlsError::Internal)?;
         *header = header_of(body.len())?;
-        let (text, tag) = body.split_last_chunk_mut::<TAG_LEN>().ok_or(TlsError::NotReady)?;
-        *text.last_mut().ok_or(TlsError::NotReady)? = u8::from(kind);
+        let (text, tag) = body.split_last_chunk_mut::<TAG_LEN>().ok_or(TlsError::Internal)?;
+        *text.last_mut().ok_or(TlsError::Internal)? = u8::from(kind);
         let nonce = self.next_nonce()?;
         *tag = self.aead.seal(nonce, *header, text).map_err(|_| Error::EncryptError)?;
         Ok(())
@@ -126,7 +126,7 @@ pub(super) fn whole_record(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
 
 /// A sealed record pretends to be application data of TLS 1.2 (RFC 8446, 5.2).
 fn header_of(body: usize) -> Result<[u8; HEADER_LEN], TlsError> {
-    let [high, low] = u16::try_from(body).map_err(|_| TlsError::NotReady)?.to_be_bytes();
+    let [high, low] = u16::try_from(body).map_err(|_| TlsError::Internal)?.to_be_bytes();
     Ok([u8::from(ContentType::ApplicationData), 3, 3, high, low])
 }
 

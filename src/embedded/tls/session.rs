@@ -22,8 +22,12 @@ pub(crate) enum TlsError {
     TooLong,
     #[error("TLS: the keys are used up")]
     Exhausted,
-    #[error("TLS: the record layer is not in a state to go on")]
-    NotReady,
+    #[error("TLS: the cipher that was agreed on is not known here")]
+    UnknownCipher,
+    #[error("TLS: it has failed before, or has not begun")]
+    NotEstablished,
+    #[error("TLS: internal error: a state or a record that cannot be")]
+    Internal,
 }
 
 impl From<rustls::PeerMisbehaved> for TlsError {
@@ -107,7 +111,7 @@ impl TlsSession {
         match &mut self.phase {
             Phase::Handshake(..) => Ok(closed),
             Phase::Traffic(traffic) => traffic.receive(window, out).inspect_err(|_| self.phase = Phase::Failed),
-            Phase::Failed => Err(TlsError::NotReady),
+            Phase::Failed => Err(TlsError::NotEstablished),
         }
     }
 
@@ -153,7 +157,7 @@ impl TlsSession {
     /// Takes the keys out of rustls.
     fn establish(&mut self) -> Result<(), TlsError> {
         let Phase::Handshake(end, _) = std::mem::replace(&mut self.phase, Phase::Failed) else {
-            return Err(TlsError::NotReady);
+            return Err(TlsError::Internal);
         };
         let (first, secrets) = match end {
             End::Server(connection) => {
@@ -173,7 +177,7 @@ impl TlsSession {
 
     /// Makes cipher text of application data. What is in `control` by then goes out before it.
     pub(crate) fn seal(&mut self, batch: Batch, control: &mut Vec<u8>) -> Result<Vec<u8>, TlsError> {
-        let Phase::Traffic(traffic) = &mut self.phase else { return Err(TlsError::NotReady) };
+        let Phase::Traffic(traffic) = &mut self.phase else { return Err(TlsError::NotEstablished) };
         traffic.seal(batch, control).inspect_err(|_| self.phase = Phase::Failed)
     }
 
@@ -215,7 +219,7 @@ fn advance<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Vec<u8>) -> (usize,
                 encoded = data.encode(out.get_mut(begin..).unwrap_or_default());
             }
             out.truncate(begin + encoded.as_ref().map_or(0, |written| *written));
-            encoded.map(|_| Step::Again).map_err(|_| TlsError::NotReady)
+            encoded.map(|_| Step::Again).map_err(|_| TlsError::Internal)
         }
         // Our output is a queue: what is in it counts as transmitted.
         Ok(ConnectionState::TransmitTlsData(transmit)) => {
@@ -227,7 +231,7 @@ fn advance<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Vec<u8>) -> (usize,
         Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Step::Closed),
         // Data cannot come before the handshake is done, early data is not enabled, and later versions of rustls may
         // know more states.
-        Ok(_) => Err(TlsError::NotReady),
+        Ok(_) => Err(TlsError::Internal),
     };
     (status.discard, step)
 }

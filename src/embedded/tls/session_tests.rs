@@ -220,7 +220,7 @@ fn refusal(mut client: Ours, mut server: Ours, bytes: &[u8]) -> (Error, AlertDes
     let Err(TlsError::Protocol(error)) = server.take(bytes) else { panic!("taken") };
     assert_eq!(server.plain(), b"");
     assert!(!server.tls.is_established());
-    assert!(matches!(server.take(&[]), Err(TlsError::NotReady)));
+    assert!(matches!(server.take(&[]), Err(TlsError::NotEstablished)));
     match client.take(&server.output()) {
         Err(TlsError::Protocol(Error::AlertReceived(alert))) => (error, alert),
         other => panic!("{other:?} instead of an alert"),
