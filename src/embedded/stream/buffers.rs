@@ -4,7 +4,7 @@ use super::{HEADER_LEN, MAX_DATA};
 use crate::embedded::tls::records::RECORD_MAX;
 use std::cell::{Cell, RefCell};
 
-/// Most bytes that one read takes when nothing waits in front of them.
+/// Room for a read behind the most that may wait in front of it, bytes.
 const READ: usize = 128 * 1024;
 /// Length of a [`Buffers::block`]: what may wait of a packet and of a record, and a read behind it.
 pub(crate) const BLOCK: usize = HEADER_LEN + MAX_DATA + RECORD_MAX + READ;

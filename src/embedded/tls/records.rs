@@ -94,14 +94,13 @@ impl Key {
         let text = text.map_err(|_| Error::DecryptError)?;
         // Behind the plain text stand its type and padding of zeros.
         let text = bytes.get(..text).unwrap_or_default();
-        let Some(last) = text.iter().rposition(|byte| *byte != 0) else {
+        let Some((plain, kind)) = text.iter().enumerate().rfind(|(_, byte)| **byte != 0) else {
             return Err(PeerMisbehaved::IllegalTlsInnerPlaintext.into());
         };
         if text.len() > PLAIN_MAX + 1 {
             return Err(Error::PeerSentOversizedRecord.into());
         }
-        let kind = text.get(last).map_or(ContentType::Unknown(0), |kind| ContentType::from(*kind));
-        Ok(Some(Opened { kind, plain: last, record: length }))
+        Ok(Some(Opened { kind: ContentType::from(*kind), plain, record: length }))
     }
 }
 

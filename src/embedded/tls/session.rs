@@ -2,7 +2,7 @@
 
 use super::ALPN;
 use super::records::{self, Batch, HEADER_LEN, RECORD_MAX};
-use super::traffic::{Secrets, Traffic};
+use super::traffic::Traffic;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
@@ -159,19 +159,17 @@ impl TlsSession {
         let Phase::Handshake(end, _) = std::mem::replace(&mut self.phase, Phase::Failed) else {
             return Err(TlsError::Internal);
         };
-        let (first, secrets) = match end {
+        let traffic = match end {
             End::Server(connection) => {
                 self.speaks_ours = connection.alpn_protocol() == Some(ALPN);
-                let (first, rest) = connection.dangerous_into_kernel_connection()?;
-                (first, Secrets::Server(rest))
+                Traffic::new(connection.dangerous_into_kernel_connection()?)?
             }
             End::Client(connection) => {
                 self.speaks_ours = connection.alpn_protocol() == Some(ALPN);
-                let (first, rest) = connection.dangerous_into_kernel_connection()?;
-                (first, Secrets::Client(rest))
+                Traffic::new(connection.dangerous_into_kernel_connection()?)?
             }
         };
-        self.phase = Phase::Traffic(Box::new(Traffic::new(secrets, &first)?));
+        self.phase = Phase::Traffic(Box::new(traffic));
         Ok(())
     }
 

@@ -2,9 +2,7 @@
 
 use super::records::{Batch, Key, alert_for};
 use super::session::{TlsError, Window};
-use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
 use rustls::{
     AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, HandshakeType, InvalidMessage,
     PeerMisbehaved,
@@ -20,39 +18,25 @@ const CONTROL_MAX: usize = 512;
 const LEVEL_FATAL: u8 = 2;
 const LEVEL_WARNING: u8 = 1;
 
-/// What rustls keeps of a connection: the secrets from which the next keys are made.
-pub(super) enum Secrets {
-    Server(KernelConnection<ServerConnectionData>),
-    Client(KernelConnection<ClientConnectionData>),
+/// What rustls keeps of a connection, client's or server's: the secrets from which the next keys are made.
+trait Secrets: Send {
+    fn next_sending(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error>;
+    fn next_receiving(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error>;
 }
 
-impl Secrets {
+impl<D: Send> Secrets for KernelConnection<D> {
     fn next_sending(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
-        match self {
-            Secrets::Server(connection) => connection.update_tx_secret(),
-            Secrets::Client(connection) => connection.update_tx_secret(),
-        }
+        self.update_tx_secret()
     }
 
     fn next_receiving(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
-        match self {
-            Secrets::Server(connection) => connection.update_rx_secret(),
-            Secrets::Client(connection) => connection.update_rx_secret(),
-        }
-    }
-
-    fn confidentiality_limit(&self) -> u64 {
-        let suite = match self {
-            Secrets::Server(connection) => connection.negotiated_cipher_suite(),
-            Secrets::Client(connection) => connection.negotiated_cipher_suite(),
-        };
-        suite.tls13().map_or(0, |suite| suite.common.confidentiality_limit)
+        self.update_rx_secret()
     }
 }
 
 /// One end of an established connection.
 pub(crate) struct Traffic {
-    secrets: Secrets,
+    secrets: Box<dyn Secrets>,
     pub(super) sending: Key,
     receiving: Key,
     /// Records that one key may seal.
@@ -63,12 +47,16 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    pub(super) fn new(secrets: Secrets, first: &ExtractedSecrets) -> Result<Traffic, TlsError> {
+    /// With what rustls gives out at the end of a handshake.
+    pub(super) fn new<D: Send + 'static>(
+        (first, secrets): (ExtractedSecrets, KernelConnection<D>),
+    ) -> Result<Traffic, TlsError> {
+        let suite = secrets.negotiated_cipher_suite();
         Ok(Traffic {
             sending: Key::new(first.tx.0, &first.tx.1)?,
             receiving: Key::new(first.rx.0, &first.rx.1)?,
-            limit: secrets.confidentiality_limit(),
-            secrets,
+            limit: suite.tls13().map_or(0, |suite| suite.common.confidentiality_limit),
+            secrets: Box::new(secrets),
             key_updates: 0,
             data: 0,
         })
