@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use super::{channel, http, link, raw, service, tun_socket};
+use crate::wire::BUNDLE_FRONT;
 
 /// Hands the table to glue.c, once.
 pub(super) fn install() {
@@ -12,6 +13,7 @@ pub(super) fn install() {
     ONCE.call_once(|| {
         super::start_logging();
         let table = raw::Callbacks {
+            tun_front: BUNDLE_FRONT,
             channel_opened: channel::on_opened,
             channel_closed: channel::on_closed,
             channel_packet: channel::on_packet,

@@ -188,14 +188,12 @@ void vpn_glue_timer_stop(uint32_t worker, uint64_t timer)
 /* --- TUN queues --- */
 
 /* The SDK's loop reads one packet by itself, behind what it takes for input that is there already: room for headers. */
-static size_t s_tun_front;
-
 static void s_tun_read(dap_events_socket_t *es, void *argument)
 {
     (void)argument;
     size_t size = es->buf_in_size;
-    es->buf_in_size = s_tun_front;
-    s_rust.tun_readable(es->_inheritor, size > s_tun_front ? es->buf_in : NULL, size);
+    es->buf_in_size = s_rust.tun_front;
+    s_rust.tun_readable(es->_inheritor, size > s_rust.tun_front ? es->buf_in : NULL, size);
 }
 
 static bool s_tun_write(dap_events_socket_t *es, void *argument)
@@ -221,7 +219,7 @@ static void s_tun_delete(dap_events_socket_t *es, void *argument)
     s_rust.tun_deleted(inheritor);
 }
 
-struct dap_events_socket *vpn_glue_tun_add(int fd, uint32_t worker, void *inheritor, size_t front, uint64_t *uuid)
+struct dap_events_socket *vpn_glue_tun_add(int fd, uint32_t worker, void *inheritor, uint64_t *uuid)
 {
     dap_worker_t *target = s_worker(worker);
     if (!target)
@@ -238,7 +236,7 @@ struct dap_events_socket *vpn_glue_tun_add(int fd, uint32_t worker, void *inheri
     es->type = DESCRIPTOR_TYPE_FILE;
     es->no_close = true;
     es->_inheritor = inheritor;
-    es->buf_in_size = s_tun_front = front;  /* the same for all */
+    es->buf_in_size = s_rust.tun_front;
     *uuid = es->uuid;
     dap_events_socket_assign_on_worker_mt(es, target);
     return es;

@@ -23,6 +23,9 @@ struct dap_chain_net_srv;
 
 /* What Rust provides. Every function returns without unwinding. */
 typedef struct vpn_glue_callbacks {
+    /* Room that tun_readable's data has in front of what was read, bytes. */
+    size_t tun_front;
+
     /* Channel 'S'; all on the owner. opened returns what becomes ch->internal (NULL: the channel stays unused). */
     void *(*channel_opened)(struct dap_stream_ch *ch, bool is_client, uint32_t worker);
     void (*channel_closed)(struct dap_stream_ch *ch, void *internal);
@@ -81,7 +84,7 @@ uint64_t vpn_glue_timer_start(uint32_t worker, uint64_t milliseconds, bool (*cal
 void vpn_glue_timer_stop(uint32_t worker, uint64_t timer);
 
 /* --- TUN queues in a worker's loop; the descriptor stays the caller's --- */
-struct dap_events_socket *vpn_glue_tun_add(int fd, uint32_t worker, void *inheritor, size_t front, uint64_t *uuid);
+struct dap_events_socket *vpn_glue_tun_add(int fd, uint32_t worker, void *inheritor, uint64_t *uuid);
 void vpn_glue_tun_remove(uint32_t worker, uint64_t uuid);
 void vpn_glue_tun_set_readable(struct dap_events_socket *es, bool readable);    /* owner */
 /* Writes a packet to the descriptor of a TUN socket that a legacy part made, while that part keeps it. */

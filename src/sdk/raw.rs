@@ -9,6 +9,7 @@ pub(super) const NO_WORKER: u32 = u32::MAX;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Callbacks {
+    pub(super) tun_front: usize,
     pub(super) channel_opened: unsafe extern "C" fn(*mut dap_stream_ch_t, bool, u32) -> *mut c_void,
     pub(super) channel_closed: unsafe extern "C" fn(*mut dap_stream_ch_t, *mut c_void),
     pub(super) channel_packet: unsafe extern "C" fn(*mut c_void, u8, *const u8, usize),
@@ -136,7 +137,6 @@ unsafe extern "C" {
         fd: c_int,
         worker: u32,
         inheritor: *mut c_void,
-        front: usize,
         uuid: *mut u64,
     ) -> *mut dap_events_socket_t;
     pub(super) fn vpn_glue_tun_remove(worker: u32, uuid: u64);

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::wire::BUNDLE_FRONT;
-
 use super::types::dap_events_socket_t;
 use super::visible::dap_chain_net_srv_vpn_tun_socket;
 use super::{raw, worker};
@@ -18,7 +16,7 @@ use super::{raw, worker};
 /// What a room does with a queue. Called on the queue's worker.
 pub trait TunHandler: Send + Sync {
     /// There is something to read. `first` is a packet that the SDK's loop has read by itself, if it did, with
-    /// [`BUNDLE_FRONT`] bytes of room in front; all of it may be written to.
+    /// [`BUNDLE_FRONT`](crate::wire::BUNDLE_FRONT) bytes of room in front; all of it may be written to.
     fn readable(&self, first: Option<&mut [u8]>);
     /// The descriptor failed (`errno`); the queue is dead.
     fn failed(&self, errno: c_int);
@@ -72,9 +70,7 @@ impl TunSocket {
         }));
         let mut uuid = 0;
         // SAFETY: the inheritor lives until tun_deleted takes it back; uuid is writable.
-        let es = unsafe {
-            raw::vpn_glue_tun_add(queue.as_raw_fd(), worker, inheritor.cast::<c_void>(), BUNDLE_FRONT, &mut uuid)
-        };
+        let es = unsafe { raw::vpn_glue_tun_add(queue.as_raw_fd(), worker, inheritor.cast::<c_void>(), &mut uuid) };
         if es.is_null() {
             // SAFETY: the SDK did not take it.
             drop(unsafe { Box::from_raw(inheritor) });
