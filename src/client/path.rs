@@ -17,7 +17,7 @@ use crate::sdk::foreign::ForeignChannel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
 use crate::tun::{Queue, Writer};
-use crate::wire::{FULL_BUNDLE, Ipv4View, Record, WireError, op};
+use crate::wire::{Ipv4View, Record, WireError, op};
 
 /// Packets that one wake-up handles before the other sockets of the worker get their turn. Of this library's connection
 /// their bytes are bounded by [`connection::FULL`].
@@ -80,16 +80,15 @@ impl TunHandler for Path {
             // It is not there when a panic has ended the last batch.
             (state.bundler.take().unwrap_or_default(), state.outlet.clone(), state.peer)
         });
-        let Some((bundler, outlet, peer)) = taken else { return };
-        let (mut bundler, batch) = (bundler, Batch { path: self, outlet, peer });
-        if let Some((buffer, filled)) = first.and_then(|read| self.queue.lend(read)) {
-            let mut alone = Bundler::over(buffer);
-            if filled >= FULL_BUNDLE {
-                // A bundle by itself, where it is.
-                batch.take(&mut alone, filled);
-                batch.flush(&mut alone);
-            } else if alone.copy_to(&mut bundler, filled) {
-                batch.take(&mut bundler, filled);
+        let Some((mut bundler, outlet, peer)) = taken else { return };
+        let batch = Batch { path: self, outlet, peer };
+        if let Some((memory, filled)) = first.and_then(|read| self.queue.lend(read)) {
+            match bundler.take_over(memory, filled) {
+                Some(mut alone) => {
+                    batch.take(&mut alone, filled);
+                    batch.flush(&mut alone);
+                }
+                None => batch.take(&mut bundler, filled),
             }
         }
         for _ in 0..BUDGET {

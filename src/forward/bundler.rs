@@ -42,11 +42,17 @@ impl<B: DerefMut<Target = [u8]>> Bundler<B> {
         self.bundle.room()
     }
 
-    /// Copies the packet that fills so many bytes of the room into another's room; false when it does not fit there.
-    pub fn copy_to<C: DerefMut<Target = [u8]>>(&mut self, other: &mut Bundler<C>, filled: usize) -> bool {
-        let (Some(from), Some(to)) = (self.room().get(..filled), other.room().get_mut(..filled)) else { return false };
-        to.copy_from_slice(from);
-        true
+    /// What to do with a packet that somebody else has read into this memory, the first room of a bundle: one that is
+    /// worth a bundle of its own stays there, and that bundle is returned; another is copied into the room here.
+    pub fn take_over<'a>(&mut self, memory: &'a mut [u8], filled: usize) -> Option<Bundler<&'a mut [u8]>> {
+        let mut alone = Bundler::over(memory);
+        if filled < FULL_BUNDLE
+            && let (Some(from), Some(to)) = (alone.room().get(..filled), self.room().get_mut(..filled))
+        {
+            to.copy_from_slice(from);
+            return None;
+        }
+        Some(alone)
     }
 
     /// Looks at the packet that fills so many bytes of the room.
@@ -95,5 +101,25 @@ impl<B: DerefMut<Target = [u8]>> Bundler<B> {
     pub fn discard(&mut self, next: usize) -> Load {
         self.bundle.restart(next);
         std::mem::take(&mut self.load)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_packet_stays_where_it_was_read_and_a_small_one_is_copied() {
+        for (filled, stays) in [(FULL_BUNDLE - 1, false), (FULL_BUNDLE, true), (65_545, true)] {
+            // In front of a bundle's first room are its header and the record's size.
+            let mut memory = vec![7; HEADER_LEN + 2 + filled];
+            let mut bundler = Bundler::default();
+            let alone = bundler.take_over(&mut memory, filled);
+            assert_eq!(alone.is_some(), stays, "{filled}");
+            match alone {
+                Some(mut alone) => assert_eq!(alone.room().len(), filled),
+                None => assert!(bundler.room()[..filled].iter().all(|byte| *byte == 7)),
+            }
+        }
     }
 }

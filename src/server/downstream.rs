@@ -3,9 +3,9 @@
 use std::ops::DerefMut;
 use std::sync::Arc;
 
-use crate::forward::{Bundler, DropCause, Load, Offload, Route};
+use crate::forward::{DropCause, Load, Offload, Route};
 use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
-use crate::wire::{FULL_BUNDLE, Ipv4View};
+use crate::wire::Ipv4View;
 
 use super::Server;
 use super::lane::{Lane, Outbound};
@@ -22,14 +22,14 @@ impl Server {
         lane.flush_tun();
         let Some(mut lent) = lane.lend() else { return };
         let out = lent.outbound();
-        if let Some((buffer, filled)) = first.and_then(|read| lane.queue.lend(read)) {
-            let mut alone = Outbound { bundler: Bundler::over(buffer), receiver: None };
-            if filled >= FULL_BUNDLE {
-                // A bundle by itself, where it is.
-                self.forward(lane, &mut alone, filled);
-                self.flush(lane, &mut alone, 0);
-            } else if alone.bundler.copy_to(&mut out.bundler, filled) {
-                self.forward(lane, out, filled);
+        if let Some((memory, filled)) = first.and_then(|read| lane.queue.lend(read)) {
+            match out.bundler.take_over(memory, filled) {
+                Some(bundler) => {
+                    let mut alone = Outbound { bundler, receiver: None };
+                    self.forward(lane, &mut alone, filled);
+                    self.flush(lane, &mut alone, 0);
+                }
+                None => self.forward(lane, out, filled),
             }
         }
         let mut bytes = 0;
