@@ -126,18 +126,18 @@ const EMBEDDED_NAMES: &[&str] = &[
 ];
 
 const EMBEDDED_SOURCES: &[&str] = &[
-    "src/embedded/ctypes.rs",
-    "src/embedded/abi/cli.rs",
-    "src/embedded/abi/client.rs",
-    "src/embedded/abi/config.rs",
-    "src/embedded/abi/events.rs",
-    "src/embedded/abi/http.rs",
-    "src/embedded/abi/ledger.rs",
-    "src/embedded/abi/log.rs",
-    "src/embedded/abi/net.rs",
-    "src/embedded/abi/service.rs",
-    "src/embedded/abi/store.rs",
-    "src/embedded/abi/stream.rs",
+    "crates/embedded/src/ctypes.rs",
+    "crates/embedded/src/abi/cli.rs",
+    "crates/embedded/src/abi/client.rs",
+    "crates/embedded/src/abi/config.rs",
+    "crates/embedded/src/abi/events.rs",
+    "crates/embedded/src/abi/http.rs",
+    "crates/embedded/src/abi/ledger.rs",
+    "crates/embedded/src/abi/log.rs",
+    "crates/embedded/src/abi/net.rs",
+    "crates/embedded/src/abi/service.rs",
+    "crates/embedded/src/abi/store.rs",
+    "crates/embedded/src/abi/stream.rs",
 ];
 
 fn main() {
@@ -149,10 +149,10 @@ fn main() {
         "cbindgen.toml",
         "src/abi",
         "src/sdk",
-        "src/embedded/ctypes.rs",
-        "src/embedded/abi",
-        "src/embedded/prelude.h",
-        "src/embedded/trailer.h",
+        "crates/embedded/src/ctypes.rs",
+        "crates/embedded/src/abi",
+        "crates/embedded/src/prelude.h",
+        "crates/embedded/src/trailer.h",
         "include",
     ] {
         println!("cargo:rerun-if-changed={path}");
@@ -276,8 +276,9 @@ fn write_headers(root: &Path, out: &Path) {
     config.header =
         Some(banner("The embedded SDK, for C programs that run without a Cellframe node. See docs/embedded-sdk.md."));
     config.pragma_once = true; // the trailer stands behind where a guard would end
-    let part =
-        |name: &str| fs::read_to_string(root.join("src/embedded").join(name)).expect("the header's C parts are there");
+    let part = |name: &str| {
+        fs::read_to_string(root.join("crates/embedded/src").join(name)).expect("the header's C parts are there")
+    };
     let includes = ["stdarg", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "netinet/in"];
     let includes: String = includes.iter().map(|name| format!("#include <{name}.h>\n")).collect();
     let structs = public_names(&root.join(EMBEDDED_SOURCES[0]), &["pub struct "]);

@@ -4,10 +4,10 @@
 //! the C functions of the same meaning call. Codes are those of the C functions.
 
 use crate::client::{self, check};
-use crate::forward::Totals;
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::{abi, cli, server};
+use vpn_core::forward::Totals;
 
 pub use crate::client::{ClientError, LeaseInfo, Status};
 

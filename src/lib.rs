@@ -20,13 +20,12 @@ pub mod cli;
 #[cfg(any(feature = "client", feature = "client-tun"))]
 #[cfg_attr(not(all(feature = "client", feature = "client-tun")), allow(dead_code))]
 pub mod client;
-#[cfg(feature = "embedded")]
-pub mod embedded;
-pub mod forward;
-pub mod lease;
-pub mod netlink;
+#[cfg(any(feature = "server", feature = "client-tun"))]
+mod datapath;
 pub mod sdk;
 #[cfg(feature = "server")]
 pub mod server;
-pub mod tun;
-pub mod wire;
+
+/// The embedded SDK. Its C symbols are in this library because the crate is named here.
+#[cfg(feature = "embedded")]
+pub use embedded;

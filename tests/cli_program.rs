@@ -1,12 +1,5 @@
 //! The program `cellframe-vpn` as a user and a script see it: help, exit codes, and the demo from end to end.
-#![cfg(all(
-    feature = "embedded",
-    feature = "common",
-    feature = "server",
-    feature = "cmd",
-    feature = "client",
-    feature = "client-tun"
-))]
+#![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

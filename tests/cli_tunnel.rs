@@ -1,13 +1,6 @@
 //! The program `cellframe-vpn` in real use: a server on one host, client and check on another, both hosts network
 //! namespaces with a veth pair between them.
-#![cfg(all(
-    feature = "embedded",
-    feature = "common",
-    feature = "server",
-    feature = "cmd",
-    feature = "client",
-    feature = "client-tun"
-))]
+#![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -15,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use dap_chain_net_srv_vpn::netlink::Netlink;
+use host::netlink::Netlink;
 use rustix::process::Signal;
 
 #[path = "support/hosts.rs"]

@@ -11,11 +11,11 @@ use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dap_chain_net_srv_vpn::forward::{Bundler, Offload, Peer};
-use dap_chain_net_srv_vpn::netlink::{Netlink, NetlinkError};
-use dap_chain_net_srv_vpn::tun::{Device, DeviceConfig, Queue, TunError};
-use dap_chain_net_srv_vpn::wire::{BUNDLE_FRONT, VNET_LEN, VnetHeader};
+use host::netlink::{Netlink, NetlinkError};
+use host::tun::{Device, DeviceConfig, Queue, TunError};
 use netns::in_namespace;
+use vpn_core::forward::{Bundler, Offload, Peer};
+use vpn_core::wire::{BUNDLE_FRONT, VNET_LEN, VnetHeader};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dap_chain_net_srv_vpn::embedded::config::{self, Config};
 use dap_chain_net_srv_vpn::sdk::channel::{self as sdk_channel, Channel, ChannelHandler, Role, TYPE_DATA};
 use dap_chain_net_srv_vpn::sdk::link::{Event, Link};
 use dap_chain_net_srv_vpn::sdk::net::Net;
 use dap_chain_net_srv_vpn::sdk::{Running, start_logging, worker};
-use dap_chain_net_srv_vpn::wire::{
+use embedded::config::{self, Config};
+use vpn_core::wire::{
     Capabilities, FromServer, Header, Request, Success, encode_addr_request, encode_control, op, parse_from_server, pkt,
 };
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use dap_chain_net_srv_vpn::netlink::{Netlink, NetlinkError};
+use host::netlink::{Netlink, NetlinkError};
 use rustix::thread::{UnshareFlags, gettid};
 
 use crate::Failure;

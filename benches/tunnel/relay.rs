@@ -11,10 +11,10 @@ use std::process::ExitCode;
 use std::thread;
 
 use clap::Args;
-use dap_chain_net_srv_vpn::tun::{Device, DeviceConfig, Queue};
-use dap_chain_net_srv_vpn::wire::VNET_LEN;
+use host::tun::{Device, DeviceConfig, Queue};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use vpn_core::wire::VNET_LEN;
 
 use crate::{Failure, hosts};
 

@@ -12,7 +12,7 @@ use crate::sdk::foreign::ForeignChannel;
 use crate::sdk::memory;
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::visible::dap_chain_net_srv_ch_vpn_t;
-use crate::wire;
+use vpn_core::wire;
 
 /// Sets the gateway for `dap_chain_net_vpn_client_tun_create` calls that name none.
 ///
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn tun_device_create(dev: *mut c_char) -> c_int {
     boundary(NAME, -libc::EIO, || {
         // SAFETY: the caller's promise.
         let Some(wanted) = (unsafe { text(NAME, "dev", dev) }) else { return -libc::EINVAL };
-        match crate::tun::open_plain((!wanted.is_empty()).then_some(wanted)) {
+        match host::tun::open_plain((!wanted.is_empty()).then_some(wanted)) {
             Ok((descriptor, name)) => {
                 for (index, byte) in name.bytes().take(15).chain(std::iter::once(0)).enumerate() {
                     // SAFETY: index <= 15, and dev has 16 bytes by the caller's promise.

@@ -7,7 +7,9 @@ use std::io;
 #[cfg(feature = "client")]
 use crate::client::{ClientError, wallet::WalletError};
 #[cfg(feature = "server")]
-use crate::{server::InitError, tun::TunError};
+use crate::server::InitError;
+#[cfg(feature = "server")]
+use host::tun::TunError;
 
 /// `dap_chain_net_srv_vpn_init`.
 #[cfg(feature = "server")]

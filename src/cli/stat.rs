@@ -34,7 +34,7 @@ fn full() -> String {
 }
 
 #[cfg(feature = "server")]
-fn totals_text(totals: &crate::forward::Totals) -> String {
+fn totals_text(totals: &vpn_core::forward::Totals) -> String {
     let drops: String = totals
         .drops
         .iter()
@@ -176,12 +176,12 @@ mod tests {
     #[cfg(feature = "server")]
     #[test]
     fn drops_are_told_by_cause() {
-        let counters = crate::forward::Counters::new(1);
-        counters.up(0, crate::forward::Load { packets: 1, bytes: 4096 });
+        let counters = vpn_core::forward::Counters::new(1);
+        counters.up(0, vpn_core::forward::Load { packets: 1, bytes: 4096 });
         let text = totals_text(&counters.totals());
         assert!(text.contains("from clients.......1 packets, 4.00 Kb\n"), "{text}");
         assert!(text.ends_with("dropped............none\n"), "{text}");
-        counters.dropped(0, crate::forward::DropCause::SpoofedSource);
+        counters.dropped(0, vpn_core::forward::DropCause::SpoofedSource);
         let text = totals_text(&counters.totals());
         assert!(
             text.ends_with("dropped 1: spoofed_source (the source is not the sender's leased address)\n"),

@@ -10,7 +10,7 @@ use crate::sdk::Running;
 use crate::sdk::link::{Event, Link};
 use crate::sdk::net::Net;
 use crate::sdk::worker::{self, Timer};
-use crate::wire::{self, Check, ServiceError, pkt};
+use vpn_core::wire::{self, Check, ServiceError, pkt};
 
 /// The largest payload each way, bytes.
 pub const PAYLOAD_MAX: usize = 65_536;

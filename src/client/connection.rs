@@ -10,7 +10,6 @@ use parking_lot::{Condvar, Mutex};
 use super::offer::Offer;
 use super::settings::Settings;
 use super::{ClientError, tunnel_part as tunnel};
-use crate::forward::DropCause;
 use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA};
 use crate::sdk::config::Config;
 use crate::sdk::link::{Event, Link};
@@ -18,7 +17,8 @@ use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::worker::{self, Timer};
 use crate::sdk::{Running, store};
-use crate::wire::{self, Capabilities, FromServer, MAX_BUNDLE, Request, ServiceError, Success, op, pkt, problem};
+use vpn_core::forward::DropCause;
+use vpn_core::wire::{self, Capabilities, FromServer, MAX_BUNDLE, Request, ServiceError, Success, op, pkt, problem};
 
 /// The VPN service's number.
 const SERVICE: u64 = 1;

@@ -27,7 +27,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::forward::Totals;
 use crate::sdk::channel::{self, Role};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
@@ -35,6 +34,7 @@ use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
 use connection::Connection;
 pub use connection::State;
+use vpn_core::forward::Totals;
 
 /// How the command `vpn_client` is used.
 const USAGE: &CStr = c"vpn_client [start -addr <server_address> -port <server_port>|stop|status] -net <net_name>\n\

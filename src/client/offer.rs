@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::lease::{Subnet, SubnetError};
-use crate::wire::AddrReply;
+use vpn_core::lease::{Subnet, SubnetError};
+use vpn_core::wire::AddrReply;
 
 /// The shortest prefix: more than a /8 is no tunnel's subnet but a part of the Internet.
 const SHORTEST: u8 = 8;

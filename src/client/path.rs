@@ -11,13 +11,14 @@ use parking_lot::Mutex;
 
 use super::connection;
 use super::tunnel::Settings;
-use crate::forward::{Bundler, Counters, DropCause, Load, Offload, Peer};
+use crate::datapath::Writer;
 use crate::sdk::channel::Channel;
 use crate::sdk::foreign::ForeignChannel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
-use crate::tun::{Queue, Writer};
-use crate::wire::{Ipv4View, Record, WireError, op};
+use host::tun::Queue;
+use vpn_core::forward::{Bundler, Counters, DropCause, Load, Offload, Peer};
+use vpn_core::wire::{Ipv4View, Record, WireError, op};
 
 /// Packets that one wake-up handles before the other sockets of the worker get their turn. Of this library's connection
 /// their bytes are bounded by [`connection::FULL`].

@@ -16,15 +16,15 @@ use super::LeaseInfo;
 use super::offer::{Offer, guess_prefix};
 pub use super::path::Outlet;
 use super::path::Path;
-use crate::forward::{Counters, DropCause, Totals};
-use crate::netlink::{Netlink, NetlinkError};
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::worker;
 use crate::sdk::{NotRunning, Running, STREAM_OVERHEAD};
-use crate::tun::{Device, DeviceConfig, TunError};
-use crate::wire::{Record, VnetHeader, WireError};
+use host::netlink::{Netlink, NetlinkError};
+use host::tun::{Device, DeviceConfig, TunError};
+use vpn_core::forward::{Counters, DropCause, Totals};
+use vpn_core::wire::{Record, VnetHeader, WireError};
 
 /// How long [`delete`] waits for the worker to let go of the descriptor.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -42,10 +42,10 @@ mod foreign {
     use crate::client::LeaseInfo;
     use crate::client::offer::Offer;
     use crate::client::settings::Settings;
-    use crate::forward::{Counters, DropCause, Totals};
     use crate::sdk::channel::Channel;
     use crate::sdk::{parts, worker};
-    use crate::wire::inspect;
+    use vpn_core::forward::{Counters, DropCause, Totals};
+    use vpn_core::wire::inspect;
 
     /// How long the legacy part may take.
     const PATIENCE: Duration = Duration::from_secs(10);

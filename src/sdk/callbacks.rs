@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use super::{channel, http, link, raw, service, tun_socket};
-use crate::wire::BUNDLE_FRONT;
+use vpn_core::wire::BUNDLE_FRONT;
 
 /// Hands the table to glue.c, once.
 pub(super) fn install() {

@@ -76,7 +76,7 @@ pub fn start_logging() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         #[cfg(feature = "embedded")]
-        crate::embedded::logging::init();
+        embedded::logging::init();
         #[cfg(feature = "sdk")]
         log_to_sdk::install();
     });

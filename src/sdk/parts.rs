@@ -126,7 +126,7 @@ pub fn tun_leased(channel: &Channel, packet: &mut [u8]) -> i32 {
     if channel.visible().is_null() {
         return -1;
     }
-    let behind_header = packet.len().saturating_sub(crate::wire::HEADER_LEN);
+    let behind_header = packet.len().saturating_sub(vpn_core::wire::HEADER_LEN);
     // SAFETY: the channel's C-visible struct; a packet with so many bytes behind its header.
     unsafe { ch_sf_tun_addr_leased(channel.visible(), packet.as_mut_ptr().cast(), behind_header) }
 }

@@ -3,9 +3,9 @@
 use std::ops::DerefMut;
 use std::sync::Arc;
 
-use crate::forward::{DropCause, Load, Offload, Route};
 use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
-use crate::wire::Ipv4View;
+use vpn_core::forward::{DropCause, Load, Offload, Route};
+use vpn_core::wire::Ipv4View;
 
 use super::Server;
 use super::lane::{Lane, Outbound};

@@ -4,12 +4,13 @@ use std::ffi::c_int;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use crate::forward::{Bundler, Counters, Load, Offload, Route};
+use crate::datapath::Writer;
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
-use crate::tun::{Queue, Writer};
-use crate::wire::Ipv4View;
+use host::tun::Queue;
+use vpn_core::forward::{Bundler, Counters, Load, Offload, Route};
+use vpn_core::wire::Ipv4View;
 
 use super::Server;
 use super::mailbox::Mailbox;

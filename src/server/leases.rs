@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 
 use super::Server;
 use super::session::Session;
-use crate::lease::{Lease, LeaseError, Origin, Token};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::worker;
-use crate::wire::{self, op};
+use vpn_core::lease::{Lease, LeaseError, Origin, Token};
+use vpn_core::wire::{self, op};
 
 /// How long the client of a session has to answer the question whether it still is there, milliseconds. Whoever asks for
 /// its lease repeats that after a second.

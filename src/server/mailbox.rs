@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::forward::Route;
 use crate::sdk::worker;
+use vpn_core::forward::Route;
 
 /// How many packets wait for a worker at most, and how many bytes of them.
 const DEPTH: usize = 1024;

@@ -26,8 +26,6 @@ use parking_lot::Mutex;
 
 pub use settings::{Settings, SettingsError};
 
-use crate::forward::{Counters, Route, Table, Totals};
-use crate::lease::Pool;
 use crate::sdk::channel::{Channel, ChannelHandler, Role};
 use crate::sdk::config::Config;
 use crate::sdk::service::{Service, ServiceHandler, Taken};
@@ -35,7 +33,9 @@ use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::types::dap_chain_net_srv_t;
 use crate::sdk::visible::dap_chain_net_srv_vpn_tun_socket;
 use crate::sdk::{NotRunning, Running, channel, command, http, parts, settle, worker};
-use crate::tun::{Device, DeviceConfig, TunError};
+use host::tun::{Device, DeviceConfig, TunError};
+use vpn_core::forward::{Counters, Route, Table, Totals};
+use vpn_core::lease::Pool;
 
 use lane::{Lane, LaneHandler};
 

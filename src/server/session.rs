@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::forward::{DropCause, Load, Offload, Peer, Route, check_upstream};
-use crate::lease::Lease;
 use crate::sdk::channel::{Channel, ChannelHandler, SessionStats, TYPE_DATA, UsageState};
 use crate::sdk::service::{ServiceHandler, ShownSession};
 use crate::sdk::worker;
-use crate::wire::{
+use vpn_core::forward::{DropCause, Load, Offload, Peer, Route, check_upstream};
+use vpn_core::lease::Lease;
+use vpn_core::wire::{
     self, AddrReply, Capabilities, FromClient, Ipv4View, MAX_BUNDLE, Record, VnetHeader, op, problem, records,
 };
 

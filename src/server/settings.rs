@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::lease::{Subnet, SubnetError};
-use crate::netlink::{Netlink, NetlinkError};
 use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::Config;
+use host::netlink::{Netlink, NetlinkError};
+use vpn_core::lease::{Subnet, SubnetError};
 
 const SECTION: &str = "srv_vpn";
 

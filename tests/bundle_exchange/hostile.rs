@@ -1,7 +1,7 @@
 //! Bundles that are broken, forged or nonsense.
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::forward::DropCause;
+use vpn_core::forward::DropCause;
 
 use crate::inner::{Ip, Sum};
 use crate::lab::{BUNDLES, GATEWAY, Lab};

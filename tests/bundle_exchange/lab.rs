@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::embedded::config::{self, Config};
-use dap_chain_net_srv_vpn::embedded::listener;
-use dap_chain_net_srv_vpn::forward::{DropCause, Totals};
-use dap_chain_net_srv_vpn::netlink::Netlink;
+use embedded::config::{self, Config};
+use embedded::listener;
+use host::netlink::Netlink;
 use rustix::net::sockopt;
+use vpn_core::forward::{DropCause, Totals};
 
 use crate::inner::{Ip, Sum};
 use crate::logged::{capture_log, log_lines};

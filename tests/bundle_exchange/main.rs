@@ -1,14 +1,7 @@
 //! The server against clients that speak docs/wire.md byte by byte, above all its "Bundles": what they are answered, what
 //! gets through, what is dropped and counted, and what they are sent. Server and clients are in this process, each test
 //! in a network namespace of its own.
-#![cfg(all(
-    feature = "embedded",
-    feature = "common",
-    feature = "server",
-    feature = "cmd",
-    feature = "client",
-    feature = "client-tun"
-))]
+#![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
 mod downstream;

@@ -1,7 +1,7 @@
 //! What a record's virtio_net_hdr may say of its packet, and what it may not.
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::forward::DropCause;
+use vpn_core::forward::DropCause;
 
 use crate::inner::{ACK, DF, Ip, MF, Sum, TCP, Tcp, UDP};
 use crate::lab::{BUNDLES, Lab};

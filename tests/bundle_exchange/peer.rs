@@ -10,8 +10,8 @@ use dap_chain_net_srv_vpn::sdk::channel::{self, Channel, ChannelHandler, Role, T
 use dap_chain_net_srv_vpn::sdk::link::{Event, Link};
 use dap_chain_net_srv_vpn::sdk::net::Net;
 use dap_chain_net_srv_vpn::sdk::worker;
-use dap_chain_net_srv_vpn::wire::{Request, pkt};
 use parking_lot::{Condvar, Mutex};
+use vpn_core::wire::{Request, pkt};
 
 /// Long enough for a loaded machine; a test that needs it all has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::forward::DropCause;
+use vpn_core::forward::DropCause;
 
 use crate::inner::{Ip, Sum};
 use crate::lab::{BUNDLES, GATEWAY, Lab, Server, drops_since, socket};

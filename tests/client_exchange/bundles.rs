@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, UdpSocket};
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::forward::DropCause;
-use dap_chain_net_srv_vpn::wire::Capabilities;
 use rustix::net::sockopt;
+use vpn_core::forward::DropCause;
+use vpn_core::wire::Capabilities;
 
 use crate::inner::{ACK, Ip, MF, Seen, Sum, Tcp, UDP};
 use crate::logged::log_lines;

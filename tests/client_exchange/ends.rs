@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app::{self, Status};
 use dap_chain_net_srv_vpn::sdk::worker;
-use dap_chain_net_srv_vpn::wire::{ServiceError, encode_control, op, pkt, problem};
+use vpn_core::wire::{ServiceError, encode_control, op, pkt, problem};
 
 use crate::logged::log_lines;
 use crate::netns::in_namespace;

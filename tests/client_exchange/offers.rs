@@ -7,9 +7,9 @@ use std::ptr;
 
 use dap_chain_net_srv_vpn::abi::client as abi;
 use dap_chain_net_srv_vpn::app::{self, Status};
-use dap_chain_net_srv_vpn::embedded::abi::config::{dap_config_close, dap_config_init, dap_config_open};
-use dap_chain_net_srv_vpn::netlink::Netlink;
-use dap_chain_net_srv_vpn::wire::{AddrReply, Capabilities, op};
+use embedded::abi::config::{dap_config_close, dap_config_init, dap_config_open};
+use host::netlink::Netlink;
+use vpn_core::wire::{AddrReply, Capabilities, op};
 
 use crate::netns::in_namespace;
 use crate::server::{ADDRESS, GATEWAY, Server, eventually, reply};

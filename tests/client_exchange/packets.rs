@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::forward::DropCause;
-use dap_chain_net_srv_vpn::wire::{HEADER_LEN, Header, op};
+use vpn_core::forward::DropCause;
+use vpn_core::wire::{HEADER_LEN, Header, op};
 
 use crate::netns::in_namespace;
 use crate::server::{ADDRESS, GATEWAY, OUTER, PATIENCE, Server, eventually, reply};

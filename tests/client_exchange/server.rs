@@ -6,16 +6,16 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::embedded::abi::stream;
-use dap_chain_net_srv_vpn::embedded::config::{self, Config};
-use dap_chain_net_srv_vpn::embedded::ctypes::dap_stream_ch;
-use dap_chain_net_srv_vpn::embedded::listener;
-use dap_chain_net_srv_vpn::netlink::Netlink;
 use dap_chain_net_srv_vpn::sdk::channel::{self, Channel, ChannelHandler, Role, TYPE_DATA};
 use dap_chain_net_srv_vpn::sdk::service::{Service, ServiceHandler};
 use dap_chain_net_srv_vpn::sdk::{Running, worker};
-use dap_chain_net_srv_vpn::wire::{self, AddrReply, Capabilities, FromClient};
+use embedded::abi::stream;
+use embedded::config::{self, Config};
+use embedded::ctypes::dap_stream_ch;
+use embedded::listener;
+use host::netlink::Netlink;
 use parking_lot::Mutex;
+use vpn_core::wire::{self, AddrReply, Capabilities, FromClient};
 
 use crate::logged::capture_log;
 

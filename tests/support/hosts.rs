@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dap_chain_net_srv_vpn::netlink::Netlink;
+use host::netlink::Netlink;
 use rustix::thread::{UnshareFlags, gettid};
 
 use crate::program::{program, run, wait};

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+use embedded::config::{self, Config};
 
 use crate::hosts::Hosts;
 use crate::netns::in_namespace;

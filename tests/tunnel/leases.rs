@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Duration;
 
-use dap_chain_net_srv_vpn::netlink::Netlink;
+use host::netlink::Netlink;
 use rustix::process::Signal;
 
 use crate::hosts::Hosts;

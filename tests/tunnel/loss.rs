@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 
-use dap_chain_net_srv_vpn::netlink::Netlink;
+use host::netlink::Netlink;
 use rustix::process::Signal;
 
 use crate::hosts::Hosts;

@@ -1,13 +1,6 @@
 //! The VPN as its users have it: `cellframe-vpn server` on one host, `cellframe-vpn client` on others, and what
 //! applications on these hosts see of the network between them. The hosts are network namespaces, all else is real.
-#![cfg(all(
-    feature = "embedded",
-    feature = "common",
-    feature = "server",
-    feature = "cmd",
-    feature = "client",
-    feature = "client-tun"
-))]
+#![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
 mod allocations;

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::embedded::config::{self, Config};
-use dap_chain_net_srv_vpn::forward::DropCause;
-use dap_chain_net_srv_vpn::netlink::Netlink;
+use embedded::config::{self, Config};
+use host::netlink::Netlink;
 use rustix::net::{AddressFamily, SocketType, eth, ipproto, socket};
+use vpn_core::forward::DropCause;
 
 use crate::hosts::{Host, Hosts, PATIENCE};
 use crate::netns::in_namespace;

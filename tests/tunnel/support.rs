@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStr
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dap_chain_net_srv_vpn::netlink::{Link, Netlink};
+use host::netlink::{Link, Netlink};
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
 use crate::hosts::{Host, Hosts, PATIENCE, Running};

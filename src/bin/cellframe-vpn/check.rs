@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::embedded::{config, logging};
+use embedded::{config, logging};
 
 use crate::args::CheckOptions;
 use crate::client;

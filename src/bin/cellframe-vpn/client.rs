@@ -4,8 +4,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app::{self, ClientError, Status};
-use dap_chain_net_srv_vpn::embedded::config::{self, Config};
-use dap_chain_net_srv_vpn::embedded::{logging, net};
+use embedded::config::{self, Config};
+use embedded::{logging, net};
 use rustix::io::Errno;
 
 use crate::args::ClientOptions;

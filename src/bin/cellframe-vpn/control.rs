@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use dap_chain_net_srv_vpn::embedded::cli::{self, CliError};
+use embedded::cli::{self, CliError};
 
 use crate::args::ControlOptions;
 use crate::exit::{Code, Failure};

@@ -3,9 +3,9 @@
 use std::sync::mpsc;
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::embedded::config::{self, Config};
-use dap_chain_net_srv_vpn::embedded::{logging, tls};
-use dap_chain_net_srv_vpn::lease::Subnet;
+use embedded::config::{self, Config};
+use embedded::{logging, tls};
+use vpn_core::lease::Subnet;
 
 use crate::args::ServerOptions;
 use crate::exit::Failure;

@@ -3,8 +3,8 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use dap_chain_net_srv_vpn::embedded::cli;
-use dap_chain_net_srv_vpn::embedded::config::Config;
+use embedded::cli;
+use embedded::config::Config;
 
 use crate::args;
 use crate::exit::{Code, Failure};

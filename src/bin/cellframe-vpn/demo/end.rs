@@ -9,11 +9,11 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app;
-use dap_chain_net_srv_vpn::embedded::config::Config;
-use dap_chain_net_srv_vpn::embedded::{cli, logging};
-use dap_chain_net_srv_vpn::forward::Totals;
+use embedded::config::Config;
+use embedded::{cli, logging};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use serde_json::{Value, json};
+use vpn_core::forward::Totals;
 
 use super::{control, namespaces, ping, traffic};
 use crate::args::{DemoEndOptions, EndRole};

@@ -9,7 +9,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
-use dap_chain_net_srv_vpn::netlink::{Netlink, NetlinkError};
+use host::netlink::{Netlink, NetlinkError};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};

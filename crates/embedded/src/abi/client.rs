@@ -1,0 +1,204 @@
+//! Node clients, as C sees them.
+
+use super::boundary::{bytes, guard};
+use super::owned::CShared;
+use super::stream::StreamView;
+use crate::client::NodeClient;
+use crate::ctypes::*;
+use crate::dial;
+use crate::runtime;
+use crate::stream::{hello, procs};
+use crate::worker::Worker;
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::ffi::{c_char, c_void};
+use std::ptr;
+use std::slice;
+use std::sync::Arc;
+
+/// The connection under a node client: the target of a `dap_client_t *`.
+pub(crate) struct Handle(Box<Connection>);
+
+struct Connection {
+    channels: Mutex<Vec<(u8, ChannelAddress)>>,
+}
+
+/// A channel's address, on its way to C.
+#[derive(Clone, Copy)]
+struct ChannelAddress(*mut dap_stream_ch);
+
+// SAFETY: never followed here; C follows it on the channel's worker.
+unsafe impl Send for ChannelAddress {}
+
+impl Handle {
+    fn new() -> Self {
+        Handle(Box::new(Connection { channels: Mutex::default() }))
+    }
+
+    fn as_ptr(&self) -> *mut dap_client {
+        ptr::from_ref(&*self.0).cast_mut().cast()
+    }
+
+    pub(crate) fn set_stream(&self, _worker: &Worker, view: &StreamView) {
+        let channels = view.channels.iter().map(|channel| (channel.letter, ChannelAddress(channel.view.as_ptr())));
+        *self.0.channels.lock() = channels.collect();
+    }
+
+    pub(crate) fn clear_stream(&self) {
+        self.0.channels.lock().clear();
+    }
+
+    pub(crate) fn channel(&self, letter: u8) -> *mut dap_stream_ch {
+        let channels = self.0.channels.lock();
+        channels.iter().find(|(known, _)| *known == letter).map_or(ptr::null_mut(), |(_, address)| address.0)
+    }
+}
+
+// --- calls into C: with nothing borrowed or locked; the client is alive until `delete` has returned ---------------------
+
+pub(crate) fn connected(client: &NodeClient) {
+    call(client, |callbacks| callbacks.connected);
+}
+
+pub(crate) fn disconnected(client: &NodeClient) {
+    call(client, |callbacks| callbacks.disconnected);
+}
+
+pub(crate) fn delete(client: &NodeClient) {
+    call(client, |callbacks| callbacks.r#delete);
+}
+
+pub(crate) fn error(client: &NodeClient, errno: i32) {
+    // SAFETY: `callbacks` and `callbacks_arg` never change.
+    let fields = unsafe { client.view.get() };
+    if let Some(callback) = fields.callbacks.error {
+        // SAFETY: C gave function and argument for this client.
+        unsafe { callback(client.view.as_ptr(), errno, fields.callbacks_arg) };
+    }
+}
+
+fn call(client: &NodeClient, which: impl FnOnce(&dap_chain_node_client_callbacks) -> dap_chain_node_client_callback_t) {
+    // SAFETY: `callbacks` and `callbacks_arg` never change.
+    let fields = unsafe { client.view.get() };
+    if let Some(callback) = which(&fields.callbacks) {
+        // SAFETY: C gave function and argument for this client.
+        unsafe { callback(client.view.as_ptr(), fields.callbacks_arg) };
+    }
+}
+
+// --- exports -----------------------------------------------------------------------------------------------------------
+
+/// Connects to a node and opens channels there, in the background. `info` is copied; `channels` are 1 to 15 distinct
+/// letters that are registered here too. NULL, with a log line, when an argument is wrong and while nothing is retained.
+///
+/// # Safety
+/// May be called from any thread. `info` is NULL or points to a node info with `ext_host_len` bytes of host and a NUL
+/// behind it; `channels` is NULL or a string; `callbacks` is NULL or points to a struct, which is copied, and whose
+/// functions may be called on workers and on a thread of their own until `delete` has been called.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dap_chain_node_client_create_n_connect(
+    net: *mut dap_chain_net_t,
+    info: *mut dap_chain_node_info_t,
+    channels: *const c_char,
+    callbacks: *const dap_chain_node_client_callbacks_t,
+    callbacks_arg: *mut c_void,
+) -> *mut dap_chain_node_client_t {
+    const NAME: &str = "dap_chain_node_client_create_n_connect";
+    guard(NAME, ptr::null_mut(), || {
+        let Some(runtime) = runtime::active() else {
+            log::error!("{NAME}: the embedded SDK is not running");
+            return ptr::null_mut();
+        };
+        // SAFETY: NULL, or as the caller promises.
+        let Some((host, port)) = (unsafe { host_and_port(info) }) else {
+            log::error!("{NAME}: no node info, or its host is not a name");
+            return ptr::null_mut();
+        };
+        // SAFETY: NULL or a string, by the caller's promise.
+        let channels = unsafe { bytes(channels) }.unwrap_or_default().to_vec();
+        if !hello::are_valid(&channels) || channels.iter().any(|letter| procs::find(*letter).is_none()) {
+            log::error!("{NAME}: channels are 1 to 15 distinct letters, each registered");
+            return ptr::null_mut();
+        }
+        const NONE: dap_chain_node_client_callbacks =
+            dap_chain_node_client_callbacks { connected: None, disconnected: None, r#delete: None, error: None };
+        // SAFETY: NULL, or a struct that the caller lets us copy.
+        let callbacks = unsafe { callbacks.as_ref() }.copied().unwrap_or(NONE);
+        let handle = Handle::new();
+        let view = CShared::new(dap_chain_node_client {
+            client: handle.as_ptr(),
+            net,
+            callbacks,
+            notify_callbacks: dap_chain_node_client_notify_callbacks { srv_pkt_in: Cell::new(None) },
+            callbacks_arg,
+        });
+        let pointer = view.as_ptr();
+        let client = NodeClient::new(view, handle, host, port, channels);
+        runtime.clients.lock().insert(pointer.addr(), Arc::clone(&client));
+        if let Err(error) = dial::start(&runtime, &client) {
+            log::error!("{NAME}: {error}");
+            runtime.clients.lock().remove(&pointer.addr());
+            return ptr::null_mut();
+        }
+        pointer
+    })
+}
+
+/// Ends a node client, whatever it is doing: `delete` is its last callback, after which the struct is freed.
+///
+/// # Safety
+/// May be called from any thread, also in the client's callbacks; a stale address is compared, not followed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dap_chain_node_client_close_mt(client: *mut dap_chain_node_client_t) {
+    guard("dap_chain_node_client_close_mt", (), || {
+        let Some(runtime) = runtime::current() else { return };
+        let known = runtime.clients.lock().get(&client.addr()).cloned();
+        if let Some(known) = known {
+            known.close(&runtime);
+        }
+    });
+}
+
+/// The channel with this letter; NULL when not connected. To be used on the stream's worker.
+///
+/// # Safety
+/// May be called from any thread; a stale address is compared, not followed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dap_client_get_stream_ch_unsafe(client: *mut dap_client_t, id: u8) -> *mut dap_stream_ch_t {
+    guard("dap_client_get_stream_ch_unsafe", ptr::null_mut(), || {
+        with_client(client, |known, _| known.channel(id)).unwrap_or(ptr::null_mut())
+    })
+}
+
+/// The stream's worker; NULL when not connected.
+///
+/// # Safety
+/// May be called from any thread; a stale address is compared, not followed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dap_client_get_stream_worker(client: *mut dap_client_t) -> *mut dap_stream_worker_t {
+    guard("dap_client_get_stream_worker", ptr::null_mut(), || {
+        with_client(client, |known, runtime| known.stream_worker(runtime)).unwrap_or(ptr::null_mut())
+    })
+}
+
+fn with_client<R>(client: *mut dap_client_t, body: impl FnOnce(&NodeClient, &runtime::Runtime) -> R) -> Option<R> {
+    let runtime = runtime::current()?;
+    let known = runtime.clients.lock().values().find(|known| known.handle.as_ptr() == client).cloned()?;
+    Some(body(&known, &runtime))
+}
+
+/// # Safety
+/// `info` is NULL or points to a node info with `ext_host_len` bytes behind its fixed part.
+unsafe fn host_and_port(info: *const dap_chain_node_info_t) -> Option<(String, u16)> {
+    // SAFETY: the caller's promise.
+    let fields = unsafe { info.as_ref() }?;
+    let length = usize::from(fields.ext_host_len);
+    let port = fields.ext_port;
+    let offset = std::mem::offset_of!(dap_chain_node_info_t, ext_host);
+    // SAFETY: the host begins there, inside of the caller's allocation.
+    let host = unsafe { info.cast::<u8>().add(offset) };
+    // SAFETY: the caller promises `ext_host_len` bytes of host.
+    let host = unsafe { slice::from_raw_parts(host, length) };
+    let host = std::str::from_utf8(host).ok()?.trim_end_matches('\0');
+    (!host.is_empty() && port != 0).then(|| (host.to_owned(), port))
+}

@@ -1,0 +1,382 @@
+//! The Unix socket: accepts on the thread "vpn-cli", runs each command on a thread of its own.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FlockOperation, Mode};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde_json::{Value, json};
+
+use super::{REQUEST_MAX, Reply, run, socket_path};
+use crate::config::Config;
+use crate::crew::{Crew, Refused};
+use crate::deadline::Timed;
+use crate::threads;
+
+/// Connections at once; one more is told so and closed.
+const CONNECTIONS_MAX: usize = 8;
+/// For a whole request to arrive, and for a whole reply to be taken.
+const PEER_TIME: Duration = Duration::from_secs(5);
+/// What stopping grants to commands that are running.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+
+/// A CLI that listens. Dropping it waits for running commands, ends its threads and removes its socket.
+pub struct CliServer {
+    path: PathBuf,
+    /// Device and inode of the socket: what another process put in its place is not ours to remove.
+    identity: Option<(u64, u64)>,
+    /// Its other end is polled by the thread; closing this one stops it.
+    stop: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+    crew: Arc<Crew>,
+}
+
+/// Starts the CLI unless `[cli-server] enabled` is false. A CLI that cannot start is logged and costs nothing else.
+pub fn start(config: &Config) -> Option<CliServer> {
+    if !config.get_bool("cli-server", "enabled", true) {
+        return None;
+    }
+    let path = socket_path(config);
+    // Makes the state directory with its mode, in case the socket is in there.
+    if path.starts_with(config.state_path()) {
+        config.state_dir();
+    }
+    match CliServer::listen(&path) {
+        Ok(server) => {
+            log::info!("CLI commands are taken on {}", path.display());
+            Some(server)
+        }
+        Err(error) => {
+            log::error!("no CLI on {} ([cli-server] listen-path): {error}", path.display());
+            None
+        }
+    }
+}
+
+impl CliServer {
+    fn listen(path: &Path) -> io::Result<Self> {
+        let listener = bind(path)?;
+        let identity = fs::symlink_metadata(path).map(|file| (file.dev(), file.ino())).ok();
+        let (stop, stopped) = UnixStream::pair()?;
+        let crew = Crew::new("vpn-cli-cmd", CONNECTIONS_MAX);
+        let mut server = Self { path: path.to_owned(), identity, stop: Some(stop), thread: None, crew };
+        let crew = Arc::clone(&server.crew);
+        server.thread = Some(threads::spawn("vpn-cli", move || accept(&listener, &stopped, &crew))?);
+        Ok(server)
+    }
+
+    /// Takes the socket out of the file system, unless another file is there now. Does not wait.
+    pub(crate) fn remove_file(&self) {
+        let found = fs::symlink_metadata(&self.path).map(|file| (file.dev(), file.ino())).ok();
+        if found.is_some() && found == self.identity {
+            // Whoever removed it in between did what was wanted.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Drop for CliServer {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // It runs no command and so never drops the server itself; a panic in it changes nothing here.
+            let _ = thread.join();
+        }
+        self.remove_file();
+        self.crew.stop(STOP_PATIENCE);
+    }
+}
+
+/// The listening socket, mode 0600 from the moment it can be seen.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let address = SocketAddrUnix::new(path).map_err(|_| text_error("the path is too long for a socket (107 bytes)"))?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    // Two processes that start at once must not both take the other's fresh socket for a dead one's.
+    let directory = fs::File::open(directory)?;
+    lock(&directory)?;
+    remove_if_dead(path, &address)?;
+    let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    // On Linux a socket's own mode, less the umask, becomes the file's (unix(7)).
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, 16)?;
+    Ok(UnixListener::from(socket))
+}
+
+fn lock(directory: &fs::File) -> io::Result<()> {
+    for _ in 0..20 {
+        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(50)),
+            other => return Ok(other?),
+        }
+    }
+    Err(text_error("its directory is locked by another process"))
+}
+
+/// Removes the socket that a killed process left; an error when somebody listens on it, or when it is no socket.
+fn remove_if_dead(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(file) if !file.file_type().is_socket() => {
+            return Err(text_error("the path is taken by another kind of file"));
+        }
+        Ok(_) => {}
+    }
+    match rustix::net::connect(&socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?, address) {
+        Err(rustix::io::Errno::CONNREFUSED) => fs::remove_file(path),
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        // Connected, or EAGAIN: somebody listens and is busy.
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => Err(text_error("another process listens there")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn socket(flags: SocketFlags) -> io::Result<std::os::fd::OwnedFd> {
+    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
+}
+
+fn text_error(text: &str) -> io::Error {
+    io::Error::other(text)
+}
+
+fn accept(listener: &UnixListener, stopped: &UnixStream, crew: &Arc<Crew>) {
+    loop {
+        let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::from_borrowed_fd(stopped.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => {
+                log::error!("the CLI stops: poll: {error}");
+                return;
+            }
+            Ok(_) => {}
+        }
+        if !fds[1].revents().is_empty() {
+            return;
+        }
+        match listener.accept() {
+            Ok((connection, _)) => take(connection, crew),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}
+            Err(error) => {
+                // Out of descriptors or memory, and the connection is still there: without a pause this would spin.
+                log::debug!("CLI: accept: {error}");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+fn take(connection: UnixStream, crew: &Arc<Crew>) {
+    let connection = Arc::new(connection);
+    let refusal = match crew.start(&connection, serve) {
+        Ok(()) => return,
+        Err(Refused::Full) => format!("{CONNECTIONS_MAX} commands are running already; try again"),
+        Err(Refused::Io(error)) => format!("cannot start a thread: {error}"),
+    };
+    log::debug!("CLI: {refusal}");
+    // The reply fits the socket's empty buffer; were it not to, the accepting thread must not wait.
+    let _ = connection.set_nonblocking(true);
+    answer(&connection, &Reply::refused(refusal));
+}
+
+fn serve(connection: &UnixStream) {
+    let reply = match request(connection) {
+        Ok(Some(argv)) => run(&argv),
+        Ok(None) => return,
+        Err(refusal) => Reply::refused(refusal),
+    };
+    answer(connection, &reply);
+}
+
+fn answer(connection: &UnixStream, reply: &Reply) {
+    let line = format!("{}\n", json!({ "code": reply.code, "reply": reply.text }));
+    if let Err(error) = Timed::new(connection, PEER_TIME).write_all(line.as_bytes()) {
+        log::debug!("CLI: the reply was not taken: {error}");
+    }
+}
+
+/// The words of a command line; None when the peer left without one.
+fn request(connection: &UnixStream) -> Result<Option<Vec<String>>, String> {
+    let mut line = Vec::new();
+    let limit = REQUEST_MAX as u64 + 1;
+    let mut reader = BufReader::new(Timed::new(connection, PEER_TIME).take(limit));
+    reader.read_until(b'\n', &mut line).map_err(|error| format!("no request: {error}"))?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    if line.len() > REQUEST_MAX {
+        return Err(format!("a request has at most {REQUEST_MAX} bytes"));
+    }
+    words(&line).map(Some).ok_or_else(|| r#"expected a line like {"argv":["help"]}"#.into())
+}
+
+fn words(line: &[u8]) -> Option<Vec<String>> {
+    let request: Value = serde_json::from_slice(line).ok()?;
+    request.get("argv")?.as_array()?.iter().map(|word| word.as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Command, call, register};
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    fn config(directory: &tempfile::TempDir) -> Config {
+        Config::parse(&format!("[general]\nstate_dir={}/state", directory.path().display()), "test.cfg").0
+    }
+
+    fn send(path: &Path, request: &[u8]) -> String {
+        let connection = UnixStream::connect(path).unwrap();
+        // The server may answer and close before it was all sent.
+        let _ = (&connection).write_all(request);
+        let _ = connection.shutdown(std::net::Shutdown::Write);
+        let mut reply = String::new();
+        let _ = (&connection).read_to_string(&mut reply);
+        reply
+    }
+
+    #[test]
+    fn commands_run_over_the_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(&directory);
+        register(Command {
+            name: "socket_echo".into(),
+            doc: String::new(),
+            doc_ex: String::new(),
+            run: Box::new(|argv| Reply { code: -3, text: argv[1..].join("|") }),
+        });
+        let server = start(&config).unwrap();
+        let path = socket_path(&config);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        let reply = call(&path, &["socket_echo", "a b", "\"\n\0ё"]).unwrap();
+        assert_eq!(reply, Reply { code: -3, text: "a b|\"\n\0ё".into() });
+        assert_eq!(call(&path, &["nothing"]).unwrap().code, -1);
+        assert!(start(&config).is_none(), "the socket is live");
+        assert_eq!(call(&path, &["help"]).unwrap().code, 0);
+        drop(server);
+        assert!(!path.exists());
+        assert!(call(&path, &["help"]).unwrap_err().to_string().contains("no node"));
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_a_file_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(&directory);
+        let path = socket_path(&config);
+        config.state_dir();
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let server = start(&config).unwrap();
+        assert_eq!(call(&path, &["help"]).unwrap().code, 0);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "mine").unwrap();
+        drop(server);
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+        assert!(start(&config).is_none());
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn no_cli_where_none_is_wanted_or_possible() {
+        let with = |text: &str| start(&Config::parse(text, "test.cfg").0);
+        assert!(with("[cli-server]\nenabled=false").is_none());
+        assert!(with(&format!("[cli-server]\nlisten-path=/tmp/{}", "x".repeat(120))).is_none());
+        assert!(with("[cli-server]\nlisten-path=/proc/nothing/x.sock").is_none());
+    }
+
+    #[test]
+    fn hostile_requests_get_an_answer_or_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(&directory);
+        let server = start(&config).unwrap();
+        let path = socket_path(&config);
+        assert_eq!(send(&path, b""), "");
+        let deep = [vec![b'['; 60_000], vec![b'\n']].concat();
+        let huge = vec![b'x'; REQUEST_MAX * 4];
+        let table: [&[u8]; 9] = [
+            b"\n",
+            b"garbage\n",
+            b"\xff\xfe\0\n",
+            b"{}\n",
+            br#"{"argv":"help"}"#,
+            br#"{"argv":[1]}"#,
+            br#"{"argv":[]}"#,
+            &deep,
+            &huge,
+        ];
+        for request in table {
+            let reply = send(&path, request);
+            assert!(reply.starts_with(r#"{"code":-1,"#), "{:?} {reply:?}", &request[..request.len().min(20)]);
+        }
+        assert!(send(&path, b"{\"argv\":[\"help\"]}\nmore\n").starts_with(r#"{"code":0,"#));
+        assert_eq!(call(&path, &["help"]).unwrap().code, 0);
+        drop(server);
+    }
+
+    #[test]
+    fn silent_peers_neither_block_commands_nor_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(&directory);
+        let server = start(&config).unwrap();
+        let path = socket_path(&config);
+        let mut silent: Vec<_> = (1..CONNECTIONS_MAX).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        assert_eq!(call(&path, &["help"]).unwrap().code, 0);
+        silent.extend((0..2).map(|_| UnixStream::connect(&path).unwrap()));
+        let mut reply = String::new();
+        (&silent[CONNECTIONS_MAX]).read_to_string(&mut reply).unwrap();
+        assert!(reply.contains("try again"), "{reply}");
+        let start = Instant::now();
+        drop(server);
+        assert!(start.elapsed() < PEER_TIME);
+    }
+
+    #[test]
+    fn a_running_command_is_waited_for_and_may_end_the_server() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(&directory);
+        let server = Arc::new(parking_lot::Mutex::new(start(&config)));
+        let (inner, (started, has_started)) = (server.clone(), mpsc::channel());
+        register(Command {
+            name: "end_server".into(),
+            doc: String::new(),
+            doc_ex: String::new(),
+            run: Box::new(move |_| {
+                started.send(()).unwrap();
+                let server = inner.lock().take();
+                drop(server);
+                Reply { code: 0, text: "ended".into() }
+            }),
+        });
+        let path = socket_path(&config);
+        let client = std::thread::spawn(move || call(&path, &["end_server"]).unwrap());
+        has_started.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(client.join().unwrap().text, "ended");
+        assert!(server.lock().is_none());
+        super::super::unregister("end_server");
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_words_or_refused(line: Vec<u8>) {
+            words(&line);
+        }
+
+        #[test]
+        fn words_come_back(argv: Vec<String>) {
+            prop_assert_eq!(words(json!({ "argv": argv }).to_string().as_bytes()), Some(argv));
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! One HTTP connection: its request is read within bounds of size and time, answered, and the connection closed.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use super::{Request, Response, URL_PART_MAX, handler};
+use crate::deadline::Timed;
+
+/// For the head to arrive, for the body to arrive, and for the answer to be taken.
+const PEER_TIME: Duration = Duration::from_secs(5);
+/// For the peer to close after the answer.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+/// Request line and headers, in bytes.
+const HEAD_MAX: usize = 16 << 10;
+const HEADERS_MAX: usize = 64;
+/// A body is read, for the connection's sake, and ignored.
+const BODY_MAX: u64 = 64 << 10;
+
+pub(super) fn serve(stream: &TcpStream) {
+    // The listener works without blocking.
+    if let Err(error) = stream.set_nonblocking(false).and_then(|()| exchange(stream)) {
+        log::debug!("HTTP: {error}");
+    }
+}
+
+/// A whole answer for a connection that gets nothing but a status.
+pub(super) fn refusal(status: u16) -> String {
+    let text = reason(status);
+    let length = text.len() + 1;
+    format!("{}{text}\n", head(status, "text/plain", length))
+}
+
+fn exchange(stream: &TcpStream) -> io::Result<()> {
+    let answer = match read_request(stream)? {
+        Outcome::Answer { request, has_body } => {
+            let response = respond(&request);
+            let mime = if is_mime(&response.mime) { &response.mime } else { "application/octet-stream" };
+            let mut answer = head(response.status, mime, response.body.len()).into_bytes();
+            if has_body {
+                answer.extend_from_slice(&response.body);
+            }
+            answer
+        }
+        Outcome::Refuse(status) => refusal(status).into_bytes(),
+        Outcome::Gone => return Ok(()),
+    };
+    Timed::new(stream, PEER_TIME).write_all(&answer)?;
+    // What the peer sends beyond the request is read for a moment: closing with bytes unread would reset the
+    // connection, and the peer might never see the answer.
+    stream.shutdown(Shutdown::Write)?;
+    io::copy(&mut Timed::new(stream, LINGER_TIME).take(BODY_MAX), &mut io::sink())?;
+    Ok(())
+}
+
+fn respond(request: &Request) -> Response {
+    let Some(handler) = handler(&request.path) else {
+        return Response { status: 404, mime: "text/plain".into(), body: b"Not Found\n".to_vec() };
+    };
+    let response = catch_unwind(AssertUnwindSafe(|| handler(request)));
+    let failed = || Response { status: 500, mime: "text/plain".into(), body: b"Internal Server Error\n".to_vec() };
+    let response = response.unwrap_or_else(|_| {
+        log::error!("HTTP: internal error while answering {}", request.path);
+        failed()
+    });
+    if (200..=599).contains(&response.status) { response } else { failed() }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Answer { request: Request, has_body: bool },
+    Refuse(u16),
+    Gone,
+}
+
+fn read_request(stream: &TcpStream) -> io::Result<Outcome> {
+    let mut timed = Timed::new(stream, PEER_TIME);
+    let mut head = Vec::with_capacity(2048);
+    let mut chunk = [0; 2048];
+    loop {
+        let count = match timed.read(&mut chunk) {
+            Ok(0) if head.is_empty() => return Ok(Outcome::Gone),
+            Ok(0) => return Ok(Outcome::Refuse(400)),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(Outcome::Refuse(408)),
+            Err(error) => return Err(error),
+        };
+        head.extend_from_slice(&chunk[..count]);
+        match parse(&head) {
+            Parsed::Partial if head.len() > HEAD_MAX => return Ok(Outcome::Refuse(431)),
+            Parsed::Partial => {}
+            Parsed::Bad(status) => return Ok(Outcome::Refuse(status)),
+            Parsed::Whole { head_size, body_size, request, has_body } => {
+                let missing = body_size.saturating_sub((head.len() - head_size) as u64);
+                io::copy(&mut Timed::new(stream, PEER_TIME).take(missing), &mut io::sink())?;
+                return Ok(Outcome::Answer { request, has_body });
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Parsed {
+    Partial,
+    Bad(u16),
+    Whole {
+        head_size: usize,
+        body_size: u64,
+        request: Request,
+        /// Whether the answer has a body: the answer to HEAD has none.
+        has_body: bool,
+    },
+}
+
+fn parse(head: &[u8]) -> Parsed {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    let head_size = match request.parse(head) {
+        Ok(httparse::Status::Complete(size)) => size,
+        Ok(httparse::Status::Partial) => return Parsed::Partial,
+        Err(httparse::Error::TooManyHeaders) => return Parsed::Bad(431),
+        Err(_) => return Parsed::Bad(400),
+    };
+    if head_size > HEAD_MAX {
+        return Parsed::Bad(431);
+    }
+    let has_body = match request.method {
+        Some("GET" | "POST") => true,
+        Some("HEAD") => false,
+        _ => return Parsed::Bad(405),
+    };
+    let body_size = match body_size(request.headers) {
+        Some(size) if size <= BODY_MAX => size,
+        Some(_) => return Parsed::Bad(413),
+        None => return Parsed::Bad(400),
+    };
+    let Some(target) = request.path.and_then(origin_form) else { return Parsed::Bad(400) };
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if path.len() > URL_PART_MAX || query.len() > URL_PART_MAX {
+        return Parsed::Bad(414);
+    }
+    let request = Request { path: path.to_owned(), query: query.to_owned() };
+    Parsed::Whole { head_size, body_size, request, has_body }
+}
+
+/// The target from its path on; a server takes the absolute form too (RFC 9112, 3.2.2).
+fn origin_form(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return Some(target);
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("http") {
+        return None;
+    }
+    Some(rest.find('/').map_or("/", |start| &rest[start..]))
+}
+
+/// 0 without a body, and for a chunked one, which is left to the closing; None when the headers contradict each other.
+fn body_size(headers: &[httparse::Header<'_>]) -> Option<u64> {
+    let mut size = None;
+    for header in headers.iter().filter(|header| header.name.eq_ignore_ascii_case("content-length")) {
+        let text = std::str::from_utf8(header.value).ok()?.trim();
+        let value = if text.bytes().all(|digit| digit.is_ascii_digit()) { text.parse().ok()? } else { return None };
+        if size.is_some_and(|size| size != value) {
+            return None;
+        }
+        size = Some(value);
+    }
+    Some(size.unwrap_or(0))
+}
+
+fn head(status: u16, mime: &str, length: usize) -> String {
+    let allow = if status == 405 { "Allow: GET, HEAD, POST\r\n" } else { "" };
+    format!(
+        "HTTP/1.1 {status} {}\r\nContent-Type: {mime}\r\nContent-Length: {length}\r\n{allow}Connection: close\r\n\r\n",
+        reason(status)
+    )
+}
+
+/// Whether it can stand in a header line.
+fn is_mime(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "Status",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CONNECTIONS_MAX, register, serve, stop, unregister};
+    use super::*;
+    use parking_lot::Mutex;
+    use proptest::prelude::*;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    /// The crew of threads is one for the process, and these tests count its places.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    fn listener() -> (TcpListener, std::net::SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn connect() -> TcpStream {
+        let (listener, address) = listener();
+        let peer = TcpStream::connect(address).unwrap();
+        serve(listener.accept().unwrap().0);
+        peer
+    }
+
+    fn read(mut peer: &TcpStream) -> String {
+        let mut reply = Vec::new();
+        peer.read_to_end(&mut reply).unwrap();
+        String::from_utf8(reply).unwrap()
+    }
+
+    fn ask(request: &[u8]) -> String {
+        let peer = connect();
+        (&peer).write_all(request).unwrap();
+        read(&peer)
+    }
+
+    fn status(reply: &str) -> u16 {
+        reply.strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap()
+    }
+
+    fn echo(path: &str) {
+        register(
+            path,
+            Box::new(|request| Response {
+                status: 200,
+                mime: "text/x".into(),
+                body: format!("{}?{}", request.path, request.query).into(),
+            }),
+        );
+    }
+
+    #[test]
+    fn a_registered_path_answers() {
+        let _alone = ALONE.lock();
+        echo("/echo");
+        let reply = ask(b"GET /echo?a=1&b=%20 HTTP/1.1\r\nHost: x\r\n\r\n");
+        let expected = "HTTP/1.1 200 OK\r\nContent-Type: text/x\r\nContent-Length: 15\r\nConnection: close\r\n\r\n";
+        assert_eq!(reply, format!("{expected}/echo?a=1&b=%20"));
+        assert_eq!(ask(b"HEAD /echo?a=1&b=%20 HTTP/1.1\r\n\r\n"), expected);
+        assert!(ask(b"POST /echo HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc").ends_with("/echo?"));
+        assert!(ask(b"GET http://host:1/echo HTTP/1.1\r\n\r\n").ends_with("/echo?"));
+        let peer = connect();
+        for byte in b"GET /echo HTTP/1.1\r\n\r\n" {
+            (&peer).write_all(&[*byte]).unwrap();
+        }
+        assert!(read(&peer).ends_with("/echo?"));
+        assert!(unregister("/echo"));
+        assert!(!unregister("/echo"));
+        assert_eq!(status(&ask(b"GET /echo HTTP/1.1\r\n\r\n")), 404);
+    }
+
+    #[test]
+    fn handlers_that_misbehave_become_500_or_a_plain_type() {
+        let _alone = ALONE.lock();
+        register("/panic", Box::new(|_| panic!("on purpose")));
+        register("/status", Box::new(|_| Response { status: 99, mime: "text/x".into(), body: vec![] }));
+        register("/mime", Box::new(|_| Response { status: 200, mime: "a\r\nSet-Cookie: b".into(), body: vec![] }));
+        assert_eq!(status(&ask(b"GET /panic HTTP/1.1\r\n\r\n")), 500);
+        assert_eq!(status(&ask(b"GET /status HTTP/1.1\r\n\r\n")), 500);
+        assert!(!ask(b"GET /mime HTTP/1.1\r\n\r\n").contains("Cookie"));
+        for path in ["/panic", "/status", "/mime"] {
+            assert!(unregister(path));
+        }
+    }
+
+    #[test]
+    fn hostile_requests_are_refused() {
+        let _alone = ALONE.lock();
+        echo("/long");
+        let with_query = |size| format!("GET /long?{} HTTP/1.1\r\n\r\n", "q".repeat(size)).into_bytes();
+        assert_eq!(status(&ask(&with_query(URL_PART_MAX))), 200);
+        unregister("/long");
+        let table: &[(Vec<u8>, u16)] = &[
+            (with_query(URL_PART_MAX + 1), 414),
+            (format!("GET /{} HTTP/1.1\r\n\r\n", "p".repeat(1023)).into(), 414),
+            (b"GET / HTTP/1.1\r\n\r\n".into(), 404),
+            (b"DELETE / HTTP/1.1\r\n\r\n".into(), 405),
+            (b"get / HTTP/1.1\r\n\r\n".into(), 405),
+            (b"GET / HTTP/9.9\r\n\r\n".into(), 400),
+            (b"GET nowhere HTTP/1.1\r\n\r\n".into(), 400),
+            (b"GET ftp://x/ HTTP/1.1\r\n\r\n".into(), 400),
+            (b"GET /\0 HTTP/1.1\r\n\r\n".into(), 400),
+            (b"\xff\xff\xff\xff\r\n\r\n".into(), 400),
+            (b"POST / HTTP/1.1\r\nContent-Length: 65537\r\n\r\n".into(), 413),
+            (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n".into(), 400),
+            (b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n".into(), 400),
+            (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".into(), 400),
+            (format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(100)).into(), 431),
+            (format!("GET / HTTP/1.1\r\na: {}", "b".repeat(20_000)).into(), 431),
+        ];
+        for (request, expected) in table {
+            let text = String::from_utf8_lossy(&request[..request.len().min(60)]).into_owned();
+            assert_eq!(status(&ask(request)), *expected, "{text:?}");
+        }
+        let peer = connect();
+        (&peer).write_all(b"GET / HT").unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(status(&read(&peer)), 400);
+    }
+
+    #[test]
+    fn silent_peers_take_places_for_a_while_and_stop_ends_them() {
+        let _alone = ALONE.lock();
+        stop();
+        let silent: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connect()).collect();
+        assert_eq!(status(&ask(b"GET / HTTP/1.1\r\n\r\n")), 503);
+        let start = Instant::now();
+        stop();
+        assert!(start.elapsed() < PEER_TIME);
+        assert_eq!(read(&silent[0]), "");
+        assert_eq!(status(&ask(b"GET / HTTP/1.1\r\n\r\n")), 404);
+    }
+
+    #[test]
+    fn a_slow_head_gets_5_seconds() {
+        let _alone = ALONE.lock();
+        let peer = connect();
+        let start = Instant::now();
+        let mut dripper = peer.try_clone().unwrap();
+        let dripper = std::thread::spawn(move || {
+            while start.elapsed() < PEER_TIME * 2 && dripper.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        assert_eq!(status(&read(&peer)), 408);
+        assert!(start.elapsed() >= PEER_TIME && start.elapsed() < PEER_TIME * 2);
+        drop(peer);
+        dripper.join().unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn any_head_parses(head: Vec<u8>) {
+            parse(&head);
+        }
+
+        #[test]
+        fn any_request_line_parses(target in "[ -~]{0,40}", header in "[ -~\r\n]{0,60}") {
+            let head = format!("GET {target} HTTP/1.1\r\n{header}\r\n\r\n");
+            if let Parsed::Whole { request, head_size, .. } = parse(head.as_bytes()) {
+                prop_assert!(request.path.starts_with('/') && head_size <= head.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The embedded SDK: what the VPN service needs of the Cellframe SDK, in Rust, behind the same C functions.
+//!
+//! It is an SDK in small, not a mock: worker threads, TLS streams, a durable store, a CLI socket, HTTP.
+#![deny(unsafe_code)]
+
+pub mod abi;
+pub mod cli;
+pub(crate) mod client;
+pub mod config;
+mod crew;
+pub mod ctypes;
+mod deadline;
+pub mod dial;
+pub mod http;
+pub mod listener;
+pub mod logging;
+pub mod net;
+pub mod runtime;
+pub mod service;
+pub mod store;
+pub mod stream;
+pub(crate) mod threads;
+pub mod tls;
+pub mod worker;

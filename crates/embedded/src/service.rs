@@ -1,0 +1,250 @@
+//! The services of this node, and the server's side of channel 'R': REQUEST, SUCCESS, ERROR, CHECK.
+
+use super::abi::service::{Handle, Service, ensure_service_session};
+use super::ctypes::{dap_chain_node_role_enum as role, dap_stream_ch};
+use super::net::{self, NetRef};
+use super::stream::conn::Conn;
+use super::stream::{COUNTERS, count};
+use super::worker::Worker;
+use parking_lot::RwLock;
+use sha3::{Digest, Sha3_256};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use vpn_core::wire::{Check, Request, ServiceError, Success, error_code, pkt};
+
+/// The service channel's letter.
+pub const CHANNEL: u8 = b'R';
+/// The VPN service.
+pub const VPN_UID: u64 = 1;
+/// Most data in a CHECK, each way, bytes.
+pub const CHECK_DATA_MAX: usize = 64 * 1024;
+/// REQUESTs, and CHECK_REQUESTs, that a stream may send in a second.
+const PER_SECOND: u32 = 8;
+
+static SERVICES: RwLock<BTreeMap<u64, Arc<Service>>> = RwLock::new(BTreeMap::new());
+
+/// False when the uid is taken.
+pub(crate) fn add(service: Service) -> bool {
+    let mut services = SERVICES.write();
+    if services.contains_key(&service.uid()) {
+        return false;
+    }
+    services.insert(service.uid(), Arc::new(service));
+    true
+}
+
+pub(crate) fn find(uid: u64) -> Option<Arc<Service>> {
+    SERVICES.read().get(&uid).cloned()
+}
+
+/// Removes the service at an address, which is compared, never followed.
+pub(crate) fn remove(address: usize) -> bool {
+    let mut services = SERVICES.write();
+    let before = services.len();
+    services.retain(|_, service| service.addr() != address);
+    services.len() < before
+}
+
+/// Forgets all; who calls decides when they are freed.
+pub(crate) fn take_all() -> impl Sized {
+    std::mem::take(&mut *SERVICES.write())
+}
+
+/// The hash of the built-in order that gives the VPN away in a network.
+pub fn free_order(net_id: u64) -> [u8; 32] {
+    let mut hash = Sha3_256::new();
+    hash.update(b"free order");
+    hash.update(net_id.to_le_bytes());
+    hash.update(VPN_UID.to_le_bytes());
+    hash.finalize().into()
+}
+
+/// So many a second, counted in whole windows.
+#[derive(Default)]
+pub(crate) struct Rate {
+    window: Option<Instant>,
+    seen: u32,
+}
+
+impl Rate {
+    fn allows(&mut self, now: Instant) -> bool {
+        if self.window.is_none_or(|begin| now.saturating_duration_since(begin) >= Duration::from_secs(1)) {
+            *self = Rate { window: Some(now), seen: 0 };
+        }
+        self.seen += 1;
+        self.seen <= PER_SECOND
+    }
+}
+
+/// What an order hash stands for. Priced orders have their place here.
+enum Order {
+    Free,
+    Unknown,
+}
+
+impl Order {
+    fn find(net: NetRef, hash: &[u8; 32]) -> Self {
+        if *hash == free_order(net.id()) { Order::Free } else { Order::Unknown }
+    }
+}
+
+/// A packet on channel 'R' of a stream that a client opened.
+pub(crate) fn on_packet(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, kind: u8, data: &[u8]) {
+    let Some(view) = conn.view() else { return };
+    ensure_service_session(&view.session);
+    let allowed = {
+        let mut session = view.session.service.lock();
+        session.as_mut().is_some_and(|session| match kind {
+            pkt::REQUEST => session.requests.allows(worker.now()),
+            pkt::CHECK_REQUEST => session.checks.allows(worker.now()),
+            _ => false,
+        })
+    };
+    if !allowed {
+        return count(&COUNTERS.service_dropped);
+    }
+    if kind == pkt::REQUEST {
+        request(worker, conn, ch, data);
+    } else {
+        check(worker, conn, data);
+    }
+}
+
+fn request(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, data: &[u8]) {
+    let Some(view) = conn.view() else { return };
+    let active = view.session.service.lock().as_ref().and_then(|session| session.active());
+    if let Some((usage_id, net_id, srv_uid)) = active {
+        // The client has not seen the first answer.
+        return success(worker, conn, &Success { usage_id, net_id, srv_uid });
+    }
+    let Ok(request) = Request::parse(data) else {
+        refuse(worker, conn, &Request::default(), 0, error_code::WRONG_SIZE);
+        return;
+    };
+    let (net, service) = match acceptable(&request) {
+        Ok(found) => found,
+        Err(code) => {
+            let error = refuse(worker, conn, &request, 0, code);
+            if let Some(service) = find(request.srv_uid) {
+                service.response_error(&Handle::NONE, &error);
+            }
+            return;
+        }
+    };
+    let usage = view
+        .session
+        .service
+        .lock()
+        .as_mut()
+        .map(|session| session.add_free_usage(&service, net, ch, worker.shared.stream_view.as_ptr(), &request));
+    let Some(usage) = usage else { return };
+    let refusal = service.requested(&usage, data);
+    if refusal != 0 {
+        return drop_usage(worker, conn, &request, &service, &usage, refusal.cast_unsigned());
+    }
+    if let Some(session) = &*view.session.service.lock() {
+        session.select(usage.id);
+    }
+    if service.response_success(&usage, data) != 0 {
+        return drop_usage(worker, conn, &request, &service, &usage, error_code::SERVICE_CH_NOT_FOUND);
+    }
+    if let Some(session) = &*view.session.service.lock() {
+        session.activate(usage.id);
+    }
+    success(worker, conn, &Success { usage_id: usage.id, net_id: request.net_id, srv_uid: request.srv_uid });
+}
+
+/// Network and service of a request that this node may grant, or the code to refuse it with.
+fn acceptable(request: &Request) -> Result<(NetRef, Arc<Service>), u32> {
+    let net = net::find_by_id(request.net_id).ok_or(error_code::NETWORK_NOT_FOUND)?;
+    let service = find(request.srv_uid).ok_or(error_code::SERVICE_NOT_FOUND)?;
+    // The greater the number, the less trusted the node.
+    if net.role() as u32 > role::NODE_ROLE_MASTER as u32 {
+        return Err(error_code::SERVICE_NODE_ROLE_ERROR);
+    }
+    if request.order_hash == [0; 32] {
+        return Err(error_code::PRICE_NO_ORDER_HASH);
+    }
+    if request.tx_cond == [0; 32] {
+        return Err(error_code::PRICE_NO_TX_HASH);
+    }
+    match Order::find(net, &request.order_hash) {
+        Order::Free if service.allows_free() => Ok((net, service)),
+        Order::Free => Err(error_code::FREE_IS_NOT_ALLOWED),
+        Order::Unknown => Err(error_code::PRICE_ERROR),
+    }
+}
+
+fn success(worker: &Worker, conn: &Conn, success: &Success) {
+    conn.write_packet(worker, CHANNEL, pkt::SUCCESS, &success.encode());
+}
+
+fn refuse(worker: &Worker, conn: &Conn, request: &Request, usage_id: u32, code: u32) -> [u8; ServiceError::LEN] {
+    let error = ServiceError { net_id: request.net_id, srv_uid: request.srv_uid, usage_id, code }.encode();
+    conn.write_packet(worker, CHANNEL, pkt::ERROR, &error);
+    error
+}
+
+fn drop_usage(worker: &Worker, conn: &Conn, request: &Request, service: &Service, usage: &Handle, code: u32) {
+    let Some(view) = conn.view() else { return };
+    let dropped = view.session.service.lock().as_mut().and_then(|session| session.drop_usage(usage.id));
+    let error = refuse(worker, conn, request, usage.id, code);
+    service.response_error(usage, &error);
+    drop(dropped);
+}
+
+fn check(worker: &Worker, conn: &Conn, packet: &[u8]) {
+    let received = nanoseconds_now();
+    let refuse_check = |check: &Check, code| {
+        let error = ServiceError { net_id: check.net_id, srv_uid: check.srv_uid, usage_id: check.usage_id, code };
+        conn.write_packet(worker, CHANNEL, pkt::ERROR, &error.encode());
+    };
+    let Ok((mut check, data)) = Check::parse(packet) else {
+        return refuse_check(&Check::default(), error_code::WRONG_SIZE);
+    };
+    let wanted = usize::try_from(check.data_size_recv).unwrap_or(usize::MAX);
+    if data.len() > CHECK_DATA_MAX || wanted > CHECK_DATA_MAX {
+        return refuse_check(&check, error_code::BIG_SIZE);
+    }
+    if Check::hash(data) != check.data_hash {
+        return refuse_check(&check, error_code::WRONG_HASH);
+    }
+    let mut reply = vec![0; wanted];
+    if aws_lc_rs::rand::fill(&mut reply).is_err() {
+        return refuse_check(&check, error_code::UNKNOWN);
+    }
+    check.err_code = 0;
+    check.data_hash = Check::hash(&reply);
+    check.recv_time2 = received;
+    check.send_time2 = nanoseconds_now();
+    conn.write_packet(worker, CHANNEL, pkt::CHECK_RESPONSE, &check.encode(&reply));
+}
+
+fn nanoseconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos().try_into().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_asks_eight_times_a_second() {
+        let mut rate = Rate::default();
+        let begin = Instant::now();
+        for _ in 0..PER_SECOND {
+            assert!(rate.allows(begin));
+        }
+        assert!(!rate.allows(begin + Duration::from_millis(999)));
+        assert!(rate.allows(begin + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn free_orders_differ_by_network() {
+        assert_eq!(free_order(1), free_order(1));
+        assert_ne!(free_order(1), free_order(2));
+        assert_ne!(free_order(1), [0; 32]);
+    }
+}

@@ -1,0 +1,254 @@
+//! One connection on its worker: handshake, hello, then channel packets both ways.
+
+mod moving;
+mod opening;
+mod reading;
+mod writing;
+
+use super::incoming::Incoming;
+use super::outgoing::Outgoing;
+use super::places::Place;
+use super::{COUNTERS, HANDSHAKE_TIMEOUT, count, sessions};
+use crate::abi;
+use crate::abi::stream::StreamView;
+use crate::client::NodeClient;
+use crate::runtime;
+use crate::tls::pin::PinVerifier;
+use crate::tls::session::TlsSession;
+use crate::worker::{Load, Ready, Source, Worker};
+use libc::{ECONNRESET, ETIMEDOUT};
+use rustix::event::epoll::EventFlags;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A stream without a packet for so long may do without it.
+const QUIET: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    Hello,
+    Open,
+}
+
+/// Which end of the connection this is.
+pub(crate) enum Side {
+    Server,
+    Client { client: Arc<NodeClient>, pin: Arc<PinVerifier> },
+}
+
+/// A connection. The owning thread only; moved whole, when no callback of it runs.
+pub(crate) struct Conn {
+    pub(crate) uuid: u64,
+    io: TcpStream,
+    peer: SocketAddr,
+    side: Side,
+    tls: RefCell<TlsSession>,
+    out: RefCell<Outgoing>,
+    received: RefCell<Incoming>,
+    phase: Cell<Phase>,
+    /// What C sees, from the hello on.
+    view: OnceCell<StreamView>,
+    /// Channels whose `new_callback` has run.
+    opened: Cell<usize>,
+    closing: Cell<bool>,
+    torn_down: Cell<bool>,
+    /// The kernel took less than there was: wait until it takes more.
+    blocked: Cell<bool>,
+    /// Somebody has asked not to be given packets.
+    paused: Cell<bool>,
+    socket_readable: Cell<bool>,
+    dirty: Cell<bool>,
+    /// Packets were written since the output last was empty.
+    had_output: Cell<bool>,
+    /// Why a client's connection came to nothing, errno.
+    failure: Cell<i32>,
+    timer: Cell<Option<u64>>,
+    /// When a channel last got a packet.
+    last_packet: Cell<Instant>,
+    /// None at a client's end.
+    place: Option<Place>,
+    load: RefCell<Load>,
+}
+
+impl Conn {
+    /// The server's end of a connection that begins with TLS.
+    pub(crate) fn accepted(io: TcpStream, peer: SocketAddr, tls: TlsSession, place: Place, load: Load) -> Self {
+        Self::new(io, peer, Side::Server, tls, Some(place), load)
+    }
+
+    /// The client's end of an established TCP connection.
+    pub(crate) fn dialled(
+        io: TcpStream,
+        peer: SocketAddr,
+        client: Arc<NodeClient>,
+        pin: Arc<PinVerifier>,
+        tls: TlsSession,
+        load: Load,
+    ) -> Self {
+        Self::new(io, peer, Side::Client { client, pin }, tls, None, load)
+    }
+
+    fn new(io: TcpStream, peer: SocketAddr, side: Side, tls: TlsSession, place: Option<Place>, load: Load) -> Self {
+        Conn {
+            uuid: runtime::next_uuid(),
+            io,
+            peer,
+            side,
+            tls: RefCell::new(tls),
+            out: RefCell::default(),
+            received: RefCell::default(),
+            phase: Cell::new(Phase::Handshake),
+            view: OnceCell::new(),
+            opened: Cell::new(0),
+            closing: Cell::new(false),
+            torn_down: Cell::new(false),
+            blocked: Cell::new(false),
+            paused: Cell::new(false),
+            socket_readable: Cell::new(true),
+            dirty: Cell::new(false),
+            had_output: Cell::new(false),
+            failure: Cell::new(ECONNRESET),
+            timer: Cell::new(None),
+            last_packet: Cell::new(Instant::now()),
+            place,
+            load: RefCell::new(load),
+        }
+    }
+
+    /// Begins on the worker of the calling thread.
+    pub(crate) fn install(self, worker: &Rc<Worker>, deadline: Instant) {
+        let uuid = self.uuid;
+        let conn = Rc::new(self);
+        worker.runtime.set_place(uuid, worker.shared.index);
+        if let Err(error) = worker.add_source(uuid, &conn.io, EventFlags::IN, Source::Conn(Rc::clone(&conn))) {
+            log::warn!("a connection cannot be waited for: {error}");
+            return conn.tear_down(worker);
+        }
+        let wait = deadline.saturating_duration_since(Instant::now());
+        conn.timer.set(Some(worker.timers.once(wait, move |worker| {
+            if let Some(conn) = worker.conn(uuid) {
+                log::debug!("a handshake took more than {HANDSHAKE_TIMEOUT:?}, closed");
+                conn.fail(worker, ETIMEDOUT);
+            }
+        })));
+        if matches!(conn.side, Side::Client { .. }) {
+            // The client speaks first.
+            conn.receive(worker, &mut Incoming::default());
+        }
+    }
+
+    // --- what the loop calls ---
+
+    pub(crate) fn on_ready(&self, worker: &Rc<Worker>, ready: Ready) {
+        if self.closing.get() {
+            return;
+        }
+        if ready.writable {
+            self.flush(worker);
+        }
+        if self.paused.get() {
+            // Nobody may read what is left, and the kernel would report the hang-up for ever.
+            if ready.error || ready.hangup {
+                self.close(worker);
+            }
+        } else if ready.readable || ready.error || ready.hangup {
+            self.read(worker);
+        }
+    }
+
+    /// Ends the stream: delete callbacks, last output as far as the kernel takes it, everything freed. Runs when no
+    /// callback of the stream does.
+    pub(crate) fn tear_down(&self, worker: &Rc<Worker>) {
+        self.closing.set(true);
+        if self.torn_down.replace(true) {
+            return;
+        }
+        if let Some(timer) = self.timer.take() {
+            worker.timers.remove(timer);
+        }
+        if let Some(view) = self.view.get() {
+            for index in 0..self.opened.get() {
+                abi::stream::channel_delete(view, index);
+            }
+            abi::events::delete(&view.es, true);
+        }
+        self.last_words(worker);
+        worker.remove_source(self.uuid, &self.io);
+        worker.runtime.clear_place(self.uuid);
+        if let Some(view) = self.view.get() {
+            self.unlist(worker, view);
+            worker.runtime.remove_socket(view.es.addr());
+            view.mailbox.close();
+            let mut channels = worker.runtime.channels.write();
+            for channel in &view.channels {
+                channels.remove(&channel.uuid);
+            }
+            drop(channels);
+            sessions::remove(&view.session);
+        }
+        match &self.side {
+            Side::Client { client, .. } => client.lost(worker, self.failure.get()),
+            Side::Server if self.view.get().is_none() => count(&COUNTERS.failed_handshakes),
+            Side::Server => {}
+        }
+    }
+
+    // --- what the C functions call ---
+
+    pub(crate) fn view(&self) -> Option<&StreamView> {
+        self.view.get()
+    }
+
+    /// A server's end whose peer uses it for nothing: no service was granted, and no packet has come for too long. One
+    /// that is not read is not idle, as it cannot get packets.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        let (Some(view), Some(place)) = (self.view.get(), &self.place) else { return false };
+        let silent = now.saturating_duration_since(self.last_packet.get());
+        if self.paused.get() || silent < place.idle_limit() {
+            return false;
+        }
+        view.session.service.lock().as_ref().and_then(|service| service.active()).is_none()
+    }
+
+    /// Gives back what the beginnings of packets and records took, once the stream is quiet.
+    pub(crate) fn trim(&self, worker: &Worker) {
+        if worker.now().saturating_duration_since(self.last_packet.get()) >= QUIET {
+            self.received.borrow_mut().trim(&worker.buffers);
+        }
+    }
+
+    pub(crate) fn client(&self) -> Option<&Arc<NodeClient>> {
+        match &self.side {
+            Side::Server => None,
+            Side::Client { client, .. } => Some(client),
+        }
+    }
+
+    /// Has the stream end as soon as the running callback has returned; nothing is sent or delivered from now on.
+    pub(crate) fn close(&self, worker: &Worker) {
+        if !self.closing.replace(true) {
+            worker.close_soon(self.uuid);
+        }
+    }
+
+    // --- inner workings ---
+
+    /// Ends the connection; a client that is not up yet reports `errno`.
+    fn fail(&self, worker: &Worker, errno: i32) {
+        if !self.closing.get() {
+            self.failure.set(errno);
+        }
+        self.close(worker);
+    }
+
+    fn interest(&self) -> EventFlags {
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN, !self.paused.get());
+        flags.set(EventFlags::OUT, self.blocked.get());
+        flags
+    }
+}

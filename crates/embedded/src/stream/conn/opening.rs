@@ -1,0 +1,120 @@
+//! The beginning of a stream: TLS is there, then the hello and its answer, then the channels.
+
+use super::{Conn, Phase, Side};
+use crate::abi;
+use crate::abi::stream::{Proc, StreamView};
+use crate::client::NodeClient;
+use crate::stream::hello::{self, Parsed, Status};
+use crate::stream::incoming::Incoming;
+use crate::stream::mailbox::Mailbox;
+use crate::stream::{idle, procs, sessions};
+use crate::worker::Worker;
+use libc::{ECONNREFUSED, EIO, EKEYREJECTED, EPROTO};
+use std::rc::Rc;
+use std::sync::Arc;
+
+impl Conn {
+    pub(super) fn established(&self, worker: &Rc<Worker>) {
+        if !self.tls.borrow().speaks_ours() {
+            log::debug!("{} speaks another protocol inside TLS", self.peer);
+            return self.fail(worker, EPROTO);
+        }
+        if let Side::Client { client, pin } = &self.side {
+            match pin.remember() {
+                Ok(true) => {}
+                Ok(false) => return self.fail(worker, EKEYREJECTED),
+                Err(error) => {
+                    log::error!("the identity of {} cannot be kept ({error}); not connected", client.address());
+                    return self.fail(worker, EIO);
+                }
+            }
+            self.say(worker, &hello::encode(client.channels()));
+        }
+        self.phase.set(Phase::Hello);
+    }
+
+    pub(super) fn take_hello(&self, worker: &Rc<Worker>, incoming: &mut Incoming) {
+        let (channels, length) = match hello::parse(incoming.plain()) {
+            Parsed::Incomplete => return,
+            Parsed::Bad => {
+                log::debug!("{} sent a bad hello", self.peer);
+                self.say(worker, &hello::encode_answer(Status::BadHello));
+                return self.fail(worker, EPROTO);
+            }
+            Parsed::Complete(channels, length) => (channels, length),
+        };
+        incoming.consume(length);
+        let procs: Option<Vec<_>> = channels.iter().map(|letter| procs::find(*letter)).collect();
+        match procs {
+            Some(procs) => {
+                self.say(worker, &hello::encode_answer(Status::Ok));
+                self.open(worker, procs);
+            }
+            None => {
+                log::debug!("{} asked for channels {:?}", self.peer, String::from_utf8_lossy(&channels));
+                self.say(worker, &hello::encode_answer(Status::NoSuchChannel));
+                self.fail(worker, ECONNREFUSED);
+            }
+        }
+    }
+
+    pub(super) fn take_answer(&self, worker: &Rc<Worker>, client: &Arc<NodeClient>, incoming: &mut Incoming) {
+        let (status, length) = match hello::parse_answer(incoming.plain()) {
+            Parsed::Incomplete => return,
+            Parsed::Bad => return self.fail(worker, EPROTO),
+            Parsed::Complete(status, length) => (status, length),
+        };
+        incoming.consume(length);
+        let procs: Option<Vec<_>> = client.channels().iter().map(|letter| procs::find(*letter)).collect();
+        match (status, procs) {
+            // Channels that nobody waits for must not open: their owner may be at its next connection.
+            _ if client.is_closed() => self.close(worker),
+            (Status::Ok, Some(procs)) => {
+                self.open(worker, procs);
+                if let (Some(view), false) = (self.view.get(), self.closing.get()) {
+                    client.up(worker, self.uuid, view);
+                }
+            }
+            (Status::BadHello, _) => self.fail(worker, EPROTO),
+            (Status::NoSuchChannel | Status::Ok, _) => {
+                log::warn!("server {} does not offer the channels asked for", client.address());
+                self.fail(worker, ECONNREFUSED);
+            }
+        }
+    }
+
+    fn open(&self, worker: &Rc<Worker>, procs: Vec<Arc<Proc>>) {
+        if let Some(timer) = self.timer.take() {
+            worker.timers.remove(timer);
+        }
+        self.last_packet.set(worker.now());
+        if let Some(place) = &self.place {
+            place.end_handshake();
+            idle::watch(worker, place.idle_limit());
+        }
+        let is_client = self.client().is_some();
+        let mailbox = Arc::new(Mailbox::new(self.uuid, &worker.shared));
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.io);
+        let taken = |uuid| worker.runtime.channels.read().contains_key(&uuid);
+        let view = StreamView::new(self.uuid, fd, self.peer, is_client, &worker.shared, procs, mailbox, taken);
+        let view = self.view.get_or_init(|| view);
+        self.phase.set(Phase::Open);
+        self.list(worker, view);
+        worker.runtime.add_socket(view.es.addr(), self.uuid);
+        let mut channels = worker.runtime.channels.write();
+        for channel in &view.channels {
+            channels.insert(channel.uuid, Arc::clone(&view.mailbox));
+        }
+        drop(channels);
+        if !is_client {
+            sessions::add(&view.session);
+        }
+        for index in 0..view.channels.len() {
+            if self.closing.get() {
+                return;
+            }
+            self.opened.set(index + 1);
+            abi::stream::channel_new(view, index);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a stream receives, and when it is read at all.
+
+use super::{Conn, Phase, Side};
+use crate::abi;
+use crate::stream::incoming::Incoming;
+use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, count};
+use crate::worker::Worker;
+use libc::{ECONNRESET, EKEYREJECTED, EPROTO};
+use std::io::{ErrorKind, Read};
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Bytes read from one stream before the others get their turn.
+const READ_BUDGET: usize = 512 * 1024;
+
+impl Conn {
+    /// Goes on with packets that had to wait.
+    pub(crate) fn resume(&self, worker: &Rc<Worker>) {
+        let mut incoming = self.received.take().begin(&worker.buffers);
+        self.consume(worker, &mut incoming);
+        incoming.settle(&worker.buffers);
+        self.received.replace(incoming);
+    }
+
+    /// Channel `index` wants packets, or none: the connection is read while all of them do.
+    pub(crate) fn set_ready_to_read(&self, worker: &Worker, index: usize, ready: bool) {
+        let Some(channel) = self.view.get().and_then(|view| view.channels.get(index)) else { return };
+        channel.view.ready_to_read.set(ready);
+        self.update_paused(worker);
+    }
+
+    /// As [`Conn::set_ready_to_read`], for the event socket as a whole.
+    pub(crate) fn set_socket_readable(&self, worker: &Worker, readable: bool) {
+        self.socket_readable.set(readable);
+        self.update_paused(worker);
+    }
+
+    pub(super) fn read(&self, worker: &Rc<Worker>) {
+        let mut incoming = self.received.take().begin(&worker.buffers);
+        // Packets that nobody might have before make room.
+        self.consume(worker, &mut incoming);
+        let mut budget = READ_BUDGET;
+        while budget > 0 && !self.closing.get() && !self.paused.get() {
+            let room = incoming.room(&worker.buffers);
+            let asked = room.len();
+            let read = match (&self.io).read(room) {
+                Ok(0) => {
+                    self.close(worker);
+                    break;
+                }
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    self.fail(worker, error.raw_os_error().unwrap_or(ECONNRESET));
+                    break;
+                }
+            };
+            incoming.received(read);
+            self.receive(worker, &mut incoming);
+            budget = budget.saturating_sub(read);
+            // A short read has emptied the socket; asking again would only return EAGAIN.
+            if read < asked {
+                break;
+            }
+        }
+        incoming.settle(&worker.buffers);
+        self.received.replace(incoming);
+        if let Some(view) = self.view.get() {
+            view.es.last_time_active.set(seconds_now());
+        }
+    }
+
+    /// Decrypts, then acts on the plain text with nothing borrowed.
+    pub(super) fn receive(&self, worker: &Rc<Worker>, incoming: &mut Incoming) {
+        let mut out = self.out.borrow_mut();
+        let result = incoming.open(&mut self.tls.borrow_mut(), out.control());
+        let something_to_say = !out.control().is_empty();
+        drop(out);
+        if something_to_say {
+            self.flush_later(worker);
+        }
+        match result {
+            Ok(closed) => {
+                self.consume(worker, incoming);
+                if closed {
+                    self.close(worker);
+                }
+            }
+            Err(error) => {
+                log::debug!("connection with {}: {error}", self.peer);
+                let refused = matches!(&self.side, Side::Client { pin, .. } if pin.has_refused());
+                self.fail(worker, if refused { EKEYREJECTED } else { EPROTO });
+            }
+        }
+    }
+
+    pub(super) fn consume(&self, worker: &Rc<Worker>, incoming: &mut Incoming) {
+        if self.phase.get() == Phase::Handshake && self.tls.borrow().is_established() {
+            self.established(worker);
+        }
+        if self.phase.get() == Phase::Hello && !self.closing.get() {
+            match &self.side {
+                Side::Server => self.take_hello(worker, incoming),
+                Side::Client { client, .. } => self.take_answer(worker, client, incoming),
+            }
+        }
+        if self.phase.get() == Phase::Open {
+            self.take_packets(worker, incoming);
+        }
+    }
+
+    fn take_packets(&self, worker: &Rc<Worker>, incoming: &mut Incoming) {
+        let Some(view) = self.view.get() else { return };
+        while !self.closing.get() && !self.paused.get() {
+            let Some((letter, size)) = parse_header(incoming.plain()) else { break };
+            if size > MAX_DATA {
+                log::debug!("{} announced a packet of {size} bytes, closed", self.peer);
+                count(&COUNTERS.oversized);
+                return self.close(worker);
+            }
+            let Some(packet) = incoming.plain().get_mut(..HEADER_LEN + size) else { break };
+            match view.channels.iter().position(|channel| channel.letter == letter) {
+                Some(index) => {
+                    self.last_packet.set(worker.now());
+                    abi::stream::packet_in(view, index, packet);
+                }
+                None => count(&COUNTERS.unknown_channel),
+            }
+            incoming.consume(HEADER_LEN + size);
+        }
+    }
+
+    fn update_paused(&self, worker: &Worker) {
+        let Some(view) = self.view.get() else { return };
+        let wanted = self.socket_readable.get() && view.channels.iter().all(|channel| channel.view.ready_to_read.get());
+        if self.paused.replace(!wanted) == wanted {
+            worker.watch(self.uuid, &self.io, self.interest());
+            if wanted {
+                // Its peer could not show that it is there.
+                self.last_packet.set(worker.now());
+                worker.resume_soon(self.uuid);
+            }
+        }
+    }
+}
+
+/// Channel letter and data size of the packet that begins `bytes`; None when the header is not all there.
+fn parse_header(bytes: &[u8]) -> Option<(u8, usize)> {
+    let header: &[u8; HEADER_LEN] = bytes.first_chunk()?;
+    let size = u32::from_le_bytes([header[12], header[13], header[14], header[15]]);
+    Some((header[0], size as usize))
+}
+
+fn seconds_now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+}

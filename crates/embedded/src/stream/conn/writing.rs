@@ -1,0 +1,118 @@
+//! What a stream sends: the packets of its channels, at the end of the worker's turn or as soon as there is much.
+
+use super::Conn;
+use crate::abi;
+use crate::stream::outgoing::{FlushError, Flushed};
+use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, OUTPUT_LIMIT, count};
+use crate::worker::Worker;
+use libc::{ECONNRESET, EPROTO};
+use std::rc::Rc;
+
+impl Conn {
+    /// End of the loop's turn: what was written in it goes out.
+    pub(crate) fn flush_turn(&self, worker: &Rc<Worker>) {
+        self.dirty.set(false);
+        if !self.closing.get() {
+            self.flush(worker);
+        }
+    }
+
+    /// The kernel has taken all output.
+    pub(crate) fn on_drained(&self, worker: &Rc<Worker>) {
+        self.take_mail(worker);
+        let Some(view) = self.view.get() else { return };
+        for index in 0..view.channels.len() {
+            if self.closing.get() {
+                return;
+            }
+            abi::stream::packet_out(view, index);
+        }
+    }
+
+    /// Queues one packet; the number of bytes of `data` accepted, 0 when the stream is closing or its output full.
+    pub(crate) fn write_packet(&self, worker: &Worker, channel: u8, kind: u8, data: &[u8]) -> usize {
+        let (Some(view), false) = (self.view.get(), self.closing.get()) else { return 0 };
+        let mut out = self.out.borrow_mut();
+        if data.len() > MAX_DATA || out.pending() + HEADER_LEN + data.len() > OUTPUT_LIMIT {
+            count(&COUNTERS.output_full);
+            return 0;
+        }
+        // Cannot be cut: MAX_DATA is far below 4 GiB.
+        out.push_packet(channel, kind, data, data.len() as u32, &worker.buffers);
+        view.es.buf_out_size.set(out.pending());
+        let early = out.has_full_batch() && !out.is_blocked();
+        drop(out);
+        self.had_output.set(true);
+        if early {
+            self.flush(worker);
+        }
+        self.flush_later(worker);
+        data.len()
+    }
+
+    /// Sends what other threads have left for this stream.
+    pub(crate) fn take_mail(&self, worker: &Worker) {
+        let Some(view) = self.view.get() else { return };
+        while let Some(mail) = view.mailbox.take() {
+            let Some(channel) = view.channels.iter().find(|channel| channel.uuid == mail.channel) else { continue };
+            let full = self.out.borrow().pending() + HEADER_LEN + mail.data.len() > OUTPUT_LIMIT;
+            if full {
+                return view.mailbox.put_back(mail);
+            }
+            self.write_packet(worker, channel.letter, mail.kind, &mail.data);
+        }
+    }
+
+    /// Handshake-level bytes, before the first packet.
+    pub(super) fn say(&self, worker: &Worker, bytes: &[u8]) {
+        self.out.borrow_mut().push(bytes, &worker.buffers);
+        self.flush_later(worker);
+    }
+
+    pub(super) fn flush_later(&self, worker: &Worker) {
+        if !self.dirty.replace(true) {
+            worker.flush_soon(self.uuid);
+        }
+    }
+
+    pub(super) fn flush(&self, worker: &Worker) {
+        let mut out = self.out.borrow_mut();
+        let flushed = out.flush(&self.io, &mut self.tls.borrow_mut(), &worker.buffers);
+        let pending = out.pending();
+        let blocked = out.is_blocked();
+        drop(out);
+        if let Some(view) = self.view.get() {
+            view.es.buf_out_size.set(pending);
+        }
+        match flushed {
+            Ok(Flushed::All) if self.had_output.replace(false) => worker.drained_now(self.uuid),
+            Ok(_) => {}
+            Err(error) => {
+                log::debug!("connection with {}: {error}", self.peer);
+                let errno = match &error {
+                    FlushError::Io(error) => error.raw_os_error().unwrap_or(ECONNRESET),
+                    FlushError::Tls(_) => EPROTO,
+                };
+                return self.fail(worker, errno);
+            }
+        }
+        if self.blocked.replace(blocked) != blocked {
+            worker.watch(self.uuid, &self.io, self.interest());
+        }
+    }
+
+    /// Output that is still here, and TLS's good-bye, as far as the kernel takes them without waiting.
+    pub(super) fn last_words(&self, worker: &Worker) {
+        let mut out = self.out.borrow_mut();
+        let mut tls = self.tls.borrow_mut();
+        if let Ok(Flushed::All) = out.flush(&self.io, &mut tls, &worker.buffers)
+            && tls.is_established()
+        {
+            tls.say_goodbye(out.control());
+            // The connection ends either way.
+            let _ = out.flush(&self.io, &mut tls, &worker.buffers);
+        }
+        out.discard(&worker.buffers);
+        self.received.borrow_mut().leave(&worker.buffers);
+    }
+}

@@ -1,0 +1,258 @@
+//! The node's TLS identity: a self-signed certificate in the state directory, made on the first run.
+//!
+//! What counts is the key: clients pin the hash of the SubjectPublicKeyInfo, and the certificate is its envelope.
+
+use crate::config::Config;
+use parking_lot::Mutex;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+/// What is wrong with the files of the identity.
+#[derive(thiserror::Error, Debug)]
+pub enum IdentityError {
+    /// A file of it cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file does not hold what it should. It is never overwritten: restore it, or remove both files of the identity to
+    /// get a new one, which clients then have to accept.
+    #[error("{path}: {reason}; restore it, or remove identity.key and identity.crt to make a new identity")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Making a key or a certificate failed.
+    #[error("cannot make an identity: {0}")]
+    Generate(#[from] rcgen::Error),
+}
+
+/// The node's certificate and key.
+pub(crate) struct Identity {
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
+    pub(crate) spki: Vec<u8>,
+}
+
+/// Serialises this process's first run; other processes meet at the files.
+static MAKING: Mutex<()> = Mutex::new(());
+
+/// The identity in `config`'s state directory; made when there is none yet.
+pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
+    let directory = config.state_dir();
+    let _making = MAKING.lock();
+    let (key_path, certificate_path) = (directory.join("identity.key"), directory.join("identity.crt"));
+    static WARN: Once = Once::new();
+    let warnings = close_to_others(&directory, &key_path);
+    if !warnings.is_empty() {
+        WARN.call_once(|| warnings.iter().for_each(|warning| log::warn!("{warning}")));
+    }
+    if read(&key_path)?.is_none() {
+        if read(&certificate_path)?.is_some() {
+            return Err(corrupt(&certificate_path, "the certificate's key, identity.key, is missing"));
+        }
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        create(&directory, &key_path, &key.serialize_pem())?;
+    }
+    let key_pem = read(&key_path)?.unwrap_or_default();
+    let pair = KeyPair::from_pem(&key_pem).map_err(|error| corrupt(&key_path, &error.to_string()))?;
+    if read(&certificate_path)?.is_none() {
+        create(&directory, &certificate_path, &certificate(&pair)?)?;
+    }
+    let certificate_pem = read(&certificate_path)?.unwrap_or_default();
+    let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+        .map_err(|error| corrupt(&certificate_path, &format!("not a PEM certificate ({error:?})")))?;
+    let spki = pair.subject_public_key_info();
+    if certificate_spki(&certificate).map_err(|error| corrupt(&certificate_path, &error.to_string()))? != spki {
+        return Err(corrupt(&certificate_path, "the certificate belongs to another key than identity.key"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+        .map_err(|error| corrupt(&key_path, &format!("not a PEM private key ({error:?})")))?;
+    Ok(Identity { certificate, key, spki })
+}
+
+/// Sees to it that nobody else can read the key, as far as that can be done, and says what was wrong. The directory is
+/// the operator's to change: other programs of his may use it.
+fn close_to_others(directory: &Path, key: &Path) -> Vec<String> {
+    let open_mode = |path: &Path| {
+        let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+        (mode & 0o077 != 0).then_some(mode)
+    };
+    let mut warnings = Vec::new();
+    if let Some(mode) = open_mode(directory) {
+        warnings.push(format!("{}: others have access (mode {mode:04o}); 0700 is expected", directory.display()));
+    }
+    if let Some(mode) = open_mode(key) {
+        let what = match fs::set_permissions(key, Permissions::from_mode(0o600)) {
+            Ok(()) => {
+                "0600 is expected, and set now; if they had it, remove both files to get a new identity".to_owned()
+            }
+            Err(error) => format!("0600 is expected, and cannot be set: {error}"),
+        };
+        warnings.push(format!("{}: others have access to the private key (mode {mode:04o}); {what}", key.display()));
+    }
+    warnings
+}
+
+/// SHA-256 of the identity's SubjectPublicKeyInfo: what a client pins.
+pub fn identity_fingerprint(config: &Config) -> Result<[u8; 32], IdentityError> {
+    Ok(fingerprint(&load(config)?.spki))
+}
+
+/// The identity's SubjectPublicKeyInfo, DER (RFC 5280, 4.1).
+pub fn identity_spki(config: &Config) -> Result<Vec<u8>, IdentityError> {
+    Ok(load(config)?.spki)
+}
+
+/// "sha256:" and 64 hexadecimal digits, as in `[vpn_client] server_pin`.
+pub fn fingerprint_text(fingerprint: &[u8; 32]) -> String {
+    let mut text = String::from("sha256:");
+    for byte in fingerprint {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+pub(crate) fn fingerprint(spki: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, spki).as_ref());
+    hash
+}
+
+pub(crate) fn certificate_spki(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, rustls::Error> {
+    Ok(ParsedCertificate::try_from(certificate)?.subject_public_key_info().as_ref().to_vec())
+}
+
+fn certificate(key: &KeyPair) -> Result<String, IdentityError> {
+    let mut params = CertificateParams::new(vec!["cellframe-vpn".to_owned()])?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "cellframe-vpn");
+    Ok(params.self_signed(key)?.pem())
+}
+
+fn read(path: &Path) -> Result<Option<String>, IdentityError> {
+    match fs::read(path) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| corrupt(path, "not a text file")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(IdentityError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// Writes a new file whole or not at all, mode 0600. One that another process has just made is left as it is.
+fn create(directory: &Path, path: &Path, text: &str) -> Result<(), IdentityError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| IdentityError::Io { path, source }
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}", std::process::id()));
+    let draft = PathBuf::from(draft);
+    // A draft of this name is what a killed process with our number left.
+    let _ = fs::remove_file(&draft);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(at(&draft))?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let linked = written.and_then(|()| fs::hard_link(&draft, path));
+    let _ = fs::remove_file(&draft);
+    match linked {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        result => result.map_err(at(path))?,
+    }
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at(directory))
+}
+
+fn corrupt(path: &Path, reason: &str) -> IdentityError {
+    IdentityError::Corrupt { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(directory: &Path) -> Config {
+        Config::parse(&format!("[general]\nstate_dir={}\n", directory.display()), "test").0
+    }
+
+    #[test]
+    fn it_is_made_once_and_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let config = config(&state);
+        let first = identity_fingerprint(&config).unwrap();
+        assert_eq!(identity_fingerprint(&config).unwrap(), first);
+        for name in ["identity.key", "identity.crt"] {
+            assert_eq!(fs::metadata(state.join(name)).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 2, "a draft was left");
+        // The key is the identity: a lost certificate comes back for the same key.
+        fs::remove_file(state.join("identity.crt")).unwrap();
+        assert_eq!(identity_fingerprint(&config).unwrap(), first);
+        assert!(fingerprint_text(&first).len() == 71);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_closed_to_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let config = config(&state);
+        let first = identity_fingerprint(&config).unwrap();
+        let key = state.join("identity.key");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(close_to_others(&state, &key), Vec::<String>::new());
+        for open in [0o640, 0o604, 0o666] {
+            fs::set_permissions(&key, Permissions::from_mode(open)).unwrap();
+            let warnings = close_to_others(&state, &key);
+            assert_eq!(warnings.len(), 1);
+            assert!(warnings[0].contains(key.to_str().unwrap()) && warnings[0].contains("0600"), "{warnings:?}");
+            assert_eq!(mode(&key), 0o600);
+        }
+        fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
+        let warnings = close_to_others(&state, &key);
+        assert!(warnings.len() == 1 && warnings[0].contains("0755") && warnings[0].contains("0700"), "{warnings:?}");
+        assert_eq!(mode(&state), 0o755);
+        fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(identity_fingerprint(&config).unwrap(), first);
+        assert_eq!(mode(&key), 0o600);
+    }
+
+    #[test]
+    fn corrupt_files_are_named_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        identity_fingerprint(&config).unwrap();
+        for name in ["identity.key", "identity.crt"] {
+            let path = directory.path().join(name);
+            let good = fs::read(&path).unwrap();
+            for bad in [&b""[..], b"-----BEGIN nonsense", b"\xff\xfe"] {
+                fs::write(&path, bad).unwrap();
+                let error = identity_fingerprint(&config).unwrap_err();
+                assert!(matches!(&error, IdentityError::Corrupt { path: named, .. } if *named == path), "{error}");
+                assert_eq!(fs::read(&path).unwrap(), bad);
+            }
+            fs::write(&path, good).unwrap();
+        }
+        let other = tempfile::tempdir().unwrap();
+        identity_fingerprint(&self::config(other.path())).unwrap();
+        fs::copy(other.path().join("identity.crt"), directory.path().join("identity.crt")).unwrap();
+        let error = identity_fingerprint(&config).unwrap_err().to_string();
+        assert!(error.contains("another key"), "{error}");
+        fs::remove_file(directory.path().join("identity.key")).unwrap();
+        let error = identity_fingerprint(&config).unwrap_err().to_string();
+        assert!(error.contains("missing"), "{error}");
+    }
+}

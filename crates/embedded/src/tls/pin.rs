@@ -1,0 +1,236 @@
+//! Who the client takes for its server: the one whose key it was told (`[vpn_client] server_pin`), else the one it met
+//! first under that address (trust on first use, kept in the store).
+
+use super::identity::{certificate_spki, fingerprint, fingerprint_text};
+use crate::config::Config;
+use crate::store::{self, StoreError};
+use parking_lot::Mutex;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, PeerIncompatible, SignatureScheme};
+use std::sync::Arc;
+
+/// The store's group of known servers: key "host:port", value the 32 bytes of the fingerprint.
+pub const PINS: &str = "local.vpn_client.pins";
+
+/// Why no pin could be had.
+#[derive(thiserror::Error, Debug)]
+pub enum PinError {
+    /// The configured pin is none.
+    #[error("[vpn_client] server_pin={0}: expected sha256: and 64 hexadecimal digits")]
+    Syntax(String),
+    /// The store of known servers cannot be read.
+    #[error("the known servers cannot be read: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// What the client expects of its server's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Told by the configuration.
+    Configured([u8; 32]),
+    /// Met before under this address.
+    Known([u8; 32]),
+    /// Not met yet.
+    Anyone,
+}
+
+/// Reads `[vpn_client] server_pin`; None when it is not set.
+pub fn configured(config: &Config) -> Result<Option<[u8; 32]>, PinError> {
+    match config.get_str("vpn_client", "server_pin") {
+        None => Ok(None),
+        Some(text) if text.is_empty() => Ok(None),
+        Some(text) => parse(&text).map(Some).ok_or(PinError::Syntax(text)),
+    }
+}
+
+/// What to expect of the server at `address` ("host:port").
+pub fn expected(config: &Config, address: &str) -> Result<Expected, PinError> {
+    if let Some(pin) = configured(config)? {
+        return Ok(Expected::Configured(pin));
+    }
+    match store::get(PINS, address)? {
+        None => Ok(Expected::Anyone),
+        Some(pin) => Ok(known_fingerprint(&pin)),
+    }
+}
+
+/// What the store holds. A value of another length cannot match anything: the server is refused until it is deleted.
+fn known_fingerprint(value: &[u8]) -> Expected {
+    Expected::Known(<[u8; 32]>::try_from(value).unwrap_or_default())
+}
+
+fn parse(text: &str) -> Option<[u8; 32]> {
+    let digits = text.strip_prefix("sha256:")?.as_bytes();
+    let mut pin = [0; 32];
+    if digits.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in pin.iter_mut().zip(digits.chunks_exact(2)) {
+        let nibble = |digit: u8| char::from(digit).to_digit(16);
+        let &[high, low] = pair else { return None };
+        *byte = u8::try_from(nibble(high)? * 16 + nibble(low)?).ok()?;
+    }
+    Some(pin)
+}
+
+/// Checks one connection's server.
+#[derive(Debug)]
+pub struct PinVerifier {
+    address: String,
+    expected: Expected,
+    provider: Arc<CryptoProvider>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    fingerprint: Option<[u8; 32]>,
+    refused: bool,
+}
+
+impl PinVerifier {
+    /// A check of the server at `address` ("host:port").
+    pub fn new(address: String, expected: Expected) -> Arc<Self> {
+        Arc::new(PinVerifier { address, expected, provider: super::provider(), seen: Mutex::default() })
+    }
+
+    /// True when the server has shown another key than expected.
+    pub fn has_refused(&self) -> bool {
+        self.seen.lock().refused
+    }
+
+    /// To be called when the handshake is complete, that is, when the server has proven that it has the key: keeps the
+    /// key of a server that was not known. False when another connection has met another key there meanwhile: this
+    /// server is refused.
+    pub fn remember(&self) -> Result<bool, StoreError> {
+        let seen = self.seen.lock().fingerprint;
+        let (Expected::Anyone, Some(seen)) = (self.expected, seen) else { return Ok(true) };
+        let accepted = match store::set_if_absent(PINS, &self.address, &seen)? {
+            None => {
+                log::info!("server {} is known by {} from now on", self.address, fingerprint_text(&seen));
+                true
+            }
+            Some(known) => self.accepts(&known_fingerprint(&known), &seen),
+        };
+        self.seen.lock().refused = !accepted;
+        Ok(accepted)
+    }
+
+    fn check(&self, seen: &[u8; 32]) -> bool {
+        self.accepts(&self.expected, seen)
+    }
+
+    fn accepts(&self, expected: &Expected, seen: &[u8; 32]) -> bool {
+        let (wanted, accept) = match expected {
+            Expected::Anyone => return true,
+            Expected::Configured(wanted) => (wanted, "put the new one into [vpn_client] server_pin".to_owned()),
+            Expected::Known(wanted) => (
+                wanted,
+                format!(
+                    "if the change of {} is right, name the new one ([vpn_client] server_pin, or --pin), or remove \
+                     store.redb in the state directory to forget all known servers",
+                    self.address
+                ),
+            ),
+        };
+        if wanted == seen {
+            return true;
+        }
+        log::error!(
+            "server {} has another identity than expected: expected {}, seen {}; if the change is right, {accept}",
+            self.address,
+            fingerprint_text(wanted),
+            fingerprint_text(seen),
+        );
+        false
+    }
+}
+
+impl ServerCertVerifier for PinVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let seen = fingerprint(&certificate_spki(end_entity)?);
+        let accepted = self.check(&seen);
+        *self.seen.lock() = Seen { fingerprint: Some(seen), refused: !accepted };
+        if accepted {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::PeerIncompatible(PeerIncompatible::Tls13RequiredForQuic))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_are_read_strictly() {
+        let good = format!("sha256:{}", "0aF9".repeat(16));
+        assert_eq!(parse(&good).unwrap()[..2], [0x0a, 0xf9]);
+        for bad in ["", "sha256:", &good[7..], &good[..70], &format!("{good}0"), &good.replace('F', "g")] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+        let config = Config::parse("[vpn_client]\nserver_pin=sha256:12\n", "test").0;
+        let error = configured(&config).unwrap_err().to_string();
+        assert!(error.contains("[vpn_client] server_pin=sha256:12"), "{error}");
+    }
+
+    /// Two connections dial before either knows the server: the second must not replace what the first has kept.
+    #[test]
+    fn the_first_key_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!("[general]\nstate_dir={}\n", directory.path().display());
+        crate::config::set_current(Config::parse(&text, "test").0);
+        let verifier = |seen| {
+            let verifier = PinVerifier::new("first-use:1".into(), Expected::Anyone);
+            verifier.seen.lock().fingerprint = Some([seen; 32]);
+            verifier
+        };
+        assert!(verifier(1).remember().unwrap());
+        let second = verifier(2);
+        assert!(!second.remember().unwrap() && second.has_refused());
+        assert!(verifier(1).remember().unwrap());
+        assert_eq!(store::get(PINS, "first-use:1").unwrap().unwrap(), [1; 32]);
+        store::close();
+    }
+
+    #[test]
+    fn only_the_expected_key_is_accepted() {
+        let verifier = |expected| PinVerifier::new("host:1".into(), expected);
+        assert!(verifier(Expected::Anyone).check(&[1; 32]));
+        assert!(verifier(Expected::Known([1; 32])).check(&[1; 32]));
+        assert!(!verifier(Expected::Known([1; 32])).check(&[2; 32]));
+        assert!(!verifier(Expected::Configured([1; 32])).check(&[2; 32]));
+    }
+}

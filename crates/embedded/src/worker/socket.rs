@@ -1,0 +1,261 @@
+//! Event sockets that are not streams: descriptors of C's, and pointer queues.
+
+use super::queue::{BATCH, PtrQueue};
+use super::{Ready, Shared, Source, Worker};
+use crate::abi;
+use crate::abi::owned::CBox;
+use crate::ctypes::{dap_events_desc_type, dap_events_socket};
+use crate::runtime::Runtime;
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// `dap_events_socket_t::flags`: what the loop waits for.
+pub const FLAG_READABLE: u32 = 1;
+/// See [`FLAG_READABLE`].
+pub const FLAG_WRITABLE: u32 = 2;
+
+/// An event socket in a worker's loop. The owning thread only; moved whole.
+pub(crate) struct Socket {
+    pub(crate) uuid: u64,
+    pub(crate) view: CBox<dap_events_socket>,
+    queue: Option<Arc<PtrQueue>>,
+    /// A callback of this socket is on the stack.
+    running: Cell<bool>,
+    /// Set once it is to go; the value is `preserve_inheritor`.
+    removed: Cell<Option<bool>>,
+}
+
+/// Puts a socket into a worker's loop, from any thread.
+pub(crate) fn assign(
+    runtime: &Arc<Runtime>,
+    worker: &Arc<Shared>,
+    view: CBox<dap_events_socket>,
+    queue: Option<Arc<PtrQueue>>,
+) {
+    let uuid = view.uuid;
+    let socket = Socket { uuid, view, queue, running: Cell::new(false), removed: Cell::new(None) };
+    socket.view.worker.set(worker.view.as_ptr());
+    runtime.set_place(uuid, worker.index);
+    runtime.add_socket(socket.view.addr(), uuid);
+    worker.post(Box::new(move |worker| Rc::new(socket).install(worker, true)));
+}
+
+/// Deletes the event socket or closes the stream, wherever it is by now.
+pub(crate) fn remove_anywhere(worker: &Rc<Worker>, uuid: u64) {
+    remove_here(worker, uuid, Chase::Begun);
+}
+
+fn remove_here(worker: &Rc<Worker>, uuid: u64, chase: Chase) {
+    match worker.source(uuid) {
+        Some(Source::Socket(socket)) => socket.remove(worker, false),
+        Some(Source::Conn(conn)) => conn.close(worker),
+        Some(_) => {}
+        None => chase.go_on(worker, uuid, move |worker, chase| remove_here(worker, uuid, chase)),
+    }
+}
+
+/// Moves an event socket or a stream to another worker, from wherever it is by now. Of several such jobs the latest
+/// begun counts, in whatever order they come to where it is.
+pub(crate) fn reassign(worker: &Rc<Worker>, uuid: u64, number: u64, target: &Arc<Shared>) {
+    reassign_here(worker, uuid, number, target, Chase::Begun);
+}
+
+fn reassign_here(worker: &Rc<Worker>, uuid: u64, number: u64, target: &Arc<Shared>, chase: Chase) {
+    if !worker.runtime.is_latest_move(uuid, number) {
+        return;
+    }
+    match worker.source(uuid) {
+        Some(_) if target.index == worker.shared.index => {}
+        Some(Source::Socket(socket)) if socket.queue.is_none() => socket.leave_for(worker, target),
+        Some(Source::Conn(conn)) => conn.leave_for(worker, target),
+        Some(_) => log::error!("dap_events_socket_reassign_between_workers_mt: a queue stays where it was made"),
+        None => {
+            let target = Arc::clone(target);
+            chase.go_on(worker, uuid, move |worker, chase| reassign_here(worker, uuid, number, &target, chase));
+        }
+    }
+}
+
+/// A job that runs after a socket which was moved while the job was on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Chase {
+    Begun,
+    /// It has waited a turn at the worker where the socket should be.
+    Waited,
+}
+
+impl Chase {
+    /// Posts the job to the worker that has the socket now; it comes behind what brings the socket there.
+    fn go_on(self, worker: &Rc<Worker>, uuid: u64, job: impl FnOnce(&Rc<Worker>, Chase) + Send + 'static) {
+        let Some(owner) = worker.runtime.place(uuid) else { return };
+        if owner.index != worker.shared.index {
+            owner.post(Box::new(move |worker| job(worker, Chase::Begun)));
+        } else if self == Chase::Begun {
+            // It left, and is on its way back: its arrival is in this worker's queue, behind this job.
+            owner.post(Box::new(move |worker| job(worker, Chase::Waited)));
+        }
+    }
+}
+
+impl Socket {
+    /// Changes what the loop waits for, by the flags in the view.
+    pub(crate) fn set_flag(&self, worker: &Worker, flag: u32, on: bool) {
+        set_flag(&self.view, flag, on);
+        if self.removed.get().is_none() {
+            worker.watch(self.uuid, self.fd(), self.interest());
+        }
+    }
+
+    pub(crate) fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, ready: Ready) {
+        if self.queue.is_some() {
+            return self.receive(worker);
+        }
+        if ready.readable && self.wants(FLAG_READABLE) {
+            self.run(worker, || abi::events::read(&self.view));
+        }
+        if ready.writable && self.wants(FLAG_WRITABLE) {
+            self.run(worker, || abi::events::write(&self.view));
+        }
+        if (ready.error || ready.hangup) && self.removed.get().is_none() {
+            // What the peer sent before it hung up is still to be read.
+            let unread = ready.readable && self.wants(FLAG_READABLE) && self.bytes_to_read() > 0;
+            if !unread {
+                self.fail(worker, self.pending_error(ready));
+            }
+        }
+    }
+
+    /// Out of the loop, `delete_callback`, closed unless `no_close`, freed. While a callback of the socket is running
+    /// the last three wait for its return.
+    pub(crate) fn remove(self: &Rc<Self>, worker: &Rc<Worker>, preserve_inheritor: bool) {
+        if self.removed.replace(Some(preserve_inheritor)).is_some() {
+            return;
+        }
+        self.take_out(worker);
+        worker.runtime.clear_place(self.uuid);
+        worker.runtime.remove_socket(self.view.addr());
+        if !self.running.get() {
+            self.finish(preserve_inheritor, worker);
+        }
+    }
+
+    fn install(self: Rc<Self>, worker: &Rc<Worker>, is_new: bool) {
+        worker.addresses.borrow_mut().insert(self.view.addr(), self.uuid);
+        let source = Source::Socket(Rc::clone(&self));
+        if let Err(error) = worker.add_source(self.uuid, self.fd(), self.interest(), source) {
+            log::error!("a descriptor cannot be waited for: {error}");
+            return self.fail(worker, error.raw_os_error().unwrap_or(libc::EIO));
+        }
+        self.run(worker, || {
+            if is_new {
+                abi::events::new(&self.view);
+            }
+            abi::events::worker_assign(&self.view, &worker.shared.view);
+        });
+    }
+
+    fn leave_for(self: Rc<Self>, worker: &Rc<Worker>, target: &Arc<Shared>) {
+        self.run(worker, || abi::events::worker_unassign(&self.view, &worker.shared.view));
+        if self.removed.get().is_some() {
+            return;
+        }
+        let uuid = self.uuid;
+        self.take_out(worker);
+        let Ok(socket) = Rc::try_unwrap(self) else {
+            // Would need a caller that keeps a reference across turns of the loop.
+            return log::error!("internal error: an event socket in use was to be moved; it is lost");
+        };
+        socket.view.was_reassigned.set(true);
+        socket.view.worker.set(target.view.as_ptr());
+        // The new owner's job first: whoever reads the new place from the table posts behind it.
+        target.post(Box::new(move |worker| Rc::new(socket).install(worker, false)));
+        worker.runtime.set_place(uuid, target.index);
+    }
+
+    fn take_out(&self, worker: &Worker) {
+        worker.remove_source(self.uuid, self.fd());
+        worker.addresses.borrow_mut().remove(&self.view.addr());
+    }
+
+    fn fail(self: &Rc<Self>, worker: &Rc<Worker>, error: i32) {
+        self.run(worker, || abi::events::error(&self.view, error));
+        self.remove(worker, false);
+    }
+
+    /// Runs a callback; a removal asked for in it is carried out after it.
+    fn run(self: &Rc<Self>, worker: &Rc<Worker>, callback: impl FnOnce()) {
+        let outer = self.running.replace(true);
+        callback();
+        self.running.set(outer);
+        if let (false, Some(preserve_inheritor)) = (outer, self.removed.get()) {
+            self.finish(preserve_inheritor, worker);
+        }
+    }
+
+    fn finish(&self, preserve_inheritor: bool, worker: &Worker) {
+        if let Some(queue) = &self.queue {
+            queue.close();
+            worker.runtime.queues.write().remove(&self.view.addr());
+            while let Some(item) = queue.take() {
+                abi::events::queue_item(&self.view, item);
+            }
+        }
+        abi::events::delete(&self.view, preserve_inheritor);
+        abi::events::close_descriptor(&self.view);
+    }
+
+    fn receive(self: &Rc<Self>, worker: &Rc<Worker>) {
+        let Some(queue) = &self.queue else { return };
+        queue.acknowledge();
+        for _ in 0..BATCH {
+            if self.removed.get().is_some() {
+                return;
+            }
+            let Some(item) = queue.take() else { return };
+            self.run(worker, || abi::events::queue_item(&self.view, item));
+        }
+        queue.ring_if_not_empty();
+    }
+
+    fn wants(&self, flag: u32) -> bool {
+        self.removed.get().is_none() && self.view.flags.get() & flag != 0
+    }
+
+    fn interest(&self) -> EventFlags {
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN, self.queue.is_some() || self.view.flags.get() & FLAG_READABLE != 0);
+        flags.set(EventFlags::OUT, self.view.flags.get() & FLAG_WRITABLE != 0);
+        flags
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match &self.queue {
+            Some(queue) => queue.wake.as_fd(),
+            None => abi::events::descriptor(&self.view),
+        }
+    }
+
+    fn bytes_to_read(&self) -> u64 {
+        rustix::io::ioctl_fionread(self.fd()).unwrap_or(0)
+    }
+
+    fn pending_error(&self, ready: Ready) -> i32 {
+        match rustix::net::sockopt::socket_error(self.fd()) {
+            Ok(Err(error)) => error.raw_os_error(),
+            _ if ready.error => Errno::IO.raw_os_error(),
+            _ => Errno::CONNRESET.raw_os_error(),
+        }
+    }
+}
+
+pub(crate) fn set_flag(view: &dap_events_socket, flag: u32, on: bool) {
+    let flags = view.flags.get();
+    view.flags.set(if on { flags | flag } else { flags & !flag });
+}
+
+/// A socket of this type has its reads and writes done by its owner's callbacks.
+pub(crate) const DEFAULT_TYPE: dap_events_desc_type = dap_events_desc_type::DESCRIPTOR_TYPE_FILE;

@@ -1,0 +1,250 @@
+//! Peers that do not keep to docs/stream.md.
+
+use crate::support::*;
+use embedded::stream::{COUNTERS, HANDSHAKE_TIMEOUT, MAX_DATA};
+use embedded::tls::pin::{Expected, PinVerifier};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// A TLS connection with nothing said in it.
+fn tls_over(io: TcpStream, alpn: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(PinVerifier::new("test".into(), Expected::Anyone))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    io.set_read_timeout(Some(PATIENCE)).unwrap();
+    let connection = ClientConnection::new(Arc::new(config), "test".try_into().unwrap()).unwrap();
+    StreamOwned::new(connection, io)
+}
+
+fn tls(port: u16, alpn: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
+    tls_over(TcpStream::connect(("127.0.0.1", port)).unwrap(), alpn)
+}
+
+fn good_tls(port: u16) -> StreamOwned<ClientConnection, TcpStream> {
+    tls(port, &[b"cellframe-vpn/1"])
+}
+
+pub(crate) fn opened(port: u16) -> StreamOwned<ClientConnection, TcpStream> {
+    opened_over(TcpStream::connect(("127.0.0.1", port)).unwrap(), "RS").unwrap()
+}
+
+/// A stream with these channels, unless the server ends the connection before.
+pub(crate) fn opened_over(io: TcpStream, channels: &str) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let mut stream = tls_over(io, &[b"cellframe-vpn/1"]);
+    stream.write_all(b"CFVS\x01")?;
+    stream.write_all(&[channels.len() as u8])?;
+    stream.write_all(channels.as_bytes())?;
+    let mut answer = [0; 6];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"CFVS\x01\x00");
+    Ok(stream)
+}
+
+pub(crate) fn packet(channel: u8, kind: u8, size: u32, data: &[u8]) -> Vec<u8> {
+    let mut packet = vec![channel, 0, kind, 0];
+    packet.extend_from_slice(&0u64.to_le_bytes());
+    packet.extend_from_slice(&size.to_le_bytes());
+    packet.extend_from_slice(data);
+    packet
+}
+
+/// True when the peer ends the connection without another byte.
+pub(crate) fn is_closed(io: &mut impl Read) -> bool {
+    match io.read(&mut [0; 64]) {
+        Ok(0) => true,
+        Ok(_) => false,
+        // A reset, or TCP's end without TLS's; a timeout is neither.
+        Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+    }
+}
+
+#[test]
+fn bad_hellos_get_their_answer_and_the_end() {
+    let sdk = Sdk::start(2);
+    for (hello, status) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], 1),
+        (b"CFVS\x02\x01R", 1),
+        (b"CFVS\x01\x00", 1),
+        (b"CFVS\x01\x10AAAAAAAAAAAAAAAA", 1),
+        (b"CFVS\x01\x02RR", 1),
+        (b"CFVS\x01\x02RX", 2),
+    ] {
+        let mut stream = good_tls(sdk.port());
+        stream.write_all(hello).unwrap();
+        let mut answer = [0; 6];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [b'C', b'F', b'V', b'S', 1, status], "{hello:?}");
+        assert!(is_closed(&mut stream));
+    }
+    assert_eq!(OPENED.load(Ordering::SeqCst), 0);
+    // Byte by byte is as good as at once.
+    let mut stream = good_tls(sdk.port());
+    for byte in b"CFVS\x01\x01S" {
+        stream.write_all(&[*byte]).unwrap();
+        stream.flush().unwrap();
+    }
+    stream.read_exact(&mut [0; 6]).unwrap();
+    stream.write_all(&packet(b'S', 4, 2, b"hi")).unwrap();
+    let mut echo = [0; 18];
+    stream.read_exact(&mut echo).unwrap();
+    assert_eq!((echo[0], echo[2], &echo[16..]), (b'S', 4, &b"hi"[..]));
+}
+
+#[test]
+fn another_protocol_inside_tls_is_refused() {
+    let sdk = Sdk::start(1);
+    for alpn in [&[][..], &[&b"h2"[..]]] {
+        let mut stream = tls(sdk.port(), alpn);
+        // The refusal may come before or after the write.
+        let _ = stream.write_all(b"CFVS\x01\x01S");
+        assert!(is_closed(&mut stream), "{alpn:?}");
+    }
+    assert_eq!(OPENED.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn an_oversized_packet_ends_the_stream() {
+    let sdk = Sdk::start(1);
+    for size in [MAX_DATA as u32 + 1, u32::MAX] {
+        let before = COUNTERS.oversized.load(Ordering::SeqCst);
+        let mut stream = opened(sdk.port());
+        stream.write_all(&packet(b'S', 2, size, &[])).unwrap();
+        assert!(is_closed(&mut stream), "{size}");
+        assert_eq!(COUNTERS.oversized.load(Ordering::SeqCst), before + 1);
+    }
+    eventually(|| CLOSED.load(Ordering::SeqCst) == 2, || "the channels are still there".into());
+}
+
+#[test]
+fn packets_for_closed_channels_are_dropped_and_the_rest_is_not() {
+    let sdk = Sdk::start(1);
+    let before = COUNTERS.unknown_channel.load(Ordering::SeqCst);
+    let mut stream = opened(sdk.port());
+    let mut bytes = Vec::new();
+    for channel in [b'E', 0, 255, b'S', b'X'] {
+        bytes.extend(packet(channel, 9, 3, b"abc"));
+    }
+    stream.write_all(&bytes).unwrap();
+    let mut echo = [0; 19];
+    stream.read_exact(&mut echo).unwrap();
+    assert_eq!((echo[0], &echo[16..]), (b'S', &b"abc"[..]));
+    eventually(|| COUNTERS.unknown_channel.load(Ordering::SeqCst) == before + 4, || "not counted".into());
+}
+
+#[test]
+fn the_first_byte_decides() {
+    let sdk = Sdk::start(1);
+    let mut http = TcpStream::connect(sdk.server.unwrap()).unwrap();
+    http.write_all(b"GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    for first in [0u8, 0x15, 0x80, b' ', b'1', 0xff] {
+        let mut io = TcpStream::connect(sdk.server.unwrap()).unwrap();
+        io.set_read_timeout(Some(PATIENCE)).unwrap();
+        io.write_all(&[first]).unwrap();
+        assert!(is_closed(&mut io), "{first:#x}");
+    }
+    // TLS's byte and then anything.
+    for garbage in [&b"\x16\x03\x01\x00\x05hello"[..], b"\x16\xff\xff\xff\xff\xff\xff\xff", &[0x16; 40_000]] {
+        let mut io = TcpStream::connect(sdk.server.unwrap()).unwrap();
+        io.set_read_timeout(Some(PATIENCE)).unwrap();
+        let _ = io.write_all(garbage);
+        // An alert may come first.
+        let _ = io.read(&mut [0; 64]);
+        assert!(is_closed(&mut io), "{:?}", &garbage[..8]);
+    }
+    sdk.connected("RS");
+}
+
+#[test]
+fn half_open_connections_time_out() {
+    let sdk = Sdk::start(2);
+    let begin = Instant::now();
+    let patient = |io: TcpStream| {
+        io.set_read_timeout(Some(HANDSHAKE_TIMEOUT + Duration::from_secs(5))).unwrap();
+        io
+    };
+    let silent = patient(TcpStream::connect(sdk.server.unwrap()).unwrap());
+    let mut partial = patient(TcpStream::connect(sdk.server.unwrap()).unwrap());
+    partial.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01").unwrap();
+    let mut no_hello = good_tls(sdk.port());
+    no_hello.write_all(b"CF").unwrap();
+    let no_hello_io = patient(no_hello.sock.try_clone().unwrap());
+    // Whoever is through stays.
+    let client = sdk.connected("S");
+    for (name, mut io) in [("silent", silent), ("partial", partial), ("no hello", no_hello_io)] {
+        // Whatever TLS says at the end may come first.
+        while matches!(io.read(&mut [0; 4096]), Ok(read) if read > 0) {}
+        let after = begin.elapsed();
+        assert!(after > HANDSHAKE_TIMEOUT - Duration::from_millis(500), "{name}: {after:?}");
+        assert!(after < HANDSHAKE_TIMEOUT + Duration::from_secs(3), "{name}: {after:?}");
+    }
+    assert_eq!(client.events(), ["connected"]);
+}
+
+#[test]
+fn a_reset_ends_the_stream_at_once() {
+    let sdk = Sdk::start(1);
+    let stream = opened(sdk.port());
+    eventually(|| OPENED.load(Ordering::SeqCst) == 1, || "not open".into());
+    rustix::net::sockopt::set_socket_linger(&stream.sock, Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    eventually(|| CLOSED.load(Ordering::SeqCst) == 1, || "not closed".into());
+}
+
+#[test]
+fn a_paused_stream_notices_the_reset() {
+    use embedded::abi::stream as c;
+    use embedded::ctypes::dap_stream_ch;
+    unsafe extern "C" fn pause(ch: *mut dap_stream_ch, _packet: *mut std::ffi::c_void) -> bool {
+        // SAFETY: on the channel's worker.
+        unsafe { c::dap_stream_ch_set_ready_to_read_unsafe(ch, false) };
+        true
+    }
+    unsafe extern "C" fn gone(_ch: *mut dap_stream_ch, _arg: *mut std::ffi::c_void) {
+        CLOSED.fetch_add(1, Ordering::SeqCst);
+    }
+    let sdk = Sdk::start(1);
+    // SAFETY: functions of this program.
+    unsafe { c::dap_stream_ch_proc_add(b'P', None, Some(gone), Some(pause), None) };
+    let mut stream = good_tls(sdk.port());
+    stream.write_all(b"CFVS\x01\x01P").unwrap();
+    stream.read_exact(&mut [0; 6]).unwrap();
+    stream.write_all(&packet(b'P', 1, 0, &[])).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    rustix::net::sockopt::set_socket_linger(&stream.sock, Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    eventually(|| CLOSED.load(Ordering::SeqCst) == 1, || "not closed".into());
+}
+
+/// The address of something else, that speaks first.
+#[test]
+fn a_server_that_speaks_no_tls_is_an_error_at_once() {
+    let _sdk = Sdk::start(1);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for io in listener.incoming() {
+            let mut io = io.unwrap();
+            io.write_all(b"SSH-2.0-OpenSSH_9.6\r\n").unwrap();
+            held.push(io);
+        }
+    });
+    let begin = Instant::now();
+    let client = Client::connect("127.0.0.1", port, "S");
+    let failed = || client.events().iter().any(|event| event.starts_with("error"));
+    eventually(failed, || format!("{:?}", client.events()));
+    assert!(begin.elapsed() < HANDSHAKE_TIMEOUT / 2, "{:?}", client.events());
+    assert_eq!(client.events().first(), Some(&format!("error {}", libc::EPROTO)));
+}

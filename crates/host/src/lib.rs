@@ -1,0 +1,5 @@
+//! The Linux host as the VPN uses it: TUN devices with their queues, and links, addresses and routes over rtnetlink.
+#![deny(unsafe_code)]
+
+pub mod netlink;
+pub mod tun;

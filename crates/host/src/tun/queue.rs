@@ -1,0 +1,214 @@
+//! One queue of a TUN device: how it is attached, and packets in and out.
+#![allow(unsafe_code)]
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use ::tun::{AbstractDevice, Layer};
+
+use super::{TunError, ioctl};
+use vpn_core::wire::{BUNDLE_FRONT, VNET_LEN, VnetHeader};
+
+/// The kernel's own pattern for a device without a given name.
+const ANY_NAME: &str = "tun%d";
+
+/// Sets of offloads, the best first: what this kernel does not have is left out. USO is there from Linux 6.2 on.
+const OFFLOADS: [(libc::c_uint, &str); 3] = [
+    (CHECKSUM_AND_TSO | libc::TUN_F_USO4 | libc::TUN_F_USO6, "TCP and UDP"),
+    (CHECKSUM_AND_TSO, "TCP"),
+    (libc::TUN_F_CSUM, "checksums alone"),
+];
+const CHECKSUM_AND_TSO: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+
+/// One queue of a TUN device: a non-blocking, close-on-exec descriptor, closed on drop.
+///
+/// The kernel keeps the packets of one flow on one queue, and moves a flow to the queue that last sent for it. `Send`
+/// and `Sync`; each call moves one whole packet, so calls from several threads do not mix.
+#[derive(Debug)]
+pub struct Queue {
+    file: File,
+    has_header: bool,
+    /// The kernel cuts UDP super-packets.
+    has_uso: bool,
+}
+
+impl Queue {
+    /// Reads one whole IP packet, or a super-packet, with its [`VnetHeader`] in front, and returns the length of both;
+    /// `Ok(None)` when none is waiting.
+    ///
+    /// What does not fit into `buf` is cut off without notice: [`VNET_LEN`] and 65535 bytes always fit all.
+    ///
+    /// # Errors
+    /// `EBADFD` once the device is removed; the queue is then of no more use.
+    pub fn recv(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        let front = if self.has_header { 0 } else { VNET_LEN };
+        let room = buf.get_mut(front..).ok_or(ErrorKind::InvalidInput)?;
+        let length = loop {
+            match (&self.file).read(room) {
+                Ok(length) => break front + length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        };
+        if let Some(missing) = buf.get_mut(..front) {
+            missing.fill(0);
+        }
+        Ok(Some(length))
+    }
+
+    /// Hands one whole IP packet to the host's network stack, as if it had arrived from the network; where
+    /// [`Queue::has_offload`], a super-packet or one without checksum too, which `header` describes.
+    ///
+    /// # Errors
+    /// `EINVAL` for bytes that are not an IP packet or a header that does not fit, `EIO` while the device is down,
+    /// `EBADFD` once it is removed, `WouldBlock` or `ENOMEM` when the kernel has no room; `Unsupported` for a header
+    /// that this queue cannot pass on. The packet is lost in each case, as on any link.
+    pub fn send(&self, header: &VnetHeader, packet: &[u8]) -> io::Result<()> {
+        if !self.has_header && *header != VnetHeader::default() {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        let bytes = header.to_bytes();
+        let parts = [IoSlice::new(&bytes), IoSlice::new(packet)];
+        loop {
+            let written = match self.has_header {
+                true => (&self.file).write_vectored(&parts),
+                false => (&self.file).write(packet),
+            };
+            match written {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result.map(|_| ()),
+            }
+        }
+    }
+
+    /// Super-packets and packets without checksum pass, both ways.
+    pub fn has_offload(&self) -> bool {
+        self.has_header
+    }
+
+    /// Super-packets of UDP pass too.
+    pub fn has_uso(&self) -> bool {
+        self.has_uso
+    }
+
+    /// What somebody else has read from the descriptor, with [`BUNDLE_FRONT`] bytes of room in front: the memory of a
+    /// bundle whose first room it fills, and how much of that room. None for what is no packet.
+    pub fn lend<'a>(&self, read: &'a mut [u8]) -> Option<(&'a mut [u8], usize)> {
+        let length = read.len().checked_sub(BUNDLE_FRONT).filter(|length| *length > 0)?;
+        if self.has_header {
+            return Some((read.get_mut(VNET_LEN..)?, length));
+        }
+        read.get_mut(BUNDLE_FRONT - VNET_LEN..BUNDLE_FRONT)?.fill(0);
+        Some((read, VNET_LEN + length))
+    }
+
+    /// Opens the driver, without a device yet.
+    fn open() -> Result<Queue, TunError> {
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun");
+        Ok(Queue { file: file.map_err(TunError::Open)?, has_header: false, has_uso: false })
+    }
+}
+
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl AsRawFd for Queue {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// Attaches `count` queues of a new device; its name, and the queues. The device is down and has no address. A kernel
+/// without offload gives plain queues.
+pub(super) fn attach(name: &Option<String>, count: usize, offload: bool) -> Result<(String, Vec<Queue>), TunError> {
+    let asked = name.as_deref().unwrap_or(ANY_NAME);
+    let first = Queue::open()?;
+    let features = ioctl::features(first.as_fd()).map_err(|source| create_error(asked, source))?;
+    let has = |flag: libc::c_int| features & flag as u32 != 0;
+    let mut flags = libc::IFF_TUN | libc::IFF_NO_PI;
+    if count > 1 {
+        if !has(libc::IFF_MULTI_QUEUE) {
+            return Err(TunError::NotSupported);
+        }
+        flags |= libc::IFF_MULTI_QUEUE;
+    }
+    let has_header = offload && has(libc::IFF_VNET_HDR);
+    if has_header {
+        flags |= libc::IFF_VNET_HDR;
+    }
+    // The first makes the device, which fails where the name is taken, the others join.
+    let created = ioctl::attach(first.as_fd(), asked, flags | libc::IFF_TUN_EXCL);
+    let name = created.map_err(|source| create_error(asked, source))?;
+    let mut queues = Vec::with_capacity(count);
+    queues.push(Queue { has_header, ..first });
+    while queues.len() < count {
+        let queue = Queue::open()?;
+        ioctl::attach(queue.as_fd(), &name, flags).map_err(|source| create_error(&name, source))?;
+        queues.push(Queue { has_header, ..queue });
+    }
+    let has_uso = set_offload(&name, &queues, offload).map_err(|source| create_error(&name, source))?;
+    queues.iter_mut().for_each(|queue| queue.has_uso = has_uso);
+    Ok((name, queues))
+}
+
+/// Offloads are the device's, the order of a header's bytes is each queue's. True when the kernel has all of them.
+fn set_offload(name: &str, queues: &[Queue], wanted: bool) -> io::Result<bool> {
+    let Some(first) = queues.first() else { return Ok(false) };
+    if !first.has_header {
+        if wanted {
+            log::info!("TUN device {name}: this kernel's driver has no offload, packets go one by one");
+        }
+        return ioctl::set_offload(first.as_fd(), 0).map(|()| false);
+    }
+    for queue in queues {
+        ioctl::set_vnet_little_endian(queue.as_fd())?;
+    }
+    let set = OFFLOADS.iter().position(|(offloads, _)| ioctl::set_offload(first.as_fd(), *offloads).is_ok());
+    match set.and_then(|set| OFFLOADS.get(set)) {
+        Some((_, what)) => log::debug!("TUN device {name}: offload of {what}"),
+        None => {
+            log::info!("TUN device {name}: this kernel takes no offload, the host's packets come one by one");
+            ioctl::set_offload(first.as_fd(), 0)?;
+        }
+    }
+    Ok(set == Some(0))
+}
+
+/// A bare device of one queue without offload, by the crate `tun`. `ensure_root_privileges(false)` is its switch for
+/// "attach, configure nothing".
+pub(super) fn open_plain(name: Option<&str>) -> Result<(OwnedFd, String), TunError> {
+    let asked = name.unwrap_or(ANY_NAME);
+    let failed = |error: ::tun::Error| create_error(asked, error.into());
+    let mut config = ::tun::configure();
+    config.layer(Layer::L3).tun_name(asked);
+    config.platform_config(|platform| {
+        platform.ensure_root_privileges(false);
+    });
+    let device = ::tun::create(&config).map_err(failed)?;
+    let name = device.tun_name().map_err(failed)?;
+    let raw = device.into_raw_fd();
+    // SAFETY: `into_raw_fd` gave up the device's ownership of this open descriptor, and nothing else has it.
+    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+    // Offloads belong to the device, and a plain queue passes no header that could describe a packet that needs them.
+    ioctl::set_offload(fd.as_fd(), 0).map_err(|source| create_error(&name, source))?;
+    Ok((fd, name))
+}
+
+/// What the driver says of a taken name is "busy".
+fn create_error(name: &str, source: io::Error) -> TunError {
+    match source.raw_os_error() {
+        Some(libc::EBUSY) => already_exists(name),
+        _ => TunError::Create { name: name.to_owned(), source },
+    }
+}
+
+pub(super) fn already_exists(name: &str) -> TunError {
+    let source = io::Error::new(io::ErrorKind::AlreadyExists, "a network link of this name exists");
+    TunError::Create { name: name.to_owned(), source }
+}

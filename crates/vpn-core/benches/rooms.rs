@@ -1,0 +1,201 @@
+//! The pure rooms, per packet and per lease: `cargo bench -p vpn-core`.
+//!
+//! What the data path does for each packet beside the kernel and the SDK: parse the VPN header, look at the IPv4 header,
+//! check the source, find the session; where a side does not take super-packets, cut them, and put them together.
+
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use divan::Bencher;
+use divan::counter::BytesCount;
+use vpn_core::forward::{Coalescer, Offload, Route, Table, check_upstream, split};
+use vpn_core::lease::{Pool, Subnet, Token};
+use vpn_core::wire::{self, HEADER_LEN, Header, VnetHeader, op};
+
+/// A full-sized packet of a tunnel with the default MTU.
+const PACKET: usize = 1390;
+const SUBNET: Subnet = Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 8 };
+const LEASES: [u32; 3] = [10, 1_000, 65_000];
+
+fn main() {
+    divan::main();
+}
+
+fn address(host: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(SUBNET.network) | host)
+}
+
+fn ipv4_packet(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
+    let mut packet = vec![0; PACKET];
+    packet[0] = 0x45;
+    packet[2..4].copy_from_slice(&(PACKET as u16).to_be_bytes());
+    packet[9] = 17;
+    packet[12..16].copy_from_slice(&source.octets());
+    packet[16..20].copy_from_slice(&destination.octets());
+    packet
+}
+
+mod upstream {
+    use super::*;
+
+    /// A VPN packet from a client: header, inner header, source.
+    #[divan::bench]
+    fn parse_and_check(bencher: Bencher<'_, '_>) {
+        let inner = ipv4_packet(address(2), Ipv4Addr::new(192, 0, 2, 1));
+        let header = Header { sock_id: 0, op: op::VPN_SEND, usage_id: 1, value: inner.len() as u32 };
+        let packet = [header.to_bytes().as_slice(), &inner].concat();
+        bencher.bench(|| {
+            let (_, message) = wire::parse_from_client(black_box(&packet)).ok()?;
+            let wire::FromClient::Send(inner) = message else { return None };
+            check_upstream(&VnetHeader::default(), inner, Some(address(2)), &SUBNET, true).ok()
+        });
+    }
+}
+
+mod downstream {
+    use super::*;
+
+    /// A packet from the host: inner header, session, VPN header.
+    #[divan::bench(args = LEASES)]
+    fn inspect_route_and_header(bencher: Bencher<'_, '_>, leases: u32) {
+        let table = table(leases);
+        let mut filled = [vec![0; HEADER_LEN], ipv4_packet(Ipv4Addr::new(192, 0, 2, 1), address(leases / 2))].concat();
+        bencher.bench_local(|| {
+            let view = wire::inspect(black_box(&filled[HEADER_LEN..])).ok()?;
+            let route = table.get(view.destination)?;
+            let header = Header { sock_id: 0, op: op::VPN_RECV, usage_id: 1, value: PACKET as u32 };
+            header.write_to(filled.first_chunk_mut()?);
+            Some(route)
+        });
+    }
+
+    /// The look-up alone, of addresses all over the table: each of them in every sample.
+    #[divan::bench(args = LEASES, sample_size = 65_000)]
+    fn look_up(bencher: Bencher<'_, '_>, leases: u32) {
+        let table = table(leases);
+        let mut host = 0;
+        bencher.bench_local(|| {
+            // A step that has no factor in common with the number of leases visits them all.
+            host = (host + 7_919) % leases;
+            table.get(black_box(address(2 + host)))
+        });
+    }
+
+    fn table(leases: u32) -> Table {
+        let table = Table::new(&SUBNET, 2);
+        for host in 0..leases {
+            assert!(table.set(address(2 + host), Route { worker: 0, slot: host }));
+        }
+        table
+    }
+}
+
+mod offload {
+    use super::*;
+
+    /// Payload of a segment of a tunnel with the default MTU, and how many of them the largest super-packet has.
+    const SEGMENT: usize = 1340;
+    const SEGMENTS: usize = 48;
+    const HEADERS: usize = 40;
+    const LARGEST: usize = HEADERS + SEGMENT * SEGMENTS;
+    /// Room for what a bundle or a VPN packet puts in front.
+    const FRONT: usize = 64;
+
+    /// A packet of 1400 bytes, and one as long as a packet can be: the checksum alone, as it is completed.
+    #[divan::bench(args = [1_400, 65_535])]
+    fn checksum(bencher: Bencher<'_, '_>, len: usize) {
+        let mut packet = tcp_packet(len);
+        let offload = Offload::Checksum { start: 20, offset: 16 };
+        bencher.counter(BytesCount::new(len - 20)).bench_local(|| {
+            split(black_box(&mut packet), 0, &offload, |packet| {
+                black_box(packet);
+            });
+        });
+    }
+
+    /// A super-packet of 64 KB. What was cut is cut again: only the headers of the first segment are put back.
+    #[divan::bench]
+    fn split_super_packet(bencher: Bencher<'_, '_>) {
+        let packet = tcp_packet(LARGEST);
+        let (_, offload) = Offload::check(&super_packet_header(), &packet).expect("it is a super-packet");
+        let mut buffer = [vec![0; FRONT], packet.clone()].concat();
+        bencher.counter(BytesCount::new(LARGEST)).bench_local(|| {
+            buffer[FRONT..FRONT + HEADERS].copy_from_slice(&packet[..HEADERS]);
+            split(black_box(&mut buffer), FRONT, &offload, |segment| {
+                black_box(segment);
+            });
+        });
+    }
+
+    /// The segments of a super-packet of 64 KB.
+    #[divan::bench]
+    fn coalesce_segments(bencher: Bencher<'_, '_>) {
+        let mut packet = tcp_packet(LARGEST);
+        let (_, offload) = Offload::check(&super_packet_header(), &packet).expect("it is a super-packet");
+        let mut segments = Vec::new();
+        split(&mut packet, 0, &offload, |segment| segments.push(segment.to_vec()));
+        assert_eq!(segments.len(), SEGMENTS);
+        let mut coalescer = Coalescer::new(true);
+        bencher.counter(BytesCount::new(LARGEST)).bench_local(|| {
+            let mut emitted = 0;
+            let mut emit = |offload: &Offload, packet: &[u8]| {
+                emitted += 1;
+                black_box((offload, packet));
+            };
+            for segment in black_box(&segments) {
+                let Ok(view) = wire::inspect(segment) else { return };
+                coalescer.push(segment, &view, &Offload::None, &mut emit);
+            }
+            coalescer.flush(&mut emit);
+            assert_eq!(emitted, 1);
+        });
+    }
+
+    fn super_packet_header() -> VnetHeader {
+        VnetHeader {
+            flags: VnetHeader::NEEDS_CSUM,
+            gso_type: VnetHeader::GSO_TCPV4,
+            hdr_len: HEADERS as u16,
+            gso_size: SEGMENT as u16,
+            csum_start: 20,
+            csum_offset: 16,
+        }
+    }
+
+    fn tcp_packet(len: usize) -> Vec<u8> {
+        let mut packet = ipv4_packet(Ipv4Addr::new(192, 0, 2, 1), address(2));
+        packet.resize(len, 0x5a);
+        packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+        packet[6] = 0x40;
+        packet[9] = 6;
+        packet[32..34].copy_from_slice(&[0x50, 0x10]);
+        packet
+    }
+}
+
+mod lease {
+    use super::*;
+
+    #[divan::bench(args = LEASES)]
+    fn lease_and_release(bencher: Bencher<'_, '_>, leases: u32) {
+        let mut pool = Pool::new(SUBNET, Duration::from_secs(60));
+        let mut drawn = 0;
+        for _ in 0..leases {
+            pool.lease(Duration::ZERO, None, token(&mut drawn)).expect("the subnet has room");
+        }
+        let mut now = Duration::ZERO;
+        bencher.bench_local(|| {
+            // So that some thousand addresses are being kept for their clients at any time.
+            now += Duration::from_millis(12);
+            let lease = pool.lease(now, None, token(&mut drawn)).expect("the subnet has room");
+            pool.release(lease.addr, lease.id, now)
+        });
+    }
+
+    /// As random as real ones, without the kernel.
+    fn token(drawn: &mut u64) -> Token {
+        *drawn += 1;
+        u128::from(*drawn).wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).to_le_bytes()
+    }
+}
