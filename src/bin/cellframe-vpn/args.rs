@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::settings::DEFAULT_NETWORK;
-use crate::target::Target;
+use crate::target::{DEFAULT_NETWORK, Target, parse_pin};
 
 /// Printed when the program is started without arguments.
 pub(crate) const SHORT_HELP: &str = "\
@@ -247,15 +246,6 @@ pub(crate) enum EndRole {
     Client,
 }
 
-/// A pin is checked here too, before anything is started: the library's message would come after the connect.
-pub(crate) fn parse_pin(text: &str) -> Result<String, String> {
-    let digits = text.strip_prefix("sha256:").unwrap_or_default();
-    if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(text.to_ascii_lowercase());
-    }
-    Err("expected sha256: and 64 hexadecimal digits, as the server's ready line shows them".into())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -265,14 +255,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn pins() {
-        let digits = "0123456789abcdefABCDEF0123456789abcdef0123456789abcdef0123456789";
-        assert_eq!(parse_pin(&format!("sha256:{digits}")), Ok(format!("sha256:{}", digits.to_lowercase())));
-        for bad in ["", "sha256:", digits, &format!("sha1:{digits}"), &format!("sha256:{digits}0"), "sha256:zz"] {
-            assert!(parse_pin(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -6,14 +6,11 @@ use std::path::{Path, PathBuf};
 use embedded::cli;
 use embedded::config::Config;
 
-use crate::args;
 use crate::exit::{Code, Failure};
+use crate::target::parse_pin;
 
 /// Read when it exists and no other file is named.
 pub(crate) const DEFAULT_FILE: &str = "/etc/cellframe-vpn/cellframe-vpn.cfg";
-
-/// The network that an embedded SDK always knows.
-pub(crate) const DEFAULT_NETWORK: &str = "backbone";
 
 /// Server and client of one machine keep their state apart: each holds a store that only one process may open, and a
 /// socket that `stat`, `status` and `stop` find it by.
@@ -41,7 +38,7 @@ pub(crate) fn load(role: Role, file: Option<&Path>, state_dir: Option<&Path>) ->
     let mut config = read(file)?;
     warn_of_unknown_keys(&config);
     if let Some(pin) = config.get_str("vpn_client", "server_pin")
-        && let Err(expected) = args::parse_pin(&pin)
+        && let Err(expected) = parse_pin(&pin)
     {
         return Err(Failure::new(
             Code::Usage,

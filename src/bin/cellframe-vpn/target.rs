@@ -1,4 +1,4 @@
-//! `HOST[:PORT]`: which server.
+//! Which server: `HOST[:PORT]`, its network and its pin.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -6,6 +6,9 @@ use std::str::FromStr;
 
 /// The port that a server listens on unless its configuration says otherwise.
 pub(crate) const DEFAULT_PORT: u16 = 8079;
+
+/// The network that an embedded SDK always knows.
+pub(crate) const DEFAULT_NETWORK: &str = "backbone";
 
 /// A server's host name or address, and its port. The name is not looked up here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +106,15 @@ fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
+/// A pin is checked here too, before anything is started: the library's message would come after the connect.
+pub(crate) fn parse_pin(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or_default();
+    if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err("expected sha256: and 64 hexadecimal digits, as the server's ready line shows them".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +190,15 @@ mod tests {
     fn printed_as_it_is_read() {
         for text in ["vpn.example.com:8089", "192.0.2.1:1", "[::1]:8079", "[fe80::1%eth0]:443"] {
             assert_eq!(text.parse::<Target>().map(|target| target.to_string()), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn pins() {
+        let digits = "0123456789abcdefABCDEF0123456789abcdef0123456789abcdef0123456789";
+        assert_eq!(parse_pin(&format!("sha256:{digits}")), Ok(format!("sha256:{}", digits.to_lowercase())));
+        for bad in ["", "sha256:", digits, &format!("sha1:{digits}"), &format!("sha256:{digits}0"), "sha256:zz"] {
+            assert!(parse_pin(bad).is_err(), "{bad}");
         }
     }
 }

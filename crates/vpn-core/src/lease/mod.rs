@@ -7,5 +7,8 @@ mod pool;
 mod slots;
 mod subnet;
 
-pub use pool::{Lease, LeaseError, Origin, Pool, Token};
+pub use pool::{Lease, LeaseError, Origin, Pool};
 pub use subnet::{Subnet, SubnetError};
+
+/// What a client shows to get its address back. Drawn at random by the server, secret between the two.
+pub type Token = [u8; 16];

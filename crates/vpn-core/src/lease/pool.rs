@@ -1,5 +1,6 @@
 //! The pool: hands out addresses, takes them back, and keeps a returned one for its client for a while.
 
+use super::Token;
 use super::slots::{Slot, Slots, State};
 use super::subnet::Subnet;
 use hashbrown::HashTable;
@@ -8,9 +9,6 @@ use std::collections::VecDeque;
 use std::iter;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-
-/// What a client shows to get its address back. Drawn at random by the server, secret between the two.
-pub type Token = [u8; 16];
 
 /// An address that now belongs to one client.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What the pool knows of an address, by the address's number.
 
-use super::pool::Token;
+use super::Token;
 
 /// Addresses in one block of memory: it is made with its first address and freed with its last.
 const CHUNK: usize = 128;

@@ -19,7 +19,7 @@ use super::{control, namespaces, ping, traffic};
 use crate::args::{DemoEndOptions, EndRole};
 use crate::check::milliseconds;
 use crate::exit::{Code, Failure};
-use crate::settings::DEFAULT_NETWORK;
+use crate::target::DEFAULT_NETWORK;
 use crate::target::DEFAULT_PORT;
 use crate::{client, server};
 

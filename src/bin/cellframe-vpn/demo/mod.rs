@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 
 use crate::args::{DemoOptions, EndRole};
 use crate::exit::{Code, Failure};
-use crate::settings::{DEFAULT_NETWORK, Role};
+use crate::settings::Role;
+use crate::target::DEFAULT_NETWORK;
 use crate::{output, privilege, signals};
 use control::{End, Interruption};
 use progress::Progress;
