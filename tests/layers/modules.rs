@@ -76,7 +76,7 @@ impl Reader {
             match item {
                 Item::Mod(child) => {
                     let name = child.ident.to_string();
-                    let (path, below) = ([module.as_slice(), &[name.clone()]].concat(), folder.join(&name));
+                    let (path, below) = ([module.as_slice(), std::slice::from_ref(&name)].concat(), folder.join(&name));
                     match &child.content {
                         Some((_, items)) => self.items(path, items, &below),
                         None => self.file(path, &source_of(folder, &name), &below),
