@@ -9,10 +9,14 @@
 use std::env;
 use std::path::PathBuf;
 
+#[path = "build/contract.rs"]
+mod contract;
 #[path = "build/glue.rs"]
 mod glue;
 #[path = "build/headers.rs"]
 mod headers;
+#[path = "build/seam.rs"]
+mod seam;
 
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
@@ -44,5 +48,5 @@ fn main() {
             headers::copy_tree(&generated, &root.join("include"));
         }
     }
-    glue::compile(&root, embedded);
+    glue::compile(&root, &out, embedded);
 }

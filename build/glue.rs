@@ -1,10 +1,16 @@
 //! Compiles the C half of the seam against the headers of the SDK that is linked.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What differs between releases of the SDK: a macro for glue.c, the header, and code that compiles where it is so.
+use crate::seam;
+
+/// Where the C files are.
+const FOLDER: &str = "src/sdk/glue";
+
+/// What differs between releases of the SDK: a macro for the C files, the header, and code that compiles where it is so.
 const OFFERS: &[(&str, &str, &str)] = &[
     ("VPN_SDK_COMMAND_WITH_RPC", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, 0, \"\", \"\")"),
     ("VPN_SDK_COMMAND", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, \"\", \"\")"),
@@ -23,18 +29,21 @@ const OFFERS: &[(&str, &str, &str)] = &[
     ("VPN_SDK_PAY_KEY", "dap_chain_mempool.h", "PAY((dap_pkey_t *)0)"),
 ];
 
-/// Has cargo build again when any header changes that the seam is compiled against, as the compiler lists them.
-fn depend_on_headers(glue: &cc::Build) {
-    let output = glue.get_compiler().to_command().args(["-M", "src/sdk/glue.c"]).output().expect("the C compiler runs");
-    let rule = String::from_utf8_lossy(&output.stdout);
-    for path in rule.split_whitespace().skip(1).filter(|word| *word != "\\") {
+/// Has cargo build again when any header changes that the seam is compiled against, as the compiler lists them. What is
+/// made in `out` is left out: this program has just written it.
+fn depend_on_headers(glue: &cc::Build, files: &[PathBuf], out: &Path) {
+    let output = glue.get_compiler().to_command().arg("-M").args(files).output().expect("the C compiler runs");
+    let rules = String::from_utf8_lossy(&output.stdout);
+    let listed = rules.split_whitespace().filter(|word| *word != "\\" && !word.ends_with(':'));
+    let paths: BTreeSet<_> = listed.filter(|path| !Path::new(path).starts_with(out)).collect();
+    for path in paths {
         println!("cargo:rerun-if-changed={path}");
     }
 }
 
 /// Defines the macro of each offer that the SDK's headers make.
-fn probe(glue: &mut cc::Build) {
-    let source = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("probe.c");
+fn probe(glue: &mut cc::Build, out: &Path) {
+    let source = out.join("probe.c");
     let compiler = glue.get_compiler();
     for (name, header, code) in OFFERS {
         let text = format!(
@@ -55,16 +64,40 @@ fn probe(glue: &mut cc::Build) {
     }
 }
 
+/// The C files for the linked SDK: of a pair `x_embedded.c` and `x_node.c` one is left out.
+fn sources(embedded: bool) -> Vec<PathBuf> {
+    let other = if embedded { "_node.c" } else { "_embedded.c" };
+    let entries = fs::read_dir(FOLDER).unwrap_or_else(|error| panic!("{FOLDER}: {error}"));
+    let paths = entries.map(|entry| entry.unwrap_or_else(|error| panic!("{FOLDER}: {error}")).path());
+    let mut files: Vec<_> =
+        paths.filter(|path| path.to_str().is_some_and(|name| name.ends_with(".c") && !name.ends_with(other))).collect();
+    files.sort();
+    files
+}
+
+/// Writes the header that the C files are compiled against into `folder`.
+fn write_header(root: &Path, folder: &Path) {
+    let header = seam::header(&root.join("src/sdk/raw.rs")).unwrap_or_else(|error| panic!("{error}"));
+    fs::create_dir_all(folder).expect("the build directory is writable");
+    fs::write(folder.join("vpn_glue.h"), header).expect("the build directory is writable");
+    println!("cargo:rustc-env=VPN_GLUE_HEADER={}", folder.join("vpn_glue.h").display());
+}
+
 /// Compiles the C half, with what the linked SDK needs.
-pub(crate) fn compile(root: &Path, embedded: bool) {
+pub(crate) fn compile(root: &Path, out: &Path, embedded: bool) {
+    let headers = out.join("glue");
+    write_header(root, &headers);
+    let files = sources(embedded);
     let mut glue = cc::Build::new();
-    glue.file("src/sdk/glue.c").std("gnu11").warnings(true).extra_warnings(true).flag("-fvisibility=hidden");
+    glue.files(&files).include(&headers).std("gnu11").warnings(true).extra_warnings(true);
+    // A function that raw.rs does not declare is none that Rust could call rightly.
+    glue.flag("-fvisibility=hidden").flag("-Wmissing-prototypes");
     if embedded {
         glue.include(root.join("include")).include(root.join("include/embedded")).warnings_into_errors(true);
     } else {
         let Some(file) = env::var_os("VPN_SDK_FLAGS") else {
             println!(
-                "cargo:warning=feature `sdk`: VPN_SDK_FLAGS is not set, glue.c is not compiled; build through CMake"
+                "cargo:warning=feature `sdk`: VPN_SDK_FLAGS is not set, the C half of the seam is not compiled; build through CMake"
             );
             return;
         };
@@ -75,7 +108,7 @@ pub(crate) fn compile(root: &Path, embedded: bool) {
             glue.flag(flag);
         });
     }
-    depend_on_headers(&glue);
-    probe(&mut glue);
+    depend_on_headers(&glue, &files, out);
+    probe(&mut glue, out);
     glue.compile("vpn_glue");
 }
