@@ -1,4 +1,5 @@
-//! Reads what `src/sdk/raw.rs` declares, by its words alone: what each item is called in C, and whether a header has it.
+//! Reads what `src/sdk/raw.rs` declares, by its words alone: what each item is called in C, and whether a header has
+//! it.
 
 use std::collections::BTreeSet;
 

@@ -10,7 +10,8 @@ use crate::seam;
 /// Where the C files are.
 const FOLDER: &str = "src/sdk/glue";
 
-/// What differs between releases of the SDK: a macro for the C files, the header, and code that compiles where it is so.
+/// What differs between releases of the SDK: a macro for the C files, the header, and code that compiles where it is
+/// so.
 const OFFERS: &[(&str, &str, &str)] = &[
     ("VPN_SDK_COMMAND_WITH_RPC", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, 0, \"\", \"\")"),
     ("VPN_SDK_COMMAND", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, \"\", \"\")"),
@@ -90,14 +91,15 @@ pub(crate) fn compile(root: &Path, out: &Path, embedded: bool) {
     let files = sources(embedded);
     let mut glue = cc::Build::new();
     glue.files(&files).include(&headers).std("gnu11").warnings(true).extra_warnings(true);
-    // A function that raw.rs does not declare is none that Rust could call rightly.
+    // Of a function that raw.rs does not declare nothing would check the types.
     glue.flag("-fvisibility=hidden").flag("-Wmissing-prototypes");
     if embedded {
         glue.include(root.join("include")).include(root.join("include/embedded")).warnings_into_errors(true);
     } else {
         let Some(file) = env::var_os("VPN_SDK_FLAGS") else {
             println!(
-                "cargo:warning=feature `sdk`: VPN_SDK_FLAGS is not set, the C half of the seam is not compiled; build through CMake"
+                "cargo:warning=feature `sdk`: VPN_SDK_FLAGS is not set, the C half of the seam is left out; build through \
+                 CMake"
             );
             return;
         };

@@ -1,8 +1,8 @@
 //! Writes the header of the seam's C half from `src/sdk/raw.rs`, so that the contract is written once.
 //!
 //! Names in C: a struct or type `SessionStats` is `vpn_glue_session_stats_t`, a constant `NO_WORKER` is
-//! `VPN_GLUE_NO_WORKER`, a type of the SDK `dap_stream_ch_t` is `struct dap_stream_ch`, which any C file may name without
-//! the SDK's header. Functions keep their names. `#[cfg]` on a function has no effect on the header: C defines them all.
+//! `VPN_GLUE_NO_WORKER`, a type of the SDK `dap_stream_ch_t` is `struct dap_stream_ch`, which any C file may name
+//! without the SDK's header. Functions keep their names. `#[cfg]` has no effect: C defines all functions.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,8 +1,8 @@
 //! The seam as both halves see it: what Rust may call of `glue/*.c`, and the callbacks that it provides.
 //!
-//! This file is the contract, and the one place where it is written. `build/seam.rs` makes `vpn_glue.h` of it, and the C
-//! compiler checks each definition against that header. The C half touches the SDK's structs, macros, varargs functions
-//! and allocator; Rust decides.
+//! This file is the contract, and the one place where it is written. `build/seam.rs` makes `vpn_glue.h` of it, and the
+//! C compiler checks each definition against that header. The C half touches the SDK's structs, macros, varargs
+//! functions and allocator; Rust decides.
 //!
 //! What holds where a function says nothing else:
 //! - Threads: any thread may call it. "The owner" is the worker thread that owns the channel or the socket. A worker is
@@ -217,7 +217,8 @@ unsafe extern "C" {
         callback: unsafe extern "C" fn(argument: *mut c_void),
         argument: *mut c_void,
     ) -> bool;
-    /// Has a worker call back every so many milliseconds while the callback returns true. Returns the timer, 0 on failure.
+    /// Has a worker call back every so many milliseconds while the callback returns true. Returns the timer's number, or
+    /// 0 on failure.
     pub(super) fn vpn_glue_timer_start(
         worker: u32,
         milliseconds: u64,

@@ -3,6 +3,8 @@
 #include "dap_config.h"
 #include "dap_timerfd.h"
 
+#define LOG_TAG "vpn"
+
 vpn_glue_callbacks_t vpn_internal_rust;
 
 void vpn_glue_set_callbacks(const vpn_glue_callbacks_t *callbacks)

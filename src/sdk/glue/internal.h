@@ -18,7 +18,6 @@
 
 #include "vpn_glue.h"
 
-#define LOG_TAG "vpn"
 #define VPN_SERVICE_UID 0x0000000000000001
 #define VPN_CHANNEL 'S'
 

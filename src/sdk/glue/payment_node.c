@@ -16,7 +16,8 @@ static dap_list_t *s_orders(dap_chain_net_t *net, dap_chain_net_srv_order_direct
     memset(&any_price, 0, sizeof(any_price));
     dap_list_t *orders = NULL;
     size_t count = 0;
-    if (dap_chain_net_srv_order_find_all_by(net, direction, vpn_internal_service_uid(), any_unit, NULL, any_price, any_price, &orders, &count))
+    if (dap_chain_net_srv_order_find_all_by(net, direction, vpn_internal_service_uid(), any_unit, NULL, any_price,
+                                            any_price, &orders, &count))
         return NULL;
     return orders;
 }

@@ -106,7 +106,8 @@ static void s_hide(dap_chain_net_srv_vpn_t *root)
     }
 }
 
-/* The last element that was added before, where uthash is not there to know. */
+/* Adds a session to the list that C sees. The Cellframe SDK brings uthash, whose UT_hash_handle the list's elements have:
+ * the session joins a hash table. The embedded SDK does not: it goes behind `last`, the session that was added before. */
 static void s_show_session(dap_chain_net_srv_vpn_t *root, dap_chain_net_srv_ch_vpn_t *session,
                            dap_chain_net_srv_ch_vpn_t *last)
 {

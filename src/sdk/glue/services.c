@@ -23,7 +23,7 @@ int vpn_glue_store_set(const char *group, const char *key, const void *value, si
     return dap_global_db_set_sync(group, key, value, size, false);
 }
 
-/* --- CLI, HTTP --- */
+/* --- commands --- */
 
 void vpn_glue_command_add(const char *name, vpn_glue_command_t function, const char *summary, const char *usage)
 {
@@ -50,6 +50,8 @@ void vpn_glue_command_reply(void **reply, const char *text)
     dap_cli_server_cmd_set_reply_text(reply, "%s", text);
 }
 
+/* --- HTTP --- */
+
 typedef struct http_request {
     dap_http_simple_t *simple;
     int *status;
@@ -60,7 +62,7 @@ static void s_http_remain_limits(dap_http_simple_t *simple, void *argument)
     http_request_t request = { .simple = simple, .status = (int *)argument };
     const dap_http_client_t *client = simple->http_client;
     vpn_internal_rust.http_remain_limits(&request, client->in_query_string,
-                              strnlen(client->in_query_string, sizeof(client->in_query_string)));
+                                         strnlen(client->in_query_string, sizeof(client->in_query_string)));
 }
 
 static dap_http_server_t *s_http(void)

@@ -83,7 +83,7 @@ void vpn_glue_sessions_each(void (*callback)(void *context, const vpn_glue_sessi
         if (!service)
             continue;
         vpn_glue_session_view_t view = { .time_created = (uint64_t)session->time_created,
-                                    .address = session->tun_client_addr.s_addr };
+                                         .address = session->tun_client_addr.s_addr };
         view.stats.bytes_sent = STAT_GET(&service->stats, bytes_sent);
         view.stats.bytes_recv = STAT_GET(&service->stats, bytes_recv);
         view.stats.bytes_sent_lost = STAT_GET(&service->stats, bytes_sent_lost);
