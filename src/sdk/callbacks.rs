@@ -7,7 +7,7 @@ use std::sync::Once;
 use super::{channel, http, link, raw, service, tun_socket};
 use vpn_core::wire::BUNDLE_FRONT;
 
-/// Hands the table to glue.c, once.
+/// Hands the table to the C half, once.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -63,7 +63,7 @@ unsafe extern "C" fn service_requested(usage_id: u32) -> c_int {
 
 unsafe extern "C" fn service_accepted(vpn_internal: *mut c_void, usage_id: u32) -> c_int {
     guard("an accepted service request", -1, || {
-        // SAFETY: glue.c passes NULL or ch->internal of an open channel 'S'.
+        // SAFETY: the C half passes NULL or ch->internal of an open channel 'S'.
         let channel = unsafe { channel::of(vpn_internal) };
         service::accepted(channel.as_ref(), usage_id)
     })
@@ -74,7 +74,7 @@ unsafe extern "C" fn service_refused(usage_id: u32, code: u32) {
 }
 
 unsafe extern "C" fn tun_readable(inheritor: *mut c_void, data: *mut u8, size: usize) {
-    // SAFETY: glue.c passes the _inheritor of a socket that tun_socket made and that is not deleted.
+    // SAFETY: the C half passes the _inheritor of a socket that tun_socket made and that is not deleted.
     let Some(handler) = (unsafe { tun_socket::handler(inheritor) }) else { return };
     guard("a readable TUN queue", (), || {
         // SAFETY: the socket's input buffer, `size` bytes of it; the SDK's loop does not touch it during the call.
@@ -91,7 +91,7 @@ unsafe extern "C" fn tun_failed(inheritor: *mut c_void, error: c_int) {
 }
 
 unsafe extern "C" fn tun_deleted(inheritor: *mut c_void) {
-    // SAFETY: glue.c calls this once for each socket, and clears _inheritor before.
+    // SAFETY: the C half calls this once for each socket, and clears _inheritor before.
     guard("a deleted TUN queue", (), || unsafe { tun_socket::deleted(inheritor) });
 }
 
@@ -117,11 +117,11 @@ unsafe extern "C" fn client_service_packet(id: u64, kind: u8, data: *const u8, s
 
 unsafe extern "C" fn http_remain_limits(request: *mut c_void, query: *const c_char, size: usize) {
     let reply = guard("an HTTP request", None, || {
-        // SAFETY: glue.c passes the query's bytes, which stay during the call.
+        // SAFETY: the C half passes the query's bytes, which stay during the call.
         let query = unsafe { bytes(query.cast(), size) };
         Some(http::remain_limits(query))
     });
     let (status, body) = reply.unwrap_or_else(|| (500, String::from("{\"error\":\"internal error\"}")));
-    // SAFETY: request is glue.c's, valid during this callback; body is read during the call.
+    // SAFETY: request is the C half's, valid during this callback; body is read during the call.
     unsafe { raw::vpn_glue_http_reply(request, c_int::from(status), body.as_ptr().cast(), body.len()) };
 }

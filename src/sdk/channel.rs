@@ -176,7 +176,7 @@ impl Channel {
     /// What the billing side says; None before REQUEST was accepted.
     pub fn usage(&self) -> Option<Usage> {
         let ch = self.here()?;
-        let mut usage = raw::Usage::default();
+        let mut usage = raw::Usage { id: 0, is_active: false, state: raw::USAGE_IDLE, role: raw::NO_ROLE };
         // SAFETY: open and on its worker; usage is writable.
         if !unsafe { raw::vpn_glue_channel_usage(ch, &mut usage) } {
             return None;
@@ -185,13 +185,13 @@ impl Channel {
             id: usage.id,
             is_active: usage.is_active,
             state: match usage.state {
-                1 => UsageState::Grace,
-                2 => UsageState::Normal,
-                4 => UsageState::Free,
-                0 => UsageState::Idle,
+                raw::USAGE_IDLE => UsageState::Idle,
+                raw::USAGE_GRACE => UsageState::Grace,
+                raw::USAGE_NORMAL => UsageState::Normal,
+                raw::USAGE_FREE => UsageState::Free,
                 _ => UsageState::Error,
             },
-            role_serves: usage.role_serves,
+            role_serves: usage.role <= raw::ROLE_MASTER,
         })
     }
 
@@ -344,7 +344,7 @@ pub(super) unsafe extern "C" fn on_opened(ch: *mut dap_stream_ch_t, is_client: b
 
 pub(super) unsafe extern "C" fn on_closed(_ch: *mut dap_stream_ch_t, internal: *mut c_void) {
     callbacks::guard("a closed channel", (), || {
-        // SAFETY: what on_opened returned, and glue.c took it out of ch->internal, so this is the only call.
+        // SAFETY: what on_opened returned, and the C half took it out of ch->internal, so this is the only call.
         let internal = unsafe { Box::from_raw(internal.cast::<Internal>()) };
         let gone = Gone(Arc::clone(&internal.channel));
         gone.0.handler.closed(&gone.0);
@@ -371,7 +371,7 @@ pub(super) unsafe fn of(internal: *mut c_void) -> Option<Arc<Channel>> {
 }
 
 pub(super) unsafe extern "C" fn on_packet(internal: *mut c_void, kind: u8, data: *const u8, size: usize) {
-    // SAFETY: glue.c passes ch->internal of an open channel.
+    // SAFETY: the C half passes ch->internal of an open channel.
     let Some(channel) = (unsafe { of(internal) }) else { return };
     let done = callbacks::guard("a packet", false, || {
         // SAFETY: the SDK's packet has `size` bytes and stays during the call.
@@ -385,14 +385,14 @@ pub(super) unsafe extern "C" fn on_packet(internal: *mut c_void, kind: u8, data:
 }
 
 pub(super) unsafe extern "C" fn on_drained(internal: *mut c_void) {
-    // SAFETY: glue.c passes ch->internal of an open channel.
+    // SAFETY: the C half passes ch->internal of an open channel.
     if let Some(channel) = unsafe { of(internal) } {
         callbacks::guard("a drained channel", (), || channel.handler.drained(&channel));
     }
 }
 
 pub(super) unsafe extern "C" fn on_leaving(internal: *mut c_void) {
-    // SAFETY: glue.c passes ch->internal of an open channel.
+    // SAFETY: the C half passes ch->internal of an open channel.
     if let Some(channel) = unsafe { of(internal) } {
         callbacks::guard("a leaving channel", (), || channel.handler.leaving(&channel));
         channel.worker.store(raw::NO_WORKER, Ordering::Release);
@@ -400,7 +400,7 @@ pub(super) unsafe extern "C" fn on_leaving(internal: *mut c_void) {
 }
 
 pub(super) unsafe extern "C" fn on_arrived(internal: *mut c_void, worker: u32) {
-    // SAFETY: glue.c passes ch->internal of an open channel.
+    // SAFETY: the C half passes ch->internal of an open channel.
     if let Some(channel) = unsafe { of(internal) } {
         channel.worker.store(worker, Ordering::Release);
         callbacks::guard("an arrived channel", (), || channel.handler.arrived(&channel, worker));

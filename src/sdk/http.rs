@@ -1,9 +1,10 @@
 //! `GET /remain_limits_vpn`.
 
-use std::ffi::CStr;
+use std::ffi::CString;
 
 use parking_lot::RwLock;
 
+use super::config::Config;
 use super::{callbacks, raw};
 
 /// Answers a request: the query's bytes in, status and JSON out. Any thread.
@@ -45,13 +46,17 @@ pub(super) fn remain_limits(query: &[u8]) -> (u16, String) {
         .map_or_else(|| (404, String::from("{\"error\":\"the VPN service is not running\"}")), |handler| handler(query))
 }
 
-/// "0x" and 64 hex digits: the hash of the key that signs this node's receipts; None when there is no such key.
+/// "0x" and 64 hex digits: the hash of the key that signs this node's receipts; None when there is no such key. It is
+/// the key of the certificate that `[srv_vpn] receipt_sign_cert` names; the embedded SDK has one called "node", and takes
+/// that where the key is not there.
 pub fn receipt_key_hash() -> Option<String> {
-    let mut text = [0; 80];
-    // SAFETY: at most 80 bytes are written, with a NUL.
-    if !unsafe { raw::vpn_glue_receipt_key_hash(text.as_mut_ptr(), text.len()) } {
+    let otherwise = cfg!(feature = "embedded").then(|| String::from("node"));
+    let name = Config::of_node().text("srv_vpn", "receipt_sign_cert").or(otherwise)?;
+    let name = CString::new(name).ok()?;
+    let mut hash = [0; 32];
+    // SAFETY: NUL-terminated; 32 bytes are written.
+    if !unsafe { raw::vpn_glue_certificate_key_hash(name.as_ptr(), hash.as_mut_ptr()) } {
         return None;
     }
-    // SAFETY: NUL-terminated by the call above.
-    Some(unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned())
+    Some(hash.iter().fold(String::from("0x"), |text, byte| format!("{text}{byte:02X}")))
 }

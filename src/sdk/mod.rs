@@ -1,4 +1,4 @@
-//! The one seam to the SDK: safe types over `glue.c`, which is compiled against the headers of the SDK that is linked.
+//! The one seam to the SDK: safe types over `glue/*.c`, which are compiled against the headers of the SDK that is linked.
 //!
 //! No other room names a `dap_` type, `abi` apart. What the SDK calls back arrives in [`callbacks`], behind a panic
 //! boundary, and goes to the handler that a room registered.
@@ -124,10 +124,10 @@ mod log_to_sdk {
                 return;
             }
             let level = match record.level() {
-                Level::Error => 7,
-                Level::Warn => 5,
-                Level::Info => 1,
-                Level::Debug | Level::Trace => 0,
+                Level::Error => raw::LOG_ERROR,
+                Level::Warn => raw::LOG_WARNING,
+                Level::Info => raw::LOG_INFO,
+                Level::Debug | Level::Trace => raw::LOG_DEBUG,
             };
             let text = record.args().to_string().replace('\0', " ");
             if let Ok(text) = CString::new(text) {

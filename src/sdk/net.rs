@@ -70,24 +70,27 @@ impl Net {
 
     /// An order with price 0 for the VPN service, if one is known.
     pub fn free_order(&self) -> Option<[u8; 32]> {
-        let mut hash = [0; 32];
-        // SAFETY: a network of the node; 32 bytes are written.
-        unsafe { raw::vpn_glue_net_free_order(self.raw(), hash.as_mut_ptr()) }.then_some(hash)
+        self.collect_orders(true).into_iter().find_map(|(order, is_free)| is_free.then_some(order.hash))
     }
 
     /// The VPN orders that are known.
     pub fn orders(&self) -> Vec<Order> {
-        unsafe extern "C" fn collect(context: *mut c_void, hash: *const u8, node: u64) {
+        self.collect_orders(false).into_iter().map(|(order, _)| order).collect()
+    }
+
+    /// The VPN orders that are known, or those that sell, each with whether its price is 0.
+    fn collect_orders(&self, selling_only: bool) -> Vec<(Order, bool)> {
+        unsafe extern "C" fn collect(context: *mut c_void, hash: *const u8, node: u64, is_free: bool) {
             // SAFETY: context is the vector below, which is not used otherwise during the call.
-            let Some(list) = (unsafe { context.cast::<Vec<Order>>().as_mut() }) else { return };
-            // SAFETY: 32 bytes, by glue.h.
+            let Some(list) = (unsafe { context.cast::<Vec<(Order, bool)>>().as_mut() }) else { return };
+            // SAFETY: 32 bytes, by the contract of vpn_glue_net_orders.
             if let Some(hash) = unsafe { hash.cast::<[u8; 32]>().as_ref() } {
-                list.push(Order { hash: *hash, node });
+                list.push((Order { hash: *hash, node }, is_free));
             }
         }
-        let mut list: Vec<Order> = Vec::new();
+        let mut list: Vec<(Order, bool)> = Vec::new();
         // SAFETY: a network of the node; collect only pushes to the vector it is given.
-        unsafe { raw::vpn_glue_net_orders(self.raw(), collect, (&raw mut list).cast()) };
+        unsafe { raw::vpn_glue_net_orders(self.raw(), selling_only, collect, (&raw mut list).cast()) };
         list
     }
 }

@@ -86,7 +86,7 @@ impl Service {
             })
             .collect();
         let released: Vec<_> = released.map(network_order).collect();
-        // SAFETY: the service lives until drop; both lists are read during the call; on worker 0, as glue.h asks.
+        // SAFETY: the service lives until drop; both lists are read during the call; on worker 0, as raw.rs asks.
         unsafe {
             raw::vpn_glue_service_show(
                 self.raw(),

@@ -1,4 +1,4 @@
-//! Names of the SDK's types. Rust never looks into them: that is `glue.c`'s, compiled against the linked SDK's headers.
+//! Names of the SDK's types. Rust never looks into them: that is for `glue/*.c`, compiled against the linked SDK's headers.
 #![allow(non_camel_case_types, missing_docs)]
 
 macro_rules! opaque {

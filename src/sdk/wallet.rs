@@ -12,12 +12,13 @@ pub fn exists(name: &str) -> bool {
     unsafe { raw::vpn_glue_wallet_exists(name.as_ptr()) }
 }
 
-/// Makes a conditional transaction that pays the VPN service; its hash, or None when it cannot be made.
+/// Makes a conditional transaction that pays the VPN service by the byte; its hash, or None when it cannot be made.
 pub fn conditional_transaction(net: &Net, wallet: &str, token: &str, value: u64) -> Option<[u8; 32]> {
     let (wallet, token) = (CString::new(wallet).ok()?, CString::new(token).ok()?);
     let mut hash = [0; 32];
     // SAFETY: a network of the node, NUL-terminated texts, 32 bytes are written.
-    let made =
-        unsafe { raw::vpn_glue_wallet_pay(net.raw(), wallet.as_ptr(), token.as_ptr(), value, hash.as_mut_ptr()) };
+    let made = unsafe {
+        raw::vpn_glue_wallet_pay(net.raw(), wallet.as_ptr(), token.as_ptr(), value, raw::UNIT_BYTES, hash.as_mut_ptr())
+    };
     made.then_some(hash)
 }

@@ -1,0 +1,116 @@
+//! Compiles the C half of the seam against the headers of the SDK that is linked.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::seam;
+
+/// Where the C files are.
+const FOLDER: &str = "src/sdk/glue";
+
+/// What differs between releases of the SDK: a macro for the C files, the header, and code that compiles where it is
+/// so.
+const OFFERS: &[(&str, &str, &str)] = &[
+    ("VPN_SDK_COMMAND_WITH_RPC", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, 0, \"\", \"\")"),
+    ("VPN_SDK_COMMAND", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, \"\", \"\")"),
+    ("VPN_SDK_COMMAND_REMOVE", "dap_cli_server.h", "dap_cli_server_cmd_remove(\"\")"),
+    (
+        "VPN_SDK_USAGE_STATE",
+        "dap_chain_net_srv_stream_session.h",
+        "(void)((dap_chain_net_srv_usage_t *)0)->service_state",
+    ),
+    (
+        "VPN_SDK_USAGE_FLAGS",
+        "dap_chain_net_srv_stream_session.h",
+        "(void)(((dap_chain_net_srv_usage_t *)0)->is_free && ((dap_chain_net_srv_usage_t *)0)->is_grace)",
+    ),
+    ("VPN_SDK_PAY_KEY_HASH", "dap_chain_mempool.h", "PAY((dap_hash_fast_t *)0)"),
+    ("VPN_SDK_PAY_KEY", "dap_chain_mempool.h", "PAY((dap_pkey_t *)0)"),
+];
+
+/// Has cargo build again when any header changes that the seam is compiled against, as the compiler lists them. What is
+/// made in `out` is left out: this program has just written it.
+fn depend_on_headers(glue: &cc::Build, files: &[PathBuf], out: &Path) {
+    let output = glue.get_compiler().to_command().arg("-M").args(files).output().expect("the C compiler runs");
+    let rules = String::from_utf8_lossy(&output.stdout);
+    let listed = rules.split_whitespace().filter(|word| *word != "\\" && !word.ends_with(':'));
+    let paths: BTreeSet<_> = listed.filter(|path| !Path::new(path).starts_with(out)).collect();
+    for path in paths {
+        println!("cargo:rerun-if-changed={path}");
+    }
+}
+
+/// Defines the macro of each offer that the SDK's headers make.
+fn probe(glue: &mut cc::Build, out: &Path) {
+    let source = out.join("probe.c");
+    let compiler = glue.get_compiler();
+    for (name, header, code) in OFFERS {
+        let text = format!(
+            "#include \"dap_common.h\"\n#include \"{header}\"\n\
+             #define COMMAND (int (*)(int, char **, void **, int))0\n\
+             #define PAY(key) extern uint256_t none; extern dap_chain_net_srv_price_unit_uid_t unit; \\\n\
+                 extern dap_chain_net_srv_uid_t uid; \\\n\
+                 dap_chain_mempool_tx_create_cond(0, 0, key, \"\", none, none, unit, uid, none, 0, 0, \"\")\n\
+             void probe(void);\nvoid probe(void) {{ {code}; }}\n"
+        );
+        fs::write(&source, text).expect("the build directory is writable");
+        let mut command = compiler.to_command();
+        command.args(["-fsyntax-only", "-Werror=implicit-function-declaration", "-Werror=incompatible-pointer-types"]);
+        let output = command.arg(&source).output().expect("the C compiler runs");
+        if output.status.success() {
+            glue.define(name, None);
+        }
+    }
+}
+
+/// The C files for the linked SDK: of a pair `x_embedded.c` and `x_node.c` one is left out.
+fn sources(embedded: bool) -> Vec<PathBuf> {
+    let other = if embedded { "_node.c" } else { "_embedded.c" };
+    let entries = fs::read_dir(FOLDER).unwrap_or_else(|error| panic!("{FOLDER}: {error}"));
+    let paths = entries.map(|entry| entry.unwrap_or_else(|error| panic!("{FOLDER}: {error}")).path());
+    let mut files: Vec<_> =
+        paths.filter(|path| path.to_str().is_some_and(|name| name.ends_with(".c") && !name.ends_with(other))).collect();
+    files.sort();
+    files
+}
+
+/// Writes the header that the C files are compiled against into `folder`.
+fn write_header(root: &Path, folder: &Path) {
+    let header = seam::header(&root.join("src/sdk/raw.rs")).unwrap_or_else(|error| panic!("{error}"));
+    fs::create_dir_all(folder).expect("the build directory is writable");
+    fs::write(folder.join("vpn_glue.h"), header).expect("the build directory is writable");
+    println!("cargo:rustc-env=VPN_GLUE_HEADER={}", folder.join("vpn_glue.h").display());
+}
+
+/// Compiles the C half, with what the linked SDK needs.
+pub(crate) fn compile(root: &Path, out: &Path, embedded: bool) {
+    let headers = out.join("glue");
+    write_header(root, &headers);
+    let files = sources(embedded);
+    let mut glue = cc::Build::new();
+    glue.files(&files).include(&headers).std("gnu11").warnings(true).extra_warnings(true);
+    // Of a function that raw.rs does not declare nothing would check the types.
+    glue.flag("-fvisibility=hidden").flag("-Wmissing-prototypes");
+    if embedded {
+        glue.include(root.join("include")).include(root.join("include/embedded")).warnings_into_errors(true);
+    } else {
+        let Some(file) = env::var_os("VPN_SDK_FLAGS") else {
+            println!(
+                "cargo:warning=feature `sdk`: VPN_SDK_FLAGS is not set, the C half of the seam is left out; build through \
+                 CMake"
+            );
+            return;
+        };
+        let flags = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", Path::new(&file).display()));
+        println!("cargo:rerun-if-changed={}", Path::new(&file).display());
+        glue.define("_GNU_SOURCE", None);
+        flags.lines().filter(|flag| !flag.is_empty()).for_each(|flag| {
+            glue.flag(flag);
+        });
+    }
+    depend_on_headers(&glue, &files, out);
+    probe(&mut glue, out);
+    glue.compile("vpn_glue");
+}

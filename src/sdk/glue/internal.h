@@ -1,0 +1,55 @@
+/* What the C files of the seam share. The functions that Rust calls are in vpn_glue.h, which is made from sdk/raw.rs;
+ * those here are called by other files of this folder only.
+ *
+ * A file x_embedded.c and its twin x_node.c define the same functions, one for the embedded SDK and one for the Cellframe
+ * SDK; build.rs compiles one of the two. */
+#pragma once
+#include <string.h>
+
+#include "dap_common.h"
+#include "dap_chain_common.h"
+#include "dap_chain_net_srv.h"
+#include "dap_events.h"
+#include "dap_events_socket.h"
+#include "dap_http_server.h"
+#include "dap_stream.h"
+#include "dap_stream_ch.h"
+#include "dap_worker.h"
+
+#include "vpn_glue.h"
+
+#define VPN_SERVICE_UID 0x0000000000000001
+#define VPN_CHANNEL 'S'
+
+/* What Rust has handed to vpn_glue_set_callbacks. */
+extern vpn_glue_callbacks_t vpn_internal_rust;
+
+/* The SDK's worker of that number, or NULL. */
+static inline dap_worker_t *vpn_internal_worker(uint32_t worker)
+{
+    return worker < vpn_glue_worker_count() ? dap_events_worker_get((uint8_t)worker) : NULL;
+}
+
+/* Channel 'S' of a stream, or NULL. On the stream's worker. */
+static inline dap_stream_ch_t *vpn_internal_channel_of(dap_stream_t *stream)
+{
+    return stream ? dap_stream_ch_by_id_unsafe(stream, VPN_CHANNEL) : NULL;
+}
+
+static inline dap_chain_net_srv_uid_t vpn_internal_service_uid(void)
+{
+    dap_chain_net_srv_uid_t uid;
+    memset(&uid, 0, sizeof(uid));
+    uid.uint64 = VPN_SERVICE_UID;
+    return uid;
+}
+
+/* --- lifecycle_embedded.c, lifecycle_node.c --- */
+
+/* The stream behind a socket. */
+dap_stream_t *vpn_internal_stream_of(dap_events_socket_t *es);
+/* Registers the service with the SDK, NULL when the SDK refuses, and takes it back. */
+dap_chain_net_srv_t *vpn_internal_service_register(const char *section, dap_chain_net_srv_callbacks_t *callbacks);
+void vpn_internal_service_unregister(dap_chain_net_srv_t *service);
+/* Takes a path back from the server, where the SDK can. */
+void vpn_internal_http_remove(dap_http_server_t *http, const char *path);

@@ -1,0 +1,38 @@
+/* Start and end on the embedded SDK, which runs while somebody uses it. */
+#include "internal.h"
+#include "dap_http_simple.h"
+
+int vpn_glue_retain(void)
+{
+    return dap_embedded_retain();
+}
+
+void vpn_glue_release(void)
+{
+    dap_embedded_release();
+}
+
+void vpn_glue_settle(void)
+{
+    dap_embedded_settle();
+}
+
+dap_stream_t *vpn_internal_stream_of(dap_events_socket_t *es)
+{
+    return (dap_stream_t *)es->_inheritor;
+}
+
+dap_chain_net_srv_t *vpn_internal_service_register(const char *section, dap_chain_net_srv_callbacks_t *callbacks)
+{
+    return dap_chain_net_srv_add(vpn_internal_service_uid(), section, callbacks);
+}
+
+void vpn_internal_service_unregister(dap_chain_net_srv_t *service)
+{
+    dap_chain_net_srv_del(service);
+}
+
+void vpn_internal_http_remove(dap_http_server_t *http, const char *path)
+{
+    dap_http_simple_proc_remove(http, path);
+}

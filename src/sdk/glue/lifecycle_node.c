@@ -1,0 +1,47 @@
+/* Start and end on the Cellframe SDK, which the node starts and ends, and which keeps what was registered with it. */
+#include "internal.h"
+
+int vpn_glue_retain(void)
+{
+    return 0;
+}
+
+void vpn_glue_release(void)
+{
+}
+
+void vpn_glue_settle(void)
+{
+}
+
+dap_stream_t *vpn_internal_stream_of(dap_events_socket_t *es)
+{
+    return dap_stream_get_from_es(es);
+}
+
+/* The usages of a node point to their service until their channel 'R' goes, and the SDK's dap_chain_net_srv_del would
+ * free it under them. So it stays registered, closed, and the next start takes it up again. */
+static dap_chain_net_srv_t *s_kept_service;
+
+dap_chain_net_srv_t *vpn_internal_service_register(const char *section, dap_chain_net_srv_callbacks_t *callbacks)
+{
+    dap_chain_net_srv_t *kept = s_kept_service;
+    if (kept) {
+        s_kept_service = NULL;
+        kept->allow_free_srv = vpn_glue_config_bool(NULL, section, "allow_free_srv", false);
+        return kept;
+    }
+    return dap_chain_net_srv_add(vpn_internal_service_uid(), section, callbacks);
+}
+
+void vpn_internal_service_unregister(dap_chain_net_srv_t *service)
+{
+    service->allow_free_srv = false;    /* the SDK refuses who asks for free service from now on */
+    s_kept_service = service;
+}
+
+/* The SDK has no way to take a path back: the handler answers 404 while the service is down. */
+void vpn_internal_http_remove(dap_http_server_t *http, const char *path)
+{
+    (void)http, (void)path;
+}
