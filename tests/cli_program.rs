@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use testkit::program::{Program, code, processes_of, send, stderr, stdout, wait};
+use testkit::skip;
 
-#[path = "support/program.rs"]
-mod program;
-use program::{code, processes_of, program, run, send, skip, stderr, stdout, wait};
+/// The program that these tests run.
+const PROGRAM: Program = Program(env!("CARGO_BIN_EXE_cellframe-vpn"));
 
 /// Exit code of a missing privilege.
 const PRIVILEGE: i32 = 6;
@@ -23,7 +24,7 @@ const PRIVILEGE: i32 = 6;
 #[test]
 fn without_arguments_the_demo_is_named_first() {
     let directory = tempfile::tempdir().unwrap();
-    let output = run(directory.path(), &[]);
+    let output = PROGRAM.run(directory.path(), &[]);
     assert_eq!(code(&output), 2);
     let text = stdout(&output);
     let position = |command: &str| text.find(command).unwrap_or_else(|| panic!("{command} in {text}"));
@@ -45,7 +46,7 @@ fn every_command_explains_itself() {
         (&["stop", "--help"], &["--socket", "--state-dir", "Exit codes:"]),
     ];
     for (arguments, parts) in table {
-        let output = run(directory.path(), arguments);
+        let output = PROGRAM.run(directory.path(), arguments);
         assert_eq!(code(&output), 0, "{arguments:?}");
         let text = stdout(&output);
         for part in parts {
@@ -53,7 +54,7 @@ fn every_command_explains_itself() {
         }
         assert!(!text.contains("demo-end"), "an internal command in {arguments:?}:\n{text}");
     }
-    let version = run(directory.path(), &["--version"]);
+    let version = PROGRAM.run(directory.path(), &["--version"]);
     assert_eq!((code(&version), stdout(&version)), (0, format!("cellframe-vpn {}\n", env!("CARGO_PKG_VERSION"))));
 }
 
@@ -78,7 +79,7 @@ fn wrong_usage_is_2_and_says_why() {
         (&["stat", "--socket", "/x", "--state-dir", "/y"], "cannot be used with"),
     ];
     for (arguments, reason) in table {
-        let output = run(directory.path(), arguments);
+        let output = PROGRAM.run(directory.path(), arguments);
         assert_eq!(code(&output), 2, "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(reason), "{reason:?} in {arguments:?}: {}", stderr(&output));
         assert_eq!(stdout(&output), "", "{arguments:?}");
@@ -88,7 +89,7 @@ fn wrong_usage_is_2_and_says_why() {
 #[test]
 fn the_example_configuration_is_printed() {
     let directory = tempfile::tempdir().unwrap();
-    let output = run(directory.path(), &["server", "--print-config"]);
+    let output = PROGRAM.run(directory.path(), &["server", "--print-config"]);
     assert_eq!(code(&output), 0);
     for part in ["[server]", "[srv_vpn]", "network_address=10.98.0.0", "listen_address=[0.0.0.0:8079]"] {
         assert!(stdout(&output).contains(part), "{part}");
@@ -101,7 +102,7 @@ fn nobody_at_the_socket_is_3() {
     let state = directory.path().join("state");
     let state = state.to_str().unwrap();
     for (command, who) in [("stat", "no server runs here"), ("status", "no client"), ("stop", "no client")] {
-        let output = run(directory.path(), &[command, "--state-dir", state]);
+        let output = PROGRAM.run(directory.path(), &[command, "--state-dir", state]);
         assert_eq!(code(&output), 3, "{command}: {}", stderr(&output));
         assert!(stderr(&output).contains(who), "{command}: {}", stderr(&output));
         assert!(stderr(&output).contains(state), "{command} names the socket: {}", stderr(&output));
@@ -117,7 +118,7 @@ fn something_else_at_the_socket_is_4() {
         let (mut connection, _) = listener.accept().unwrap();
         connection.write_all(b"220 mail.example.com ESMTP\n").unwrap();
     });
-    let output = run(directory.path(), &["stat", "--socket", socket.to_str().unwrap()]);
+    let output = PROGRAM.run(directory.path(), &["stat", "--socket", socket.to_str().unwrap()]);
     other.join().unwrap();
     assert_eq!(code(&output), 4, "{}", stderr(&output));
 }
@@ -129,7 +130,7 @@ fn a_check_of_a_closed_port_is_3() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let target = taken.local_addr().unwrap().to_string();
     let state = directory.path().join("state");
-    let output = run(directory.path(), &["check", &target, "--state-dir", state.to_str().unwrap()]);
+    let output = PROGRAM.run(directory.path(), &["check", &target, "--state-dir", state.to_str().unwrap()]);
     assert_eq!(code(&output), 3, "{}", stderr(&output));
     assert!(stderr(&output).contains(&target), "{}", stderr(&output));
 }
@@ -142,7 +143,7 @@ fn a_check_of_a_silent_server_ends_in_time() {
     let state = directory.path().join("state");
     let started = Instant::now();
     let arguments = ["check", &target, "--timeout", "5", "--state-dir", state.to_str().unwrap()];
-    let output = run(directory.path(), &arguments);
+    let output = PROGRAM.run(directory.path(), &arguments);
     assert!(matches!(code(&output), 3 | 4), "{output:?}");
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }
@@ -155,7 +156,7 @@ fn missing_for_the_demo(output: &Output) -> Option<String> {
 #[test]
 fn the_demo_moves_traffic() {
     let directory = tempfile::tempdir().unwrap();
-    let output = run(directory.path(), &["demo", "--seconds", "1", "--json"]);
+    let output = PROGRAM.run(directory.path(), &["demo", "--seconds", "1", "--json"]);
     let result: Value = serde_json::from_str(&stdout(&output)).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     if let Some(why) = missing_for_the_demo(&output) {
         assert_eq!((&result["ok"], &result["exit_code"]), (&false.into(), &PRIVILEGE.into()));
@@ -252,7 +253,7 @@ fn the_demo_never_touches_the_hosts_links() {
 /// A demo whose stderr goes to the file `said`.
 fn start_demo(directory: &Path, arguments: &[&str]) -> Child {
     let said = fs::File::create(directory.join("said")).unwrap();
-    program(directory).arg("demo").args(arguments).stdout(Stdio::null()).stderr(said).spawn().unwrap()
+    PROGRAM.command(directory).arg("demo").args(arguments).stdout(Stdio::null()).stderr(said).spawn().unwrap()
 }
 
 /// Waits for a text on the demo's stderr; for no text, for its first process. False when the demo ended before.

@@ -10,22 +10,19 @@ use std::time::{Duration, Instant};
 
 use host::netlink::Netlink;
 use rustix::process::Signal;
+use testkit::hosts::Hosts;
+use testkit::netns::in_namespace;
+use testkit::program::{Program, code, send, stderr, stdout};
 
-#[path = "support/hosts.rs"]
-mod hosts;
-#[path = "support/netns.rs"]
-mod netns;
-#[path = "support/program.rs"]
-mod program;
-use hosts::Hosts;
-use program::{code, run, send, stderr, stdout};
+/// The program that these tests run.
+const PROGRAM: Program = Program(env!("CARGO_BIN_EXE_cellframe-vpn"));
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 1);
 
 #[test]
 fn connect_look_and_stop() {
-    netns::in_namespace("connect_look_and_stop", || {
-        let hosts = Hosts::new();
+    in_namespace("connect_look_and_stop", || {
+        let hosts = Hosts::new(PROGRAM);
         let (mut server, pin) = hosts.server("server");
         let target = SERVER.to_string();
         let check = hosts.far(&["check", &target, "--pin", &pin]);
@@ -34,18 +31,18 @@ fn connect_look_and_stop() {
 
         let mut client = hosts.client(&["--pin", &pin]);
         client.wait_for("connected to 10.55.0.1:8079: address 10.98.0.2, gateway 10.98.0.1, device tun");
-        let status = run(hosts.path(), &["status", "--state-dir", &hosts.state("client")]);
+        let status = hosts.near(&["status", "--state-dir", &hosts.state("client")]);
         assert_eq!(code(&status), 0, "{}", stderr(&status));
         assert!(stdout(&status).contains("VPN client started"), "{}", stdout(&status));
         assert!(stdout(&status).contains("10.98.0.2"), "{}", stdout(&status));
-        let stat = run(hosts.path(), &["stat", "--state-dir", &hosts.state("server")]);
+        let stat = hosts.near(&["stat", "--state-dir", &hosts.state("server")]);
         assert_eq!(code(&stat), 0, "{}", stderr(&stat));
         assert!(stdout(&stat).contains("10.98.0.2"), "{}", stdout(&stat));
 
-        let stop = run(hosts.path(), &["stop", "--state-dir", &hosts.state("client")]);
+        let stop = hosts.near(&["stop", "--state-dir", &hosts.state("client")]);
         assert_eq!((code(&stop), stdout(&stop).trim()), (0, "VPN client stopped successfully"));
         assert_eq!(client.exit_code(), Some(0));
-        let status = run(hosts.path(), &["status", "--state-dir", &hosts.state("client")]);
+        let status = hosts.near(&["status", "--state-dir", &hosts.state("client")]);
         assert_eq!(code(&status), 3, "the client has gone: {}", stdout(&status));
 
         send(&server.child, Signal::TERM);
@@ -60,8 +57,8 @@ fn connect_look_and_stop() {
 
 #[test]
 fn a_wrong_identity_is_refused_with_5() {
-    netns::in_namespace("a_wrong_identity_is_refused_with_5", || {
-        let hosts = Hosts::new();
+    in_namespace("a_wrong_identity_is_refused_with_5", || {
+        let hosts = Hosts::new(PROGRAM);
         let (mut server, _) = hosts.server("server");
         let target = SERVER.to_string();
         let pin = format!("sha256:{}", "00".repeat(32));
@@ -85,8 +82,8 @@ fn a_wrong_identity_is_refused_with_5() {
 
 #[test]
 fn a_lost_server() {
-    netns::in_namespace("a_lost_server", || {
-        let hosts = Hosts::new();
+    in_namespace("a_lost_server", || {
+        let hosts = Hosts::new(PROGRAM);
         let (mut server, _) = hosts.server("server");
         let mut client = hosts.client(&[]);
         client.wait_for("connected to");
@@ -112,11 +109,11 @@ fn a_lost_server() {
 
 #[test]
 fn stop_ends_a_client_that_waits_for_its_next_attempt() {
-    netns::in_namespace("stop_ends_a_client_that_waits_for_its_next_attempt", || {
-        let hosts = Hosts::new();
+    in_namespace("stop_ends_a_client_that_waits_for_its_next_attempt", || {
+        let hosts = Hosts::new(PROGRAM);
         let mut client = hosts.client(&["--retry"]);
         client.wait_for_log("next attempt in 4 s");
-        let stop = run(hosts.path(), &["stop", "--state-dir", &hosts.state("client")]);
+        let stop = hosts.near(&["stop", "--state-dir", &hosts.state("client")]);
         assert_eq!(code(&stop), 0, "{}", stderr(&stop));
         assert_eq!(client.exit_code(), Some(0), "{}", client.log());
     });
@@ -124,8 +121,8 @@ fn stop_ends_a_client_that_waits_for_its_next_attempt() {
 
 #[test]
 fn interrupted_while_connecting() {
-    netns::in_namespace("interrupted_while_connecting", || {
-        let hosts = Hosts::new();
+    in_namespace("interrupted_while_connecting", || {
+        let hosts = Hosts::new(PROGRAM);
         // Nobody has this address: the connect waits for an answer to ARP.
         let mut client = hosts.start_far("client", &["client", "--connect", "10.55.0.99"]);
         client.wait_for_log("connecting to 10.55.0.99:8079");
@@ -138,10 +135,10 @@ fn interrupted_while_connecting() {
 
 #[test]
 fn two_of_a_kind_need_two_state_directories() {
-    netns::in_namespace("two_of_a_kind_need_two_state_directories", || {
-        let hosts = Hosts::new();
+    in_namespace("two_of_a_kind_need_two_state_directories", || {
+        let hosts = Hosts::new(PROGRAM);
         let (_server, _) = hosts.server("server");
-        let second = run(hosts.path(), &["server", "--state-dir", &hosts.state("server")]);
+        let second = hosts.near(&["server", "--state-dir", &hosts.state("server")]);
         assert_eq!(code(&second), 1, "{}", stderr(&second));
         assert!(stderr(&second).contains("a server runs here already"), "{}", stderr(&second));
         assert!(stderr(&second).contains("--state-dir"), "{}", stderr(&second));
@@ -150,13 +147,13 @@ fn two_of_a_kind_need_two_state_directories() {
 
 #[test]
 fn a_server_that_cannot_start_is_1_and_says_why() {
-    netns::in_namespace("a_server_that_cannot_start_is_1_and_says_why", || {
-        let hosts = Hosts::new();
+    in_namespace("a_server_that_cannot_start_is_1_and_says_why", || {
+        let hosts = Hosts::new(PROGRAM);
         let config = hosts.path().join("bad.cfg");
         let bad = "[srv_vpn]\nenabled=true\nnetwork_address=10.0.0.0\nnetwork_mask=255.0.255.0\nnet=backbone\n";
         fs::write(&config, bad).unwrap();
         let arguments = ["server", "--config", config.to_str().unwrap(), "--state-dir", &hosts.state("server")];
-        let output = run(hosts.path(), &arguments);
+        let output = hosts.near(&arguments);
         assert_eq!(code(&output), 1, "{}", stderr(&output));
         for part in ["network_mask", "255.0.255.0", "cellframe-vpn: the server does not start"] {
             assert!(stderr(&output).contains(part), "{part}: {}", stderr(&output));
@@ -164,7 +161,7 @@ fn a_server_that_cannot_start_is_1_and_says_why() {
         assert_eq!(stdout(&output), "");
 
         let address = std::net::TcpListener::bind((SERVER, 8079)).unwrap();
-        let output = run(hosts.path(), &["server", "--state-dir", &hosts.state("server")]);
+        let output = hosts.near(&["server", "--state-dir", &hosts.state("server")]);
         drop(address);
         assert_eq!(code(&output), 1, "{}", stderr(&output));
         assert!(stderr(&output).contains("8079"), "{}", stderr(&output));

@@ -5,18 +5,9 @@
 //! reading. What sockets take in the kernel is not in the figures. Nothing leaves the namespaces, and nothing stays.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../../tests/tunnel/flood.rs"]
-mod flood;
-#[path = "../../tests/support/hosts.rs"]
-mod hosts;
-#[path = "../../tests/support/program.rs"]
-mod program;
 mod sessions;
 mod slow;
 mod streams;
-#[allow(dead_code)]
-#[path = "../../tests/tunnel/support.rs"]
-mod support;
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,8 +15,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CapabilitySet, UnshareFlags};
+use rustix::thread::CapabilitySet;
 use serde_json::{Map, Value};
+use testkit::program::Program;
+
+/// The program that is measured.
+const PROGRAM: Program = Program(env!("CARGO_BIN_EXE_cellframe-vpn"));
 
 /// What `cargo bench --bench sessions --` takes.
 #[derive(Parser, Debug)]
@@ -136,12 +131,4 @@ fn prepare(options: &Options) -> Result<(), String> {
     setrlimit(Resource::Nofile, Rlimit { current: most.or(Some(needed)), maximum: most }).map_err(|error| {
         format!("{needed} descriptors cannot be had ({error}): fewer streams (--count), or a larger `ulimit -Hn`")
     })
-}
-
-/// A new server's host: the calling thread is in an empty network from now on, and so is what it starts.
-///
-/// rustix deprecates its safe `unshare` for one flag, FILES, which is not asked for here.
-#[allow(deprecated)]
-fn enter_network() {
-    rustix::thread::unshare(UnshareFlags::NEWNET).unwrap();
 }

@@ -6,10 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use host::lab::enter_network;
 use serde_json::{Value, json};
+use testkit::eventually;
+use testkit::hosts::Hosts;
+use testkit::program::Running;
 
-use crate::hosts::{Hosts, Running};
-use crate::support::eventually;
+use crate::PROGRAM;
 
 /// Docs: 10,000 sessions in less than 100 MB.
 const MOST_PER_SESSION: f64 = 10_000.0;
@@ -37,8 +40,9 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn measure(count: u32) -> Outcome {
-    crate::enter_network();
-    let hosts = Hosts::new();
+    // The server's host: an empty network for this thread and what it starts.
+    enter_network().unwrap();
+    let hosts = Hosts::new(PROGRAM);
     let config = hosts.config(&format!(
         "[server]\nmax_streams_per_address={}\n[srv_vpn]\nnetwork_address=10.0.0.0\nnetwork_mask=255.255.0.0\n",
         count + 1
@@ -62,7 +66,7 @@ pub(crate) fn measure(count: u32) -> Outcome {
 
 fn await_leases(hosts: &Hosts, count: u32) {
     let leases = || hosts.stat("server").matches("client addr").count();
-    eventually(&format!("{count} leases in use"), || leases() == count as usize);
+    eventually(format!("{count} leases in use"), || leases() == count as usize);
 }
 
 /// The largest of some looks at the memory.

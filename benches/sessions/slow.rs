@@ -3,14 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use host::lab::enter_network;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testkit::flood::{Flow, Seen, dropped, watch};
+use testkit::hosts::Hosts;
+use testkit::program::send;
+use testkit::tunnel::Client;
+use testkit::{eventually, median};
 
-use crate::Options;
-use crate::flood::{Flow, Seen, dropped, watch};
-use crate::hosts::Hosts;
-use crate::program::send;
-use crate::support::{Client, eventually};
+use crate::{Options, PROGRAM};
 
 /// What the others must keep of their rates.
 const LEAST_KEPT: f64 = 0.9;
@@ -51,8 +53,8 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn measure(load: Load, options: &Options) -> Outcome {
-    crate::enter_network();
-    let hosts = Hosts::with_clients(3);
+    enter_network().unwrap();
+    let hosts = Hosts::with_clients(PROGRAM, 3);
     let (server, pin) = hosts.server("server");
     let pin = ["--pin", &pin];
     let clients = [0, 1, 2].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &pin));
@@ -79,15 +81,9 @@ pub(crate) fn measure(load: Load, options: &Options) -> Outcome {
     Outcome { load, before, after, dropped: dropped() }
 }
 
-/// Of so many measurements.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
+/// Of each client, the median of so many measurements.
 fn rates(seen: &[Seen]) -> [f64; 3] {
-    [0, 1, 2].map(|client| median(seen.iter().map(|seen| seen.rates[client])))
+    [0, 1, 2].map(|client| median(seen.iter().map(|seen| seen.rates[client]).collect()).unwrap())
 }
 
 impl Outcome {

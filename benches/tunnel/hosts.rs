@@ -3,13 +3,10 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc::{self, Sender};
-use std::thread;
 
-use host::netlink::{Netlink, NetlinkError};
-use rustix::thread::{UnshareFlags, gettid};
+use host::lab::{Cable, Namespace, Plug};
 
-use crate::Failure;
+use crate::failure::Failure;
 use crate::running::{Prepared, Running};
 
 /// The server's and the client's address on the cable, which has the usual MTU of 1500.
@@ -38,69 +35,31 @@ impl Hosts {
             client: Host::new("client", directory)?,
             directory: directory.to_owned(),
         };
-        let client = hosts.client.thread;
-        let laid = hosts.server.run(move || {
-            let mut netlink = Netlink::open()?;
-            netlink.add_veth(SERVER_LINK, CLIENT_LINK)?;
-            let far_end = netlink.link_index(CLIENT_LINK)?;
-            netlink.set_netns_by_pid(far_end, client)?;
-            plug_in(SERVER_LINK, SERVER, None)
-        });
-        let taken = laid.and_then(|()| hosts.client.run(|| plug_in(CLIENT_LINK, CLIENT, None)));
-        taken.map_err(Failure::during("the hosts cannot be connected"))?;
+        let plug = |link: &str, address| Plug { link: link.to_owned(), address, prefix: PREFIX };
+        let cable = Cable { near: plug(SERVER_LINK, SERVER), far: plug(CLIENT_LINK, CLIENT) };
+        let client = hosts.client.namespace.clone();
+        let connected = hosts.server.run(move || cable.connect(&client));
+        connected.map_err(Failure::during("the hosts cannot be connected"))?;
         Ok(hosts)
     }
 }
-
-/// Gives a link that is there its address and sets it up, in the calling thread's namespace.
-pub(crate) fn plug_in(link: &str, address: Ipv4Addr, mtu: Option<u16>) -> Result<(), NetlinkError> {
-    let mut netlink = Netlink::open()?;
-    let loopback = netlink.link_index("lo")?;
-    netlink.set_up(loopback)?;
-    let index = netlink.link_index(link)?;
-    if let Some(mtu) = mtu {
-        netlink.set_mtu(index, mtu.into())?;
-    }
-    netlink.add_address(index, address, PREFIX)?;
-    netlink.set_up(index)
-}
-
-type Job = Box<dyn FnOnce() + Send>;
 
 /// One host.
 pub(crate) struct Host {
     name: &'static str,
     directory: PathBuf,
-    /// Of the thread that holds the namespace.
-    thread: u32,
-    jobs: Sender<Job>,
+    namespace: Namespace,
 }
 
 impl Host {
     fn new(name: &'static str, directory: &Path) -> Result<Host, Failure> {
-        let (jobs, to_do) = mpsc::channel::<Job>();
-        let (entered, thread) = mpsc::channel();
-        thread::spawn(move || {
-            let entry = leave_network().map(|()| gettid().as_raw_nonzero().get().unsigned_abs());
-            let failed = entry.is_err();
-            if entered.send(entry).is_ok() && !failed {
-                to_do.into_iter().for_each(|job| job());
-            }
-        });
-        let what = "a network namespace cannot be made";
-        let thread = thread.recv().map_err(Failure::during(what))?.map_err(Failure::during(what))?;
-        Ok(Host { name, directory: directory.to_owned(), thread, jobs })
+        let namespace = Namespace::new().map_err(Failure::during("a network namespace cannot be made"))?;
+        Ok(Host { name, directory: directory.to_owned(), namespace })
     }
 
     /// Does something on this host. A socket that it makes stays in this host's network wherever it is used.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let (done, result) = mpsc::channel();
-        let job: Job = Box::new(move || {
-            // Whoever asked waits below.
-            let _ = done.send(job());
-        });
-        self.jobs.send(job).expect("the host's thread is there as long as the host");
-        result.recv().expect("a job on a host does not panic")
+        self.namespace.run(job)
     }
 
     /// Starts a program on this host.
@@ -109,12 +68,4 @@ impl Host {
         let prepared = Prepared::new(command, &self.directory, self.name)?;
         self.run(move || prepared.start())
     }
-}
-
-/// Only the calling thread moves; what it starts moves with it.
-///
-/// rustix deprecates its safe `unshare` for one flag, FILES, which is not asked for here.
-#[allow(deprecated)]
-fn leave_network() -> rustix::io::Result<()> {
-    rustix::thread::unshare(UnshareFlags::NEWNET)
 }

@@ -1,6 +1,5 @@
 //! Traffic through a tunnel, and what it costs: iperf3 for throughput, a datagram to and fro for latency.
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
@@ -8,138 +7,51 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
 use serde_json::Value;
+use testkit::median;
 
+use crate::failure::Failure;
 use crate::hosts::Hosts;
-use crate::report::median;
+use crate::options::Options;
 use crate::running::PATIENCE;
-use crate::systems::{Ends, Tunnel};
-use crate::{Failure, Options};
+use crate::tunnel::Tunnel;
+use crate::types::{Datagrams, Ends, Load, Sample};
 
 const IPERF_PORT: u16 = 5201;
 const ECHO_PORT: u16 = 5300;
 
-/// IPv4 and UDP headers, bytes.
-const UDP_OVERHEAD: u16 = 28;
-
-/// Traffic of one kind; up is from the client to the server.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Load {
-    TcpUp,
-    TcpDown,
-    Tcp4Up,
-    Tcp4Down,
-    UdpUp,
-    UdpDown,
-    Udp100Up,
-    Udp100Down,
-}
-
-impl Load {
-    pub(crate) const TCP: [Load; 4] = [Self::TcpUp, Self::TcpDown, Self::Tcp4Up, Self::Tcp4Down];
-    pub(crate) const UDP: [Load; 4] = [Self::UdpUp, Self::UdpDown, Self::Udp100Up, Self::Udp100Down];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::TcpUp => "TCP up",
-            Self::TcpDown => "TCP down",
-            Self::Tcp4Up => "TCP x4 up",
-            Self::Tcp4Down => "TCP x4 down",
-            Self::UdpUp => "UDP up",
-            Self::UdpDown => "UDP down",
-            Self::Udp100Up => "UDP 100 B up",
-            Self::Udp100Down => "UDP 100 B down",
-        }
+/// Sends traffic of one kind from one end to the other.
+pub(crate) fn measure(load: Load, hosts: &Hosts, tunnel: &Tunnel, options: &Options) -> Result<Sample, Failure> {
+    let (port, seconds) = (IPERF_PORT.to_string(), options.seconds.to_string());
+    let mut server = hosts.server.start(Command::new("iperf3").args(["-s", "-1", "-p", &port]))?;
+    server.wait_for("it listens", |server| server.sees_listener(IPERF_PORT).then_some(()))?;
+    let mut command = Command::new("iperf3");
+    command.args(["-J", "-p", &port, "-t", &seconds, "-c", &tunnel.gateway.to_string()]);
+    if matches!(load, Load::Tcp4Up | Load::Tcp4Down) {
+        command.args(["-P", "4"]);
     }
-
-    pub(crate) fn is_udp(self) -> bool {
-        Self::UDP.contains(&self)
+    if load.is_udp() {
+        command.args(["-u", "-b", "0", "-l", &load.datagram(options.mtu).to_string()]);
     }
-
-    fn is_down(self) -> bool {
-        matches!(self, Self::TcpDown | Self::Tcp4Down | Self::UdpDown | Self::Udp100Down)
+    if load.is_down() {
+        command.arg("-R");
     }
+    let before = tunnel.cpu()?;
+    let client = hosts.client.start(&command)?;
+    let answer = client.output(PATIENCE + Duration::from_secs(options.seconds.into()))?;
+    let after = tunnel.cpu()?;
 
-    /// Payload of a datagram: what fills the MTU, or 100 bytes.
-    fn datagram(self, mtu: u16) -> u16 {
-        match self {
-            Self::Udp100Up | Self::Udp100Down => 100,
-            _ => mtu - UDP_OVERHEAD,
-        }
+    let answer: Value = serde_json::from_str(&answer).map_err(Failure::during("iperf3's answer"))?;
+    if let Some(error) = answer["error"].as_str() {
+        return Err(Failure::Failed(format!("iperf3: {error}")));
     }
-
-    /// Sends it from one end to the other.
-    pub(crate) fn measure(self, hosts: &Hosts, tunnel: &Tunnel, options: &Options) -> Result<Sample, Failure> {
-        let (port, seconds) = (IPERF_PORT.to_string(), options.seconds.to_string());
-        let mut server = hosts.server.start(Command::new("iperf3").args(["-s", "-1", "-p", &port]))?;
-        server.wait_for("it listens", |server| server.sees_listener(IPERF_PORT).then_some(()))?;
-        let mut command = Command::new("iperf3");
-        command.args(["-J", "-p", &port, "-t", &seconds, "-c", &tunnel.gateway.to_string()]);
-        if matches!(self, Self::Tcp4Up | Self::Tcp4Down) {
-            command.args(["-P", "4"]);
-        }
-        if self.is_udp() {
-            command.args(["-u", "-b", "0", "-l", &self.datagram(options.mtu).to_string()]);
-        }
-        if self.is_down() {
-            command.arg("-R");
-        }
-        let before = tunnel.cpu()?;
-        let client = hosts.client.start(&command)?;
-        let answer = client.output(PATIENCE + Duration::from_secs(options.seconds.into()))?;
-        let after = tunnel.cpu()?;
-
-        let answer: Value = serde_json::from_str(&answer).map_err(Failure::during("iperf3's answer"))?;
-        if let Some(error) = answer["error"].as_str() {
-            return Err(Failure::Failed(format!("iperf3: {error}")));
-        }
-        let mut sample = if self.is_udp() { datagrams(&answer["end"]) } else { stream(&answer["end"]) }
-            .ok_or_else(|| Failure::Failed(format!("iperf3's answer has no sums: {}", answer["end"])))?;
-        sample.cpu = before.zip(after).map(|(before, after)| {
-            let per_gb = |before, after| (after - before) / (sample.bytes / 1e9);
-            Ends { client: per_gb(before.client, after.client), server: per_gb(before.server, after.server) }
-        });
-        Ok(sample)
-    }
-}
-
-/// What arrived.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
-    /// Payload.
-    pub(crate) bytes: f64,
-    pub(crate) mbit_per_second: f64,
-    /// Of UDP alone.
-    pub(crate) datagrams: Option<Datagrams>,
-    /// CPU seconds of the tunnel's processes a gigabyte (10^9 bytes) of payload; a cable has none.
-    pub(crate) cpu: Option<Ends<f64>>,
-}
-
-/// Datagrams that arrived, and the share of those sent that did not, percent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Datagrams {
-    pub(crate) per_second: f64,
-    pub(crate) lost_percent: f64,
-}
-
-impl Sample {
-    pub(crate) fn cpu_of_both(&self) -> Option<f64> {
-        self.cpu.map(|ends| ends.client + ends.server)
-    }
-}
-
-impl fmt::Display for Sample {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.0} Mbit/s", self.mbit_per_second)?;
-        if let Some(datagrams) = self.datagrams {
-            write!(f, ", {:.0} datagrams/s, {:.1}% lost", datagrams.per_second, datagrams.lost_percent)?;
-        }
-        if let Some(cpu) = self.cpu_of_both() {
-            write!(f, ", {cpu:.2} CPU s/GB")?;
-        }
-        Ok(())
-    }
+    let mut sample = if load.is_udp() { datagrams(&answer["end"]) } else { stream(&answer["end"]) }
+        .ok_or_else(|| Failure::Failed(format!("iperf3's answer has no sums: {}", answer["end"])))?;
+    sample.cpu = before.zip(after).map(|(before, after)| {
+        let per_gb = |before, after| (after - before) / (sample.bytes / 1e9);
+        Ends { client: per_gb(before.client, after.client), server: per_gb(before.server, after.server) }
+    });
+    Ok(sample)
 }
 
 fn stream(end: &Value) -> Option<Sample> {

@@ -5,51 +5,30 @@
 //! does beside them hits all alike, and the ratios to the relay of the same run are what can be compared between
 //! machines. Nothing leaves the two namespaces, and nothing of them stays.
 
+mod failure;
 mod hosts;
 mod load;
+mod options;
 mod relay;
 mod report;
 mod running;
 mod systems;
+mod tunnel;
+mod types;
 mod wireguard;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use rustix::thread::CapabilitySet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::failure::Failure;
 use crate::hosts::Hosts;
-use crate::load::Load;
+use crate::options::Options;
 use crate::report::{Report, Row};
-use crate::systems::System;
-
-/// One sentence: why something could not be measured.
-#[derive(thiserror::Error, Debug)]
-pub(crate) enum Failure {
-    /// This machine lacks what it takes; the sentence says how to get it.
-    #[error("{0}")]
-    Missing(String),
-    /// What should have worked did not.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl Failure {
-    /// For `map_err`: what was being done, and the error.
-    pub(crate) fn during<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Failure {
-        move |error| Failure::Failed(format!("{what}: {error}"))
-    }
-
-    fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Missing(_) => 2.into(),
-            Self::Failed(_) => 1.into(),
-        }
-    }
-}
 
 /// What `cargo bench --bench tunnel --` takes.
 #[derive(Parser, Debug)]
@@ -60,34 +39,6 @@ struct Arguments {
     options: Options,
     #[command(subcommand)]
     part: Option<Part>,
-}
-
-#[derive(Args, Clone, Debug)]
-struct Options {
-    /// How often everything is measured; the table has the medians
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    runs: u32,
-    /// Length of one measurement
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    seconds: u32,
-    /// Measure only these
-    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_values_t = System::ALL)]
-    systems: Vec<System>,
-    /// Which traffic
-    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_values_t = Load::TCP)]
-    loads: Vec<Load>,
-    /// UDP floods too, of packets that fill the MTU and of 100 bytes
-    #[arg(long)]
-    udp: bool,
-    /// MTU inside the tunnels; the cable's is 1500
-    #[arg(long, value_name = "BYTES", default_value_t = 1390, value_parser = clap::value_parser!(u16).range(576..=1440))]
-    mtu: u16,
-    /// Where the results go [default: tunnel.json in cargo's target directory]
-    #[arg(long, value_name = "PATH")]
-    json: Option<PathBuf>,
-    /// Said by `cargo bench`
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 /// What this program starts itself as, see [`running`].
@@ -148,13 +99,13 @@ fn measure(options: &Options) -> Result<ExitCode, Failure> {
 
 /// Everything once, through a tunnel made for it.
 fn measure_system(hosts: &Hosts, options: &Options, run: u32, row: &mut Row) -> Result<(), Failure> {
-    let tunnel = row.system.start(hosts, options.mtu)?;
+    let tunnel = systems::start(row.system, hosts, options.mtu)?;
     let said = format!("run {run} of {}: {}", options.runs, row.system.name());
     let rtt = load::round_trip(hosts, tunnel.gateway)?;
     eprintln!("{said}: round trip {:.0} µs", rtt * 1e6);
     row.rtts.push(rtt);
     for (load, samples) in &mut row.samples {
-        let sample = load.measure(hosts, &tunnel, options)?;
+        let sample = load::measure(*load, hosts, &tunnel, options)?;
         eprintln!("{said}: {}: {sample}", load.name());
         samples.push(sample);
     }

@@ -16,7 +16,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use vpn_core::wire::VNET_LEN;
 
-use crate::{Failure, hosts};
+use crate::failure::Failure;
+use crate::hosts;
 
 /// Said on stdout once packets can pass.
 pub(crate) const READY: &str = "ready";

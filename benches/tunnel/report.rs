@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use testkit::median;
 
-use crate::load::{Datagrams, Load, Sample};
-use crate::systems::{Ends, System};
-use crate::{Failure, Options};
+use crate::failure::Failure;
+use crate::options::Options;
+use crate::types::{Datagrams, Ends, Load, Sample, System};
 
 /// What one system did.
 pub(crate) struct Row {
@@ -200,14 +201,6 @@ fn ratio(value: Option<f64>, relays: Option<f64>) -> Option<f64> {
 /// The median of one value of the samples, if any has it.
 fn of(samples: &[Sample], value: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
     median(samples.iter().filter_map(value).collect())
-}
-
-/// The value in the middle, or the mean of the two there.
-pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let upper = *values.get(values.len() / 2)?;
-    let lower = values[(values.len() - 1) / 2];
-    Some((lower + upper) / 2.0)
 }
 
 fn sample_to_json(sample: &Sample) -> Value {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// How long a program may take to do what it is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);

@@ -1,89 +1,35 @@
-//! What is measured: how each system is started on the two hosts, and whose CPU time counts.
+//! How each system is started on the two hosts.
 
 use std::fs;
 use std::net::Ipv4Addr;
 use std::process::Command;
 
-use clap::ValueEnum;
-
+use crate::failure::Failure;
 use crate::hosts::{Hosts, INNER_CLIENT, INNER_SERVER, SERVER};
 use crate::running::Running;
-use crate::{Failure, load, relay, wireguard};
+use crate::tunnel::Tunnel;
+use crate::types::{Ends, System};
+use crate::{load, relay, wireguard};
 
 const RELAY_PORT: u16 = 7000;
 const OUR_PORT: u16 = 8079;
 
-/// A way from the client to the server.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum System {
-    /// The cable itself
-    Veth,
-    /// No cryptography: what the others are compared with
-    Relay,
-    /// This build of cellframe-vpn
-    Ours,
-    /// The same with `offload=false` at both ends
-    OursPlain,
-    /// `wireguard-go`, if it is installed
-    WireguardGo,
-    /// `boringtun-cli`, if it is installed
-    Boringtun,
-}
-
-impl System {
-    pub(crate) const ALL: [System; 6] =
-        [Self::Veth, Self::Relay, Self::Ours, Self::OursPlain, Self::WireguardGo, Self::Boringtun];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Veth => "raw veth",
-            Self::Relay => "relay",
-            Self::Ours => "cellframe-vpn",
-            Self::OursPlain => "cellframe-vpn, offload=false",
-            Self::WireguardGo => "wireguard-go",
-            Self::Boringtun => "boringtun-cli",
-        }
-    }
-
-    /// Starts it and waits until packets pass.
-    pub(crate) fn start(self, hosts: &Hosts, mtu: u16) -> Result<Tunnel, Failure> {
-        let (gateway, ends) = match self {
-            Self::Veth => (SERVER, None),
-            Self::Relay => (INNER_SERVER, Some(start_relay(hosts, mtu)?)),
-            Self::Ours => (INNER_SERVER, Some(start_ours(hosts, mtu, "")?)),
-            Self::OursPlain => (INNER_SERVER, Some(start_ours(hosts, mtu, "offload=false\n")?)),
-            Self::WireguardGo => (INNER_SERVER, Some(wireguard::start(hosts, mtu, "wireguard-go")?)),
-            Self::Boringtun => (INNER_SERVER, Some(wireguard::start(hosts, mtu, "boringtun-cli")?)),
-        };
-        let tunnel = Tunnel { gateway, ends };
-        load::wait_for_echo(hosts, gateway).map_err(|failure| match &tunnel.ends {
-            Some(ends) => ends.server.failure(&ends.client.failure(&failure.to_string()).to_string()),
-            None => failure,
-        })?;
-        Ok(tunnel)
-    }
-}
-
-/// A way that is there until it is dropped.
-pub(crate) struct Tunnel {
-    /// The server's address on it.
-    pub(crate) gateway: Ipv4Addr,
-    ends: Option<Ends<Running>>,
-}
-
-/// Something of both ends; the client's is dropped first.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends<T> {
-    pub(crate) client: T,
-    pub(crate) server: T,
-}
-
-impl Tunnel {
-    /// CPU seconds that its processes have used so far; None when it has none.
-    pub(crate) fn cpu(&self) -> Result<Option<Ends<f64>>, Failure> {
-        let Some(ends) = &self.ends else { return Ok(None) };
-        Ok(Some(Ends { client: ends.client.cpu()?, server: ends.server.cpu()? }))
-    }
+/// Starts a system and waits until packets pass.
+pub(crate) fn start(system: System, hosts: &Hosts, mtu: u16) -> Result<Tunnel, Failure> {
+    let (gateway, ends) = match system {
+        System::Veth => (SERVER, None),
+        System::Relay => (INNER_SERVER, Some(start_relay(hosts, mtu)?)),
+        System::Ours => (INNER_SERVER, Some(start_ours(hosts, mtu, "")?)),
+        System::OursPlain => (INNER_SERVER, Some(start_ours(hosts, mtu, "offload=false\n")?)),
+        System::WireguardGo => (INNER_SERVER, Some(wireguard::start(hosts, mtu, "wireguard-go")?)),
+        System::Boringtun => (INNER_SERVER, Some(wireguard::start(hosts, mtu, "boringtun-cli")?)),
+    };
+    let tunnel = Tunnel { gateway, ends };
+    load::wait_for_echo(hosts, gateway).map_err(|failure| match &tunnel.ends {
+        Some(ends) => ends.server.failure(&ends.client.failure(&failure.to_string()).to_string()),
+        None => failure,
+    })?;
+    Ok(tunnel)
 }
 
 fn start_relay(hosts: &Hosts, mtu: u16) -> Result<Ends<Running>, Failure> {

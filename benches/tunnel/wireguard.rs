@@ -10,11 +10,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use aws_lc_rs::agreement::{PrivateKey, X25519};
+use host::lab::{self, LabError};
+use host::netlink::Netlink;
 
-use crate::Failure;
-use crate::hosts::{self, CLIENT, Host, Hosts, INNER_CLIENT, INNER_SERVER, SERVER};
+use crate::failure::Failure;
+use crate::hosts::{CLIENT, Host, Hosts, INNER_CLIENT, INNER_SERVER, PREFIX, SERVER};
 use crate::running::Running;
-use crate::systems::Ends;
+use crate::types::Ends;
 
 const PORT: u16 = 51820;
 
@@ -42,13 +44,20 @@ pub(crate) fn start(hosts: &Hosts, mtu: u16, program: &str) -> Result<Ends<Runni
         let mut stream = running.wait_for("its socket", |_| UnixStream::connect(socket(device)).ok())?;
         let configuration = format!("set=1\nprivate_key={}\nlisten_port={PORT}\n{peer}\n", hex(key));
         configure(&mut stream, &configuration).map_err(Failure::during(format!("configure {program}")))?;
-        let plugged = host.run(move || hosts::plug_in(device, inner, Some(mtu)));
+        let plugged = host.run(move || plug_in(device, inner, mtu));
         plugged.map_err(Failure::during(format!("the device of {program}")))?;
         Ok(running)
     };
     let server = end(&hosts.server, SERVER_DEVICE, INNER_SERVER, &SERVER_KEY, &server_peer)?;
     let client = end(&hosts.client, CLIENT_DEVICE, INNER_CLIENT, &CLIENT_KEY, &client_peer)?;
     Ok(Ends { client, server })
+}
+
+fn plug_in(device: &str, inner: Ipv4Addr, mtu: u16) -> Result<(), LabError> {
+    let mut netlink = Netlink::open()?;
+    let index = netlink.link_index(device)?;
+    netlink.set_mtu(index, mtu.into())?;
+    lab::plug_in(device, inner, PREFIX)
 }
 
 /// Removes the sockets that killed programs left; the last measurement may have been killed as well.

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use crate::inner::{MF, Seen, UDP};
+use testkit::inner::{MF, Seen, UDP};
+use testkit::netns::in_namespace;
+use testkit::noise;
+use testkit::records::{Got, packets_of};
+use testkit::sockets::segment;
+
 use crate::lab::{BUNDLES, Lab};
-use crate::netns::in_namespace;
-use crate::records::{Got, noise, packets_of, segment};
 
 #[test]
 fn datagrams_to_a_client_of_large_bundles() {

@@ -1,13 +1,16 @@
 //! From a client with bundles to one without: what the one says of its packets has to be done before the other gets them.
 
-use std::fs;
 use std::net::Ipv4Addr;
 
-use crate::inner::{ACK, CWR, ECE, FIN, Ip, PSH, Seen, Sum, TCP, Tcp, UDP, add, pseudo_sum, sum};
+use testkit::hosts::forwards_packets;
+use testkit::inner::{ACK, CWR, ECE, FIN, Ip, PSH, Seen, Sum, TCP, Tcp, UDP, add, pseudo_sum, sum};
+use testkit::netns::in_namespace;
+use testkit::noise;
+use testkit::records::{Got, Vnet, packets_of, record};
+use testkit::wire::{BUNDLE_SEND, vpn};
+
 use crate::lab::{BUNDLES, Lab};
-use crate::netns::in_namespace;
-use crate::peer::{BUNDLE_SEND, Peer, vpn};
-use crate::records::{Got, Vnet, noise, packets_of, record};
+use crate::peer::Peer;
 
 const PORTS: (u16, u16) = (41_005, 41_006);
 
@@ -20,10 +23,7 @@ struct Pair {
 
 impl Pair {
     fn start(test: &str, says: &[u8]) -> Option<Pair> {
-        if let Err(error) = fs::write("/proc/sys/net/ipv4/ip_forward", "1") {
-            let must_not = std::env::var("VPN_TESTS_MUST_NOT_SKIP").is_ok_and(|value| value == "1");
-            assert!(!must_not, "{test} must not be skipped: net.ipv4.ip_forward cannot be set: {error}");
-            eprintln!("skipped: {test}: net.ipv4.ip_forward cannot be set: {error}");
+        if !forwards_packets(test) {
             return None;
         }
         let lab = Lab::start("", &BUNDLES);

@@ -1,13 +1,16 @@
 //! Bundles that are broken, forged or nonsense.
 
 use dap_chain_net_srv_vpn::app;
+use testkit::inner::{Ip, Sum};
+use testkit::netns::in_namespace;
+use testkit::records::{Vnet, one_of_each, random_bundle, record};
+use testkit::sockets::received;
+use testkit::wire::{BUNDLE_SEND, VPN_SEND, vpn};
+use testkit::{Noise, PATIENCE, noise};
 use vpn_core::forward::DropCause;
 
-use crate::inner::{Ip, Sum};
 use crate::lab::{BUNDLES, GATEWAY, Lab};
-use crate::netns::in_namespace;
-use crate::peer::{BUNDLE_SEND, Peer, VPN_SEND, vpn};
-use crate::records::{Noise, Vnet, noise, one_of_each, random_bundle, record};
+use crate::peer::Peer;
 
 #[test]
 fn forged_sources_are_dropped_out_of_the_middle() {
@@ -29,7 +32,7 @@ fn forged_sources_are_dropped_out_of_the_middle() {
         let before = app::server_totals().unwrap();
         lab.peer.send(&vpn(BUNDLE_SEND, lab.peer.usage, &data));
         for expected in expected {
-            assert_eq!(crate::lab::received(&lab.socket, "forged").0, expected);
+            assert_eq!(received(&lab.socket, "forged").0, expected);
         }
         lab.peer.ping();
         let drops = crate::lab::drops_since(&before);
@@ -191,7 +194,7 @@ fn bundles_of_no_and_of_too_many_bytes() {
         lab.socket.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
         let mut buffer = vec![0; 65_536];
         while lab.socket.recv(&mut buffer).is_ok() {}
-        lab.socket.set_read_timeout(Some(crate::peer::PATIENCE)).unwrap();
+        lab.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         lab.check("afterwards", &lab.good(b"good"), &[b"good"], &[]);
     });
 }
@@ -225,7 +228,7 @@ fn the_server_outlives_random_bundles() {
         lab.check("the same client", &lab.good(b"served"), &[b"served"], &[]);
         let (peer, address) = Peer::leased(lab.server.port, &BUNDLES);
         peer.send(&vpn(VPN_SEND, peer.usage, &Ip::new(address, GATEWAY).udp(lab.ports(), b"served too", Sum::Right)));
-        let (payload, from) = crate::lab::received(&lab.socket, "another client");
+        let (payload, from) = received(&lab.socket, "another client");
         assert_eq!((payload.as_slice(), from.ip()), (b"served too".as_slice(), address.into()));
     });
 }

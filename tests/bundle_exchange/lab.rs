@@ -1,19 +1,21 @@
 //! A server, a client with bundles, a socket at the server's inner address, and what the server has counted.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::net::{Ipv4Addr, UdpSocket};
 
-use dap_chain_net_srv_vpn::app;
+use dap_chain_net_srv_vpn::{app, sdk};
 use embedded::config::{self, Config};
 use embedded::listener;
-use host::netlink::Netlink;
-use rustix::net::sockopt;
+use host::lab::set_loopback_up;
+use testkit::inner::{Ip, Sum};
+use testkit::logged::{capture_log, log_lines};
+use testkit::records::{Vnet, record};
+use testkit::sockets::{large_buffer, received};
+use testkit::wire::{BUNDLE_SEND, VPN_SEND, vpn};
+use testkit::{PATIENCE, eventually};
 use vpn_core::forward::{DropCause, Totals};
 
-use crate::inner::{Ip, Sum};
-use crate::logged::{capture_log, log_lines};
-use crate::peer::{BUNDLE_SEND, PATIENCE, Peer, VPN_SEND, vpn};
-use crate::records::{Vnet, record};
+use crate::peer::Peer;
 
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
@@ -30,9 +32,8 @@ impl Server {
     /// Starts it with these keys of `[srv_vpn]`.
     pub(crate) fn start(keys: &str) -> Server {
         capture_log();
-        let mut netlink = Netlink::open().unwrap();
-        let loopback = netlink.link_index("lo").unwrap();
-        netlink.set_up(loopback).unwrap();
+        sdk::start_logging();
+        set_loopback_up().unwrap();
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
             "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
@@ -126,11 +127,8 @@ impl Lab {
             let counted = drops_since(&before);
             panic!("{what}: got {got:?}\n  expected {payloads:?}\n  counted {counted:?}");
         }
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while drops_since(&before) != drops {
-            assert!(Instant::now() < deadline, "{what}: counted {:?}, expected {drops:?}", drops_since(&before));
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let counted = fmt::from_fn(|f| write!(f, "{what}: counted {:?}, expected {drops:?}", drops_since(&before)));
+        eventually(counted, || drops_since(&before) == drops);
     }
 }
 
@@ -145,14 +143,6 @@ pub(crate) fn drops_since(before: &Totals) -> Vec<(DropCause, u64)> {
 pub(crate) fn socket() -> UdpSocket {
     let socket = UdpSocket::bind((GATEWAY, 0)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    // Beyond the system's bound only where that may be passed.
-    let _ = sockopt::set_socket_recv_buffer_size_force(&socket, 32 << 20);
+    large_buffer(&socket);
     socket
-}
-
-pub(crate) fn received(socket: &UdpSocket, what: &str) -> (Vec<u8>, SocketAddr) {
-    let mut buffer = vec![0; 65_536];
-    let (size, from) = socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{what}: {error}"));
-    buffer.truncate(size);
-    (buffer, from)
 }

@@ -7,21 +7,9 @@
 mod downstream;
 mod forwarded;
 mod hostile;
-#[path = "../support/hosts.rs"]
-mod hosts;
-#[path = "../support/inner.rs"]
-mod inner;
 mod lab;
-#[path = "../support/logged.rs"]
-mod logged;
-#[path = "../support/netns.rs"]
-mod netns;
 mod offloads;
 mod outside;
 mod peer;
-#[path = "../support/program.rs"]
-mod program;
-#[path = "../support/records.rs"]
-mod records;
 mod replies;
 mod tcp;

@@ -1,12 +1,13 @@
 //! What a record's virtio_net_hdr may say of its packet, and what it may not.
 
 use dap_chain_net_srv_vpn::app;
+use testkit::inner::{ACK, DF, Ip, MF, Sum, TCP, Tcp, UDP};
+use testkit::netns::in_namespace;
+use testkit::records::{Vnet, record};
+use testkit::{PATIENCE, noise};
 use vpn_core::forward::DropCause;
 
-use crate::inner::{ACK, DF, Ip, MF, Sum, TCP, Tcp, UDP};
 use crate::lab::{BUNDLES, Lab};
-use crate::netns::in_namespace;
-use crate::records::{Vnet, noise, record};
 
 /// Each is in the midst of good records, which it must not take with it.
 #[test]
@@ -239,7 +240,7 @@ fn segments_are_counted_as_packets() {
         let before = app::server_totals().unwrap();
         lab.check("a super-packet and a packet", &data, &cut, &[]);
         let packets = || app::server_totals().unwrap().up_packets - before.up_packets;
-        let deadline = std::time::Instant::now() + crate::peer::PATIENCE;
+        let deadline = std::time::Instant::now() + PATIENCE;
         while packets() < 43 && std::time::Instant::now() < deadline {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }

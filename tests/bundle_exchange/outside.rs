@@ -2,17 +2,17 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
-use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+use testkit::hosts::{Host, forwards_packets};
+use testkit::inner::{ACK, DF, Ip, Seen, Sum, Tcp};
+use testkit::netns::in_namespace;
+use testkit::noise;
+use testkit::records::{Got, packets_of};
+use testkit::sockets::raw_sender;
+use testkit::wire::op;
 
-use crate::hosts::Hosts;
-use crate::inner::{ACK, DF, Ip, Seen, Sum, Tcp};
 use crate::lab::{BUNDLES, Lab};
-use crate::netns::in_namespace;
-use crate::peer::op;
-use crate::program::skip;
-use crate::records::{Got, noise, packets_of};
 
 const PORTS: (u16, u16) = (41_007, 41_008);
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 2);
@@ -97,22 +97,21 @@ fn burst(test: &str, says: &[u8], limit: usize) {
 /// A client that says this, and a socket on a host outside that sends whole packets to it; None where the server's host
 /// cannot forward.
 fn outside(test: &str, says: &[u8]) -> Option<(Lab, UdpSocket)> {
-    if let Err(error) = fs::write("/proc/sys/net/ipv4/ip_forward", "1") {
-        skip(test, &format!("net.ipv4.ip_forward cannot be set: {error}"));
+    if !forwards_packets(test) {
         return None;
     }
-    let hosts = Hosts::new();
+    let host = Host::new(0);
     let lab = Lab::start("", says);
     // The host answers on the cable for its clients; generic receive offload has the kernel verify checksums there.
     fs::write("/proc/sys/net/ipv4/conf/near0/proxy_arp", "1").unwrap();
     turn("near0", GRO, 1);
-    let sender = hosts.at(0).run(|| {
+    let sender = host.run(|| {
         // A cable between two namespaces does that only where the other end cuts its packets itself.
         turn("far0", TSO, 0);
-        let raw = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW)).unwrap();
+        let raw = raw_sender();
         // Without a route, the target is taken to be on the cable.
         bind_to_device(&raw, b"far0");
-        UdpSocket::from(raw)
+        raw
     });
     Some((lab, sender))
 }
@@ -144,7 +143,7 @@ fn turn(device: &str, command: u32, data: u32) {
 }
 
 /// SO_BINDTODEVICE of socket(7).
-fn bind_to_device(socket: &OwnedFd, device: &[u8]) {
+fn bind_to_device(socket: &UdpSocket, device: &[u8]) {
     let (level, name, length) = (libc::SOL_SOCKET, libc::SO_BINDTODEVICE, device.len() as libc::socklen_t);
     // SAFETY: an open socket; the name lives through the call and has the length that is given.
     let code = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, device.as_ptr().cast(), length) };

@@ -11,28 +11,9 @@ use dap_chain_net_srv_vpn::sdk::link::{Event, Link};
 use dap_chain_net_srv_vpn::sdk::net::Net;
 use dap_chain_net_srv_vpn::sdk::worker;
 use parking_lot::{Condvar, Mutex};
+use testkit::PATIENCE;
+use testkit::wire::{ADDR_REPLY, ADDR_REQUEST, PING, PONG, op, vpn};
 use vpn_core::wire::{Request, pkt};
-
-/// Long enough for a loaded machine; a test that needs it all has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Op codes, as docs/wire.md has them.
-pub(crate) const ADDR_REQUEST: u32 = 0xb2;
-pub(crate) const ADDR_REPLY: u32 = 0xb3;
-pub(crate) const VPN_SEND: u32 = 0xbc;
-pub(crate) const BUNDLE_SEND: u32 = 0xbe;
-pub(crate) const PING: u32 = 0xc0;
-pub(crate) const PONG: u32 = 0xc1;
-
-/// A VPN packet: header and data.
-pub(crate) fn vpn(op: u32, usage: u32, data: &[u8]) -> Vec<u8> {
-    let mut packet = Vec::with_capacity(20 + data.len());
-    for field in [0, op, usage, data.len() as u32, 0] {
-        packet.extend(field.to_le_bytes());
-    }
-    packet.extend(data);
-    packet
-}
 
 pub(crate) struct Peer {
     link: Arc<Link>,
@@ -145,10 +126,6 @@ impl Peer {
         assert!(worker::exec(worker, move || done.send(job()).unwrap()));
         result.recv_timeout(PATIENCE).expect("the client's worker has not done it")
     }
-}
-
-pub(crate) fn op(packet: &[u8]) -> u32 {
-    u32::from_le_bytes(*packet[4..].first_chunk().unwrap())
 }
 
 impl Inbox {

@@ -1,16 +1,18 @@
 //! ADDR_REPLY to the byte, and what a client that may not send bundles gets for sending them.
 
+use std::fmt;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app;
+use testkit::eventually;
+use testkit::inner::{Ip, Sum};
+use testkit::netns::in_namespace;
+use testkit::records::{Vnet, record};
+use testkit::wire::{BUNDLE_SEND, vpn};
 use vpn_core::forward::DropCause;
 
-use crate::inner::{Ip, Sum};
 use crate::lab::{BUNDLES, GATEWAY, Lab, Server, drops_since, socket};
-use crate::netns::in_namespace;
-use crate::peer::{BUNDLE_SEND, PATIENCE, Peer, vpn};
-use crate::records::{Vnet, record};
+use crate::peer::Peer;
 
 /// Header, address, gateway, netmask and these TLVs, then the token, which is the only thing that is not known before.
 fn reply(usage: u32, address: [u8; 4], tlvs: &[u8]) -> Vec<u8> {
@@ -147,11 +149,8 @@ fn the_agreement_begins_with_the_reply() {
         let mut peer = Peer::connect(server.port);
         let before = app::server_totals().unwrap();
         let unexpected = |count| {
-            let deadline = Instant::now() + PATIENCE;
-            while drops_since(&before) != [(DropCause::UnexpectedOp, count)] {
-                assert!(Instant::now() < deadline, "{:?} is not {count} unexpected_op", drops_since(&before));
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            let counted = fmt::from_fn(|f| write!(f, "{:?} is not {count} unexpected_op", drops_since(&before)));
+            eventually(counted, || drops_since(&before) == [(DropCause::UnexpectedOp, count)]);
         };
         let socket = socket();
         let ports = (4242, socket.local_addr().unwrap().port());

@@ -5,12 +5,13 @@ use std::net::{SocketAddrV4, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, ipproto, socket, sockopt};
+use testkit::inner::{ACK, CWR, ECE, Ip, PSH, RST, SYN, Seen, Sum, Tcp};
+use testkit::netns::in_namespace;
+use testkit::records::{Got, Vnet, packets_of, record};
+use testkit::wire::{BUNDLE_SEND, VPN_SEND, vpn};
+use testkit::{PATIENCE, noise};
 
-use crate::inner::{ACK, CWR, ECE, Ip, PSH, RST, SYN, Seen, Sum, Tcp};
 use crate::lab::{BUNDLES, GATEWAY, Lab};
-use crate::netns::in_namespace;
-use crate::peer::{BUNDLE_SEND, PATIENCE, VPN_SEND, vpn};
-use crate::records::{Got, Vnet, noise, packets_of, record};
 
 /// What it is, its IP header, what is said of it, TCP's flags and options, and how much payload it has.
 type Case<'a> = (&'a str, &'a Ip, Vnet, u8, &'a [u8], usize);

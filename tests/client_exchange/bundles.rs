@@ -1,21 +1,23 @@
 //! The client against servers that misuse bundles, and what it sends to servers that take some or none.
 
+use std::fmt;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use dap_chain_net_srv_vpn::app;
-use rustix::net::sockopt;
+use testkit::inner::{ACK, Ip, MF, Seen, Sum, Tcp, UDP};
+use testkit::logged::log_lines;
+use testkit::netns::in_namespace;
+use testkit::records::{Got, Vnet, one_of_each, packets_of, random_bundle, record};
+use testkit::sockets::{large_buffer, segment};
+use testkit::wire::{BUNDLE_RECV, BUNDLE_SEND, PING, PONG, VPN_RECV, VPN_SEND, vpn};
+use testkit::{Noise, PATIENCE, eventually, noise};
 use vpn_core::forward::DropCause;
 use vpn_core::wire::Capabilities;
 
-use crate::inner::{ACK, Ip, MF, Seen, Sum, Tcp, UDP};
-use crate::logged::log_lines;
-use crate::netns::in_namespace;
-use crate::records::{Got, Noise, Vnet, noise, one_of_each, packets_of, random_bundle, record, segment};
-use crate::server::{ADDRESS, GATEWAY, OUTER, PATIENCE, Server, eventually, reply};
+use crate::server::{ADDRESS, GATEWAY, OUTER, Server, reply};
 
-const BUNDLE_SEND: u32 = 0xbe;
-const BUNDLE_RECV: u32 = 0xbf;
-const VPN_RECV: u32 = 0xbd;
+/// The usage id that the server gives.
+const USAGE: u32 = 1;
 
 /// A client that is connected, and a socket at its address.
 struct Lab<'a> {
@@ -31,8 +33,7 @@ impl<'a> Lab<'a> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_broadcast(true).unwrap();
-        // Beyond the system's bound only where that may be passed.
-        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, 32 << 20);
+        large_buffer(&socket);
         Lab { server, socket }
     }
 
@@ -53,8 +54,8 @@ impl<'a> Lab<'a> {
     fn check(&self, what: &str, data: &[u8], payloads: &[&[u8]], drops: &[(DropCause, u64)]) {
         const MARK: &[u8] = b"the end of what is checked";
         let before = app::client_totals();
-        self.server.send(&vpn(BUNDLE_RECV, data));
-        self.server.send(&vpn(VPN_RECV, &self.datagram(ADDRESS, MARK)));
+        self.server.send(&vpn(BUNDLE_RECV, USAGE, data));
+        self.server.send(&vpn(VPN_RECV, USAGE, &self.datagram(ADDRESS, MARK)));
         let mut got = Vec::new();
         let mut buffer = vec![0; 65_536];
         loop {
@@ -73,7 +74,8 @@ impl<'a> Lab<'a> {
             let is_ours = |cause: DropCause| cause != DropCause::NotIpv4 || drops.iter().any(|(of, _)| *of == cause);
             counts.into_iter().filter(|(cause, count)| *count > 0 && is_ours(*cause)).collect::<Vec<_>>()
         };
-        eventually(&format!("{what}: counted as {drops:?}, now {:?}", since()), || since() == drops);
+        let counted = fmt::from_fn(|f| write!(f, "{what}: counted {:?}, expected {drops:?}", since()));
+        eventually(counted, || since() == drops);
     }
 }
 
@@ -81,15 +83,6 @@ impl Drop for Lab<'_> {
     fn drop(&mut self) {
         app::client_stop();
     }
-}
-
-fn vpn(op: u32, data: &[u8]) -> Vec<u8> {
-    let mut packet = Vec::with_capacity(20 + data.len());
-    for field in [0, op, 1, data.len() as u32, 0] {
-        packet.extend(field.to_le_bytes());
-    }
-    packet.extend(data);
-    packet
 }
 
 /// The TLVs of the ADDR_REQUEST that the client has sent first.
@@ -116,7 +109,7 @@ fn without_an_agreement_bundles_are_unexpected() {
         lab.check("not offered, but answered", &two, &[], &one);
         // And it sends none to this server.
         lab.socket.send_to(b"up", (GATEWAY, 9)).unwrap();
-        eventually("the client sends", || lab.server.got(0xbc) > 0);
+        eventually("the client sends", || lab.server.got(VPN_SEND) > 0);
         assert_eq!(lab.server.got(BUNDLE_SEND), 0);
     });
 }
@@ -199,7 +192,7 @@ fn other_destinations_are_dropped_out_of_the_middle() {
             let large = Ip::new(GATEWAY, target).udp(lab.ports(), &noise(2, 900), Sum::Pseudo);
             let before = app::client_totals().dropped(DropCause::WrongDestination);
             let data = [record(Vnet::udp(900 - 1), &large), lab.good(b"behind")].concat();
-            lab.server.send(&vpn(BUNDLE_RECV, &data));
+            lab.server.send(&vpn(BUNDLE_RECV, USAGE, &data));
             let mut buffer = [0; 2048];
             let size = lab.socket.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..size], b"behind", "a super-packet to {target}");
@@ -217,7 +210,7 @@ fn other_destinations_are_dropped_out_of_the_middle() {
 fn bundles_before_the_device_are_counted() {
     in_namespace("bundles::bundles_before_the_device_are_counted", || {
         let server = Server::start("");
-        let bundle = vpn(BUNDLE_RECV, &early().repeat(3));
+        let bundle = vpn(BUNDLE_RECV, USAGE, &early().repeat(3));
         let agrees = reply(Some(Capabilities { bundle: Some(65_535), ..Capabilities::default() })).encode(1, 0);
         *server.shared.answers.lock() = vec![agrees, bundle];
         assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
@@ -236,7 +229,7 @@ fn bundles_before_the_device_are_counted() {
 fn bundles_before_the_reply_are_unexpected() {
     in_namespace("bundles::bundles_before_the_reply_are_unexpected", || {
         let server = Server::start("");
-        let bundle = vpn(BUNDLE_RECV, &early().repeat(3));
+        let bundle = vpn(BUNDLE_RECV, USAGE, &early().repeat(3));
         let agrees = reply(Some(Capabilities { bundle: Some(65_535), ..Capabilities::default() })).encode(1, 0);
         *server.shared.answers.lock() = vec![bundle, agrees];
         assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
@@ -275,12 +268,12 @@ fn the_client_outlives_random_bundles() {
         let good = one_of_each(&Ip::new(GATEWAY, ADDRESS), (4242, 9));
         let mut noise = Noise::new(0xc11e);
         for _ in 0..4000 {
-            server.send(&vpn(BUNDLE_RECV, &random_bundle(&mut noise, &good)));
+            server.send(&vpn(BUNDLE_RECV, USAGE, &random_bundle(&mut noise, &good)));
         }
         // It has worked through all of them when it answers.
-        let pongs = server.got(0xc1);
-        server.send(&vpn(0xc0, &[]));
-        eventually("PONG", || server.got(0xc1) > pongs);
+        let pongs = server.got(PONG);
+        server.send(&vpn(PING, USAGE, &[]));
+        eventually("PONG", || server.got(PONG) > pongs);
         lab.check("afterwards", &lab.good(b"good"), &[b"good"], &[]);
         let totals = app::client_totals();
         for cause in [DropCause::Malformed, DropCause::BadOffload, DropCause::WrongDestination, DropCause::NotIpv4] {
@@ -314,7 +307,7 @@ fn the_server_gets_what_it_takes() {
             expected.extend((0..50).map(|number| vec![number; 900]));
             let mut got = Got::default();
             let mut payloads = Vec::new();
-            eventually(&format!("all datagrams go up to a server that says {limit:?}"), || {
+            eventually(format!("all datagrams go up to a server that says {limit:?}"), || {
                 let packets = std::mem::take(&mut *lab.server.shared.got.lock());
                 for packet in packets {
                     for (packet, size) in packets_of(&packet, limit.unwrap_or(0).into(), &mut got) {

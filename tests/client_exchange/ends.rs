@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app::{self, Status};
 use dap_chain_net_srv_vpn::sdk::worker;
+use testkit::eventually;
+use testkit::logged::log_lines;
+use testkit::netns::in_namespace;
 use vpn_core::wire::{ServiceError, encode_control, op, pkt, problem};
 
-use crate::logged::log_lines;
-use crate::netns::in_namespace;
-use crate::server::{Server, eventually};
+use crate::server::Server;
 
 /// A server that stops to serve drops all packets from then on: the user has to learn of it.
 #[test]

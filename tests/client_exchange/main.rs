@@ -5,14 +5,6 @@
 
 mod bundles;
 mod ends;
-#[path = "../support/inner.rs"]
-mod inner;
-#[path = "../support/logged.rs"]
-mod logged;
-#[path = "../support/netns.rs"]
-mod netns;
 mod offers;
 mod packets;
-#[path = "../support/records.rs"]
-mod records;
 mod server;

@@ -9,10 +9,11 @@ use dap_chain_net_srv_vpn::abi::client as abi;
 use dap_chain_net_srv_vpn::app::{self, Status};
 use embedded::abi::config::{dap_config_close, dap_config_init, dap_config_open};
 use host::netlink::Netlink;
+use testkit::eventually;
+use testkit::netns::in_namespace;
 use vpn_core::wire::{AddrReply, Capabilities, op};
 
-use crate::netns::in_namespace;
-use crate::server::{ADDRESS, GATEWAY, Server, eventually, reply};
+use crate::server::{ADDRESS, GATEWAY, Server, reply};
 
 #[test]
 fn no_server_gets_what_it_may_not_have() {

@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app;
+use dap_chain_net_srv_vpn::sdk;
 use dap_chain_net_srv_vpn::sdk::channel::{self, Channel, ChannelHandler, Role, TYPE_DATA};
 use dap_chain_net_srv_vpn::sdk::service::{Service, ServiceHandler};
 use dap_chain_net_srv_vpn::sdk::{Running, worker};
@@ -13,14 +13,12 @@ use embedded::abi::stream;
 use embedded::config::{self, Config};
 use embedded::ctypes::dap_stream_ch;
 use embedded::listener;
-use host::netlink::Netlink;
+use host::lab::plug_in;
 use parking_lot::Mutex;
+use testkit::PATIENCE;
+use testkit::logged::capture_log;
 use vpn_core::wire::{self, AddrReply, Capabilities, FromClient};
 
-use crate::logged::capture_log;
-
-/// Long enough for a loaded machine; a test that needs it all has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// What the server's host is reached at. Not of loopback's network, as a lease must not be either.
 pub(crate) const OUTER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 1);
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
@@ -54,10 +52,8 @@ impl Server {
     /// Listens; the client's configuration has these keys of its section.
     pub(crate) fn start(client: &str) -> Server {
         capture_log();
-        let mut netlink = Netlink::open().unwrap();
-        let loopback = netlink.link_index("lo").unwrap();
-        netlink.set_up(loopback).unwrap();
-        netlink.add_address(loopback, OUTER, 32).unwrap();
+        sdk::start_logging();
+        plug_in("lo", OUTER, 32).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
             "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
@@ -170,13 +166,4 @@ impl ServiceHandler for Shared {
     }
 
     fn refused(&self, _usage_id: u32, _code: u32) {}
-}
-
-/// Waits for what nobody announces.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dap_chain_net_srv_vpn::app;
 use embedded::config::{self, Config};
+use testkit::hosts::Hosts;
+use testkit::netns::in_namespace;
+use testkit::sockets::{udp, udp_at};
+use testkit::tunnel::{Client, GATEWAY};
 
-use crate::hosts::Hosts;
-use crate::netns::in_namespace;
-use crate::support::{Client, GATEWAY, udp, udp_at};
+use crate::PROGRAM;
 
 /// Packets each way that are counted.
 const PACKETS: usize = 20_000;
@@ -47,7 +49,7 @@ unsafe impl GlobalAlloc for Counting {
 #[test]
 fn nothing_is_allocated_for_a_packet() {
     in_namespace("allocations::nothing_is_allocated_for_a_packet", || {
-        let hosts = Hosts::new();
+        let hosts = Hosts::new(PROGRAM);
         let text = format!("[general]\nstate_dir={}\n", hosts.state("server"));
         config::set_current(Config::parse(&text, "test").0);
         assert_eq!(app::server_start(), Ok(()));

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use host::netlink::Netlink;
 use rustix::process::Signal;
+use testkit::hosts::Hosts;
+use testkit::netns::in_namespace;
+use testkit::program::send;
+use testkit::sockets::{echo, ping, udp, udp_at};
+use testkit::tunnel::{Client, GATEWAY, tun_devices};
 
-use crate::hosts::Hosts;
-use crate::netns::in_namespace;
-use crate::program::send;
-use crate::support::{Client, GATEWAY, echo, ping, tun_devices, udp, udp_at};
+use crate::PROGRAM;
 
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
 const SECOND: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 3);
@@ -22,7 +24,7 @@ pub(crate) const ROOM_FOR_ONE: &str = "[srv_vpn]\nnetwork_address=10.98.0.0\nnet
 #[test]
 fn both_ends_have_their_addresses_and_reach_each_other() {
     in_namespace("leases::both_ends_have_their_addresses_and_reach_each_other", || {
-        let hosts = Hosts::new();
+        let hosts = Hosts::new(PROGRAM);
         let _server = hosts.server("server");
         let client = Client::connect(&hosts, 0, "client", &[]);
         assert_eq!((client.address, client.gateway), (FIRST, GATEWAY));
@@ -46,7 +48,7 @@ fn both_ends_have_their_addresses_and_reach_each_other() {
 #[test]
 fn a_full_network_refuses_and_recovers() {
     in_namespace("leases::a_full_network_refuses_and_recovers", || {
-        let hosts = Hosts::with_clients(2);
+        let hosts = Hosts::with_clients(PROGRAM, 2);
         let config = hosts.config(ROOM_FOR_ONE);
         let (server, _) = hosts.server_with("server", &["--config", &config]);
         assert!(server.said().contains("network 10.98.0.0/30"), "{}", server.said());
@@ -74,7 +76,7 @@ fn a_full_network_refuses_and_recovers() {
 #[test]
 fn who_returns_gets_the_same_address() {
     in_namespace("leases::who_returns_gets_the_same_address", || {
-        let hosts = Hosts::with_clients(2);
+        let hosts = Hosts::with_clients(PROGRAM, 2);
         let _server = hosts.server("server");
         let leave = |mut client: Client| {
             send(&client.running.child, Signal::TERM);
@@ -105,7 +107,7 @@ fn who_returns_gets_the_same_address() {
 #[test]
 fn a_lease_is_not_kept_for_longer_than_its_time() {
     in_namespace("leases::a_lease_is_not_kept_for_longer_than_its_time", || {
-        let hosts = Hosts::new();
+        let hosts = Hosts::new(PROGRAM);
         let config = hosts.config("[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.248\nlease_time=0\n");
         let _server = hosts.server_with("server", &["--config", &config]);
         // The client shows its token each time and gets the next address: .2 to .6, then in the order of their return.
@@ -122,7 +124,7 @@ fn a_lease_is_not_kept_for_longer_than_its_time() {
 #[test]
 fn two_clients_with_one_token_do_not_push_each_other_out() {
     in_namespace("leases::two_clients_with_one_token_do_not_push_each_other_out", || {
-        let hosts = Hosts::with_clients(2);
+        let hosts = Hosts::with_clients(PROGRAM, 2);
         let (_server, _) = hosts.server("server");
         let mut first = Client::connect(&hosts, 0, "original", &[]);
         send(&first.running.child, Signal::TERM);

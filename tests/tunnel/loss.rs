@@ -5,17 +5,20 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use host::netlink::Netlink;
 use rustix::process::Signal;
+use testkit::eventually;
+use testkit::hosts::Hosts;
+use testkit::netns::in_namespace;
+use testkit::program::send;
+use testkit::sockets::{ask_from, echo, exchange, tcp, udp, udp_at};
+use testkit::tunnel::{Client, GATEWAY, NETWORK, tun_devices};
 
-use crate::hosts::Hosts;
+use crate::PROGRAM;
 use crate::leases::ROOM_FOR_ONE;
-use crate::netns::in_namespace;
-use crate::program::send;
-use crate::support::{Client, GATEWAY, NETWORK, ask_from, echo, eventually, exchange, tcp, tun_devices, udp, udp_at};
 
 #[test]
 fn a_killed_client_leaves_nothing() {
     in_namespace("loss::a_killed_client_leaves_nothing", || {
-        let hosts = Hosts::with_clients(2);
+        let hosts = Hosts::with_clients(PROGRAM, 2);
         let config = hosts.config(ROOM_FOR_ONE);
         let _server = hosts.server_with("server", &["--config", &config]);
         let mut client = Client::connect(&hosts, 0, "client", &[]);
@@ -44,7 +47,7 @@ fn a_killed_client_leaves_nothing() {
 #[test]
 fn a_client_comes_back_to_a_server_that_was_killed() {
     in_namespace("loss::a_client_comes_back_to_a_server_that_was_killed", || {
-        let hosts = Hosts::new();
+        let hosts = Hosts::new(PROGRAM);
         let (mut server, pin) = hosts.server("server");
         let client = Client::connect(&hosts, 0, "client", &["--retry", "--pin", &pin]);
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
@@ -69,7 +72,7 @@ fn a_client_comes_back_to_a_server_that_was_killed() {
 #[test]
 fn a_cut_cable_is_noticed_by_both() {
     in_namespace("loss::a_cut_cable_is_noticed_by_both", || {
-        let hosts = Hosts::new();
+        let hosts = Hosts::new(PROGRAM);
         let config = hosts.config(&format!("{NETWORK}keep_alive=1\n[vpn_client]\nkeep_alive=1\n"));
         let (server, _) = hosts.server_with("server", &["--config", &config]);
         let mut client = Client::connect(&hosts, 0, "client", &["--config", &config]);
@@ -95,7 +98,7 @@ fn a_cut_cable_is_noticed_by_both() {
 #[test]
 fn a_client_that_changes_networks_keeps_its_address() {
     in_namespace("loss::a_client_that_changes_networks_keeps_its_address", || {
-        let hosts = Hosts::new();
+        let hosts = Hosts::new(PROGRAM);
         let config = hosts.config(&format!("{ROOM_FOR_ONE}[vpn_client]\nkeep_alive=1\n"));
         let (server, _) = hosts.server_with("server", &["--config", &config]);
         let client = Client::connect(&hosts, 0, "client", &["--retry", "--config", &config]);

@@ -4,19 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocations;
-mod flood;
-#[path = "../support/hosts.rs"]
-mod hosts;
-#[path = "../support/inner.rs"]
-mod inner;
 mod leases;
 mod loss;
-#[path = "../support/netns.rs"]
-mod netns;
 mod offload;
 mod peers;
-#[path = "../support/program.rs"]
-mod program;
 mod slow;
-mod support;
 mod traffic;
+
+use testkit::program::Program;
+
+/// The program that these tests run.
+const PROGRAM: Program = Program(env!("CARGO_BIN_EXE_cellframe-vpn"));

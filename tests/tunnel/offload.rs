@@ -7,17 +7,18 @@ mod segments;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::thread;
 
-use rustix::net::{AddressFamily, Protocol, SocketType, eth, ipproto, socket, sockopt};
+use rustix::net::{AddressFamily, Protocol, SocketType, socket};
+use testkit::hosts::{Host, Hosts, forwards_packets};
+use testkit::inner::Seen;
+use testkit::netns::in_namespace;
+use testkit::program::Running;
+use testkit::sockets::{ask_from, echo, every_packet, exchange, large_buffer, received, segment, tcp, udp, udp_at};
+use testkit::tunnel::{Client, GATEWAY, NETWORK};
+use testkit::{PATIENCE, noise};
 
-use crate::hosts::{Host, Hosts, Running};
-use crate::inner::Seen;
-use crate::netns::in_namespace;
-use crate::peers::forward_packets;
-use crate::program::skip;
-use crate::support::{Client, GATEWAY, NETWORK, ask_from, echo, exchange, noise, received, tcp, udp, udp_at};
+use crate::PROGRAM;
 
 /// The largest UDP datagram: 65 535 less the headers of IP and UDP.
 const LARGEST: usize = 65_507;
@@ -47,17 +48,17 @@ fn neither_end() {
 fn a_forwarded_flow_is_cut_for_the_client_that_needs_it() {
     const NAME: &str = "offload::a_forwarded_flow_is_cut_for_the_client_that_needs_it";
     in_namespace(NAME, || {
-        if let Err(error) = forward_packets() {
-            return skip(NAME, &format!("net.ipv4.ip_forward cannot be set: {error}"));
+        if !forwards_packets(NAME) {
+            return;
         }
-        let hosts = Hosts::with_clients(2);
+        let hosts = Hosts::with_clients(PROGRAM, 2);
         let (server, _) = hosts.server("server");
         let without = hosts.path().join("without.cfg");
         fs::write(&without, "[vpn_client]\noffload=false\n").unwrap();
         let without = without.to_str().unwrap();
         let one = Client::connect(&hosts, 0, "client0", &[]);
         let other = Client::connect(&hosts, 1, "client1", &["--config", without]);
-        let watches = [hosts.at(0).run(watch), hosts.at(1).run(watch)];
+        let watches = [hosts.at(0).run(every_packet), hosts.at(1).run(every_packet)];
         let listeners = [(0, one.address), (1, other.address)]
             .map(|(number, address)| hosts.at(number).run(move || TcpListener::bind((address, 0)).unwrap()));
         let streams = [tcp(&listeners[0], ask_from(hosts.at(1))), tcp(&listeners[1], ask_from(hosts.at(0)))];
@@ -131,7 +132,7 @@ fn on<T: Send + 'static>(host: Option<&Host>, job: impl FnOnce() -> T + Send + '
 
 fn in_tunnel(test: &str, server_offloads: bool, client_offloads: bool, body: impl FnOnce(&Tunnel)) {
     in_namespace(test, || {
-        let hosts = Hosts::new();
+        let hosts = Hosts::new(PROGRAM);
         let text = format!("{NETWORK}offload={server_offloads}\n[vpn_client]\noffload={client_offloads}\n");
         let config = hosts.config(&text);
         let (server, _) = hosts.server_with("server", &["--config", &config]);
@@ -146,7 +147,7 @@ fn in_tunnel(test: &str, server_offloads: bool, client_offloads: bool, body: imp
 
 fn carries_everything(tunnel: &Tunnel) {
     let (hosts, client) = (&tunnel.hosts, &tunnel.client);
-    let watches = [(watch(), tunnel.server_offloads), (hosts.at(0).run(watch), tunnel.client_offloads)];
+    let watches = [(every_packet(), tunnel.server_offloads), (hosts.at(0).run(every_packet), tunnel.client_offloads)];
     let address = client.address;
     let near = TcpListener::bind((GATEWAY, 0)).unwrap();
     let far = hosts.at(0).run(move || TcpListener::bind((address, 0)).unwrap());
@@ -239,24 +240,6 @@ fn alternate(from: [&UdpSocket; 2], to: [&UdpSocket; 2]) {
     }
 }
 
-/// Sets or, with 0, unsets UDP_SEGMENT.
-fn segment(socket: &UdpSocket, size: usize) {
-    let size = size as libc::c_int;
-    let length = size_of_val(&size) as libc::socklen_t;
-    // SAFETY: an open socket; the value lives through the call and has the length that is given.
-    let code = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw const size).cast(), length)
-    };
-    assert_eq!(code, 0, "UDP_SEGMENT: {}", std::io::Error::last_os_error());
-}
-
-/// Every packet of every device of the calling thread's host that comes from now on (packet(7)).
-fn watch() -> UdpSocket {
-    let socket = UdpSocket::from(socket(AddressFamily::PACKET, SocketType::DGRAM, Some(eth::ALL)).unwrap());
-    large_buffer(&socket);
-    socket
-}
-
 /// The largest inner packet that was seen so far between the two, bytes.
 fn largest_seen(watch: &UdpSocket, one: Ipv4Addr, other: Ipv4Addr) -> usize {
     watch.set_nonblocking(true).unwrap();
@@ -278,17 +261,6 @@ fn largest_seen(watch: &UdpSocket, one: Ipv4Addr, other: Ipv4Addr) -> usize {
     }
 }
 
-/// A burst must not get lost in the receiving socket. Beyond the system's bound only where that may be passed.
-fn large_buffer(socket: &UdpSocket) {
-    let _ = sockopt::set_socket_recv_buffer_size_force(socket, 16 << 20);
-}
-
-/// A socket whose packets bring their IP header; the kernel adds its length and checksum, and an id in place of 0
-/// (raw(7)). On the calling thread's host.
-fn raw_sender() -> UdpSocket {
-    UdpSocket::from(socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW)).unwrap())
-}
-
 /// Sees the packets of one protocol between two addresses with their IP header, as the kernel delivers them: whole, super
 /// or not, and before UDP or TCP looks at them. On the calling thread's host.
 fn raw_receiver(protocol: Protocol, address: Ipv4Addr, peer: Ipv4Addr) -> UdpSocket {
@@ -296,7 +268,7 @@ fn raw_receiver(protocol: Protocol, address: Ipv4Addr, peer: Ipv4Addr) -> UdpSoc
     rustix::net::bind(&raw, &std::net::SocketAddrV4::new(address, 0)).unwrap();
     let raw = UdpSocket::from(raw);
     raw.connect((peer, 0)).unwrap();
-    raw.set_read_timeout(Some(crate::hosts::PATIENCE)).unwrap();
+    raw.set_read_timeout(Some(PATIENCE)).unwrap();
     large_buffer(&raw);
     raw
 }

@@ -1,30 +1,28 @@
 //! Clients among themselves: they reach each other, or are kept apart, and none can pass for another.
 
-use std::fs;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app;
 use embedded::config::{self, Config};
 use host::netlink::Netlink;
-use rustix::net::{AddressFamily, SocketType, eth, ipproto, socket};
+use testkit::hosts::{Host, Hosts, forward_packets, forwards_packets};
+use testkit::inner::{Ip, Sum};
+use testkit::netns::in_namespace;
+use testkit::sockets::{ask_from, echo, every_packet, exchange, raw_sender, received, tcp, udp, udp_at};
+use testkit::tunnel::{Client, GATEWAY, NETWORK, stat_number};
+use testkit::{PATIENCE, eventually, noise};
 use vpn_core::forward::DropCause;
 
-use crate::hosts::{Host, Hosts, PATIENCE};
-use crate::netns::in_namespace;
-use crate::program::skip;
-use crate::support::{
-    Client, GATEWAY, NETWORK, ask_from, echo, eventually, exchange, noise, received, stat_number, tcp, udp, udp_at,
-};
+use crate::PROGRAM;
 
 #[test]
 fn clients_reach_each_other() {
     in_namespace("peers::clients_reach_each_other", || {
-        if let Err(error) = forward_packets() {
-            let why = format!("net.ipv4.ip_forward cannot be set: {error}");
-            return skip("peers::clients_reach_each_other", &why);
+        if !forwards_packets("peers::clients_reach_each_other") {
+            return;
         }
-        let hosts = Hosts::with_clients(2);
+        let hosts = Hosts::with_clients(PROGRAM, 2);
         let _server = hosts.server("server");
         let [one, other] = [0, 1].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &[]));
         let (here, there) = (udp_at(hosts.at(0), one.address), udp_at(hosts.at(1), other.address));
@@ -46,7 +44,7 @@ fn isolated_clients_reach_only_the_gateway() {
     in_namespace("peers::isolated_clients_reach_only_the_gateway", || {
         // Where it can be set, the host would forward: it is the server that keeps clients apart.
         let _ = forward_packets();
-        let hosts = Hosts::with_clients(2);
+        let hosts = Hosts::with_clients(PROGRAM, 2);
         let config = hosts.config(&format!("{NETWORK}client_isolation=true\n"));
         let _server = hosts.server_with("server", &["--config", &config]);
         let clients = [0, 1].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &[]));
@@ -72,7 +70,7 @@ fn isolated_clients_reach_only_the_gateway() {
 #[test]
 fn a_forged_source_goes_nowhere_and_is_counted() {
     in_namespace("peers::a_forged_source_goes_nowhere_and_is_counted", || {
-        let hosts = Hosts::with_clients(2);
+        let hosts = Hosts::with_clients(PROGRAM, 2);
         let text = format!("[general]\nstate_dir={}\n", hosts.state("server"));
         config::set_current(Config::parse(&text, "test").0);
         assert_eq!(app::server_start(), Ok(()));
@@ -80,9 +78,8 @@ fn a_forged_source_goes_nowhere_and_is_counted() {
         let spoofed = || app::server_totals().unwrap().dropped(DropCause::SpoofedSource);
         assert_eq!(spoofed(), 0);
         let seen = every_packet();
-        let raw = hosts
-            .at(0)
-            .run(|| UdpSocket::from(socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW)).unwrap()));
+        seen.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let raw = hosts.at(0).run(raw_sender);
         let gateway = udp(GATEWAY);
         let port = gateway.local_addr().unwrap().port();
 
@@ -90,7 +87,7 @@ fn a_forged_source_goes_nowhere_and_is_counted() {
         let outside = Ipv4Addr::new(192, 0, 2, 1);
         let forged = [victim.address, GATEWAY, nobody, outside, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST];
         for source in forged {
-            raw.send_to(&udp_packet(source, (GATEWAY, port), b"forged"), (GATEWAY, 0)).unwrap();
+            raw.send_to(&Ip::new(source, GATEWAY).udp((4242, port), b"forged", Sum::Zero), (GATEWAY, 0)).unwrap();
         }
         // The easy way: an application that is bound to another address of its device.
         add_address(hosts.at(0), &liar.device, outside);
@@ -99,7 +96,7 @@ fn a_forged_source_goes_nowhere_and_is_counted() {
         eventually("every forged packet is counted", || spoofed() >= count);
 
         // Forged by hand in the same way, but with the true source: this one must be seen, or nothing above is shown.
-        raw.send_to(&udp_packet(liar.address, (GATEWAY, port), b"honest"), (GATEWAY, 0)).unwrap();
+        raw.send_to(&Ip::new(liar.address, GATEWAY).udp((4242, port), b"honest", Sum::Zero), (GATEWAY, 0)).unwrap();
         let (payload, from) = received(&gateway, "the honest packet");
         assert_eq!((payload.as_slice(), from.ip()), (&b"honest"[..], liar.address.into()));
         let deadline = Instant::now() + PATIENCE;
@@ -121,11 +118,6 @@ fn a_forged_source_goes_nowhere_and_is_counted() {
     });
 }
 
-/// Lets the server's host forward from client to client. That is the operator's decision: the server does not make it.
-pub(crate) fn forward_packets() -> std::io::Result<()> {
-    fs::write("/proc/sys/net/ipv4/ip_forward", "1")
-}
-
 fn add_address(host: &Host, device: &str, address: Ipv4Addr) {
     let device = device.to_owned();
     host.run(move || {
@@ -135,26 +127,6 @@ fn add_address(host: &Host, device: &str, address: Ipv4Addr) {
     });
 }
 
-/// Every packet of every device of the calling thread's host, from its IP header on (packet(7)).
-fn every_packet() -> UdpSocket {
-    let socket = UdpSocket::from(socket(AddressFamily::PACKET, SocketType::DGRAM, Some(eth::ALL)).unwrap());
-    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    socket
-}
-
 fn contains(packet: &[u8], mark: &[u8]) -> bool {
     packet.windows(mark.len()).any(|window| window == mark)
-}
-
-/// A UDP datagram without a checksum (RFC 768); the kernel fills in the length and checksum of the IP header (raw(7)).
-fn udp_packet(source: Ipv4Addr, (target, port): (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0x45, 0, 0, 0, 0, 1, 0, 0, 64, 17, 0, 0];
-    packet.extend(source.octets());
-    packet.extend(target.octets());
-    packet.extend(4242u16.to_be_bytes());
-    packet.extend(port.to_be_bytes());
-    packet.extend((8 + payload.len() as u16).to_be_bytes());
-    packet.extend([0, 0]);
-    packet.extend(payload);
-    packet
 }

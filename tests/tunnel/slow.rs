@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use testkit::eventually;
+use testkit::flood::{Flow, dropped, watch};
+use testkit::hosts::Hosts;
+use testkit::netns::in_namespace;
+use testkit::program::send;
+use testkit::tunnel::Client;
 
-use crate::flood::{Flow, dropped, watch};
-use crate::hosts::Hosts;
-use crate::netns::in_namespace;
-use crate::program::send;
-use crate::support::{Client, eventually};
+use crate::PROGRAM;
 
 /// Bytes a second to each client: far below what a loaded machine of two processors can do.
 const RATE: u64 = 2_500_000;
@@ -19,7 +21,7 @@ const SESSION_QUEUE: u64 = 1024 * 1024;
 #[test]
 fn a_client_that_stops_reading_costs_its_queue() {
     in_namespace("slow::a_client_that_stops_reading_costs_its_queue", || {
-        let hosts = Hosts::with_clients(3);
+        let hosts = Hosts::with_clients(PROGRAM, 3);
         let (server, pin) = hosts.server("server");
         let pin = ["--pin", &pin];
         let clients = [0, 1, 2].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &pin));

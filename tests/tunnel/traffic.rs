@@ -3,9 +3,13 @@
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-use crate::hosts::Hosts;
-use crate::netns::in_namespace;
-use crate::support::{Client, GATEWAY, NETWORK, ask_from, echo, exchange, noise, tcp, tun_devices, udp, udp_at};
+use testkit::hosts::Hosts;
+use testkit::netns::in_namespace;
+use testkit::noise;
+use testkit::sockets::{ask_from, echo, exchange, tcp, udp, udp_at};
+use testkit::tunnel::{Client, GATEWAY, NETWORK, tun_devices};
+
+use crate::PROGRAM;
 
 /// The largest UDP datagram: 65 535 less the headers of IP and UDP.
 const LARGEST: usize = 65_507;
@@ -13,7 +17,7 @@ const LARGEST: usize = 65_507;
 #[test]
 fn streams_arrive_byte_for_byte() {
     in_namespace("traffic::streams_arrive_byte_for_byte", || {
-        let hosts = Hosts::new();
+        let hosts = Hosts::new(PROGRAM);
         let (server, _) = hosts.server("server");
         let client = Client::connect(&hosts, 0, "client", &[]);
         let address = client.address;
@@ -34,7 +38,7 @@ fn streams_arrive_byte_for_byte() {
 #[test]
 fn datagrams_of_all_sizes_arrive() {
     in_namespace("traffic::datagrams_of_all_sizes_arrive", || {
-        let hosts = Hosts::new();
+        let hosts = Hosts::new(PROGRAM);
         let _server = hosts.server("server");
         let client = Client::connect(&hosts, 0, "client", &[]);
         let (near, far) = (udp(GATEWAY), udp_at(hosts.at(0), client.address));
@@ -51,7 +55,7 @@ fn datagrams_of_all_sizes_arrive() {
 #[test]
 fn a_configured_mtu_holds_on_both_sides() {
     in_namespace("traffic::a_configured_mtu_holds_on_both_sides", || {
-        let hosts = Hosts::new();
+        let hosts = Hosts::new(PROGRAM);
         let config = hosts.config(&format!("{NETWORK}mtu=900\n"));
         let _server = hosts.server_with("server", &["--config", &config]);
         let client = Client::connect(&hosts, 0, "client", &[]);
@@ -81,7 +85,7 @@ fn more_workers_than_processors_serve_all() {
 /// Clients get the same number of workers: their part of the program has to cope with it too.
 fn serve_four_with(workers: u32) {
     const CLIENTS: u8 = 4;
-    let hosts = Hosts::with_clients(CLIENTS);
+    let hosts = Hosts::with_clients(PROGRAM, CLIENTS);
     let config = hosts.config(&format!("[resources]\nthreads_cnt={workers}\n"));
     let (server, _) = hosts.server_with("server", &["--config", &config]);
     assert!(server.log().contains(&format!(", {workers} queues")), "{}", server.log());

@@ -1,5 +1,7 @@
 //! The Linux host as the VPN uses it: TUN devices with their queues, and links, addresses and routes over rtnetlink.
 #![deny(unsafe_code)]
 
+#[cfg(feature = "lab")]
+pub mod lab;
 pub mod netlink;
 pub mod tun;

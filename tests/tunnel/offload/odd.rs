@@ -4,11 +4,11 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use rustix::net::ipproto;
+use testkit::inner::{DF, Ip, MF, Seen, Sum};
+use testkit::sockets::{echo, every_packet, large_buffer, raw_sender, received, udp};
+use testkit::{PATIENCE, noise};
 
-use super::{Tunnel, Way, in_tunnel, on, raw_receiver, raw_sender, watch};
-use crate::hosts::PATIENCE;
-use crate::inner::{DF, Ip, MF, Seen, Sum};
-use crate::support::{echo, noise, received, udp};
+use super::{Tunnel, Way, in_tunnel, on, raw_receiver};
 
 /// Payload of each datagram, so that what was put together can be told apart.
 const SIZE: usize = 64;
@@ -52,8 +52,8 @@ fn odd_packets_arrive(tunnel: &Tunnel) {
         let sender = on(way.from, raw_sender);
         let packets = on(way.to, move || raw_receiver(ipproto::UDP, target, source));
         let datagrams = on(way.to, move || udp(target));
-        super::large_buffer(&datagrams);
-        let device = on(way.to, watch);
+        large_buffer(&datagrams);
+        let device = on(way.to, every_packet);
         let ports = (4242, datagrams.local_addr().unwrap().port());
 
         let sent = datagrams_to_send(&way);

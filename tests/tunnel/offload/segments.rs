@@ -4,10 +4,11 @@
 use std::net::UdpSocket;
 
 use rustix::net::ipproto;
+use testkit::inner::{ACK, CWR, DF, ECE, FIN, Ip, PSH, Seen, Sum, Tcp, URG};
+use testkit::noise;
+use testkit::sockets::raw_sender;
 
-use super::{Tunnel, Way, in_tunnel, on, raw_receiver, raw_sender};
-use crate::inner::{ACK, CWR, DF, ECE, FIN, Ip, PSH, Seen, Sum, Tcp, URG};
-use crate::support::noise;
+use super::{Tunnel, Way, in_tunnel, on, raw_receiver};
 
 const PORTS: (u16, u16) = (41_001, 41_002);
 /// Payload of a segment.

@@ -5,6 +5,7 @@ use embedded::config::{self, Config};
 use embedded::ctypes::*;
 use embedded::{listener, runtime};
 use std::ffi::{CString, c_int, c_void};
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::ptr;
@@ -13,8 +14,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Long enough for a loaded machine; a test that needs it all has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) use testkit::PATIENCE;
+/// Bytes that differ by place and by seed.
+pub(crate) use testkit::noise as pattern;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -413,26 +415,9 @@ unsafe extern "C" fn run_boxed(body: *mut c_void) {
     body();
 }
 
+/// Waits until `is_so`; panics with what `otherwise` says then.
 pub(crate) fn eventually(is_so: impl Fn() -> bool, otherwise: impl Fn() -> String) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{}", otherwise());
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Bytes that differ by place and by `seed`.
-pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
+    testkit::eventually(fmt::from_fn(|f| f.write_str(&otherwise())), is_so);
 }
 
 pub(crate) fn descriptors() -> usize {

@@ -16,10 +16,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::{RouteHeader, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 pub use reply::{Address, Link, RouteEntry};
@@ -135,11 +133,6 @@ impl Netlink {
         self.set_flags(index, LinkFlags::Up, format_args!("set link {index} up"))
     }
 
-    /// Sets the link down. Idempotent. Routes through the link vanish.
-    pub fn set_down(&mut self, index: u32) -> Result<(), NetlinkError> {
-        self.set_flags(index, LinkFlags::empty(), format_args!("set link {index} down"))
-    }
-
     /// Sets the link's MTU in bytes. The kernel checks the bounds of the device.
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
         self.set_attribute(index, LinkAttribute::Mtu(mtu), format_args!("set MTU {mtu} on link {index}"))
@@ -152,12 +145,6 @@ impl Netlink {
         self.set_attribute(index, LinkAttribute::TxQueueLen(len), what)
     }
 
-    /// Renames the link, which older kernels allow only while it is down.
-    pub fn rename(&mut self, index: u32, name: &str) -> Result<(), NetlinkError> {
-        let what = format_args!("rename link {index} to {name}");
-        self.set_attribute(index, LinkAttribute::IfName(name.to_owned()), what)
-    }
-
     /// Adds an address and with it the route to its subnet, once the link is up.
     ///
     /// # Errors
@@ -165,74 +152,7 @@ impl Netlink {
     pub fn add_address(&mut self, index: u32, addr: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
         let request = RouteNetlinkMessage::NewAddress(address_request(index, addr, prefix));
         let what = format_args!("add address {addr}/{prefix} to link {index}");
-        self.socket.command(request, NLM_F_CREATE | NLM_F_EXCL, what)
-    }
-
-    /// Removes an address.
-    ///
-    /// # Errors
-    /// `EADDRNOTAVAIL` when the link does not have it.
-    pub fn del_address(&mut self, index: u32, addr: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
-        let request = RouteNetlinkMessage::DelAddress(address_request(index, addr, prefix));
-        self.socket.command(request, 0, format_args!("delete address {addr}/{prefix} from link {index}"))
-    }
-
-    /// Adds a route to the main table, through a gateway, a link, or a gateway on a link. Its protocol is `static`, so
-    /// routing daemons and network managers leave it alone.
-    ///
-    /// # Errors
-    /// `EEXIST` when there is one to this destination already, `ENETUNREACH` when the gateway cannot be reached.
-    pub fn add_route(
-        &mut self,
-        destination: Ipv4Addr,
-        prefix: u8,
-        gateway: Option<Ipv4Addr>,
-        index: Option<u32>,
-    ) -> Result<(), NetlinkError> {
-        let mut request = route_request(destination, prefix, gateway, index);
-        request.header.protocol = RouteProtocol::Static;
-        request.header.kind = RouteType::Unicast;
-        request.header.scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
-        let what = format_args!("add route {}", Path { destination, prefix, gateway, index });
-        self.socket.command(RouteNetlinkMessage::NewRoute(request), NLM_F_CREATE | NLM_F_EXCL, what)
-    }
-
-    /// Removes the route of the main table that has this destination and, where given, this gateway and link.
-    ///
-    /// # Errors
-    /// `ESRCH` when there is none.
-    pub fn del_route(
-        &mut self,
-        destination: Ipv4Addr,
-        prefix: u8,
-        gateway: Option<Ipv4Addr>,
-        index: Option<u32>,
-    ) -> Result<(), NetlinkError> {
-        let mut request = route_request(destination, prefix, gateway, index);
-        // The kernel reads "nowhere" in a deletion as "of any scope".
-        request.header.scope = RouteScope::NoWhere;
-        let what = format_args!("delete route {}", Path { destination, prefix, gateway, index });
-        self.socket.command(RouteNetlinkMessage::DelRoute(request), 0, what)
-    }
-
-    /// Makes a pair of virtual Ethernet links, both down. Deleting one deletes the other.
-    pub fn add_veth(&mut self, name: &str, peer: &str) -> Result<(), NetlinkError> {
-        let mut far = LinkMessage::default();
-        far.attributes.push(LinkAttribute::IfName(peer.to_owned()));
-        let mut near = LinkMessage::default();
-        near.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        near.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
-        ]));
-        let what = format_args!("add veth pair {name}, {peer}");
-        self.socket.command(RouteNetlinkMessage::NewLink(near), NLM_F_CREATE | NLM_F_EXCL, what)
-    }
-
-    /// Moves the link into the network namespace of process `pid`. It arrives down and without addresses.
-    pub fn set_netns_by_pid(&mut self, index: u32, pid: u32) -> Result<(), NetlinkError> {
-        let what = format_args!("move link {index} to the network namespace of process {pid}");
-        self.set_attribute(index, LinkAttribute::NetNsPid(pid), what)
+        self.command(request, NLM_F_CREATE | NLM_F_EXCL, what)
     }
 
     /// Deletes the link with its addresses and routes.
@@ -241,7 +161,17 @@ impl Netlink {
     /// [`NetlinkError::NotFound`] when there is none with this index.
     pub fn del_link(&mut self, index: u32) -> Result<(), NetlinkError> {
         let request = RouteNetlinkMessage::DelLink(link_request(index));
-        not_found(self.socket.command(request, 0, format_args!("delete link {index}")), format_args!("link {index}"))
+        not_found(self.command(request, 0, format_args!("delete link {index}")), format_args!("link {index}"))
+    }
+
+    /// Does one change and waits for its acknowledgement; `what` names it in an error.
+    pub(crate) fn command(
+        &mut self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+        what: fmt::Arguments<'_>,
+    ) -> Result<(), NetlinkError> {
+        self.socket.command(request, flags, what)
     }
 
     fn get_link(&mut self, request: LinkMessage, link: fmt::Arguments<'_>) -> Result<Link, NetlinkError> {
@@ -250,14 +180,19 @@ impl Netlink {
         Link::parse(&payload).ok_or(NetlinkError::Malformed)
     }
 
-    fn set_flags(&mut self, index: u32, flags: LinkFlags, what: fmt::Arguments<'_>) -> Result<(), NetlinkError> {
+    pub(crate) fn set_flags(
+        &mut self,
+        index: u32,
+        flags: LinkFlags,
+        what: fmt::Arguments<'_>,
+    ) -> Result<(), NetlinkError> {
         let mut request = link_request(index);
         request.header.flags = flags;
         request.header.change_mask = LinkFlags::Up;
-        self.socket.command(RouteNetlinkMessage::SetLink(request), 0, what)
+        self.command(RouteNetlinkMessage::SetLink(request), 0, what)
     }
 
-    fn set_attribute(
+    pub(crate) fn set_attribute(
         &mut self,
         index: u32,
         attribute: LinkAttribute,
@@ -265,28 +200,7 @@ impl Netlink {
     ) -> Result<(), NetlinkError> {
         let mut request = link_request(index);
         request.attributes.push(attribute);
-        self.socket.command(RouteNetlinkMessage::SetLink(request), 0, what)
-    }
-}
-
-/// A route as an error message names it: "10.0.0.0/8 via 192.168.1.1 on link 2".
-struct Path {
-    destination: Ipv4Addr,
-    prefix: u8,
-    gateway: Option<Ipv4Addr>,
-    index: Option<u32>,
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.destination, self.prefix)?;
-        if let Some(gateway) = self.gateway {
-            write!(f, " via {gateway}")?;
-        }
-        if let Some(index) = self.index {
-            write!(f, " on link {index}")?;
-        }
-        Ok(())
+        self.command(RouteNetlinkMessage::SetLink(request), 0, what)
     }
 }
 
@@ -303,24 +217,13 @@ fn link_request(index: u32) -> LinkMessage {
     request
 }
 
-fn address_request(index: u32, addr: Ipv4Addr, prefix: u8) -> AddressMessage {
+pub(crate) fn address_request(index: u32, addr: Ipv4Addr, prefix: u8) -> AddressMessage {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
     request.header.index = index;
     request.header.prefix_len = prefix;
     request.header.scope = AddressScope::Universe;
     request.attributes = vec![AddressAttribute::Local(IpAddr::V4(addr)), AddressAttribute::Address(IpAddr::V4(addr))];
-    request
-}
-
-fn route_request(destination: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>, index: Option<u32>) -> RouteMessage {
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
-    request.header.destination_prefix_length = prefix;
-    request.header.table = RouteHeader::RT_TABLE_MAIN;
-    request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination)));
-    request.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::Inet(gateway))));
-    request.attributes.extend(index.map(RouteAttribute::Oif));
     request
 }
 
@@ -333,15 +236,6 @@ mod tests {
         let error = NetlinkError::Kernel { what: "add address 10.0.0.1/24 to link 7".into(), errno: libc::EEXIST };
         assert_eq!(error.to_string(), "add address 10.0.0.1/24 to link 7: File exists (os error 17)");
         assert_eq!(error.errno(), Some(libc::EEXIST));
-    }
-
-    #[test]
-    fn a_route_is_named_by_what_is_known_of_it() {
-        let path = |gateway, index| Path { destination: Ipv4Addr::new(10, 0, 0, 0), prefix: 8, gateway, index };
-        assert_eq!(path(None, None).to_string(), "10.0.0.0/8");
-        assert_eq!(path(None, Some(3)).to_string(), "10.0.0.0/8 on link 3");
-        let gateway = Some(Ipv4Addr::new(192, 168, 1, 1));
-        assert_eq!(path(gateway, Some(2)).to_string(), "10.0.0.0/8 via 192.168.1.1 on link 2");
     }
 
     /// Every namespace has a loopback link with index 1, and reading needs no privilege.

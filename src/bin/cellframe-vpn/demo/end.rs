@@ -96,7 +96,7 @@ impl End {
     fn enter(&self) -> Result<Value, Failure> {
         let privileges = match self.beside {
             Some(pid) => namespaces::enter_beside(pid).map(|()| Value::Null)?,
-            None => namespaces::enter_new()?.name().into(),
+            None => namespaces::enter_new()?.into(),
         };
         // The kernel forgets it when the credentials change (prctl(2)).
         die_with(self.parent)?;

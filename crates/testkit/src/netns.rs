@@ -4,20 +4,15 @@
 //! [`in_namespace`] starts the test's own binary again, for that one test, under util-linux `unshare`: as root with a
 //! new network namespace, otherwise with a new user namespace around it. The inner run, marked by an environment
 //! variable, is the one that executes the test's body.
-//!
-//! Use from an integration test: `#[path = "support/netns.rs"] mod netns;`
-#![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs::OpenOptions;
-use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::skip::{say, skip};
+
 /// Set in the inner run to the name of the test.
 const INNER: &str = "VPN_TEST_IN_NAMESPACE";
-
-/// Set to 1 where a skipped test is a failed one, as in CI.
-const MUST_NOT_SKIP: &str = "VPN_TESTS_MUST_NOT_SKIP";
 
 /// An inner run that takes longer hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -31,7 +26,7 @@ const NAMESPACES: [&[&str]; 2] = [&["--net", "--mount"], &["--user", "--map-root
 /// `test_name` is the calling test's name as `cargo test` prints it. Where namespaces or TUN devices are missing, it
 /// says "skipped: why" on stderr and returns; with `VPN_TESTS_MUST_NOT_SKIP=1` it panics instead. Panics when `body`
 /// does.
-pub(crate) fn in_namespace(test_name: &str, body: impl FnOnce()) {
+pub fn in_namespace(test_name: &str, body: impl FnOnce()) {
     if std::env::var(INNER).is_ok_and(|inner| inner == test_name) {
         std::thread::spawn(|| {
             std::thread::sleep(TIME_LIMIT);
@@ -42,14 +37,7 @@ pub(crate) fn in_namespace(test_name: &str, body: impl FnOnce()) {
     }
     match available() {
         Ok(namespaces) => run_inside(namespaces, test_name),
-        Err(why) if std::env::var(MUST_NOT_SKIP).is_ok_and(|value| value == "1") => {
-            panic!("{test_name} must not be skipped, but {why}");
-        }
-        // Not by eprintln!, whose output the test harness keeps to itself when a test passes.
-        Err(why) => {
-            let mut stderr = std::io::stderr();
-            writeln!(stderr, "skipped: {test_name}: {why}").unwrap();
-        }
+        Err(why) => skip(test_name, &why),
     }
 }
 
@@ -88,8 +76,5 @@ fn run_inside(namespaces: &[&str], test_name: &str) {
         output.status
     );
     // What the body could not do here, it has said inside.
-    let mut own = std::io::stderr();
-    for line in stderr.lines().filter(|line| line.starts_with("skipped: ")) {
-        writeln!(own, "{line}").unwrap();
-    }
+    stderr.lines().filter(|line| line.starts_with("skipped: ")).for_each(say);
 }

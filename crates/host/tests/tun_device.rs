@@ -1,9 +1,6 @@
 //! TUN devices and netlink against the real kernel, each test in a network namespace of its own.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/netns.rs"]
-mod netns;
-
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -13,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use host::netlink::{Netlink, NetlinkError};
 use host::tun::{Device, DeviceConfig, Queue, TunError};
-use netns::in_namespace;
+use testkit::eventually;
+use testkit::inner::{DF, Ip, Sum};
+use testkit::netns::in_namespace;
 use vpn_core::forward::{Bundler, Offload, Peer};
 use vpn_core::wire::{BUNDLE_FRONT, VNET_LEN, VnetHeader};
 
@@ -411,11 +410,8 @@ impl Neighbour {
         let child = Command::new("unshare").args(["--net", "sleep", "60"]).stdin(Stdio::null()).spawn().unwrap();
         let neighbour = Neighbour(child);
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
-        let deadline = Instant::now() + WAIT;
-        while namespace(&neighbour.0.id().to_string()) == namespace("self") {
-            assert!(Instant::now() < deadline, "the other namespace does not come");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let pid = neighbour.0.id().to_string();
+        eventually("the other namespace comes", || namespace(&pid) != namespace("self"));
         neighbour
     }
 }
@@ -443,34 +439,7 @@ fn first_packet<'a>(queues: &[Queue], buf: &'a mut [u8]) -> &'a [u8] {
     }
 }
 
-/// An IPv4 packet with a UDP datagram, checksums included (RFC 791, RFC 768).
+/// An IPv4 packet with a UDP datagram.
 fn udp_packet(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
-    let udp_length = (8 + payload.len()) as u16;
-    let mut packet = vec![0x45, 0];
-    packet.extend((20 + udp_length).to_be_bytes());
-    packet.extend([0, 1, 0x40, 0, 64, 17, 0, 0]);
-    packet.extend(from.0.octets());
-    packet.extend(to.0.octets());
-    let sum = checksum(&packet);
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    packet.extend(from.1.to_be_bytes());
-    packet.extend(to.1.to_be_bytes());
-    packet.extend(udp_length.to_be_bytes());
-    packet.extend([0, 0]);
-    packet.extend(payload);
-    let pseudo = [&packet[12..20], &[0, 17], &udp_length.to_be_bytes(), &packet[20..]].concat();
-    packet[26..28].copy_from_slice(&checksum(&pseudo).to_be_bytes());
-    packet
-}
-
-/// The Internet checksum (RFC 1071).
-fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum = 0u32;
-    for pair in bytes.chunks(2) {
-        sum += u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+    Ip { fragment: DF, ..Ip::new(from.0, to.0) }.udp((from.1, to.1), payload, Sum::Right)
 }

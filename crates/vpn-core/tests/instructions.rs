@@ -2,13 +2,11 @@
 //! with the number of leases, or a check that went over a packet's bytes, would show here before any clock shows it.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/program.rs"]
-mod program;
-
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::process::Command;
 
+use testkit::skip;
 use vpn_core::forward::{Offload, Route, Table, check_upstream};
 use vpn_core::lease::Subnet;
 use vpn_core::wire::{self, Bundle, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
@@ -29,7 +27,7 @@ fn a_packet_costs_the_same_however_many_leases_there_are_and_however_long_it_is(
         return run(name, times.parse().unwrap());
     }
     if Command::new("valgrind").arg("--version").output().is_err() {
-        return program::skip("instructions", "valgrind is not installed");
+        return skip("instructions", "valgrind is not installed");
     }
     let few = instructions("look up, 10");
     let many = instructions("look up, 65000");

@@ -1,5 +1,4 @@
-//! Traffic from the server's host to clients for some seconds, and how much of it arrives. Also the benchmark's.
-#![allow(dead_code)]
+//! Traffic from the server's host to clients for some seconds, and how much of it arrives.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -9,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::hosts::Host;
-use crate::support::{GATEWAY, ask_from, tcp, udp, udp_at};
+use crate::sockets::{ask_from, tcp, udp, udp_at};
+use crate::tunnel::GATEWAY;
 
 /// Bytes of a datagram, which fits into a packet of the tunnel.
 const DATAGRAM: usize = 1_200;
@@ -19,14 +19,15 @@ const STEP: Duration = Duration::from_millis(2);
 const BURST: u64 = 100 * DATAGRAM as u64;
 
 /// Traffic to one client, until it is dropped.
-pub(crate) struct Flow {
+#[derive(Debug)]
+pub struct Flow {
     arrived: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
 }
 
 impl Flow {
     /// Datagrams, so many bytes a second. They go on whether the client takes them or not.
-    pub(crate) fn paced(host: &Host, address: Ipv4Addr, rate: u64) -> Flow {
+    pub fn paced(host: &Host, address: Ipv4Addr, rate: u64) -> Flow {
         let (near, far) = (udp(GATEWAY), udp_at(host, address));
         let target = far.local_addr().unwrap();
         let flow = Flow::new();
@@ -49,7 +50,7 @@ impl Flow {
     }
 
     /// A TCP stream, as fast as it goes.
-    pub(crate) fn bulk(host: &Host) -> Flow {
+    pub fn bulk(host: &Host) -> Flow {
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
         let (mut far, mut near) = tcp(&listener, ask_from(host));
         let flow = Flow::new();
@@ -95,15 +96,16 @@ impl Drop for Flow {
 }
 
 /// What was seen during a measurement.
-pub(crate) struct Seen {
+#[derive(Clone, Debug)]
+pub struct Seen {
     /// Of each flow, bytes a second.
-    pub(crate) rates: Vec<f64>,
+    pub rates: Vec<f64>,
     /// The most memory of the process that was watched, bytes.
-    pub(crate) resident: u64,
+    pub resident: u64,
 }
 
 /// Measures the flows, and watches the memory of a process meanwhile.
-pub(crate) fn watch(flows: &[Flow], pid: u32, time: Duration) -> Seen {
+pub fn watch(flows: &[Flow], pid: u32, time: Duration) -> Seen {
     let arrived = || flows.iter().map(|flow| flow.arrived.load(Ordering::Relaxed)).collect::<Vec<_>>();
     let (before, began) = (arrived(), Instant::now());
     let mut most = resident(pid);
@@ -117,14 +119,14 @@ pub(crate) fn watch(flows: &[Flow], pid: u32, time: Duration) -> Seen {
 }
 
 /// Resident memory of a process, bytes.
-pub(crate) fn resident(pid: u32) -> u64 {
+pub fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 /// Packets that the server dropped for this cause, as `stat` says.
-pub(crate) fn dropped(stat: &str, cause: &str) -> u64 {
+pub fn dropped(stat: &str, cause: &str) -> u64 {
     let line = stat.lines().find(|line| line.contains(&format!(": {cause} (")));
     let number = line.and_then(|line| line.trim().strip_prefix("dropped ")?.split(':').next()?.parse().ok());
     number.unwrap_or(0)

@@ -1,46 +1,40 @@
 //! Bundles and their records, made by hand and read by the rules of docs/wire.md, with nothing of the library's.
-//!
-//! Use from an integration test: `#[path = "../support/records.rs"] mod records;` beside `mod inner;`, which must be at
-//! the crate's root.
-#![allow(dead_code, clippy::unwrap_used)]
-
-use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
 
 use crate::inner::{ACK, Ip, MF, Seen, Sum, TCP, Tcp, UDP};
-
-/// Op codes, as docs/wire.md has them.
-const VPN_SEND: u32 = 0xbc;
-const VPN_RECV: u32 = 0xbd;
-const BUNDLE_SEND: u32 = 0xbe;
-const BUNDLE_RECV: u32 = 0xbf;
-const PING: u32 = 0xc0;
-const PONG: u32 = 0xc1;
+use crate::noise::{Noise, noise};
+use crate::wire::{BUNDLE_RECV, BUNDLE_SEND, PING, PONG, VPN_RECV, VPN_SEND, op};
 
 /// What of a packet is still to be done, field by field as in docs/wire.md.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Vnet {
-    pub(crate) flags: u8,
-    pub(crate) gso_type: u8,
-    pub(crate) hdr_len: u16,
-    pub(crate) gso_size: u16,
-    pub(crate) csum_start: u16,
-    pub(crate) csum_offset: u16,
+pub struct Vnet {
+    /// 1: the checksum is to be completed.
+    pub flags: u8,
+    /// 0: one packet; 1: TCP, with 0x80 for ECN; 5: UDP.
+    pub gso_type: u8,
+    /// The length of the headers, which a receiver ignores.
+    pub hdr_len: u16,
+    /// The payload of a segment.
+    pub gso_size: u16,
+    /// From where on the checksum is made.
+    pub csum_start: u16,
+    /// Where it belongs, from there on.
+    pub csum_offset: u16,
 }
 
 impl Vnet {
     /// A UDP super-packet without IP options.
-    pub(crate) fn udp(gso_size: u16) -> Vnet {
+    pub fn udp(gso_size: u16) -> Vnet {
         Vnet { flags: 1, gso_type: 5, hdr_len: 28, gso_size, csum_start: 20, csum_offset: 6 }
     }
 
     /// A TCP super-packet without IP options.
-    pub(crate) fn tcp(gso_size: u16) -> Vnet {
+    pub fn tcp(gso_size: u16) -> Vnet {
         Vnet { flags: 1, gso_type: 1, hdr_len: 40, gso_size, csum_start: 20, csum_offset: 16 }
     }
 }
 
-pub(crate) fn record(vnet: Vnet, packet: &[u8]) -> Vec<u8> {
+/// A record of a bundle.
+pub fn record(vnet: Vnet, packet: &[u8]) -> Vec<u8> {
     let mut record = (packet.len() as u16).to_le_bytes().to_vec();
     record.extend([vnet.flags, vnet.gso_type]);
     for field in [vnet.hdr_len, vnet.gso_size, vnet.csum_start, vnet.csum_offset] {
@@ -52,19 +46,23 @@ pub(crate) fn record(vnet: Vnet, packet: &[u8]) -> Vec<u8> {
 
 /// What has been got in VPN packets.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Got {
-    pub(crate) bundles: usize,
-    pub(crate) records: usize,
-    pub(crate) supers: usize,
-    pub(crate) plain: usize,
+pub struct Got {
+    /// Bundles.
+    pub bundles: usize,
+    /// Records in them.
+    pub records: usize,
+    /// Super-packets among the records.
+    pub supers: usize,
+    /// Packets that came as such.
+    pub plain: usize,
 }
 
 /// The packets in a VPN packet for a side that takes bundles of at most `limit` bytes, each checked, with the payload of
 /// a segment where it is a super-packet.
-pub(crate) fn packets_of(vpn: &[u8], limit: usize, got: &mut Got) -> Vec<(Vec<u8>, Option<usize>)> {
+pub fn packets_of(vpn: &[u8], limit: usize, got: &mut Got) -> Vec<(Vec<u8>, Option<usize>)> {
     let size = u32::from_le_bytes(*vpn[12..].first_chunk().unwrap()) as usize;
     let data = &vpn[20..];
-    match u32::from_le_bytes(*vpn[4..].first_chunk().unwrap()) {
+    match op(vpn) {
         VPN_SEND | VPN_RECV => {
             assert_eq!(size, data.len());
             got.plain += 1;
@@ -143,49 +141,8 @@ fn check_complete(seen: &Seen<'_>) {
     assert!(seen.whole.len() <= 1390, "{} bytes in one packet, the MTU is 1390", seen.whole.len());
 }
 
-/// Sets or, with 0, unsets UDP_SEGMENT of udp(7).
-pub(crate) fn segment(socket: &UdpSocket, size: usize) {
-    let size = size as libc::c_int;
-    let length = size_of_val(&size) as libc::socklen_t;
-    // SAFETY: an open socket; the value lives through the call and has the length that is given.
-    let code = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw const size).cast(), length)
-    };
-    assert_eq!(code, 0, "UDP_SEGMENT: {}", std::io::Error::last_os_error());
-}
-
-/// Bytes that repeat nowhere (Marsaglia's xorshift64).
-pub(crate) struct Noise(u64);
-
-impl Noise {
-    pub(crate) fn new(seed: u64) -> Noise {
-        Noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(crate) fn number(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.number() >> 16) as usize % end
-    }
-
-    pub(crate) fn bytes(&mut self, size: usize) -> Vec<u8> {
-        let words = std::iter::repeat_with(|| self.number().to_le_bytes());
-        words.flatten().take(size).collect()
-    }
-}
-
-pub(crate) fn noise(seed: u64, size: usize) -> Vec<u8> {
-    Noise::new(seed).bytes(size)
-}
-
 /// A record of each kind that a receiver knows.
-pub(crate) fn one_of_each(ip: &Ip, ports: (u16, u16)) -> [Vec<u8>; 4] {
+pub fn one_of_each(ip: &Ip, ports: (u16, u16)) -> [Vec<u8>; 4] {
     [
         record(Vnet::default(), &ip.udp(ports, b"plain", Sum::Right)),
         record(Vnet::udp(20), &ip.udp(ports, &noise(4, 70), Sum::Pseudo)),
@@ -195,7 +152,7 @@ pub(crate) fn one_of_each(ip: &Ip, ports: (u16, u16)) -> [Vec<u8>; 4] {
 }
 
 /// The data of a bundle: some of these records with a few bytes changed, or bytes of no meaning at all.
-pub(crate) fn random_bundle(noise: &mut Noise, good: &[Vec<u8>]) -> Vec<u8> {
+pub fn random_bundle(noise: &mut Noise, good: &[Vec<u8>]) -> Vec<u8> {
     let mut data = Vec::new();
     if noise.below(4) == 0 {
         let size = noise.below(600);

@@ -1,0 +1,28 @@
+//! Why a measurement could not be made.
+
+use std::process::ExitCode;
+
+/// One sentence: why something could not be measured.
+#[derive(thiserror::Error, Debug)]
+pub(crate) enum Failure {
+    /// This machine lacks what it takes; the sentence says how to get it.
+    #[error("{0}")]
+    Missing(String),
+    /// What should have worked did not.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Failure {
+    /// For `map_err`: what was being done, and the error.
+    pub(crate) fn during<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Failure {
+        move |error| Failure::Failed(format!("{what}: {error}"))
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Missing(_) => 2.into(),
+            Self::Failed(_) => 1.into(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A cable: a veth pair with each end in a namespace, an address on each, both up.
+
+use std::net::Ipv4Addr;
+
+use super::{LabError, Namespace};
+use crate::netlink::Netlink;
+
+/// One end of a cable.
+#[derive(Clone, Debug)]
+pub struct Plug {
+    /// The name of the link in the namespace of this end, at most 15 bytes.
+    pub link: String,
+    /// The address of the link.
+    pub address: Ipv4Addr,
+    /// The length of the network's prefix, the same at both ends.
+    pub prefix: u8,
+}
+
+/// A virtual Ethernet cable with an MTU of 1500. It vanishes with either of the namespaces that it joins.
+#[derive(Clone, Debug)]
+pub struct Cable {
+    /// The end in the namespace of the thread that lays the cable.
+    pub near: Plug,
+    /// The end in the other namespace.
+    pub far: Plug,
+}
+
+impl Cable {
+    /// Joins the calling thread's namespace to `far`. Both ends are up when it returns.
+    ///
+    /// # Errors
+    /// [`LabError::Cable`].
+    pub fn connect(self, far: &Namespace) -> Result<(), LabError> {
+        self.lay(far.thread())?;
+        far.run(move || self.take())
+    }
+
+    /// Lays the cable from the calling thread's namespace to that of the process or thread `far`, and plugs the near end
+    /// in. The other side calls [`Cable::take`] then.
+    ///
+    /// # Errors
+    /// [`LabError::Cable`].
+    pub fn lay(&self, far: u32) -> Result<(), LabError> {
+        let mut netlink = Netlink::open()?;
+        netlink.add_veth(&self.near.link, &self.far.link)?;
+        let far_end = netlink.link_index(&self.far.link)?;
+        netlink.set_netns_by_pid(far_end, far)?;
+        self.near.plug_in()
+    }
+
+    /// Plugs the far end in, in the calling thread's namespace, after [`Cable::lay`].
+    ///
+    /// # Errors
+    /// [`LabError::Cable`].
+    pub fn take(&self) -> Result<(), LabError> {
+        self.far.plug_in()
+    }
+}
+
+impl Plug {
+    fn plug_in(&self) -> Result<(), LabError> {
+        plug_in(&self.link, self.address, self.prefix)
+    }
+}
+
+/// Gives a link that is in the calling thread's namespace its address and sets it up, and loopback too.
+///
+/// # Errors
+/// [`LabError::Cable`].
+pub fn plug_in(link: &str, address: Ipv4Addr, prefix: u8) -> Result<(), LabError> {
+    set_loopback_up()?;
+    let mut netlink = Netlink::open()?;
+    let index = netlink.link_index(link)?;
+    netlink.add_address(index, address, prefix)?;
+    Ok(netlink.set_up(index)?)
+}
+
+/// Sets the loopback link up, which is down in a new namespace.
+///
+/// # Errors
+/// [`LabError::Cable`].
+pub fn set_loopback_up() -> Result<(), LabError> {
+    let mut netlink = Netlink::open()?;
+    let loopback = netlink.link_index("lo")?;
+    Ok(netlink.set_up(loopback)?)
+}

@@ -1,0 +1,139 @@
+//! Changes of links, addresses and routes that only demonstrations and tests make.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::netlink::{Netlink, NetlinkError, address_request};
+
+impl Netlink {
+    /// Sets the link down. Idempotent. Routes through the link vanish.
+    pub fn set_down(&mut self, index: u32) -> Result<(), NetlinkError> {
+        self.set_flags(index, LinkFlags::empty(), format_args!("set link {index} down"))
+    }
+
+    /// Renames the link, which older kernels allow only while it is down.
+    pub fn rename(&mut self, index: u32, name: &str) -> Result<(), NetlinkError> {
+        let what = format_args!("rename link {index} to {name}");
+        self.set_attribute(index, LinkAttribute::IfName(name.to_owned()), what)
+    }
+
+    /// Removes an address.
+    ///
+    /// # Errors
+    /// `EADDRNOTAVAIL` when the link does not have it.
+    pub fn del_address(&mut self, index: u32, addr: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
+        let request = RouteNetlinkMessage::DelAddress(address_request(index, addr, prefix));
+        self.command(request, 0, format_args!("delete address {addr}/{prefix} from link {index}"))
+    }
+
+    /// Adds a route to the main table, through a gateway, a link, or a gateway on a link. Its protocol is `static`, so
+    /// routing daemons and network managers leave it alone.
+    ///
+    /// # Errors
+    /// `EEXIST` when there is one to this destination already, `ENETUNREACH` when the gateway cannot be reached.
+    pub fn add_route(
+        &mut self,
+        destination: Ipv4Addr,
+        prefix: u8,
+        gateway: Option<Ipv4Addr>,
+        index: Option<u32>,
+    ) -> Result<(), NetlinkError> {
+        let mut request = route_request(destination, prefix, gateway, index);
+        request.header.protocol = RouteProtocol::Static;
+        request.header.kind = RouteType::Unicast;
+        request.header.scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+        let what = format_args!("add route {}", Path { destination, prefix, gateway, index });
+        self.command(RouteNetlinkMessage::NewRoute(request), NLM_F_CREATE | NLM_F_EXCL, what)
+    }
+
+    /// Removes the route of the main table that has this destination and, where given, this gateway and link.
+    ///
+    /// # Errors
+    /// `ESRCH` when there is none.
+    pub fn del_route(
+        &mut self,
+        destination: Ipv4Addr,
+        prefix: u8,
+        gateway: Option<Ipv4Addr>,
+        index: Option<u32>,
+    ) -> Result<(), NetlinkError> {
+        let mut request = route_request(destination, prefix, gateway, index);
+        // The kernel reads "nowhere" in a deletion as "of any scope".
+        request.header.scope = RouteScope::NoWhere;
+        let what = format_args!("delete route {}", Path { destination, prefix, gateway, index });
+        self.command(RouteNetlinkMessage::DelRoute(request), 0, what)
+    }
+
+    /// Makes a pair of virtual Ethernet links, both down. Deleting one deletes the other.
+    pub fn add_veth(&mut self, name: &str, peer: &str) -> Result<(), NetlinkError> {
+        let mut far = LinkMessage::default();
+        far.attributes.push(LinkAttribute::IfName(peer.to_owned()));
+        let mut near = LinkMessage::default();
+        near.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        near.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far))),
+        ]));
+        let what = format_args!("add veth pair {name}, {peer}");
+        self.command(RouteNetlinkMessage::NewLink(near), NLM_F_CREATE | NLM_F_EXCL, what)
+    }
+
+    /// Moves the link into the network namespace of process `pid`. It arrives down and without addresses.
+    pub fn set_netns_by_pid(&mut self, index: u32, pid: u32) -> Result<(), NetlinkError> {
+        let what = format_args!("move link {index} to the network namespace of process {pid}");
+        self.set_attribute(index, LinkAttribute::NetNsPid(pid), what)
+    }
+}
+
+/// A route as an error message names it: "10.0.0.0/8 via 192.168.1.1 on link 2".
+struct Path {
+    destination: Ipv4Addr,
+    prefix: u8,
+    gateway: Option<Ipv4Addr>,
+    index: Option<u32>,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.destination, self.prefix)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        if let Some(index) = self.index {
+            write!(f, " on link {index}")?;
+        }
+        Ok(())
+    }
+}
+
+fn route_request(destination: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>, index: Option<u32>) -> RouteMessage {
+    let mut request = RouteMessage::default();
+    request.header.address_family = AddressFamily::Inet;
+    request.header.destination_prefix_length = prefix;
+    request.header.table = RouteHeader::RT_TABLE_MAIN;
+    request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination)));
+    request.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::Inet(gateway))));
+    request.attributes.extend(index.map(RouteAttribute::Oif));
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_named_by_what_is_known_of_it() {
+        let path = |gateway, index| Path { destination: Ipv4Addr::new(10, 0, 0, 0), prefix: 8, gateway, index };
+        assert_eq!(path(None, None).to_string(), "10.0.0.0/8");
+        assert_eq!(path(None, Some(3)).to_string(), "10.0.0.0/8 on link 3");
+        let gateway = Some(Ipv4Addr::new(192, 168, 1, 1));
+        assert_eq!(path(gateway, Some(2)).to_string(), "10.0.0.0/8 via 192.168.1.1 on link 2");
+    }
+}

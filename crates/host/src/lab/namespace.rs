@@ -1,0 +1,139 @@
+//! Network namespaces: one for this process, or one for a thread that does there what it is told.
+//!
+//! A process leaves the host's network by unshare(2) on itself, before it has a second thread: as root directly,
+//! otherwise inside a user namespace where it is root (user_namespaces(7)). A second process joins the user namespace of
+//! the first, since only there it may be given an end of the first one's cable.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, gettid};
+
+use super::LabError;
+
+/// By what right a namespace was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privileges {
+    /// `CAP_SYS_ADMIN` on the host.
+    Root,
+    /// A user namespace, no privilege.
+    UserNamespace,
+}
+
+/// Moves this process, which must have one thread, into a new network namespace.
+///
+/// # Errors
+/// [`LabError::NotPermitted`].
+pub fn enter_new() -> Result<Privileges, LabError> {
+    match unshare(UnshareFlags::NEWNET) {
+        Ok(()) => return Ok(Privileges::Root),
+        // Root of a container often is not root enough; a user namespace may still do.
+        Err(Errno::PERM) => {}
+        Err(error) => return Err(no_network_namespace(error)),
+    }
+    let not_permitted = |source| LabError::NotPermitted { what: "an unprivileged user namespace", source };
+    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET).map_err(|error| not_permitted(error.into()))?;
+    // Root inside, this user outside. Without "deny" an unprivileged process may not write a group map.
+    fs::write("/proc/self/setgroups", "deny")
+        .and_then(|()| fs::write("/proc/self/uid_map", format!("0 {user} 1")))
+        .and_then(|()| fs::write("/proc/self/gid_map", format!("0 {group} 1")))
+        .map_err(not_permitted)?;
+    Ok(Privileges::UserNamespace)
+}
+
+/// As [`enter_new`], in the user namespace of the process `pid`.
+///
+/// # Errors
+/// [`LabError::Join`] or [`LabError::NotPermitted`].
+pub fn enter_beside(pid: u32) -> Result<(), LabError> {
+    join_user_namespace(pid).map_err(|source| LabError::Join { pid, source })?;
+    enter_network()
+}
+
+/// Moves the calling thread alone into a new network namespace, which needs `CAP_SYS_ADMIN`. Threads and processes that
+/// it starts from now on are there too.
+///
+/// # Errors
+/// [`LabError::NotPermitted`].
+pub fn enter_network() -> Result<(), LabError> {
+    unshare(UnshareFlags::NEWNET).map_err(no_network_namespace)
+}
+
+fn join_user_namespace(pid: u32) -> io::Result<()> {
+    let theirs = format!("/proc/{pid}/ns/user");
+    // To join the namespace one is in already is an error.
+    if fs::read_link(&theirs)? == fs::read_link("/proc/self/ns/user")? {
+        return Ok(());
+    }
+    let namespace = fs::File::open(&theirs)?;
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User))?;
+    Ok(())
+}
+
+fn no_network_namespace(error: Errno) -> LabError {
+    LabError::NotPermitted { what: "a network namespace", source: error.into() }
+}
+
+/// rustix deprecates its safe `unshare` for one flag, FILES, with which threads could come to see each other's
+/// descriptors; only namespaces are asked for here, and this crate denies `unsafe`.
+#[allow(deprecated)]
+fn unshare(namespaces: UnshareFlags) -> Result<(), Errno> {
+    rustix::thread::unshare(namespaces)
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A network namespace that a thread of this process holds. A clone is a second handle to the same one; the thread ends
+/// with the last handle, and the namespace with the last process that is left in it.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    thread: u32,
+    jobs: Sender<Job>,
+}
+
+impl Namespace {
+    /// Makes one, which needs `CAP_SYS_ADMIN`. It has only a loopback link that is down.
+    ///
+    /// # Errors
+    /// [`LabError::NotPermitted`] or [`LabError::Thread`].
+    pub fn new() -> Result<Namespace, LabError> {
+        let (jobs, to_do) = mpsc::channel::<Job>();
+        let (entered, entry) = mpsc::channel();
+        let hold = move || {
+            let result = enter_network().map(|()| gettid().as_raw_nonzero().get().unsigned_abs());
+            let is_inside = result.is_ok();
+            if entered.send(result).is_ok() && is_inside {
+                to_do.into_iter().for_each(|job| job());
+            }
+        };
+        thread::Builder::new().name("namespace".into()).spawn(hold).map_err(LabError::Thread)?;
+        let thread = entry.recv().expect("the thread reports before it ends")?;
+        Ok(Namespace { thread, jobs })
+    }
+
+    /// The id of the thread that holds the namespace, by which the kernel finds the namespace.
+    pub fn thread(&self) -> u32 {
+        self.thread
+    }
+
+    /// Does something in this namespace. A socket that the job makes stays in this network wherever it is used, and a
+    /// process that the job starts is in it.
+    ///
+    /// # Panics
+    /// When the job panics, which also ends the thread.
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, result) = mpsc::channel();
+        let job: Job = Box::new(move || {
+            // The caller waits for it below.
+            let _ = done.send(job());
+        });
+        self.jobs.send(job).expect("a job in this namespace has panicked before");
+        result.recv().expect("the job in this namespace has panicked")
+    }
+}

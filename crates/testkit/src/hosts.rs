@@ -1,0 +1,171 @@
+//! A server's host and its clients' hosts: network namespaces joined by cables, with the program running in them.
+//!
+//! Inside [`crate::netns::in_namespace`], the test's own namespace is the server's host; each client's host is a namespace
+//! that a thread of the test holds.
+
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use host::lab::{Cable, Namespace, Plug};
+
+use crate::program::{Program, Running};
+use crate::skip::skip;
+
+/// A client's host, on a cable to the calling thread's.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The server's address on the cable between the two.
+    pub server: Ipv4Addr,
+    namespace: Namespace,
+}
+
+impl Host {
+    /// The host of client `number`: its cable is 10.55.`number`.0/24, from `near0` with address .1 on the server's host
+    /// to `far0` with address .2, or as many as `number` says.
+    pub fn new(number: u8) -> Host {
+        let plug = |end: &str, last| Plug {
+            link: format!("{end}{number}"),
+            address: Ipv4Addr::new(10, 55, number, last),
+            prefix: 24,
+        };
+        let (near, far) = (plug("near", 1), plug("far", 2));
+        let host = Host { server: near.address, namespace: Namespace::new().unwrap() };
+        Cable { near, far }.connect(&host.namespace).unwrap();
+        host
+    }
+
+    /// Does something on this host. A socket that it makes stays in this host's network wherever it is used.
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        self.namespace.run(job)
+    }
+
+    fn spawn(&self, mut command: Command) -> Child {
+        self.run(move || command.spawn().unwrap())
+    }
+}
+
+/// The hosts, the program that runs on them, and a directory for its files.
+#[derive(Debug)]
+pub struct Hosts {
+    program: Program,
+    directory: tempfile::TempDir,
+    clients: Vec<Host>,
+}
+
+impl Hosts {
+    /// A server's host, and one for a client.
+    pub fn new(program: Program) -> Hosts {
+        Hosts::with_clients(program, 1)
+    }
+
+    /// A server's host, and one for each of so many clients, each on a cable of its own.
+    pub fn with_clients(program: Program, count: u8) -> Hosts {
+        Hosts { program, directory: tempfile::tempdir().unwrap(), clients: (0..count).map(Host::new).collect() }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The path of the state directory of this name.
+    pub fn state(&self, name: &str) -> String {
+        self.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// A configuration file with this text.
+    pub fn config(&self, text: &str) -> String {
+        let path = self.path().join("test.cfg");
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// The host of one client.
+    pub fn at(&self, client: usize) -> &Host {
+        &self.clients[client]
+    }
+
+    /// A server with the built-in configuration that is ready, and its identity.
+    pub fn server(&self, state: &str) -> (Running, String) {
+        let (server, pin) = self.server_with(state, &[]);
+        let said = server.said();
+        let ready = "ready: listening on 0.0.0.0:8079, network 10.98.0.0/24 for backbone, identity sha256:";
+        assert!(said.starts_with(ready), "{said}");
+        (server, pin)
+    }
+
+    /// A server that is ready, and its identity.
+    pub fn server_with(&self, state: &str, arguments: &[&str]) -> (Running, String) {
+        let mut command = self.program.command(self.path());
+        command.arg("server").args(arguments).args(["--state-dir", &self.state(state)]);
+        let mut server = Running::start(self.path(), "server", command, |mut command| command.spawn().unwrap());
+        server.wait_until("ready", |server| server.said().ends_with('\n'));
+        let said = server.said();
+        let (_, pin) = said.trim().rsplit_once(' ').unwrap();
+        (server, pin.to_owned())
+    }
+
+    /// What `stat` says of the server with this state.
+    pub fn stat(&self, state: &str) -> String {
+        let output = self.near(&["stat", "--state-dir", &self.state(state)]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A client of the server, on the first client's host.
+    pub fn client(&self, arguments: &[&str]) -> Running {
+        self.client_at(0, "client", arguments)
+    }
+
+    /// A client of the server, on the host of that client.
+    pub fn client_at(&self, client: usize, state: &str, arguments: &[&str]) -> Running {
+        let target = self.at(client).server.to_string();
+        let arguments = [&["client", "--connect", &target], arguments].concat();
+        self.start_at(client, state, &arguments)
+    }
+
+    /// The program with these arguments, on the first client's host.
+    pub fn start_far(&self, state: &str, arguments: &[&str]) -> Running {
+        self.start_at(0, state, arguments)
+    }
+
+    /// The program with these arguments, on the host of that client.
+    pub fn start_at(&self, client: usize, state: &str, arguments: &[&str]) -> Running {
+        let mut command = self.program.command(self.path());
+        command.args(arguments).args(["--state-dir", &self.state(state)]);
+        Running::start(self.path(), state, command, |command| self.at(client).spawn(command))
+    }
+
+    /// Runs the program on the server's host to its end.
+    pub fn near(&self, arguments: &[&str]) -> Output {
+        self.program.run(self.path(), arguments)
+    }
+
+    /// Runs the program on the first client's host to its end.
+    pub fn far(&self, arguments: &[&str]) -> Output {
+        let mut command = self.program.command(self.path());
+        command.args(arguments).args(["--state-dir", &self.state("check")]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.at(0).spawn(command).wait_with_output().unwrap()
+    }
+}
+
+/// Lets the calling thread's host forward packets. That is the operator's decision: a server does not make it.
+///
+/// # Errors
+/// Where /proc/sys may not be written.
+pub fn forward_packets() -> io::Result<()> {
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1")
+}
+
+/// As [`forward_packets`]. Where that is not possible the test is skipped, and this is false.
+pub fn forwards_packets(test: &str) -> bool {
+    let result = forward_packets();
+    if let Err(error) = &result {
+        skip(test, &format!("net.ipv4.ip_forward cannot be set: {error}"));
+    }
+    result.is_ok()
+}

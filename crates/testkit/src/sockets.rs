@@ -1,0 +1,143 @@
+//! Sockets of applications on both sides of a tunnel, and the traffic between them.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::Instant;
+
+use rustix::net::{AddressFamily, SocketType, eth, ipproto, socket, sockopt};
+
+use crate::hosts::Host;
+use crate::noise::noise;
+use crate::wait::PATIENCE;
+
+/// A UDP socket of the calling thread's host.
+pub fn udp(address: Ipv4Addr) -> UdpSocket {
+    let socket = UdpSocket::bind((address, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// A UDP socket of a client's host, with its inner address.
+pub fn udp_at(host: &Host, address: Ipv4Addr) -> UdpSocket {
+    host.run(move || udp(address))
+}
+
+/// One datagram there, another of the same size back, both unchanged and from where they say.
+pub fn echo(near: &UdpSocket, far: &UdpSocket, payload: &[u8]) {
+    let (near_address, far_address) = (near.local_addr().unwrap(), far.local_addr().unwrap());
+    let answer: Vec<u8> = payload.iter().map(|byte| !byte).collect();
+    for (from, to, source, target, bytes) in
+        [(near, far, near_address, far_address, payload), (far, near, far_address, near_address, &answer)]
+    {
+        let what = format!("{} bytes from {source} to {target}", bytes.len());
+        assert_eq!(from.send_to(bytes, target).unwrap(), bytes.len(), "{what}");
+        assert_eq!(received(to, &what), (bytes.to_vec(), source), "{what}");
+    }
+}
+
+/// The next datagram, and who sent it.
+pub fn received(socket: &UdpSocket, what: &str) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; 65_536];
+    let (size, from) = socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{what}: {error}"));
+    buffer.truncate(size);
+    (buffer, from)
+}
+
+/// A TCP connection through the tunnel: the end that asked, the end that was asked. `ask` runs on the asking host.
+pub fn tcp(
+    listener: &TcpListener,
+    ask: impl FnOnce(SocketAddr) -> Result<TcpStream, std::io::Error>,
+) -> (TcpStream, TcpStream) {
+    let asking = ask(listener.local_addr().unwrap()).unwrap();
+    // The kernel has accepted already, so this does not wait.
+    let (asked, _) = listener.accept().unwrap();
+    (asking, asked)
+}
+
+/// For [`tcp`]: asks from a client's host.
+pub fn ask_from(host: &Host) -> impl FnOnce(SocketAddr) -> Result<TcpStream, std::io::Error> {
+    move |target| host.run(move || TcpStream::connect_timeout(&target, PATIENCE))
+}
+
+/// Sends so many bytes each way at the same time, to the end, and compares all of them.
+pub fn exchange((one, other): &(TcpStream, TcpStream), size: usize, seed: u64) {
+    let (there, back) = (noise(seed, size), noise(seed ^ 0x5eed, size));
+    thread::scope(|scope| {
+        for (from, to, bytes) in [(one, other, &there), (other, one, &back)] {
+            scope.spawn(move || {
+                from.set_write_timeout(Some(PATIENCE)).unwrap();
+                (&mut &*from).write_all(bytes).unwrap();
+                from.shutdown(Shutdown::Write).unwrap();
+            });
+            scope.spawn(move || {
+                to.set_read_timeout(Some(PATIENCE)).unwrap();
+                let mut got = Vec::with_capacity(size);
+                let end = (&mut &*to).read_to_end(&mut got);
+                let same = got.iter().zip(bytes).take_while(|(got, sent)| got == sent).count();
+                assert!(end.is_ok() && got == *bytes, "{end:?}: {} of {size} bytes, {same} of them right", got.len());
+            });
+        }
+    });
+}
+
+/// Whether the kernel at this address answers an ICMP echo (RFC 792) of the calling thread's host.
+pub fn ping(target: Ipv4Addr) -> bool {
+    // A raw socket needs no sysctl, unlike a ping socket; it shows the IP header and others' messages too.
+    let socket = UdpSocket::from(socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).unwrap());
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request = vec![8, 0, 0, 0, 0x43, 0x46, 0, 1];
+    request.extend(noise(7, 56));
+    let sum: u32 = request.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((sum + (sum >> 16)) as u16);
+    request[2..4].copy_from_slice(&checksum.to_be_bytes());
+    socket.send_to(&request, SocketAddrV4::new(target, 0)).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let mut packet = [0; 2048];
+    while Instant::now() < deadline {
+        match socket.recv(&mut packet) {
+            Ok(size) if size == 20 + request.len() => {
+                let from = Ipv4Addr::new(packet[12], packet[13], packet[14], packet[15]);
+                if from == target && packet[20..22] == [0, 0] && packet[24..size] == request[4..] {
+                    return true;
+                }
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("ping: {error}"),
+        }
+    }
+    false
+}
+
+/// A socket whose packets bring their IP header; the kernel adds its length and checksum, and an id in place of 0
+/// (raw(7)). On the calling thread's host.
+pub fn raw_sender() -> UdpSocket {
+    UdpSocket::from(socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW)).unwrap())
+}
+
+/// Every packet of every device of the calling thread's host that comes from now on, from its IP header on (packet(7)).
+pub fn every_packet() -> UdpSocket {
+    let socket = UdpSocket::from(socket(AddressFamily::PACKET, SocketType::DGRAM, Some(eth::ALL)).unwrap());
+    large_buffer(&socket);
+    socket
+}
+
+/// Room for a burst, which must not get lost in the receiving socket. Beyond the system's bound only where that may be
+/// passed.
+pub fn large_buffer(socket: &UdpSocket) {
+    let _ = sockopt::set_socket_recv_buffer_size_force(socket, 32 << 20);
+}
+
+/// Sets or, with 0, unsets UDP_SEGMENT of udp(7).
+pub fn segment(socket: &UdpSocket, size: usize) {
+    let size = size as libc::c_int;
+    let length = size_of_val(&size) as libc::socklen_t;
+    // SAFETY: an open socket; the value lives through the call and has the length that is given.
+    let code = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw const size).cast(), length)
+    };
+    assert_eq!(code, 0, "UDP_SEGMENT: {}", std::io::Error::last_os_error());
+}
