@@ -2,6 +2,25 @@
 //!
 //! The embedded SDK's configuration comes first (`embedded::config::set_current`); then these functions, which call what
 //! the C functions of the same meaning call. Codes are those of the C functions.
+//!
+//! A server that runs until its standard input ends, as root (`examples/` has it as a program, with a client):
+//!
+//! ```no_run
+//! use dap_chain_net_srv_vpn::app;
+//! use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut config = Config::empty();
+//! config.set("server", "listen_address", "0.0.0.0:8079");
+//! config::set_current(config);
+//!
+//! app::server_start().map_err(|code| format!("the server does not start (code {code})"))?;
+//! std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+//! println!("{}", app::vpn_stat());
+//! app::server_stop();
+//! # Ok(())
+//! # }
+//! ```
 
 use crate::client::{self, check};
 use crate::sdk::config::Config;
@@ -42,6 +61,17 @@ pub fn client_deinit() {
 }
 
 /// Connects and brings the tunnel up: the code of `dap_chain_net_vpn_client_start`.
+///
+/// ```no_run
+/// use dap_chain_net_srv_vpn::app;
+///
+/// // Needs root and a server at this address.
+/// match app::client_start("vpn.example.com", 8079, "backbone") {
+///     0 => println!("the tunnel is up: {:?}", app::client_lease()),
+///     code => println!("no tunnel (code {code}): {:?}", app::client_last_error()),
+/// }
+/// app::client_stop();
+/// ```
 pub fn client_start(host: &str, port: u16, net: &str) -> i32 {
     let Some(net) = Net::by_name(net) else {
         log::error!("network \"{net}\" is not known: [networks] names lists those that are");
@@ -61,6 +91,13 @@ pub fn client_stop() -> i32 {
 }
 
 /// What the client is doing.
+///
+/// ```
+/// use dap_chain_net_srv_vpn::app::{self, Status};
+///
+/// assert_eq!(app::client_status(), Status::NotStarted);
+/// assert_eq!(app::client_lease(), None);
+/// ```
 pub fn client_status() -> Status {
     client::status()
 }
@@ -91,6 +128,21 @@ pub fn client_check(host: &str, port: u16, net: &str, send: usize, receive: usiz
 }
 
 /// Tests a server and tells how long it took.
+///
+/// ```
+/// use dap_chain_net_srv_vpn::app;
+/// use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+///
+/// let mut config = Config::empty();
+/// config.set("cli-server", "enabled", "false");
+/// // The only identity that the server may have; with it nothing is read from or written to the state directory.
+/// config.set("vpn_client", "server_pin", &format!("sha256:{}", "00".repeat(32)));
+/// config::set_current(config);
+///
+/// // Nothing listens there.
+/// let error = app::client_test("127.0.0.1", 1, "backbone", 1024, 1024, 5_000).map_err(|error| error.to_string());
+/// assert_eq!(error, Err("cannot connect to 127.0.0.1:1: Connection refused (os error 111)".to_owned()));
+/// ```
 pub fn client_test(
     host: &str,
     port: u16,

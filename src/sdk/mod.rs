@@ -1,6 +1,6 @@
 //! The one seam to the SDK: safe types over `glue/*.c`, which are compiled against the headers of the SDK that is linked.
 //!
-//! No other room names a `dap_` type, `abi` apart. What the SDK calls back arrives in [`callbacks`], behind a panic
+//! No other room names a `dap_` type, `abi` apart. What the SDK calls back arrives in `callbacks`, behind a panic
 //! boundary, and goes to the handler that a room registered.
 //!
 //! Threads: the SDK's workers are numbered threads. A [`channel::Channel`] and a [`tun_socket::TunSocket`] belong to one

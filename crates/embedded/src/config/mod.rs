@@ -30,6 +30,24 @@ const DEFAULTS: [(&str, &str, &str); 5] = [
 ];
 
 /// One configuration, unchanged after it was read.
+///
+/// ```
+/// use embedded::config::Config;
+///
+/// let text = "[server]\nlisten_address=[0.0.0.0:8079,[::1]:8079]\n[resources]\nthreads_cnt=0x4\n?\n";
+/// let (mut config, bad_lines) = Config::parse(text, "example.cfg");
+/// assert_eq!(bad_lines.len(), 1);
+/// assert!(bad_lines[0].to_string().starts_with("example.cfg:5: "));
+///
+/// assert_eq!(config.get_list("server", "listen_address"), ["0.0.0.0:8079", "[::1]:8079"]);
+/// assert_eq!(config.get_u64("resources", "threads_cnt", 0), 4);
+/// // Not written: the built-in default, or the caller's.
+/// assert_eq!(config.get_str("srv_vpn", "net").as_deref(), Some("backbone"));
+/// assert_eq!(config.get_u64("vpn_client", "start_timeout", 10), 10);
+///
+/// config.set("srv_vpn", "net", "test");
+/// assert_eq!(config.get_str("srv_vpn", "net").as_deref(), Some("test"));
+/// ```
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Config {
     origin: String,

@@ -118,6 +118,13 @@ pub fn identity_spki(config: &Config) -> Result<Vec<u8>, IdentityError> {
 }
 
 /// "sha256:" and 64 hexadecimal digits, as in `[vpn_client] server_pin`.
+///
+/// ```
+/// use embedded::tls::fingerprint_text;
+///
+/// let text = fingerprint_text(&[0xab; 32]);
+/// assert_eq!(text, format!("sha256:{}", "ab".repeat(32)));
+/// ```
 pub fn fingerprint_text(fingerprint: &[u8; 32]) -> String {
     let mut text = String::from("sha256:");
     for byte in fingerprint {

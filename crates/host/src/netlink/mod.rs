@@ -26,6 +26,18 @@ pub use reply::{Address, Link, RouteEntry};
 /// needs nothing.
 ///
 /// One request is under way at a time, hence `&mut self`; `Send`, so it may move to another thread.
+///
+/// ```
+/// use host::netlink::{Netlink, NetlinkError};
+///
+/// let mut netlink = Netlink::open()?;
+/// let index = netlink.link_index("lo")?;
+/// assert_eq!(netlink.link(index)?.name, "lo");
+///
+/// let error = netlink.link_index("no-such-link").map_err(|error| error.to_string());
+/// assert_eq!(error, Err("link no-such-link does not exist".to_owned()));
+/// # Ok::<(), NetlinkError>(())
+/// ```
 #[derive(Debug)]
 pub struct Netlink {
     socket: socket::RouteSocket,

@@ -35,6 +35,25 @@ impl Device {
     ///
     /// # Errors
     /// See [`TunError`]; a link that has the name already is [`TunError::Create`] with `AlreadyExists`.
+    ///
+    /// ```no_run
+    /// // Needs CAP_NET_ADMIN and /dev/net/tun.
+    /// use std::net::Ipv4Addr;
+    /// use host::tun::{Device, DeviceConfig, TunError};
+    ///
+    /// let config = DeviceConfig {
+    ///     name: None,
+    ///     queues: 1,
+    ///     addr: Ipv4Addr::new(10, 98, 0, 1),
+    ///     prefix: 24,
+    ///     mtu: 1390,
+    ///     txqlen: None,
+    ///     offload: false,
+    /// };
+    /// let (device, queues) = Device::create(&config)?;
+    /// println!("{} has {} queue", device.name(), queues.len());
+    /// # Ok::<(), TunError>(())
+    /// ```
     pub fn create(config: &DeviceConfig) -> Result<(Device, Vec<Queue>), TunError> {
         check(config)?;
         let mut netlink = Netlink::open()?;

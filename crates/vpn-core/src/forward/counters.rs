@@ -9,6 +9,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// Each worker adds to its own set, on cache lines of its own; a reader sums over all. The sums are of one moment
 /// only while nobody adds: good for statistics, not for accounting.
+///
+/// ```
+/// use vpn_core::forward::{Counters, DropCause, Load, Offload};
+///
+/// let counters = Counters::new(2);
+/// counters.up(0, Load::of(&Offload::None, 1390));
+/// counters.up(1, Load::of(&Offload::None, 60));
+/// counters.dropped(1, DropCause::NoRoute);
+///
+/// let totals = counters.totals();
+/// assert_eq!((totals.up_packets, totals.up_bytes), (2, 1450));
+/// assert_eq!(totals.dropped(DropCause::NoRoute), 1);
+/// ```
 #[derive(Debug)]
 pub struct Counters {
     workers: Box<[CachePadded<Cells>]>,

@@ -53,6 +53,29 @@ impl From<Result<Ipv4View, DropCause>> for Verdict {
 ///
 /// Errors: [`DropCause::NoLease`], [`DropCause::NotIpv4`], [`DropCause::Malformed`], [`DropCause::BadOffload`],
 /// [`DropCause::SpoofedSource`], [`DropCause::PeerIsolated`], the first that applies in this order.
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use vpn_core::forward::{DropCause, check_upstream};
+/// use vpn_core::lease::Subnet;
+/// use vpn_core::wire::VnetHeader;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let subnet = Subnet::parse("10.98.0.0", "255.255.255.0")?;
+/// // UDP from 10.98.0.2 to 10.98.0.3, another client.
+/// let packet = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 10, 98, 0, 2, 10, 98, 0, 3];
+/// let check = |leased: Option<[u8; 4]>, isolate| {
+///     let checked = check_upstream(&VnetHeader::default(), &packet, leased.map(Ipv4Addr::from), &subnet, isolate);
+///     checked.map(|(view, _offload)| view.destination)
+/// };
+///
+/// assert_eq!(check(Some([10, 98, 0, 2]), false), Ok(Ipv4Addr::new(10, 98, 0, 3)));
+/// assert_eq!(check(Some([10, 98, 0, 2]), true), Err(DropCause::PeerIsolated));
+/// assert_eq!(check(Some([10, 98, 0, 9]), false), Err(DropCause::SpoofedSource));
+/// assert_eq!(check(None, false), Err(DropCause::NoLease));
+/// # Ok(())
+/// # }
+/// ```
 pub fn check_upstream(
     header: &VnetHeader,
     packet: &[u8],

@@ -23,6 +23,27 @@ pub struct Route {
 /// one, old or new, and the routes of 65,000 sessions stay in a processor's second cache. Room is made in blocks of 256
 /// addresses when the first address of a block gets a route; a subnet's empty table takes 8 bytes a block (512 KiB for
 /// a /8).
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use vpn_core::forward::{Route, Table};
+/// use vpn_core::lease::Subnet;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let table = Table::new(&Subnet::parse("10.98.0.0", "255.255.255.0")?, 2);
+/// let client = Ipv4Addr::new(10, 98, 0, 2);
+/// let (old, new) = (Route { worker: 0, slot: 5 }, Route { worker: 1, slot: 0 });
+/// assert!(table.set(client, old));
+/// assert_eq!(table.get(client), Some(old));
+///
+/// // The session moves to another worker. Its old owner may clear the old route late: the new one stays.
+/// assert!(table.set(client, new));
+/// assert!(!table.clear(client, old));
+/// assert_eq!(table.get(client), Some(new));
+/// assert_eq!(table.get(Ipv4Addr::new(192, 0, 2, 1)), None);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Table {
     subnet: Subnet,

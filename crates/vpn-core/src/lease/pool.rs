@@ -51,6 +51,31 @@ pub enum LeaseError {
 /// Every operation costs the same however large the subnet is, and memory grows with the addresses in use: 50 bytes for
 /// each. Most of the time goes into waiting for memory, so a lease touches little of it: one slot, which its release
 /// touches again, and one entry of the table of tokens, which stays as it is until the address is kept no longer.
+///
+/// A client that comes back within the hold time gets its address again by the token of its lease:
+///
+/// ```
+/// use std::time::Duration;
+/// use vpn_core::lease::{LeaseError, Origin, Pool, Subnet};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let subnet = Subnet::parse("10.98.0.0", "255.255.255.252")?;
+/// let mut pool = Pool::new(subnet, Duration::from_secs(3600));
+/// let at = Duration::from_secs;
+///
+/// let lease = pool.lease(at(0), None, [1; 16])?;
+/// assert_eq!(lease.addr.to_string(), "10.98.0.2");
+/// // A /30 has one address for a client.
+/// assert_eq!(pool.lease(at(1), None, [2; 16]), Err(LeaseError::Exhausted));
+///
+/// assert!(pool.release(lease.addr, lease.id, at(10)));
+/// let again = pool.lease(at(20), Some(&lease.token), [3; 16])?;
+/// assert_eq!((again.addr, again.origin), (lease.addr, Origin::Resumed));
+/// // The first lease has ended, so it has nothing left to release.
+/// assert!(!pool.release(lease.addr, lease.id, at(30)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Pool {
     subnet: Subnet,

@@ -52,6 +52,21 @@ pub enum SubnetError {
 
 impl Subnet {
     /// Reads a network address and a netmask, both in dotted decimal, as the configuration has them.
+    ///
+    /// ```
+    /// use vpn_core::lease::{Subnet, SubnetError};
+    ///
+    /// let subnet = Subnet::parse("10.98.0.0", "255.255.255.0")?;
+    /// assert_eq!(subnet.to_string(), "10.98.0.0/24");
+    /// assert_eq!((subnet.gateway(), subnet.capacity()), ([10, 98, 0, 1].into(), 253));
+    ///
+    /// let error = Subnet::parse("10.98.0.1", "255.255.255.0").map_err(|error| error.to_string());
+    /// assert_eq!(
+    ///     error.unwrap_err(),
+    ///     "10.98.0.1 is not a network address, bits outside the netmask are set: 10.98.0.0/24 was probably meant"
+    /// );
+    /// # Ok::<(), SubnetError>(())
+    /// ```
     pub fn parse(address: &str, mask: &str) -> Result<Subnet, SubnetError> {
         let address: Ipv4Addr = address.parse().map_err(|_| SubnetError::BadAddress(address.to_owned()))?;
         let mask: Ipv4Addr = mask.parse().map_err(|_| SubnetError::BadMask(mask.to_owned()))?;

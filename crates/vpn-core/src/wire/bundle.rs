@@ -29,6 +29,17 @@ pub struct Record<'a> {
 
 /// The records of a bundle, in their order. After an error, [`WireError::BadRecord`], there are no more: where the next
 /// one would begin is not known.
+///
+/// ```
+/// use vpn_core::wire::{RECORD_HEADER_LEN, WireError, records};
+///
+/// // Two records of 3 bytes, whose headers ask for nothing, and one that is cut off.
+/// let record = [&[3, 0], [0; RECORD_HEADER_LEN - 2].as_slice(), b"abc"].concat();
+/// let bundle = [record.as_slice(), &record, &record[..8]].concat();
+///
+/// let packets: Vec<_> = records(&bundle).map(|record| record.map(|record| record.packet)).collect();
+/// assert_eq!(packets, [Ok(b"abc".as_slice()), Ok(b"abc"), Err(WireError::BadRecord)]);
+/// ```
 pub fn records(data: &[u8]) -> impl Iterator<Item = Result<Record<'_>, WireError>> {
     let mut rest = data;
     std::iter::from_fn(move || {

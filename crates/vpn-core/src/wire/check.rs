@@ -89,6 +89,19 @@ impl Check {
 
     /// Splits a message into its fixed part and its data. Errors: [`WireError::TooShort`], and
     /// [`WireError::SizeMismatch`] where `data_size` is not what is present. The hash is the caller's to compare.
+    ///
+    /// ```
+    /// use vpn_core::wire::{Check, WireError};
+    ///
+    /// let data = [0xab; 1024];
+    /// let request = Check { srv_uid: 1, data_hash: Check::hash(&data), ..Check::default() };
+    /// let message = request.encode(&data);
+    ///
+    /// let (check, received) = Check::parse(&message)?;
+    /// assert_eq!(check.data_size, 1024);
+    /// assert_eq!(check.data_hash, Check::hash(received));
+    /// # Ok::<(), WireError>(())
+    /// ```
     pub fn parse(packet: &[u8]) -> Result<(Check, &[u8]), WireError> {
         let mut reader = Reader::new(packet);
         let check = Check {

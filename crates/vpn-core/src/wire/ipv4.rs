@@ -49,6 +49,19 @@ pub enum PacketError {
 /// Looks at the header of a packet that should be one whole IPv4 packet, nothing less and nothing more.
 ///
 /// The header checksum is not verified: the kernel that the packet is handed to does it.
+///
+/// ```
+/// use vpn_core::wire::{PacketError, inspect};
+///
+/// // The header alone: UDP from 10.98.0.2 to 192.0.2.1.
+/// let packet = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 10, 98, 0, 2, 192, 0, 2, 1];
+/// let view = inspect(&packet)?;
+/// assert_eq!((view.source, view.protocol), ([10, 98, 0, 2].into(), 17));
+///
+/// assert_eq!(inspect(&packet[..19]), Err(PacketError::BadHeaderLen { header_len: 20, len: 19 }));
+/// assert_eq!(inspect(&[0x60; 40]), Err(PacketError::NotIpv4(6)));
+/// # Ok::<(), PacketError>(())
+/// ```
 pub fn inspect(packet: &[u8]) -> Result<Ipv4View, PacketError> {
     let len = packet.len();
     let first = *packet.first().ok_or(PacketError::Empty)?;

@@ -102,6 +102,19 @@ pub enum FromClient<'a> {
 ///
 /// Errors: [`WireError::UnexpectedOp`] for whatever only servers send, ADDR_REPLY above all;
 /// [`WireError::SizeMismatch`], [`WireError::TooShort`], [`WireError::BadTlv`].
+///
+/// ```
+/// use vpn_core::wire::{FromClient, WireError, encode_control, op, parse_from_client};
+///
+/// let ping = encode_control(op::PING, 7, 0);
+/// let (header, message) = parse_from_client(&ping)?;
+/// assert_eq!((header.usage_id, message), (7, FromClient::Ping));
+///
+/// // Only a server sends addresses.
+/// let reply = encode_control(op::ADDR_REPLY, 7, 0);
+/// assert_eq!(parse_from_client(&reply), Err(WireError::UnexpectedOp(op::ADDR_REPLY)));
+/// # Ok::<(), WireError>(())
+/// ```
 pub fn parse_from_client(packet: &[u8]) -> Result<(Header, FromClient<'_>), WireError> {
     let (header, data) = Header::parse(packet)?;
     let message = match header.op {
@@ -133,6 +146,24 @@ pub enum FromServer<'a> {
 }
 
 /// Parses a VPN packet that a server sent. Errors as [`parse_from_client`], and [`WireError::BadNetmask`].
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use vpn_core::wire::{AddrReply, FromServer, WireError, parse_from_server};
+///
+/// let lease = AddrReply {
+///     addr: Ipv4Addr::new(10, 98, 0, 2),
+///     gateway: Ipv4Addr::new(10, 98, 0, 1),
+///     netmask: None,
+///     caps: None,
+/// };
+/// let packet = lease.encode(7, 0);
+/// assert_eq!(packet.len(), 28);
+///
+/// let (header, message) = parse_from_server(&packet)?;
+/// assert_eq!((header.usage_id, message), (7, FromServer::AddrReply(lease)));
+/// # Ok::<(), WireError>(())
+/// ```
 pub fn parse_from_server(packet: &[u8]) -> Result<(Header, FromServer<'_>), WireError> {
     let (header, data) = Header::parse(packet)?;
     let message = match header.op {
@@ -192,6 +223,17 @@ impl AddrReply {
 }
 
 /// A whole ADDR_REQUEST packet: with `None` the 20 bytes that every server knows, with `Some` the capabilities behind.
+///
+/// ```
+/// use vpn_core::wire::{Capabilities, FromClient, HEADER_LEN, WireError, encode_addr_request, parse_from_client};
+///
+/// assert_eq!(encode_addr_request(7, None).len(), HEADER_LEN);
+///
+/// let caps = Capabilities { mtu: Some(1390), ..Capabilities::default() };
+/// let packet = encode_addr_request(7, Some(&caps));
+/// assert_eq!(parse_from_client(&packet)?.1, FromClient::AddrRequest(caps));
+/// # Ok::<(), WireError>(())
+/// ```
 pub fn encode_addr_request(usage_id: u32, caps: Option<&Capabilities>) -> Vec<u8> {
     let mut data = Vec::new();
     if let Some(caps) = caps {

@@ -105,6 +105,16 @@ pub fn error_text(code: u32) -> &'static str {
 }
 
 /// REQUEST: asks for a service.
+///
+/// ```
+/// use vpn_core::wire::{Request, WireError};
+///
+/// let request = Request { srv_uid: 1, tx_cond: [1; 32], order_hash: [2; 32], ..Request::default() };
+/// let message = request.encode();
+/// assert_eq!(Request::parse(&message)?, request);
+/// assert_eq!(Request::parse(&message[..100]), Err(WireError::TooShort { len: 100 }));
+/// # Ok::<(), WireError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// The network.

@@ -1,0 +1,45 @@
+//! Tests a VPN server: does it accept connections, does it answer, and how fast?
+//!
+//! ```text
+//! cargo run --example check -- vpn.example.com 8079 sha256:0123...
+//! ```
+//!
+//! The last argument is the identity that the server prints when it starts. Without it the example accepts the server
+//! that it meets first, remembers it in the state directory (docs/config.md), and refuses any other at that address
+//! later. A check makes no TUN device, so it needs no privilege.
+
+use std::env;
+use std::error::Error;
+
+use dap_chain_net_srv_vpn::app;
+use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+
+/// The network that a server offers its service in, unless its configuration says otherwise.
+const NETWORK: &str = "backbone";
+/// Bytes of test data in each direction.
+const PAYLOAD: usize = 1024;
+const TIMEOUT_MS: i32 = 10_000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let (host, port, identity) = match arguments.as_slice() {
+        [host, port] => (host, port, None),
+        [host, port, identity] => (host, port, Some(identity)),
+        _ => return Err("usage: check HOST PORT [IDENTITY]".into()),
+    };
+    let port = port.parse().map_err(|_| format!("{port} is not a port: expected 1 to 65535"))?;
+
+    // No file is needed: the built-in defaults, and what differs from them.
+    let mut config = Config::empty();
+    config.set("server", "enabled", "false");
+    config.set("cli-server", "enabled", "false");
+    if let Some(identity) = identity {
+        config.set("vpn_client", "server_pin", identity);
+    }
+    config::set_current(config);
+
+    let timing =
+        app::client_test(host, port, NETWORK, PAYLOAD, PAYLOAD, TIMEOUT_MS).map_err(|error| error.to_string())?;
+    println!("connected in {:?}, answered in {:?}", timing.connect, timing.round_trip);
+    Ok(())
+}
