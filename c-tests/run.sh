@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The project's tests, all of them: c-tests/run.sh
+# Runs all tests of the project: c-tests/run.sh
 #
-# Builds the library (release), runs the Rust tests and then the C tests, goes on after a failure, and at the end names
-# what failed and what was skipped, with the reason. Exit code 0 when nothing failed. Works from any directory, and
-# without the network once cargo has the crates. CARGO_TARGET_DIR is respected; VPN_C_TESTS_BUILD is the CMake build
-# directory (default c-tests/build).
+# Builds the library (release), runs the Rust tests and then the C tests, continues after a failure, and finally lists
+# the failed and the skipped tests, with reasons. Exits with 0 if nothing failed. Works from any directory, and without
+# network access once cargo has the crates. Respects CARGO_TARGET_DIR; VPN_C_TESTS_BUILD is the CMake build directory
+# (default c-tests/build).
 #
-# Needs cargo, a C and C++ compiler, cmake, make, python3; on Debian, as root, what is missing is installed. clang,
-# valgrind, iproute2 and TUN are needed by some tests, which are skipped where they are missing; with CI=true, as root,
-# missing namespaces or TUN are a failure.
+# Needs cargo, a C and C++ compiler, cmake, make and python3; on Debian, as root, it installs missing packages. Some
+# tests need clang, valgrind, iproute2 or TUN and are skipped without them; with CI=true, as root, missing namespaces or
+# TUN are a failure.
 set -u -o pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -23,7 +23,7 @@ fi
 
 say() { printf '\n== %s\n' "$*"; }
 
-# step NAME COMMAND...: runs it, remembers the name when it fails.
+# step NAME COMMAND...: runs the command and records the name if it fails.
 step() {
     local name=$1 begin=$SECONDS
     shift
@@ -37,9 +37,9 @@ step() {
     fi
 }
 
-# --- what the tests need ------------------------------------------------------------------------------------------
+# --- prerequisites ------------------------------------------------------------------------------------------------
 
-# command:Debian package:is it needed by all (yes) or by some tests
+# command:Debian package:needed by all tests (yes) or by some
 readonly TOOLS="cc:gcc:yes g++:g++:yes make:make:yes cmake:cmake:yes python3:python3:yes nm:binutils:yes
     clang:clang:some ip:iproute2:some ping:iputils-ping:some unshare:util-linux:some valgrind:valgrind:some"
 
@@ -51,13 +51,13 @@ missing_packages() { # missing_packages yes|some
     done
 }
 
-install_what_is_missing() {
+install_missing_packages() {
     local packages
     mapfile -t packages < <(missing_packages yes; missing_packages some)
     if [ ${#packages[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
         say "Installing ${packages[*]}"
         export DEBIAN_FRONTEND=noninteractive
-        apt-get update -qq > /dev/null || echo "apt-get update failed; trying with what is known"
+        apt-get update -qq > /dev/null || echo "apt-get update failed; trying with the cached package lists"
         apt-get install -y -qq --no-install-recommends "${packages[@]}" > /dev/null
     fi
     mapfile -t packages < <(missing_packages some)
@@ -72,7 +72,7 @@ install_what_is_missing() {
     return 1
 }
 
-# --- the parts ----------------------------------------------------------------------------------------------------
+# --- steps --------------------------------------------------------------------------------------------------------
 
 rust_tests() {
     local log=$build/rust-tests.log status=0
@@ -93,7 +93,7 @@ rust_tests() {
 }
 
 configure_c_tests() {
-    # A build directory of a clone that has moved is of no use.
+    # A build directory that belongs to a moved clone is unusable.
     if [ -f "$build/CMakeCache.txt" ] && ! grep -qx "CMAKE_HOME_DIRECTORY:INTERNAL=$here" "$build/CMakeCache.txt"; then
         rm -rf "$build/CMakeCache.txt" "$build/CMakeFiles"
     fi
@@ -113,7 +113,7 @@ c_tests() {
     return $status
 }
 
-collect_skips() { # every test that said "skipped: why"
+collect_skips() { # adds every test that printed "skipped: why"
     local line
     while IFS= read -r line; do
         skipped+=("$line")
@@ -135,7 +135,7 @@ report() {
 
 main() {
     cd "$root" || exit 1
-    step "Prerequisites" install_what_is_missing || { report; exit 1; }
+    step "Prerequisites" install_missing_packages || { report; exit 1; }
     mkdir -p "$build" || exit 1
     step "Release build" cargo build --release --workspace
     step "Rust tests" rust_tests

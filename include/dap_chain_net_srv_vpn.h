@@ -48,7 +48,7 @@
 
 #define TUN_MTU 0xFFFF
 
-/* A VPN packet: a header of 20 bytes, little-endian, and the data. docs/wire.md says who may send what. */
+/* A VPN packet: a header of 20 bytes, little-endian, and the data. docs/wire.md lists the packets of each side. */
 typedef struct dap_stream_ch_vpn_pkt {
     struct {
         int sock_id;
@@ -73,33 +73,33 @@ typedef struct dap_stream_ch_vpn_pkt {
     byte_t data[];
 } DAP_ALIGN_PACKED dap_stream_ch_vpn_pkt_t;
 
-/* The VPN channel's object, and a TUN queue's, from what the SDK hands around. */
+/* The VPN channel's object, from the SDK's channel; the TUN queue's object, from its event socket. */
 #define CH_VPN(a) ((dap_chain_net_srv_ch_vpn_t *)((a)->internal))
 #define CH_SF_TUN_SOCKET(a) ((dap_chain_net_srv_vpn_tun_socket_t *)((a)->_inheritor))
 
 
 /*
- A VPN channel: what `ch->internal` of a channel 'S' points to, on both ends.
+ A VPN channel. `ch->internal` of a channel 'S' points to it, on both ends.
  */
 struct dap_chain_net_srv_ch_vpn {
     /*
-     The usage that REQUEST opened; 0 before.
+     Number of the usage that REQUEST opened; 0 before.
      */
     uint32_t usage_id;
     /*
-     The service; NULL on the client's end.
+     The SDK's service; NULL on the client's end.
      */
     dap_chain_net_srv_t *net_srv;
     /*
-     The peer may send: its REQUEST was accepted.
+     True once the peer's REQUEST was accepted: the peer may send packets.
      */
     bool is_allowed;
     /*
-     The TUN queue of the channel's worker; NULL while there is none.
+     The TUN queue of the channel's worker, or NULL.
      */
     struct dap_chain_net_srv_vpn_tun_socket *tun_socket;
     /*
-     The leased inner address, network order; 0 without a lease.
+     The leased inner address in network order; 0 without a lease.
      */
     struct in_addr addr_ipv4;
     /*
@@ -107,29 +107,29 @@ struct dap_chain_net_srv_ch_vpn {
      */
     dap_stream_ch_t *ch;
     /*
-     uthash's handle, used in the copies that `ch_vpn_ipv4` lists.
+     uthash's handle; only the copies in `ch_vpn_ipv4` use it.
      */
     UT_hash_handle hh;
 };
 
 /*
- What a TUN queue knew of a session in the legacy module. Kept for its layout.
+ A TUN queue's view of a session in the legacy module. Kept for its layout; this library creates none.
  */
 struct dap_chain_net_srv_ch_vpn_info {
     /*
-     Leased inner address, network order.
+     The leased inner address in network order.
      */
     struct in_addr addr_ipv4;
     /*
-     The session's stream is on this queue's worker.
+     True if the session's stream is on this queue's worker.
      */
     bool is_on_this_worker;
     /*
-     The stream has been moved to another worker.
+     True if the stream has been moved to another worker.
      */
     bool is_reassigned_once;
     /*
-     The usage that REQUEST opened.
+     Number of the usage that REQUEST opened.
      */
     uint32_t usage_id;
     /*
@@ -137,11 +137,11 @@ struct dap_chain_net_srv_ch_vpn_info {
      */
     struct dap_chain_net_srv_ch_vpn *ch_vpn;
     /*
-     Its number.
+     The channel's UUID.
      */
     uint64_t ch_vpn_uuid;
     /*
-     Queue to the session's worker.
+     The queue to the session's worker.
      */
     dap_events_socket_t *queue_msg;
     /*
@@ -153,7 +153,7 @@ struct dap_chain_net_srv_ch_vpn_info {
      */
     dap_events_socket_t *esocket;
     /*
-     Its number.
+     The event socket's UUID.
      */
     uint64_t esocket_uuid;
     /*
@@ -163,7 +163,7 @@ struct dap_chain_net_srv_ch_vpn_info {
 };
 
 /*
- One queue of the server's TUN device, in one worker: what the event socket's `_inheritor` points to.
+ A queue of the server's TUN device, owned by one worker. The event socket's `_inheritor` points to it.
  */
 struct dap_chain_net_srv_vpn_tun_socket {
     /*
@@ -171,7 +171,7 @@ struct dap_chain_net_srv_vpn_tun_socket {
      */
     uint8_t worker_id;
     /*
-     That worker.
+     The worker that owns the queue.
      */
     dap_worker_t *worker;
     /*
@@ -179,11 +179,11 @@ struct dap_chain_net_srv_vpn_tun_socket {
      */
     dap_events_socket_t *es;
     /*
-     Always NULL: routes are kept in a table that readers do not lock.
+     Always NULL: routes are in a table that readers do not lock.
      */
     struct dap_chain_net_srv_ch_vpn_info *clients;
     /*
-     Always NULL: packets cross workers in batches, not one queue message each.
+     Always NULL: packets cross workers in batches, not in a message each.
      */
     dap_events_socket_t **queue_tun_msg_input;
     /*
@@ -193,7 +193,7 @@ struct dap_chain_net_srv_vpn_tun_socket {
 };
 
 /*
- One queue of the server's TUN device.
+ A queue of the server's TUN device.
  */
 typedef struct dap_chain_net_srv_vpn_tun_socket dap_chain_net_srv_vpn_tun_socket_t;
 
@@ -203,42 +203,43 @@ typedef struct dap_chain_net_srv_vpn_tun_socket dap_chain_net_srv_vpn_tun_socket
 typedef struct dap_chain_net_srv_ch_vpn dap_chain_net_srv_ch_vpn_t;
 
 /*
- What a TUN queue knew of a session.
+ A TUN queue's view of a session.
  */
 typedef struct dap_chain_net_srv_ch_vpn_info dap_chain_net_srv_ch_vpn_info_t;
 
 /*
- An address that was released and waits to be leased again.
+ A released address, which can be leased again.
  */
 struct dap_chain_net_srv_vpn_item_ipv4 {
     /*
-     The address, network order.
+     The address in network order.
      */
     struct in_addr addr;
     /*
-     The one that is leased after it.
+     The address that is leased after this one.
      */
     struct dap_chain_net_srv_vpn_item_ipv4 *next;
 };
 
 /*
- An address that waits to be leased again.
+ A released address.
  */
 typedef struct dap_chain_net_srv_vpn_item_ipv4 dap_chain_net_srv_vpn_item_ipv4_t;
 
 /*
- The service as a whole: what `dap_chain_net_srv_t::_internal` points to.
+ The service as a whole. `dap_chain_net_srv_t::_internal` points to it.
 
- Both lists are copies, made anew at most once a second. They may be read on worker 0 alone, where they do not change
- while a callback runs; a session's `ch` belongs to that session's own worker.
+ Both lists are snapshots, renewed at most once a second. Read them on worker 0 only, where they do not change while
+ a callback runs. A session's `ch` belongs to the session's own worker.
  */
 struct dap_chain_net_srv_vpn {
     /*
-     Released addresses, in the order of their next lease.
+     Snapshot of the released addresses, in the order in which they are leased next.
      */
     struct dap_chain_net_srv_vpn_item_ipv4 *ipv4_unleased;
     /*
-     Sessions with a lease: a uthash table by `addr_ipv4`; without uthash linked by `hh.prev` and `hh.next` alone.
+     Snapshot of the sessions with a lease: a uthash table by `addr_ipv4`, or, without uthash, a list by `hh`'s
+     links.
      */
     struct dap_chain_net_srv_ch_vpn *ch_vpn_ipv4;
     /*
@@ -257,13 +258,13 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Starts the VPN service: the TUN device with a queue for each worker, the channel 'S', the service, `vpn_stat` and
+ Starts the VPN service: the TUN device with a queue per worker, the channel 'S', the SDK's service, `vpn_stat` and
  `GET /remain_limits_vpn`.
 
- `g_config` is the node's configuration, section `[srv_vpn]` (docs/config.md); NULL is the node's own.
- Returns 0; -1 when the TUN driver cannot be used (privilege, /dev/net/tun); -2 when the configuration or the device
- is refused; -3 when the service cannot be registered, or is up already; -100 when the node has no server
- (`[server] enabled`). After a failure nothing is left behind.
+ Section `[srv_vpn]` of `g_config` is read (docs/config.md); NULL selects the node's own configuration. Call it on
+ any thread that is not a worker. Returns 0; -1 if the TUN driver cannot be used (privilege, /dev/net/tun); -2 if the
+ configuration is invalid or the device cannot be set up; -3 if the service cannot be registered or already runs;
+ -100 if the node has no server (`[server] enabled`). A failure leaves nothing behind.
 
  # Safety
  `g_config` is NULL or a configuration of the linked SDK that stays open until `dap_chain_net_srv_vpn_deinit`.
@@ -271,9 +272,9 @@ extern "C" {
 int dap_chain_net_srv_vpn_init(dap_config_t *g_config);
 
 /*
- Stops the VPN service: sessions lose their lease, the TUN device disappears, what was registered is taken back.
+ Stops the VPN service: ends the leases of all sessions, removes the TUN device, and undoes all registrations.
 
- Any thread, any number of times, also before `dap_chain_net_srv_vpn_init`. Not needed before the process exits.
+ Call it on any thread, any number of times, also before `dap_chain_net_srv_vpn_init`. A process may exit without it.
  */
 void dap_chain_net_srv_vpn_deinit(void);
 

@@ -15,10 +15,10 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- The command `vpn_stat`: one block for each session.
+ Runs the command `vpn_stat`: reports each session with a lease.
 
- `a_argc` and `a_argv` are the command's words, the first its name. The text goes to `*a_reply`, from the SDK's
- allocator, the caller's to free. Any thread. Returns 0; -1 when an argument is wrong.
+ `a_argc` and `a_argv` are the command's words, beginning with its name. The reply is stored in `*a_reply`; the
+ caller frees it with the SDK's allocator. Call it on any thread. Returns 0; -1 if an argument is invalid.
 
  # Safety
  `a_argv` is NULL or holds `a_argc` strings; `a_reply` is NULL or points to NULL or to an earlier reply.
@@ -26,10 +26,10 @@ extern "C" {
 int com_vpn_statistics(int a_argc, char **a_argv, void **a_reply, int a_version);
 
 /*
- The command `vpn_client`: start, stop, status, check, check result, init.
+ Runs the command `vpn_client`: start, stop, status, check, check result, init.
 
- As `com_vpn_statistics`; returns what the client's function returned, -1 for a wrong parameter, -2 for an unknown
- network.
+ Arguments and reply are as in `com_vpn_statistics`. Returns the code of the client's function; -1 for an invalid
+ parameter, -2 for an unknown network.
 
  # Safety
  As `com_vpn_statistics`.
@@ -37,7 +37,7 @@ int com_vpn_statistics(int a_argc, char **a_argv, void **a_reply, int a_version)
 int com_vpn_client(int a_argc, char **a_argv, void **a_reply, int a_version);
 
 /*
- Nothing to do: the commands register with the service and the client. Returns 0.
+ Does nothing: the service and the client register the commands. Returns 0.
  */
 int dap_chain_net_srv_vpn_cmd_init(void);
 

@@ -18,9 +18,9 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Registers the VPN service's tag, "vpn", with the ledger, so that payments for the service are recognised.
+ Registers the VPN service's tag, "vpn", with the ledger, so that the ledger recognises payments for the service.
 
- Any thread. Returns 0; registering again is harmless. A refusal by the ledger is logged, and its negative code returned.
+ Call it on any thread, also repeatedly. Returns 0; if the ledger refuses, logs that and returns its negative code.
  */
 int dap_chain_net_srv_vpn_pre_init(void);
 

@@ -15,34 +15,34 @@
 #include "dap_chain_net_srv_vpn.h"
 
 /*
- What the client is doing.
+ The client's state.
  */
 enum dap_chain_net_vpn_client_status_enum {
     /*
-     Never started, or its last start failed.
+     The client was never started, or its last start failed.
      */
     VPN_CLIENT_STATUS_NOT_STARTED = 0,
     /*
-     Connected, with a lease, the tunnel up.
+     The client is connected and has a lease, and the tunnel is up.
      */
     VPN_CLIENT_STATUS_STARTED,
     /*
-     Stopped; also while a connection is being made or taken down.
+     The client is stopped, connecting or disconnecting.
      */
     VPN_CLIENT_STATUS_STOPPED,
     /*
-     The connection was lost; start again, or stop.
+     The connection was lost; call start or stop.
      */
     VPN_CLIENT_STATUS_CONN_LOST,
 };
 
 /*
- Says whether a node serves at the moment: 1 available, 0 not available, anything else unknown.
+ Tells whether a node serves at the moment: 1 available, 0 not available, any other value unknown.
  */
 typedef int (*dap_chain_net_vpn_client_order_state_callback_t)(dap_chain_node_addr_t a_node_addr);
 
 /*
- What the client is doing.
+ The client's state.
  */
 typedef enum dap_chain_net_vpn_client_status_enum dap_chain_net_vpn_client_status_t;
 
@@ -51,27 +51,27 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Sets the function that `dap_chain_net_vpn_client_check_result` asks for the state of an order's node; NULL: none. A
- call of the former function that runs on another thread may end after this returns.
+ Sets the function that `dap_chain_net_vpn_client_check_result` calls for the state of an order's node; NULL removes
+ it. A call of the previous function that runs on another thread may return after this function does.
  */
 void dap_chain_net_vpn_client_set_order_state_callback(dap_chain_net_vpn_client_order_state_callback_t a_callback);
 
 /*
- The channel 'S' of the running connection, or NULL. It belongs to the SDK and dies with the connection; only its
- worker's thread may use it.
+ Returns the channel 'S' of the running connection, or NULL. The SDK owns it and frees it with the connection; use it
+ on its worker's thread only.
  */
 dap_stream_ch_t *dap_chain_net_vpn_client_get_stream_ch(void);
 
 /*
- The worker of the running connection's stream, or NULL. It belongs to the SDK.
+ Returns the worker of the running connection's stream, or NULL. The SDK owns it.
  */
 dap_stream_worker_t *dap_chain_net_vpn_client_get_stream_worker(void);
 
 /*
- Chooses the wallet, the token and the value (in datoshi) that paid service is bought with, and keeps them in the store.
+ Sets the wallet, the token and the value (in datoshi) that pay for service, and keeps them in the store.
 
- Returns 0; -1 when an argument is wrong or the wallet cannot be opened; -2 when the store fails; -3 when no
- conditional transaction can be made (not enough funds).
+ Returns 0; -1 if an argument is invalid or the wallet cannot be opened; -2 if the store fails; -3 if no conditional
+ transaction can be made (not enough funds).
 
  # Safety
  Pointers are NULL or valid for the call; strings NUL-terminated.
@@ -82,8 +82,8 @@ int dap_chain_net_vpn_client_update(dap_chain_net_t *a_net,
                                     uint64_t a_value_datoshi);
 
 /*
- What `dap_chain_net_vpn_client_update` chose. Each out pointer may be NULL; the strings are the caller's to free with
- the SDK's allocator, NULL when nothing was chosen. Returns 0; -1 when `a_net` is NULL.
+ Returns the values that `dap_chain_net_vpn_client_update` set. Each out pointer may be NULL; the caller frees the
+ strings with the SDK's allocator; they are NULL if nothing was set. Returns 0; -1 if `a_net` is NULL.
 
  # Safety
  Pointers are NULL or valid for writing.
@@ -94,10 +94,10 @@ int dap_chain_net_vpn_client_get_wallet_info(dap_chain_net_t *a_net,
                                              uint64_t *a_value_datoshi);
 
 /*
- The VPN orders known in the network, a line each, with the state of the node where a callback tells it.
+ Lists the VPN orders known in the network, one per line, with the state of the node if the callback tells it.
 
- `a_hash_out_type` is "hex" or "base58". The text is the caller's to free with the SDK's allocator; NULL when an
- argument is wrong.
+ `a_hash_out_type` is "hex" or "base58". The caller frees the text with the SDK's allocator. Returns NULL if an
+ argument is invalid.
 
  # Safety
  Pointers are NULL or valid for the call; the string NUL-terminated.
@@ -105,12 +105,11 @@ int dap_chain_net_vpn_client_get_wallet_info(dap_chain_net_t *a_net,
 char *dap_chain_net_vpn_client_check_result(dap_chain_net_t *a_net, const char *a_hash_out_type);
 
 /*
- Tests a server: connects, sends `a_data_size_to_send` bytes, asks for `a_data_size_to_recv` bytes back (at most
- 65536 each; (size_t)-1 is 1024), and waits at most `a_timeout_test_ms` from the call on (-1 is 10000; less than
- 5000 counts as 5000). Of that, connecting may take 10000 at most. Blocks.
+ Tests a server: connects, sends `a_data_size_to_send` bytes and requests `a_data_size_to_recv` bytes (at most 65536
+ each; (size_t)-1 means 1024). The whole call takes at most `a_timeout_test_ms` (-1 means 10000, less than 5000 means
+ 5000), connecting at most 10000 of that. Blocks.
 
- Returns 0; -1 when an argument is wrong; -2 when the connection fails or is not made in time; -3 without an answer
- in time.
+ Returns 0; -1 if an argument is invalid; -2 if the connection fails or times out; -3 if the answer times out.
 
  # Safety
  Pointers are NULL or valid for the call; the string NUL-terminated. Not from a worker thread.
@@ -123,10 +122,11 @@ int dap_chain_net_vpn_client_check(dap_chain_net_t *a_net,
                                    int a_timeout_test_ms);
 
 /*
- Connects to a server, asks for service and an address, and brings the tunnel up. Blocks until it is up or has failed.
+ Connects to a server, requests service and an address, and brings the tunnel up. Blocks until it is up or has
+ failed.
 
- Returns 0; 1 when the client is started already; -1 when an argument is wrong; -2 when the connection fails, the
- server refuses or the tunnel cannot be made; -3 without an answer in time (`[vpn_client] start_timeout`, 10 s).
+ Returns 0; 1 if the client is already started; -1 if an argument is invalid; -2 if the connection fails, the server
+ refuses or the tunnel cannot be created; -3 if the answer times out (`[vpn_client] start_timeout`, 10 s).
 
  # Safety
  Pointers are NULL or valid for the call; the string NUL-terminated. Not from a worker thread.
@@ -134,19 +134,19 @@ int dap_chain_net_vpn_client_check(dap_chain_net_t *a_net,
 int dap_chain_net_vpn_client_start(dap_chain_net_t *a_net, const char *a_host, uint16_t a_port);
 
 /*
- Stops the client: takes the tunnel down and closes the connection. Blocks until both are done. Returns 0; also when
- nothing ran.
+ Stops the client: takes the tunnel down and closes the connection. Blocks until both are done. Returns 0, also if
+ the client did not run.
  */
 int dap_chain_net_vpn_client_stop(void);
 
 /*
- What the client is doing. Any thread.
+ Returns the client's state. Call it on any thread.
  */
 dap_chain_net_vpn_client_status_t dap_chain_net_vpn_client_status(void);
 
 /*
- Registers the command `vpn_client`. Section `[vpn_client]` of `g_config` is read at each start; NULL is the node's
- own configuration. Returns 0; negative when the SDK cannot be started. Calling it again is harmless, the last
+ Registers the command `vpn_client`. Section `[vpn_client]` of `g_config` is read at each start; NULL selects the
+ node's own configuration. Returns 0; a negative code if the SDK cannot be started. It may be called again; the last
  configuration counts.
 
  # Safety
@@ -155,18 +155,18 @@ dap_chain_net_vpn_client_status_t dap_chain_net_vpn_client_status(void);
 int dap_chain_net_vpn_client_init(dap_config_t *g_config);
 
 /*
- Stops the client and takes the command back. Any number of times, also before init.
+ Stops the client and unregisters the command. It may be called any number of times, also before init.
  */
 void dap_chain_net_vpn_client_deinit(void);
 
 /*
- Nothing is sent from here: packets go out when the tunnel has them. NULL is logged.
+ Sends nothing: packets leave when the tunnel has them. Logs a NULL argument.
  */
 void dap_chain_net_vpn_client_pkt_out(dap_stream_ch_t *a_ch);
 
 /*
- Hands a packet of channel 'S' to the client, as the SDK does when one arrives. Packets of a channel that is not the
- running connection's are dropped.
+ Passes a packet of channel 'S' to the client, as the SDK does when a packet arrives. Drops packets of a channel that
+ is not the running connection's.
 
  # Safety
  `a_pkt` is NULL or a whole channel packet. Only on the channel's worker thread.

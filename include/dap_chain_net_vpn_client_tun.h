@@ -16,9 +16,9 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Sets the gateway for `dap_chain_net_vpn_client_tun_create` calls that name none.
+ Sets the gateway for later calls of `dap_chain_net_vpn_client_tun_create` without one.
 
- Returns 0; -1 when `a_ipv4_gw_str` is NULL or no IPv4 address.
+ Returns 0; -1 if `a_ipv4_gw_str` is NULL or not an IPv4 address.
 
  # Safety
  `a_ipv4_gw_str` is NULL or NUL-terminated.
@@ -26,14 +26,14 @@ extern "C" {
 int dap_chain_net_vpn_client_tun_init(const char *a_ipv4_gw_str);
 
 /*
- The event socket of the tunnel's device, or NULL. It belongs to the SDK and dies with the device.
+ Returns the event socket of the tunnel's device, or NULL. The SDK owns it and frees it with the device.
  */
 dap_events_socket_t *dap_chain_net_vpn_client_tun_get_esock(void);
 
 /*
- Creates the tunnel's device with the address, up; a device that exists is replaced.
+ Creates the tunnel's device with this address and sets it up. Replaces an existing device.
 
- Returns 0; -1 when an argument is wrong; -2 when the device cannot be made; -3 when the SDK's workers do not run.
+ Returns 0; -1 if an argument is invalid; -2 if the device cannot be created; -3 if the SDK's workers do not run.
 
  # Safety
  Strings are NULL or NUL-terminated; `a_ipv4_gw_str` may be NULL after `dap_chain_net_vpn_client_tun_init`.
@@ -41,24 +41,24 @@ dap_events_socket_t *dap_chain_net_vpn_client_tun_get_esock(void);
 int dap_chain_net_vpn_client_tun_create(const char *a_ipv4_addr_str, const char *a_ipv4_gw_str);
 
 /*
- Takes the tunnel's device down. Returns 0, also when there is none.
+ Removes the tunnel's device. Returns 0, also if there is none.
  */
 int dap_chain_net_vpn_client_tun_delete(void);
 
 /*
- Returns 0 when the tunnel's device is there and up, 1 when it is there but down, -1 when there is none, -2 when the
- kernel does not tell.
+ Returns 0 if the tunnel's device is up, 1 if it is down, -1 if there is none, -2 if the kernel does not report its
+ state.
  */
 int dap_chain_net_vpn_client_tun_status(void);
 
 /*
- The server's ADDR_REPLY: creates the tunnel with the leased address. What the host sends into it goes to the channel
- `a_sf->ch` under `a_sf->usage_id`, as long as that channel is open; where `ch` is NULL, to the channel of
- `dap_chain_net_vpn_client_get_stream_ch`; where there is none either, nowhere. `a_pkt_data_size` counts the bytes
- behind the header, at least 8.
+ Creates the tunnel with the address that the server's ADDR_REPLY leases. Packets that the host sends into the tunnel
+ go to the channel `a_sf->ch` under `a_sf->usage_id` while that channel is open; if `ch` is NULL, to the channel of
+ `dap_chain_net_vpn_client_get_stream_ch`; without either they are dropped. `a_pkt_data_size` counts the bytes behind
+ the header, at least 8.
 
- Returns 0, or what `dap_chain_net_vpn_client_tun_create` returns; -1 for NULL, and for a reply that is malformed or
- gives what no server may have: a prefix outside of /8 to /30, the same address twice, a subnet's first or last one.
+ Returns the codes of `dap_chain_net_vpn_client_tun_create`; -1 for NULL, and for a reply that is malformed or
+ invalid: a prefix outside /8 to /30, equal addresses, or the first or last address of the subnet.
 
  # Safety
  `a_sf` is NULL or a VPN channel whose `ch` is NULL or open; with a channel, only on its worker's thread. `a_pkt` is
@@ -67,8 +67,8 @@ int dap_chain_net_vpn_client_tun_status(void);
 int ch_sf_tun_addr_leased(dap_chain_net_srv_ch_vpn_t *a_sf, dap_stream_ch_vpn_pkt_t *a_pkt, size_t a_pkt_data_size);
 
 /*
- A packet from the server for this host: written to the tunnel's device. What is no whole IPv4 packet to the leased
- address is dropped and counted.
+ Writes a packet from the server to the tunnel's device. Drops and counts data that is not one whole IPv4 packet to
+ the leased address.
 
  # Safety
  `pkt_data` is NULL or points to `pkt_data_size` bytes.

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""dropin.py REPOSITORY BUILD_DIR: the drop-in build, in a small SDK tree of the project's own.
+"""dropin.py REPOSITORY BUILD_DIR: tests the drop-in build in a small SDK tree of the project's own.
 
-Lays the repository into the tree's modules/service/vpn, and builds the tree's node with its own build files: all parts in
-Rust, each part alone, and all but each, the rest being C files that play the legacy module's. The node prints what each
-part returns, which tells who answered. Also: Ninja beside Make, a second configure, a debug build, nothing written
-outside the build directory; an unknown part, a missing C file and an SDK that does not fit refused with a sentence.
+Puts the repository into the tree's modules/service/vpn, and builds the tree's node with its own build files: with all
+parts in Rust, each part alone, and all parts but one; stand-ins in C replace the others. The node prints the result of
+each part, which shows whether Rust or C answered. Also tests Ninja beside Make, a second configure, a debug build, that
+nothing is written outside the build directory, and the messages for an unknown part, a missing C file and an SDK that
+does not fit.
 """
 import os
 import pathlib
@@ -29,7 +30,7 @@ def run(*command, cwd=None):
 
 
 def lay_out(repository, folder):
-    """The tree: copies of the stand-in's files, and the repository where the SDK has the module."""
+    """Makes the tree: copies of the stand-in's files, and a link to the repository in the module's place."""
     tree = folder / "sdk"
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(repository / "c-tests/dropin/sdk", tree)
@@ -38,7 +39,7 @@ def lay_out(repository, folder):
             (tree / "core/include" / name.name).write_text('#include "standin.h"\n')
     for name in ("dap_chain_mempool.h", "dap_chain_wallet.h", "dap_pkey.h"):
         (tree / "core/include" / name).write_text('#include "standin.h"\n')
-    # Of the embedded SDK's headers only the one that has no SDK name.
+    # Only the one header of the embedded SDK that does not have an SDK name.
     headers = tree / "embedded"
     headers.mkdir()
     shutil.copy(repository / "include/embedded/dap_embedded_sdk.h", headers)
@@ -65,7 +66,7 @@ def build_and_ask(build, label):
 
 
 def expected(rust):
-    """What the node prints when these parts are in Rust: the stand-in has no configuration, no workers, no connection."""
+    """Returns the node's output with these parts in Rust; the stand-in has no configuration, workers or connection."""
     def own(part, value):
         return value if part in rust else LEGACY
     status = "0" if "client" in rust else "3"
@@ -93,7 +94,7 @@ def try_parts(tree, build, rust, *options):
 
 
 def files_of(repository):
-    """Every file's path and time of change, less git's own and those of other builds."""
+    """Maps every file's path to its time of change, except git's files and those of other builds."""
     other = {repository / ".git", repository / "target", repository / "c-tests/build"}
     found = {}
     for directory, names, files in os.walk(repository):
@@ -112,7 +113,7 @@ def main():
     tree, build = lay_out(repository, folder), folder / "build"
     for old in ("build", "build-ninja", "build-wrong", "build-other"):
         shutil.rmtree(folder / old, ignore_errors=True)
-    # Debug is what builds fastest; what is common to all builds is compiled once.
+    # Debug builds fastest; the shared target directory compiles common crates once.
     shared = [f"-DVPN_CARGO_TARGET_DIR={folder / 'cargo'}", "-DCMAKE_BUILD_TYPE=Debug"]
     before = files_of(repository)
     try_parts(tree, build, PARTS, *shared)
@@ -134,7 +135,7 @@ def main():
     check(other.returncode == 0, "an SDK with other commands configures", other.stderr)
     built = run("cmake", "--build", ".", "--target", "dap_chain_net_srv_vpn_cargo", cwd=folder / "build-other")
     check(built.returncode != 0 and '#error "This SDK\'s dap_cli_server_cmd_add' in built.stdout + built.stderr,
-          "an SDK with other commands is refused with a sentence", built.stdout + built.stderr)
+          "an SDK with other commands is refused with a message", built.stdout + built.stderr)
     after = files_of(repository)
     written = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     check(not written, "nothing is written outside the build directory", "\n".join(written))

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # box.sh COMMAND [ARGUMENT...]: runs a command in network, mount and process namespaces of its own, so that a test
-# touches no device, address or file of the host, and nothing of it survives.
+# touches no device, address or file of the host and leaves nothing behind.
 #
 #   this namespace            /run/netns/srv (VPN_NS_SERVER)
 #   veth-cli 10.200.0.2/24 -- veth-srv 10.200.0.1/24
 #
-# VPN_TEST_TMP is a directory that vanishes with the box; VPN_TEST_HOSTS=FILE puts a file in the place of /etc/hosts.
-# Works as root, and without root where the kernel allows user namespaces. Exit code 77 and "skipped: why" where it
-# cannot work; 1 instead with VPN_TESTS_MUST_NOT_SKIP=1.
+# VPN_TEST_TMP is a directory that is removed with the box; VPN_TEST_HOSTS=FILE replaces /etc/hosts by a file. Works as
+# root, and without root if the kernel allows user namespaces. Otherwise it prints "skipped: why" and exits with 77, or
+# with 1 if VPN_TESTS_MUST_NOT_SKIP is 1.
 set -u
 
 skip() {
@@ -26,14 +26,14 @@ if [ "${1:-}" != --inside ]; then
     [ -c /dev/net/tun ] || skip "no /dev/net/tun (modprobe tun; in a container: --device /dev/net/tun)"
     options=(--net --mount --pid --fork --mount-proc --kill-child)
     [ "$(id -u)" = 0 ] || options=(--user --map-root-user "${options[@]}")
-    why=$(unshare "${options[@]}" true 2>&1) || skip "this kernel or container allows no new namespaces ($why)"
+    why=$(unshare "${options[@]}" true 2>&1) || skip "this kernel or container does not allow new namespaces ($why)"
     exec unshare "${options[@]}" "$0" --inside "$@"
 fi
 shift
 
-(: <> /dev/net/tun) 2> /dev/null || skip "/dev/net/tun may not be opened by this user"
+(: <> /dev/net/tun) 2> /dev/null || skip "this user may not open /dev/net/tun"
 must mount -t tmpfs tmpfs /run
-# Where a program without a configuration keeps its state.
+# A program without a configuration keeps its state here.
 must mount -t tmpfs tmpfs /var/lib
 must mkdir -p /run/netns /run/vpn-test
 must ip netns add srv
@@ -45,9 +45,9 @@ must ip -n srv link set lo up
 must ip -n srv address add 10.200.0.1/24 dev veth-srv
 must ip -n srv link set veth-srv up
 [ -z "${VPN_TEST_HOSTS:-}" ] || must mount --bind "$VPN_TEST_HOSTS" /etc/hosts
-# The host's settings must not decide what a test sees.
+# Hide the host's settings from the tests.
 unset CELLFRAME_VPN_CONFIG XDG_STATE_HOME
 export VPN_TEST_BOX=1 VPN_NS_SERVER=/run/netns/srv VPN_TEST_TMP=/run/vpn-test
 "$@"
-# Not exec: this shell stays the first process of the namespace, so that the command has a signal's default actions.
+# Without exec this shell stays the namespace's first process, so that the command keeps the default signal actions.
 exit $?

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# compile.sh COMPILER INCLUDE_DIR FILE.c: compiles, as C11 or C++17 by the compiler's name; nothing is kept.
+# compile.sh COMPILER INCLUDE_DIR FILE.c: compiles as C11 or, with a C++ compiler, as C++17, and keeps no output.
 compiler=$1 include=$2 file=$3
 command -v "$compiler" > /dev/null || {
-    echo "skipped: no compiler '$compiler' here"
+    echo "skipped: compiler '$compiler' is not installed"
     exit 77
 }
 case $compiler in

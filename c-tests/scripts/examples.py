@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""examples.py PROGRAM: runs the specification's examples (inside scripts/box.sh) and compares their log line by line.
+"""examples.py PROGRAM: runs the specification's examples (inside scripts/box.sh) and compares their logs line by line.
 
-The server's example runs in the namespace `srv`; the client's in this one, where vpn.example.com is the server.
+The server's example runs in the namespace `srv`, the client's in this one, where vpn.example.com is the server.
 """
 import os
 import pathlib
@@ -99,7 +99,7 @@ def check(held, what, detail=""):
 
 
 def messages_of(log, source):
-    """What the example in this source file logged, and at which levels."""
+    """Returns the messages and levels that the example in this source file logged."""
     found = [LINE.match(line) for line in log.splitlines()]
     found = [match for match in found if match and match.group("tag").endswith(source)]
     return [match.group("message") for match in found], {match.group("level") for match in found}
@@ -121,7 +121,7 @@ def devices(namespace=None):
 
 
 def gone(namespace=None):
-    """The kernel takes a device away after the process that held it has ended."""
+    """Waits until no TUN device is left: the kernel removes it after its process has exited."""
     end = time.monotonic() + 2
     while devices(namespace) and time.monotonic() < end:
         time.sleep(0.05)
@@ -171,7 +171,7 @@ def main():
         check(len(devices("srv")) == 1, "the server has one TUN device", str(devices("srv")))
         compare("client", client_log(program, "client", client), "client_connect.c", CLIENT)
         bare = config(folder, "bare", "[server]\nenabled=false\n")
-        compare("a program that is nothing but the client's example", client_log(program, "bare-client", bare),
+        compare("a program with only the client's example", client_log(program, "bare-client", bare),
                 "client_connect.c", CLIENT)
         process.stdin.close()
         check(process.wait(30) == 0, f"the server ends: exit code {process.returncode}", log.read_text())

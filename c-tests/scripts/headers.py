@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""headers.py COMPILER... : every public header alone, twice, and every ordered pair, as C11, C17 and C++17.
+"""headers.py COMPILER... : compiles each public header alone, twice, and in every ordered pair, as C11, C17 and C++17.
 
-All warnings are errors. One exception: the packet, whose text the specification gives, has a flexible array member and
-structs declared in an anonymous union, which ISO C++ does not have; so C++ is compiled without -Wpedantic, and a second
-C++ pass with it checks that these are its only complaints.
+All warnings are errors, with one exception: the packet, whose text the specification gives, has a flexible array member
+and structs declared in an anonymous union, which ISO C++ lacks. C++ is therefore compiled without -Wpedantic, and a
+second C++ pass with it checks that it reports nothing else.
 """
 import itertools
 import pathlib
@@ -35,7 +35,7 @@ def compile_one(compiler, standard, names, folder, flags):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def beside_the_packet(output):
+def warnings_beside_the_packet(output):
     complaints = [line for line in output.splitlines() if re.search(r": (error|warning): ", line)]
     return [line for line in complaints if not PACKET.search(line)]
 
@@ -46,7 +46,7 @@ def main():
         sys.exit(__doc__)
     for compiler in compilers:
         if not shutil.which(compiler):
-            print(f"skipped: no compiler '{compiler}' here")
+            print(f"skipped: compiler '{compiler}' is not installed")
             sys.exit(77)
     failures = []
     if PUBLIC != EXPECTED:
@@ -67,7 +67,7 @@ def main():
                 if cxx:
                     pedantic = compile_one(compiler, standard, PUBLIC, folder, ["-Wall", "-Wextra", "-Wpedantic"])
                     count += 1
-                    for line in beside_the_packet(pedantic.stderr):
+                    for line in warnings_beside_the_packet(pedantic.stderr):
                         failures.append(f"{compiler} -std={standard} -Wpedantic: {line}")
     for failure in failures[:20]:
         print(f"FAIL: {failure}")

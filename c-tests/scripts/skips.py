@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""skips.py FILE: the tests that said "skipped: why", one a line as `name: why`.
+"""skips.py FILE: lists the tests that printed "skipped: why", one per line as `name: why`.
 
 FILE is nextest's JUnit report, CTest's LastTest.log, or the output of `cargo test -- --show-output`.
 """

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The specification's example functions, byte for byte.
+"""Checks or writes the specification's example functions, byte for byte.
 
-`spec_examples.py check DIR` compares DIR/{service_init,client_connect,tun_interface}.c with what stands between the
-```c fences under "Typical Examples" in DIR/vpn-service.md; `spec_examples.py write DIR` makes the files from the text.
-VPN_SPEC names another copy of the text to check against as well.
+`spec_examples.py check DIR` compares DIR/{service_init,client_connect,tun_interface}.c with the text between the ```c
+fences under "Typical Examples" in DIR/vpn-service.md; `spec_examples.py write DIR` writes the files from the text.
+VPN_SPEC names a second copy of the text to check against.
 """
 import os
 import pathlib

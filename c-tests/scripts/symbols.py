@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""symbols.py LIBRARY_DIR: what the shared library exports, what both libraries define, and what they need.
-symbols.py --embedded: the names of the functions that include/embedded/dap_embedded_sdk.h declares.
+"""symbols.py LIBRARY_DIR: checks the shared library's exports, both libraries' definitions, and their dependencies.
+symbols.py --embedded: prints the names of the functions that include/embedded/dap_embedded_sdk.h declares.
 
-Exported must be exactly: the legacy module's symbols, and what include/embedded/dap_embedded_sdk.h declares.
+The library must export exactly the legacy module's symbols and the declarations of include/embedded/dap_embedded_sdk.h.
 """
 import pathlib
 import re
@@ -25,7 +25,7 @@ ABI = {
         "ch_sf_tun_addr_leased", "ch_sf_tun_client_send", "tun_device_create", "m_client_tun_new",
         "save_current_connection_interface_data", "disableIPV6", "enableIPV6"],
 }
-# What a C program may be asked to bring along: the C library, the loader, and the compiler's support library.
+# The library may depend only on the C library, the loader, and the compiler's support library.
 NEEDED = {"libc.so.6", "libgcc_s.so.1", "libm.so.6", "ld-linux-x86-64.so.2", "libpthread.so.0", "libdl.so.2",
           "librt.so.1"}
 LINK_LIBRARIES = ["-lpthread", "-ldl", "-lm", "-lrt", "-lgcc_s"]
@@ -39,7 +39,7 @@ def run(*command):
 
 
 def declared_in_the_embedded_header():
-    """Functions by the compiler's own list of prototypes; variables by their `extern` lines."""
+    """Finds functions in the compiler's list of prototypes and variables by their `extern` lines."""
     functions, variables = set(), set()
     compiler = "gcc"  # clang has no -aux-info
     with tempfile.TemporaryDirectory() as folder:
@@ -70,13 +70,13 @@ def nm(*arguments):
 
 
 def global_symbols(archive):
-    """By readelf: nm hands Rust's objects to a linker plugin where one is installed, which cannot read them."""
+    """Uses readelf: nm passes Rust's objects to an installed linker plugin, which cannot read them."""
     rows = [line.split() for line in run("readelf", "-sW", str(archive)).splitlines()]
     return {row[7] for row in rows if len(row) == 8 and row[4] in ("GLOBAL", "WEAK") and row[6] != "UND"}
 
 
 def link_archive(archive, names):
-    """A program that refers to every symbol links against the archive alone."""
+    """Links a program that refers to every symbol against the archive alone and runs it."""
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder) / "all.c"
         lines = [f"extern char {name}[];" for name in names]
@@ -87,7 +87,7 @@ def link_archive(archive, names):
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             return result.stderr[-1500:]
-        return subprocess.run([str(source) + ".out"]).returncode and "the linked program does not run"
+        return subprocess.run([str(source) + ".out"]).returncode and "the linked program fails"
 
 
 def main():

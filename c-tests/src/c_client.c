@@ -1,5 +1,5 @@
-/* The tunnel with a client in C: ch_sf_tun_addr_leased on the worker of a channel that C has opened, and what the host
- * sends into the tunnel arrives at the other end of that channel. */
+/* The tunnel with a client in C: C calls ch_sf_tun_addr_leased on the worker of a channel that it has opened, and
+ * packets that the host sends into the tunnel arrive at the other end of that channel. */
 #include "harness.h"
 
 #include <arpa/inet.h>
@@ -18,7 +18,7 @@ enum { PORT = 4000, SERVER_PORT = 8089, USAGE = 77, PATIENCE_MS = 10000 };
 
 static pthread_mutex_t s_lock = PTHREAD_MUTEX_INITIALIZER;
 static int s_connected, s_lease_code = -1000, s_closed;
-/* The first packet with the test's payload, as the server's end of the channel got it. */
+/* The first packet with the test's payload that the server's end of the channel received. */
 static size_t s_got_size;
 static uint8_t s_got_type, s_got[2048];
 
@@ -58,7 +58,7 @@ static void channel_delete(dap_stream_ch_t *ch, void *arg)
 static bool channel_packet(dap_stream_ch_t *ch, void *arg)
 {
     dap_stream_ch_pkt_t *packet = arg;
-    /* The host may send other things into a new device. */
+    /* The host may send other packets into a new device. */
     if (!ch->stream->is_client_to_uplink && memmem(packet->data, packet->hdr.data_size, "up the tunnel", 13)) {
         pthread_mutex_lock(&s_lock);
         if (!s_got_size && packet->hdr.data_size <= sizeof(s_got)) {
@@ -77,7 +77,7 @@ static bool channel_drained(dap_stream_ch_t *ch, void *arg)
     return false;
 }
 
-/* On the stream's worker, where a client in C gets its ADDR_REPLY too. */
+/* Runs on the stream's worker, where a client in C receives its ADDR_REPLY too. */
 static void connected(dap_chain_node_client_t *client, void *arg)
 {
     (void)arg;
@@ -145,7 +145,7 @@ int main(void)
     CHECK_INT(s_lease_code, 0);
     CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
 
-    t_context("a packet of the host");
+    t_context("a packet from the host");
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     for (int i = 0; i < 50 && !s_got_size; i++) {
         send_into_the_tunnel(fd);

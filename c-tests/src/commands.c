@@ -1,4 +1,4 @@
-/* The commands vpn_stat and vpn_client as the node's command line calls them: the code and the reply of each. */
+/* Calls the commands vpn_stat and vpn_client like the node's command line and checks the code and reply of each. */
 #include "harness.h"
 
 #include <stdio.h>
@@ -53,7 +53,7 @@ static const command_t COMMANDS[] = {
 
 typedef int (*entry_t)(int, char **, void **, int);
 
-/* Calls with copies that end where the words end, so that a read past them is a read of freed or foreign memory. */
+/* Passes exact copies of the words, so that a read past their end hits freed or foreign memory. */
 static int call(entry_t entry, const char *const *words, char **reply)
 {
     int argc = 0;
@@ -110,7 +110,7 @@ static void insane_arguments(void)
         {""},
     };
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
-        t_context("insane arguments, line %zu", i);
+        t_context("invalid arguments, line %zu", i);
         char *reply = NULL;
         int code = call(com_vpn_client, lines[i], &reply);
         CHECK(code <= 0);
@@ -125,11 +125,11 @@ static void insane_arguments(void)
     CHECK(com_vpn_client(-1, none, &reply, 1) < 0);
     CHECK(com_vpn_client(INT32_MIN, none, &reply, 1) < 0);
     CHECK(reply != NULL);
-    t_context("a NULL among the words");
+    t_context("a NULL word");
     char name[] = "vpn_client", net[] = "-net";
     char *holes[] = {name, NULL, net, NULL, NULL};
     CHECK(com_vpn_client(4, holes, &reply, 1) < 0);
-    t_context("the reply of an earlier call is replaced");
+    t_context("the reply replaces that of an earlier call");
     char status[] = "status", backbone[] = "backbone";
     char *words[] = {name, status, net, backbone, NULL};
     CHECK_INT(com_vpn_client(4, words, &reply, 1), 0);

@@ -1,5 +1,5 @@
-/* A wrong configuration gets the documented code, a log line that names section, key, value and what is expected,
- * and leaves nothing behind: a right one initialises in the same process. */
+/* For an invalid configuration init returns the documented code, logs a line that names section, key, value and the
+ * expected value, and leaves nothing behind: a valid configuration then works in the same process. */
 #include "harness.h"
 
 #include <stdio.h>
@@ -12,7 +12,7 @@ typedef struct mistake {
     const char *server;  /* lines of [server] */
     const char *srv_vpn; /* lines of [srv_vpn] */
     int code;
-    const char *key;   /* the log names these two, where there is one to name */
+    const char *key;   /* the log line names key and value; "" if there is none */
     const char *value;
 } mistake_t;
 
@@ -31,8 +31,8 @@ static const mistake_t MISTAKES[] = {
     {"an octet too many", ON, NETWORK("10.1.0.0.0", "255.255.255.0"), -2, "network_address", "10.1.0.0.0"},
     {"an IPv6 network", ON, NETWORK("fd00::1", "255.255.255.0"), -2, "network_address", "fd00::1"},
     {"a word for the mask", ON, NETWORK("10.77.0.0", "wide"), -2, "network_mask", "wide"},
-    {"a mask with a hole", ON, NETWORK("10.77.0.0", "255.0.255.0"), -2, "network_mask", "255.0.255.0"},
-    {"a mask upside down", ON, NETWORK("10.77.0.0", "0.0.0.255"), -2, "network_mask", "0.0.0.255"},
+    {"a non-contiguous mask", ON, NETWORK("10.77.0.0", "255.0.255.0"), -2, "network_mask", "255.0.255.0"},
+    {"an inverted mask", ON, NETWORK("10.77.0.0", "0.0.0.255"), -2, "network_mask", "0.0.0.255"},
     {"a mask of zeros", ON, NETWORK("10.77.0.0", "0.0.0.0"), -2, "network_mask", "0.0.0.0"},
     {"a /31", ON, NETWORK("10.77.0.0", "255.255.255.254"), -2, "network_mask", "255.255.255.254"},
     {"a /32", ON, NETWORK("10.77.0.0", "255.255.255.255"), -2, "network_mask", "255.255.255.255"},
@@ -88,7 +88,7 @@ static void one_mistake(void *arg)
     CHECK_USAGE(before);
     char *copy = strdup(log);
     if (!CHECK(copy && named_in_one_line(copy, mistake)))
-        t_note("  wanted one line with the section, '%s', '%s' and 'expected'; it logged:\n%s", mistake->key,
+        t_note("  expected one line with the section, '%s', '%s' and 'expected'; logged:\n%s", mistake->key,
                mistake->value, log);
     free(copy);
     free(log);
@@ -103,6 +103,6 @@ int main(void)
     size_t count = sizeof(MISTAKES) / sizeof(MISTAKES[0]);
     for (size_t i = 0; i < count; i++)
         t_in_child(MISTAKES[i].name, one_mistake, (void *)&MISTAKES[i]);
-    t_note("%zu wrong configurations", count);
+    t_note("%zu invalid configurations", count);
     return t_result();
 }

@@ -1,4 +1,4 @@
-/* The ABI's constants, usable by the preprocessor and by the compiler, and the source forms legacy code relies on. */
+/* The ABI's constants, for the preprocessor and the compiler, and the source forms that legacy code relies on. */
 #include "harness.h"
 
 #include <dap_chain_net_srv_vpn.h>
@@ -47,7 +47,7 @@ static void numbers(void)
 
 static void source_forms(void)
 {
-    /* Each member sits where the wire has it: written through the anonymous union, read back as bytes. */
+    /* Each member has its offset on the wire: write it through the anonymous union, read it back as bytes. */
     union {
         dap_stream_ch_vpn_pkt_t pkt;
         unsigned char bytes[64];

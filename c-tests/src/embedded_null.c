@@ -1,7 +1,7 @@
-/* Every function of the embedded SDK with NULL and zero for each argument: it returns, whatever it returns.
+/* Calls every function of the embedded SDK with NULL and zero for each argument. It must return, with any value.
  *
- * `embedded_null NAME...` calls the named functions, each in a process of its own, first in a process that has started
- * nothing and then in one whose VPN service is up. scripts/symbols.py --embedded lists the names. */
+ * `embedded_null NAME...` calls each named function in a process of its own, first in one that has started nothing,
+ * then in one whose VPN service is up. scripts/symbols.py --embedded lists the names. */
 #include "harness.h"
 
 #include <dlfcn.h>
@@ -13,7 +13,7 @@
 
 enum { PATIENCE_S = 10 };
 
-/* Pointers, integers and the small structs of this header all travel in integer registers: six zeros are enough for
+/* Pointers, integers and the small structs of this header are passed in integer registers, so six zeros are enough for
  * each of these functions (System V ABI, x86-64). */
 typedef long (*function_t)(long, long, long, long, long, long);
 

@@ -1,7 +1,7 @@
-/* The specification's three examples, verbatim, with a main around them: examples server|client|tun
+/* Runs the specification's three examples, verbatim: examples server|client|tun
  *
- * `server` keeps serving until its stdin ends and then shuts down. spec/ holds the functions byte for byte as the
- * specification prints them; scripts/examples.py starts the ends and compares what they log line by line. */
+ * `server` serves until its stdin ends and then shuts down. spec/ holds the functions byte for byte as the
+ * specification prints them; scripts/examples.py starts the ends and compares their logs line by line. */
 #include <stdio.h>
 #include <string.h>
 
@@ -24,7 +24,7 @@ int main(int argc, char **argv)
         dap_chain_net_vpn_client_stop();
         dap_chain_net_vpn_client_deinit();
     } else if (strcmp(mode, "bare-client") == 0) {
-        /* A program that is nothing but the example: no init, no stop, no deinit. */
+        /* Only the example: no init, no stop, no deinit. */
         vpn_client_connection_example();
     } else if (strcmp(mode, "tun") == 0) {
         vpn_tun_interface_example();

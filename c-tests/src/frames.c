@@ -1,4 +1,4 @@
-/* ch_sf_tun_addr_leased and ch_sf_tun_client_send: a lease makes a device, packets come out of it, garbage does not. */
+/* ch_sf_tun_addr_leased and ch_sf_tun_client_send: a lease creates a device, which delivers only whole packets. */
 #include "harness.h"
 
 #include <arpa/inet.h>
@@ -62,7 +62,7 @@ static uint16_t checksum(const void *from, size_t size)
     return htons((uint16_t)~sum);
 }
 
-/* A whole IPv4 UDP packet from the gateway to this host. */
+/* Writes a whole IPv4 UDP packet from the gateway to this host. */
 static size_t udp_packet(uint8_t *to, const char *text)
 {
     size_t size = sizeof(struct iphdr) + sizeof(struct udphdr) + strlen(text);
@@ -100,9 +100,9 @@ static void packets(dap_chain_net_srv_ch_vpn_t *ch_vpn)
     ch_sf_tun_client_send(ch_vpn, packet, size);
     check_received(fd, "through the tunnel");
 
-    t_context("broken packets do not");
+    t_context("broken packets do not arrive");
     for (size_t cut = 0; cut < size; cut++) {
-        /* In memory of exactly this size: a read past its end is an error that valgrind sees. */
+        /* Memory of exactly this size lets valgrind detect a read past its end. */
         uint8_t *part = malloc(cut ? cut : 1);
         memcpy(part, packet, cut);
         ch_sf_tun_client_send(ch_vpn, part, cut);
@@ -119,7 +119,7 @@ static void packets(dap_chain_net_srv_ch_vpn_t *ch_vpn)
     ch_sf_tun_client_send(ch_vpn, wrong, size);
     ch_sf_tun_client_send(ch_vpn, NULL, size);
 
-    t_context("and the next whole one does");
+    t_context("the next whole packet arrives");
     size = udp_packet(packet, "still here");
     ch_sf_tun_client_send(ch_vpn, packet, size);
     check_received(fd, "still here");

@@ -1,4 +1,4 @@
-// The headers from C++: linkage, the packet's anonymous union, and the macros.
+// The headers in C++: linkage, the packet's anonymous union, and the macros.
 #include <dap_chain_net_srv_vpn.h>
 #include <dap_chain_net_srv_vpn_cmd.h>
 #include <dap_chain_net_vpn_client.h>

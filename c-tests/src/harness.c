@@ -98,7 +98,7 @@ _Noreturn void t_skip(const char *why)
 void t_need_box(void)
 {
     if (!getenv("VPN_TEST_BOX"))
-        t_skip("needs network namespaces of its own: start it through c-tests/scripts/box.sh");
+        t_skip("needs its own network namespaces: start it with c-tests/scripts/box.sh");
 }
 
 bool t_in_child(const char *name, void (*body)(void *), void *arg)
@@ -141,7 +141,7 @@ char *t_capture_end(void)
     fstat(s_capture, &stat);
     char *text = calloc(1, (size_t)stat.st_size + 1);
     if (!text || pread(s_capture, text, (size_t)stat.st_size, 0) != stat.st_size) {
-        perror("reading what was written to stderr");
+        perror("reading the captured stderr");
         exit(1);
     }
     close(s_capture);

@@ -1,7 +1,7 @@
-/* The harness of the C tests: checks that print where they failed and go on, captured log output, measured resources.
+/* The harness of the C tests: checks that print their location and continue, captured log output, measured resources.
  *
- * A test's main ends with `return t_result();`: 0 when every check held, 1 when one failed, and a failure when not a
- * single check ran. What needs namespaces of its own calls t_need_box() first and exits 77 ("skipped: why") outside.
+ * A test's main ends with `return t_result();`: 0 if every check held, 1 if one failed or none ran. A test that needs
+ * its own namespaces calls t_need_box() first, which exits with 77 ("skipped: why") outside of them.
  */
 #pragma once
 
@@ -27,29 +27,29 @@ bool t_check_between(long long actual, long long low, long long high, const char
 bool t_check_str(const char *actual, const char *expected, const char *file, int line, const char *what);
 bool t_check_has(const char *text, const char *part, const char *file, int line, const char *what);
 
-/* What the following checks are about; printed with a failure. Empty text: nothing. */
+/* Sets the context that a failure of the following checks prints. An empty text clears it. */
 void t_context(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* A line of progress on stdout. */
+/* Prints a line of progress to stdout. */
 void t_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int t_result(void);
-/* Prints "skipped: why" and exits 77; exits 1 instead where VPN_TESTS_MUST_NOT_SKIP is 1. */
+/* Prints "skipped: why" and exits with 77, or with 1 if VPN_TESTS_MUST_NOT_SKIP is 1. */
 _Noreturn void t_skip(const char *why);
-/* Skips unless scripts/box.sh runs this program: devices, addresses and ports are then the test's own. */
+/* Skips unless scripts/box.sh runs this program and so gives the test its own devices, addresses and ports. */
 void t_need_box(void);
 
-/* Runs body(arg) in a child process and checks that it exits with 0; the child's checks are its own. */
+/* Runs body(arg) in a child process and checks that it exits with 0. The child counts its own checks. */
 bool t_in_child(const char *name, void (*body)(void *), void *arg);
 
-/* From t_capture_begin to t_capture_end everything written to stderr is kept, and returned (free() it). */
+/* Capture stderr between the two calls. t_capture_end returns the text, which the caller frees. */
 void t_capture_begin(void);
 char *t_capture_end(void);
 int t_count_lines(const char *text);
 
-/* A path in the box's scratch directory, which vanishes with the box. The result is valid until the fourth next call. */
+/* Returns a path in the box's scratch directory, which is removed with the box. Valid until the fourth next call. */
 const char *t_path(const char *name);
 /* Writes text to t_path(name) and returns the path. */
 const char *t_write_file(const char *name, const char *text);
-/* The configuration of a server on 0.0.0.0:8089 that leases 10.77.0.0/24, its state in t_path(state). */
+/* Returns the configuration of a server on 0.0.0.0:8089 that leases 10.77.0.0/24, with its state in t_path(state). */
 const char *t_server_config(const char *state);
 
 typedef struct t_usage {
@@ -63,8 +63,8 @@ t_usage_t t_usage(void);
 bool t_check_usage(t_usage_t before, const char *file, int line);
 #define CHECK_USAGE(before) t_check_usage((before), __FILE__, __LINE__)
 long t_rss_kib(void);
-/* Milliseconds on the monotonic clock. */
+/* Returns milliseconds on the monotonic clock. */
 long long t_now_ms(void);
 void t_sleep_ms(long ms);
-/* Network devices whose name begins with "tun". */
+/* Counts the network devices whose name begins with "tun". */
 int t_tun_devices(void);

@@ -1,5 +1,5 @@
-/* GET /remain_limits_vpn against a running server: right, wrong and hostile requests; the server answers the right
- * one after each of them. */
+/* GET /remain_limits_vpn against a running server: valid, invalid and hostile requests. After each of them the server
+ * still answers a valid one. */
 #include "harness.h"
 
 #include <arpa/inet.h>
@@ -19,7 +19,7 @@ enum { PORT = 8089, REPLY_MAX = 65536 };
 #define HASH "0x0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF"
 
 typedef struct reply {
-    int status; /* 0: the server closed the connection without a status line */
+    int status; /* 0 if the server closed the connection without a status line */
     char body[REPLY_MAX];
 } reply_t;
 
@@ -37,7 +37,7 @@ static int connected(void)
     return fd;
 }
 
-/* Sends the bytes and reads until the server closes. A server that refuses early may reset the connection. */
+/* Sends the bytes and reads until the server closes the connection. A server that refuses early may reset it. */
 static void exchange(const char *bytes, size_t size, reply_t *reply)
 {
     static char all[REPLY_MAX];
@@ -72,7 +72,7 @@ static void get(const char *target, reply_t *reply)
     free(request);
 }
 
-/* A JSON object: braces and quotes balance, and nothing but white space follows. */
+/* Accepts a JSON object: braces and quotes balance, and only white space follows. */
 static bool is_json_object(const char *text)
 {
     int depth = 0;
@@ -136,8 +136,8 @@ static void still_serving(void)
     CHECK_STR(reply.body, s_good_body);
 }
 
-/* Targets that lack or garble something, or name no network of the node's: 400 or 404 with a JSON error, or 200 with all
-   keys, never anything in between. */
+/* Targets with missing or malformed parts, or with an unknown network, get 400 or 404 with a JSON error, or 200 with
+   all keys, and no other reply. */
 static void wrong_parameters(void)
 {
     static const char *const TARGETS[] = {
@@ -241,14 +241,14 @@ static void broken_requests(void)
     char *head = malloc(size);
     int length = sprintf(head, "GET " PATH " HTTP/1.1\r\n");
     memset(head + length, 'h', size - (size_t)length);
-    t_context("a header without end");
+    t_context("an endless header");
     exchange(head, size, &reply);
     CHECK(reply.status == 0 || (reply.status >= 400 && reply.status < 500));
     free(head);
     still_serving();
 }
 
-/* Connections that say nothing, or half a request, do not keep others from being served. */
+/* Connections that send nothing, or half a request, must not block other connections. */
 static void idle_connections(void)
 {
     int fds[64];

@@ -1,4 +1,4 @@
-/* The layouts by the compilers of the test, on the embedded SDK's headers. */
+/* Asserts the layouts with the test's compilers and the embedded SDK's headers. */
 #include <stdio.h>
 
 #include "../../src/sdk/layout.c"

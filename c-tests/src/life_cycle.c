@@ -1,4 +1,4 @@
-/* init and deinit leave nothing behind: `life_cycle cycles N`, and `life_cycle edges` for the odd orders. */
+/* init and deinit leave nothing behind: `life_cycle cycles N`; `life_cycle edges` tests unusual orders of calls. */
 #include "harness.h"
 
 #include <pthread.h>
@@ -9,7 +9,7 @@
 #include <dap_chain_net_srv_vpn.h>
 #include <dap_chain_net_vpn_client.h>
 
-/* From here on the resident size is compared: pools and caches have settled. */
+/* The cycle after which the resident size is compared: pools and caches have settled by then. */
 enum { SETTLED = 100, RSS_GROWTH_KIB = 4096 };
 
 static dap_config_t *configuration(void)
@@ -38,7 +38,7 @@ static void cycles(int count)
     dap_config_t *config = configuration();
     one_cycle(config);
     t_usage_t settled = t_usage();
-    /* Not a descriptor for each cycle; what the store or the logger keeps open is allowed for once. */
+    /* Descriptors must not grow with each cycle; the store and the logger may keep some open once. */
     CHECK_BETWEEN(settled.fds, before.fds, before.fds + 3);
     CHECK_INT(settled.devices, before.devices);
     long long start = t_now_ms();
@@ -140,7 +140,7 @@ static void deinit_in_callback(void *arg)
     __atomic_store_n((int *)arg, 1, __ATOMIC_RELEASE);
 }
 
-/* A worker and this thread stop everything at once: neither waits for the other for ever. */
+/* A worker and this thread stop everything at the same time: they must not wait for each other for ever. */
 static void deinit_on_a_worker_too(void *arg)
 {
     (void)arg;
@@ -158,7 +158,7 @@ static void deinit_on_a_worker_too(void *arg)
             t_sleep_ms(1);
         dap_chain_net_vpn_client_deinit();
         dap_chain_net_srv_vpn_deinit();
-        /* Where the worker was first, it may still be at it. */
+        /* If the worker was first, it may still be stopping. */
         while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE))
             t_sleep_ms(1);
         dap_chain_net_srv_vpn_deinit();

@@ -1,4 +1,4 @@
-/* Every export with each pointer argument NULL: the documented code and one log line; where NULL has a meaning, that.
+/* Calls every export with each pointer argument NULL and checks the documented code and log line, or NULL's meaning.
  *
  * `null_matrix bare` runs before any init; `null_matrix around` before init, between init and deinit, and after. */
 #include "harness.h"
@@ -31,7 +31,7 @@ static void end(int lines)
 {
     char *log = t_capture_end();
     if (!CHECK_INT(t_count_lines(log), lines))
-        t_note("  it logged: %s", log);
+        t_note("  logged: %s", log);
     free(log);
     t_context("%s", "");
 }
@@ -73,7 +73,7 @@ static void client(dap_chain_net_t *net)
     uint64_t value = 0;
     RESULT(-1, 1, dap_chain_net_vpn_client_get_wallet_info(NULL, &text, &text, &value));
     CHECK(text == NULL);
-    if (getenv("VPN_TEST_BOX")) /* this one reads the store, which outside is the host's */
+    if (getenv("VPN_TEST_BOX")) /* this call reads the store, which outside the box is the host's */
         RESULT(0, 0, dap_chain_net_vpn_client_get_wallet_info(net, NULL, NULL, NULL));
     RETURNS(0, dap_chain_net_vpn_client_set_order_state_callback(NULL));
     RETURNS(1, dap_chain_net_vpn_client_pkt_in(NULL, NULL));
@@ -120,14 +120,14 @@ static void commands(void)
     free(reply);
 }
 
-/* NULL for a configuration is the node's own. */
+/* NULL as configuration selects the node's own. */
 static void own_configuration(void)
 {
     t_context("init(NULL)");
     CHECK_INT(dap_chain_net_srv_vpn_init(NULL), 0);
     CHECK_INT(dap_chain_net_vpn_client_init(NULL), 0);
     CHECK_INT(t_tun_devices(), 1);
-    t_context("init(NULL) while it is up");
+    t_context("init(NULL) while the service is up");
     CHECK_INT(dap_chain_net_srv_vpn_init(NULL), -3);
     CHECK_INT(dap_chain_net_vpn_client_init(NULL), 0);
     CHECK_INT(t_tun_devices(), 1);

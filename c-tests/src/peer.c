@@ -223,7 +223,7 @@ bool peer_connect_back(const char *address, uint32_t seed, uint32_t size, peer_t
     return done && result->verified == size;
 }
 
-/* One datagram and its echo; asked for again when it does not come, as UDP may lose it. */
+/* Sends one datagram and verifies its echo; sends it again if no echo comes, as UDP may lose either. */
 static void echo_one(int fd, uint32_t seed, int size, peer_datagrams_t *counts)
 {
     uint8_t sent[DATAGRAM_MAX], got[DATAGRAM_MAX];

@@ -1,4 +1,4 @@
-/* A reproducible stream of bytes: what one end sends, the other end knows. */
+/* A reproducible stream of bytes, which both ends generate from the same seed. */
 #pragma once
 
 #include <stdbool.h>

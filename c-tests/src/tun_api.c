@@ -1,4 +1,4 @@
-/* The client's TUN functions: their codes, and the devices that are really there. */
+/* The client's TUN functions: their codes, and the devices that they create. */
 #include "harness.h"
 
 #include <arpa/inet.h>
@@ -18,7 +18,7 @@ extern void save_current_connection_interface_data(char **name, char **device);
 extern void disableIPV6(const char *device);
 extern void enableIPV6(const char *device);
 
-/* The device that carries this address; false when none does. */
+/* Finds the device that carries this address; false if none does. */
 static bool device_of(const char *address, char name[IF_NAMESIZE])
 {
     struct ifaddrs *all = NULL;
@@ -68,7 +68,7 @@ static void around_init(void)
     CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
     CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
     nothing_there();
-    t_context("after tun_init, its gateway");
+    t_context("after tun_init, with its gateway");
     CHECK_INT(dap_chain_net_vpn_client_tun_init("10.66.0.1"), 0);
     nothing_there();
     CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", NULL), 0);
@@ -155,7 +155,7 @@ static char ipv6_switch(const char *device)
     return value;
 }
 
-/* The legacy helpers that no header declares, by the prototypes the legacy code gives them. */
+/* The legacy helpers that no header declares, with their legacy prototypes. */
 static void helpers(void)
 {
     t_context("helpers");

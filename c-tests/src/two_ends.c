@@ -1,12 +1,12 @@
-/* One program, both ends: a server in one namespace, a client in another, and traffic through the tunnel between them.
+/* One program runs both ends: a server in one namespace, a client in another, and traffic through their tunnel.
  *
- * `two_ends traffic`   the whole life of a connection, content verified both ways
- * `two_ends refusals`  ports where nothing, or nothing useful, answers
- * `two_ends loss`      the server is killed, comes back, and the client starts again
- * `two_ends silence`   the link goes down without a word
+ * `two_ends traffic`   the whole life of a connection, content verified in both directions
+ * `two_ends refusals`  ports without a listener, or with one that is no VPN server
+ * `two_ends loss`      the server is killed and restarted, and the client starts again
+ * `two_ends silence`   the link goes down silently
  *
- * The server runs in processes forked before this one calls the library: a launcher that starts, stops and kills them
- * on command, so that each server is a process as fresh as a node's. */
+ * A launcher, forked before this process calls the library, starts, stops and kills the servers on command, so that
+ * each server is a fresh process, like a node's. */
 #include "harness.h"
 #include "peer.h"
 
@@ -33,7 +33,7 @@
 #define INNER_PREFIX "10.77.0."
 enum { PORT = 8089, DEAD_PORT = 1, MEBIBYTE = 1 << 20 };
 
-/* --- the launcher: 's' start, 't' terminate politely, 'k' kill; each answered with one int ------------------------- */
+/* --- the launcher: 's' starts, 't' terminates, 'k' kills; it answers each with one int ---------------------------- */
 
 static int s_launcher = -1;
 
@@ -116,7 +116,7 @@ static void launch(void)
     s_launcher = pair[0];
 }
 
-/* The code of init for 's'; for 't' and 'k' how the server ended, as waitpid says it. */
+/* Returns the code of init for 's'; for 't' and 'k' the server's status from waitpid. */
 static int order(char what)
 {
     int answer = -1003;
@@ -163,7 +163,7 @@ static int start_timed(dap_chain_net_t *net, const char *host, uint16_t port, lo
     return code;
 }
 
-/* The address of the tunnel's device, or "" when there is none. */
+/* Returns the address of the tunnel's device, or "" if there is none. */
 static const char *leased_address(void)
 {
     static char address[INET_ADDRSTRLEN];
@@ -226,7 +226,8 @@ static void *upload_meanwhile(void *arg)
     return NULL;
 }
 
-/* `mebibytes` each way by TCP, alone and at once, a connection the far end opens, and datagrams. */
+/* Sends `mebibytes` in each direction by TCP, one after the other and at once, then over a connection that the far end
+ * opens, and then datagrams. */
 static void check_traffic(uint32_t mebibytes)
 {
     peer_transfer_t result = {0};
@@ -278,7 +279,7 @@ static void traffic(void)
     peer_transfer_t result;
     CHECK(!peer_upload(GATEWAY, 5, 1, &result));
 
-    t_context("started again: the same address comes back");
+    t_context("started again: the client gets the same address");
     CHECK_INT(start_timed(net, SERVER, PORT, 10000), 0);
     check_connected(net);
     CHECK_STR(leased_address(), first);
@@ -301,7 +302,7 @@ static void traffic(void)
     t_usage_t after = t_usage();
     CHECK_INT(after.threads, before.threads);
     CHECK_INT(after.devices, before.devices);
-    /* What the store keeps open may stay. */
+    /* The store may keep descriptors open. */
     CHECK_BETWEEN(after.fds, before.fds, before.fds + 3);
     t_context("the server ends");
     stop_the_server();
@@ -311,15 +312,15 @@ static void refusals(void)
 {
     start_the_server();
     dap_chain_net_t *net = client_up();
-    t_context("a port where nobody listens");
+    t_context("a port without a listener");
     CHECK_BETWEEN(start_timed(net, SERVER, DEAD_PORT, 10000), -3, -2);
     check_stopped(VPN_CLIENT_STATUS_NOT_STARTED);
     CHECK_INT(dap_chain_net_vpn_client_check(net, SERVER, DEAD_PORT, 1024, 1024, 5000), -2);
-    t_context("an address that leads nowhere");
+    t_context("an unreachable address");
     CHECK_BETWEEN(start_timed(net, "192.0.2.1", PORT, 20000), -3, -2);
     t_context("a name that does not exist");
     CHECK_INT(start_timed(net, "no-such-host.invalid", PORT, 30000), -2);
-    t_context("a port that accepts and says nothing");
+    t_context("a port that accepts and stays silent");
     CHECK_BETWEEN(start_timed(net, SERVER, PEER_TCP, 30000), -3, -2);
     check_stopped(VPN_CLIENT_STATUS_NOT_STARTED);
     long long begin = t_now_ms();
@@ -329,7 +330,7 @@ static void refusals(void)
     static const size_t SIZES[] = {0, 1, 1024, 16384, 65536, (size_t)-1};
     for (size_t i = 0; i < sizeof(SIZES) / sizeof(SIZES[0]); i++)
         CHECK_INT(dap_chain_net_vpn_client_check(net, SERVER, PORT, SIZES[i], SIZES[i], 10000), 0);
-    t_context("then the right port");
+    t_context("then the server's port");
     CHECK_INT(start_timed(net, SERVER, PORT, 10000), 0);
     check_connected(net);
     check_traffic(1);
@@ -344,10 +345,10 @@ static void await_loss(long limit_ms)
     while (dap_chain_net_vpn_client_status() != VPN_CLIENT_STATUS_CONN_LOST && t_now_ms() - begin < limit_ms)
         t_sleep_ms(50);
     check_no_stream(VPN_CLIENT_STATUS_CONN_LOST);
-    /* The device stays until stop or the next start: what was meant for the tunnel does not leave around it. */
+    /* The device stays until stop or the next start: packets for the tunnel must not leave by another route. */
     CHECK_INT(t_tun_devices(), 1);
     CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
-    t_note("the loss was seen after %lld ms", t_now_ms() - begin);
+    t_note("the client noticed the loss after %lld ms", t_now_ms() - begin);
 }
 
 static void loss(void)
@@ -369,7 +370,7 @@ static void loss(void)
         check_connected(net);
         check_traffic(1);
     }
-    t_context("the server ends in order");
+    t_context("the server exits in order");
     stop_the_server();
     await_loss(30000);
     t_context("stop after a loss");

@@ -13,19 +13,19 @@
 #include <string.h>
 #include <netinet/in.h>
 
-/* What follows is an SDK's header: the compiler's warnings are for the code that uses it. */
+/* A system header, so that the compiler warns about the caller's code only. */
 #pragma GCC system_header
 
-/* Lets C code tell the embedded SDK from the Cellframe SDK. */
+/* C code can test this to tell the embedded SDK from the Cellframe SDK. */
 #define DAP_EMBEDDED_SDK 1
 
-/* Said early: some structs come before the lines that cbindgen writes for what they hold. */
+/* Forward declarations: cbindgen writes some structs before the types of their members. */
 struct dap_events_socket;
 struct dap_chain_node_client;
 typedef void (*dap_events_socket_callback_t)(struct dap_events_socket *, void *);
 typedef void (*dap_chain_node_client_callback_t)(struct dap_chain_node_client *, void *);
 
-/* uthash's handle, which ends the module's structs: uthash's own where it is installed, else one of the same layout. */
+/* uthash's handle, the last member of the VPN's structs: from uthash.h if installed, else a struct of equal layout. */
 #if __has_include("uthash.h")
 #include "uthash.h"
 #else
@@ -1463,7 +1463,7 @@ typedef unsigned char byte_t;
 
 #define DAP_STREAM_CH(a) ((dap_stream_ch_t *)((a)->internal))
 
-/* A line in the log, printf style. Define LOG_TAG as in the SDK; without it the tag is the source file. */
+/* Writes a line to the log, printf style. log_it needs LOG_TAG, as in the SDK; the others use the file's name. */
 static inline __attribute__((format(printf, 3, 4), unused))
 void _log_it_tag(enum dap_log_level level, const char *tag, const char *format, ...)
 {
@@ -1489,7 +1489,7 @@ void _log_it_tag(enum dap_log_level level, const char *tag, const char *format, 
 #define log_it_warning(...) _log_it_tag(L_WARNING, __FILE__, __VA_ARGS__)
 #define log_it_error(...) _log_it_tag(L_ERROR, __FILE__, __VA_ARGS__)
 
-/* --- configuration: the SDK's typed look-ups ---------------------------------------------------------------------- */
+/* --- configuration: the SDK's macros for typed values ------------------------------------------------------------- */
 
 #define dap_config_get_item_bool(c, section, key) dap_config_get_item_bool_default((c), (section), (key), false)
 #define dap_config_get_item_str(c, section, key) dap_config_get_item_str_default((c), (section), (key), NULL)

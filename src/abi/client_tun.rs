@@ -14,9 +14,9 @@ use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::visible::dap_chain_net_srv_ch_vpn_t;
 use vpn_core::wire;
 
-/// Sets the gateway for `dap_chain_net_vpn_client_tun_create` calls that name none.
+/// Sets the gateway for later calls of `dap_chain_net_vpn_client_tun_create` without one.
 ///
-/// Returns 0; -1 when `a_ipv4_gw_str` is NULL or no IPv4 address.
+/// Returns 0; -1 if `a_ipv4_gw_str` is NULL or not an IPv4 address.
 ///
 /// # Safety
 /// `a_ipv4_gw_str` is NULL or NUL-terminated.
@@ -35,15 +35,15 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_tun_init(a_ipv4_gw_str: *const
     })
 }
 
-/// The event socket of the tunnel's device, or NULL. It belongs to the SDK and dies with the device.
+/// Returns the event socket of the tunnel's device, or NULL. The SDK owns it and frees it with the device.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_tun_get_esock() -> *mut dap_events_socket_t {
     boundary("dap_chain_net_vpn_client_tun_get_esock", ptr::null_mut(), tunnel::event_socket)
 }
 
-/// Creates the tunnel's device with the address, up; a device that exists is replaced.
+/// Creates the tunnel's device with this address and sets it up. Replaces an existing device.
 ///
-/// Returns 0; -1 when an argument is wrong; -2 when the device cannot be made; -3 when the SDK's workers do not run.
+/// Returns 0; -1 if an argument is invalid; -2 if the device cannot be created; -3 if the SDK's workers do not run.
 ///
 /// # Safety
 /// Strings are NULL or NUL-terminated; `a_ipv4_gw_str` may be NULL after `dap_chain_net_vpn_client_tun_init`.
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_tun_create(
     })
 }
 
-/// Takes the tunnel's device down. Returns 0, also when there is none.
+/// Removes the tunnel's device. Returns 0, also if there is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_tun_delete() -> c_int {
     boundary("dap_chain_net_vpn_client_tun_delete", -1, || {
@@ -77,8 +77,8 @@ pub extern "C" fn dap_chain_net_vpn_client_tun_delete() -> c_int {
     })
 }
 
-/// Returns 0 when the tunnel's device is there and up, 1 when it is there but down, -1 when there is none, -2 when the
-/// kernel does not tell.
+/// Returns 0 if the tunnel's device is up, 1 if it is down, -1 if there is none, -2 if the kernel does not report its
+/// state.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_tun_status() -> c_int {
     boundary("dap_chain_net_vpn_client_tun_status", -2, || match tunnel::status() {
@@ -86,19 +86,19 @@ pub extern "C" fn dap_chain_net_vpn_client_tun_status() -> c_int {
         Ok(Some(false)) => 1,
         Ok(None) => -1,
         Err(error) => {
-            log::warn!("state of the tunnel's device: {error}");
+            log::warn!("cannot read the state of the tunnel's device: {error}");
             -2
         }
     })
 }
 
-/// The server's ADDR_REPLY: creates the tunnel with the leased address. What the host sends into it goes to the channel
-/// `a_sf->ch` under `a_sf->usage_id`, as long as that channel is open; where `ch` is NULL, to the channel of
-/// `dap_chain_net_vpn_client_get_stream_ch`; where there is none either, nowhere. `a_pkt_data_size` counts the bytes
-/// behind the header, at least 8.
+/// Creates the tunnel with the address that the server's ADDR_REPLY leases. Packets that the host sends into the tunnel
+/// go to the channel `a_sf->ch` under `a_sf->usage_id` while that channel is open; if `ch` is NULL, to the channel of
+/// `dap_chain_net_vpn_client_get_stream_ch`; without either they are dropped. `a_pkt_data_size` counts the bytes behind
+/// the header, at least 8.
 ///
-/// Returns 0, or what `dap_chain_net_vpn_client_tun_create` returns; -1 for NULL, and for a reply that is malformed or
-/// gives what no server may have: a prefix outside of /8 to /30, the same address twice, a subnet's first or last one.
+/// Returns the codes of `dap_chain_net_vpn_client_tun_create`; -1 for NULL, and for a reply that is malformed or
+/// invalid: a prefix outside /8 to /30, equal addresses, or the first or last address of the subnet.
 ///
 /// # Safety
 /// `a_sf` is NULL or a VPN channel whose `ch` is NULL or open; with a channel, only on its worker's thread. `a_pkt` is
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
             return -1;
         }
         if a_pkt_data_size > usize::from(u16::MAX) {
-            log::warn!("{NAME}: {a_pkt_data_size} bytes are no ADDR_REPLY");
+            log::warn!("{NAME}: a_pkt_data_size is {a_pkt_data_size}; expected at most 65535");
             return -1;
         }
         // SAFETY: not NULL, and by the caller's promise a header and a_pkt_data_size bytes.
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
                 }
             },
             Ok(_) => {
-                log::warn!("{NAME}: the packet is no ADDR_REPLY");
+                log::warn!("{NAME}: the packet is not an ADDR_REPLY");
                 -1
             }
             Err(error) => {
@@ -150,13 +150,13 @@ fn leased(offer: &Offer, channel: Option<ForeignChannel>) -> c_int {
             settings.usage_id = channel.usage_id();
             settings.outlet = Some(tunnel::Outlet::Foreign(Arc::new(channel)));
         }
-        None => log::info!("the tunnel has no channel: what the host sends into it is dropped"),
+        None => log::info!("the tunnel has no channel: it drops the packets that the host sends into it"),
     }
     super::codes::tunnel(tunnel::create(&settings))
 }
 
-/// A packet from the server for this host: written to the tunnel's device. What is no whole IPv4 packet to the leased
-/// address is dropped and counted.
+/// Writes a packet from the server to the tunnel's device. Drops and counts data that is not one whole IPv4 packet to
+/// the leased address.
 ///
 /// # Safety
 /// `pkt_data` is NULL or points to `pkt_data_size` bytes.
@@ -173,7 +173,7 @@ pub unsafe extern "C" fn ch_sf_tun_client_send(
             return;
         }
         if pkt_data_size > usize::from(u16::MAX) {
-            log::warn!("{NAME}: a packet of {pkt_data_size} bytes, at most 65535 are possible");
+            log::warn!("{NAME}: pkt_data_size is {pkt_data_size}; expected at most 65535");
             return;
         }
         // SAFETY: not NULL, and by the caller's promise pkt_data_size bytes.
@@ -181,7 +181,7 @@ pub unsafe extern "C" fn ch_sf_tun_client_send(
     });
 }
 
-/// A VPN packet as C hands it over. Its layout is cbindgen.toml's; Rust reads it through `wire` only.
+/// A VPN packet as C passes it. cbindgen.toml defines its layout for C; Rust reads it through `wire` only.
 #[allow(non_camel_case_types)]
 #[repr(C, packed)]
 pub struct dap_stream_ch_vpn_pkt_t {
@@ -190,8 +190,8 @@ pub struct dap_stream_ch_vpn_pkt_t {
 }
 const _: () = assert!(size_of::<dap_stream_ch_vpn_pkt_t>() == 20 && align_of::<dap_stream_ch_vpn_pkt_t>() == 1);
 
-/// Creates a plain TUN device and returns its descriptor, the caller's to close; negative errno on failure. `dev` holds
-/// a name or "", and takes the device's name (16 bytes).
+/// Creates a plain TUN device and returns its descriptor, which the caller closes, or a negative errno. `dev` holds the
+/// wanted name or "" and receives the device's name (16 bytes).
 ///
 /// # Safety
 /// `dev` is NULL or points to 16 bytes that are writable and NUL-terminated.
@@ -219,8 +219,8 @@ pub unsafe extern "C" fn tun_device_create(dev: *mut c_char) -> c_int {
     })
 }
 
-/// The device of the host's default route, as name and as device; NULL where there is none. Both are the caller's to
-/// free with the SDK's allocator.
+/// Returns the device of the host's default route twice, as name and as device, or NULL without such a route. The
+/// caller frees both with the SDK's allocator.
 ///
 /// # Safety
 /// Each pointer is NULL or writable.
@@ -240,7 +240,7 @@ pub unsafe extern "C" fn save_current_connection_interface_data(
     });
 }
 
-/// Turns IPv6 off on a device; a failure is logged.
+/// Disables IPv6 on a device; logs a failure.
 ///
 /// # Safety
 /// The name is NULL or NUL-terminated.
@@ -254,7 +254,7 @@ pub unsafe extern "C" fn disableIPV6(l_device_name: *const c_char) {
     });
 }
 
-/// Turns IPv6 on again on a device; a failure is logged.
+/// Enables IPv6 on a device; logs a failure.
 ///
 /// # Safety
 /// The name is NULL or NUL-terminated.
@@ -268,17 +268,17 @@ pub unsafe extern "C" fn enableIPV6(l_device_name: *const c_char) {
     });
 }
 
-/// The hook of a new TUN event socket. The tunnel sets its socket up itself; a foreign one is left alone, with a warning.
+/// Hook for a new TUN event socket. Does nothing: the tunnel sets its own socket up. Warns about any other socket.
 #[unsafe(no_mangle)]
 pub extern "C" fn m_client_tun_new(a_es: *mut dap_events_socket_t, _arg: *mut c_void) {
     boundary("m_client_tun_new", (), || {
         if a_es.is_null() || a_es != tunnel::event_socket() {
-            log::warn!("m_client_tun_new: the event socket is not the tunnel's, nothing done");
+            log::warn!("m_client_tun_new: the event socket is not the tunnel's; ignored");
         }
     });
 }
 
-/// An IPv4 address argument; what is wrong is logged.
+/// Parses an IPv4 address argument; logs the reason if it is invalid.
 ///
 /// # Safety
 /// `value` is NULL or NUL-terminated.
@@ -287,7 +287,7 @@ unsafe fn address(function: &str, argument: &str, value: *const c_char) -> Optio
     let value = unsafe { text(function, argument, value) }?;
     let parsed = value.parse().ok().filter(|addr: &Ipv4Addr| !addr.is_unspecified() && !addr.is_broadcast());
     if parsed.is_none() {
-        log::warn!("{function}: {argument} is \"{value}\", an IPv4 address like 10.0.1.100 is expected");
+        log::warn!("{function}: {argument} is \"{value}\"; expected an IPv4 address like 10.0.1.100");
     }
     parsed
 }

@@ -5,10 +5,10 @@ use std::ffi::{c_char, c_int, c_void};
 use super::{arguments, boundary};
 use crate::{cli, sdk};
 
-/// The command `vpn_stat`: one block for each session.
+/// Runs the command `vpn_stat`: reports each session with a lease.
 ///
-/// `a_argc` and `a_argv` are the command's words, the first its name. The text goes to `*a_reply`, from the SDK's
-/// allocator, the caller's to free. Any thread. Returns 0; -1 when an argument is wrong.
+/// `a_argc` and `a_argv` are the command's words, beginning with its name. The reply is stored in `*a_reply`; the
+/// caller frees it with the SDK's allocator. Call it on any thread. Returns 0; -1 if an argument is invalid.
 ///
 /// # Safety
 /// `a_argv` is NULL or holds `a_argc` strings; `a_reply` is NULL or points to NULL or to an earlier reply.
@@ -23,10 +23,10 @@ pub unsafe extern "C" fn com_vpn_statistics(
     unsafe { run("com_vpn_statistics", a_argc, a_argv, a_reply, a_version, cli::stat::run) }
 }
 
-/// The command `vpn_client`: start, stop, status, check, check result, init.
+/// Runs the command `vpn_client`: start, stop, status, check, check result, init.
 ///
-/// As `com_vpn_statistics`; returns what the client's function returned, -1 for a wrong parameter, -2 for an unknown
-/// network.
+/// Arguments and reply are as in `com_vpn_statistics`. Returns the code of the client's function; -1 for an invalid
+/// parameter, -2 for an unknown network.
 ///
 /// # Safety
 /// As `com_vpn_statistics`.
@@ -41,7 +41,7 @@ pub unsafe extern "C" fn com_vpn_client(
     unsafe { run("com_vpn_client", a_argc, a_argv, a_reply, a_version, cli::client::run) }
 }
 
-/// Nothing to do: the commands register with the service and the client. Returns 0.
+/// Does nothing: the service and the client register the commands. Returns 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_srv_vpn_cmd_init() -> c_int {
     0
@@ -60,11 +60,11 @@ unsafe fn run(
     boundary(name, -1, || {
         // SAFETY: the caller's promise on argc and argv.
         let Some(words) = (unsafe { arguments(argc, argv) }) else {
-            log::warn!("{name}: argv is NULL or has fewer than argc = {argc} strings");
+            log::warn!("{name}: argv is NULL or holds a NULL word; expected argc = {argc} strings");
             return -1;
         };
         if reply.is_null() {
-            log::warn!("{name}: reply is NULL, there is nowhere to put the answer");
+            log::warn!("{name}: reply is NULL; expected a place for the reply");
             return -1;
         }
         let answer = command(&words);

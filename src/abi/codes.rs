@@ -1,4 +1,4 @@
-//! The numbers that C gets: the one place where an error becomes a code.
+//! Maps errors to the codes that C gets. No other file does this.
 
 use std::ffi::c_int;
 #[cfg(feature = "server")]
@@ -11,7 +11,7 @@ use crate::server::InitError;
 #[cfg(feature = "server")]
 use host::tun::TunError;
 
-/// `dap_chain_net_srv_vpn_init`.
+/// Returns the code of `dap_chain_net_srv_vpn_init`.
 #[cfg(feature = "server")]
 pub(crate) fn server_init(error: &InitError) -> c_int {
     match error {
@@ -23,7 +23,7 @@ pub(crate) fn server_init(error: &InitError) -> c_int {
     }
 }
 
-/// `dap_chain_net_vpn_client_start` and `_check`.
+/// Returns the code of `dap_chain_net_vpn_client_start` and `_check`.
 #[cfg(feature = "client")]
 pub(crate) fn client(result: Result<(), ClientError>) -> c_int {
     match result {
@@ -41,13 +41,13 @@ pub(crate) fn client(result: Result<(), ClientError>) -> c_int {
     }
 }
 
-/// `dap_chain_net_vpn_client_tun_create`.
+/// Returns the code of `dap_chain_net_vpn_client_tun_create`; logs an error.
 #[cfg(feature = "client-tun")]
 pub(crate) fn tunnel(result: Result<(), crate::client::tunnel::TunnelError>) -> c_int {
     use crate::client::tunnel::TunnelError;
 
     let Err(error) = result else { return 0 };
-    log::error!("tunnel device: {error}");
+    log::error!("cannot create the tunnel's device: {error}");
     match error {
         TunnelError::BadAddress(_) => -1,
         TunnelError::Overlap { .. } | TunnelError::Tun(_) | TunnelError::Netlink(_) => -2,
@@ -55,7 +55,7 @@ pub(crate) fn tunnel(result: Result<(), crate::client::tunnel::TunnelError>) -> 
     }
 }
 
-/// `dap_chain_net_vpn_client_update`.
+/// Returns the code of `dap_chain_net_vpn_client_update`; logs an error.
 #[cfg(feature = "client")]
 pub(crate) fn wallet(result: Result<(), WalletError>) -> c_int {
     let Err(error) = result else { return 0 };

@@ -1,4 +1,4 @@
-//! The exported C symbols, one file for each legacy C file: argument checks and calls inward, nothing else.
+//! The exported C symbols, one file per legacy C file. They check arguments and call the layers below, nothing else.
 #![allow(unsafe_code, non_snake_case)]
 
 #[cfg(feature = "cmd")]
@@ -20,8 +20,8 @@ pub mod common;
 #[cfg(feature = "server")]
 pub mod server;
 
-/// Runs one export's body. A panic is a defect of this library: it is logged and becomes the documented failure, since
-/// unwinding into C is undefined.
+/// Runs an export's body. A panic is a defect of this library. Unwinding into C is undefined behaviour, so the panic is
+/// logged and the export returns `failed`, its documented failure.
 fn boundary<T>(name: &'static str, failed: T, body: impl FnOnce() -> T) -> T {
     crate::sdk::start_logging();
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
@@ -30,22 +30,22 @@ fn boundary<T>(name: &'static str, failed: T, body: impl FnOnce() -> T) -> T {
     })
 }
 
-/// A string argument from C, or None for NULL and for bytes that are not UTF-8; the reason is logged.
+/// Reads a string argument from C. Logs NULL and invalid UTF-8 and returns `None` for them.
 ///
 /// # Safety
 /// `text` is NULL or NUL-terminated, and stays unchanged for `'a`.
 #[cfg(any(feature = "client", feature = "client-tun"))]
 unsafe fn text<'a>(function: &str, argument: &str, text: *const c_char) -> Option<&'a str> {
     if text.is_null() {
-        log::warn!("{function}: {argument} is NULL, a string is expected");
+        log::warn!("{function}: {argument} is NULL; expected a string");
         return None;
     }
     // SAFETY: not NULL, and NUL-terminated by the caller's promise.
     let bytes = unsafe { CStr::from_ptr(text) };
-    bytes.to_str().inspect_err(|_| log::warn!("{function}: {argument} is not UTF-8")).ok()
+    bytes.to_str().inspect_err(|_| log::warn!("{function}: {argument} is not valid UTF-8")).ok()
 }
 
-/// A command's words; None when `argv` is NULL or a word is.
+/// Reads a command's words; `None` if `argv` or a word is NULL.
 ///
 /// # Safety
 /// `argv` is NULL or holds `argc` pointers, each NULL or a NUL-terminated string.

@@ -5,7 +5,7 @@ use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::parts;
 
-/// Runs the command. `words` starts with its name.
+/// Runs the command. `words` are its name and its arguments.
 pub fn run(words: &[String]) -> Answer {
     let format = match option(words, "-H").map(|word| word.unwrap_or_default()) {
         None | Some("hex") => c"hex",
@@ -31,7 +31,7 @@ pub fn run(words: &[String]) -> Answer {
     }
 }
 
-/// `-addr` and `-port`, or what is missing.
+/// Returns `-addr` and `-port`, or the reply that asks for the missing one.
 fn target(words: &[String]) -> Result<(&str, u16), Answer> {
     let Some(host) = value(words, "-addr") else {
         return Err(Answer::new(0, "VPN server address not defined, use -addr <vpn server ipv4 address> parameter"));
@@ -57,7 +57,7 @@ fn start(net: &Net, words: &[String]) -> Answer {
     Answer::new(code, sentence)
 }
 
-/// Why the last start failed, where this library's client tells.
+/// Returns the error of the last start, if this library's client is linked and knows it.
 fn reason() -> String {
     #[cfg(feature = "client")]
     if let Some(error) = crate::client::last_error() {
@@ -90,7 +90,7 @@ fn status(net: &Net) -> String {
     )
 }
 
-/// The tunnel's address and traffic, where this library's client tells.
+/// Formats the tunnel's address and traffic, if this library's client is linked and connected.
 fn tunnel() -> String {
     #[cfg(feature = "client")]
     if let Some(lease) = crate::client::lease() {
@@ -110,7 +110,7 @@ fn tunnel() -> String {
     String::new()
 }
 
-/// As the legacy command tests: first 10 KiB up, then 10 KiB down.
+/// Tests a server as the legacy command does: first 10 KiB up, then 10 KiB down.
 fn check_server(net: &Net, words: &[String]) -> Answer {
     let (host, port) = match target(words) {
         Ok(target) => target,

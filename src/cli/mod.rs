@@ -1,12 +1,12 @@
-//! The commands `vpn_stat` and `vpn_client`: words in, an answer out.
+//! The commands `vpn_stat` and `vpn_client`: each takes words and returns an answer.
 
 pub mod client;
 pub mod stat;
 
-/// What a command says, and its exit code.
+/// A command's reply and exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// 0 when it went well; otherwise the code of the C function behind it.
+    /// 0 for success, otherwise the code of the C function that failed.
     pub code: i32,
     /// The reply.
     pub text: String,
@@ -18,13 +18,13 @@ impl Answer {
     }
 }
 
-/// The word behind an option, anywhere after the command's name. Some(None): the option is the last word.
+/// Finds an option after the command's name and returns the word that follows it; `Some(None)` if no word follows.
 fn option<'a>(words: &'a [String], name: &str) -> Option<Option<&'a str>> {
     let at = words.iter().skip(1).position(|word| word == name)? + 1;
     Some(words.get(at + 1).map(String::as_str))
 }
 
-/// The word behind an option; None when the option or the word is missing.
+/// Returns the word that follows an option; `None` if the option or the word is missing.
 fn value<'a>(words: &'a [String], name: &str) -> Option<&'a str> {
     option(words, name).flatten()
 }

@@ -1,5 +1,5 @@
-//! `vpn_stat`: one block for each session with a lease; with `-full` also what the service as a whole has forwarded and
-//! dropped, by cause.
+//! `vpn_stat`: reports each session with a lease; with `-full` also the service's totals of forwarded packets and of
+//! drops by cause.
 
 use std::net::Ipv4Addr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{Answer, option};
 use crate::sdk::channel::{self, SessionView};
 
-/// Runs the command. `-net` does not matter, as it never did in the legacy command: sessions are the node's.
+/// Runs the command. It ignores `-net`, as the legacy command does: sessions belong to the node, not to a network.
 pub fn run(words: &[String]) -> Answer {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut text = report(&channel::sessions(), now);
@@ -18,13 +18,13 @@ pub fn run(words: &[String]) -> Answer {
 }
 
 fn report(sessions: &[SessionView], now: u64) -> String {
-    // Without a lease it is no VPN connection: a test of this server, or a client that was refused.
+    // A session without a lease is not a VPN connection: it tests this server, or was refused.
     let blocks: Vec<_> =
         sessions.iter().filter(|session| session.address != 0).map(|session| block(session, now)).collect();
     if blocks.is_empty() { "No VPN connections".into() } else { blocks.join("\n") }
 }
 
-/// The service's own counters, where this library's server has them.
+/// Formats the service's totals, if this library's server is linked and runs.
 fn full() -> String {
     #[cfg(feature = "server")]
     if let Some(totals) = crate::server::totals() {
@@ -84,7 +84,7 @@ fn block(session: &SessionView, now: u64) -> String {
     )
 }
 
-/// As the legacy command wrote sizes: a unit is used from twice its size on.
+/// Formats a size as the legacy command does: from twice a unit's size on it uses that unit.
 fn size(bytes: u64) -> String {
     const UNITS: [(u32, &str); 4] = [(40, "Tb"), (30, "Gb"), (20, "Mb"), (10, "Kb")];
     match UNITS.into_iter().find(|(shift, _)| bytes >> shift >= 2) {
@@ -93,7 +93,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// Seconds since 1970 as RFC 822 writes them, in UTC. The calendar is Howard Hinnant's days-to-civil algorithm.
+/// Formats seconds since 1970 as RFC 822 does, in UTC, by Howard Hinnant's days-to-civil algorithm.
 fn date(seconds: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -1,7 +1,7 @@
-//! The module's structs that C code of the node may look into: how the five parts meet.
+//! The module's structs that the node's C code may read. The five parts share them.
 //!
-//! Sizes and offsets are those measured on the legacy module (docs/abi.md); each is asserted here for Rust and in
-//! c-tests/ for C. cbindgen writes them into `include/dap_chain_net_srv_vpn.h`.
+//! Sizes and offsets are those measured on the legacy module (docs/abi.md); this file asserts them for Rust, c-tests/
+//! for C. cbindgen writes the structs into `include/dap_chain_net_srv_vpn.h`.
 #![allow(non_camel_case_types)]
 
 use std::ffi::c_void;
@@ -11,7 +11,7 @@ use libc::in_addr;
 
 use super::types::{dap_chain_net_srv_t, dap_events_socket_t, dap_stream_ch_t, dap_worker_t};
 
-/// uthash's handle inside an element. Opaque to Rust, but for the two links that keep the elements in order.
+/// uthash's handle inside an element. Rust uses only the two links that keep the elements in order.
 #[repr(C)]
 #[derive(Debug)]
 pub struct UT_hash_handle {
@@ -25,100 +25,101 @@ pub struct UT_hash_handle {
     pub(crate) hashv: u32,
 }
 
-/// One queue of the server's TUN device, in one worker: what the event socket's `_inheritor` points to.
+/// A queue of the server's TUN device, owned by one worker. The event socket's `_inheritor` points to it.
 #[repr(C)]
 #[derive(Debug)]
 pub struct dap_chain_net_srv_vpn_tun_socket {
     /// Number of the worker that owns the queue.
     pub worker_id: u8,
-    /// That worker.
+    /// The worker that owns the queue.
     pub worker: *mut dap_worker_t,
     /// The queue's event socket.
     pub es: *mut dap_events_socket_t,
-    /// Always NULL: routes are kept in a table that readers do not lock.
+    /// Always NULL: routes are in a table that readers do not lock.
     pub clients: *mut dap_chain_net_srv_ch_vpn_info,
-    /// Always NULL: packets cross workers in batches, not one queue message each.
+    /// Always NULL: packets cross workers in batches, not in a message each.
     pub queue_tun_msg_input: *mut *mut dap_events_socket_t,
     /// Always 0.
     pub buf_size_aux: usize,
 }
-/// One queue of the server's TUN device.
+/// A queue of the server's TUN device.
 pub type dap_chain_net_srv_vpn_tun_socket_t = dap_chain_net_srv_vpn_tun_socket;
 
-/// A VPN channel: what `ch->internal` of a channel 'S' points to, on both ends.
+/// A VPN channel. `ch->internal` of a channel 'S' points to it, on both ends.
 #[repr(C)]
 #[derive(Debug)]
 pub struct dap_chain_net_srv_ch_vpn {
-    /// The usage that REQUEST opened; 0 before.
+    /// Number of the usage that REQUEST opened; 0 before.
     pub usage_id: u32,
-    /// The service; NULL on the client's end.
+    /// The SDK's service; NULL on the client's end.
     pub net_srv: *mut dap_chain_net_srv_t,
-    /// The peer may send: its REQUEST was accepted.
+    /// True once the peer's REQUEST was accepted: the peer may send packets.
     pub is_allowed: bool,
-    /// The TUN queue of the channel's worker; NULL while there is none.
+    /// The TUN queue of the channel's worker, or NULL.
     pub tun_socket: *mut dap_chain_net_srv_vpn_tun_socket,
-    /// The leased inner address, network order; 0 without a lease.
+    /// The leased inner address in network order; 0 without a lease.
     pub addr_ipv4: in_addr,
     /// The channel itself.
     pub ch: *mut dap_stream_ch_t,
-    /// uthash's handle, used in the copies that `ch_vpn_ipv4` lists.
+    /// uthash's handle; only the copies in `ch_vpn_ipv4` use it.
     pub hh: UT_hash_handle,
 }
 /// A VPN channel.
 pub type dap_chain_net_srv_ch_vpn_t = dap_chain_net_srv_ch_vpn;
 
-/// What a TUN queue knew of a session in the legacy module. Kept for its layout.
+/// A TUN queue's view of a session in the legacy module. Kept for its layout; this library creates none.
 #[repr(C)]
 #[derive(Debug)]
 pub struct dap_chain_net_srv_ch_vpn_info {
-    /// Leased inner address, network order.
+    /// The leased inner address in network order.
     pub addr_ipv4: in_addr,
-    /// The session's stream is on this queue's worker.
+    /// True if the session's stream is on this queue's worker.
     pub is_on_this_worker: bool,
-    /// The stream has been moved to another worker.
+    /// True if the stream has been moved to another worker.
     pub is_reassigned_once: bool,
-    /// The usage that REQUEST opened.
+    /// Number of the usage that REQUEST opened.
     pub usage_id: u32,
     /// The session's channel.
     pub ch_vpn: *mut dap_chain_net_srv_ch_vpn,
-    /// Its number.
+    /// The channel's UUID.
     pub ch_vpn_uuid: u64,
-    /// Queue to the session's worker.
+    /// The queue to the session's worker.
     pub queue_msg: *mut dap_events_socket_t,
     /// The session's worker.
     pub worker: *mut dap_worker_t,
     /// The stream's event socket.
     pub esocket: *mut dap_events_socket_t,
-    /// Its number.
+    /// The event socket's UUID.
     pub esocket_uuid: u64,
     /// uthash's handle.
     pub hh: UT_hash_handle,
 }
-/// What a TUN queue knew of a session.
+/// A TUN queue's view of a session.
 pub type dap_chain_net_srv_ch_vpn_info_t = dap_chain_net_srv_ch_vpn_info;
 
-/// An address that was released and waits to be leased again.
+/// A released address, which can be leased again.
 #[repr(C)]
 #[derive(Debug)]
 pub struct dap_chain_net_srv_vpn_item_ipv4 {
-    /// The address, network order.
+    /// The address in network order.
     pub addr: in_addr,
-    /// The one that is leased after it.
+    /// The address that is leased after this one.
     pub next: *mut dap_chain_net_srv_vpn_item_ipv4,
 }
-/// An address that waits to be leased again.
+/// A released address.
 pub type dap_chain_net_srv_vpn_item_ipv4_t = dap_chain_net_srv_vpn_item_ipv4;
 
-/// The service as a whole: what `dap_chain_net_srv_t::_internal` points to.
+/// The service as a whole. `dap_chain_net_srv_t::_internal` points to it.
 ///
-/// Both lists are copies, made anew at most once a second. They may be read on worker 0 alone, where they do not change
-/// while a callback runs; a session's `ch` belongs to that session's own worker.
+/// Both lists are snapshots, renewed at most once a second. Read them on worker 0 only, where they do not change while
+/// a callback runs. A session's `ch` belongs to the session's own worker.
 #[repr(C)]
 #[derive(Debug)]
 pub struct dap_chain_net_srv_vpn {
-    /// Released addresses, in the order of their next lease.
+    /// Snapshot of the released addresses, in the order in which they are leased next.
     pub ipv4_unleased: *mut dap_chain_net_srv_vpn_item_ipv4,
-    /// Sessions with a lease: a uthash table by `addr_ipv4`; without uthash linked by `hh.prev` and `hh.next` alone.
+    /// Snapshot of the sessions with a lease: a uthash table by `addr_ipv4`, or, without uthash, a list by `hh`'s
+    /// links.
     pub ch_vpn_ipv4: *mut dap_chain_net_srv_ch_vpn,
     /// The SDK's service.
     pub parent: *mut dap_chain_net_srv_t,

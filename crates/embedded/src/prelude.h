@@ -1,17 +1,17 @@
 
-/* What follows is an SDK's header: the compiler's warnings are for the code that uses it. */
+/* A system header, so that the compiler warns about the caller's code only. */
 #pragma GCC system_header
 
-/* Lets C code tell the embedded SDK from the Cellframe SDK. */
+/* C code can test this to tell the embedded SDK from the Cellframe SDK. */
 #define DAP_EMBEDDED_SDK 1
 
-/* Said early: some structs come before the lines that cbindgen writes for what they hold. */
+/* Forward declarations: cbindgen writes some structs before the types of their members. */
 struct dap_events_socket;
 struct dap_chain_node_client;
 typedef void (*dap_events_socket_callback_t)(struct dap_events_socket *, void *);
 typedef void (*dap_chain_node_client_callback_t)(struct dap_chain_node_client *, void *);
 
-/* uthash's handle, which ends the module's structs: uthash's own where it is installed, else one of the same layout. */
+/* uthash's handle, the last member of the VPN's structs: from uthash.h if installed, else a struct of equal layout. */
 #if __has_include("uthash.h")
 #include "uthash.h"
 #else

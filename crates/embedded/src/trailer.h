@@ -17,7 +17,7 @@ typedef unsigned char byte_t;
 
 #define DAP_STREAM_CH(a) ((dap_stream_ch_t *)((a)->internal))
 
-/* A line in the log, printf style. Define LOG_TAG as in the SDK; without it the tag is the source file. */
+/* Writes a line to the log, printf style. log_it needs LOG_TAG, as in the SDK; the others use the file's name. */
 static inline __attribute__((format(printf, 3, 4), unused))
 void _log_it_tag(enum dap_log_level level, const char *tag, const char *format, ...)
 {
@@ -43,7 +43,7 @@ void _log_it_tag(enum dap_log_level level, const char *tag, const char *format, 
 #define log_it_warning(...) _log_it_tag(L_WARNING, __FILE__, __VA_ARGS__)
 #define log_it_error(...) _log_it_tag(L_ERROR, __FILE__, __VA_ARGS__)
 
-/* --- configuration: the SDK's typed look-ups ---------------------------------------------------------------------- */
+/* --- configuration: the SDK's macros for typed values ------------------------------------------------------------- */
 
 #define dap_config_get_item_bool(c, section, key) dap_config_get_item_bool_default((c), (section), (key), false)
 #define dap_config_get_item_str(c, section, key) dap_config_get_item_str_default((c), (section), (key), NULL)

@@ -1,4 +1,4 @@
-//! The command line: what `--help` says is written here.
+//! The command line and its help texts.
 
 use std::path::PathBuf;
 
@@ -16,25 +16,25 @@ See it work, without configuration and without touching this machine's network:
 Use it:
   cellframe-vpn server                    run a server (as root)
   cellframe-vpn client --connect HOST     connect this machine to it (as root)
-  cellframe-vpn check HOST                is a server there, and how fast does it answer?
-  cellframe-vpn stat | status | stop      ask the running server; ask the running client; stop the client
+  cellframe-vpn check HOST                test whether a server answers, and how fast
+  cellframe-vpn stat | status | stop      show the running server; show the running client; stop the client
 
-Every command explains itself: cellframe-vpn COMMAND --help
+Help for each command: cellframe-vpn COMMAND --help
 ";
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success
-  1  failed while running (a connection that was lost, an error that the message names)
-  2  wrong usage: an option, a HOST:PORT, a pin or a configuration file that cannot be read
+  1  failed while running (the connection was lost, or the error that the message names)
+  2  wrong usage: an invalid option, HOST:PORT or pin, or an unreadable configuration file
   3  cannot connect
-  4  connected, but no answer
-  5  the server refused, or its identity is not the pinned one
+  4  connected, but the server did not answer
+  5  the server refused service, or its identity is not the pinned one
   6  a privilege is missing (root, CAP_NET_ADMIN, /dev/net/tun, namespaces)
-  130, 143  the demo or the connecting was interrupted (Ctrl-C, SIGTERM)
+  130, 143  interrupted (Ctrl-C, SIGTERM) during the demo or before the client was connected
 
 Environment:
-  RUST_LOG  how much is logged to stderr: error, warn, info, debug, trace; or by module as in `info,rustls=debug`";
+  RUST_LOG  log level on stderr: error, warn, info, debug, trace; or per module, as in `info,rustls=debug`";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// See a whole VPN work: server, client, and traffic between them; nothing stays behind
+    /// Show a complete VPN at work: server, client, and traffic between them; leaves nothing behind
     #[command(long_about = DEMO_ABOUT)]
     Demo(DemoOptions),
     /// Run a VPN server in the foreground until Ctrl-C or SIGTERM
@@ -60,7 +60,7 @@ pub(crate) enum Command {
     Client(ClientOptions),
     /// Test whether a VPN server answers, without a tunnel and without privileges
     Check(CheckOptions),
-    /// Show the sessions, the traffic and the drops of the server that runs on this machine
+    /// Show the sessions, traffic and drops of the server that runs on this machine
     #[command(after_help = STAT_HELP)]
     Stat(ControlOptions),
     /// Show the state of the client that runs on this machine
@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// Stop the client that runs on this machine
     #[command(after_help = STOP_HELP)]
     Stop(ControlOptions),
-    /// One end of the demo, started by `demo` itself
+    /// Run one end of the demo; `demo` starts it
     #[command(hide = true)]
     DemoEnd(DemoEndOptions),
 }
@@ -80,32 +80,32 @@ Examples:
   sudo cellframe-vpn stat --state-dir /var/lib/cellframe-vpn/server
 
 Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
-  6 it belongs to another user";
+  6 the server belongs to another user";
 
 const STATUS_HELP: &str = "\
 Example: sudo cellframe-vpn status
 
 Exit codes: 0 answered, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
-  6 it belongs to another user";
+  6 the client belongs to another user";
 
 const STOP_HELP: &str = "\
-The client's process takes its tunnel down and ends with exit code 0.
+The client takes its tunnel down and exits with 0.
 
 Example: sudo cellframe-vpn stop
 
 Exit codes: 0 stopped, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
-  6 it belongs to another user";
+  6 the client belongs to another user";
 
 const DEMO_ABOUT: &str = "\
-Runs a server and a client in two network namespaces of its own, with a virtual
-cable between them, and sends real traffic through the tunnel: pings, an upload,
-a download. Then it prints what it measured.
+Runs a server and a client in two private network namespaces, connected by a
+virtual cable, and sends real traffic through the tunnel: pings, an upload, a
+download. Then it prints the measurements.
 
 It needs no configuration and no network, and changes nothing on this machine:
-the namespaces vanish with it, also when it is interrupted. As root it works
-wherever network namespaces do; without root it needs unprivileged user
-namespaces and a /dev/net/tun that everybody may open. Where the kernel does not
-allow that, it says what is missing and exits with 6.";
+the namespaces disappear with it, even when it is interrupted. As root it works
+wherever network namespaces do; other users need unprivileged user namespaces
+and permission to open /dev/net/tun. If the kernel does not allow this, the
+demo names what is missing and exits with 6.";
 
 #[derive(Args, Debug)]
 #[command(
@@ -114,11 +114,11 @@ allow that, it says what is missing and exits with 6.";
         "  cellframe-vpn demo                    about eight seconds\n",
         "  cellframe-vpn demo --seconds 10       measure for longer\n",
         "  cellframe-vpn demo --json | jq .upload.mbit_per_second\n\n",
-        "Exit codes: 0 traffic passed, 1 it did not, 6 namespaces or TUN are not allowed here, 130 or 143 interrupted"
+        "Exit codes: 0 traffic passed, 1 traffic failed, 6 namespaces or TUN not allowed here, 130 or 143 interrupted"
     )
 )]
 pub(crate) struct DemoOptions {
-    /// How long to send each way, in seconds
+    /// Seconds to send in each direction
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub(crate) seconds: u32,
     /// Print the result as JSON
@@ -133,14 +133,14 @@ pub(crate) struct DemoOptions {
     "  cellframe-vpn server --print-config > my.cfg\n",
     "  sudo cellframe-vpn server --config my.cfg\n",
     "  sudo RUST_LOG=debug cellframe-vpn server\n\n",
-    "When it is ready it prints one line with its address, its network and its identity (for `client --pin`).\n\n",
+    "When the server is ready, it prints one line with its address, network and identity (for `client --pin`).\n\n",
     "Exit codes: 0 ended by a signal, 1 cannot start, 2 wrong usage, 6 not root (CAP_NET_ADMIN, /dev/net/tun)"
 ))]
 pub(crate) struct ServerOptions {
     /// Configuration file [default: /etc/cellframe-vpn/cellframe-vpn.cfg if it exists, else built-in defaults]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Where to keep identity, store and control socket [default: server/ in the configured state directory]
+    /// Directory for identity, store and control socket [default: server/ in the configured state directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// Print an example configuration with comments, and exit
@@ -154,10 +154,10 @@ pub(crate) struct ServerOptions {
     "  sudo cellframe-vpn client --connect vpn.example.com\n",
     "  sudo cellframe-vpn client --connect 192.0.2.1:8089 --pin sha256:5f3a...\n",
     "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n\n",
-    "Without --pin the first identity seen at an address is trusted and remembered, and a changed one is refused;\n",
-    "removing store.redb in the state directory forgets all of them.\n\n",
+    "Without --pin the client trusts and remembers the first identity seen at an address and refuses a changed one;\n",
+    "to forget all identities, remove store.redb in the state directory.\n\n",
     "Exit codes: 0 ended by a signal or by `cellframe-vpn stop`, 1 connection lost, 2 wrong usage, 3 cannot connect,\n",
-    "  4 no answer, 5 refused or not the pinned identity, 6 not root (CAP_NET_ADMIN, /dev/net/tun),\n",
+    "  4 no answer, 5 service refused or wrong identity, 6 not root (CAP_NET_ADMIN, /dev/net/tun),\n",
     "  130 or 143 interrupted before it was connected"
 ))]
 pub(crate) struct ClientOptions {
@@ -170,13 +170,13 @@ pub(crate) struct ClientOptions {
     /// The identity the server must have, as its ready line shows it
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
     pub(crate) pin: Option<String>,
-    /// Keep trying: when the server is not there yet, and when the connection is lost
+    /// Retry when the server cannot be reached or does not answer, and when the connection is lost
     #[arg(long)]
     pub(crate) retry: bool,
     /// Configuration file [default: /etc/cellframe-vpn/cellframe-vpn.cfg if it exists, else built-in defaults]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Where to keep known identities and the control socket [default: client/ in the configured state directory]
+    /// Directory for known identities and the control socket [default: client/ in the configured state directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 }
@@ -187,7 +187,7 @@ pub(crate) struct ClientOptions {
     "  cellframe-vpn check vpn.example.com\n",
     "  cellframe-vpn check '[2001:db8::1]:8079' --timeout 60\n\n",
     "Exit codes: 0 the server answered, 2 wrong usage, 3 cannot connect, 4 no answer in time,\n",
-    "  5 refused or not the pinned identity"
+    "  5 service refused or wrong identity"
 ))]
 pub(crate) struct CheckOptions {
     /// The server: a name, an IPv4 address, or an IPv6 address in brackets; port 8079 unless given
@@ -199,13 +199,13 @@ pub(crate) struct CheckOptions {
     /// The identity the server must have, as its ready line shows it
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
     pub(crate) pin: Option<String>,
-    /// How long it may take in all, in seconds; at least 5
+    /// Seconds that the whole check may take, at least 5
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(5..=600))]
     pub(crate) timeout: u16,
     /// Configuration file [default: /etc/cellframe-vpn/cellframe-vpn.cfg if it exists, else built-in defaults]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Where to keep known identities [default: check/ in the configured state directory]
+    /// Directory for known identities [default: check/ in the configured state directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 }
@@ -221,20 +221,20 @@ pub(crate) struct ControlOptions {
     /// State directory that the running process was started with
     #[arg(long, value_name = "DIR", conflicts_with = "socket")]
     pub(crate) state_dir: Option<PathBuf>,
-    /// Its control socket, when it is not in the state directory
+    /// Control socket of the running process, if it is not in the state directory
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct DemoEndOptions {
-    /// Which end
+    /// The end to run
     #[arg(value_enum)]
     pub(crate) role: EndRole,
-    /// The demo's process id: an end never outlives it
+    /// Process id of the demo; the end never outlives it
     #[arg(long)]
     pub(crate) parent: u32,
-    /// Process whose user namespace to join
+    /// Process id of the end whose user namespace to join
     #[arg(long)]
     pub(crate) beside: Option<u32>,
 }

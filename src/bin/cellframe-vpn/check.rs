@@ -1,4 +1,4 @@
-//! `check HOST[:PORT]`: is a server there, does it answer, how fast?
+//! `check HOST[:PORT]`: tests whether a server answers, and how fast.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::exit::Failure;
 use crate::output;
 use crate::settings::{self, Role};
 
-/// Test data each way, bytes.
+/// Test data in each direction, bytes.
 const PAYLOAD: usize = 1024;
 
-/// Runs the library's check and prints how long it took.
+/// Runs the library's check and prints its times.
 pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
     let mut config = settings::load(Role::Check, options.config.as_deref(), options.state_dir.as_deref())?;
     client::override_for_client(&mut config, options.pin.as_deref());
-    // The client that may be running has the control socket; a check needs none.
+    // A check needs no control socket.
     config.set("cli-server", "enabled", "false");
     config::set_current(config);
     logging::init();
@@ -36,7 +36,7 @@ pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A time in milliseconds, for people.
+/// Converts a time to milliseconds.
 pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

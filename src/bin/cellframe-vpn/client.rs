@@ -1,4 +1,4 @@
-//! `client`: this machine's end of a tunnel.
+//! `client`: connects this machine to a server.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -13,12 +13,12 @@ use crate::exit::{Code, Failure};
 use crate::settings::{self, Role};
 use crate::{output, privilege, signals};
 
-/// How often the tunnel's state is looked at. A loss or a stop is noticed this late at most.
+/// Interval between looks at the tunnel's state: the longest delay before a loss or a stop is noticed.
 const POLL: Duration = Duration::from_millis(200);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
-/// Connects, and stays until a signal, a `stop`, or (without `--retry`) a loss.
+/// Connects, and returns after a signal, a `stop`, or (without `--retry`) a loss.
 pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     logging::init();
     let mut config = settings::load(Role::Client, options.config.as_deref(), options.state_dir.as_deref())?;
@@ -26,10 +26,10 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     privilege::require_tun()?;
     settings::require_unused(Role::Client, &config)?;
     override_for_client(&mut config, options.pin.as_deref());
-    let (signal_came, signal) = mpsc::channel();
+    let (sender, signal) = mpsc::channel();
     signals::watch(move |number| {
-        let _ = signal_came.send(number);
-        // An attempt to connect that is under way ends too.
+        let _ = sender.send(number);
+        // Ends an attempt to connect that is under way.
         app::client_stop();
     })?;
     initialise(config, &options.net)?;
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     result
 }
 
-/// Why a tunnel that was up is no more.
+/// The reason why a tunnel that was up is down.
 enum End {
     Signal,
     Stopped,
@@ -62,7 +62,7 @@ fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>) -> Result<(),
                             return Err(Failure::general(lost));
                         }
                         output::note(lost);
-                        // A connection that does not last is no reason to hurry.
+                        // Only a connection that lasted resets the back-off.
                         if connected.elapsed() >= LONGEST_RETRY {
                             delay = FIRST_RETRY;
                         }
@@ -73,7 +73,7 @@ fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>) -> Result<(),
                 if let Ok(number) = signal.try_recv() {
                     return Err(Failure::new(signals::interrupted(number), "interrupted while connecting"));
                 }
-                // Only what time may heal is tried again.
+                // Retry only failures that may pass with time.
                 if !options.retry || !matches!(failure.code, Code::CannotConnect | Code::NoAnswer) {
                     return Err(failure);
                 }
@@ -89,24 +89,25 @@ fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>) -> Result<(),
     }
 }
 
-/// The end that was asked for.
+/// Reports an end that the user asked for.
 fn ended(how: &str) -> Result<(), Failure> {
     output::note(how);
     Ok(())
 }
 
-/// One attempt; the lease as a line of text.
+/// Connects once and returns the lease as a line of text.
 fn connect(options: &ClientOptions) -> Result<String, Failure> {
     let target = &options.connect;
     if app::client_start(&target.host, target.port, &options.net) != 0 {
         return Err(start_failure());
     }
-    let lease = app::client_lease()
-        .ok_or_else(|| Failure::new(Code::NoAnswer, format!("{target} accepted, but gave no address")))?;
+    let lease = app::client_lease().ok_or_else(|| {
+        Failure::new(Code::NoAnswer, format!("{target} accepted the connection, but leased no address"))
+    })?;
     Ok(format!("address {}, gateway {}, device {}, MTU {}", lease.addr, lease.gateway, lease.device, lease.mtu))
 }
 
-/// Waits until the tunnel that is up is no more; with `until`, in the pause between two attempts, at most that long.
+/// Waits until the tunnel that is up ends; with `until`, in the pause between two attempts, at most until then.
 fn watch(signal: &Receiver<i32>, until: Option<Instant>) -> Option<End> {
     loop {
         match signal.recv_timeout(POLL) {
@@ -114,7 +115,7 @@ fn watch(signal: &Receiver<i32>, until: Option<Instant>) -> Option<End> {
             Ok(_) | Err(RecvTimeoutError::Disconnected) => return Some(End::Signal),
         }
         match (app::client_status(), until) {
-            // The signal itself stops the client.
+            // The signal's handler stops the client.
             (Status::Stopped, _) if signal.try_recv().is_ok() => return Some(End::Signal),
             (Status::Stopped, _) => return Some(End::Stopped),
             (Status::NotStarted | Status::ConnectionLost, None) => return Some(End::Lost),
@@ -124,40 +125,41 @@ fn watch(signal: &Receiver<i32>, until: Option<Instant>) -> Option<End> {
     }
 }
 
-/// What a client's configuration has that a server's has not.
+/// Adapts a loaded configuration to the client's role.
 pub(crate) fn override_for_client(config: &mut Config, pin: Option<&str>) {
-    // One file may serve both ends of a machine, and a client has nothing to listen for.
+    // Server and client may share one file, and a client does not listen.
     config.set("server", "enabled", "false");
     if let Some(pin) = pin {
         config.set("vpn_client", "server_pin", pin);
     }
 }
 
-/// Makes `config` the current one and brings the client up, without connecting. `net` must be known to it.
+/// Makes `config`, which must list the network `net`, the current configuration and initialises the client. It does not
+/// connect.
 pub(crate) fn initialise(config: Config, net: &str) -> Result<(), Failure> {
     config::set_current(config);
     require_network(net)?;
     match app::client_init() {
         0 => Ok(()),
-        code => Err(Failure::general(format!("the client does not start (code {code}); the log above says more"))),
+        code => Err(Failure::general(format!("the client cannot start (code {code}); see the log lines above"))),
     }
 }
 
-/// A usage error unless the current configuration knows the network.
+/// Fails with a usage error unless the current configuration lists the network.
 pub(crate) fn require_network(name: &str) -> Result<(), Failure> {
     if net::find_by_name(name).is_some() {
         return Ok(());
     }
-    let message = format!("--net {name}: no such network; [networks] names in the configuration lists those that are");
+    let message = format!("--net {name}: no such network; the configuration lists the known ones in [networks] names");
     Err(Failure::new(Code::Usage, message))
 }
 
-/// Why the last start failed.
+/// Returns the failure of the last start.
 pub(crate) fn start_failure() -> Failure {
-    app::client_last_failure().map_or_else(|| Failure::general("the client does not start"), |error| failure(&error))
+    app::client_last_failure().map_or_else(|| Failure::general("the client cannot start"), |error| failure(&error))
 }
 
-/// The failure behind the library's error: the exit code that tells a script what to do about it.
+/// Maps the library's error to its exit code and message.
 pub(crate) fn failure(error: &ClientError) -> Failure {
     let code = match error {
         ClientError::Argument(_) => Code::Usage,

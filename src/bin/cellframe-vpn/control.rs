@@ -1,4 +1,4 @@
-//! `stat`, `status` and `stop`: questions to a process that runs already, over its control socket.
+//! `stat`, `status` and `stop`: commands to a running process over its control socket.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -51,20 +51,20 @@ pub(crate) fn call(role: Role, socket: &Path, argv: &[&str]) -> Result<String, F
 fn no_reply(role: Role, socket: &Path, error: &CliError) -> Failure {
     match error {
         CliError::NotRunning { source, .. } => {
-            let who = match role {
+            let name = match role {
                 Role::Server => "server",
                 Role::Client | Role::Check => "client",
             };
             let socket = socket.display();
             let message = match source.kind() {
                 ErrorKind::PermissionDenied => {
-                    let message = format!("the {who} on {socket} belongs to another user; try with `sudo`");
+                    let message = format!("the {name} on {socket} belongs to another user; try `sudo`");
                     return Failure::new(Code::Privilege, message);
                 }
-                ErrorKind::NotFound => format!("no {who} runs here: there is no socket {socket}"),
-                _ => format!("no {who} runs here: nobody listens on {socket} ({source})"),
+                ErrorKind::NotFound => format!("no {name} runs here: there is no socket {socket}"),
+                _ => format!("no {name} runs here: no process listens on {socket} ({source})"),
             };
-            let message = format!("{message}; was it started by another user or with another --state-dir?");
+            let message = format!("{message}; did another user start it, or with another --state-dir?");
             Failure::new(Code::CannotConnect, message)
         }
         CliError::TooLong => Failure::new(Code::Usage, error.to_string()),

@@ -1,22 +1,22 @@
-//! Exit codes, and the failure that carries one. `--help` documents them: scripts may rely on the numbers.
+//! Exit codes, and the failure that carries one. `--help` documents the numbers: scripts may rely on them.
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// How the program ends.
+/// The program's outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     Success,
-    /// Something that worked before, or should have, did not.
+    /// The command failed while it ran.
     Failure,
     Usage,
     CannotConnect,
     NoAnswer,
-    /// The server refused, or it is not the one whose identity is pinned.
+    /// The server refused service, or its identity is not the expected one.
     Refused,
-    /// The kernel does not allow what the command needs.
+    /// The command lacks a privilege.
     Privilege,
-    /// A signal ended the demo before it was through: 128 + the signal's number, as shells do.
+    /// A signal ended the demo or an attempt to connect: 128 + the signal's number, as shells do.
     Interrupted(u8),
 }
 
@@ -34,7 +34,7 @@ impl Code {
         }
     }
 
-    /// The code behind a number that another process of this program reported.
+    /// Returns the code for a number that another process of this program reported.
     pub(crate) fn from_number(number: u64) -> Self {
         [Self::Usage, Self::CannotConnect, Self::NoAnswer, Self::Refused, Self::Privilege]
             .into_iter()
@@ -49,7 +49,7 @@ impl From<Code> for ExitCode {
     }
 }
 
-/// One sentence for the user, and the exit code for the script.
+/// A sentence for the user and an exit code for the script.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
@@ -61,7 +61,7 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
-    /// A failure with exit code 1.
+    /// Makes a failure with exit code 1.
     pub(crate) fn general(message: impl Into<String>) -> Self {
         Self::new(Code::Failure, message)
     }

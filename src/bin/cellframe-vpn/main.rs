@@ -1,8 +1,7 @@
 //! The program `cellframe-vpn`: the VPN service and its client without a node, and a demo of both.
 //!
-//! One file a command; what they share is around them: exit codes and failures ([`exit`]), the server's address
-//! ([`target`]), configuration and state directories ([`settings`]), signals, and what the kernel must allow
-//! ([`privilege`]).
+//! Each command has a file. They share exit codes and failures ([`exit`]), the server's address ([`target`]),
+//! configuration and state directories ([`settings`]), [`signals`], and checks of privileges ([`privilege`]).
 #![forbid(unsafe_code)]
 
 mod args;
@@ -33,7 +32,7 @@ fn main() -> ExitCode {
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return refused_or_help(&error),
+        Err(error) => return print_usage(&error),
     };
     match run(arguments.command) {
         Ok(()) => Code::Success.into(),
@@ -57,9 +56,9 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// clap reports `--help` and `--version` as errors too; those are no failure.
-fn refused_or_help(error: &clap::Error) -> ExitCode {
-    // The reader of the help may have gone (`| head -1`): nothing is left to tell then.
+/// Prints clap's message. clap reports `--help` and `--version` as errors too; their exit code is success.
+fn print_usage(error: &clap::Error) -> ExitCode {
+    // A reader may close the pipe early (`| head -1`); the rest of the help is then lost on purpose.
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Code::Success.into(),

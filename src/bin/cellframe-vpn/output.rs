@@ -1,20 +1,20 @@
-//! Lines for people. A reader that has gone (`cellframe-vpn stat | head -1`) must not make the program panic, as
-//! `println!` would.
+//! Lines for people. `println!` would panic once the reader has closed the pipe (`cellframe-vpn stat | head -1`);
+//! these functions ignore that.
 
 use std::fmt::Display;
 use std::io::Write;
 
-/// One line on stdout: a result.
+/// Writes a line to stdout: a result.
 pub(crate) fn line(text: impl Display) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
-/// One line on stderr: progress, or what went on.
+/// Writes a line to stderr: progress or an event.
 pub(crate) fn note(text: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// The line that says why the program failed.
+/// Writes the line that says why the program failed.
 pub(crate) fn error_line(text: impl Display) {
     note(format_args!("cellframe-vpn: {text}"));
 }

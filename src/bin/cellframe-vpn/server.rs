@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::settings::{self, Role};
 use crate::{output, privilege, signals};
 
-/// Runs until a signal, then takes everything down.
+/// Runs the server until a signal, then takes everything down.
 pub(crate) fn run(options: &ServerOptions) -> Result<(), Failure> {
     if options.print_config {
         output::line(settings::EXAMPLE.trim_end());
@@ -23,32 +23,32 @@ pub(crate) fn run(options: &ServerOptions) -> Result<(), Failure> {
     privilege::require_network_admin()?;
     privilege::require_tun()?;
     settings::require_unused(Role::Server, &config)?;
-    let (signal_came, signal) = mpsc::channel();
+    let (sender, signal) = mpsc::channel();
     signals::watch(move |number| {
-        let _ = signal_came.send(number);
+        let _ = sender.send(number);
     })?;
 
     let ready_line = start(config)?;
     output::line(ready_line);
-    // A signal that came while the server started waits in the channel.
+    // The channel keeps a signal that came while the server started.
     let _ = signal.recv();
     output::note("stopping");
     app::server_stop();
     Ok(())
 }
 
-/// Starts the server with this configuration and returns the line that says it is ready.
+/// Starts the server with this configuration and returns its ready line.
 pub(crate) fn start(config: Config) -> Result<String, Failure> {
     let listening = config.get_list("server", "listen_address").join(", ");
     let network = network_of(&config);
     let net_name = config.get_str("srv_vpn", "net").unwrap_or_default();
     let identity = identity(&config)?;
     config::set_current(config);
-    app::server_start().map_err(|code| Failure::general(refusal(code)))?;
+    app::server_start().map_err(|code| Failure::general(start_error(code)))?;
     Ok(format!("ready: listening on {listening}, network {network} for {net_name}, identity {identity}"))
 }
 
-/// The identity of the server with this configuration, as `--pin` takes it; made on the first call.
+/// Returns the identity of the server with this configuration, as `--pin` takes it. The first call creates it.
 pub(crate) fn identity(config: &Config) -> Result<String, Failure> {
     tls::identity_fingerprint(config)
         .map(|fingerprint| tls::fingerprint_text(&fingerprint))
@@ -61,16 +61,16 @@ fn network_of(config: &Config) -> String {
     Subnet::parse(&address, &mask).map_or_else(|_| format!("{address}/{mask}"), |subnet| subnet.to_string())
 }
 
-/// `dap_chain_net_srv_vpn_init`'s codes, in words; what exactly is wrong has been logged.
-fn refusal(code: i32) -> String {
-    let what = match code {
+/// Describes a code of `dap_chain_net_srv_vpn_init`. The log has the details.
+fn start_error(code: i32) -> String {
+    let reason = match code {
         -1 => "the TUN device cannot be used",
-        -2 => "the TUN device or its configuration was refused",
+        -2 => "the configuration is invalid, or the TUN device cannot be set up",
         -3 => "the VPN service cannot be registered",
-        -100 => "it cannot listen for clients, or [server] enabled is false",
+        -100 => "the server cannot listen for clients, or [server] enabled is false",
         _ => "unknown reason",
     };
-    format!("the server does not start: {what} (code {code}); the log above says more")
+    format!("the server cannot start: {reason} (code {code}); see the log lines above")
 }
 
 #[cfg(test)]

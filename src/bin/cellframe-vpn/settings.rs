@@ -1,4 +1,4 @@
-//! From options to one configuration: which file, which state directory, what the options override.
+//! Builds one configuration from the options: file, state directory and overrides.
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use embedded::config::Config;
 use crate::exit::{Code, Failure};
 use crate::target::parse_pin;
 
-/// Read when it exists and no other file is named.
+/// Read if it exists and the command line names no other file.
 pub(crate) const DEFAULT_FILE: &str = "/etc/cellframe-vpn/cellframe-vpn.cfg";
 
-/// Server and client of one machine keep their state apart: each holds a store that only one process may open, and a
-/// socket that `stat`, `status` and `stop` find it by.
+/// The part that a process plays. Each role on a machine has a state directory of its own, with a store that only one
+/// process may open and a socket through which `stat`, `status` and `stop` find the process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Role {
     Server,
     Client,
-    /// `check` works beside a running client, so it may not open that one's store.
+    /// `check` works beside a running client, whose store it cannot open.
     Check,
 }
 
@@ -32,8 +32,8 @@ impl Role {
     }
 }
 
-/// The configuration of `role`: `file`, else [`DEFAULT_FILE`] if it exists, else the built-in defaults; its state in
-/// `state_dir`, else in the role's directory inside the configured state directory.
+/// Loads the configuration of `role`: `file`, else [`DEFAULT_FILE`] if it exists, else the built-in defaults. The state
+/// directory is `state_dir`, else the role's directory inside the configured one.
 pub(crate) fn load(role: Role, file: Option<&Path>, state_dir: Option<&Path>) -> Result<Config, Failure> {
     let mut config = read(file)?;
     warn_of_unknown_keys(&config);
@@ -50,13 +50,13 @@ pub(crate) fn load(role: Role, file: Option<&Path>, state_dir: Option<&Path>) ->
         None => config.state_path().join(role.directory()),
     };
     let text = state_dir.to_str().ok_or_else(|| {
-        Failure::new(Code::Usage, format!("--state-dir {}: expected a path in UTF-8", state_dir.display()))
+        Failure::new(Code::Usage, format!("--state-dir {}: expected a UTF-8 path", state_dir.display()))
     })?;
     config.set("general", "state_dir", text);
     Ok(config)
 }
 
-/// The keys that the program reads, and those of a node's file that it knows to be without effect here.
+/// The keys that the program reads, and the keys of a node's file that have no effect here.
 const KEYS: &[(&str, &[&str])] = &[
     ("general", &["state_dir"]),
     ("server", &["enabled", "listen_address", "max_streams", "max_streams_per_address", "idle_timeout"]),
@@ -90,7 +90,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("cdb", &["servers_list_check_timeout"]),
 ];
 
-/// A misspelt key would leave its default in force without a word.
+/// Warns of unknown keys: a misspelt key would silently leave its default in force.
 fn warn_of_unknown_keys(config: &Config) {
     for (section, key) in config.keys() {
         let known = match KEYS.iter().find(|(name, _)| *name == section) {
@@ -98,12 +98,12 @@ fn warn_of_unknown_keys(config: &Config) {
             None => section.starts_with("network_"),
         };
         if !known {
-            log::warn!("{}: [{section}] {key}: no such key; it has no effect", config.origin());
+            log::warn!("{}: [{section}] {key}: no such key; ignored", config.origin());
         }
     }
 }
 
-/// An error when a process of this role runs with this state directory already.
+/// Fails if a process of this role already uses this state directory.
 pub(crate) fn require_unused(role: Role, config: &Config) -> Result<(), Failure> {
     let socket = cli::socket_path(config);
     if UnixStream::connect(&socket).is_err() {
@@ -111,7 +111,7 @@ pub(crate) fn require_unused(role: Role, config: &Config) -> Result<(), Failure>
     }
     let (role, socket) = (role.directory(), socket.display());
     Err(Failure::general(format!(
-        "a {role} runs here already (it listens on {socket}); give another one its own --state-dir"
+        "a {role} already runs here (it listens on {socket}); give a second one its own --state-dir"
     )))
 }
 
@@ -128,48 +128,48 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::new(Code::Usage, format!("{}: {error}", path.display())))
 }
 
-/// What `server --print-config` prints: every key a server reads, with its default.
+/// The output of `server --print-config`: an example with the keys that users set most, and their defaults.
 pub(crate) const EXAMPLE: &str = "\
 # Configuration of cellframe-vpn. Save it as /etc/cellframe-vpn/cellframe-vpn.cfg, or name it with --config.
-# A line is `key=value`; lists are [a,b,c]; what follows a # is a comment. The values below are the defaults, except
-# where a comment says otherwise.
+# A line is `key=value`; a list is [a,b,c]; # begins a comment. The values below are the defaults, except where a
+# comment says otherwise.
 
 [general]
-# Where the server's identity, its store and its control socket are kept.
-# Default: /var/lib/cellframe-vpn for root, ~/.local/state/cellframe-vpn for others; in it server/ and client/.
+# Directory for the server's identity, store and control socket.
+# Default: /var/lib/cellframe-vpn for root, ~/.local/state/cellframe-vpn for others, each with server/ and client/.
 #state_dir=/var/lib/cellframe-vpn
 
 [server]
 enabled=true
-# Addresses and ports for clients; [::]:8079 listens on IPv6.
+# Addresses and ports on which clients connect; [::]:8079 listens on IPv6.
 listen_address=[0.0.0.0:8079]
 
 [srv_vpn]
 enabled=true
-# The network inside the tunnel. The server takes its first address, clients get the others. It must not overlap a
-# network that this machine is in.
+# The network inside the tunnel. The server takes the first address, clients get the others. The network must not
+# overlap one that this machine is in.
 network_address=10.98.0.0
 network_mask=255.255.255.0
-# The Cellframe network that the ready line names; clients may name any that [networks] lists.
+# The Cellframe network that the ready line names; clients may use every network that [networks] lists.
 net=backbone
 # Clients may use the service without paying.
 allow_free_srv=true
-# Clients may not reach each other, only the gateway and what is behind it.
+# Clients reach the gateway and the hosts behind it, but not each other.
 #client_isolation=true
-# Seconds for which a client that left gets its address back.
+# Seconds for which the server keeps an address for a client that has left.
 #lease_time=3600
-# Largest packet inside the tunnel, bytes. Default: 1390, what fits into 1500 on the outer network.
+# Largest packet inside the tunnel, bytes. The default, 1390, fits into 1500 on the outer network.
 #mtu=1390
-# Whole super-packets of up to 64 KiB between the host and clients that take them; false: one packet at a time.
+# Exchange super-packets of up to 64 KiB with the host and with clients that support them; false: single packets.
 #offload=true
 
 [resources]
-# Worker threads; 0 is one for each CPU.
+# Worker threads; 0 means one per CPU.
 threads_cnt=0
 
 [vpn_client]
-# For `client` and `check`: the identity the server must have, as its ready line shows it. Without it the first
-# identity seen is trusted, and remembered. Not set by default.
+# For `client` and `check`: the identity the server must have, as its ready line shows it. Without a pin the client
+# trusts and remembers the first identity it sees. Not set by default.
 #server_pin=sha256:<64 hexadecimal digits>
 ";
 

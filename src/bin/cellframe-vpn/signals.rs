@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP: all three ask a command to take down what it built and to end.
+//! SIGINT, SIGTERM and SIGHUP: each asks a command to clean up and end.
 
 use std::thread;
 
@@ -7,9 +7,9 @@ use signal_hook::iterator::Signals;
 
 use crate::exit::{Code, Failure};
 
-/// Calls `on_signal` with the signal's number, on a thread of its own, for the first signal.
+/// Calls `on_signal` with the number of the first signal, on a thread of its own.
 ///
-/// A second one ends the process at once: whoever presses Ctrl-C twice does not want to wait for an orderly end.
+/// A second signal ends the process at once: a user who presses Ctrl-C twice does not want to wait for the clean-up.
 pub(crate) fn watch(on_signal: impl FnOnce(i32) + Send + 'static) -> Result<(), Failure> {
     let failed = |error| Failure::general(format!("cannot watch for signals: {error}"));
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
@@ -25,7 +25,7 @@ pub(crate) fn watch(on_signal: impl FnOnce(i32) + Send + 'static) -> Result<(), 
     thread::Builder::new().name("signals".into()).spawn(watcher).map(drop).map_err(failed)
 }
 
-/// The exit code of a command that the signal kept from finishing.
+/// Returns the exit code of a command that the signal interrupted.
 pub(crate) fn interrupted(signal: i32) -> Code {
     Code::Interrupted(u8::try_from(signal).unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! Which server: `HOST[:PORT]`, its network and its pin.
+//! Parses what names a server on the command line: `HOST[:PORT]` and the pin.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -7,10 +7,10 @@ use std::str::FromStr;
 /// The port that a server listens on unless its configuration says otherwise.
 pub(crate) const DEFAULT_PORT: u16 = 8079;
 
-/// The network that an embedded SDK always knows.
+/// The network in the embedded SDK's default configuration.
 pub(crate) const DEFAULT_NETWORK: &str = "backbone";
 
-/// A server's host name or address, and its port. The name is not looked up here.
+/// A server's host name or address, not resolved, and its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     /// A name, an IPv4 address, or an IPv6 address without brackets.
@@ -18,7 +18,7 @@ pub(crate) struct Target {
     pub(crate) port: u16,
 }
 
-/// What is wrong with a `HOST[:PORT]`.
+/// The reason why a `HOST[:PORT]` is invalid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
     #[error("the host is empty; expected HOST or HOST:PORT")]
@@ -51,7 +51,7 @@ impl FromStr for Target {
             };
             return Ok(Self { host: address.to_owned(), port });
         }
-        // Without brackets an address of colons can only be an address: 8079 in "::1:8079" is its last group.
+        // Without brackets the whole text is the address: 8079 in "::1:8079" is its last group.
         if is_ipv6(text) {
             return Ok(Self { host: text.to_owned(), port: DEFAULT_PORT });
         }
@@ -81,20 +81,20 @@ impl fmt::Display for Target {
 }
 
 fn parse_port(text: &str) -> Result<u16, TargetError> {
-    // u16's own parser takes a plus sign.
+    // u16's parser accepts a plus sign.
     let number = if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None };
     number.filter(|port| *port != 0).ok_or_else(|| TargetError::BadPort(text.to_owned()))
 }
 
-/// An IPv6 address, perhaps with a zone as in `fe80::1%eth0` (RFC 4007 section 11).
+/// Accepts an IPv6 address, also with a zone as in `fe80::1%eth0` (RFC 4007 section 11).
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
     let zone_is_good = zone.is_none_or(|zone| !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_graphic()));
     zone_is_good && address.parse::<Ipv6Addr>().is_ok()
 }
 
-/// A name that a resolver may be asked for: labels of letters, digits, `-` and `_`, at most 253 bytes (RFC 1035 section
-/// 2.3.4; the underscore is in use). What remains to be told by the resolver is whether it exists.
+/// Accepts a name that a resolver can look up: labels of letters, digits, `-` and `_`, at most 253 bytes (RFC 1035
+/// section 2.3.4; underscores are common in practice).
 fn is_host(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
@@ -106,7 +106,7 @@ fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
-/// A pin is checked here too, before anything is started: the library's message would come after the connect.
+/// Validates a pin before the program starts anything; the library would report a bad pin only after connecting.
 pub(crate) fn parse_pin(text: &str) -> Result<String, String> {
     let digits = text.strip_prefix("sha256:").unwrap_or_default();
     if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {

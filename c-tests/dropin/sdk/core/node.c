@@ -1,4 +1,4 @@
-/* Plays the node: calls each part through its C symbols and prints what came back, a line each, for dropin.py. */
+/* Stands in for the node: calls each part through its C symbols and prints each result on a line, for dropin.py. */
 #include <dap_chain_net_srv_vpn.h>
 #include <dap_chain_net_srv_vpn_cmd.h>
 #include <dap_chain_net_vpn_client.h>
@@ -15,7 +15,7 @@ int main(void)
     printf("client_start %d\n", dap_chain_net_vpn_client_start(dap_chain_net_by_name("standin"), "192.0.2.1", 8079));
     printf("client_status %d\n", (int)dap_chain_net_vpn_client_status());
     printf("tun_status %d\n", dap_chain_net_vpn_client_tun_status());
-    /* The command asks the client's part. */
+    /* The command calls the client's part. */
     char *words[] = {"vpn_client", "status", "-net", "standin", NULL};
     void *reply = NULL;
     printf("command %d\n", com_vpn_client(4, words, &reply, 1));

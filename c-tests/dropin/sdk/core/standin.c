@@ -1,4 +1,4 @@
-/* The stand-in's functions: it has no workers and no node, knows one network, and notes what the module registers. */
+/* The stand-in's functions. It has no workers and no node, knows one network, and records what the module registers. */
 #include "standin.h"
 
 dap_config_t *g_config;

@@ -1,4 +1,4 @@
-/* Plays the part `server` in C. */
+/* Stands in for the part `server` in C. */
 #include "standin_legacy.h"
 
 int dap_chain_net_srv_vpn_init(dap_config_t *g_config)

@@ -1,4 +1,4 @@
-/* Plays the part `cmd` in C. */
+/* Stands in for the part `cmd` in C. */
 #include "standin_legacy.h"
 
 int com_vpn_statistics(int argc, char **argv, void **reply, int version)

@@ -1,4 +1,4 @@
-/* Plays the part `common` in C. */
+/* Stands in for the part `common` in C. */
 #include "standin_legacy.h"
 
 int dap_chain_net_srv_vpn_pre_init(void)

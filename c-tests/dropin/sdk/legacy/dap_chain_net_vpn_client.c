@@ -1,4 +1,4 @@
-/* Plays the part `client` in C. */
+/* Stands in for the part `client` in C. */
 #include "standin_legacy.h"
 
 int dap_chain_net_vpn_client_init(dap_config_t *g_config)

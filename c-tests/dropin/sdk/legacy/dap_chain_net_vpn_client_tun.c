@@ -1,4 +1,4 @@
-/* Plays the part `client-tun` in C. */
+/* Stands in for the part `client-tun` in C. */
 #include "standin_legacy.h"
 
 int dap_chain_net_vpn_client_tun_init(const char *gateway)

@@ -1,4 +1,4 @@
-//! How the demo talks with its two ends: one JSON object a line over a socket pair, which an end has as its stdin.
+//! The demo's protocol with its two ends: JSON objects, one per line, over a socket pair; an end has it as stdin.
 //!
 //! A request is `{"do": ...}`. An end answers with any number of `{"progress": bytes}` and then one
 //! `{"ok": true, ...}` or `{"ok": false, "code": exit code, "error": sentence}`.
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::args::EndRole;
 use crate::exit::{Code, Failure};
 
-/// Processor time, in seconds: all of an end's process, and of it what generating and checking the traffic took.
+/// Processor time of an end, in seconds: the whole process, and the part that generates and checks traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Cpu {
     pub(super) process: f64,
@@ -34,7 +34,7 @@ impl Sub for Cpu {
     }
 }
 
-/// One end as the demo sees it. Dropping it kills the process, and with it its namespace.
+/// The demo's handle of one end. Dropping it kills the process, and the kernel removes its namespace.
 #[derive(Debug)]
 pub(super) struct End<'a> {
     name: &'static str,
@@ -44,9 +44,9 @@ pub(super) struct End<'a> {
 }
 
 impl<'a> End<'a> {
-    /// Starts an end: this program again. `beside` is the process whose user namespace the end joins.
+    /// Starts this program again as an end. `beside` is the process whose user namespace the end joins.
     ///
-    /// From the main thread only: the kernel ends the child when the *thread* that started it ends.
+    /// Call it on the main thread only: the kernel kills the child when the *thread* that started it ends.
     pub(super) fn spawn(role: EndRole, beside: Option<u32>, interruption: &'a Interruption) -> Result<Self, Failure> {
         let name = match role {
             EndRole::Server => "server",
@@ -59,11 +59,11 @@ impl<'a> End<'a> {
         if let Some(pid) = beside {
             command.arg("--beside").arg(pid.to_string());
         }
-        // What goes well is the demo's to tell.
+        // The demo itself reports success.
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "warn");
         }
-        // A group of its own: Ctrl-C is for the demo, which then ends its ends in order.
+        // Its own process group keeps Ctrl-C away from the end: the demo stops both ends in order.
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).process_group(0);
         interruption.register(&ours).map_err(failed)?;
         let child = command.spawn().map_err(failed)?;
@@ -74,20 +74,20 @@ impl<'a> End<'a> {
         self.child.id()
     }
 
-    /// One request and its answer. `patience` is how long the end may be silent.
-    pub(super) fn call(&mut self, request: Value, patience: Duration) -> Result<Value, Failure> {
-        self.call_with_progress(request, patience, |_| {})
+    /// Sends a request and returns its answer. `timeout` bounds the end's silence.
+    pub(super) fn call(&mut self, request: Value, timeout: Duration) -> Result<Value, Failure> {
+        self.call_with_progress(request, timeout, |_| {})
     }
 
-    /// As [`Self::call`], for a request that reports how far it is.
+    /// As [`Self::call`], for a request that reports its progress.
     pub(super) fn call_with_progress(
         &mut self,
         request: Value,
-        patience: Duration,
+        timeout: Duration,
         mut on_progress: impl FnMut(u64),
     ) -> Result<Value, Failure> {
         let step = request["do"].as_str().unwrap_or_default().to_owned();
-        self.socket.get_ref().set_read_timeout(Some(patience)).map_err(|error| self.broken(&step, &error))?;
+        self.socket.get_ref().set_read_timeout(Some(timeout)).map_err(|error| self.broken(&step, &error))?;
         send(self.socket.get_ref(), &request).map_err(|error| self.broken(&step, &error))?;
         loop {
             let answer = receive(&mut self.socket).map_err(|error| self.broken(&step, &error))?;
@@ -106,29 +106,32 @@ impl<'a> End<'a> {
         }
     }
 
-    /// The processor time that the end has used so far.
-    pub(super) fn cpu(&mut self, patience: Duration) -> Result<Cpu, Failure> {
-        let answer = self.call(json!({"do": "cpu"}), patience)?;
+    /// Returns the processor time that the end has used so far.
+    pub(super) fn cpu(&mut self, timeout: Duration) -> Result<Cpu, Failure> {
+        let answer = self.call(json!({"do": "cpu"}), timeout)?;
         let seconds = |key| answer[key].as_f64().unwrap_or(0.0);
         Ok(Cpu { process: seconds("process"), traffic: seconds("traffic") })
     }
 
-    /// Lets the end leave by itself and checks that it left well: taking a tunnel down is part of what is shown.
+    /// Asks the end to exit and checks its exit status: the demo also shows that the tunnel is taken down.
     pub(super) fn finish(mut self) -> Result<(), Failure> {
-        const PATIENCE: Duration = Duration::from_secs(10);
+        const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
         let _ = self.socket.get_ref().shutdown(Shutdown::Both);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + EXIT_TIMEOUT;
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
                 Ok(Some(status)) => {
-                    return Err(Failure::general(format!("the demo's {} ended badly: {status}", self.name)));
+                    return Err(Failure::general(format!("the demo's {} failed: {status}", self.name)));
                 }
                 Ok(None) if Instant::now() < deadline && self.interruption.signal().is_none() => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Ok(None) => {
-                    return Err(Failure::general(format!("the demo's {} does not end; it was killed", self.name)));
+                    return Err(Failure::general(format!(
+                        "the demo's {} did not exit in time and was killed",
+                        self.name
+                    )));
                 }
                 Err(error) => return Err(Failure::general(format!("cannot wait for the {}: {error}", self.name))),
             }
@@ -139,7 +142,7 @@ impl<'a> End<'a> {
         let name = self.name;
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                Failure::general(format!("the demo's {name} hangs in {step:?}"))
+                Failure::general(format!("the demo's {name} did not answer {step:?} in time"))
             }
             _ => Failure::general(format!("the demo's {name} ended during {step:?}: {error}")),
         }
@@ -148,13 +151,13 @@ impl<'a> End<'a> {
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        // Both do nothing for a child that was waited for already.
+        // Both have no effect on a child whose exit status was collected.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A signal on its way to the thread that runs the demo, which may be waiting for an answer.
+/// Tells the demo's thread, which may be waiting for an answer, that a signal came.
 #[derive(Debug, Default)]
 pub(super) struct Interruption {
     signal: AtomicI32,
@@ -162,7 +165,7 @@ pub(super) struct Interruption {
 }
 
 impl Interruption {
-    /// Cuts the sockets: whoever waits for an answer learns that there will be none.
+    /// Shuts the sockets down, so that a thread that waits for an answer stops waiting.
     pub(super) fn interrupt(&self, signal: i32) {
         let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         self.signal.store(signal, Ordering::SeqCst);
@@ -171,7 +174,7 @@ impl Interruption {
         }
     }
 
-    /// The signal that came, if any.
+    /// Returns the signal that came, if any.
     pub(super) fn signal(&self) -> Option<i32> {
         Some(self.signal.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
     }
@@ -193,7 +196,7 @@ pub(super) fn send(mut socket: &UnixStream, message: &Value) -> std::io::Result<
     socket.write_all(line.as_bytes())
 }
 
-/// Reads one message; None when the other side has gone.
+/// Reads one message; `None` once the other side has closed the socket.
 pub(super) fn receive(socket: &mut BufReader<UnixStream>) -> std::io::Result<Option<Value>> {
     let mut line = String::new();
     if socket.read_line(&mut line)? == 0 {

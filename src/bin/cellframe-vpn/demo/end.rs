@@ -1,6 +1,6 @@
-//! One end of the demo: a process that does what the demo tells it, step by step, in a network namespace of its own.
+//! One end of the demo: a process that performs the demo's requests in a network namespace of its own.
 //!
-//! It leaves when the demo closes its socket, and the kernel kills it when the demo dies.
+//! It exits when the demo closes the socket, and the kernel kills it when the demo dies.
 
 use std::io::BufReader;
 use std::net::Ipv4Addr;
@@ -23,11 +23,11 @@ use crate::target::DEFAULT_NETWORK;
 use crate::target::DEFAULT_PORT;
 use crate::{client, server};
 
-/// Bytes that the check sends and asks for.
+/// Bytes that the check sends and requests.
 const CHECK_PAYLOAD: usize = 1024;
 const CHECK_TIMEOUT_MS: i32 = 10_000;
 
-/// Serves the demo on stdin until it closes it.
+/// Serves the demo's requests on stdin until the demo closes the socket.
 pub(crate) fn run(options: &DemoEndOptions) -> Result<(), Failure> {
     die_with(options.parent)?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
@@ -37,7 +37,7 @@ pub(crate) fn run(options: &DemoEndOptions) -> Result<(), Failure> {
         Err(error) => return Err(Failure::general(error.to_string())),
     };
     let mut end = End { role: options.role, beside: options.beside, parent: options.parent, socket };
-    // A demo that was interrupted cuts the socket in the middle of a message: that is an end too.
+    // An interrupted demo closes the socket in the middle of a message: the loop ends then too.
     while let Ok(Some(request)) = control::receive(&mut requests) {
         let answer = match end.perform(&request) {
             Ok(mut answer) => {
@@ -77,7 +77,7 @@ impl End {
             ("cpu", _) => Ok(json!({"process": traffic::process_cpu(), "traffic": traffic::traffic_cpu()})),
             ("totals", EndRole::Server) => match app::server_totals() {
                 Some(counted) => Ok(totals(&counted)),
-                None => Err(Failure::general("the server does not run any more")),
+                None => Err(Failure::general("the server has stopped running")),
             },
             ("totals", EndRole::Client) => Ok(totals(&app::client_totals())),
             ("stop", EndRole::Server) => {
@@ -86,19 +86,19 @@ impl End {
             }
             ("stop", EndRole::Client) => match app::client_stop() {
                 0 => Ok(json!({})),
-                code => Err(Failure::general(format!("the client does not stop (code {code})"))),
+                code => Err(Failure::general(format!("the client cannot stop (code {code})"))),
             },
-            (step, role) => Err(Failure::general(format!("the demo's {role:?} end knows no step {step:?}"))),
+            (step, role) => Err(Failure::general(format!("unknown step {step:?} for the demo's {role:?} end"))),
         }
     }
 
-    /// Before everything else: afterwards the process has threads, and a thread cannot change its user namespace.
+    /// Must be the first step: once the process has threads, none of them can change its user namespace.
     fn enter(&self) -> Result<Value, Failure> {
         let privileges = match self.beside {
             Some(pid) => namespaces::enter_beside(pid).map(|()| Value::Null)?,
             None => namespaces::enter_new()?.into(),
         };
-        // The kernel forgets it when the credentials change (prctl(2)).
+        // A change of credentials clears the death signal (prctl(2)).
         die_with(self.parent)?;
         logging::init();
         Ok(json!({"privileges": privileges}))
@@ -107,9 +107,9 @@ impl End {
     fn transfer(&self, request: &Value, gateway: Ipv4Addr) -> Result<Value, Failure> {
         let length = Duration::from_secs(number(request, "seconds")?.into());
         let direction = traffic::Direction::from_name(text(request, "direction")?)
-            .ok_or_else(|| Failure::general("a transfer has no such direction"))?;
+            .ok_or_else(|| Failure::general("unknown direction; expected upload or download"))?;
         let result = traffic::transfer(direction, gateway, length, |bytes| {
-            // When the demo has gone, the answer will fail too.
+            // If the demo has exited, sending the answer fails too.
             let _ = control::send(&self.socket, &json!({"progress": bytes}));
         })?;
         Ok(json!({"bytes": result.bytes, "seconds": result.time.as_secs_f64()}))
@@ -163,7 +163,7 @@ fn start_client() -> Result<Value, Failure> {
     if app::client_start(&host, DEFAULT_PORT, DEFAULT_NETWORK) != 0 {
         return Err(client::start_failure());
     }
-    let lease = app::client_lease().ok_or_else(|| Failure::new(Code::NoAnswer, "the server gave no address"))?;
+    let lease = app::client_lease().ok_or_else(|| Failure::new(Code::NoAnswer, "the server leased no address"))?;
     Ok(json!({
         "address": lease.addr.to_string(),
         "gateway": lease.gateway.to_string(),
@@ -188,12 +188,12 @@ fn totals(totals: &Totals) -> Value {
     })
 }
 
-/// Has the kernel kill this process when its parent ends, and makes sure that this has not happened yet.
+/// Asks the kernel to kill this process when its parent exits, and fails if the parent already has.
 fn die_with(parent: u32) -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|error| Failure::general(format!("cannot tie this end to the demo: {error}")))?;
+        .map_err(|error| Failure::general(format!("cannot set the death signal of this end: {error}")))?;
     let alive = getppid().map(Pid::as_raw_nonzero).is_some_and(|pid| u32::try_from(pid.get()) == Ok(parent));
-    if alive { Ok(()) } else { Err(Failure::general("the demo has gone")) }
+    if alive { Ok(()) } else { Err(Failure::general("the demo has exited")) }
 }
 
 fn text<'a>(request: &'a Value, key: &str) -> Result<&'a str, Failure> {
@@ -206,5 +206,5 @@ fn number(request: &Value, key: &str) -> Result<u32, Failure> {
 }
 
 fn address(request: &Value, key: &str) -> Result<Ipv4Addr, Failure> {
-    text(request, key)?.parse().map_err(|_| Failure::general(format!("{key:?} is no IPv4 address")))
+    text(request, key)?.parse().map_err(|_| Failure::general(format!("{key:?} is not an IPv4 address")))
 }

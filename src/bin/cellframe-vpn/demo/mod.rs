@@ -1,8 +1,8 @@
-//! `demo`: a server and a client in two network namespaces, with real traffic through the tunnel between them.
+//! `demo`: runs a server and a client in two network namespaces and sends real traffic through their tunnel.
 //!
-//! Three processes. This one has the terminal and nothing else: it starts the two ends, tells them over a socket what
-//! to do next ([`control`]), shows progress and prints the report. Each end ([`end`]) makes its own namespace
-//! ([`namespaces`]) and vanishes with it. What is on disk is one directory ([`workdir`]).
+//! The demo is three processes. This one owns the terminal: it starts the two ends, sends them requests over a socket
+//! ([`control`]), shows progress and prints the report. Each end ([`end`]) makes its own namespace ([`namespaces`]),
+//! which disappears with it. All files are in one directory ([`workdir`]).
 
 mod control;
 pub(crate) mod end;
@@ -29,18 +29,18 @@ use progress::Progress;
 use report::{Report, Transfer};
 use workdir::WorkDir;
 
-/// Bounds each step that takes no time when all is well.
+/// Timeout of a step that normally returns at once.
 const STEP: Duration = Duration::from_secs(20);
 
-/// Runs the whole demo and prints the report. Everything is removed again, however it ends.
+/// Runs the whole demo, prints the report, and cleans up whatever the outcome.
 pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
     let interruption = Arc::new(Interruption::default());
     let interrupt = Arc::clone(&interruption);
     signals::watch(move |signal| interrupt.interrupt(signal))?;
     let result = privilege::require_tun().and_then(|()| perform(options, &interruption));
-    // Ends that a signal took away look like ends that failed.
+    // After a signal an end's failure is only its consequence: report the signal.
     let result = match interruption.signal() {
-        Some(signal) => Err(Failure::new(signals::interrupted(signal), "interrupted; everything is removed again")),
+        Some(signal) => Err(Failure::new(signals::interrupted(signal), "interrupted; everything was cleaned up")),
         None => result,
     };
     match &result {
@@ -52,7 +52,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
     result.map(drop)
 }
 
-/// The steps in their order. The ends and the directory are gone when it returns.
+/// Performs the steps in order. The ends and the directory are gone when it returns.
 fn perform(options: &DemoOptions, interruption: &Interruption) -> Result<Report, Failure> {
     let progress = Progress::new();
     let directory = WorkDir::create()?;
@@ -107,7 +107,7 @@ fn perform(options: &DemoOptions, interruption: &Interruption) -> Result<Report,
     Ok(report)
 }
 
-/// One direction, with both ends' processor time around it.
+/// Transfers in one direction and measures both ends' processor time.
 fn transfer(
     direction: &'static str,
     seconds: u32,
@@ -132,16 +132,16 @@ fn transfer(
     Ok(transfer)
 }
 
-/// Both ends' counters, once what was under way between them has arrived; after a second, as they are: then packets
-/// were dropped on the way, and the counters say where.
+/// Returns both ends' counters once they agree, which means that no packet is in flight. If they differ after a second,
+/// packets were dropped on the way, and the drop counters say where.
 fn totals(server: &mut End<'_>, client: &mut End<'_>) -> Result<(Value, Value), Failure> {
-    const UNTIL_SETTLED: Duration = Duration::from_secs(1);
+    const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
     let started = Instant::now();
     loop {
         let client_totals = client.call(json!({"do": "totals"}), STEP)?;
         let server_totals = server.call(json!({"do": "totals"}), STEP)?;
         let agree = ["up_packets", "down_packets"].iter().all(|key| client_totals[key] == server_totals[key]);
-        if agree || started.elapsed() >= UNTIL_SETTLED {
+        if agree || started.elapsed() >= SETTLE_TIMEOUT {
             return Ok((server_totals, client_totals));
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -150,6 +150,6 @@ fn totals(server: &mut End<'_>, client: &mut End<'_>) -> Result<(Value, Value), 
 
 fn text_of(path: &Path) -> Result<&str, Failure> {
     path.to_str().ok_or_else(|| {
-        Failure::new(Code::Usage, format!("the temporary directory {} is no UTF-8: set TMPDIR", path.display()))
+        Failure::new(Code::Usage, format!("the temporary directory {} is not UTF-8: set TMPDIR", path.display()))
     })
 }

@@ -1,5 +1,5 @@
-//! Round-trip times through the tunnel: ICMP echo by an unprivileged ping socket (icmp(7)), or a UDP echo where those
-//! are switched off and cannot be switched on.
+//! Measures round-trip times through the tunnel: by ICMP echo on an unprivileged ping socket (icmp(7)), or by UDP echo
+//! where the kernel forbids ping sockets.
 
 use std::fs;
 use std::io;
@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 
 use crate::exit::{Code, Failure};
 
-/// The port of the UDP echo on the server's end, the standard one (RFC 862).
+/// The standard port of UDP echo (RFC 862), served by the server's end.
 pub(super) const ECHO_PORT: u16 = 7;
 
 const COUNT: u16 = 10;
 const INTERVAL: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 const ICMP_ECHO: u8 = 8;
 const ICMP_ECHO_REPLY: u8 = 0;
 /// Type, code, checksum, identifier, sequence number (RFC 792).
 const ICMP_HEADER: usize = 8;
 const PAYLOAD: usize = 56;
 
-/// How [`COUNT`] echoes went.
+/// The result of [`COUNT`] echoes.
 #[derive(Debug, PartialEq)]
 pub(super) struct Pings {
     method: &'static str,
@@ -49,12 +49,12 @@ impl Pings {
     }
 }
 
-/// Sends the echoes one by one. An error when none is answered: then no traffic passes.
+/// Sends the echoes one by one. Fails if none is answered: then no traffic passes.
 pub(super) fn measure(gateway: Ipv4Addr) -> Result<Pings, Failure> {
     let (socket, method, to) = match icmp_socket() {
         Ok(socket) => (socket, "icmp", SocketAddrV4::new(gateway, 0)),
         Err(error) => {
-            log::info!("no ping sockets here ({error}); UDP echo instead");
+            log::info!("ping sockets are not available ({error}); using UDP echo");
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(|error| broken(&error))?;
             (socket, "udp", SocketAddrV4::new(gateway, ECHO_PORT))
         }
@@ -67,28 +67,28 @@ pub(super) fn measure(gateway: Ipv4Addr) -> Result<Pings, Failure> {
         std::thread::sleep(INTERVAL);
     }
     if round_trips.is_empty() {
-        return Err(Failure::new(Code::Failure, format!("no ping through the tunnel to {gateway} was answered")));
+        return Err(Failure::new(Code::Failure, format!("{gateway} answered no ping through the tunnel")));
     }
     Ok(Pings { method, sent: COUNT, round_trips })
 }
 
-/// In the demo's namespace this process is root and may let its own group use ping sockets.
+/// Opens a ping socket. In the demo's namespace this process is root and may allow ping sockets to its own group.
 fn icmp_socket() -> io::Result<UdpSocket> {
-    let switched_on = fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0");
-    if let Err(error) = switched_on {
-        log::debug!("ping_group_range: {error}");
+    let enabled = fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0");
+    if let Err(error) = enabled {
+        log::debug!("cannot set ping_group_range: {error}");
     }
     Ok(UdpSocket::from(rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, Some(ipproto::ICMP))?))
 }
 
-/// One echo; None when it was not answered in time.
+/// Sends one echo; `None` if no reply came in time.
 fn echo(socket: &UdpSocket, to: SocketAddrV4, sequence: u16) -> io::Result<Option<Duration>> {
     let request = request(sequence);
     let started = Instant::now();
     socket.send_to(&request, to)?;
     let mut buffer = [0; 256];
     loop {
-        let Some(left) = PATIENCE.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else {
+        let Some(left) = REPLY_TIMEOUT.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) else {
             return Ok(None);
         };
         socket.set_read_timeout(Some(left))?;
@@ -96,7 +96,7 @@ fn echo(socket: &UdpSocket, to: SocketAddrV4, sequence: u16) -> io::Result<Optio
             Ok((length, from)) if from.ip() == *to.ip() && answers(&buffer[..length], &request) => {
                 return Ok(Some(started.elapsed()));
             }
-            // The answer to an earlier one, late.
+            // A late reply to an earlier echo.
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -105,7 +105,7 @@ fn echo(socket: &UdpSocket, to: SocketAddrV4, sequence: u16) -> io::Result<Optio
     }
 }
 
-/// An ICMP echo request; the kernel fills in checksum and identifier. Over UDP the same bytes are just a payload.
+/// Builds an ICMP echo request; the kernel fills in checksum and identifier. Over UDP the same bytes are the payload.
 fn request(sequence: u16) -> [u8; ICMP_HEADER + PAYLOAD] {
     let mut message = [0; ICMP_HEADER + PAYLOAD];
     message[0] = ICMP_ECHO;
@@ -116,7 +116,7 @@ fn request(sequence: u16) -> [u8; ICMP_HEADER + PAYLOAD] {
     message
 }
 
-/// Whether this is the answer to that request: same sequence number, same payload. A UDP echo keeps the type as well.
+/// Tells whether `reply` answers `request`: same sequence number and payload. A UDP echo keeps the type as well.
 fn answers(reply: &[u8], request: &[u8]) -> bool {
     reply.len() == request.len() && (reply[0] == ICMP_ECHO_REPLY || reply[0] == ICMP_ECHO) && reply[6..] == request[6..]
 }

@@ -1,5 +1,5 @@
-//! What a person sees while the demo runs: bars on a terminal, plain lines elsewhere. All of it on stderr, so that
-//! stdout has the result alone.
+//! Shows the demo's progress: bars on a terminal, plain lines elsewhere. It goes to stderr, so that stdout has only the
+//! result.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -21,13 +21,13 @@ impl Progress {
         Self { terminal: std::io::stderr().is_terminal() }
     }
 
-    /// A step is done.
+    /// Reports a completed step.
     pub(super) fn step(&self, text: impl Display) {
         let mark = if self.terminal { "✓" } else { "-" };
         output::note(format_args!("{mark} {text}"));
     }
 
-    /// A transfer of a known length begins.
+    /// Begins a transfer of a known length.
     pub(super) fn transfer(&self, direction: &'static str, length: Duration) -> TransferProgress {
         let bar = self.terminal.then(|| {
             let bar = ProgressBar::new(u64::try_from(length.as_millis()).unwrap_or(u64::MAX));
@@ -41,7 +41,7 @@ impl Progress {
     }
 }
 
-/// The progress of one transfer. A bar that is dropped unfinished is cleared.
+/// The progress of one transfer. Dropping it unfinished clears the bar.
 pub(super) struct TransferProgress {
     direction: &'static str,
     bar: Option<ProgressBar>,
@@ -51,7 +51,7 @@ pub(super) struct TransferProgress {
 }
 
 impl TransferProgress {
-    /// `bytes` have been moved so far.
+    /// Reports the bytes moved so far.
     pub(super) fn update(&self, bytes: u64) {
         const BETWEEN_LINES: Duration = Duration::from_secs(1);
         let elapsed = self.started.elapsed();
@@ -65,7 +65,7 @@ impl TransferProgress {
         }
     }
 
-    /// The transfer is over, with this result.
+    /// Ends the transfer with this result.
     pub(super) fn finish(self, mbit_per_second: f64) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! What the demo measured: as a table for people, as JSON for programs.
+//! The demo's measurements, as a table for people and as JSON for programs.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::control::Cpu;
 use crate::exit::{Code, Failure};
 
-/// One direction through the tunnel.
+/// A transfer in one direction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Transfer {
     pub(super) bytes: u64,
@@ -16,7 +16,7 @@ pub(super) struct Transfer {
     pub(super) client_cpu: Cpu,
 }
 
-/// Everything that is printed. The values are the ends' own answers, see [`super::end`].
+/// The contents of the report. The values are the ends' answers, see [`super::end`].
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) privileges: Value,
@@ -31,7 +31,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// An error unless both ends' own counters confirm what the transfers claim: that it all went through the tunnel.
+    /// Fails unless both ends' counters confirm that all transferred bytes went through the tunnel.
     pub(super) fn traffic_passed(&self) -> Result<(), Failure> {
         for (end, totals) in [("server", &self.server), ("client", &self.client)] {
             for (direction, key, moved) in
@@ -122,7 +122,7 @@ impl Transfer {
         mbit_per_second(self.bytes, self.seconds)
     }
 
-    /// `seconds` of processor time a gigabyte (10^9 bytes) of payload.
+    /// Converts processor time to seconds per gigabyte (10^9 bytes) of payload.
     fn per_gb(&self, seconds: f64) -> f64 {
         seconds / (self.bytes.max(1) as f64 / 1e9)
     }
@@ -135,12 +135,12 @@ impl Transfer {
     }
 }
 
-/// A rate in Mbit/s (10^6 bits); 0 for no time at all.
+/// Returns the rate in Mbit/s (10^6 bits); 0 if no time has passed.
 pub(super) fn mbit_per_second(bytes: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { bytes as f64 * 8.0 / 1e6 / seconds } else { 0.0 }
 }
 
-/// The failure as `--json` prints it.
+/// Formats a failure for `--json`.
 pub(super) fn failure_to_json(failure: &Failure) -> String {
     let kind = match failure.code {
         Code::Privilege => "not permitted here",
@@ -150,7 +150,7 @@ pub(super) fn failure_to_json(failure: &Failure) -> String {
     format!("{:#}", json!({"ok": false, "kind": kind, "exit_code": failure.code.number(), "error": failure.message}))
 }
 
-/// "none", or the causes with their counts.
+/// Formats the causes of drops with their counts, or "none".
 fn drops(drops: &Value) -> String {
     let causes: Vec<_> =
         drops.as_object().into_iter().flatten().map(|(cause, count)| format!("{cause} {count}")).collect();

@@ -1,7 +1,7 @@
-//! The traffic through the tunnel: TCP, one way at a time, every byte compared with what was sent.
+//! The demo's traffic: TCP, one direction at a time, with every received byte compared.
 //!
-//! The server's end offers it on its address *in the tunnel*, so nothing can arrive there by another way. The client
-//! opens a connection, says which direction and how long, and both sides know the [`Pattern`] that has to come.
+//! The server's end listens on its address *in the tunnel*, so data can arrive there only through the tunnel. The
+//! client connects and sends the direction and the length; the receiver compares the data with the known [`Pattern`].
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -16,11 +16,11 @@ use crate::exit::Failure;
 
 const PORT: u16 = 5001;
 const CHUNK: usize = 128 * 1024;
-/// How long a connection may stand still before the tunnel counts as broken.
-const STALL: Duration = Duration::from_secs(5);
-const PROGRESS: Duration = Duration::from_millis(100);
+/// A connection without progress for so long counts as broken.
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// As seen from the client.
+/// The direction of a transfer, as seen from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Upload,
@@ -37,24 +37,24 @@ impl Direction {
     }
 }
 
-/// What arrived, all of it verified, and how long it took.
+/// The bytes that arrived, all verified, and the time that they took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Transferred {
     pub(super) bytes: u64,
     pub(super) time: Duration,
 }
 
-/// Server's end: starts the TCP service and the UDP echo on `gateway`, for as long as the process lives.
+/// Starts the TCP service and the UDP echo of the server's end on `gateway`. They run as long as the process.
 pub(super) fn serve(gateway: Ipv4Addr) -> Result<(), Failure> {
-    let failed = |error| Failure::general(format!("cannot offer traffic on {gateway} in the tunnel: {error}"));
+    let failed = |error| Failure::general(format!("cannot serve traffic on {gateway} in the tunnel: {error}"));
     let listener = TcpListener::bind((gateway, PORT)).map_err(failed)?;
     let echo = UdpSocket::bind((gateway, ECHO_PORT)).map_err(failed)?;
     let accept = move || {
         for connection in listener.incoming().flatten() {
             if let Err(error) = answer(connection) {
-                log::warn!("traffic of the demo: {error}");
+                log::warn!("demo traffic failed: {error}");
             }
-            count_traffic_cpu();
+            store_traffic_cpu();
         }
     };
     let reflect = move || {
@@ -68,7 +68,7 @@ pub(super) fn serve(gateway: Ipv4Addr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Client's end: one transfer of `length`. `on_progress` gets the bytes so far, ten times a second.
+/// Transfers data for `length` from the client's end. Calls `on_progress` with the byte count ten times a second.
 pub(super) fn transfer(
     direction: Direction,
     gateway: Ipv4Addr,
@@ -76,35 +76,35 @@ pub(super) fn transfer(
     on_progress: impl FnMut(u64),
 ) -> Result<Transferred, Failure> {
     let result = request(direction, SocketAddrV4::new(gateway, PORT), length, on_progress);
-    count_traffic_cpu();
+    store_traffic_cpu();
     let transferred = result.map_err(|error| {
-        let why = match error.kind() {
-            // What a timeout on a socket looks like (socket(7), SO_RCVTIMEO).
-            io::ErrorKind::WouldBlock => format!("nothing moved for {} s", STALL.as_secs()),
+        let reason = match error.kind() {
+            // A socket reports a timeout by this error (socket(7), SO_RCVTIMEO).
+            io::ErrorKind::WouldBlock => format!("no data moved for {} s", STALL_TIMEOUT.as_secs()),
             _ => error.to_string(),
         };
-        Failure::general(format!("{direction:?} through the tunnel: {why}"))
+        Failure::general(format!("{direction:?} through the tunnel: {reason}"))
     })?;
     if transferred.bytes == 0 {
-        return Err(Failure::general(format!("{direction:?} through the tunnel: no byte arrived")));
+        return Err(Failure::general(format!("{direction:?} through the tunnel: no data arrived")));
     }
     Ok(transferred)
 }
 
-/// Processor time of this process, seconds.
+/// Returns the processor time of this process, in seconds.
 pub(super) fn process_cpu() -> f64 {
     cpu_seconds(ClockId::ProcessCPUTime)
 }
 
-/// Processor time that this end's traffic took so far, seconds: of the threads that sent, received and compared.
+/// Returns the processor time, in seconds, of the threads that send, receive and compare this end's traffic.
 pub(super) fn traffic_cpu() -> f64 {
     Duration::from_nanos(TRAFFIC_CPU_NANOSECONDS.load(Ordering::Relaxed)).as_secs_f64()
 }
 
 static TRAFFIC_CPU_NANOSECONDS: AtomicU64 = AtomicU64::new(0);
 
-/// One thread an end moves traffic, so its clock is the sum.
-fn count_traffic_cpu() {
+/// Stores this thread's processor time. Each end moves traffic on one thread, so its clock is the sum.
+fn store_traffic_cpu() {
     let time = Duration::from_secs_f64(cpu_seconds(ClockId::ThreadCPUTime));
     TRAFFIC_CPU_NANOSECONDS.store(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
@@ -120,7 +120,7 @@ fn request(
     length: Duration,
     mut on_progress: impl FnMut(u64),
 ) -> io::Result<Transferred> {
-    let mut connection = TcpStream::connect_timeout(&server.into(), STALL)?;
+    let mut connection = TcpStream::connect_timeout(&server.into(), STALL_TIMEOUT)?;
     prepare(&connection)?;
     let milliseconds = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
     let started = Instant::now();
@@ -132,7 +132,7 @@ fn request(
             connection.read_exact(&mut arrived)?;
             let (bytes, time) = (u64::from_le_bytes(arrived), started.elapsed());
             if bytes != sent {
-                return Err(io::Error::other(format!("{sent} bytes were sent, {bytes} arrived unchanged")));
+                return Err(io::Error::other(format!("sent {sent} bytes, but {bytes} arrived")));
             }
             Ok(Transferred { bytes, time })
         }
@@ -163,8 +163,8 @@ fn answer(mut connection: TcpStream) -> io::Result<()> {
 }
 
 fn prepare(connection: &TcpStream) -> io::Result<()> {
-    connection.set_read_timeout(Some(STALL))?;
-    connection.set_write_timeout(Some(STALL))
+    connection.set_read_timeout(Some(STALL_TIMEOUT))?;
+    connection.set_write_timeout(Some(STALL_TIMEOUT))
 }
 
 fn hello(direction: u8, milliseconds: u32) -> [u8; 5] {
@@ -172,7 +172,7 @@ fn hello(direction: u8, milliseconds: u32) -> [u8; 5] {
     [direction, a, b, c, d]
 }
 
-/// Sends the pattern for `length`, then ends this direction of the connection.
+/// Sends the pattern for `length`, then shuts this direction of the connection down.
 fn send(connection: &mut TcpStream, length: Duration, on_progress: &mut dyn FnMut(u64)) -> io::Result<u64> {
     let pattern = Pattern::new();
     let (mut bytes, mut report) = (0, Report::new(on_progress));
@@ -186,7 +186,7 @@ fn send(connection: &mut TcpStream, length: Duration, on_progress: &mut dyn FnMu
     Ok(bytes)
 }
 
-/// Reads to the end and compares. A byte that differs is an error that says where.
+/// Reads to the end and compares. The error for a byte that differs names its position.
 fn receive(connection: &mut TcpStream, on_progress: &mut dyn FnMut(u64)) -> io::Result<u64> {
     let pattern = Pattern::new();
     let mut buffer = vec![0; CHUNK];
@@ -202,7 +202,7 @@ fn receive(connection: &mut TcpStream, on_progress: &mut dyn FnMut(u64)) -> io::
     }
 }
 
-/// Passes the count on, ten times a second.
+/// Reports the byte count ten times a second.
 struct Report<'a> {
     to: &'a mut dyn FnMut(u64),
     last: Instant,
@@ -214,15 +214,15 @@ impl<'a> Report<'a> {
     }
 
     fn update(&mut self, bytes: u64) {
-        if self.last.elapsed() >= PROGRESS {
+        if self.last.elapsed() >= PROGRESS_INTERVAL {
             self.last = Instant::now();
             (self.to)(bytes);
         }
     }
 }
 
-/// Endless bytes that both ends know. Its period is a prime and no multiple of any packet's or buffer's size, so data
-/// that was lost, repeated or swapped does not match.
+/// An endless pattern that both ends know. Its period is a prime and no multiple of any packet's or buffer's size, so
+/// data that was lost, repeated or swapped does not match.
 struct Pattern {
     bytes: Vec<u8>,
 }
@@ -243,7 +243,7 @@ impl Pattern {
         Self { bytes: std::iter::repeat_with(next).take(Self::PERIOD).collect() }
     }
 
-    /// The bytes from `offset` of the stream, at least one and at most `length`.
+    /// Returns the bytes from `offset` of the stream, at least one and at most `length`.
     fn at(&self, offset: u64, length: usize) -> &[u8] {
         let start = (offset % Self::PERIOD as u64) as usize;
         &self.bytes[start..Self::PERIOD.min(start + length)]
@@ -256,7 +256,7 @@ impl Pattern {
             let (now, rest) = received.split_at(expected.len());
             if now != expected {
                 let good = now.iter().zip(expected).take_while(|(one, other)| one == other).count();
-                let message = format!("the data was changed on its way, at byte {}", offset + good as u64);
+                let message = format!("data arrived corrupted, at byte {}", offset + good as u64);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
             offset += now.len() as u64;

@@ -1,7 +1,7 @@
-//! The demo's directory: the state of both ends, removed when the demo ends.
+//! The demo's directory: it holds the state of both ends and is removed when the demo ends.
 //!
-//! A demo that was killed with SIGKILL leaves its directory; the next one removes it. The lock on a file in it, which
-//! dies with the process, tells the living from the dead.
+//! A demo that was killed with SIGKILL leaves its directory behind; the next demo removes it. A running demo holds a
+//! lock on a file in its directory, which the kernel releases when the process dies.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -13,7 +13,7 @@ use crate::exit::Failure;
 const PREFIX: &str = "cellframe-vpn-demo-";
 const LOCK: &str = "lock";
 
-/// A private directory that vanishes with this value.
+/// A private directory that is removed with this value.
 #[derive(Debug)]
 pub(super) struct WorkDir {
     path: PathBuf,
@@ -22,16 +22,16 @@ pub(super) struct WorkDir {
 }
 
 impl WorkDir {
-    /// Makes a new one, mode 0700, and removes what dead demos of this user left behind.
+    /// Creates a directory with mode 0700, and removes those that this user's dead demos left behind.
     pub(super) fn create() -> Result<Self, Failure> {
         let parent = std::env::temp_dir();
         remove_leftovers(&parent);
         let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
         let path = parent.join(format!("{PREFIX}{}-{nanoseconds:09}", std::process::id()));
-        let failed = |error| Failure::general(format!("cannot make the directory {}: {error}", path.display()));
-        // Not recursive: a directory that is already there is somebody else's.
+        let failed = |error| Failure::general(format!("cannot create the directory {}: {error}", path.display()));
+        // Not recursive: it must fail on an existing directory, which another process owns.
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        // Under its name only once it is locked: a demo that looks for leftovers must never see it unlocked.
+        // The lock file gets its name only once it is locked: another demo must never see it unlocked.
         let new = path.join("lock.new");
         let lock = File::create_new(&new).map_err(failed)?;
         lock.try_lock().map_err(|error| failed(error.into()))?;
@@ -43,7 +43,7 @@ impl WorkDir {
         &self.path
     }
 
-    /// Removes it now, and says so when that fails. Dropping it removes it too.
+    /// Removes the directory and reports a failure. Dropping the value also removes it, silently.
     pub(super) fn remove(mut self) -> Result<(), Failure> {
         self.removed = true;
         fs::remove_dir_all(&self.path)
@@ -68,7 +68,7 @@ fn remove_leftovers(parent: &Path) {
     }
 }
 
-/// A directory (no symbolic link to one) of this user, whose lock nobody holds.
+/// Accepts a directory (not a symbolic link) of this user whose lock is free.
 fn is_leftover(path: &Path) -> bool {
     let ours = fs::symlink_metadata(path)
         .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw());

@@ -1,8 +1,8 @@
-/* What the Cellframe SDK has and the embedded one has not, as far as the VPN module uses it: by name and prototype. */
+/* The names and prototypes that the VPN module uses from the Cellframe SDK and that the embedded SDK lacks. */
 #pragma once
 #include <dap_embedded_sdk.h>
 #include "standin_made.h"
-#undef DAP_EMBEDDED_SDK     /* the module is to take this for the Cellframe SDK */
+#undef DAP_EMBEDDED_SDK     /* so that the module treats this as the Cellframe SDK */
 
 #if !defined(STANDIN) || !defined(STANDIN_OF_CORE)
 #error "the SDK's compile definitions did not reach this file"
@@ -55,10 +55,10 @@ char *dap_chain_mempool_tx_create_cond(dap_chain_net_t *net, struct dap_enc_key 
 int dap_chain_hash_fast_from_str(const char *text, dap_chain_hash_fast_t *hash);
 
 #ifdef STANDIN_OTHER_COMMANDS
-/* A release whose commands are registered in a way that the module does not know. */
+/* A release that registers commands in a way that the module does not know. */
 int standin_other_command_add(const char *name);
 #define dap_cli_server_cmd_add standin_other_command_add
 #endif
 
-/* What the stand-in noted, for node.c. */
+/* The stand-in's records, for node.c. */
 extern const char *standin_tag;         /* the ledger tag that was registered */

@@ -1,4 +1,4 @@
-/* Plays the legacy module's header: a part in C is compiled with its own. */
+/* Stands in for the legacy module's header: a part in C is compiled with the legacy headers. */
 #pragma once
 #include <dap_chain_net_srv_vpn.h>
 #include <dap_chain_net_srv_vpn_cmd.h>
