@@ -7,23 +7,20 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-#[path = "support/hosts.rs"]
-mod hosts;
-#[path = "support/netns.rs"]
-mod netns;
-#[path = "support/program.rs"]
-mod program;
-use hosts::{Host, Hosts, PATIENCE};
-use program::{code, stderr, stdout, wait};
+use testkit::PATIENCE;
+use testkit::hosts::{Host, Hosts};
+use testkit::netns::in_namespace;
+use testkit::program::{Program, code, stderr, stdout, wait};
+use testkit::sockets::{echo, udp, udp_at};
 
 #[test]
 fn serve_check_and_connect_meet() {
-    netns::in_namespace("serve_check_and_connect_meet", || {
-        let hosts = Hosts::new();
+    in_namespace("serve_check_and_connect_meet", || {
+        let hosts = Hosts::new(Program(env!("CARGO_BIN_EXE_cellframe-vpn")));
         let (far, server_address) = (hosts.at(0), hosts.at(0).server.to_string());
         let mut serve = example("serve");
         serve.arg(config(&hosts, "server"));
@@ -49,10 +46,9 @@ fn serve_check_and_connect_meet() {
         let mut client = Running::start(connect, Some(far));
         let up = client.line();
         assert!(up.starts_with("address 10.98.0.2, gateway 10.98.0.1, device tun"), "{up:?}");
-        let server_end = socket(Ipv4Addr::new(10, 98, 0, 1));
-        let client_end = far.run(|| socket(Ipv4Addr::new(10, 98, 0, 2)));
-        carry(&client_end, &server_end);
-        carry(&server_end, &client_end);
+        let server_end = udp(Ipv4Addr::new(10, 98, 0, 1));
+        let client_end = udp_at(far, Ipv4Addr::new(10, 98, 0, 2));
+        echo(&client_end, &server_end, b"through the tunnel");
 
         assert_eq!(client.end(), Some(0));
         let traffic = client.line();
@@ -89,20 +85,6 @@ fn config(hosts: &Hosts, name: &str) -> PathBuf {
     let path = hosts.path().join(name).with_extension("cfg");
     fs::write(&path, text.replace(&theirs, &ours)).unwrap();
     path
-}
-
-fn socket(address: Ipv4Addr) -> UdpSocket {
-    let socket = UdpSocket::bind((address, 0)).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket
-}
-
-/// Sends a datagram, which must arrive.
-fn carry(from: &UdpSocket, to: &UdpSocket) {
-    from.send_to(b"through the tunnel", to.local_addr().unwrap()).unwrap();
-    let mut datagram = [0; 64];
-    let (len, sender) = to.recv_from(&mut datagram).unwrap();
-    assert_eq!((&datagram[..len], sender), (b"through the tunnel".as_slice(), from.local_addr().unwrap()));
 }
 
 /// An example that runs until its standard input ends. Killed when dropped.
