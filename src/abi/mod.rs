@@ -5,7 +5,8 @@
 use std::ffi::c_int;
 #[cfg(any(feature = "cmd", feature = "client", feature = "client-tun"))]
 use std::ffi::{CStr, c_char};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::sdk::boundary::guard;
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -20,14 +21,10 @@ pub mod common;
 #[cfg(feature = "server")]
 pub mod server;
 
-/// Runs an export's body. A panic is a defect of this library. Unwinding into C is undefined behaviour, so the panic is
-/// logged and the export returns `failed`, its documented failure.
+/// Runs an export's body behind the panic boundary; after a panic the export returns `failed`, its documented failure.
 fn boundary<T>(name: &'static str, failed: T, body: impl FnOnce() -> T) -> T {
     crate::sdk::start_logging();
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        log::error!("{name}: internal error, please report it: {}", crate::sdk::panic_text(&*panic));
-        failed
-    })
+    guard(name, failed, body)
 }
 
 /// Reads a string argument from C. Logs NULL and invalid UTF-8 and returns `None` for them.

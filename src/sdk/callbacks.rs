@@ -1,9 +1,9 @@
-//! The table of functions that the SDK's side calls, and the boundary that no panic crosses.
+//! The table of functions that the C half calls: each runs behind the panic boundary and goes to its module.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use super::boundary::{bytes, guard};
 use super::{channel, http, link, raw, service, tun_socket};
 use vpn_core::wire::BUNDLE_FRONT;
 
@@ -35,26 +35,6 @@ pub(super) fn install() {
         // SAFETY: the table is copied during the call.
         unsafe { raw::vpn_glue_set_callbacks(&table) };
     });
-}
-
-/// Runs a callback's body. A panic is a defect of this library: it is logged, and C gets `failed`.
-pub(super) fn guard<T>(what: &str, failed: T, body: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        log::error!("internal error in {what}, please report it: {}", super::panic_text(&*panic));
-        failed
-    })
-}
-
-/// A slice from C; empty for NULL.
-///
-/// # Safety
-/// `data` is NULL or points to `size` bytes that stay unchanged for `'a`.
-pub(super) unsafe fn bytes<'a>(data: *const u8, size: usize) -> &'a [u8] {
-    if data.is_null() {
-        return &[];
-    }
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts(data, size) }
 }
 
 unsafe extern "C" fn service_requested(usage_id: u32) -> c_int {

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use once_cell::sync::OnceCell;
 use parking_lot::RwLock;
 
+use super::boundary::{bytes, guard};
 use super::types::{dap_chain_net_srv_t, dap_stream_ch_pkt_t, dap_stream_ch_t};
 use super::visible::{UT_hash_handle, dap_chain_net_srv_ch_vpn, dap_chain_net_srv_vpn_tun_socket};
-use super::{callbacks, raw, worker};
+use super::{raw, worker};
 
 pub use super::raw::{SessionStats, SessionView};
 
@@ -55,7 +56,6 @@ pub fn set_handler(role: Role, handler: Option<Arc<dyn ChannelHandler>>) {
     let serves = handler.is_some();
     *slot(role).write() = handler;
     if serves {
-        callbacks::install();
         // One registration serves both roles. It is repeated, since an SDK that was stopped in between may have lost it.
         // SAFETY: no arguments; the callbacks are installed.
         unsafe { raw::vpn_glue_channel_register() };
@@ -298,13 +298,13 @@ pub unsafe fn packet_parts<'a>(packet: *const dap_stream_ch_pkt_t) -> (u8, &'a [
     // SAFETY: the caller's promise; the out pointers are writable.
     let data = unsafe { raw::vpn_glue_packet_parts(packet, &mut kind, &mut size) };
     // SAFETY: a whole packet has `size` bytes of data.
-    (kind, unsafe { callbacks::bytes(data, size) })
+    (kind, unsafe { bytes(data, size) })
 }
 
 // --- what the SDK calls -------------------------------------------------------------------------------------------
 
 pub(super) unsafe extern "C" fn on_opened(ch: *mut dap_stream_ch_t, is_client: bool, worker: u32) -> *mut c_void {
-    callbacks::guard("a new channel", ptr::null_mut(), || {
+    guard("a new channel", ptr::null_mut(), || {
         let role = if is_client { Role::Client } else { Role::Server };
         let Some(handler) = slot(role).read().clone() else { return ptr::null_mut() };
         let channel = Arc::new(Channel {
@@ -343,7 +343,7 @@ pub(super) unsafe extern "C" fn on_opened(ch: *mut dap_stream_ch_t, is_client: b
 }
 
 pub(super) unsafe extern "C" fn on_closed(_ch: *mut dap_stream_ch_t, internal: *mut c_void) {
-    callbacks::guard("a closed channel", (), || {
+    guard("a closed channel", (), || {
         // SAFETY: what on_opened returned, and the C half took it out of ch->internal, so this is the only call.
         let internal = unsafe { Box::from_raw(internal.cast::<Internal>()) };
         let gone = Gone(Arc::clone(&internal.channel));
@@ -373,9 +373,9 @@ pub(super) unsafe fn of(internal: *mut c_void) -> Option<Arc<Channel>> {
 pub(super) unsafe extern "C" fn on_packet(internal: *mut c_void, kind: u8, data: *const u8, size: usize) {
     // SAFETY: the C half passes ch->internal of an open channel.
     let Some(channel) = (unsafe { of(internal) }) else { return };
-    let done = callbacks::guard("a packet", false, || {
+    let done = guard("a packet", false, || {
         // SAFETY: the SDK's packet has `size` bytes and stays during the call.
-        channel.handler.packet(&channel, kind, unsafe { callbacks::bytes(data, size) });
+        channel.handler.packet(&channel, kind, unsafe { bytes(data, size) });
         true
     });
     if !done {
@@ -387,14 +387,14 @@ pub(super) unsafe extern "C" fn on_packet(internal: *mut c_void, kind: u8, data:
 pub(super) unsafe extern "C" fn on_drained(internal: *mut c_void) {
     // SAFETY: the C half passes ch->internal of an open channel.
     if let Some(channel) = unsafe { of(internal) } {
-        callbacks::guard("a drained channel", (), || channel.handler.drained(&channel));
+        guard("a drained channel", (), || channel.handler.drained(&channel));
     }
 }
 
 pub(super) unsafe extern "C" fn on_leaving(internal: *mut c_void) {
     // SAFETY: the C half passes ch->internal of an open channel.
     if let Some(channel) = unsafe { of(internal) } {
-        callbacks::guard("a leaving channel", (), || channel.handler.leaving(&channel));
+        guard("a leaving channel", (), || channel.handler.leaving(&channel));
         channel.worker.store(raw::NO_WORKER, Ordering::Release);
     }
 }
@@ -403,7 +403,7 @@ pub(super) unsafe extern "C" fn on_arrived(internal: *mut c_void, worker: u32) {
     // SAFETY: the C half passes ch->internal of an open channel.
     if let Some(channel) = unsafe { of(internal) } {
         channel.worker.store(worker, Ordering::Release);
-        callbacks::guard("an arrived channel", (), || channel.handler.arrived(&channel, worker));
+        guard("an arrived channel", (), || channel.handler.arrived(&channel, worker));
     }
 }
 

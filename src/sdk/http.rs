@@ -5,7 +5,7 @@ use std::ffi::CString;
 use parking_lot::RwLock;
 
 use super::config::Config;
-use super::{callbacks, raw};
+use super::raw;
 
 /// Answers a request: the query's bytes in, status and JSON out. Any thread.
 pub type Handler = fn(&[u8]) -> (u16, String);
@@ -21,7 +21,6 @@ pub struct NoServer;
 
 /// Registers the path with the node's server.
 pub fn register(handler: Handler) -> Result<(), NoServer> {
-    callbacks::install();
     *HANDLER.write() = Some(handler);
     // SAFETY: no arguments.
     match unsafe { raw::vpn_glue_http_register() } {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::net::Net;
 use super::types::{dap_chain_node_client_t, dap_stream_ch_t, dap_stream_worker_t};
-use super::{callbacks, raw, worker};
+use super::{raw, worker};
 
 /// What happens on a connection.
 #[derive(Debug)]
@@ -54,7 +54,6 @@ impl Link {
     /// Connects, and opens the channels that the letters name, in their order. None when the SDK refuses at once.
     pub fn connect(net: &Net, host: &str, port: u16, channels: &str, handler: Handler) -> Option<Arc<Link>> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        callbacks::install();
         let (host, channels) = (CString::new(host).ok()?, CString::new(channels).ok()?);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let link = Arc::new(Link { id, client: AtomicPtr::default() });

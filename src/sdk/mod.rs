@@ -7,6 +7,7 @@
 //! worker; what may only be done there checks that it is there, so these types can be shared freely.
 #![allow(unsafe_code)]
 
+pub(crate) mod boundary;
 mod callbacks;
 pub mod channel;
 pub mod command;
@@ -28,7 +29,6 @@ pub mod visible;
 pub mod wallet;
 pub mod worker;
 
-use std::any::Any;
 use std::sync::Once;
 
 /// What the stream under a VPN packet adds to it on the outer wire, in bytes: the VPN header, the SDK's framing and
@@ -80,15 +80,6 @@ pub fn start_logging() {
         #[cfg(feature = "sdk")]
         log_to_sdk::install();
     });
-}
-
-/// What a caught panic said.
-pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (_, Some(text)) => text,
-        _ => "a panic without a text",
-    }
 }
 
 #[cfg(feature = "sdk")]

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use super::channel::Channel;
 use super::types::dap_chain_net_srv_t;
-use super::{callbacks, raw, worker};
+use super::{raw, worker};
 
 /// What the service decides. Called on the session's worker.
 pub trait ServiceHandler: Send + Sync {
@@ -53,7 +53,6 @@ pub struct ShownSession {
 impl Service {
     /// Registers the service, with the configuration section that its prices and its grace period come from.
     pub fn register(handler: Arc<dyn ServiceHandler>) -> Result<Service, Taken> {
-        callbacks::install();
         *HANDLER.write() = Some(handler);
         // SAFETY: the section is NUL-terminated.
         let sdk = unsafe { raw::vpn_glue_service_add(c"srv_vpn".as_ptr()) };

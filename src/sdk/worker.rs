@@ -10,7 +10,8 @@ use std::time::Duration;
 use once_cell::sync::Lazy;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{callbacks, raw};
+use super::boundary::guard;
+use super::raw;
 
 /// How many workers there are; 0 while the SDK does not run.
 pub fn count() -> u32 {
@@ -52,7 +53,7 @@ pub fn exec(worker: u32, work: impl FnOnce() + Send + 'static) -> bool {
 unsafe extern "C" fn run_once(argument: *mut c_void) {
     // SAFETY: exec made this pointer from a box of this type, and it arrives once.
     let work = unsafe { Box::from_raw(argument.cast::<Box<dyn FnOnce() + Send>>()) };
-    callbacks::guard("a task on a worker", (), work);
+    guard("a task on a worker", (), work);
 }
 
 /// A repeating timer on a worker; it ends when it is dropped, or when its function returns false.
@@ -97,7 +98,7 @@ impl Drop for Timer {
 unsafe extern "C" fn run_tick(argument: *mut c_void) -> bool {
     let id = argument as u64;
     let Some(tick) = TICKS.lock().get(&id).cloned() else { return false };
-    let goes_on = callbacks::guard("a timer", false, || tick.lock()());
+    let goes_on = guard("a timer", false, || tick.lock()());
     if !goes_on {
         TICKS.lock().remove(&id);
     }
