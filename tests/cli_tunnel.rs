@@ -140,7 +140,7 @@ fn two_of_a_kind_need_two_state_directories() {
         let (_server, _) = hosts.server("server");
         let second = hosts.near(&["server", "--state-dir", &hosts.state("server")]);
         assert_eq!(code(&second), 1, "{}", stderr(&second));
-        assert!(stderr(&second).contains("a server runs here already"), "{}", stderr(&second));
+        assert!(stderr(&second).contains("a server already runs here"), "{}", stderr(&second));
         assert!(stderr(&second).contains("--state-dir"), "{}", stderr(&second));
     });
 }
@@ -155,7 +155,7 @@ fn a_server_that_cannot_start_is_1_and_says_why() {
         let arguments = ["server", "--config", config.to_str().unwrap(), "--state-dir", &hosts.state("server")];
         let output = hosts.near(&arguments);
         assert_eq!(code(&output), 1, "{}", stderr(&output));
-        for part in ["network_mask", "255.0.255.0", "cellframe-vpn: the server does not start"] {
+        for part in ["network_mask", "255.0.255.0", "cellframe-vpn: the server cannot start"] {
             assert!(stderr(&output).contains(part), "{part}: {}", stderr(&output));
         }
         assert_eq!(stdout(&output), "");
