@@ -157,7 +157,7 @@ pub(super) type Command =
 
 // --- host.c, lifecycle_*.c: life, log, memory, configuration, workers, timers ------------------------------------
 unsafe extern "C" {
-    /// Hands the table over; once, before any other function.
+    /// Hands the table over; once, before anything that calls back is registered or made.
     pub(super) fn vpn_glue_set_callbacks(callbacks: *const Callbacks);
 
     /// Starts the embedded SDK with its first user; 0, or why it could not. The node's SDK runs anyway.
