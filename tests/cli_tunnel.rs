@@ -101,7 +101,7 @@ fn a_lost_server() {
         server.exit_code();
         client.wait_for_log("was lost");
         let (_server, _) = hosts.server("server");
-        client.wait_until("connected twice", |client| client.said().matches("connected to").count() == 2);
+        client.wait_until("connected twice", |client| client.stdout().matches("connected to").count() == 2);
         send(&client.child, Signal::INT);
         assert_eq!(client.exit_code(), Some(0), "{}", client.log());
     });

@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use testkit::PATIENCE;
+use testkit::TEST_TIMEOUT;
 use testkit::hosts::{Host, Hosts};
 use testkit::netns::in_namespace;
 use testkit::program::{Program, code, stderr, stdout, wait};
@@ -115,7 +115,7 @@ impl Running {
     /// Ends its standard input; its exit code.
     fn end(&mut self) -> Option<i32> {
         drop(self.child.stdin.take());
-        wait(&mut self.child, PATIENCE)
+        wait(&mut self.child, TEST_TIMEOUT)
     }
 }
 

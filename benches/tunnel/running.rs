@@ -70,7 +70,7 @@ impl Running {
         self.child.id()
     }
 
-    pub(crate) fn said(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         fs::read_to_string(&self.out).unwrap_or_default()
     }
 
@@ -100,7 +100,7 @@ impl Running {
     /// Waits for its end, and returns what it said; also when it reports a failure by its exit code.
     pub(crate) fn output(mut self, patience: Duration) -> Result<String, Failure> {
         match self.wait_until(Instant::now() + patience) {
-            true => Ok(self.said()),
+            true => Ok(self.stdout()),
             false => Err(self.failure(&format!("does not end in {patience:?}"))),
         }
     }
@@ -132,7 +132,7 @@ impl Running {
     }
 
     pub(crate) fn failure(&self, what: &str) -> Failure {
-        let (said, log) = (self.said(), self.log());
+        let (said, log) = (self.stdout(), self.log());
         let lines: Vec<&str> = said.lines().chain(log.lines()).collect();
         let last = lines[lines.len().saturating_sub(10)..].join("\n  ");
         Failure::Failed(format!("{} {what}; it said:\n  {last}", self.name))

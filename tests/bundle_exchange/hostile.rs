@@ -6,7 +6,7 @@ use testkit::netns::in_namespace;
 use testkit::records::{Vnet, one_of_each, random_bundle, record};
 use testkit::sockets::received;
 use testkit::wire::{BUNDLE_SEND, VPN_SEND, vpn};
-use testkit::{Noise, PATIENCE, noise};
+use testkit::{Noise, TEST_TIMEOUT, noise};
 use vpn_core::forward::DropCause;
 
 use crate::lab::{BUNDLES, GATEWAY, Lab};
@@ -194,7 +194,7 @@ fn bundles_of_no_and_of_too_many_bytes() {
         lab.socket.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
         let mut buffer = vec![0; 65_536];
         while lab.socket.recv(&mut buffer).is_ok() {}
-        lab.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        lab.socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         lab.check("afterwards", &lab.good(b"good"), &[b"good"], &[]);
     });
 }

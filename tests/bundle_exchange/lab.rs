@@ -12,7 +12,7 @@ use testkit::logged::{capture_log, log_lines};
 use testkit::records::{Vnet, record};
 use testkit::sockets::{large_buffer, received};
 use testkit::wire::{BUNDLE_SEND, VPN_SEND, vpn};
-use testkit::{PATIENCE, eventually};
+use testkit::{TEST_TIMEOUT, eventually};
 use vpn_core::forward::{DropCause, Totals};
 
 use crate::peer::Peer;
@@ -142,7 +142,7 @@ pub(crate) fn drops_since(before: &Totals) -> Vec<(DropCause, u64)> {
 /// A socket at the server's inner address that takes large bursts.
 pub(crate) fn socket() -> UdpSocket {
     let socket = UdpSocket::bind((GATEWAY, 0)).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     large_buffer(&socket);
     socket
 }

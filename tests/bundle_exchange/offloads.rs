@@ -4,7 +4,7 @@ use dap_chain_net_srv_vpn::app;
 use testkit::inner::{ACK, DF, Ip, MF, Sum, TCP, Tcp, UDP};
 use testkit::netns::in_namespace;
 use testkit::records::{Vnet, record};
-use testkit::{PATIENCE, noise};
+use testkit::{TEST_TIMEOUT, noise};
 use vpn_core::forward::DropCause;
 
 use crate::lab::{BUNDLES, Lab};
@@ -240,7 +240,7 @@ fn segments_are_counted_as_packets() {
         let before = app::server_totals().unwrap();
         lab.check("a super-packet and a packet", &data, &cut, &[]);
         let packets = || app::server_totals().unwrap().up_packets - before.up_packets;
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = std::time::Instant::now() + TEST_TIMEOUT;
         while packets() < 43 && std::time::Instant::now() < deadline {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }

@@ -11,7 +11,7 @@ use dap_chain_net_srv_vpn::sdk::link::{Event, Link};
 use dap_chain_net_srv_vpn::sdk::net::Net;
 use dap_chain_net_srv_vpn::sdk::worker;
 use parking_lot::{Condvar, Mutex};
-use testkit::PATIENCE;
+use testkit::TEST_TIMEOUT;
 use testkit::wire::{ADDR_REPLY, ADDR_REQUEST, PING, PONG, op, vpn};
 use vpn_core::wire::{Request, pkt};
 
@@ -91,7 +91,7 @@ impl Peer {
     /// Sends these, so close behind each other as it can be.
     pub(crate) fn send_all(&self, packets: Vec<Vec<u8>>) {
         let mut left = VecDeque::from(packets);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while !left.is_empty() {
             let channel = Arc::clone(&self.channel);
             left = self.on_worker(move || {
@@ -124,7 +124,7 @@ impl Peer {
         let (done, result) = sync_channel(1);
         let worker = self.channel.worker().expect("the channel is between two workers");
         assert!(worker::exec(worker, move || done.send(job()).unwrap()));
-        result.recv_timeout(PATIENCE).expect("the client's worker has not done it")
+        result.recv_timeout(TEST_TIMEOUT).expect("the client's worker has not done it")
     }
 }
 
@@ -148,8 +148,10 @@ impl Inbox {
     }
 
     fn wait<T>(&self, what: &str, take: impl FnMut(&mut Got) -> Option<T>) -> T {
-        let taken = self.wait_until(Instant::now() + PATIENCE, take);
-        taken.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}; the stream's end: {:?}", self.got.lock().end))
+        let taken = self.wait_until(Instant::now() + TEST_TIMEOUT, take);
+        taken.unwrap_or_else(|| {
+            panic!("not within {TEST_TIMEOUT:?}: {what}; the stream's end: {:?}", self.got.lock().end)
+        })
     }
 
     fn wait_until<T>(&self, deadline: Instant, mut take: impl FnMut(&mut Got) -> Option<T>) -> Option<T> {

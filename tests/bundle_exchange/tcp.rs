@@ -9,7 +9,7 @@ use testkit::inner::{ACK, CWR, ECE, Ip, PSH, RST, SYN, Seen, Sum, Tcp};
 use testkit::netns::in_namespace;
 use testkit::records::{Got, Vnet, packets_of, record};
 use testkit::wire::{BUNDLE_SEND, VPN_SEND, vpn};
-use testkit::{PATIENCE, noise};
+use testkit::{TEST_TIMEOUT, noise};
 
 use crate::lab::{BUNDLES, GATEWAY, Lab};
 
@@ -26,7 +26,7 @@ fn super_segments_come_out_whole() {
         rustix::net::bind(&raw, &SocketAddrV4::new(GATEWAY, 0)).unwrap();
         let raw = UdpSocket::from(raw);
         let _ = sockopt::set_socket_recv_buffer_size_force(&raw, 16 << 20);
-        raw.set_read_timeout(Some(PATIENCE)).unwrap();
+        raw.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let (plain, options) = (lab.ip(), Ip { options: vec![1, 1, 1, 0], ..lab.ip() });
         let stamps = vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
         let good = Vnet::tcp(1000);
@@ -136,7 +136,7 @@ fn download(lab: &Lab, payload: &[u8], limit: usize, may_send_bundles: bool) -> 
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (mut stream, _) = listener.accept().unwrap();
-            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+            stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
             stream.write_all(payload).unwrap();
             // Closed by the end of the scope, when all has been read.
             std::thread::sleep(Duration::from_millis(1));

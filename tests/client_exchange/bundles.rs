@@ -10,7 +10,7 @@ use testkit::netns::in_namespace;
 use testkit::records::{Got, Vnet, one_of_each, packets_of, random_bundle, record};
 use testkit::sockets::{large_buffer, segment};
 use testkit::wire::{BUNDLE_RECV, BUNDLE_SEND, PING, PONG, VPN_RECV, VPN_SEND, vpn};
-use testkit::{Noise, PATIENCE, eventually, noise};
+use testkit::{Noise, TEST_TIMEOUT, eventually, noise};
 use vpn_core::forward::DropCause;
 use vpn_core::wire::Capabilities;
 
@@ -31,7 +31,7 @@ impl<'a> Lab<'a> {
         server.will_answer(&reply(Some(Capabilities { bundle, ..Capabilities::default() })));
         assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         socket.set_broadcast(true).unwrap();
         large_buffer(&socket);
         Lab { server, socket }

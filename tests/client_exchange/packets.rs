@@ -7,7 +7,7 @@ use dap_chain_net_srv_vpn::app;
 use testkit::inner::{Ip, Sum};
 use testkit::netns::in_namespace;
 use testkit::wire::{VPN_RECV, vpn};
-use testkit::{PATIENCE, eventually};
+use testkit::{TEST_TIMEOUT, eventually};
 use vpn_core::forward::DropCause;
 
 use crate::server::{ADDRESS, GATEWAY, OUTER, Server, reply};
@@ -34,7 +34,7 @@ fn only_what_goes_to_the_leased_address_is_delivered() {
         }
         server.send(&from_gateway(ADDRESS, port, b"for you"));
         let mut buffer = [0; 64];
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let size = socket.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..size], b"for you");
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();

@@ -15,7 +15,7 @@ use embedded::ctypes::dap_stream_ch;
 use embedded::listener;
 use host::lab::plug_in;
 use parking_lot::Mutex;
-use testkit::PATIENCE;
+use testkit::TEST_TIMEOUT;
 use testkit::logged::capture_log;
 use vpn_core::wire::{self, AddrReply, Capabilities, FromClient};
 
@@ -114,7 +114,7 @@ impl Server {
             work(&channel);
             done.send(()).unwrap();
         }));
-        wait.recv_timeout(PATIENCE).unwrap();
+        wait.recv_timeout(TEST_TIMEOUT).unwrap();
     }
 
     /// Op codes of the packets that clients have sent.
@@ -130,7 +130,7 @@ impl ChannelHandler for Shared {
         let gate = self.gate.lock().take();
         if let Some((opening, may_open)) = gate {
             opening.send(worker::current().unwrap()).unwrap();
-            may_open.recv_timeout(PATIENCE).unwrap();
+            may_open.recv_timeout(TEST_TIMEOUT).unwrap();
         }
     }
 

@@ -51,7 +51,7 @@ fn a_full_network_refuses_and_recovers() {
         let hosts = Hosts::with_clients(PROGRAM, 2);
         let config = hosts.config(ROOM_FOR_ONE);
         let (server, _) = hosts.server_with("server", &["--config", &config]);
-        assert!(server.said().contains("network 10.98.0.0/30"), "{}", server.said());
+        assert!(server.stdout().contains("network 10.98.0.0/30"), "{}", server.stdout());
         let mut first = Client::connect(&hosts, 0, "first", &[]);
         assert_eq!((first.address, first.gateway), (FIRST, GATEWAY));
 
@@ -60,7 +60,7 @@ fn a_full_network_refuses_and_recovers() {
             let mut second = hosts.client_at(1, "second", arguments);
             assert_eq!(second.exit_code(), Some(5), "{}", second.log());
             assert!(second.log().contains("10.55.1.1:8079 refused: it has no free address"), "{}", second.log());
-            assert_eq!(second.said(), "");
+            assert_eq!(second.stdout(), "");
         }
         assert_eq!(hosts.at(1).run(tun_devices).len(), 0, "a refused client has no device");
         echo(&udp_at(hosts.at(0), FIRST), &udp(GATEWAY), b"the first has not noticed");
@@ -142,7 +142,7 @@ fn two_clients_with_one_token_do_not_push_each_other_out() {
         // As long as a push and the answer to it would take.
         thread::sleep(Duration::from_secs(3));
         for client in [&mut original, &mut copy] {
-            assert_eq!(client.running.said().matches("connected to ").count(), 1, "{}", client.running.log());
+            assert_eq!(client.running.stdout().matches("connected to ").count(), 1, "{}", client.running.log());
             send(&client.running.child, Signal::TERM);
             assert_eq!(client.running.exit_code(), Some(0));
         }

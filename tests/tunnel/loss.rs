@@ -9,7 +9,7 @@ use testkit::eventually;
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
 use testkit::program::send;
-use testkit::sockets::{ask_from, echo, exchange, tcp, udp, udp_at};
+use testkit::sockets::{connect_from, echo, exchange, tcp, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY, NETWORK, tun_devices};
 
 use crate::PROGRAM;
@@ -26,7 +26,7 @@ fn a_killed_client_leaves_nothing() {
         assert_eq!(hosts.at(0).run(tun_devices).len(), 1);
         // In the middle of a transfer, so that packets are on their way in both directions.
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-        let transfer = tcp(&listener, ask_from(hosts.at(0)));
+        let transfer = tcp(&listener, connect_from(hosts.at(0)));
         for end in [&transfer.0, &transfer.1] {
             end.set_nonblocking(true).unwrap();
             while (&mut &*end).write(&[0; 65_536]).is_ok() {}
@@ -51,7 +51,7 @@ fn a_client_comes_back_to_a_server_that_was_killed() {
         let (mut server, pin) = hosts.server("server");
         let client = Client::connect(&hosts, 0, "client", &["--retry", "--pin", &pin]);
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-        exchange(&tcp(&listener, ask_from(hosts.at(0))), 100_000, 1);
+        exchange(&tcp(&listener, connect_from(hosts.at(0))), 100_000, 1);
 
         send(&server.child, Signal::KILL);
         assert_eq!(server.exit_code(), None);
@@ -63,7 +63,7 @@ fn a_client_comes_back_to_a_server_that_was_killed() {
         assert_eq!(far.len(), 1, "{far:?}");
         assert_eq!(far[0].1, [(client.address, 24)]);
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-        exchange(&tcp(&listener, ask_from(hosts.at(0))), 1_000_000, 2);
+        exchange(&tcp(&listener, connect_from(hosts.at(0))), 1_000_000, 2);
         echo(&udp(GATEWAY), &udp_at(hosts.at(0), client.address), b"down");
     });
 }

@@ -14,9 +14,9 @@ use testkit::hosts::{Host, Hosts, forwards_packets};
 use testkit::inner::Seen;
 use testkit::netns::in_namespace;
 use testkit::program::Running;
-use testkit::sockets::{ask_from, echo, every_packet, exchange, large_buffer, received, segment, tcp, udp, udp_at};
+use testkit::sockets::{connect_from, echo, every_packet, exchange, large_buffer, received, segment, tcp, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY, NETWORK};
-use testkit::{PATIENCE, noise};
+use testkit::{TEST_TIMEOUT, noise};
 
 use crate::PROGRAM;
 
@@ -61,7 +61,7 @@ fn a_forwarded_flow_is_cut_for_the_client_that_needs_it() {
         let watches = [hosts.at(0).run(every_packet), hosts.at(1).run(every_packet)];
         let listeners = [(0, one.address), (1, other.address)]
             .map(|(number, address)| hosts.at(number).run(move || TcpListener::bind((address, 0)).unwrap()));
-        let streams = [tcp(&listeners[0], ask_from(hosts.at(1))), tcp(&listeners[1], ask_from(hosts.at(0)))];
+        let streams = [tcp(&listeners[0], connect_from(hosts.at(1))), tcp(&listeners[1], connect_from(hosts.at(0)))];
         exchange_all(&streams, 1_500_000);
         let largest = watches.map(|watch| largest_seen(&watch, one.address, other.address));
         assert!(largest[0] > one.mtu, "no super-packet on the host that has offload: {largest:?}");
@@ -153,7 +153,7 @@ fn carries_everything(tunnel: &Tunnel) {
     let far = hosts.at(0).run(move || TcpListener::bind((address, 0)).unwrap());
     // Two that the client's host opened, two that the server's host opened, all busy in both directions at once.
     let streams: Vec<_> =
-        (0..2).flat_map(|_| [tcp(&near, ask_from(hosts.at(0))), tcp(&far, TcpStream::connect)]).collect();
+        (0..2).flat_map(|_| [tcp(&near, connect_from(hosts.at(0))), tcp(&far, TcpStream::connect)]).collect();
     exchange_all(&streams, 1_000_000);
     // What the devices carried shows whether the configuration was followed: no more is to be seen without offload.
     for (number, (watch, offloads)) in watches.iter().enumerate() {
@@ -268,7 +268,7 @@ fn raw_receiver(protocol: Protocol, address: Ipv4Addr, peer: Ipv4Addr) -> UdpSoc
     rustix::net::bind(&raw, &std::net::SocketAddrV4::new(address, 0)).unwrap();
     let raw = UdpSocket::from(raw);
     raw.connect((peer, 0)).unwrap();
-    raw.set_read_timeout(Some(PATIENCE)).unwrap();
+    raw.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     large_buffer(&raw);
     raw
 }

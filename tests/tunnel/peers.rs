@@ -9,9 +9,9 @@ use host::netlink::Netlink;
 use testkit::hosts::{Host, Hosts, forward_packets, forwards_packets};
 use testkit::inner::{Ip, Sum};
 use testkit::netns::in_namespace;
-use testkit::sockets::{ask_from, echo, every_packet, exchange, raw_sender, received, tcp, udp, udp_at};
+use testkit::sockets::{connect_from, echo, every_packet, exchange, raw_sender, received, tcp, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY, NETWORK, stat_number};
-use testkit::{PATIENCE, eventually, noise};
+use testkit::{TEST_TIMEOUT, eventually, noise};
 use vpn_core::forward::DropCause;
 
 use crate::PROGRAM;
@@ -32,7 +32,7 @@ fn clients_reach_each_other() {
         }
         let address = other.address;
         let listener = hosts.at(1).run(move || TcpListener::bind((address, 0)).unwrap());
-        exchange(&tcp(&listener, ask_from(hosts.at(0))), 2_000_000, 4);
+        exchange(&tcp(&listener, connect_from(hosts.at(0))), 2_000_000, 4);
         for socket in [here, there] {
             echo(&socket, &udp(GATEWAY), b"and the gateway");
         }
@@ -99,7 +99,7 @@ fn a_forged_source_goes_nowhere_and_is_counted() {
         raw.send_to(&Ip::new(liar.address, GATEWAY).udp((4242, port), b"honest", Sum::Zero), (GATEWAY, 0)).unwrap();
         let (payload, from) = received(&gateway, "the honest packet");
         assert_eq!((payload.as_slice(), from.ip()), (&b"honest"[..], liar.address.into()));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut packet = vec![0; 65_536];
         loop {
             assert!(Instant::now() < deadline, "the honest packet was not seen on the server's TUN");

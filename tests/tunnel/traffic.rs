@@ -6,7 +6,7 @@ use std::thread;
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
 use testkit::noise;
-use testkit::sockets::{ask_from, echo, exchange, tcp, udp, udp_at};
+use testkit::sockets::{connect_from, echo, exchange, tcp, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY, NETWORK, tun_devices};
 
 use crate::PROGRAM;
@@ -24,7 +24,7 @@ fn streams_arrive_byte_for_byte() {
         let near = TcpListener::bind((GATEWAY, 0)).unwrap();
         let far = hosts.at(0).run(move || TcpListener::bind((address, 0)).unwrap());
         // One that the client's host opened, one that the server's host opened, both busy in both directions at once.
-        let streams = [tcp(&near, ask_from(hosts.at(0))), tcp(&far, TcpStream::connect)];
+        let streams = [tcp(&near, connect_from(hosts.at(0))), tcp(&far, TcpStream::connect)];
         thread::scope(|scope| {
             for (streams, seed) in streams.iter().zip(1..) {
                 scope.spawn(move || exchange(streams, 6_000_000, seed));
@@ -68,7 +68,7 @@ fn a_configured_mtu_holds_on_both_sides() {
             echo(&near, &far, &noise(size as u64 + 1, size));
         }
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-        exchange(&tcp(&listener, ask_from(hosts.at(0))), 1_000_000, 3);
+        exchange(&tcp(&listener, connect_from(hosts.at(0))), 1_000_000, 3);
     });
 }
 
@@ -92,7 +92,7 @@ fn serve_four_with(workers: u32) {
     let connect = |number| Client::connect(&hosts, number, &format!("client{number}"), &["--config", &config]);
     let clients: Vec<_> = (0..usize::from(CLIENTS)).map(connect).collect();
     let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-    let streams: Vec<_> = (0..clients.len()).map(|number| tcp(&listener, ask_from(hosts.at(number)))).collect();
+    let streams: Vec<_> = (0..clients.len()).map(|number| tcp(&listener, connect_from(hosts.at(number)))).collect();
     thread::scope(|scope| {
         for (streams, seed) in streams.iter().zip(1..) {
             scope.spawn(move || exchange(streams, 1_000_000, seed));

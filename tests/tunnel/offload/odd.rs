@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::net::ipproto;
 use testkit::inner::{DF, Ip, MF, Seen, Sum};
 use testkit::sockets::{echo, every_packet, large_buffer, raw_sender, received, udp};
-use testkit::{PATIENCE, noise};
+use testkit::{TEST_TIMEOUT, noise};
 
 use super::{Tunnel, Way, in_tunnel, on, raw_receiver};
 
@@ -167,7 +167,7 @@ fn compare_one(seen: &Seen<'_>, sent: &Sent, ports: (u16, u16), what: &str) {
 /// Whether this packet came in on a device.
 fn saw(device: &UdpSocket, packet: &[u8]) -> bool {
     device.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     let mut buffer = vec![0; 65_536];
     while Instant::now() < deadline {
         let Ok(size) = device.recv(&mut buffer) else { return false };
