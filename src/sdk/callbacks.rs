@@ -5,7 +5,7 @@ use std::sync::Once;
 
 use super::boundary::{bytes, guard};
 use super::{channel, http, link, raw, service, tun_socket};
-use vpn_core::wire::BUNDLE_FRONT;
+use vpn_core::wire::BUNDLE_HEADROOM;
 
 /// Hands the table to the C half, once.
 pub(super) fn install() {
@@ -13,7 +13,7 @@ pub(super) fn install() {
     ONCE.call_once(|| {
         super::start_logging();
         let table = raw::Callbacks {
-            tun_front: BUNDLE_FRONT,
+            tun_headroom: BUNDLE_HEADROOM,
             channel_opened: channel::on_opened,
             channel_closed: channel::on_closed,
             channel_packet: channel::on_packet,

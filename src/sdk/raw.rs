@@ -51,7 +51,7 @@ pub const UNIT_BYTES: u32 = 1;
 #[derive(Clone, Copy)]
 pub(super) struct Callbacks {
     /// Headroom in front of the data of `tun_readable`.
-    pub(super) tun_front: usize,
+    pub(super) tun_headroom: usize,
 
     /// Channel 'S' was opened; on the owner, as all of channel_*. Returns what becomes `ch->internal`; with NULL the
     /// channel stays unused.

@@ -16,7 +16,7 @@ use super::{raw, worker};
 /// What a room does with a queue. Called on the queue's worker.
 pub trait TunHandler: Send + Sync {
     /// There is something to read. `first` is a packet that the SDK's loop has read by itself, if it did, with
-    /// [`BUNDLE_FRONT`](vpn_core::wire::BUNDLE_FRONT) bytes of room in front; all of it may be written to.
+    /// [`BUNDLE_HEADROOM`](vpn_core::wire::BUNDLE_HEADROOM) bytes of room in front; all of it may be written to.
     fn readable(&self, first: Option<&mut [u8]>);
     /// The descriptor failed (`errno`); the queue is dead.
     fn failed(&self, errno: c_int);

@@ -8,8 +8,8 @@ static void s_tun_read(dap_events_socket_t *es, void *argument)
 {
     (void)argument;
     size_t size = es->buf_in_size;
-    es->buf_in_size = vpn_internal_rust.tun_front;
-    vpn_internal_rust.tun_readable(es->_inheritor, size > vpn_internal_rust.tun_front ? es->buf_in : NULL, size);
+    es->buf_in_size = vpn_internal_rust.tun_headroom;
+    vpn_internal_rust.tun_readable(es->_inheritor, size > vpn_internal_rust.tun_headroom ? es->buf_in : NULL, size);
 }
 
 static bool s_tun_write(dap_events_socket_t *es, void *argument)
@@ -52,7 +52,7 @@ struct dap_events_socket *vpn_glue_tun_add(int fd, uint32_t worker, void *inheri
     es->type = DESCRIPTOR_TYPE_FILE;
     es->no_close = true;
     es->_inheritor = inheritor;
-    es->buf_in_size = vpn_internal_rust.tun_front;
+    es->buf_in_size = vpn_internal_rust.tun_headroom;
     *uuid = es->uuid;
     dap_events_socket_assign_on_worker_mt(es, target);
     return es;

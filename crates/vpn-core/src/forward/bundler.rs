@@ -39,7 +39,7 @@ impl<B: DerefMut<Target = [u8]>> Bundler<B> {
 
     /// Where the next packet goes, as a TUN queue gives it: its header in front.
     pub fn room(&mut self) -> &mut [u8] {
-        self.bundle.room()
+        self.bundle.spare_capacity()
     }
 
     /// What to do with a packet that somebody else has read into this memory, the first room of a bundle: one that is
