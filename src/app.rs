@@ -1,9 +1,9 @@
-//! What a program of its own does with the library, without C: the program `cellframe-vpn`, examples, tests.
+//! The library's Rust API, for programs without C: the program `cellframe-vpn`, examples, tests.
 //!
-//! The embedded SDK's configuration comes first (`embedded::config::set_current`); then these functions, which call what
-//! the C functions of the same meaning call. Codes are those of the C functions.
+//! Set the embedded SDK's configuration first (`embedded::config::set_current`). Each function here does the same as
+//! the C function with the same meaning and returns its codes.
 //!
-//! A server that runs until its standard input ends, as root (`examples/` has it as a program, with a client):
+//! This server runs as root until its standard input ends (`examples/` has it as a program, and a client):
 //!
 //! ```no_run
 //! use dap_chain_net_srv_vpn::app;
@@ -14,7 +14,7 @@
 //! config.set("server", "listen_address", "0.0.0.0:8079");
 //! config::set_current(config);
 //!
-//! app::server_start().map_err(|code| format!("the server does not start (code {code})"))?;
+//! app::server_start().map_err(|code| format!("the server cannot start (code {code})"))?;
 //! std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
 //! println!("{}", app::vpn_stat());
 //! app::server_stop();
@@ -30,7 +30,7 @@ use vpn_core::forward::Totals;
 
 pub use crate::client::{ClientError, LeaseInfo, Status};
 
-/// Starts the VPN service; the code of `dap_chain_net_srv_vpn_init` when it fails, with the reason in the log.
+/// Starts the VPN service. An error is the code of `dap_chain_net_srv_vpn_init`, with the reason in the log.
 pub fn server_start() -> Result<(), i32> {
     crate::sdk::start_logging();
     server::init(&Config::of_node()).map_err(|error| {
@@ -44,23 +44,23 @@ pub fn server_stop() {
     server::deinit();
 }
 
-/// Traffic and drops of the service; None when it does not run.
+/// Returns the service's traffic and drops; `None` while it does not run.
 pub fn server_totals() -> Option<Totals> {
     server::totals()
 }
 
-/// Registers the command `vpn_client`, so that it can be called through the CLI socket.
+/// Registers the command `vpn_client` for the CLI socket.
 pub fn client_init() -> i32 {
     crate::sdk::start_logging();
     client::init(Config::of_node()).map_or(-1, |()| 0)
 }
 
-/// Takes the command back and stops the client.
+/// Unregisters the command and stops the client.
 pub fn client_deinit() {
     client::deinit();
 }
 
-/// Connects and brings the tunnel up: the code of `dap_chain_net_vpn_client_start`.
+/// Connects and brings the tunnel up. Returns the code of `dap_chain_net_vpn_client_start`.
 ///
 /// ```no_run
 /// use dap_chain_net_srv_vpn::app;
@@ -74,7 +74,7 @@ pub fn client_deinit() {
 /// ```
 pub fn client_start(host: &str, port: u16, net: &str) -> i32 {
     let Some(net) = Net::by_name(net) else {
-        log::error!("network \"{net}\" is not known: [networks] names lists those that are");
+        log::error!("network \"{net}\" is unknown; [networks] names lists the known networks");
         return -1;
     };
     match client::start(&net, host, port) {
@@ -84,13 +84,13 @@ pub fn client_start(host: &str, port: u16, net: &str) -> i32 {
     }
 }
 
-/// Stops the client. 0.
+/// Stops the client. Returns 0.
 pub fn client_stop() -> i32 {
     client::stop();
     0
 }
 
-/// What the client is doing.
+/// Returns the client's state.
 ///
 /// ```
 /// use dap_chain_net_srv_vpn::app::{self, Status};
@@ -102,32 +102,32 @@ pub fn client_status() -> Status {
     client::status()
 }
 
-/// What the server gave; None while the tunnel is not up.
+/// Returns the lease; `None` unless the tunnel is up.
 pub fn client_lease() -> Option<LeaseInfo> {
     client::lease()
 }
 
-/// Traffic and drops of the tunnel.
+/// Returns the tunnel's traffic and drops.
 pub fn client_totals() -> Totals {
     client::totals()
 }
 
-/// Why the last start failed.
+/// Returns why the last start failed.
 pub fn client_last_error() -> Option<String> {
     client::last_error().map(|error| error.to_string())
 }
 
-/// Why the last start failed, as a value.
+/// Returns why the last start failed, as an error value.
 pub fn client_last_failure() -> Option<ClientError> {
     client::last_error()
 }
 
-/// Tests a server: the code of `dap_chain_net_vpn_client_check`.
+/// Tests a server. Returns the code of `dap_chain_net_vpn_client_check`.
 pub fn client_check(host: &str, port: u16, net: &str, send: usize, receive: usize, timeout_ms: i32) -> i32 {
     abi::codes::client(client_test(host, port, net, send, receive, timeout_ms).map(|_| ()))
 }
 
-/// Tests a server and tells how long it took.
+/// Tests a server and measures how long it takes.
 ///
 /// ```
 /// use dap_chain_net_srv_vpn::app;
@@ -135,7 +135,7 @@ pub fn client_check(host: &str, port: u16, net: &str, send: usize, receive: usiz
 ///
 /// let mut config = Config::empty();
 /// config.set("cli-server", "enabled", "false");
-/// // The only identity that the server may have; with it nothing is read from or written to the state directory.
+/// // The only accepted identity of the server. With a pin, the client does not use the state directory.
 /// config.set("vpn_client", "server_pin", &format!("sha256:{}", "00".repeat(32)));
 /// config::set_current(config);
 ///
@@ -152,11 +152,11 @@ pub fn client_test(
     timeout_ms: i32,
 ) -> Result<check::Timing, ClientError> {
     crate::sdk::start_logging();
-    let net = Net::by_name(net).ok_or(ClientError::Argument("the network is not known"))?;
+    let net = Net::by_name(net).ok_or(ClientError::Argument("the network is unknown"))?;
     check::run(&net, host, port, &check::Request::from_c(send, receive, timeout_ms))
 }
 
-/// What `vpn_stat` says.
+/// Returns the text of `vpn_stat`.
 pub fn vpn_stat() -> String {
     cli::stat::run(&["vpn_stat".to_owned()]).text
 }

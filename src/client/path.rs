@@ -13,7 +13,7 @@ use super::connection;
 use super::tunnel::Settings;
 use crate::datapath::Writer;
 use crate::sdk::channel::Channel;
-use crate::sdk::foreign::ForeignChannel;
+use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
 use host::tun::Queue;
@@ -30,7 +30,7 @@ pub enum Outlet {
     /// Into this library's connection.
     Own(Arc<Channel>),
     /// Into a connection of C's.
-    Foreign(Arc<ForeignChannel>),
+    Foreign(Arc<ExternalChannel>),
 }
 
 impl Outlet {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::sdk::channel::{Channel, ChannelHandler, SessionStats, TYPE_DATA, UsageState};
-use crate::sdk::service::{ServiceHandler, ShownSession};
+use crate::sdk::service::{ListedSession, ServiceHandler};
 use crate::sdk::worker;
 use vpn_core::forward::{DropCause, Load, Offload, Peer, Route, check_upstream};
 use vpn_core::lease::Lease;
@@ -54,10 +54,10 @@ pub(super) struct Session {
 const UNUSED: Duration = Duration::from_secs(60);
 
 /// What C may see of a session: those with a lease.
-pub(super) fn shown(channel: Arc<Channel>) -> Option<ShownSession> {
+pub(super) fn shown(channel: Arc<Channel>) -> Option<ListedSession> {
     let session = channel.data::<Session>()?;
     let (address, usage_id, is_allowed) = (session.leased()?, session.usage_id(), session.is_allowed());
-    Some(ShownSession { usage_id, address, is_allowed, channel })
+    Some(ListedSession { usage_id, address, is_allowed, channel })
 }
 
 impl Session {

@@ -3,7 +3,7 @@
 
 #include "internal.h"
 
-/* The SDK's loop reads one packet by itself, behind what it takes for input that is there already: room for headers. */
+/* The SDK's loop reads one packet itself, behind the bytes that it takes for pending input: headroom for headers. */
 static void s_tun_read(dap_events_socket_t *es, void *argument)
 {
     (void)argument;
@@ -16,13 +16,13 @@ static bool s_tun_write(dap_events_socket_t *es, void *argument)
 {
     (void)es;
     (void)argument;
-    return false;   /* packets are written to the descriptor directly, never through the SDK's buffer */
+    return false;   /* packets go to the descriptor directly, never through the SDK's buffer */
 }
 
 static void s_tun_error(dap_events_socket_t *es, int error)
 {
     vpn_internal_rust.tun_failed(es->_inheritor, error);
-    /* The SDK leaves a socket with no_close in its loop, which would report the error for ever. */
+    /* The SDK leaves a socket with no_close in its loop, which would report the error endlessly. */
     if (es->worker)
         dap_events_socket_remove_and_delete_mt(es->worker, es->uuid);
 }
@@ -31,7 +31,7 @@ static void s_tun_delete(dap_events_socket_t *es, void *argument)
 {
     (void)argument;
     void *inheritor = es->_inheritor;
-    es->_inheritor = NULL;      /* Rust's memory: the SDK must not free it */
+    es->_inheritor = NULL;      /* it is Rust's memory, which the SDK must not free */
     vpn_internal_rust.tun_deleted(inheritor);
 }
 
