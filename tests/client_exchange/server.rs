@@ -1,4 +1,4 @@
-//! A server that answers as a test wants it, and the client's side of the process.
+//! A server that answers as a test demands, and the client's side of the process.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use testkit::TEST_TIMEOUT;
 use testkit::logged::capture_log;
 use vpn_core::wire::{self, AddrReply, Capabilities, FromClient};
 
-/// What the server's host is reached at. Not of loopback's network, as a lease must not be either.
+/// The address of the server's host. It is outside of loopback's network, because a lease must be so too.
 pub(crate) const OUTER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 1);
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
-/// A reply with the usual address, and these capabilities.
+/// Returns a reply with the usual address and these capabilities.
 pub(crate) fn reply(caps: Option<Capabilities>) -> AddrReply {
     let netmask = caps.as_ref().map(|_| Ipv4Addr::new(255, 255, 255, 0));
     AddrReply { addr: ADDRESS, gateway: GATEWAY, netmask, caps }
@@ -39,17 +39,17 @@ pub(crate) struct Server {
 }
 
 pub(crate) struct Shared {
-    /// What is sent for an ADDR_REQUEST: whole VPN packets.
+    /// The answers to an ADDR_REQUEST: whole VPN packets.
     pub(crate) answers: Mutex<Vec<Vec<u8>>>,
-    /// The VPN packets of clients.
+    /// The received VPN packets of clients.
     pub(crate) got: Mutex<Vec<Vec<u8>>>,
     channel: Mutex<Option<Arc<Channel>>>,
-    /// The next stream says here that it is being opened, and waits there until it may be.
+    /// The next stream reports here that it is being opened, and waits for permission to continue.
     pub(crate) gate: Mutex<Option<(SyncSender<u32>, Receiver<()>)>>,
 }
 
 impl Server {
-    /// Listens; the client's configuration has these keys of its section.
+    /// Starts to listen; the client's configuration gets these keys in its section.
     pub(crate) fn start(client: &str) -> Server {
         capture_log();
         sdk::start_logging();
@@ -75,12 +75,12 @@ impl Server {
         Server { port, shared, _service: service, _running: running, directory }
     }
 
-    /// Has the server answer so from now on.
+    /// Sets the server's answer from now on.
     pub(crate) fn will_answer(&self, reply: &AddrReply) {
         *self.shared.answers.lock() = vec![reply.encode(1, 0)];
     }
 
-    /// The code of a start.
+    /// Starts the client; returns the code.
     pub(crate) fn connect(&self) -> i32 {
         app::client_start(&OUTER.to_string(), self.port, "backbone")
     }
@@ -95,7 +95,7 @@ impl Server {
     pub(crate) fn send_service(&self, kind: u8, message: &[u8]) {
         let message = message.to_vec();
         self.on_channel(move |channel| {
-            // SAFETY: on the channel's worker, with the channel open.
+            // SAFETY: the channel is open, and this is its worker.
             let written = unsafe {
                 let service = stream::dap_stream_ch_by_id_unsafe(
                     (*channel.raw().cast::<dap_stream_ch>()).stream,
@@ -117,7 +117,7 @@ impl Server {
         wait.recv_timeout(TEST_TIMEOUT).unwrap();
     }
 
-    /// Op codes of the packets that clients have sent.
+    /// Returns the number of packets with this op that clients have sent.
     pub(crate) fn got(&self, op: u32) -> usize {
         let got = self.shared.got.lock();
         got.iter().filter(|packet| wire::Header::parse(packet).is_ok_and(|(header, _)| header.op == op)).count()

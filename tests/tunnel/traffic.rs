@@ -1,4 +1,4 @@
-//! What goes in on one side comes out on the other, unchanged.
+//! Data that one side sends arrives unchanged on the other.
 
 use std::net::{TcpListener, TcpStream};
 use std::thread;
@@ -23,7 +23,7 @@ fn streams_arrive_byte_for_byte() {
         let address = client.address;
         let near = TcpListener::bind((GATEWAY, 0)).unwrap();
         let far = hosts.at(0).run(move || TcpListener::bind((address, 0)).unwrap());
-        // One that the client's host opened, one that the server's host opened, both busy in both directions at once.
+        // One connection from the client's host and one from the server's, both busy in both directions at once.
         let streams = [tcp(&near, connect_from(hosts.at(0))), tcp(&far, TcpStream::connect)];
         thread::scope(|scope| {
             for (streams, seed) in streams.iter().zip(1..) {
@@ -42,7 +42,7 @@ fn datagrams_of_all_sizes_arrive() {
         let _server = hosts.server("server");
         let client = Client::connect(&hosts, 0, "client", &[]);
         let (near, far) = (udp(GATEWAY), udp_at(hosts.at(0), client.address));
-        // One that fills a packet, one byte less, one more: the last is the first that comes in fragments.
+        // One that fills a packet, one byte less, one more: the last is the smallest that arrives in fragments.
         let whole = client.mtu - 28;
         for size in [0, 1, whole - 1, whole, whole + 1, 2 * whole, 3_000, 9_000, LARGEST] {
             echo(&far, &near, &noise(size as u64, size));
@@ -51,7 +51,7 @@ fn datagrams_of_all_sizes_arrive() {
     });
 }
 
-/// The operator's MTU is what both devices get, and full packets of it pass.
+/// Both devices get the operator's MTU, and full packets of that size pass.
 #[test]
 fn a_configured_mtu_holds_on_both_sides() {
     in_namespace("traffic::a_configured_mtu_holds_on_both_sides", || {
@@ -82,7 +82,7 @@ fn more_workers_than_processors_serve_all() {
     in_namespace("traffic::more_workers_than_processors_serve_all", || serve_four_with(5));
 }
 
-/// Clients get the same number of workers: their part of the program has to cope with it too.
+/// Clients get the same number of workers, so their side is tested with it too.
 fn serve_four_with(workers: u32) {
     const CLIENTS: u8 = 4;
     let hosts = Hosts::with_clients(PROGRAM, CLIENTS);
