@@ -1,4 +1,4 @@
-//! How each system is started on the two hosts.
+//! Starts each system on the two hosts.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -47,7 +47,7 @@ fn start_relay(hosts: &Hosts, mtu: u16) -> Result<Ends<Running>, Failure> {
     Ok(Ends { client, server })
 }
 
-/// With `more` in the section of either end.
+/// Starts the tunnel with `more` in the sections of both ends.
 fn start_ours(hosts: &Hosts, mtu: u16, more: &str) -> Result<Ends<Running>, Failure> {
     let command = |role: &str, config: String| {
         let (file, state) = (hosts.directory.join(format!("{role}.cfg")), hosts.directory.join(role));
