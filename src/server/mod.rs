@@ -1,8 +1,9 @@
 //! The VPN service: a TUN device with a queue for each worker, sessions, leases.
 //!
 //! - [`settings`](Settings): what the operator configured, checked first.
-//! - `session`: what a client's packets do; runs on the worker of the client's stream.
+//! - `session`: one client, from the opening of its channel to its end; `leases`: who has which address.
 //! - `lane`: one worker's TUN queue, and its sessions.
+//! - `upstream`: what a client's packets do; runs on the worker of the client's stream.
 //! - `downstream`: what the host's packets do; runs on the worker whose queue they came in by.
 //! - `mailbox`: packets that cross from one worker to another.
 //!
@@ -15,6 +16,7 @@ mod limits;
 mod mailbox;
 mod session;
 mod settings;
+mod upstream;
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -7,17 +7,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::sdk::channel::{Channel, ChannelHandler, SessionStats, TYPE_DATA, UsageState};
+use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA, UsageState};
 use crate::sdk::service::{ServiceHandler, ShownSession};
 use crate::sdk::worker;
-use vpn_core::forward::{DropCause, Load, Offload, Peer, Route, check_upstream};
+use vpn_core::forward::{DropCause, Peer, Route};
 use vpn_core::lease::Lease;
-use vpn_core::wire::{
-    self, AddrReply, Capabilities, FromClient, Ipv4View, MAX_BUNDLE, Record, VnetHeader, op, problem, records,
-};
+use vpn_core::wire::{self, AddrReply, Capabilities, FromClient, MAX_BUNDLE, op, problem};
 
 use super::Server;
-use super::lane::Lane;
 
 /// What the server keeps with a channel. Written on the channel's worker.
 #[derive(Debug, Default)]
@@ -96,7 +93,7 @@ impl Session {
         self.allowed.load(Ordering::Relaxed)
     }
 
-    fn bundle(&self) -> usize {
+    pub(super) fn bundle(&self) -> usize {
         self.bundle.load(Ordering::Relaxed)
     }
 
@@ -138,7 +135,7 @@ impl ChannelHandler for Server {
             _ => Err(DropCause::UnexpectedOp),
         };
         if let Err(cause) = result {
-            self.lost(channel, worker, cause, data.len());
+            self.count_drop(channel, worker, cause, data.len());
         }
     }
 
@@ -210,68 +207,6 @@ impl Server {
         let has_room = channel.pending().is_some_and(|waiting| waiting <= self.settings.session_queue);
         let sent = has_room && channel.send(TYPE_DATA, &wire::encode_control(op, usage_id, value));
         if sent { Ok(()) } else { Err(DropCause::OutputFull) }
-    }
-
-    /// A packet from a client into the host's network.
-    fn upstream(&self, channel: &Channel, session: &Session, worker: u32, packet: &[u8]) -> Result<(), DropCause> {
-        let lane = self.lanes.get(worker as usize).ok_or(DropCause::SessionGone)?;
-        let record = Record { header: VnetHeader::default(), packet };
-        let (view, offload) = self.check(session, &record)?;
-        lane.write_tun_single(packet, &view, &offload);
-        self.handed_over(channel, lane, Load::of(&offload, packet.len()));
-        Ok(())
-    }
-
-    /// Packets and super-packets from a client that both sides said bundles to.
-    fn bundle_upstream(&self, channel: &Channel, session: &Session, worker: u32, data: &[u8]) -> Result<(), DropCause> {
-        if session.bundle() == 0 {
-            return Err(DropCause::UnexpectedOp);
-        }
-        let lane = self.lanes.get(worker as usize).ok_or(DropCause::SessionGone)?;
-        let mut load = Load::default();
-        for record in records(data) {
-            let bytes = record.as_ref().map_or(0, |record| record.packet.len());
-            let checked =
-                record.map_err(DropCause::from).and_then(|record| Ok((self.check(session, &record)?, record)));
-            match checked {
-                Ok(((view, offload), Record { packet, .. })) => {
-                    lane.write_tun(packet, &view, &offload);
-                    load += Load::of(&offload, packet.len());
-                }
-                Err(cause) => self.lost(channel, worker, cause, bytes),
-            }
-        }
-        lane.flush_tun();
-        self.handed_over(channel, lane, load);
-        Ok(())
-    }
-
-    /// Whether a packet, or super-packet, from this client may pass.
-    fn check(&self, session: &Session, record: &Record<'_>) -> Result<(Ipv4View, Offload), DropCause> {
-        if !session.is_allowed() {
-            return Err(DropCause::NotAllowed);
-        }
-        let (subnet, isolate) = (&self.settings.subnet, self.settings.client_isolation);
-        check_upstream(&record.header, record.packet, session.leased(), subnet, isolate)
-    }
-
-    /// Counts what was given to the lane for the host.
-    fn handed_over(&self, channel: &Channel, lane: &Lane, load: Load) {
-        self.counters.up(lane.worker as usize, load);
-        let lost = lane.count_lost();
-        channel.add_stats(&SessionStats {
-            bytes_sent: load.bytes.saturating_sub(lost.bytes),
-            packets_sent: load.packets.saturating_sub(lost.packets),
-            bytes_sent_lost: lost.bytes,
-            packets_sent_lost: lost.packets,
-            ..SessionStats::default()
-        });
-    }
-
-    fn lost(&self, channel: &Channel, worker: u32, cause: DropCause, bytes: usize) {
-        self.counters.dropped(worker as usize, cause);
-        let lost = SessionStats { bytes_sent_lost: bytes as u64, packets_sent_lost: 1, ..SessionStats::default() };
-        channel.add_stats(&lost);
     }
 
     fn address_request(
