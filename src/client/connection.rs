@@ -24,9 +24,6 @@ use vpn_core::wire::{self, Capabilities, FromServer, MAX_BUNDLE, Request, Servic
 const SERVICE: u64 = 1;
 /// Where lease tokens are kept, so that a client that returns gets its address back.
 const LEASES: &str = "local.vpn_client.leases";
-/// Above this many waiting bytes the tunnel is not read any more, until they are sent.
-pub(super) const FULL: usize = 512 * 1024;
-
 /// Where a connection stands. It moves forward only; each step is logged once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
@@ -545,16 +542,6 @@ impl ChannelHandler for Channels {
         channel.wake_on_drain(false);
         tunnel::set_readable(true);
     }
-}
-
-/// Sends a VPN packet of what the tunnel read, on the stream's worker. False: it was not taken.
-#[cfg(feature = "client-tun")]
-pub(super) fn send_upstream(channel: &Channel, packet: &[u8]) -> bool {
-    if channel.pending().is_none_or(|waiting| waiting > FULL) {
-        channel.wake_on_drain(true);
-        tunnel::set_readable(false);
-    }
-    channel.send(TYPE_DATA, packet)
 }
 
 /// Random bytes that a peer must not be able to guess are not needed here, only ones that differ.

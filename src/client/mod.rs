@@ -1,22 +1,30 @@
 //! The VPN client: one connection at a time, from [`start`] to [`stop`].
 //!
+//! The files are layers, the highest first. Each uses what stands below it:
+//!
+//! - this one: start and stop, status; holds the one connection.
 //! - `connection`: the exchange with the server, a state machine that runs on the stream's worker.
-//! - `offer`: what a server gives in its reply, judged before it is used.
-//! - `tunnel`: the TUN device, and packets between it and the connection; `tunnel_part` reaches it, or the legacy C
-//!   file in its place.
-//! - [`check`]: a test of a server, beside any running connection.
-//! - [`orders`], [`wallet`]: what service is offered, and what it is paid with.
+//! - `tunnel_part`: the tunnel as a connection uses it, [`device`] or the legacy C file in its place.
+//! - [`device`]: the TUN device, made and removed; hands its packets to the two below.
+//! - `uplink`: packets from the device to the server, with back-pressure; `downlink`: from the server to the device.
+//!   Neither knows the other.
+//! - [`offer`]: what a server gives in its reply, judged before it is used; `settings`.
+//!
+//! Beside them, without a tunnel: [`check`], a test of a server; [`orders`] and [`wallet`], what service is offered and
+//! what it is paid with.
 
 pub mod check;
 mod connection;
+#[cfg(feature = "client-tun")]
+pub mod device;
+#[cfg(feature = "client-tun")]
+mod downlink;
 pub mod offer;
 pub mod orders;
-#[cfg(feature = "client-tun")]
-mod path;
 mod settings;
-#[cfg(feature = "client-tun")]
-pub mod tunnel;
 mod tunnel_part;
+#[cfg(feature = "client-tun")]
+mod uplink;
 pub mod wallet;
 
 use std::ffi::CStr;

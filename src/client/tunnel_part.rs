@@ -9,8 +9,8 @@ pub(super) use own::*;
 mod own {
     use std::sync::Arc;
 
-    use super::super::tunnel::{self, Outlet};
-    pub(in crate::client) use super::super::tunnel::{
+    use super::super::device::{self, UplinkChannel};
+    pub(in crate::client) use super::super::device::{
         delete, deliver, deliver_all, detach, dropped, exists, lease, set_readable, totals,
     };
     use crate::client::offer::Offer;
@@ -25,12 +25,12 @@ mod own {
         own: &Settings,
         _packet: &[u8],
     ) -> Result<(), String> {
-        let mut settings = tunnel::Settings::from_offer(offer, own.mtu);
+        let mut settings = device::Settings::from_offer(offer, own.mtu);
         settings.offload = own.offload;
         settings.worker = channel.worker();
-        settings.outlet = Some(Outlet::Own(Arc::clone(channel)));
+        settings.uplink = Some(UplinkChannel::Own(Arc::clone(channel)));
         settings.usage_id = usage_id;
-        tunnel::create(&settings).map_err(|error| error.to_string())
+        device::create(&settings).map_err(|error| error.to_string())
     }
 }
 
