@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::{boundary, text};
 use crate::client::device;
-use crate::client::offer::Offer;
 use crate::sdk::foreign::ForeignChannel;
 use crate::sdk::memory;
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::visible::dap_chain_net_srv_ch_vpn_t;
+use vpn_core::exchange::Offer;
 use vpn_core::wire;
 
 /// Sets the gateway for `dap_chain_net_vpn_client_tun_create` calls that name none.

@@ -15,7 +15,6 @@ use parking_lot::Mutex;
 
 use super::LeaseInfo;
 use super::downlink::Downlink;
-use super::offer::{Offer, guess_prefix};
 use super::uplink::Uplink;
 pub use super::uplink::UplinkChannel;
 use crate::sdk::channel::Channel;
@@ -25,6 +24,7 @@ use crate::sdk::worker;
 use crate::sdk::{NotRunning, Running, STREAM_OVERHEAD};
 use host::netlink::{Netlink, NetlinkError};
 use host::tun::{Device, DeviceConfig, Queue, TunError};
+use vpn_core::exchange::{Offer, guess_prefix};
 use vpn_core::forward::{Counters, DropCause, Totals};
 use vpn_core::wire::{Record, VnetHeader, WireError};
 

@@ -3,12 +3,13 @@
 //! The files are layers, the highest first. Each uses what stands below it:
 //!
 //! - this one: start and stop, status; holds the one connection.
-//! - `connection`: the exchange with the server, a state machine that runs on the stream's worker.
+//! - `connection`: one connection to one server, the IO around the state machine
+//!   [`Exchange`](vpn_core::exchange::Exchange).
 //! - `tunnel_part`: the tunnel as a connection uses it, [`device`] or the legacy C file in its place.
 //! - [`device`]: the TUN device, made and removed; hands its packets to the two below.
 //! - `uplink`: packets from the device to the server, with back-pressure; `downlink`: from the server to the device.
 //!   Neither knows the other.
-//! - [`offer`]: what a server gives in its reply, judged before it is used; `settings`.
+//! - `settings`: what the user has configured.
 //!
 //! Beside them, without a tunnel: [`check`], a test of a server; [`orders`] and [`wallet`], what service is offered and
 //! what it is paid with.
@@ -19,7 +20,6 @@ mod connection;
 pub mod device;
 #[cfg(feature = "client-tun")]
 mod downlink;
-pub mod offer;
 pub mod orders;
 mod settings;
 mod tunnel_part;
@@ -41,7 +41,7 @@ use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
 use connection::Connection;
-pub use connection::State;
+pub use vpn_core::exchange::State;
 use vpn_core::forward::Totals;
 
 /// How the command `vpn_client` is used.
