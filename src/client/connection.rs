@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::error::ClientError;
 use super::settings::Settings;
-use super::{ClientError, State, tunnel_part as tunnel};
+use super::{State, tunnel_part as tunnel};
 use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA};
 use crate::sdk::config::Config;
 use crate::sdk::link::{self, Link};
@@ -19,13 +20,11 @@ use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::worker::{self, Timer};
 use crate::sdk::{Running, store};
-use vpn_core::exchange::{self, Action, Event, Exchange, Failure, Grant, Notice, TICK};
+use vpn_core::exchange::{Action, Event, Exchange, Grant, Notice, TICK};
 use vpn_core::forward::DropCause;
 use vpn_core::lease::Token;
-use vpn_core::wire::{self, FromServer, Request, pkt};
+use vpn_core::wire::{self, FromServer, pkt};
 
-/// The VPN service's number.
-const SERVICE: u64 = 1;
 /// Where lease tokens are kept, so that a client that returns gets its address back.
 const LEASES: &str = "local.vpn_client.leases";
 /// How long [`Connection::end`] waits for the channel to be gone.
@@ -68,22 +67,9 @@ impl Connection {
     pub(super) fn new(net: Net, host: &str, port: u16, config: &Config, running: Running) -> Arc<Connection> {
         let settings = Settings::read(config);
         let server = format!("{host}:{port}");
-        let exchange = Exchange::new(exchange::Settings {
-            request: Request {
-                net_id: net.id(),
-                tx_cond: random(),
-                srv_uid: SERVICE,
-                token: [0; 10],
-                client_pkey_hash: random(),
-                order_hash: settings.order_hash.or_else(|| net.free_order()).unwrap_or([0; 32]),
-            },
-            start_timeout: settings.start_timeout,
-            keep_alive: settings.keep_alive,
-            mtu: settings.mtu,
-            bundles: settings.offload,
-            // Read here: the stream's worker, which asks for an address, does not wait for the store.
-            resume: store::get(LEASES, &server).and_then(|token| token.try_into().ok()),
-        });
+        // Read here: the stream's worker, which asks for an address, does not wait for the store.
+        let resume = store::get(LEASES, &server).and_then(|token| token.try_into().ok());
+        let exchange = Exchange::new(settings.exchange(&net, resume));
         Arc::new_cyclic(|me| Connection {
             me: Weak::clone(me),
             net,
@@ -172,20 +158,7 @@ impl Connection {
 
     /// Why the tunnel is not up.
     fn start_error(&self, exchange: &Exchange) -> ClientError {
-        let server = self.server.clone();
-        match exchange.failure() {
-            None => ClientError::Connect { server, errno: 0 },
-            Some(&Failure::Connect(errno)) => ClientError::Connect { server, errno },
-            Some(Failure::ChannelTaken) => {
-                ClientError::Tunnel("channel 'S' of the stream is served by another part of the node".into())
-            }
-            Some(Failure::Refused(reason)) => ClientError::Refused { server, reason: reason.clone() },
-            Some(Failure::Device(error)) => ClientError::Tunnel(error.clone()),
-            Some(&Failure::NoAnswer(waiting_for)) => {
-                ClientError::NoAnswer { server, waiting_for, after: self.settings.start_timeout }
-            }
-            Some(Failure::Stopped) => ClientError::Stopped,
-        }
+        ClientError::of_start(exchange.failure(), &self.server, self.settings.start_timeout)
     }
 
     /// Ends a waiting `establish`.
@@ -315,19 +288,16 @@ impl Connection {
     }
 
     fn link_event(self: &Arc<Self>, event: link::Event<'_>) {
-        match event {
-            link::Event::Connected(link) => self.connected(link),
-            link::Event::Failed(errno) => {
-                self.handle(Event::ConnectFailed(errno));
-            }
-            link::Event::Disconnected => {
-                self.handle(Event::Disconnected);
-            }
+        let event = match event {
+            link::Event::Connected(link) => return self.connected(link),
+            link::Event::Failed(errno) => Event::ConnectFailed(errno),
+            link::Event::Disconnected => Event::Disconnected,
             link::Event::ServicePacket { kind, data } => {
                 self.heard.store(self.now_ms(), Ordering::Relaxed);
-                self.handle(Event::ServicePacket { kind, data });
+                Event::ServicePacket { kind, data }
             }
-        }
+        };
+        self.handle(event);
     }
 
     /// On the stream's worker, perhaps before the thread in `dial` has got the link.
@@ -426,13 +396,4 @@ impl ChannelHandler for Channels {
         channel.wake_on_drain(false);
         tunnel::set_readable(true);
     }
-}
-
-/// Random bytes that a peer must not be able to guess are not needed here, only ones that differ.
-fn random() -> [u8; 32] {
-    let mut bytes = [1; 32];
-    if rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).is_err() {
-        log::debug!("no random numbers from the kernel");
-    }
-    bytes
 }
