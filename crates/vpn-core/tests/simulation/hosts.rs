@@ -7,9 +7,12 @@ use vpn_core::exchange::{Action, Event, Exchange, Failure, Grant, Settings, Stat
 use vpn_core::lease::Token;
 use vpn_core::wire::Request;
 
+use crate::fault::{Fault, fault};
 use crate::network::Stream;
 use crate::plan::HostPlan;
-use crate::world::{Fault, fault};
+
+/// How long the thread in a start needs until it has seen that the start has failed, milliseconds.
+pub(crate) const START_ENDS: u64 = 100;
 
 /// One machine with a client on it.
 pub(crate) struct Host {
@@ -84,6 +87,9 @@ impl Connection {
         if !self.exchange.is_alive() && actions.iter().any(|action| *action != Action::CloseStream) {
             return fault(format!("{} ends the connection, and is answered with {actions:?}", named()));
         }
+        if !was_alive && ![before, State::Stopping].contains(&self.exchange.state()) {
+            return fault(format!("after the end, {} leads to {:?}", named(), self.exchange.state()));
+        }
         if self.exchange.state() < before {
             return fault(format!("{} leads back to {:?}", named(), self.exchange.state()));
         }
@@ -112,7 +118,7 @@ impl Connection {
             Some(due) => due,
             None => self.began + plan.start_timeout * 1000 + latest,
         };
-        if !self.is_settled && now > limit {
+        if !self.is_settled && now > limit + START_ENDS + latest {
             return fault(format!("a start of {} ms hangs in {:?} at {now}", self.began, self.exchange.state()));
         }
         Ok(())

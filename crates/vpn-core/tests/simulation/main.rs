@@ -4,9 +4,11 @@
 //!
 //! `PROPTEST_CASES=100000` runs more, `PROPTEST_RNG_SEED=1` draws the same ones again.
 
+mod fault;
 mod hosts;
 mod network;
 mod plan;
+mod seen;
 mod server;
 mod world;
 
@@ -56,7 +58,7 @@ fn what_matters_happens() {
 
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let mut seen = world::Seen::default();
+    let mut seen = seen::Seen::default();
     for _ in 0..400 {
         let plan = bad_plan().new_tree(&mut runner).map(|tree| tree.current()).unwrap();
         match World::run(&plan) {

@@ -28,6 +28,8 @@ pub(crate) enum Happening {
     ServerTick,
     /// The device of a connection is there, or could not be made.
     Device(Stream),
+    /// The thread in a start that has failed takes the connection down.
+    StartEnds(Stream),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,9 +10,10 @@ use vpn_core::wire::{
     self, Capabilities, FromClient, Request, ServiceError, Success, encode_control, error_code, op, pkt,
 };
 
+use crate::fault::{Fault, fault};
 use crate::network::{Message, Stream};
 use crate::plan::Plan;
-use crate::world::{Fault, Seen, fault};
+use crate::seen::Seen;
 
 /// The service gives a holder so long to answer before its lease is taken over.
 const ANSWER_TIME: Duration = Duration::from_millis(750);
@@ -28,6 +29,8 @@ pub(crate) struct Served {
     granted: bool,
     /// Between two workers until then.
     away_until: Duration,
+    /// The address that another session has taken over.
+    lost: Option<Ipv4Addr>,
     /// When its client was asked whether it still is there.
     asked: Option<Duration>,
 }
@@ -73,6 +76,7 @@ impl Server {
         let served = Served {
             state: Session::new(now),
             address: None,
+            lost: None,
             heard: now,
             usage_id: 0,
             granted: false,
@@ -85,6 +89,12 @@ impl Server {
     /// The session is over: its lease comes back.
     pub(crate) fn closed(&mut self, now: Duration, stream: Stream) -> Result<(), Fault> {
         let Some(served) = self.sessions.remove(&stream) else { return Ok(()) };
+        // The end of a session may have begun before its lease was taken over.
+        if let Some(lost) = served.lost
+            && self.leases.end(now, &stream, lost)
+        {
+            return fault(format!("session {stream} gives {lost} back, which it had lost"));
+        }
         let Some(address) = served.address else { return Ok(()) };
         if !self.leases.end(now, &stream, address) || self.owners.remove(&address) != Some(stream) {
             return fault(format!("session {stream} had {address}, which the leases do not take back from it"));
@@ -186,7 +196,7 @@ impl Server {
         if !had_its_time {
             return fault(format!("session {stream} lost its lease, and its client lives or was not asked"));
         }
-        evicted.address = None;
+        evicted.lost = evicted.address.take();
         Ok(())
     }
 

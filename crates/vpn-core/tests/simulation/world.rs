@@ -1,15 +1,15 @@
 //! A run: hosts, network and server together, and what must hold after each thing that happens.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use vpn_core::exchange::{Action, Event, Failure, TICK};
+use vpn_core::exchange::{Action, Event, State, TICK};
 use vpn_core::wire::{self, FromServer, pkt};
 
-use crate::hosts::{Connection, Host};
+use crate::fault::{Fault, fault};
+use crate::hosts::{Connection, Host, START_ENDS};
 use crate::network::{Happening, Message, Network, Outcome, Stream};
 use crate::plan::{LAST_STEP, Plan, What};
+use crate::seen::Seen;
 use crate::server::{Effects, Server};
 
 /// The server's outer address.
@@ -18,70 +18,6 @@ const OUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 /// what is still on its way.
 const ALL_STOP: u64 = LAST_STEP + 15_000;
 const ALL_GONE: u64 = 40_000;
-
-/// A promise that was broken: when, and which.
-#[derive(Debug)]
-pub(crate) struct Fault(String);
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-pub(crate) fn fault<T>(what: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault(what.into()))
-}
-
-/// What has happened in a run, so that the plans can be seen to be worth something.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
-    pub(crate) up: u32,
-    pub(crate) lost: u32,
-    pub(crate) taken_over: u32,
-    pub(crate) resumed: u32,
-    pub(crate) exhausted: u32,
-    /// Failed starts, by cause.
-    failed: BTreeMap<&'static str, u32>,
-}
-
-impl Seen {
-    pub(crate) fn add(&mut self, other: &Seen) {
-        self.up += other.up;
-        self.lost += other.lost;
-        self.taken_over += other.taken_over;
-        self.resumed += other.resumed;
-        self.exhausted += other.exhausted;
-        for (cause, count) in &other.failed {
-            *self.failed.entry(cause).or_default() += count;
-        }
-    }
-
-    pub(crate) fn missing(&self) -> Vec<&'static str> {
-        let counted = [
-            ("up", self.up),
-            ("lost", self.lost),
-            ("taken over", self.taken_over),
-            ("resumed", self.resumed),
-            ("exhausted", self.exhausted),
-        ];
-        let causes = ["no answer", "refused", "stopped", "no stream", "channel taken", "no device"];
-        let failed = causes.map(|cause| (cause, self.failed.get(cause).copied().unwrap_or(0)));
-        counted.into_iter().chain(failed).filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
-    }
-
-    fn failure(&mut self, failure: &Failure) {
-        let cause = match failure {
-            Failure::Connect(_) => "no stream",
-            Failure::ChannelTaken => "channel taken",
-            Failure::Refused(_) => "refused",
-            Failure::Device(_) => "no device",
-            Failure::NoAnswer(_) => "no answer",
-            Failure::Stopped => "stopped",
-        };
-        *self.failed.entry(cause).or_default() += 1;
-    }
-}
 
 pub(crate) struct World {
     plan: Plan,
@@ -107,7 +43,7 @@ impl World {
             world.network.at(step.at, Happening::Step(number));
         }
         world.network.at(1000, Happening::ServerTick);
-        world.run_until(ALL_STOP).and_then(|()| world.wind_down()).map_err(|Fault(what)| {
+        world.run_until(ALL_STOP).and_then(|()| world.wind_down()).map_err(|what| {
             let now = world.network.now_ms();
             Fault(format!("at {now} ms: {what}"))
         })?;
@@ -158,7 +94,7 @@ impl World {
                 let effects = self.server.message(now, stream, &message, token, &mut self.seen)?;
                 self.perform(effects)
             }
-            Happening::ToClient(stream, message) => self.to_client(stream, &message),
+            Happening::ToClient(stream, message) => self.message_for_client(stream, &message),
             Happening::ClientSeesEnd(stream) => {
                 self.connections[stream].client_end = false;
                 self.client(stream, Event::Disconnected)
@@ -179,6 +115,13 @@ impl World {
                 self.perform(effects)
             }
             Happening::Device(stream) => self.device(stream),
+            Happening::StartEnds(stream) => match self.connections[stream].is_settled {
+                true => Ok(()),
+                false => {
+                    self.hosts[self.connections[stream].host].device = None;
+                    self.end(stream)
+                }
+            },
         }
     }
 
@@ -226,7 +169,8 @@ impl World {
 
     fn start(&mut self, host: usize) -> Result<(), Fault> {
         if let Some(stream) = self.hosts[host].current {
-            if self.connections[stream].exchange.state() != vpn_core::exchange::State::Lost {
+            let connection = &self.connections[stream];
+            if !connection.is_settled || connection.exchange.state() != State::Lost {
                 return Ok(());
             }
             self.end(stream)?;
@@ -293,7 +237,7 @@ impl World {
         }
     }
 
-    fn to_client(&mut self, stream: Stream, message: &Message) -> Result<(), Fault> {
+    fn message_for_client(&mut self, stream: Stream, message: &Message) -> Result<(), Fault> {
         let now = self.network.now();
         let connection = &mut self.connections[stream];
         if connection.is_cut {
@@ -354,8 +298,7 @@ impl World {
             host.token = connection.grant.as_ref().and_then(|grant| grant.token).or(host.token);
             self.seen.up += 1;
         } else if connection.failure().is_some() && host.current == Some(stream) {
-            host.device = None;
-            return self.end(stream);
+            self.network.timer(START_ENDS, Happening::StartEnds(stream));
         }
         self.seen.lost += u32::from(was_up && !connection.exchange.is_alive());
         Ok(())
