@@ -7,9 +7,9 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use testkit::skip;
-use vpn_core::forward::{Offload, Route, Table, check_upstream};
+use vpn_core::forward::{Bundle, Offload, Route, Table, check_upstream};
 use vpn_core::lease::Subnet;
-use vpn_core::wire::{self, Bundle, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
+use vpn_core::wire::{self, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
 
 const SUBNET: Subnet = Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 8 };
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);

@@ -2,8 +2,9 @@
 
 use std::ops::DerefMut;
 
+use super::bundle::{Bundle, FULL_BUNDLE};
 use super::{DropCause, Load, Offload, split};
-use crate::wire::{Bundle, FULL_BUNDLE, HEADER_LEN, Ipv4View, write_header};
+use crate::wire::{HEADER_LEN, Ipv4View, write_header};
 
 /// What VPN packets to a peer say of themselves.
 #[derive(Clone, Copy, Debug)]

@@ -1,28 +1,30 @@
-//! The client's TUN device: made, looked at, removed. What its packets do is in `path`.
+//! The client's TUN device: made, looked at, removed. What its packets do is in `uplink` and `downlink`.
 //!
 //! One device at a time. It can exist without a connection, as the C functions make it; then what the host sends into
 //! it is dropped and counted. When a connection is lost the device stays until `stop`, so that nothing leaks past it.
 
+use std::ffi::c_int;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
 use super::LeaseInfo;
-use super::offer::{Offer, guess_prefix};
-pub use super::path::Outlet;
-use super::path::Path;
+use super::downlink::Downlink;
+use super::uplink::Uplink;
+pub use super::uplink::UplinkChannel;
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::worker;
 use crate::sdk::{NotRunning, Running, STREAM_OVERHEAD};
 use host::netlink::{Netlink, NetlinkError};
-use host::tun::{Device, DeviceConfig, TunError};
+use host::tun::{Device, DeviceConfig, Queue, TunError};
+use vpn_core::exchange::{Offer, guess_prefix};
 use vpn_core::forward::{Counters, DropCause, Totals};
 use vpn_core::wire::{Record, VnetHeader, WireError};
 
@@ -45,8 +47,8 @@ pub struct Settings {
     pub mtu: u16,
     /// The worker that reads the device; None: the first one.
     pub worker: Option<u32>,
-    /// Where packets go; None: nowhere.
-    pub outlet: Option<Outlet>,
+    /// Where the host's packets go; None: nowhere, they are dropped and counted.
+    pub uplink: Option<UplinkChannel>,
     /// Number of the usage that packets are sent under.
     pub usage_id: u32,
     /// Super-packets between the device and a server that takes them.
@@ -65,7 +67,7 @@ impl Settings {
             prefix: guess_prefix(addr, gateway),
             mtu: MTU,
             worker: None,
-            outlet: None,
+            uplink: None,
             usage_id: 0,
             // C writes packets to the descriptor of a device that it made, and knows of no header in front of them.
             offload: false,
@@ -112,6 +114,28 @@ pub enum TunnelError {
     Busy,
 }
 
+/// The device as its packets see it. They reach it without a lock.
+struct Path {
+    queue: Arc<Queue>,
+    worker: u32,
+    counters: Arc<Counters>,
+    uplink: Uplink,
+    downlink: Arc<Downlink>,
+}
+
+impl TunHandler for Path {
+    fn readable(&self, first: Option<&mut [u8]>) {
+        // What waits for the host does not wait for a batch of the other direction.
+        self.downlink.flush();
+        self.uplink.drain(&self.queue, first);
+    }
+
+    fn failed(&self, errno: c_int) {
+        log::error!("tunnel device failed: {}", std::io::Error::from_raw_os_error(errno));
+    }
+}
+
+/// A device that is there.
 struct Tunnel {
     /// Shared, so that it is used without the lock.
     socket: Arc<TunSocket>,
@@ -120,23 +144,30 @@ struct Tunnel {
     _running: Running,
 }
 
-static TUNNEL: Mutex<Option<Tunnel>> = Mutex::new(None);
-/// The tunnel's part that packets need, which take no lock for it.
-static PATH: Lazy<ArcSwapOption<Path>> = Lazy::new(ArcSwapOption::empty);
-/// What was dropped before there is a device: its statistics begin with that.
-static EARLY: Mutex<Option<Arc<Counters>>> = Mutex::new(None);
-static GATEWAY: Mutex<Option<Ipv4Addr>> = Mutex::new(None);
-/// Serialises [`create`] and [`delete`], which block.
-static CHANGE: Mutex<()> = Mutex::new(());
+/// The process's one tunnel, as the C functions need it.
+#[derive(Default)]
+struct Slot {
+    tunnel: Mutex<Option<Tunnel>>,
+    /// The tunnel's part that packets need.
+    path: ArcSwapOption<Path>,
+    /// What was dropped before there is a device: its statistics begin with that.
+    early: Mutex<Option<Arc<Counters>>>,
+    /// For devices that are made without one.
+    gateway: Mutex<Option<Ipv4Addr>>,
+    /// Serialises [`create`] and [`delete`], which block.
+    change: Mutex<()>,
+}
+
+static SLOT: LazyLock<Slot> = LazyLock::new(Slot::default);
 
 /// The gateway for devices that are made without one.
 pub fn set_gateway(gateway: Ipv4Addr) {
-    *GATEWAY.lock() = Some(gateway);
+    *SLOT.gateway.lock() = Some(gateway);
 }
 
 /// The gateway that was set.
 pub fn gateway() -> Option<Ipv4Addr> {
-    *GATEWAY.lock()
+    *SLOT.gateway.lock()
 }
 
 /// Makes the device, up and with its address; one that exists is replaced.
@@ -146,7 +177,7 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
     if let Some(bad) = [settings.addr, settings.gateway].into_iter().find(|addr| unfit(*addr)) {
         return Err(TunnelError::BadAddress(bad));
     }
-    let _change = worker::serialise(&CHANGE).ok_or(TunnelError::Busy)?;
+    let _change = worker::serialise(&SLOT.change).ok_or(TunnelError::Busy)?;
     remove();
     let running = Running::retain()?;
     refuse_overlap(settings)?;
@@ -161,9 +192,18 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
     })?;
     let queue = queues.pop().ok_or(TunError::TooManyQueues(0))?;
     let worker = settings.worker.unwrap_or(0);
-    let counters = EARLY.lock().take().unwrap_or_else(|| Arc::new(Counters::new(1)));
-    let path = Arc::new(Path::new(queue, worker, settings, counters));
-    let socket = TunSocket::add(path.as_fd(), worker, Arc::clone(&path) as Arc<dyn TunHandler>).ok_or(NotRunning)?;
+    let counters = SLOT.early.lock().take().unwrap_or_else(|| Arc::new(Counters::new(1)));
+    let queue = Arc::new(queue);
+    let path = Arc::new(Path {
+        uplink: Uplink::new(worker, settings.uplink.clone(), settings.usage_id, settings.bundle, Arc::clone(&counters)),
+        downlink: Arc::new(Downlink::new(Arc::clone(&queue), worker, settings.addr, Arc::clone(&counters))),
+        queue,
+        worker,
+        counters,
+    });
+    let handler = Arc::clone(&path) as Arc<dyn TunHandler>;
+    let socket = Arc::new(TunSocket::add(path.queue.as_fd(), worker, handler).ok_or(NotRunning)?);
+    path.uplink.set_device(&socket);
     let lease = LeaseInfo {
         addr: settings.addr,
         gateway: settings.gateway,
@@ -171,9 +211,9 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
         device: device.name().to_owned(),
     };
     log::info!("tunnel device {} is up, MTU {}", lease.device, lease.mtu);
-    let mut current = TUNNEL.lock();
-    PATH.store(Some(path));
-    *current = Some(Tunnel { socket: Arc::new(socket), device, lease, _running: running });
+    let mut current = SLOT.tunnel.lock();
+    SLOT.path.store(Some(path));
+    *current = Some(Tunnel { socket, device, lease, _running: running });
     Ok(())
 }
 
@@ -189,15 +229,15 @@ fn refuse_overlap(settings: &Settings) -> Result<(), TunnelError> {
 
 /// Takes the device down; harmless when there is none.
 pub fn delete() {
-    let Some(_change) = worker::serialise(&CHANGE) else { return log::warn!("{}", TunnelError::Busy) };
+    let Some(_change) = worker::serialise(&SLOT.change) else { return log::warn!("{}", TunnelError::Busy) };
     remove();
-    *EARLY.lock() = None;
+    *SLOT.early.lock() = None;
 }
 
 fn remove() {
-    let Some(tunnel) = TUNNEL.lock().take() else { return };
+    let Some(tunnel) = SLOT.tunnel.lock().take() else { return };
     // The socket's handler keeps the descriptor open as long as the SDK's loop has it.
-    PATH.store(None);
+    SLOT.path.store(None);
     if !tunnel.socket.remove(PATIENCE) {
         log::debug!("the tunnel's queue goes when its worker has time");
     }
@@ -206,17 +246,17 @@ fn remove() {
 
 /// Some(up) while there is a device.
 pub fn status() -> Result<Option<bool>, TunError> {
-    TUNNEL.lock().as_ref().map(|tunnel| tunnel.device.is_up()).transpose()
+    SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.device.is_up()).transpose()
 }
 
 /// Whether there is a device.
 pub(super) fn exists() -> bool {
-    TUNNEL.lock().is_some()
+    SLOT.tunnel.lock().is_some()
 }
 
 /// The device's address and the like.
 pub fn lease() -> Option<LeaseInfo> {
-    TUNNEL.lock().as_ref().map(|tunnel| tunnel.lease.clone())
+    SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.lease.clone())
 }
 
 /// Traffic and drops since the device was made.
@@ -226,18 +266,18 @@ pub fn totals() -> Totals {
 
 /// The SDK's event socket of the device, or NULL.
 pub fn event_socket() -> *mut dap_events_socket_t {
-    TUNNEL.lock().as_ref().map_or(ptr::null_mut(), |tunnel| tunnel.socket.event_socket())
+    SLOT.tunnel.lock().as_ref().map_or(ptr::null_mut(), |tunnel| tunnel.socket.event_socket())
 }
 
 fn path() -> Option<Arc<Path>> {
-    PATH.load_full()
+    SLOT.path.load_full()
 }
 
 /// What is counted in: the device's, or what the next device begins with.
 fn counters() -> Arc<Counters> {
     match path() {
-        Some(path) => Arc::clone(path.counters()),
-        None => Arc::clone(EARLY.lock().get_or_insert_with(|| Arc::new(Counters::new(1)))),
+        Some(path) => Arc::clone(&path.counters),
+        None => Arc::clone(SLOT.early.lock().get_or_insert_with(|| Arc::new(Counters::new(1)))),
     }
 }
 
@@ -245,7 +285,7 @@ fn counters() -> Arc<Counters> {
 /// not reach this host's other addresses through the tunnel. Any thread.
 pub fn deliver(packet: &[u8]) {
     match path() {
-        Some(path) => path.deliver(&Record { header: VnetHeader::default(), packet }),
+        Some(path) => path.downlink.deliver(&Record { header: VnetHeader::default(), packet }),
         None => dropped(DropCause::TunWrite),
     }
 }
@@ -253,7 +293,7 @@ pub fn deliver(packet: &[u8]) {
 /// As [`deliver`], for the records of a bundle. What the device takes whole is written whole.
 pub(super) fn deliver_all<'a>(records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
     match path() {
-        Some(path) => path.deliver_all(records),
+        Some(path) => path.downlink.deliver_all(records),
         None => records.for_each(|_| dropped(DropCause::TunWrite)),
     }
 }
@@ -265,14 +305,14 @@ pub(super) fn dropped(cause: DropCause) {
 
 /// The connection of this channel is gone: packets go nowhere from now on. On the stream's worker.
 pub(super) fn detach(channel: &Arc<Channel>) {
-    if path().is_some_and(|path| path.detach(channel)) {
+    if path().is_some_and(|path| path.uplink.detach(channel)) {
         set_readable(true);
     }
 }
 
 /// Stops or resumes reading the device, on its worker.
 pub(super) fn set_readable(readable: bool) {
-    let socket = TUNNEL.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.socket));
+    let socket = SLOT.tunnel.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.socket));
     if let Some(socket) = socket {
         socket.set_readable(readable);
     }
@@ -302,7 +342,7 @@ pub fn set_ipv6(device: &str, on: bool) {
 
 /// The worker that reads the device, while there is one.
 pub fn worker() -> Option<u32> {
-    path().map(|path| path.worker()).filter(|worker| *worker < worker::count())
+    path().map(|path| path.worker).filter(|worker| *worker < worker::count())
 }
 
 #[cfg(test)]

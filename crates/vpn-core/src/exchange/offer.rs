@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use vpn_core::lease::{Subnet, SubnetError};
-use vpn_core::wire::AddrReply;
+use crate::lease::{Subnet, SubnetError};
+use crate::wire::AddrReply;
 
 /// The shortest prefix: more than a /8 is no tunnel's subnet but a part of the Internet.
 const SHORTEST: u8 = 8;
@@ -99,7 +99,7 @@ impl Offer {
 }
 
 /// The longest prefix, a /24 at most, whose subnet holds both addresses as hosts: the wire of old names no mask.
-pub(super) fn guess_prefix(addr: Ipv4Addr, gateway: Ipv4Addr) -> u8 {
+pub fn guess_prefix(addr: Ipv4Addr, gateway: Ipv4Addr) -> u8 {
     let shared = (u32::from(addr) ^ u32::from(gateway)).leading_zeros() as u8;
     let longest = shared.clamp(SHORTEST, GUESSED);
     let fits = |prefix: &u8| {
