@@ -1,7 +1,7 @@
 //! A worker's large buffers, lent to the stream that is being served: a stream at rest holds none.
 
 use super::{HEADER_LEN, MAX_DATA};
-use crate::tls::records::RECORD_MAX;
+use crate::tls::sizes::RECORD_MAX;
 use std::cell::{Cell, RefCell};
 
 /// Room for a read behind the most that may wait in front of it, bytes.

@@ -2,7 +2,9 @@
 //! whole record. Both stay where they were received, as far as they can.
 
 use super::buffers::{BLOCK, Buffers};
-use crate::tls::session::{TlsError, TlsSession, Window};
+use crate::tls::error::TlsError;
+use crate::tls::session::TlsSession;
+use crate::tls::window::Window;
 
 /// With less room than this behind it, what waits is moved to the front before the next read.
 const ROOM_MIN: usize = 64 * 1024;

@@ -2,8 +2,9 @@
 
 use super::buffers::Buffers;
 use crate::ctypes::dap_stream_ch_pkt_hdr;
+use crate::tls::error::TlsError;
 use crate::tls::records::Batch;
-use crate::tls::session::{TlsError, TlsSession};
+use crate::tls::session::TlsSession;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 

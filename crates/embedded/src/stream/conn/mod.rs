@@ -176,7 +176,7 @@ impl Conn {
             }
             abi::events::delete(&view.es, true);
         }
-        self.last_words(worker);
+        self.flush_on_close(worker);
         worker.remove_source(self.uuid, &self.io);
         worker.runtime.clear_place(self.uuid);
         if let Some(view) = self.view.get() {

@@ -102,13 +102,13 @@ impl Conn {
     }
 
     /// Output that is still here, and TLS's good-bye, as far as the kernel takes them without waiting.
-    pub(super) fn last_words(&self, worker: &Worker) {
+    pub(super) fn flush_on_close(&self, worker: &Worker) {
         let mut out = self.out.borrow_mut();
         let mut tls = self.tls.borrow_mut();
         if let Ok(Flushed::All) = out.flush(&self.io, &mut tls, &worker.buffers)
             && tls.is_established()
         {
-            tls.say_goodbye(out.control());
+            tls.send_close_notify(out.control());
             // The connection ends either way.
             let _ = out.flush(&self.io, &mut tls, &worker.buffers);
         }
