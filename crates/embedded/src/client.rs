@@ -3,13 +3,11 @@
 //! Callbacks, each at most once: either `connected`, or `error` when it never came to that; then `disconnected`; then
 //! `delete`, as the last of all. A client that is closed while it is still dialling gets only `delete`.
 
-use super::abi;
-use super::abi::client::Handle;
-use super::abi::owned::CShared;
-use super::abi::stream::StreamView;
-use super::ctypes::{dap_chain_node_client, dap_stream_ch, dap_stream_worker};
-use super::runtime::Runtime;
-use super::worker::{Shared, Worker, socket};
+use crate::ctypes::{dap_stream_ch, dap_stream_worker};
+use crate::cview::client::{self, CNodeClient, Handle};
+use crate::cview::stream::StreamView;
+use crate::runtime::Runtime;
+use crate::worker::{Shared, Worker, socket};
 use parking_lot::Mutex;
 use std::ptr;
 use std::rc::Rc;
@@ -17,7 +15,7 @@ use std::sync::Arc;
 
 /// Any thread.
 pub(crate) struct NodeClient {
-    pub(crate) view: CShared<dap_chain_node_client>,
+    pub(crate) view: CNodeClient,
     /// What `client->client` points to.
     pub(crate) handle: Handle,
     host: String,
@@ -49,13 +47,7 @@ enum Phase {
 }
 
 impl NodeClient {
-    pub(crate) fn new(
-        view: CShared<dap_chain_node_client>,
-        handle: Handle,
-        host: String,
-        port: u16,
-        channels: Vec<u8>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(view: CNodeClient, handle: Handle, host: String, port: u16, channels: Vec<u8>) -> Arc<Self> {
         let state = Mutex::new(State { phase: Phase::Dialling, close: false });
         Arc::new(NodeClient { view, handle, host, port, channels, state })
     }
@@ -108,15 +100,15 @@ impl NodeClient {
             }
             state.phase = Phase::Ending;
         }
-        abi::client::error(self, errno);
-        abi::client::disconnected(self);
+        client::error(&self.view, errno);
+        client::disconnected(&self.view);
         self.ended(runtime);
     }
 
     // --- the stream's worker ---
 
     /// The stream is open.
-    pub(crate) fn up(&self, worker: &Worker, stream: u64, view: &StreamView) {
+    pub(crate) fn up(&self, stream: u64, view: &StreamView) {
         {
             let mut state = self.state.lock();
             if state.close {
@@ -124,8 +116,8 @@ impl NodeClient {
             }
             state.phase = Phase::Up { stream };
         }
-        self.handle.set_stream(worker, view);
-        abi::client::connected(self);
+        self.handle.set_stream(view);
+        client::connected(&self.view);
     }
 
     /// The stream is gone; `errno` says why, for a client that was never up.
@@ -138,10 +130,10 @@ impl NodeClient {
             (was_up, state.close)
         };
         if was_up {
-            abi::client::disconnected(self);
+            client::disconnected(&self.view);
         } else if !close {
-            abi::client::error(self, errno);
-            abi::client::disconnected(self);
+            client::error(&self.view, errno);
+            client::disconnected(&self.view);
         }
         self.ended(&worker.runtime);
     }
@@ -191,7 +183,7 @@ impl NodeClient {
             Phase::Up { stream } => stream,
             _ => return ptr::null_mut(),
         };
-        runtime.place(stream).map_or(ptr::null_mut(), |worker: &Arc<Shared>| worker.stream_view.as_ptr())
+        runtime.place(stream).map_or(ptr::null_mut(), |worker: &Arc<Shared>| worker.view.stream_worker.as_ptr())
     }
 
     /// After `disconnected`: waits for `close`, or goes if that has come.
@@ -208,7 +200,7 @@ impl NodeClient {
     }
 
     fn delete(self: &Arc<Self>, runtime: &Runtime) {
-        abi::client::delete(self);
+        client::delete(&self.view);
         runtime.clients.lock().remove(&self.view.addr());
     }
 }

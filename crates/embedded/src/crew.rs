@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::deadline::Connection;
-use super::threads;
+use super::{panics, threads};
 
 /// The threads of one server.
 pub(crate) struct Crew {
@@ -64,8 +63,8 @@ impl Crew {
         let (crew, its_connection) = (Arc::clone(self), Arc::clone(connection));
         // The lock is held until the member is in the table, so that `leave` finds it there.
         let thread = threads::spawn(self.name, move || {
-            if catch_unwind(AssertUnwindSafe(|| work(&its_connection))).is_err() {
-                log::error!("{}: internal error, a connection is closed", crew.name);
+            if let Err(panic) = panics::catch(|| work(&its_connection)) {
+                log::error!("{}: internal error, a connection is closed: {panic}", crew.name);
             }
             drop(its_connection);
             crew.leave(id);

@@ -3,10 +3,10 @@
 //!
 //! Nothing here runs at process exit: a process that never releases just ends.
 
-use super::abi;
-use super::abi::owned::CBox;
 use super::client::NodeClient;
 use super::ctypes::dap_events_socket;
+use super::cview::events;
+use super::cview::owned::CBox;
 use super::stream::mailbox::Mailbox;
 use super::stream::sessions;
 use super::threads;
@@ -177,7 +177,7 @@ impl Runtime {
 
     /// The worker behind a pointer of C's; the pointer is compared, never followed.
     pub(crate) fn worker_at(&self, worker: usize) -> Option<&Arc<Shared>> {
-        self.workers.iter().find(|known| known.view.addr() == worker)
+        self.workers.iter().find(|known| known.view.worker.addr() == worker)
     }
 
     /// The worker with the fewest streams.
@@ -249,7 +249,7 @@ fn start() -> Result<Arc<Runtime>, RuntimeError> {
     for index in 0..count {
         workers.push(Shared::new(index).map_err(|source| RuntimeError::Worker { index, source })?);
     }
-    abi::service::register_channel();
+    service::register_channel();
     tls::warm_up();
     let runtime = Arc::new(Runtime {
         workers,
@@ -309,7 +309,7 @@ fn free_what_is_left(runtime: &Runtime, is_unused: bool) {
     let sockets = std::mem::take(&mut *runtime.unassigned.lock());
     let left = (sockets, service::take_all(), sessions::take_all());
     if is_unused {
-        left.0.values().for_each(abi::events::close_descriptor);
+        left.0.values().for_each(events::close_descriptor);
     } else {
         std::mem::forget(left);
     }

@@ -1,92 +1,19 @@
-//! Node clients, as C sees them.
+//! Node clients, as C calls them.
 
-use super::boundary::{bytes, guard};
-use super::owned::CShared;
-use super::stream::StreamView;
 use crate::client::NodeClient;
 use crate::ctypes::*;
+use crate::cview::client::Handle;
+use crate::cview::owned::CShared;
+use crate::cview::strings::bytes;
 use crate::dial;
+use crate::panics::guard;
 use crate::runtime;
 use crate::stream::{hello, procs};
-use crate::worker::Worker;
-use parking_lot::Mutex;
 use std::cell::Cell;
 use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
-
-/// The connection under a node client: the target of a `dap_client_t *`.
-pub(crate) struct Handle(Box<Connection>);
-
-struct Connection {
-    channels: Mutex<Vec<(u8, ChannelAddress)>>,
-}
-
-/// A channel's address, on its way to C.
-#[derive(Clone, Copy)]
-struct ChannelAddress(*mut dap_stream_ch);
-
-// SAFETY: never followed here; C follows it on the channel's worker.
-unsafe impl Send for ChannelAddress {}
-
-impl Handle {
-    fn new() -> Self {
-        Handle(Box::new(Connection { channels: Mutex::default() }))
-    }
-
-    fn as_ptr(&self) -> *mut dap_client {
-        ptr::from_ref(&*self.0).cast_mut().cast()
-    }
-
-    pub(crate) fn set_stream(&self, _worker: &Worker, view: &StreamView) {
-        let channels = view.channels.iter().map(|channel| (channel.letter, ChannelAddress(channel.view.as_ptr())));
-        *self.0.channels.lock() = channels.collect();
-    }
-
-    pub(crate) fn clear_stream(&self) {
-        self.0.channels.lock().clear();
-    }
-
-    pub(crate) fn channel(&self, letter: u8) -> *mut dap_stream_ch {
-        let channels = self.0.channels.lock();
-        channels.iter().find(|(known, _)| *known == letter).map_or(ptr::null_mut(), |(_, address)| address.0)
-    }
-}
-
-// --- calls into C: with nothing borrowed or locked; the client is alive until `delete` has returned ---------------------
-
-pub(crate) fn connected(client: &NodeClient) {
-    call(client, |callbacks| callbacks.connected);
-}
-
-pub(crate) fn disconnected(client: &NodeClient) {
-    call(client, |callbacks| callbacks.disconnected);
-}
-
-pub(crate) fn delete(client: &NodeClient) {
-    call(client, |callbacks| callbacks.r#delete);
-}
-
-pub(crate) fn error(client: &NodeClient, errno: i32) {
-    // SAFETY: `callbacks` and `callbacks_arg` never change.
-    let fields = unsafe { client.view.get() };
-    if let Some(callback) = fields.callbacks.error {
-        // SAFETY: C gave function and argument for this client.
-        unsafe { callback(client.view.as_ptr(), errno, fields.callbacks_arg) };
-    }
-}
-
-fn call(client: &NodeClient, which: impl FnOnce(&dap_chain_node_client_callbacks) -> dap_chain_node_client_callback_t) {
-    // SAFETY: `callbacks` and `callbacks_arg` never change.
-    let fields = unsafe { client.view.get() };
-    if let Some(callback) = which(&fields.callbacks) {
-        // SAFETY: C gave function and argument for this client.
-        unsafe { callback(client.view.as_ptr(), fields.callbacks_arg) };
-    }
-}
-
-// --- exports -----------------------------------------------------------------------------------------------------------
 
 /// Connects to a node and opens channels there, in the background. `info` is copied; `channels` are 1 to 15 distinct
 /// letters that are registered here too. NULL, with a log line, when an argument is wrong and while nothing is retained.

@@ -2,11 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::{Request, Response, URL_PART_MAX, handler};
 use crate::deadline::Timed;
+use crate::panics;
 
 /// For the head to arrive, for the body to arrive, and for the answer to be taken.
 const PEER_TIME: Duration = Duration::from_secs(5);
@@ -58,10 +58,10 @@ fn respond(request: &Request) -> Response {
     let Some(handler) = handler(&request.path) else {
         return Response { status: 404, mime: "text/plain".into(), body: b"Not Found\n".to_vec() };
     };
-    let response = catch_unwind(AssertUnwindSafe(|| handler(request)));
+    let response = panics::catch(|| handler(request));
     let failed = || Response { status: 500, mime: "text/plain".into(), body: b"Internal Server Error\n".to_vec() };
-    let response = response.unwrap_or_else(|_| {
-        log::error!("HTTP: internal error while answering {}", request.path);
+    let response = response.unwrap_or_else(|panic| {
+        log::error!("HTTP: internal error while answering {}: {panic}", request.path);
         failed()
     });
     if (200..=599).contains(&response.status) { response } else { failed() }

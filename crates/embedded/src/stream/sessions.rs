@@ -2,7 +2,7 @@
 //!
 //! The lock does not hold anyone up: what ends while the list is locked is kept until it is unlocked.
 
-use crate::abi::stream::Session;
+use crate::cview::session::Session;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

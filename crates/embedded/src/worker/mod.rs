@@ -8,14 +8,13 @@ pub mod queue;
 pub mod socket;
 pub mod timers;
 
-use super::abi::owned::CShared;
-use super::ctypes::{dap_stream_worker, dap_worker};
+use super::cview::events::CWorker;
 use super::listener::Listener;
 use super::runtime::Runtime;
 use super::stream::buffers::Buffers;
 use super::stream::conn::Conn;
 use super::stream::newcomer::Newcomer;
-use super::threads;
+use super::{panics, threads};
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 use rustc_hash::FxHashMap;
@@ -27,8 +26,6 @@ use socket::Socket;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -49,8 +46,7 @@ const WAKE: u64 = 0;
 /// The part of a worker that every thread may use.
 pub(crate) struct Shared {
     pub(crate) index: usize,
-    pub(crate) view: CShared<dap_worker>,
-    pub(crate) stream_view: CShared<dap_stream_worker>,
+    pub(crate) view: CWorker,
     jobs: SegQueue<Job>,
     signalled: CachePadded<AtomicBool>,
     wake: OwnedFd,
@@ -145,12 +141,9 @@ pub(crate) fn spawn(runtime: &Arc<Runtime>, index: usize) -> io::Result<JoinHand
 impl Shared {
     pub(crate) fn new(index: usize) -> io::Result<Arc<Self>> {
         let id = u32::try_from(index).map_err(io::Error::other)?;
-        let view = CShared::new(dap_worker { id, _inheritor: Cell::new(ptr::null_mut()) });
-        let stream_view = CShared::new(dap_stream_worker { worker: view.as_ptr() });
         Ok(Arc::new(Shared {
             index,
-            view,
-            stream_view,
+            view: CWorker::new(id),
             jobs: SegQueue::new(),
             signalled: CachePadded::default(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
@@ -177,6 +170,11 @@ impl Load {
     pub(crate) fn new(worker: &Arc<Shared>) -> Self {
         worker.streams.fetch_add(1, Ordering::Relaxed);
         Load(Arc::clone(worker))
+    }
+
+    /// The worker that it is counted for.
+    pub(crate) fn worker(&self) -> &Arc<Shared> {
+        &self.0
     }
 }
 
@@ -380,8 +378,8 @@ impl Worker {
     /// it happened for, not the worker.
     fn bounded(self: &Rc<Self>, uuid: Option<u64>, work: impl FnOnce()) {
         // The worker's own state is in RefCells whose guards unwinding releases, with one map operation each.
-        if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            log::error!("internal error in worker {}: see the panic above", self.shared.index);
+        if let Err(panic) = panics::catch(work) {
+            log::error!("internal error in worker {}: {panic}", self.shared.index);
             if let Some(conn) = uuid.and_then(|uuid| self.conn(uuid)) {
                 conn.close(self);
             }
@@ -389,8 +387,8 @@ impl Worker {
         loop {
             let Some(uuid) = self.closing.borrow_mut().pop() else { break };
             let Some(conn) = self.conn(uuid) else { continue };
-            if catch_unwind(AssertUnwindSafe(|| conn.tear_down(self))).is_err() {
-                log::error!("internal error while closing a stream on worker {}", self.shared.index);
+            if let Err(panic) = panics::catch(|| conn.tear_down(self)) {
+                log::error!("internal error while closing a stream on worker {}: {panic}", self.shared.index);
             }
         }
     }

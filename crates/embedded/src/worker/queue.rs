@@ -1,6 +1,6 @@
 //! A bounded queue of pointers into a worker, with one wake-up for a batch.
 
-use crate::abi::owned::Opaque;
+use crate::cview::owned::Opaque;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use rustix::event::{EventfdFlags, eventfd};

@@ -2,9 +2,9 @@
 
 use super::queue::{BATCH, PtrQueue};
 use super::{Ready, Shared, Source, Worker};
-use crate::abi;
-use crate::abi::owned::CBox;
-use crate::ctypes::{dap_events_desc_type, dap_events_socket};
+use crate::ctypes::dap_events_socket;
+use crate::cview::events::{self, FLAG_READABLE, FLAG_WRITABLE};
+use crate::cview::owned::CBox;
 use crate::runtime::Runtime;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -12,11 +12,6 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// `dap_events_socket_t::flags`: what the loop waits for.
-pub const FLAG_READABLE: u32 = 1;
-/// See [`FLAG_READABLE`].
-pub const FLAG_WRITABLE: u32 = 2;
 
 /// An event socket in a worker's loop. The owning thread only; moved whole.
 pub(crate) struct Socket {
@@ -38,7 +33,7 @@ pub(crate) fn assign(
 ) {
     let uuid = view.uuid;
     let socket = Socket { uuid, view, queue, running: Cell::new(false), removed: Cell::new(None) };
-    socket.view.worker.set(worker.view.as_ptr());
+    socket.view.worker.set(worker.view.worker.as_ptr());
     runtime.set_place(uuid, worker.index);
     runtime.add_socket(socket.view.addr(), uuid);
     worker.post(Box::new(move |worker| Rc::new(socket).install(worker, true)));
@@ -104,7 +99,7 @@ impl Chase {
 impl Socket {
     /// Changes what the loop waits for, by the flags in the view.
     pub(crate) fn set_flag(&self, worker: &Worker, flag: u32, on: bool) {
-        set_flag(&self.view, flag, on);
+        events::set_flag(&self.view, flag, on);
         if self.removed.get().is_none() {
             worker.watch(self.uuid, self.fd(), self.interest());
         }
@@ -115,10 +110,10 @@ impl Socket {
             return self.receive(worker);
         }
         if ready.readable && self.wants(FLAG_READABLE) {
-            self.run(worker, || abi::events::read(&self.view));
+            self.run(worker, || events::read(&self.view));
         }
         if ready.writable && self.wants(FLAG_WRITABLE) {
-            self.run(worker, || abi::events::write(&self.view));
+            self.run(worker, || events::write(&self.view));
         }
         if (ready.error || ready.hangup) && self.removed.get().is_none() {
             // What the peer sent before it hung up is still to be read.
@@ -152,14 +147,14 @@ impl Socket {
         }
         self.run(worker, || {
             if is_new {
-                abi::events::new(&self.view);
+                events::new(&self.view);
             }
-            abi::events::worker_assign(&self.view, &worker.shared.view);
+            events::worker_assign(&self.view, &worker.shared.view.worker);
         });
     }
 
     fn leave_for(self: Rc<Self>, worker: &Rc<Worker>, target: &Arc<Shared>) {
-        self.run(worker, || abi::events::worker_unassign(&self.view, &worker.shared.view));
+        self.run(worker, || events::worker_unassign(&self.view, &worker.shared.view.worker));
         if self.removed.get().is_some() {
             return;
         }
@@ -170,7 +165,7 @@ impl Socket {
             return log::error!("internal error: an event socket in use was to be moved; it is lost");
         };
         socket.view.was_reassigned.set(true);
-        socket.view.worker.set(target.view.as_ptr());
+        socket.view.worker.set(target.view.worker.as_ptr());
         // The new owner's job first: whoever reads the new place from the table posts behind it.
         target.post(Box::new(move |worker| Rc::new(socket).install(worker, false)));
         worker.runtime.set_place(uuid, target.index);
@@ -182,7 +177,7 @@ impl Socket {
     }
 
     fn fail(self: &Rc<Self>, worker: &Rc<Worker>, error: i32) {
-        self.run(worker, || abi::events::error(&self.view, error));
+        self.run(worker, || events::error(&self.view, error));
         self.remove(worker, false);
     }
 
@@ -201,11 +196,11 @@ impl Socket {
             queue.close();
             worker.runtime.queues.write().remove(&self.view.addr());
             while let Some(item) = queue.take() {
-                abi::events::queue_item(&self.view, item);
+                events::queue_item(&self.view, item);
             }
         }
-        abi::events::delete(&self.view, preserve_inheritor);
-        abi::events::close_descriptor(&self.view);
+        events::delete(&self.view, preserve_inheritor);
+        events::close_descriptor(&self.view);
     }
 
     fn receive(self: &Rc<Self>, worker: &Rc<Worker>) {
@@ -216,7 +211,7 @@ impl Socket {
                 return;
             }
             let Some(item) = queue.take() else { return };
-            self.run(worker, || abi::events::queue_item(&self.view, item));
+            self.run(worker, || events::queue_item(&self.view, item));
         }
         queue.ring_if_not_empty();
     }
@@ -235,7 +230,7 @@ impl Socket {
     fn fd(&self) -> BorrowedFd<'_> {
         match &self.queue {
             Some(queue) => queue.wake.as_fd(),
-            None => abi::events::descriptor(&self.view),
+            None => events::descriptor(&self.view),
         }
     }
 
@@ -251,11 +246,3 @@ impl Socket {
         }
     }
 }
-
-pub(crate) fn set_flag(view: &dap_events_socket, flag: u32, on: bool) {
-    let flags = view.flags.get();
-    view.flags.set(if on { flags | flag } else { flags & !flag });
-}
-
-/// A socket of this type has its reads and writes done by its owner's callbacks.
-pub(crate) const DEFAULT_TYPE: dap_events_desc_type = dap_events_desc_type::DESCRIPTOR_TYPE_FILE;

@@ -1,9 +1,9 @@
 //! A worker's timers: C's repeating ones and the loop's own.
 
 use super::{Shared, Worker};
-use crate::abi;
-use crate::abi::owned::CBox;
 use crate::ctypes::dap_timerfd;
+use crate::cview::events;
+use crate::cview::owned::CBox;
 use crate::runtime::{self, Runtime};
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
@@ -96,7 +96,7 @@ impl Timers {
             Action::C(view) => {
                 // Moved on before the callback, so that a panic in it cannot make the timer fire for ever.
                 self.reschedule(uuid, Duration::from_millis(view.timeout_ms));
-                if !abi::events::timer(&view) {
+                if !events::timer(&view) {
                     delete(worker, uuid);
                 }
             }

@@ -1,17 +1,19 @@
 //! One connection on its worker: handshake, hello, then channel packets both ways.
 
+pub(crate) mod lookup;
 mod moving;
 mod opening;
 mod reading;
 mod writing;
 
 use super::incoming::Incoming;
+use super::mailbox::Mailbox;
 use super::outgoing::Outgoing;
 use super::places::Place;
 use super::{COUNTERS, HANDSHAKE_TIMEOUT, count, sessions};
-use crate::abi;
-use crate::abi::stream::StreamView;
 use crate::client::NodeClient;
+use crate::cview::events;
+use crate::cview::stream::{self as cstream, StreamView};
 use crate::runtime;
 use crate::tls::pin::PinVerifier;
 use crate::tls::session::TlsSession;
@@ -52,6 +54,7 @@ pub(crate) struct Conn {
     phase: Cell<Phase>,
     /// What C sees, from the hello on.
     view: OnceCell<StreamView>,
+    mailbox: Arc<Mailbox>,
     /// Channels whose `new_callback` has run.
     opened: Cell<usize>,
     closing: Cell<bool>,
@@ -93,8 +96,9 @@ impl Conn {
     }
 
     fn new(io: TcpStream, peer: SocketAddr, side: Side, tls: TlsSession, place: Option<Place>, load: Load) -> Self {
+        let uuid = runtime::next_uuid();
         Conn {
-            uuid: runtime::next_uuid(),
+            uuid,
             io,
             peer,
             side,
@@ -103,6 +107,7 @@ impl Conn {
             received: RefCell::default(),
             phase: Cell::new(Phase::Handshake),
             view: OnceCell::new(),
+            mailbox: Arc::new(Mailbox::new(uuid, load.worker())),
             opened: Cell::new(0),
             closing: Cell::new(false),
             torn_down: Cell::new(false),
@@ -172,9 +177,9 @@ impl Conn {
         }
         if let Some(view) = self.view.get() {
             for index in 0..self.opened.get() {
-                abi::stream::channel_delete(view, index);
+                cstream::channel_delete(view, index);
             }
-            abi::events::delete(&view.es, true);
+            events::delete(&view.es, true);
         }
         self.flush_on_close(worker);
         worker.remove_source(self.uuid, &self.io);
@@ -182,7 +187,7 @@ impl Conn {
         if let Some(view) = self.view.get() {
             self.unlist(worker, view);
             worker.runtime.remove_socket(view.es.addr());
-            view.mailbox.close();
+            self.mailbox.close();
             let mut channels = worker.runtime.channels.write();
             for channel in &view.channels {
                 channels.remove(&channel.uuid);

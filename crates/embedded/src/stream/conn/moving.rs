@@ -1,8 +1,8 @@
 //! A stream goes from one worker to another, and what C holds of it is found on the one that has it.
 
 use super::Conn;
-use crate::abi;
-use crate::abi::stream::StreamView;
+use crate::cview::events;
+use crate::cview::stream::StreamView;
 use crate::stream::idle;
 use crate::worker::{Load, Shared, Source, Worker};
 use std::rc::Rc;
@@ -17,7 +17,7 @@ impl Conn {
         if self.closing.get() {
             return;
         }
-        abi::events::worker_unassign(&view.es, &worker.shared.view);
+        events::worker_unassign(&view.es, &worker.shared.view.worker);
         if self.closing.get() {
             return;
         }
@@ -31,9 +31,9 @@ impl Conn {
         };
         conn.load.replace(Load::new(target));
         if let Some(view) = conn.view.get() {
-            view.move_to(target);
-            view.mailbox.set_owner(target);
+            view.move_to(&target.view);
         }
+        conn.mailbox.set_owner(target);
         // The new owner's job first: whoever reads the new place from the table posts behind it.
         target.post(Box::new(move |worker| Rc::new(conn).arrive(worker)));
         worker.runtime.set_place(uuid, target.index);
@@ -47,7 +47,7 @@ impl Conn {
             log::warn!("a moved stream cannot be waited for: {error}");
             return self.tear_down(worker);
         }
-        abi::events::worker_assign(&view.es, &worker.shared.view);
+        events::worker_assign(&view.es, &worker.shared.view.worker);
         self.take_mail(worker);
         if let Some(place) = &self.place {
             idle::watch(worker, place.idle_limit());

@@ -1,15 +1,14 @@
 //! The beginning of a stream: TLS is there, then the hello and its answer, then the channels.
 
 use super::{Conn, Phase, Side};
-use crate::abi;
-use crate::abi::stream::{Proc, StreamView};
 use crate::client::NodeClient;
+use crate::cview::stream::{self as cstream, Proc, StreamFacts, StreamView};
 use crate::stream::hello::{self, Parsed, Status};
 use crate::stream::incoming::Incoming;
-use crate::stream::mailbox::Mailbox;
-use crate::stream::{idle, procs, sessions};
+use crate::stream::{OUTPUT_LIMIT, idle, procs, sessions};
 use crate::worker::Worker;
 use libc::{ECONNREFUSED, EIO, EKEYREJECTED, EPROTO};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -72,7 +71,7 @@ impl Conn {
             (Status::Ok, Some(procs)) => {
                 self.open(worker, procs);
                 if let (Some(view), false) = (self.view.get(), self.closing.get()) {
-                    client.up(worker, self.uuid, view);
+                    client.up(self.uuid, view);
                 }
             }
             (Status::BadHello, _) => self.fail(worker, EPROTO),
@@ -93,17 +92,22 @@ impl Conn {
             idle::watch(worker, place.idle_limit());
         }
         let is_client = self.client().is_some();
-        let mailbox = Arc::new(Mailbox::new(self.uuid, &worker.shared));
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.io);
+        let facts = StreamFacts {
+            uuid: self.uuid,
+            fd: self.io.as_raw_fd(),
+            peer: self.peer,
+            is_client,
+            output_limit: OUTPUT_LIMIT,
+        };
         let taken = |uuid| worker.runtime.channels.read().contains_key(&uuid);
-        let view = StreamView::new(self.uuid, fd, self.peer, is_client, &worker.shared, procs, mailbox, taken);
+        let view = StreamView::new(&facts, &worker.shared.view, procs, taken);
         let view = self.view.get_or_init(|| view);
         self.phase.set(Phase::Open);
         self.list(worker, view);
         worker.runtime.add_socket(view.es.addr(), self.uuid);
         let mut channels = worker.runtime.channels.write();
         for channel in &view.channels {
-            channels.insert(channel.uuid, Arc::clone(&view.mailbox));
+            channels.insert(channel.uuid, Arc::clone(&self.mailbox));
         }
         drop(channels);
         if !is_client {
@@ -114,7 +118,7 @@ impl Conn {
                 return;
             }
             self.opened.set(index + 1);
-            abi::stream::channel_new(view, index);
+            cstream::channel_new(view, index);
         }
     }
 }

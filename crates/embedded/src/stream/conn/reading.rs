@@ -1,7 +1,7 @@
 //! What a stream receives, and when it is read at all.
 
 use super::{Conn, Phase, Side};
-use crate::abi;
+use crate::cview::stream as cstream;
 use crate::stream::incoming::Incoming;
 use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, count};
 use crate::worker::Worker;
@@ -123,7 +123,7 @@ impl Conn {
             match view.channels.iter().position(|channel| channel.letter == letter) {
                 Some(index) => {
                     self.last_packet.set(worker.now());
-                    abi::stream::packet_in(view, index, packet);
+                    cstream::packet_in(view, index, packet);
                 }
                 None => count(&COUNTERS.unknown_channel),
             }

@@ -1,7 +1,7 @@
 //! What a stream sends: the packets of its channels, at the end of the worker's turn or as soon as there is much.
 
 use super::Conn;
-use crate::abi;
+use crate::cview::stream as cstream;
 use crate::stream::outgoing::{FlushError, Flushed};
 use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, OUTPUT_LIMIT, count};
 use crate::worker::Worker;
@@ -25,7 +25,7 @@ impl Conn {
             if self.closing.get() {
                 return;
             }
-            abi::stream::packet_out(view, index);
+            cstream::packet_out(view, index);
         }
     }
 
@@ -53,11 +53,11 @@ impl Conn {
     /// Sends what other threads have left for this stream.
     pub(crate) fn take_mail(&self, worker: &Worker) {
         let Some(view) = self.view.get() else { return };
-        while let Some(mail) = view.mailbox.take() {
+        while let Some(mail) = self.mailbox.take() {
             let Some(channel) = view.channels.iter().find(|channel| channel.uuid == mail.channel) else { continue };
             let full = self.out.borrow().pending() + HEADER_LEN + mail.data.len() > OUTPUT_LIMIT;
             if full {
-                return view.mailbox.put_back(mail);
+                return self.mailbox.put_back(mail);
             }
             self.write_packet(worker, channel.letter, mail.kind, &mail.data);
         }
