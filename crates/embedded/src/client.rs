@@ -3,15 +3,37 @@
 //! Callbacks, each at most once: either `connected`, or `error` when it never came to that; then `disconnected`; then
 //! `delete`, as the last of all. A client that is closed while it is still dialling gets only `delete`.
 
-use crate::ctypes::{dap_stream_ch, dap_stream_worker};
-use crate::cview::client::{self, CNodeClient, Handle};
+use crate::ctypes::{dap_client, dap_stream_ch, dap_stream_worker};
+use crate::cview::client::{self as callbacks, CNodeClient, Handle};
 use crate::cview::stream::StreamView;
-use crate::runtime::Runtime;
-use crate::worker::{Shared, Worker, socket};
+use crate::reactor::{Reactor, Shared, socket};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::ptr;
-use std::rc::Rc;
 use std::sync::Arc;
+
+/// All node clients, by the address of the struct that C holds.
+static CLIENTS: Mutex<BTreeMap<usize, Arc<NodeClient>>> = Mutex::new(BTreeMap::new());
+
+/// The node client with the struct at an address, which is compared, never followed.
+pub(crate) fn find(address: usize) -> Option<Arc<NodeClient>> {
+    CLIENTS.lock().get(&address).cloned()
+}
+
+/// The node client with the connection at an address, which is compared, never followed.
+pub(crate) fn find_by_handle(handle: *mut dap_client) -> Option<Arc<NodeClient>> {
+    CLIENTS.lock().values().find(|client| client.handle.as_ptr() == handle).cloned()
+}
+
+/// All node clients whose `delete` has not been called.
+pub(crate) fn all() -> Vec<Arc<NodeClient>> {
+    CLIENTS.lock().values().cloned().collect()
+}
+
+/// Removes all; the caller decides when they are freed.
+pub(crate) fn take_all() -> impl Sized {
+    std::mem::take(&mut *CLIENTS.lock())
+}
 
 /// Any thread.
 pub(crate) struct NodeClient {
@@ -49,7 +71,14 @@ enum Phase {
 impl NodeClient {
     pub(crate) fn new(view: CNodeClient, handle: Handle, host: String, port: u16, channels: Vec<u8>) -> Arc<Self> {
         let state = Mutex::new(State { phase: Phase::Dialling, close: false });
-        Arc::new(NodeClient { view, handle, host, port, channels, state })
+        let client = Arc::new(NodeClient { view, handle, host, port, channels, state });
+        CLIENTS.lock().insert(client.view.addr(), Arc::clone(&client));
+        client
+    }
+
+    /// Takes it out of the registry: C cannot name it any more.
+    pub(crate) fn unregister(&self) {
+        CLIENTS.lock().remove(&self.view.addr());
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -92,7 +121,7 @@ impl NodeClient {
     }
 
     /// The connection cannot be made.
-    pub(crate) fn dial_failed(self: &Arc<Self>, runtime: &Runtime, errno: i32) {
+    pub(crate) fn dial_failed(&self, errno: i32) {
         {
             let mut state = self.state.lock();
             if state.phase != Phase::Dialling {
@@ -100,9 +129,9 @@ impl NodeClient {
             }
             state.phase = Phase::Ending;
         }
-        client::error(&self.view, errno);
-        client::disconnected(&self.view);
-        self.ended(runtime);
+        callbacks::error(&self.view, errno);
+        callbacks::disconnected(&self.view);
+        self.ended();
     }
 
     // --- the stream's worker ---
@@ -117,11 +146,11 @@ impl NodeClient {
             state.phase = Phase::Up { stream };
         }
         self.handle.set_stream(view);
-        client::connected(&self.view);
+        callbacks::connected(&self.view);
     }
 
     /// The stream is gone; `errno` says why, for a client that was never up.
-    pub(crate) fn lost(self: &Arc<Self>, worker: &Rc<Worker>, errno: i32) {
+    pub(crate) fn lost(&self, errno: i32) {
         self.handle.clear_stream();
         let (was_up, close) = {
             let mut state = self.state.lock();
@@ -130,18 +159,18 @@ impl NodeClient {
             (was_up, state.close)
         };
         if was_up {
-            client::disconnected(&self.view);
+            callbacks::disconnected(&self.view);
         } else if !close {
-            client::error(&self.view, errno);
-            client::disconnected(&self.view);
+            callbacks::error(&self.view, errno);
+            callbacks::disconnected(&self.view);
         }
-        self.ended(&worker.runtime);
+        self.ended();
     }
 
     // --- any thread ---
 
     /// Ends the client: `delete` follows on a worker or on the connecting thread.
-    pub(crate) fn close(self: &Arc<Self>, runtime: &Arc<Runtime>) {
+    pub(crate) fn close(self: &Arc<Self>, reactor: &Arc<Reactor>) {
         let mut state = self.state.lock();
         if state.close {
             return;
@@ -150,7 +179,7 @@ impl NodeClient {
         match state.phase {
             Phase::Joining { stream } | Phase::Up { stream } => {
                 drop(state);
-                if let Some(owner) = runtime.place(stream).or(runtime.workers.first()) {
+                if let Some(owner) = reactor.place(stream).or(reactor.workers.first()) {
                     owner.post(Box::new(move |worker| socket::remove_anywhere(worker, stream)));
                 }
             }
@@ -158,8 +187,8 @@ impl NodeClient {
                 state.phase = Phase::Deleted;
                 drop(state);
                 let client = Arc::clone(self);
-                if let Some(worker) = runtime.workers.first() {
-                    worker.post(Box::new(move |worker| client.delete(&worker.runtime)));
+                if let Some(worker) = reactor.workers.first() {
+                    worker.post(Box::new(move |_| client.delete()));
                 }
             }
             // Who is calling its callbacks sees `close` afterwards.
@@ -178,16 +207,16 @@ impl NodeClient {
     }
 
     /// The stream's worker; NULL while not connected.
-    pub(crate) fn stream_worker(&self, runtime: &Runtime) -> *mut dap_stream_worker {
+    pub(crate) fn stream_worker(&self, reactor: &Reactor) -> *mut dap_stream_worker {
         let stream = match self.state.lock().phase {
             Phase::Up { stream } => stream,
             _ => return ptr::null_mut(),
         };
-        runtime.place(stream).map_or(ptr::null_mut(), |worker: &Arc<Shared>| worker.view.stream_worker.as_ptr())
+        reactor.place(stream).map_or(ptr::null_mut(), |worker: &Arc<Shared>| worker.view.stream_worker.as_ptr())
     }
 
     /// After `disconnected`: waits for `close`, or goes if that has come.
-    fn ended(self: &Arc<Self>, runtime: &Runtime) {
+    fn ended(&self) {
         {
             let mut state = self.state.lock();
             if !state.close {
@@ -196,11 +225,11 @@ impl NodeClient {
             }
             state.phase = Phase::Deleted;
         }
-        self.delete(runtime);
+        self.delete();
     }
 
-    fn delete(self: &Arc<Self>, runtime: &Runtime) {
-        client::delete(&self.view);
-        runtime.clients.lock().remove(&self.view.addr());
+    fn delete(&self) {
+        callbacks::delete(&self.view);
+        self.unregister();
     }
 }

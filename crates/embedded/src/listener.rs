@@ -1,12 +1,12 @@
 //! The listening sockets: `[server] listen_address`.
 
 use super::config::{self, Config};
-use super::runtime::{self, Runtime};
+use super::reactor::{self, Reactor};
+use super::reactor::{Load, Source, Worker};
 use super::stream::newcomer::{Arrival, Newcomer};
 use super::stream::places::{Limits, Places};
 use super::stream::prepare_socket;
 use super::tls::{self, IdentityError, fingerprint_text, identity};
-use super::worker::{Load, Source, Worker};
 use parking_lot::Mutex;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -86,7 +86,7 @@ pub(crate) fn stop() {
 }
 
 fn start() -> Result<(), ListenError> {
-    let runtime = runtime::active().ok_or(ListenError::NotRunning)?;
+    let reactor = reactor::active().ok_or(ListenError::NotRunning)?;
     let config = config::current();
     if !config.get_bool("server", "enabled", true) {
         return Err(ListenError::Disabled);
@@ -99,7 +99,7 @@ fn start() -> Result<(), ListenError> {
     let tls = tls::server_config(tls::provider(), &identity)?;
     // All or none: bound first, put to work afterwards.
     let sockets = bind_all(&config)?;
-    let worker = runtime.workers.first().ok_or(ListenError::NotRunning)?;
+    let worker = reactor.workers.first().ok_or(ListenError::NotRunning)?;
     let fingerprint = fingerprint_text(&identity::fingerprint(&identity.spki));
     let places = Places::new(Limits::read(&config));
     log::debug!("at most {} streams at once", places.streams_max());
@@ -163,10 +163,10 @@ pub(crate) struct Listener {
 
 impl Listener {
     fn install(worker: &Rc<Worker>, socket: TcpListener, tls: Arc<ServerConfig>, places: Arc<Places>) {
-        if worker.runtime.is_stopping() {
+        if worker.reactor.is_stopping() {
             return;
         }
-        let uuid = runtime::next_uuid();
+        let uuid = reactor::next_uuid();
         let listener = Rc::new(Listener { uuid, socket, tls, places, warned: Cell::new(false) });
         let source = Source::Listener(Rc::clone(&listener));
         if let Err(error) = worker.add_source(uuid, &listener.socket, EventFlags::IN, source) {
@@ -177,7 +177,7 @@ impl Listener {
     pub(crate) fn on_ready(&self, worker: &Rc<Worker>) {
         for _ in 0..BATCH {
             match self.socket.accept() {
-                Ok((io, peer)) => self.welcome(&worker.runtime, io, peer),
+                Ok((io, peer)) => self.welcome(&worker.reactor, io, peer),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if is_exhaustion(&error) => return self.pause(worker, &error),
                 // That one connection is gone already.
@@ -191,7 +191,7 @@ impl Listener {
     }
 
     /// Sends a new connection to the worker with the fewest streams.
-    fn welcome(&self, runtime: &Arc<Runtime>, io: TcpStream, peer: SocketAddr) {
+    fn welcome(&self, reactor: &Arc<Reactor>, io: TcpStream, peer: SocketAddr) {
         let place = match self.places.take(peer.ip()) {
             Ok(place) => place,
             Err(why) => return self.places.turn_away(peer, why),
@@ -199,7 +199,7 @@ impl Listener {
         if let Err(error) = prepare_socket(&io) {
             return log::debug!("{peer}: {error}");
         }
-        let Some(worker) = runtime.least_loaded() else { return };
+        let Some(worker) = reactor.least_loaded() else { return };
         let arrival = Arrival { io, peer, tls: Arc::clone(&self.tls), place, load: Load::new(worker) };
         worker.post(Box::new(move |worker| Newcomer::install(worker, arrival)));
     }

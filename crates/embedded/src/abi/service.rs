@@ -6,7 +6,7 @@ use crate::cview::service::Service;
 use crate::cview::strings::text;
 use crate::net;
 use crate::panics::guard;
-use crate::runtime;
+use crate::reactor;
 use crate::service;
 use crate::stream::sessions;
 use std::cell::Cell;
@@ -26,7 +26,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_add(
     callbacks: *mut dap_chain_net_srv_callbacks_t,
 ) -> *mut dap_chain_net_srv_t {
     guard("dap_chain_net_srv_add", ptr::null_mut(), || {
-        if runtime::active().is_none() {
+        if reactor::active().is_none() {
             log::error!("dap_chain_net_srv_add: the embedded SDK is not running");
             return ptr::null_mut();
         }

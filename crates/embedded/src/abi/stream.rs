@@ -3,10 +3,9 @@
 use crate::ctypes::*;
 use crate::cview::stream::Proc;
 use crate::panics::guard;
-use crate::runtime;
+use crate::reactor;
 use crate::stream::conn::lookup::{conn_at, on_channel, on_channel_index};
-use crate::stream::{MAX_DATA, procs, sessions};
-use crate::worker;
+use crate::stream::{MAX_DATA, channels, procs, sessions};
 use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::slice;
@@ -100,9 +99,7 @@ pub unsafe extern "C" fn dap_stream_ch_pkt_write_mt(
         }
         // SAFETY: `data` is readable for `size` bytes, by the caller's promise.
         let Some(data) = (unsafe { bytes(data, size) }) else { return 0 };
-        let Some(runtime) = runtime::current() else { return 0 };
-        let mailbox = runtime.channels.read().get(&uuid).cloned();
-        mailbox.map_or(0, |mailbox| mailbox.post(uuid, kind, data))
+        channels::find(uuid).map_or(0, |mailbox| mailbox.post(uuid, kind, data))
     })
 }
 
@@ -135,7 +132,7 @@ pub unsafe extern "C" fn dap_stream_ch_set_ready_to_write_unsafe(ch: *mut dap_st
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_stream_ch_by_id_unsafe(stream: *mut dap_stream_t, id: c_char) -> *mut dap_stream_ch_t {
     guard("dap_stream_ch_by_id_unsafe", ptr::null_mut(), || {
-        let found = worker::with_current(|worker| {
+        let found = reactor::with_current(|worker| {
             let conn = conn_at(worker, stream.addr())?;
             let view = conn.view().filter(|view| view.stream.addr() == stream.addr())?;
             let channel = view.channels.iter().find(|channel| channel.letter == id.cast_unsigned())?;
@@ -155,11 +152,11 @@ pub unsafe extern "C" fn dap_stream_ch_find_by_uuid_unsafe(
     uuid: dap_stream_ch_uuid_t,
 ) -> *mut dap_stream_ch_t {
     guard("dap_stream_ch_find_by_uuid_unsafe", ptr::null_mut(), || {
-        let found = worker::with_current(|current| {
+        let found = reactor::with_current(|current| {
             if current.shared.view.stream_worker.addr() != worker.addr() {
                 return None;
             }
-            let mailbox = current.runtime.channels.read().get(&uuid).cloned()?;
+            let mailbox = channels::find(uuid)?;
             let conn = current.conn(mailbox.stream())?;
             let channel = conn.view()?.channels.iter().find(|channel| channel.uuid == uuid)?;
             Some(channel.view.as_ptr())

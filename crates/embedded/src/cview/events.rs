@@ -64,7 +64,7 @@ pub(crate) fn error(es: &CBox<dap_events_socket>, errno: c_int) {
 
 pub(crate) fn worker_assign(es: &CBox<dap_events_socket>, worker: &CShared<dap_worker>) {
     if let Some(callback) = es.callbacks.get().worker_assign_callback {
-        // SAFETY: as in `new`; the worker lives as long as the runtime that calls.
+        // SAFETY: as in `new`; the worker lives as long as the reactor that calls.
         unsafe { callback(es.as_ptr(), worker.as_ptr()) };
     }
 }

@@ -4,7 +4,7 @@
 //! business, which has a keep-alive of its own. Whose stream is quiet, for whatever reason, gives memory back.
 
 use super::{COUNTERS, count};
-use crate::worker::Worker;
+use crate::reactor::Worker;
 use std::rc::Rc;
 use std::time::Duration;
 

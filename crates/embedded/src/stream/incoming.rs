@@ -1,11 +1,17 @@
 //! A stream's input: plain text that is not a whole packet or that nobody may have yet, then cipher text that is not a
 //! whole record. Both stay where they were received, as far as they can.
 
-use super::buffers::{BLOCK, Buffers};
+use super::{HEADER_LEN, MAX_DATA};
+use crate::reactor::buffers::Buffers;
 use crate::tls::error::TlsError;
 use crate::tls::session::TlsSession;
+use crate::tls::sizes::RECORD_MAX;
 use crate::tls::window::Window;
 
+/// Room for a read behind the most that may wait in front of it, bytes.
+const READ: usize = 128 * 1024;
+/// Length of a block: what may wait of a packet and of a record, and a read behind it.
+const BLOCK: usize = HEADER_LEN + MAX_DATA + RECORD_MAX + READ;
 /// With less room than this behind it, what waits is moved to the front before the next read.
 const ROOM_MIN: usize = 64 * 1024;
 /// A stream at rest keeps so much memory for the beginning of its next packet, bytes: a usual packet's size. An idle
@@ -37,7 +43,7 @@ impl Incoming {
     pub(crate) fn room(&mut self, buffers: &Buffers) -> &mut [u8] {
         if self.block.is_empty() {
             self.drop_consumed();
-            self.block = buffers.block();
+            self.block = buffers.block(BLOCK);
             if let Some(front) = self.block.get_mut(..self.rest.len()) {
                 front.copy_from_slice(&self.rest);
             }

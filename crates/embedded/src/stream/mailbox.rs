@@ -2,7 +2,7 @@
 //! moves from worker to worker.
 
 use super::{COUNTERS, MAX_DATA, count};
-use crate::worker::Shared;
+use crate::reactor::Shared;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The stream: TCP, TLS 1.3 inside it, and the SDK's channel packets inside that. docs/stream.md is the authority.
 
-pub(crate) mod buffers;
+pub(crate) mod channels;
 pub(crate) mod conn;
 #[cfg(test)]
 mod duplex_tests;

@@ -4,9 +4,9 @@ use super::conn::Conn;
 use super::places::Place;
 use super::{COUNTERS, HANDSHAKE_TIMEOUT, count};
 use crate::http;
-use crate::runtime;
+use crate::reactor;
+use crate::reactor::{Load, Source, Worker};
 use crate::tls::session::TlsSession;
-use crate::worker::{Load, Source, Worker};
 use rustix::event::epoll::EventFlags;
 use rustix::net::RecvFlags;
 use rustls::ServerConfig;
@@ -38,10 +38,10 @@ pub(crate) struct Newcomer {
 impl Newcomer {
     /// Begins to wait for the first byte.
     pub(crate) fn install(worker: &Rc<Worker>, arrival: Arrival) {
-        if worker.runtime.is_stopping() {
+        if worker.reactor.is_stopping() {
             return;
         }
-        let uuid = runtime::next_uuid();
+        let uuid = reactor::next_uuid();
         let timer = worker.timers.once(HANDSHAKE_TIMEOUT, move |worker| {
             if let Some(Source::Newcomer(newcomer)) = worker.source(uuid) {
                 log::debug!("a connection said nothing for {HANDSHAKE_TIMEOUT:?}, closed");

@@ -1,7 +1,7 @@
 //! A stream's output: plain text that waits for encryption, then cipher text that waits for the kernel.
 
-use super::buffers::Buffers;
 use crate::ctypes::dap_stream_ch_pkt_hdr;
+use crate::reactor::buffers::Buffers;
 use crate::tls::error::TlsError;
 use crate::tls::records::Batch;
 use crate::tls::session::TlsSession;

@@ -3,7 +3,7 @@
 use embedded::abi::{client, events, stream};
 use embedded::config::{self, Config};
 use embedded::ctypes::*;
-use embedded::{listener, runtime};
+use embedded::{lifecycle, listener};
 use std::ffi::{CString, c_int, c_void};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -32,7 +32,7 @@ impl Sdk {
 
     pub(crate) fn start_with(workers: usize, more: &str) -> Sdk {
         let mut sdk = Self::configured(workers, more);
-        assert!(runtime::retain().is_ok());
+        assert!(lifecycle::retain().is_ok());
         sdk.register_channels();
         listener::ensure_started().unwrap();
         sdk.server = listener::addresses().first().copied();
@@ -45,7 +45,7 @@ impl Sdk {
         // A test that failed may have left it running.
         // SAFETY: any thread may ask.
         while unsafe { events::dap_events_thread_get_count() } > 0 {
-            runtime::release();
+            lifecycle::release();
         }
         let directory = tempfile::tempdir().unwrap();
         configure(directory.path(), workers, more);
@@ -90,7 +90,7 @@ impl Drop for Sdk {
     fn drop(&mut self) {
         // SAFETY: any thread may ask.
         if unsafe { events::dap_events_thread_get_count() } > 0 {
-            runtime::release();
+            lifecycle::release();
         }
         // SAFETY: as above.
         let left = unsafe { events::dap_events_thread_get_count() };

@@ -1,7 +1,7 @@
 //! The life of the embedded SDK.
 
+use crate::lifecycle;
 use crate::panics::guard;
-use crate::runtime;
 use std::ffi::c_int;
 
 /// Counts a user of the embedded SDK; the first one starts worker threads and CLI. 0, or -1 with a log line.
@@ -10,7 +10,7 @@ use std::ffi::c_int;
 /// May be called from any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_embedded_retain() -> c_int {
-    guard("dap_embedded_retain", -1, || match runtime::retain() {
+    guard("dap_embedded_retain", -1, || match lifecycle::retain() {
         Ok(()) => 0,
         Err(error) => {
             log::error!("dap_embedded_retain: {error}");
@@ -26,7 +26,7 @@ pub unsafe extern "C" fn dap_embedded_retain() -> c_int {
 /// May be called from any thread; pointers from the SDK are dead after the last release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_embedded_release() {
-    guard("dap_embedded_release", (), runtime::release);
+    guard("dap_embedded_release", (), lifecycle::release);
 }
 
 /// Waits until callbacks that are running have returned, node clients that were closed are deleted, and a stop that is
@@ -36,5 +36,5 @@ pub unsafe extern "C" fn dap_embedded_release() {
 /// May be called from any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_embedded_settle() {
-    guard("dap_embedded_settle", (), runtime::settle);
+    guard("dap_embedded_settle", (), lifecycle::quiesce);
 }

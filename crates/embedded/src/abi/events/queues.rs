@@ -7,9 +7,9 @@ use crate::ctypes::{
 use crate::cview::events::socket_view;
 use crate::cview::owned::{CBox, Opaque};
 use crate::panics::guard;
-use crate::runtime;
-use crate::worker::queue::{PtrQueue, SendError};
-use crate::worker::socket;
+use crate::reactor;
+use crate::reactor::queue::{PtrQueue, SendError};
+use crate::reactor::socket;
 use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -27,9 +27,9 @@ pub unsafe extern "C" fn dap_events_socket_create_type_queue_ptr_mt(
     callback: dap_events_socket_callback_queue_ptr_t,
 ) -> *mut dap_events_socket_t {
     guard("dap_events_socket_create_type_queue_ptr_mt", ptr::null_mut(), || {
-        let runtime = runtime::active();
-        let target = runtime.as_ref().and_then(|runtime| Some((runtime, runtime.worker_at(worker.addr())?)));
-        let (Some((runtime, worker)), Some(_)) = (target, callback) else {
+        let reactor = reactor::active();
+        let target = reactor.as_ref().and_then(|reactor| Some((reactor, reactor.worker_at(worker.addr())?)));
+        let (Some((reactor, worker)), Some(_)) = (target, callback) else {
             log::error!("dap_events_socket_create_type_queue_ptr_mt: no such worker, or no callback");
             return ptr::null_mut();
         };
@@ -42,11 +42,11 @@ pub unsafe extern "C" fn dap_events_socket_create_type_queue_ptr_mt(
         };
         let callbacks = dap_events_socket_callbacks { queue_ptr_callback: callback, ..Default::default() };
         let kind = dap_events_desc_type::DESCRIPTOR_TYPE_QUEUE;
-        let view = CBox::new(socket_view(queue.wake.as_raw_fd(), runtime::next_uuid(), kind, callbacks));
+        let view = CBox::new(socket_view(queue.wake.as_raw_fd(), reactor::next_uuid(), kind, callbacks));
         view.no_close.set(true);
         let pointer = view.as_ptr();
-        runtime.queues.write().insert(view.addr(), Arc::clone(&queue));
-        socket::assign(runtime, worker, view, Some(queue));
+        reactor.queues.write().insert(view.addr(), Arc::clone(&queue));
+        socket::assign(reactor, worker, view, Some(queue));
         pointer
     })
 }
@@ -58,8 +58,8 @@ pub unsafe extern "C" fn dap_events_socket_create_type_queue_ptr_mt(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_events_socket_queue_ptr_send(es: *mut dap_events_socket_t, arg: *mut c_void) -> c_int {
     guard("dap_events_socket_queue_ptr_send", libc::EINVAL, || {
-        let Some(runtime) = runtime::current() else { return libc::EINVAL };
-        let queues = runtime.queues.read();
+        let Some(reactor) = reactor::current() else { return libc::EINVAL };
+        let queues = reactor.queues.read();
         match queues.get(&es.addr()).map(|queue| queue.send(Opaque(arg))) {
             Some(Ok(())) => 0,
             Some(Err(SendError::Full)) => libc::EAGAIN,

@@ -4,8 +4,8 @@ use crate::ctypes::{dap_events_socket_callbacks_t, dap_events_socket_t, dap_even
 use crate::cview::events::{self, FLAG_READABLE, FLAG_WRITABLE};
 use crate::cview::owned::CBox;
 use crate::panics::guard;
-use crate::runtime;
-use crate::worker::{self, Source, socket};
+use crate::reactor;
+use crate::reactor::{Source, socket};
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub unsafe extern "C" fn dap_events_socket_wrap_no_add(
     callbacks: *mut dap_events_socket_callbacks_t,
 ) -> *mut dap_events_socket_t {
     guard("dap_events_socket_wrap_no_add", ptr::null_mut(), || {
-        let Some(runtime) = runtime::active() else {
+        let Some(reactor) = reactor::active() else {
             log::error!("dap_events_socket_wrap_no_add: the embedded SDK is not running");
             return ptr::null_mut();
         };
@@ -33,9 +33,9 @@ pub unsafe extern "C" fn dap_events_socket_wrap_no_add(
         }
         // SAFETY: NULL, or a struct that the caller lets us copy.
         let callbacks = unsafe { callbacks.as_ref() }.copied().unwrap_or_default();
-        let view = CBox::new(events::socket_view(fd, runtime::next_uuid(), events::DEFAULT_TYPE, callbacks));
+        let view = CBox::new(events::socket_view(fd, reactor::next_uuid(), events::DEFAULT_TYPE, callbacks));
         let pointer = view.as_ptr();
-        runtime.unassigned.lock().insert(view.addr(), view);
+        reactor.unassigned.lock().insert(view.addr(), view);
         pointer
     })
 }
@@ -51,16 +51,16 @@ pub unsafe extern "C" fn dap_events_socket_assign_on_worker_mt(
     worker: *mut dap_worker_t,
 ) {
     guard("dap_events_socket_assign_on_worker_mt", (), || {
-        let Some(runtime) = runtime::active() else {
+        let Some(reactor) = reactor::active() else {
             return log::error!("dap_events_socket_assign_on_worker_mt: the embedded SDK is not running");
         };
-        let Some(worker) = runtime.worker_at(worker.addr()) else {
+        let Some(worker) = reactor.worker_at(worker.addr()) else {
             return log::error!("dap_events_socket_assign_on_worker_mt: no such worker");
         };
-        let Some(view) = runtime.unassigned.lock().remove(&es.addr()) else {
+        let Some(view) = reactor.unassigned.lock().remove(&es.addr()) else {
             return log::error!("dap_events_socket_assign_on_worker_mt: not a socket that waits for a worker");
         };
-        socket::assign(&runtime, worker, view, None);
+        socket::assign(&reactor, worker, view, None);
     });
 }
 
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn dap_events_socket_remove_and_delete_unsafe(
     preserve_inheritor: bool,
 ) {
     guard("dap_events_socket_remove_and_delete_unsafe", (), || {
-        let here = worker::with_current(|worker| match worker.source_at(es.addr()) {
+        let here = reactor::with_current(|worker| match worker.source_at(es.addr()) {
             Some(Source::Socket(socket)) => {
                 socket.remove(worker, preserve_inheritor);
                 true
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn dap_events_socket_remove_and_delete_unsafe(
         if here == Some(true) {
             return;
         }
-        let unassigned = runtime::current().and_then(|runtime| runtime.unassigned.lock().remove(&es.addr()));
+        let unassigned = reactor::current().and_then(|reactor| reactor.unassigned.lock().remove(&es.addr()));
         match unassigned {
             Some(view) => {
                 events::delete(&view, preserve_inheritor);
@@ -131,12 +131,12 @@ pub unsafe extern "C" fn dap_events_socket_remove_and_delete_mt(
     uuid: dap_events_socket_uuid_t,
 ) {
     guard("dap_events_socket_remove_and_delete_mt", (), || {
-        let Some(runtime) = runtime::current() else { return };
-        let Some(named) = runtime.worker_at(worker.addr()) else {
+        let Some(reactor) = reactor::current() else { return };
+        let Some(named) = reactor.worker_at(worker.addr()) else {
             return log::error!("dap_events_socket_remove_and_delete_mt: no such worker");
         };
         let unassigned = {
-            let mut unassigned = runtime.unassigned.lock();
+            let mut unassigned = reactor.unassigned.lock();
             let address = unassigned.iter().find(|(_, view)| view.uuid == uuid).map(|(address, _)| *address);
             address.and_then(|address| unassigned.remove(&address))
         };
@@ -146,7 +146,7 @@ pub unsafe extern "C" fn dap_events_socket_remove_and_delete_mt(
                 events::close_descriptor(&view);
             })),
             None => {
-                runtime.post_to_owner(uuid, named, Box::new(move |worker| socket::remove_anywhere(worker, uuid)));
+                reactor.post_to_owner(uuid, named, Box::new(move |worker| socket::remove_anywhere(worker, uuid)));
             }
         }
     });
@@ -165,21 +165,21 @@ pub unsafe extern "C" fn dap_events_socket_reassign_between_workers_mt(
     new: *mut dap_worker_t,
 ) {
     guard("dap_events_socket_reassign_between_workers_mt", (), || {
-        let Some(runtime) = runtime::active() else { return };
-        let (Some(old), Some(new)) = (runtime.worker_at(old.addr()), runtime.worker_at(new.addr())) else {
+        let Some(reactor) = reactor::active() else { return };
+        let (Some(old), Some(new)) = (reactor.worker_at(old.addr()), reactor.worker_at(new.addr())) else {
             return log::error!("dap_events_socket_reassign_between_workers_mt: no such worker");
         };
-        let Some(uuid) = runtime.socket_at(es.addr()) else {
+        let Some(uuid) = reactor.socket_at(es.addr()) else {
             return log::error!("dap_events_socket_reassign_between_workers_mt: not a socket in a loop");
         };
         let new = Arc::clone(new);
-        let number = runtime.begin_move(uuid);
-        runtime.post_to_owner(uuid, old, Box::new(move |worker| socket::reassign(worker, uuid, number, &new)));
+        let number = reactor.begin_move(uuid);
+        reactor.post_to_owner(uuid, old, Box::new(move |worker| socket::reassign(worker, uuid, number, &new)));
     });
 }
 
 fn set_flag(address: usize, flag: u32, on: bool) {
-    let here = worker::with_current(|worker| match worker.source_at(address) {
+    let here = reactor::with_current(|worker| match worker.source_at(address) {
         Some(Source::Socket(socket)) => {
             socket.set_flag(worker, flag, on);
             true
@@ -195,8 +195,8 @@ fn set_flag(address: usize, flag: u32, on: bool) {
     if here == Some(true) {
         return;
     }
-    let Some(runtime) = runtime::current() else { return };
-    match runtime.unassigned.lock().get(&address) {
+    let Some(reactor) = reactor::current() else { return };
+    match reactor.unassigned.lock().get(&address) {
         Some(view) => events::set_flag(view, flag, on),
         None if address == 0 => {}
         None => log::error!("dap_events_socket_set_..._unsafe: not a socket of this worker"),

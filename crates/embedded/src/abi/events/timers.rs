@@ -3,8 +3,8 @@
 use crate::ctypes::{dap_events_socket_uuid_t, dap_timerfd, dap_timerfd_callback_t, dap_timerfd_t, dap_worker_t};
 use crate::cview::owned::CBox;
 use crate::panics::guard;
-use crate::runtime;
-use crate::worker::{self, timers};
+use crate::reactor;
+use crate::reactor::timers;
 use std::ffi::c_void;
 use std::ptr;
 
@@ -21,20 +21,20 @@ pub unsafe extern "C" fn dap_timerfd_start_on_worker(
     arg: *mut c_void,
 ) -> *mut dap_timerfd_t {
     guard("dap_timerfd_start_on_worker", ptr::null_mut(), || {
-        let runtime = runtime::active();
-        let target = runtime.as_ref().and_then(|runtime| Some((runtime, runtime.worker_at(worker.addr())?)));
-        let (Some((runtime, target)), Some(_)) = (target, callback) else {
+        let reactor = reactor::active();
+        let target = reactor.as_ref().and_then(|reactor| Some((reactor, reactor.worker_at(worker.addr())?)));
+        let (Some((reactor, target)), Some(_)) = (target, callback) else {
             log::error!("dap_timerfd_start_on_worker: no such worker, or no callback");
             return ptr::null_mut();
         };
         let view = CBox::new(dap_timerfd {
             timeout_ms,
             worker,
-            esocket_uuid: runtime::next_uuid(),
+            esocket_uuid: reactor::next_uuid(),
             callback,
             callback_arg: arg,
         });
-        timers::start(runtime, target, view)
+        timers::start(reactor, target, view)
     })
 }
 
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn dap_timerfd_start_on_worker(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_timerfd_delete_mt(worker: *mut dap_worker_t, uuid: dap_events_socket_uuid_t) {
     guard("dap_timerfd_delete_mt", (), || {
-        let here = worker::with_current(|current| {
+        let here = reactor::with_current(|current| {
             let is_here = current.timers.contains(uuid);
             if is_here {
                 timers::delete(current, uuid);
@@ -56,11 +56,11 @@ pub unsafe extern "C" fn dap_timerfd_delete_mt(worker: *mut dap_worker_t, uuid: 
         if here == Some(true) {
             return;
         }
-        let Some(runtime) = runtime::current() else { return };
-        let Some(worker) = runtime.worker_at(worker.addr()) else {
+        let Some(reactor) = reactor::current() else { return };
+        let Some(worker) = reactor.worker_at(worker.addr()) else {
             return log::error!("dap_timerfd_delete_mt: no such worker");
         };
-        runtime.post_to_owner(uuid, worker, Box::new(move |worker| timers::delete(worker, uuid)));
+        reactor.post_to_owner(uuid, worker, Box::new(move |worker| timers::delete(worker, uuid)));
     });
 }
 
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn dap_timerfd_delete_mt(worker: *mut dap_worker_t, uuid: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_timerfd_delete_unsafe(timer: *mut dap_timerfd_t) {
     guard("dap_timerfd_delete_unsafe", (), || {
-        let found = worker::with_current(|worker| {
+        let found = reactor::with_current(|worker| {
             let uuid = worker.addresses.borrow().get(&timer.addr()).copied();
             uuid.filter(|uuid| worker.timers.contains(*uuid)).map(|uuid| timers::delete(worker, uuid))
         });

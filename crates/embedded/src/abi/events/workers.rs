@@ -3,8 +3,7 @@
 use crate::ctypes::{dap_worker_callback_t, dap_worker_t};
 use crate::cview::owned::{Callback, Opaque};
 use crate::panics::guard;
-use crate::runtime;
-use crate::worker;
+use crate::reactor;
 use std::ffi::c_void;
 use std::ptr;
 
@@ -15,7 +14,7 @@ use std::ptr;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_events_thread_get_count() -> u32 {
     guard("dap_events_thread_get_count", 0, || {
-        runtime::current().and_then(|runtime| u32::try_from(runtime.workers.len()).ok()).unwrap_or(0)
+        reactor::current().and_then(|reactor| u32::try_from(reactor.workers.len()).ok()).unwrap_or(0)
     })
 }
 
@@ -26,8 +25,8 @@ pub unsafe extern "C" fn dap_events_thread_get_count() -> u32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_events_worker_get(index: u8) -> *mut dap_worker_t {
     guard("dap_events_worker_get", ptr::null_mut(), || {
-        let runtime = runtime::current();
-        let worker = runtime.as_ref().and_then(|runtime| runtime.workers.get(usize::from(index)));
+        let reactor = reactor::current();
+        let worker = reactor.as_ref().and_then(|reactor| reactor.workers.get(usize::from(index)));
         worker.map_or(ptr::null_mut(), |worker| worker.view.worker.as_ptr())
     })
 }
@@ -39,7 +38,7 @@ pub unsafe extern "C" fn dap_events_worker_get(index: u8) -> *mut dap_worker_t {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_worker_get_current() -> *mut dap_worker_t {
     guard("dap_worker_get_current", ptr::null_mut(), || {
-        worker::with_current(|worker| worker.shared.view.worker.as_ptr()).unwrap_or(ptr::null_mut())
+        reactor::with_current(|worker| worker.shared.view.worker.as_ptr()).unwrap_or(ptr::null_mut())
     })
 }
 
@@ -55,8 +54,8 @@ pub unsafe extern "C" fn dap_worker_exec_callback_on(
 ) {
     guard("dap_worker_exec_callback_on", (), || {
         let Some(function) = callback else { return log::error!("dap_worker_exec_callback_on: no callback") };
-        let runtime = runtime::current();
-        let Some(target) = runtime.as_ref().and_then(|runtime| runtime.worker_at(worker.addr())) else {
+        let reactor = reactor::current();
+        let Some(target) = reactor.as_ref().and_then(|reactor| reactor.worker_at(worker.addr())) else {
             return log::error!("dap_worker_exec_callback_on: no such worker");
         };
         let callback = Callback { function, argument: Opaque(arg) };

@@ -3,7 +3,7 @@
 use super::Conn;
 use crate::ctypes::dap_stream_ch;
 use crate::cview::stream::Channel;
-use crate::worker::{self, Source, Worker};
+use crate::reactor::{self, Source, Worker};
 use std::rc::Rc;
 
 /// Calls `body` with the channel at an address, if it is one of the calling worker.
@@ -11,7 +11,7 @@ pub(crate) fn on_channel<R>(
     ch: *mut dap_stream_ch,
     body: impl FnOnce(&Rc<Worker>, &Rc<Conn>, &Channel) -> R,
 ) -> Option<R> {
-    worker::with_current(|worker| {
+    reactor::with_current(|worker| {
         let conn = conn_at(worker, ch.addr())?;
         let channel = conn.view()?.channels.iter().find(|channel| channel.view.addr() == ch.addr())?;
         Some(body(worker, &conn, channel))
@@ -20,7 +20,7 @@ pub(crate) fn on_channel<R>(
 }
 
 pub(crate) fn on_channel_index(ch: *mut dap_stream_ch, body: impl FnOnce(&Rc<Worker>, &Rc<Conn>, usize)) {
-    let found = worker::with_current(|worker| {
+    let found = reactor::with_current(|worker| {
         let conn = conn_at(worker, ch.addr())?;
         let index = conn.view()?.channels.iter().position(|channel| channel.view.addr() == ch.addr())?;
         body(worker, &conn, index);

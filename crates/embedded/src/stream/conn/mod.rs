@@ -10,14 +10,14 @@ use super::incoming::Incoming;
 use super::mailbox::Mailbox;
 use super::outgoing::Outgoing;
 use super::places::Place;
-use super::{COUNTERS, HANDSHAKE_TIMEOUT, count, sessions};
+use super::{COUNTERS, HANDSHAKE_TIMEOUT, channels, count, sessions};
 use crate::client::NodeClient;
 use crate::cview::events;
 use crate::cview::stream::{self as cstream, StreamView};
-use crate::runtime;
+use crate::reactor;
+use crate::reactor::{Load, Ready, Source, Worker};
 use crate::tls::pin::PinVerifier;
 use crate::tls::session::TlsSession;
-use crate::worker::{Load, Ready, Source, Worker};
 use libc::{ECONNRESET, ETIMEDOUT};
 use rustix::event::epoll::EventFlags;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -96,7 +96,7 @@ impl Conn {
     }
 
     fn new(io: TcpStream, peer: SocketAddr, side: Side, tls: TlsSession, place: Option<Place>, load: Load) -> Self {
-        let uuid = runtime::next_uuid();
+        let uuid = reactor::next_uuid();
         Conn {
             uuid,
             io,
@@ -128,7 +128,7 @@ impl Conn {
     pub(crate) fn install(self, worker: &Rc<Worker>, deadline: Instant) {
         let uuid = self.uuid;
         let conn = Rc::new(self);
-        worker.runtime.set_place(uuid, worker.shared.index);
+        worker.reactor.set_place(uuid, worker.shared.index);
         if let Err(error) = worker.add_source(uuid, &conn.io, EventFlags::IN, Source::Conn(Rc::clone(&conn))) {
             log::warn!("a connection cannot be waited for: {error}");
             return conn.tear_down(worker);
@@ -183,20 +183,16 @@ impl Conn {
         }
         self.flush_on_close(worker);
         worker.remove_source(self.uuid, &self.io);
-        worker.runtime.clear_place(self.uuid);
+        worker.reactor.clear_place(self.uuid);
         if let Some(view) = self.view.get() {
             self.unlist(worker, view);
-            worker.runtime.remove_socket(view.es.addr());
+            worker.reactor.remove_socket(view.es.addr());
             self.mailbox.close();
-            let mut channels = worker.runtime.channels.write();
-            for channel in &view.channels {
-                channels.remove(&channel.uuid);
-            }
-            drop(channels);
+            channels::remove(view.channels.iter().map(|channel| channel.uuid));
             sessions::remove(&view.session);
         }
         match &self.side {
-            Side::Client { client, .. } => client.lost(worker, self.failure.get()),
+            Side::Client { client, .. } => client.lost(self.failure.get()),
             Side::Server if self.view.get().is_none() => count(&COUNTERS.failed_handshakes),
             Side::Server => {}
         }

@@ -3,8 +3,8 @@
 use super::Conn;
 use crate::cview::events;
 use crate::cview::stream::StreamView;
+use crate::reactor::{Load, Shared, Source, Worker};
 use crate::stream::idle;
-use crate::worker::{Load, Shared, Source, Worker};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl Conn {
         conn.mailbox.set_owner(target);
         // The new owner's job first: whoever reads the new place from the table posts behind it.
         target.post(Box::new(move |worker| Rc::new(conn).arrive(worker)));
-        worker.runtime.set_place(uuid, target.index);
+        worker.reactor.set_place(uuid, target.index);
     }
 
     fn arrive(self: Rc<Self>, worker: &Rc<Worker>) {

@@ -3,10 +3,10 @@
 use super::{Conn, Phase, Side};
 use crate::client::NodeClient;
 use crate::cview::stream::{self as cstream, Proc, StreamFacts, StreamView};
+use crate::reactor::Worker;
 use crate::stream::hello::{self, Parsed, Status};
 use crate::stream::incoming::Incoming;
-use crate::stream::{OUTPUT_LIMIT, idle, procs, sessions};
-use crate::worker::Worker;
+use crate::stream::{OUTPUT_LIMIT, channels, idle, procs, sessions};
 use libc::{ECONNREFUSED, EIO, EKEYREJECTED, EPROTO};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -99,17 +99,12 @@ impl Conn {
             is_client,
             output_limit: OUTPUT_LIMIT,
         };
-        let taken = |uuid| worker.runtime.channels.read().contains_key(&uuid);
-        let view = StreamView::new(&facts, &worker.shared.view, procs, taken);
+        let view = StreamView::new(&facts, &worker.shared.view, procs, channels::is_taken);
         let view = self.view.get_or_init(|| view);
         self.phase.set(Phase::Open);
         self.list(worker, view);
-        worker.runtime.add_socket(view.es.addr(), self.uuid);
-        let mut channels = worker.runtime.channels.write();
-        for channel in &view.channels {
-            channels.insert(channel.uuid, Arc::clone(&self.mailbox));
-        }
-        drop(channels);
+        worker.reactor.add_socket(view.es.addr(), self.uuid);
+        channels::add(view.channels.iter().map(|channel| channel.uuid), &self.mailbox);
         if !is_client {
             sessions::add(&view.session);
         }

@@ -2,9 +2,9 @@
 
 use super::{Conn, Phase, Side};
 use crate::cview::stream as cstream;
+use crate::reactor::Worker;
 use crate::stream::incoming::Incoming;
 use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, count};
-use crate::worker::Worker;
 use libc::{ECONNRESET, EKEYREJECTED, EPROTO};
 use std::io::{ErrorKind, Read};
 use std::rc::Rc;

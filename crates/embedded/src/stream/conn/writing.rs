@@ -2,9 +2,9 @@
 
 use super::Conn;
 use crate::cview::stream as cstream;
+use crate::reactor::Worker;
 use crate::stream::outgoing::{FlushError, Flushed};
 use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, OUTPUT_LIMIT, count};
-use crate::worker::Worker;
 use libc::{ECONNRESET, EPROTO};
 use std::rc::Rc;
 

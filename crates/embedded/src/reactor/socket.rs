@@ -1,11 +1,10 @@
 //! Event sockets that are not streams: descriptors of C's, and pointer queues.
 
 use super::queue::{BATCH, PtrQueue};
-use super::{Ready, Shared, Source, Worker};
+use super::{Reactor, Ready, Shared, Source, Worker};
 use crate::ctypes::dap_events_socket;
 use crate::cview::events::{self, FLAG_READABLE, FLAG_WRITABLE};
 use crate::cview::owned::CBox;
-use crate::runtime::Runtime;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use std::cell::Cell;
@@ -26,7 +25,7 @@ pub(crate) struct Socket {
 
 /// Puts a socket into a worker's loop, from any thread.
 pub(crate) fn assign(
-    runtime: &Arc<Runtime>,
+    reactor: &Arc<Reactor>,
     worker: &Arc<Shared>,
     view: CBox<dap_events_socket>,
     queue: Option<Arc<PtrQueue>>,
@@ -34,8 +33,8 @@ pub(crate) fn assign(
     let uuid = view.uuid;
     let socket = Socket { uuid, view, queue, running: Cell::new(false), removed: Cell::new(None) };
     socket.view.worker.set(worker.view.worker.as_ptr());
-    runtime.set_place(uuid, worker.index);
-    runtime.add_socket(socket.view.addr(), uuid);
+    reactor.set_place(uuid, worker.index);
+    reactor.add_socket(socket.view.addr(), uuid);
     worker.post(Box::new(move |worker| Rc::new(socket).install(worker, true)));
 }
 
@@ -60,7 +59,7 @@ pub(crate) fn reassign(worker: &Rc<Worker>, uuid: u64, number: u64, target: &Arc
 }
 
 fn reassign_here(worker: &Rc<Worker>, uuid: u64, number: u64, target: &Arc<Shared>, chase: Chase) {
-    if !worker.runtime.is_latest_move(uuid, number) {
+    if !worker.reactor.is_latest_move(uuid, number) {
         return;
     }
     match worker.source(uuid) {
@@ -86,7 +85,7 @@ enum Chase {
 impl Chase {
     /// Posts the job to the worker that has the socket now; it comes behind what brings the socket there.
     fn go_on(self, worker: &Rc<Worker>, uuid: u64, job: impl FnOnce(&Rc<Worker>, Chase) + Send + 'static) {
-        let Some(owner) = worker.runtime.place(uuid) else { return };
+        let Some(owner) = worker.reactor.place(uuid) else { return };
         if owner.index != worker.shared.index {
             owner.post(Box::new(move |worker| job(worker, Chase::Begun)));
         } else if self == Chase::Begun {
@@ -131,8 +130,8 @@ impl Socket {
             return;
         }
         self.take_out(worker);
-        worker.runtime.clear_place(self.uuid);
-        worker.runtime.remove_socket(self.view.addr());
+        worker.reactor.clear_place(self.uuid);
+        worker.reactor.remove_socket(self.view.addr());
         if !self.running.get() {
             self.finish(preserve_inheritor, worker);
         }
@@ -168,7 +167,7 @@ impl Socket {
         socket.view.worker.set(target.view.worker.as_ptr());
         // The new owner's job first: whoever reads the new place from the table posts behind it.
         target.post(Box::new(move |worker| Rc::new(socket).install(worker, false)));
-        worker.runtime.set_place(uuid, target.index);
+        worker.reactor.set_place(uuid, target.index);
     }
 
     fn take_out(&self, worker: &Worker) {
@@ -194,7 +193,7 @@ impl Socket {
     fn finish(&self, preserve_inheritor: bool, worker: &Worker) {
         if let Some(queue) = &self.queue {
             queue.close();
-            worker.runtime.queues.write().remove(&self.view.addr());
+            worker.reactor.queues.write().remove(&self.view.addr());
             while let Some(item) = queue.take() {
                 events::queue_item(&self.view, item);
             }

@@ -4,17 +4,20 @@
 //! callbacks run with nothing borrowed, so they may call back into anything, also to delete what they run for: that is
 //! carried out when the callback has returned.
 
-pub mod queue;
-pub mod socket;
-pub mod timers;
+pub(crate) mod buffers;
+mod directory;
+pub(crate) mod queue;
+pub(crate) mod socket;
+pub(crate) mod timers;
+
+pub(crate) use directory::{Reactor, active, current, next_uuid, set_current};
 
 use super::cview::events::CWorker;
 use super::listener::Listener;
-use super::runtime::Runtime;
-use super::stream::buffers::Buffers;
 use super::stream::conn::Conn;
 use super::stream::newcomer::Newcomer;
 use super::{panics, threads};
+use buffers::Buffers;
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 use rustc_hash::FxHashMap;
@@ -56,7 +59,7 @@ pub(crate) struct Shared {
 /// The thread's own part.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) reactor: Arc<Reactor>,
     epoll: OwnedFd,
     sources: RefCell<FxHashMap<u64, Source>>,
     /// Addresses that C holds of event sockets, streams and channels here.
@@ -109,15 +112,15 @@ pub(crate) fn with_current<R>(body: impl FnOnce(&Rc<Worker>) -> R) -> Option<R> 
 }
 
 /// Starts the thread "vpn-worker-<index>".
-pub(crate) fn spawn(runtime: &Arc<Runtime>, index: usize) -> io::Result<JoinHandle<()>> {
-    let shared = runtime.workers.get(index).cloned().ok_or(io::ErrorKind::InvalidInput)?;
-    let runtime = Arc::clone(runtime);
+pub(crate) fn spawn(reactor: &Arc<Reactor>, index: usize) -> io::Result<JoinHandle<()>> {
+    let shared = reactor.workers.get(index).cloned().ok_or(io::ErrorKind::InvalidInput)?;
+    let reactor = Arc::clone(reactor);
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &shared.wake, EventData::new_u64(WAKE), EventFlags::IN)?;
     threads::spawn(&format!("vpn-worker-{index}"), move || {
         let worker = Rc::new(Worker {
             shared,
-            runtime,
+            reactor,
             epoll,
             sources: RefCell::default(),
             addresses: RefCell::default(),
