@@ -5,8 +5,10 @@
 
 use crate::ctypes::{dap_client, dap_stream_ch, dap_stream_worker};
 use crate::cview::client::{self as callbacks, CNodeClient, Handle};
+use crate::cview::packets::Packet;
 use crate::cview::stream::StreamView;
 use crate::reactor::{Reactor, Shared, socket};
+use crate::stream::client_end::ClientEnd;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ptr;
@@ -89,20 +91,6 @@ impl NodeClient {
         self.port
     }
 
-    /// "host:port", the key of its pin.
-    pub(crate) fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-
-    /// The letters that it opens, in order.
-    pub(crate) fn channels(&self) -> &[u8] {
-        &self.channels
-    }
-
     // --- the connecting thread ---
 
     /// False once nobody wants the connection any more.
@@ -131,39 +119,6 @@ impl NodeClient {
         }
         callbacks::error(&self.view, errno);
         callbacks::disconnected(&self.view);
-        self.ended();
-    }
-
-    // --- the stream's worker ---
-
-    /// The stream is open.
-    pub(crate) fn up(&self, stream: u64, view: &StreamView) {
-        {
-            let mut state = self.state.lock();
-            if state.close {
-                return;
-            }
-            state.phase = Phase::Up { stream };
-        }
-        self.handle.set_stream(view);
-        callbacks::connected(&self.view);
-    }
-
-    /// The stream is gone; `errno` says why, for a client that was never up.
-    pub(crate) fn lost(&self, errno: i32) {
-        self.handle.clear_stream();
-        let (was_up, close) = {
-            let mut state = self.state.lock();
-            let was_up = matches!(state.phase, Phase::Up { .. });
-            state.phase = Phase::Ending;
-            (was_up, state.close)
-        };
-        if was_up {
-            callbacks::disconnected(&self.view);
-        } else if !close {
-            callbacks::error(&self.view, errno);
-            callbacks::disconnected(&self.view);
-        }
         self.ended();
     }
 
@@ -196,11 +151,6 @@ impl NodeClient {
         }
     }
 
-    /// It has been, or is being, ended; `delete` is still to come.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state.lock().close
-    }
-
     /// The channel with a letter; NULL while not connected.
     pub(crate) fn channel(&self, letter: u8) -> *mut dap_stream_ch {
         self.handle.channel(letter)
@@ -231,5 +181,61 @@ impl NodeClient {
     fn delete(&self) {
         callbacks::delete(&self.view);
         self.unregister();
+    }
+}
+
+impl ClientEnd for NodeClient {
+    /// "host:port", the key of its pin.
+    fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// The letters that it opens, in order.
+    fn channels(&self) -> &[u8] {
+        &self.channels
+    }
+
+    /// The stream is open.
+    fn up(&self, stream: u64, view: &StreamView) {
+        {
+            let mut state = self.state.lock();
+            if state.close {
+                return;
+            }
+            state.phase = Phase::Up { stream };
+        }
+        self.handle.set_stream(view);
+        callbacks::connected(&self.view);
+    }
+
+    /// The stream is gone; `errno` says why, for a client that was never up.
+    fn lost(&self, errno: i32) {
+        self.handle.clear_stream();
+        let (was_up, close) = {
+            let mut state = self.state.lock();
+            let was_up = matches!(state.phase, Phase::Up { .. });
+            state.phase = Phase::Ending;
+            (was_up, state.close)
+        };
+        if was_up {
+            callbacks::disconnected(&self.view);
+        } else if !close {
+            callbacks::error(&self.view, errno);
+            callbacks::disconnected(&self.view);
+        }
+        self.ended();
+    }
+
+    /// It has been, or is being, ended; `delete` is still to come.
+    fn is_closed(&self) -> bool {
+        self.state.lock().close
+    }
+
+    fn service_packet(&self, ch: *mut dap_stream_ch, packet: &Packet<'_>) {
+        callbacks::service_packet(&self.view, ch, packet);
     }
 }

@@ -4,6 +4,7 @@ use super::client::NodeClient;
 use super::config;
 use super::reactor::Load;
 use super::reactor::Reactor;
+use super::stream::client_end::ClientEnd;
 use super::stream::conn::Conn;
 use super::stream::{HANDSHAKE_TIMEOUT, prepare_socket};
 use super::threads;
@@ -94,7 +95,8 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), i32> {
     let (io, peer) = connect_to_one(&addresses, || client.is_dialling())?;
     prepare_socket(&io).map_err(Errno::raw_os_error)?;
     let worker = reactor.least_loaded().ok_or(EAGAIN)?;
-    let conn = Conn::dialled(io, peer, Arc::clone(client), pin, tls, Load::new(worker));
+    let end: Arc<dyn ClientEnd> = client.clone();
+    let conn = Conn::dialled(io, peer, end, pin, tls, Load::new(worker));
     let stream = conn.uuid;
     if client.join(stream) {
         reactor.set_place(stream, worker.index);

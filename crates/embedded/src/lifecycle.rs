@@ -6,6 +6,7 @@
 use crate::client::{self, NodeClient};
 use crate::cview::events;
 use crate::reactor::{self, Job, Reactor, Shared};
+use crate::stream::client_end::ClientEnd;
 use crate::stream::{channels, sessions};
 use crate::{cli, config, http, listener, logging, net, service, store, threads, tls};
 use crossbeam::channel::{self, RecvTimeoutError};

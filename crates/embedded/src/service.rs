@@ -1,13 +1,12 @@
 //! The services of this node, and the server's side of channel 'R': REQUEST, SUCCESS, ERROR, CHECK.
 
 use crate::ctypes::{dap_chain_node_role_enum as role, dap_stream_ch};
-use crate::cview::client;
 use crate::cview::packets::{Packet, PacketHandler, proc_of};
 use crate::cview::service::{Handle, Service};
 use crate::net::{self, NetRef};
 use crate::reactor::Worker;
 use crate::stream::conn::Conn;
-use crate::stream::conn::lookup::on_channel;
+use crate::stream::conn::registry::on_channel;
 use crate::stream::{COUNTERS, count, procs};
 use parking_lot::RwLock;
 use sha3::{Digest, Sha3_256};
@@ -84,7 +83,7 @@ impl PacketHandler for ServiceChannel {
         let conn = on_channel(ch, |worker, conn, _| (Rc::clone(worker), Rc::clone(conn)));
         let Some((worker, conn)) = conn else { return false };
         match conn.client() {
-            Some(owner) => client::service_packet(&owner.view, ch, packet),
+            Some(client) => client.service_packet(ch, packet),
             None => on_packet(&worker, &conn, ch, packet.kind, packet.data),
         }
         true

@@ -4,7 +4,7 @@ use crate::ctypes::*;
 use crate::cview::stream::Proc;
 use crate::panics::guard;
 use crate::reactor;
-use crate::stream::conn::lookup::{conn_at, on_channel, on_channel_index};
+use crate::stream::conn::registry::{self, on_channel, on_channel_index};
 use crate::stream::{MAX_DATA, channels, procs, sessions};
 use std::ffi::{c_char, c_void};
 use std::ptr;
@@ -133,7 +133,7 @@ pub unsafe extern "C" fn dap_stream_ch_set_ready_to_write_unsafe(ch: *mut dap_st
 pub unsafe extern "C" fn dap_stream_ch_by_id_unsafe(stream: *mut dap_stream_t, id: c_char) -> *mut dap_stream_ch_t {
     guard("dap_stream_ch_by_id_unsafe", ptr::null_mut(), || {
         let found = reactor::with_current(|worker| {
-            let conn = conn_at(worker, stream.addr())?;
+            let conn = registry::at(worker, stream.addr())?;
             let view = conn.view().filter(|view| view.stream.addr() == stream.addr())?;
             let channel = view.channels.iter().find(|channel| channel.letter == id.cast_unsigned())?;
             Some(channel.view.as_ptr())
@@ -157,7 +157,7 @@ pub unsafe extern "C" fn dap_stream_ch_find_by_uuid_unsafe(
                 return None;
             }
             let mailbox = channels::find(uuid)?;
-            let conn = current.conn(mailbox.stream())?;
+            let conn = registry::find(mailbox.stream())?;
             let channel = conn.view()?.channels.iter().find(|channel| channel.uuid == uuid)?;
             Some(channel.view.as_ptr())
         });

@@ -9,7 +9,7 @@ use crate::deadline::Timed;
 use crate::panics;
 
 /// For the head to arrive, for the body to arrive, and for the answer to be taken.
-const PEER_TIME: Duration = Duration::from_secs(5);
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the peer to close after the answer.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Request line and headers, in bytes.
@@ -46,7 +46,7 @@ fn exchange(stream: &TcpStream) -> io::Result<()> {
         Outcome::Refuse(status) => refusal(status).into_bytes(),
         Outcome::Gone => return Ok(()),
     };
-    Timed::new(stream, PEER_TIME).write_all(&answer)?;
+    Timed::new(stream, PEER_TIMEOUT).write_all(&answer)?;
     // What the peer sends beyond the request is read for a moment: closing with bytes unread would reset the
     // connection, and the peer might never see the answer.
     stream.shutdown(Shutdown::Write)?;
@@ -75,7 +75,7 @@ enum Outcome {
 }
 
 fn read_request(stream: &TcpStream) -> io::Result<Outcome> {
-    let mut timed = Timed::new(stream, PEER_TIME);
+    let mut timed = Timed::new(stream, PEER_TIMEOUT);
     let mut head = Vec::with_capacity(2048);
     let mut chunk = [0; 2048];
     loop {
@@ -93,7 +93,7 @@ fn read_request(stream: &TcpStream) -> io::Result<Outcome> {
             Parsed::Bad(status) => return Ok(Outcome::Refuse(status)),
             Parsed::Whole { head_size, body_size, request, has_body } => {
                 let missing = body_size.saturating_sub((head.len() - head_size) as u64);
-                io::copy(&mut Timed::new(stream, PEER_TIME).take(missing), &mut io::sink())?;
+                io::copy(&mut Timed::new(stream, PEER_TIMEOUT).take(missing), &mut io::sink())?;
                 return Ok(Outcome::Answer { request, has_body });
             }
         }
@@ -209,7 +209,7 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Instant;
 
-    /// The crew of threads is one for the process, and these tests count its places.
+    /// The pool of threads is one for the process, and these tests count its places.
     static ALONE: Mutex<()> = Mutex::new(());
 
     fn listener() -> (TcpListener, std::net::SocketAddr) {
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(status(&ask(b"GET / HTTP/1.1\r\n\r\n")), 503);
         let start = Instant::now();
         stop();
-        assert!(start.elapsed() < PEER_TIME);
+        assert!(start.elapsed() < PEER_TIMEOUT);
         assert_eq!(read(&silent[0]), "");
         assert_eq!(status(&ask(b"GET / HTTP/1.1\r\n\r\n")), 404);
     }
@@ -341,12 +341,12 @@ mod tests {
         let start = Instant::now();
         let mut dripper = peer.try_clone().unwrap();
         let dripper = std::thread::spawn(move || {
-            while start.elapsed() < PEER_TIME * 2 && dripper.write_all(b"x").is_ok() {
+            while start.elapsed() < PEER_TIMEOUT * 2 && dripper.write_all(b"x").is_ok() {
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
         assert_eq!(status(&read(&peer)), 408);
-        assert!(start.elapsed() >= PEER_TIME && start.elapsed() < PEER_TIME * 2);
+        assert!(start.elapsed() >= PEER_TIMEOUT && start.elapsed() < PEER_TIMEOUT * 2);
         drop(peer);
         dripper.join().unwrap();
     }

@@ -45,9 +45,7 @@ pub(crate) fn remove_anywhere(worker: &Rc<Worker>, uuid: u64) {
 
 fn remove_here(worker: &Rc<Worker>, uuid: u64, chase: Chase) {
     match worker.source(uuid) {
-        Some(Source::Socket(socket)) => socket.remove(worker, false),
-        Some(Source::Conn(conn)) => conn.close(worker),
-        Some(_) => {}
+        Some(source) => source.remove(worker, false),
         None => chase.go_on(worker, uuid, move |worker, chase| remove_here(worker, uuid, chase)),
     }
 }
@@ -64,9 +62,7 @@ fn reassign_here(worker: &Rc<Worker>, uuid: u64, number: u64, target: &Arc<Share
     }
     match worker.source(uuid) {
         Some(_) if target.index == worker.shared.index => {}
-        Some(Source::Socket(socket)) if socket.queue.is_none() => socket.leave_for(worker, target),
-        Some(Source::Conn(conn)) => conn.leave_for(worker, target),
-        Some(_) => log::error!("dap_events_socket_reassign_between_workers_mt: a queue stays where it was made"),
+        Some(source) => source.move_to(worker, target),
         None => {
             let target = Arc::clone(target);
             chase.go_on(worker, uuid, move |worker, chase| reassign_here(worker, uuid, number, &target, chase));
@@ -95,16 +91,16 @@ impl Chase {
     }
 }
 
-impl Socket {
-    /// Changes what the loop waits for, by the flags in the view.
-    pub(crate) fn set_flag(&self, worker: &Worker, flag: u32, on: bool) {
+impl Source for Socket {
+    /// The flags are those of the view.
+    fn set_flag(&self, worker: &Rc<Worker>, flag: u32, on: bool) {
         events::set_flag(&self.view, flag, on);
         if self.removed.get().is_none() {
             worker.watch(self.uuid, self.fd(), self.interest());
         }
     }
 
-    pub(crate) fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, ready: Ready) {
+    fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, ready: Ready) {
         if self.queue.is_some() {
             return self.receive(worker);
         }
@@ -123,9 +119,20 @@ impl Socket {
         }
     }
 
+    fn tear_down(&self, worker: &Rc<Worker>) {
+        self.remove(worker, false);
+    }
+
+    fn move_to(self: Rc<Self>, worker: &Rc<Worker>, target: &Arc<Shared>) {
+        if self.queue.is_some() {
+            return log::error!("dap_events_socket_reassign_between_workers_mt: a queue stays where it was made");
+        }
+        self.leave_for(worker, target);
+    }
+
     /// Out of the loop, `delete_callback`, closed unless `no_close`, freed. While a callback of the socket is running
     /// the last three wait for its return.
-    pub(crate) fn remove(self: &Rc<Self>, worker: &Rc<Worker>, preserve_inheritor: bool) {
+    fn remove(&self, worker: &Rc<Worker>, preserve_inheritor: bool) {
         if self.removed.replace(Some(preserve_inheritor)).is_some() {
             return;
         }
@@ -136,11 +143,13 @@ impl Socket {
             self.finish(preserve_inheritor, worker);
         }
     }
+}
 
+impl Socket {
     fn install(self: Rc<Self>, worker: &Rc<Worker>, is_new: bool) {
         worker.addresses.borrow_mut().insert(self.view.addr(), self.uuid);
-        let source = Source::Socket(Rc::clone(&self));
-        if let Err(error) = worker.add_source(self.uuid, self.fd(), self.interest(), source) {
+        let added = worker.add_source(self.uuid, self.fd(), self.interest(), Rc::clone(&self) as Rc<dyn Source>);
+        if let Err(error) = added {
             log::error!("a descriptor cannot be waited for: {error}");
             return self.fail(worker, error.raw_os_error().unwrap_or(libc::EIO));
         }
@@ -175,13 +184,13 @@ impl Socket {
         worker.addresses.borrow_mut().remove(&self.view.addr());
     }
 
-    fn fail(self: &Rc<Self>, worker: &Rc<Worker>, error: i32) {
+    fn fail(&self, worker: &Rc<Worker>, error: i32) {
         self.run(worker, || events::error(&self.view, error));
         self.remove(worker, false);
     }
 
     /// Runs a callback; a removal asked for in it is carried out after it.
-    fn run(self: &Rc<Self>, worker: &Rc<Worker>, callback: impl FnOnce()) {
+    fn run(&self, worker: &Rc<Worker>, callback: impl FnOnce()) {
         let outer = self.running.replace(true);
         callback();
         self.running.set(outer);
@@ -202,7 +211,7 @@ impl Socket {
         events::close_descriptor(&self.view);
     }
 
-    fn receive(self: &Rc<Self>, worker: &Rc<Worker>) {
+    fn receive(&self, worker: &Rc<Worker>) {
         let Some(queue) = &self.queue else { return };
         queue.acknowledge();
         for _ in 0..BATCH {

@@ -142,7 +142,7 @@ proptest! {
                     ends[end].incoming = incoming;
                     ends[end].incoming.settle(&buffers);
                 }
-                Act::Leave => ends[end].incoming.leave(&buffers),
+                Act::Leave => ends[end].incoming.detach_from_worker(&buffers),
                 Act::Trim => ends[end].incoming.trim(&buffers),
             }
         }

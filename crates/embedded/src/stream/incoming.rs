@@ -35,7 +35,7 @@ pub(crate) struct Incoming {
 impl Incoming {
     /// Taken up again: [`Incoming::settle`] decides anew.
     pub(crate) fn begin(mut self, buffers: &Buffers) -> Incoming {
-        self.let_go(buffers);
+        self.release_block(buffers);
         self
     }
 
@@ -53,7 +53,7 @@ impl Incoming {
             self.block.copy_within(self.plain_begin..self.plain_end, 0);
             let plain = self.plain_end - self.plain_begin;
             self.block.copy_within(self.cipher_begin..self.end, plain);
-            self.front_is(plain);
+            self.rebase_offsets(plain);
         }
         self.block.get_mut(self.end..).unwrap_or_default()
     }
@@ -95,13 +95,13 @@ impl Incoming {
 
     /// Keeps no more memory than what waits takes.
     pub(crate) fn trim(&mut self, buffers: &Buffers) {
-        self.leave(buffers);
+        self.detach_from_worker(buffers);
         self.rest.shrink_to_fit();
     }
 
     /// Holds nothing of this worker's.
-    pub(crate) fn leave(&mut self, buffers: &Buffers) {
-        self.let_go(buffers);
+    pub(crate) fn detach_from_worker(&mut self, buffers: &Buffers) {
+        self.release_block(buffers);
         self.shrink(buffers);
     }
 
@@ -115,7 +115,7 @@ impl Incoming {
         self.plain_end - self.plain_begin + self.end - self.cipher_begin
     }
 
-    fn let_go(&mut self, buffers: &Buffers) {
+    fn release_block(&mut self, buffers: &Buffers) {
         if std::mem::take(&mut self.holds) {
             buffers.no_longer_holds();
         }
@@ -131,18 +131,18 @@ impl Incoming {
         self.rest.shrink_to(REST_KEPT);
         let plain = plain.len();
         buffers.give_block(std::mem::take(&mut self.block));
-        self.front_is(plain);
+        self.rebase_offsets(plain);
     }
 
     /// Of what waits without a block.
     fn drop_consumed(&mut self) {
         self.rest.drain(..self.plain_begin.min(self.rest.len()));
         self.rest.shrink_to(REST_KEPT);
-        self.front_is(self.plain_end - self.plain_begin);
+        self.rebase_offsets(self.plain_end - self.plain_begin);
     }
 
     /// What waits was put to the front, `plain` bytes of it plain text.
-    fn front_is(&mut self, plain: usize) {
+    fn rebase_offsets(&mut self, plain: usize) {
         self.end = plain + self.end - self.cipher_begin;
         (self.plain_begin, self.plain_end, self.cipher_begin) = (0, plain, plain);
     }

@@ -1,16 +1,15 @@
 //! The stream: TCP, TLS 1.3 inside it, and the SDK's channel packets inside that. docs/stream.md is the authority.
 
 pub(crate) mod channels;
+pub(crate) mod client_end;
 pub(crate) mod conn;
 #[cfg(test)]
 mod duplex_tests;
 pub mod hello;
-pub(crate) mod idle;
 pub(crate) mod incoming;
+pub(crate) mod limiter;
 pub(crate) mod mailbox;
-pub(crate) mod newcomer;
 pub(crate) mod outgoing;
-pub(crate) mod places;
 pub(crate) mod procs;
 pub(crate) mod sessions;
 

@@ -5,7 +5,7 @@ use crate::cview::events::{self, FLAG_READABLE, FLAG_WRITABLE};
 use crate::cview::owned::CBox;
 use crate::panics::guard;
 use crate::reactor;
-use crate::reactor::{Source, socket};
+use crate::reactor::socket;
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::Arc;
@@ -94,18 +94,10 @@ pub unsafe extern "C" fn dap_events_socket_remove_and_delete_unsafe(
     preserve_inheritor: bool,
 ) {
     guard("dap_events_socket_remove_and_delete_unsafe", (), || {
-        let here = reactor::with_current(|worker| match worker.source_at(es.addr()) {
-            Some(Source::Socket(socket)) => {
-                socket.remove(worker, preserve_inheritor);
-                true
-            }
-            Some(Source::Conn(conn)) => {
-                conn.close(worker);
-                true
-            }
-            _ => false,
+        let here = reactor::with_current(|worker| {
+            worker.source_at(es.addr()).map(|source| source.remove(worker, preserve_inheritor))
         });
-        if here == Some(true) {
+        if here.flatten().is_some() {
             return;
         }
         let unassigned = reactor::current().and_then(|reactor| reactor.unassigned.lock().remove(&es.addr()));
@@ -179,20 +171,9 @@ pub unsafe extern "C" fn dap_events_socket_reassign_between_workers_mt(
 }
 
 fn set_flag(address: usize, flag: u32, on: bool) {
-    let here = reactor::with_current(|worker| match worker.source_at(address) {
-        Some(Source::Socket(socket)) => {
-            socket.set_flag(worker, flag, on);
-            true
-        }
-        Some(Source::Conn(conn)) => {
-            if flag == FLAG_READABLE {
-                conn.set_socket_readable(worker, on);
-            }
-            true
-        }
-        _ => false,
-    });
-    if here == Some(true) {
+    let here =
+        reactor::with_current(|worker| worker.source_at(address).map(|source| source.set_flag(worker, flag, on)));
+    if here.flatten().is_some() {
         return;
     }
     let Some(reactor) = reactor::current() else { return };

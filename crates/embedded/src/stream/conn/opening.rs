@@ -1,12 +1,12 @@
 //! The beginning of a stream: TLS is there, then the hello and its answer, then the channels.
 
-use super::{Conn, Phase, Side};
-use crate::client::NodeClient;
+use super::{Conn, Phase, Side, idle};
 use crate::cview::stream::{self as cstream, Proc, StreamFacts, StreamView};
 use crate::reactor::Worker;
+use crate::stream::client_end::ClientEnd;
 use crate::stream::hello::{self, Parsed, Status};
 use crate::stream::incoming::Incoming;
-use crate::stream::{OUTPUT_LIMIT, channels, idle, procs, sessions};
+use crate::stream::{OUTPUT_LIMIT, channels, procs, sessions};
 use libc::{ECONNREFUSED, EIO, EKEYREJECTED, EPROTO};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ impl Conn {
                     return self.fail(worker, EIO);
                 }
             }
-            self.say(worker, &hello::encode(client.channels()));
+            self.queue_handshake_bytes(worker, &hello::encode(client.channels()));
         }
         self.phase.set(Phase::Hello);
     }
@@ -37,7 +37,7 @@ impl Conn {
             Parsed::Incomplete => return,
             Parsed::Bad => {
                 log::debug!("{} sent a bad hello", self.peer);
-                self.say(worker, &hello::encode_answer(Status::BadHello));
+                self.queue_handshake_bytes(worker, &hello::encode_answer(Status::BadHello));
                 return self.fail(worker, EPROTO);
             }
             Parsed::Complete(channels, length) => (channels, length),
@@ -46,18 +46,18 @@ impl Conn {
         let procs: Option<Vec<_>> = channels.iter().map(|letter| procs::find(*letter)).collect();
         match procs {
             Some(procs) => {
-                self.say(worker, &hello::encode_answer(Status::Ok));
+                self.queue_handshake_bytes(worker, &hello::encode_answer(Status::Ok));
                 self.open(worker, procs);
             }
             None => {
                 log::debug!("{} asked for channels {:?}", self.peer, String::from_utf8_lossy(&channels));
-                self.say(worker, &hello::encode_answer(Status::NoSuchChannel));
+                self.queue_handshake_bytes(worker, &hello::encode_answer(Status::NoSuchChannel));
                 self.fail(worker, ECONNREFUSED);
             }
         }
     }
 
-    pub(super) fn take_answer(&self, worker: &Rc<Worker>, client: &Arc<NodeClient>, incoming: &mut Incoming) {
+    pub(super) fn take_answer(&self, worker: &Rc<Worker>, client: &Arc<dyn ClientEnd>, incoming: &mut Incoming) {
         let (status, length) = match hello::parse_answer(incoming.plain()) {
             Parsed::Incomplete => return,
             Parsed::Bad => return self.fail(worker, EPROTO),
@@ -87,9 +87,9 @@ impl Conn {
             worker.timers.remove(timer);
         }
         self.last_packet.set(worker.now());
-        if let Some(place) = &self.place {
-            place.end_handshake();
-            idle::watch(worker, place.idle_limit());
+        if let Some(permit) = &self.permit {
+            permit.end_handshake();
+            idle::watch(worker, permit.idle_limit());
         }
         let is_client = self.client().is_some();
         let facts = StreamFacts {

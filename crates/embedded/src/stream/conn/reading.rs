@@ -15,7 +15,7 @@ const READ_BUDGET: usize = 512 * 1024;
 
 impl Conn {
     /// Goes on with packets that had to wait.
-    pub(crate) fn resume(&self, worker: &Rc<Worker>) {
+    pub(super) fn handle_received(&self, worker: &Rc<Worker>) {
         let mut incoming = self.received.take().begin(&worker.buffers);
         self.consume(worker, &mut incoming);
         incoming.settle(&worker.buffers);

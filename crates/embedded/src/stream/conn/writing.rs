@@ -1,6 +1,6 @@
 //! What a stream sends: the packets of its channels, at the end of the worker's turn or as soon as there is much.
 
-use super::Conn;
+use super::{Conn, registry};
 use crate::cview::stream as cstream;
 use crate::reactor::Worker;
 use crate::stream::outgoing::{FlushError, Flushed};
@@ -10,15 +10,15 @@ use std::rc::Rc;
 
 impl Conn {
     /// End of the loop's turn: what was written in it goes out.
-    pub(crate) fn flush_turn(&self, worker: &Rc<Worker>) {
+    pub(super) fn flush_turn(&self, worker: &Rc<Worker>) {
         self.dirty.set(false);
         if !self.closing.get() {
             self.flush(worker);
         }
     }
 
-    /// The kernel has taken all output.
-    pub(crate) fn on_drained(&self, worker: &Rc<Worker>) {
+    /// The kernel has taken all output: the channels may write more.
+    pub(super) fn ask_for_more(&self, worker: &Rc<Worker>) {
         self.take_mail(worker);
         let Some(view) = self.view.get() else { return };
         for index in 0..view.channels.len() {
@@ -50,8 +50,15 @@ impl Conn {
         data.len()
     }
 
+    /// Mail has come for the stream with this uuid, which may have moved on.
+    pub(super) fn on_mail(worker: &Rc<Worker>, uuid: u64) {
+        if let Some(conn) = registry::find(uuid) {
+            conn.take_mail(worker);
+        }
+    }
+
     /// Sends what other threads have left for this stream.
-    pub(crate) fn take_mail(&self, worker: &Worker) {
+    pub(super) fn take_mail(&self, worker: &Worker) {
         let Some(view) = self.view.get() else { return };
         while let Some(mail) = self.mailbox.take() {
             let Some(channel) = view.channels.iter().find(|channel| channel.uuid == mail.channel) else { continue };
@@ -64,7 +71,7 @@ impl Conn {
     }
 
     /// Handshake-level bytes, before the first packet.
-    pub(super) fn say(&self, worker: &Worker, bytes: &[u8]) {
+    pub(super) fn queue_handshake_bytes(&self, worker: &Worker, bytes: &[u8]) {
         self.out.borrow_mut().push(bytes, &worker.buffers);
         self.flush_later(worker);
     }
@@ -113,6 +120,6 @@ impl Conn {
             let _ = out.flush(&self.io, &mut tls, &worker.buffers);
         }
         out.discard(&worker.buffers);
-        self.received.borrow_mut().leave(&worker.buffers);
+        self.received.borrow_mut().detach_from_worker(&worker.buffers);
     }
 }
