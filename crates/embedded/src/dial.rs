@@ -6,8 +6,9 @@ use super::reactor::Load;
 use super::reactor::Reactor;
 use super::stream::client_end::ClientEnd;
 use super::stream::conn::Conn;
-use super::stream::{HANDSHAKE_TIMEOUT, prepare_socket};
+use super::stream::prepare_socket;
 use super::threads;
+use super::timeouts;
 use super::tls;
 use super::tls::pin::{self, PinVerifier};
 use super::tls::session::TlsSession;
@@ -100,7 +101,7 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), i32> {
     let stream = conn.uuid;
     if client.join(stream) {
         reactor.set_place(stream, worker.index);
-        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        let deadline = Instant::now() + timeouts::current().handshake;
         worker.post(Box::new(move |worker| conn.install(worker, deadline)));
     }
     Ok(())

@@ -13,6 +13,7 @@
 //! | `panics` | the panic boundary | nothing |
 //! | `threads` | the threads of this crate, known by a flag | nothing |
 //! | `deadline` | blocking reads and writes that end at a point in time | nothing |
+//! | `timeouts` | how long peers and callbacks are waited for | nothing |
 //! | `rate` | a bound on events per second | nothing |
 //! | `config` | the configuration | nothing |
 //! | `logging` | the logger | nothing |
@@ -27,9 +28,9 @@
 //! | `cli` | commands, and the socket that takes them | `config`, `connection_threads`, `deadline`, `threads` |
 //! | `service` | the server's side of channel 'R' | `ctypes`, `cview`, `net`, `reactor`, `stream`, `vpn-core` |
 //! | `client` | node clients | `ctypes`, `cview`, `reactor`, `stream` |
-//! | `dial` | name look-up and TCP for a node client | `client`, `config`, `reactor`, `stream`, `threads`, `tls` |
-//! | `listener` | the listening sockets: accepted connections become streams or HTTP | `config`, `http`, `reactor`, `stream`, `tls` |
-//! | `lifecycle` | start and stop of everything above | `cli`, `client`, `config`, `cview`, `http`, `listener`, `logging`, `net`, `reactor`, `service`, `store`, `stream`, `threads`, `tls` |
+//! | `dial` | name look-up and TCP for a node client | `client`, `config`, `reactor`, `stream`, `threads`, `timeouts`, `tls` |
+//! | `listener` | the listening sockets: accepted connections become streams or HTTP | `config`, `http`, `reactor`, `stream`, `timeouts`, `tls` |
+//! | `lifecycle` | start and stop of everything above | `cli`, `client`, `config`, `cview`, `http`, `listener`, `logging`, `net`, `reactor`, `service`, `store`, `stream`, `threads`, `timeouts`, `tls` |
 //! | `abi` | the exported C functions | `cli`, `client`, `config`, `ctypes`, `cview`, `dial`, `http`, `lifecycle`, `listener`, `logging`, `net`, `panics`, `reactor`, `service`, `store`, `stream`, `tls` |
 #![deny(unsafe_code)]
 
@@ -54,4 +55,5 @@ pub mod service;
 pub mod store;
 pub mod stream;
 pub(crate) mod threads;
+pub mod timeouts;
 pub mod tls;

@@ -8,7 +8,7 @@ use crate::cview::events;
 use crate::reactor::{self, Job, Reactor, Shared};
 use crate::stream::client_end::ClientEnd;
 use crate::stream::{channels, sessions};
-use crate::{cli, config, http, listener, logging, net, service, store, threads, tls};
+use crate::{cli, config, http, listener, logging, net, service, store, threads, timeouts, tls};
 use crossbeam::channel::{self, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};
 use std::num::NonZeroUsize;
@@ -20,9 +20,6 @@ use std::time::{Duration, Instant};
 const WORKERS_MAX: usize = 255;
 /// How often a wait checks whether it is still of use.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
-/// How long `stop` and `quiesce` wait for a callback that does not return, such as one that waits for the stopping
-/// thread.
-const CALLBACK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long `stop` then waits for the threads of the workers, which have nothing left to do.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a state is polled that no condition variable announces.
@@ -112,19 +109,18 @@ pub fn quiesce() {
     if threads::is_own() {
         return;
     }
-    let deadline = Instant::now() + CALLBACK_TIMEOUT;
+    let timeout = timeouts::current().callback;
+    let deadline = Instant::now() + timeout;
     if let Some(reactor) = reactor::active() {
-        wait_for_clients(deadline, NodeClient::is_closed);
+        wait_for_clients(timeout, deadline, NodeClient::is_closed);
         // Its end, should another thread have begun it, is waited for below.
         let hanging = on_every_worker(&reactor, deadline, || reactor.is_stopping(), || Box::new(|_| ()));
-        report(&hanging, "no longer waiting for it");
+        report(&hanging, timeout, "no longer waiting for it");
     }
     let mut global = GLOBAL.lock();
     while global.stopping {
         if CHANGED.wait_until(&mut global, deadline).timed_out() {
-            return log::error!(
-                "the embedded SDK has not stopped within {CALLBACK_TIMEOUT:?}; no longer waiting for it"
-            );
+            return log::error!("the embedded SDK has not stopped within {timeout:?}; no longer waiting for it");
         }
     }
 }
@@ -179,12 +175,13 @@ fn stop(running: &Running) {
     for client in client::all() {
         client.close(reactor);
     }
-    let deadline = Instant::now() + CALLBACK_TIMEOUT;
+    let timeout = timeouts::current().callback;
+    let deadline = Instant::now() + timeout;
     let mut hanging = on_every_worker(reactor, deadline, || false, || Box::new(|worker| worker.clear()));
     http::stop();
-    let clients_left = wait_for_clients(deadline, |_| true);
+    let clients_left = wait_for_clients(timeout, deadline, |_| true);
     exit_workers(running, &mut hanging);
-    report(&hanging, "the embedded SDK stops without it, and what it may use is not freed");
+    report(&hanging, timeout, "the embedded SDK stops without it, and what it may use is not freed");
     free_what_is_left(reactor, hanging.is_empty() && clients_left == 0);
     net::reset();
     store::close();
@@ -244,11 +241,11 @@ fn on_every_worker(
     }
 }
 
-/// Names the workers that did nothing for the whole of [`CALLBACK_TIMEOUT`].
-fn report(hanging: &[usize], consequence: &str) {
+/// Names the workers that have done nothing for the whole of `timeout`.
+fn report(hanging: &[usize], timeout: Duration, consequence: &str) {
     for index in hanging {
         log::error!(
-            "thread vpn-worker-{index} is in a callback that has not returned for {CALLBACK_TIMEOUT:?}, maybe because it waits \
+            "thread vpn-worker-{index} is in a callback that has not returned for {timeout:?}, maybe because it waits \
              for the thread that waits for it; {consequence}"
         );
     }
@@ -256,16 +253,14 @@ fn report(hanging: &[usize], consequence: &str) {
 
 /// A client whose connecting thread is in a callback is deleted by that thread when the callback returns. Returns how
 /// many are still there at the deadline.
-fn wait_for_clients(deadline: Instant, which: impl Fn(&NodeClient) -> bool) -> usize {
+fn wait_for_clients(timeout: Duration, deadline: Instant, which: impl Fn(&NodeClient) -> bool) -> usize {
     let left = || client::all().iter().filter(|client| which(client)).count();
     while left() > 0 && Instant::now() < deadline {
         thread::sleep(POLL_INTERVAL);
     }
     let left = left();
     if left > 0 {
-        log::error!(
-            "{left} node clients are still in a callback after {CALLBACK_TIMEOUT:?}; no longer waiting for them"
-        );
+        log::error!("{left} node clients are still in a callback after {timeout:?}; no longer waiting for them");
     }
     left
 }

@@ -19,8 +19,13 @@ const HEADERS_MAX: usize = 64;
 const BODY_MAX: u64 = 64 << 10;
 
 pub(super) fn serve(stream: &TcpStream) {
+    serve_within(PEER_TIMEOUT, stream);
+}
+
+/// The head, the body and the taking of the answer may take `timeout` each.
+fn serve_within(timeout: Duration, stream: &TcpStream) {
     // The listener works without blocking.
-    if let Err(error) = stream.set_nonblocking(false).and_then(|()| exchange(stream)) {
+    if let Err(error) = stream.set_nonblocking(false).and_then(|()| exchange(timeout, stream)) {
         log::debug!("HTTP: {error}");
     }
 }
@@ -32,8 +37,8 @@ pub(super) fn refusal(status: u16) -> String {
     format!("{}{text}\n", head(status, "text/plain", length))
 }
 
-fn exchange(stream: &TcpStream) -> io::Result<()> {
-    let answer = match read_request(stream)? {
+fn exchange(timeout: Duration, stream: &TcpStream) -> io::Result<()> {
+    let answer = match read_request(timeout, stream)? {
         Outcome::Answer { request, has_body } => {
             let response = respond(&request);
             let mime = if is_mime(&response.mime) { &response.mime } else { "application/octet-stream" };
@@ -46,7 +51,7 @@ fn exchange(stream: &TcpStream) -> io::Result<()> {
         Outcome::Refuse(status) => refusal(status).into_bytes(),
         Outcome::Gone => return Ok(()),
     };
-    Timed::new(stream, PEER_TIMEOUT).write_all(&answer)?;
+    Timed::new(stream, timeout).write_all(&answer)?;
     // What the peer sends beyond the request is read for a moment: closing with bytes unread would reset the
     // connection, and the peer might never see the answer.
     stream.shutdown(Shutdown::Write)?;
@@ -74,8 +79,8 @@ enum Outcome {
     Gone,
 }
 
-fn read_request(stream: &TcpStream) -> io::Result<Outcome> {
-    let mut timed = Timed::new(stream, PEER_TIMEOUT);
+fn read_request(timeout: Duration, stream: &TcpStream) -> io::Result<Outcome> {
+    let mut timed = Timed::new(stream, timeout);
     let mut head = Vec::with_capacity(2048);
     let mut chunk = [0; 2048];
     loop {
@@ -93,7 +98,7 @@ fn read_request(stream: &TcpStream) -> io::Result<Outcome> {
             Parsed::Bad(status) => return Ok(Outcome::Refuse(status)),
             Parsed::Whole { head_size, body_size, request, has_body } => {
                 let missing = body_size.saturating_sub((head.len() - head_size) as u64);
-                io::copy(&mut Timed::new(stream, PEER_TIMEOUT).take(missing), &mut io::sink())?;
+                io::copy(&mut Timed::new(stream, timeout).take(missing), &mut io::sink())?;
                 return Ok(Outcome::Answer { request, has_body });
             }
         }
@@ -335,20 +340,24 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_head_gets_5_seconds() {
-        let _alone = ALONE.lock();
-        let peer = connect();
+    fn a_slow_head_gets_its_time_and_no_more() {
+        const TIMEOUT: Duration = Duration::from_millis(500);
+        let (listener, address) = listener();
+        let peer = TcpStream::connect(address).unwrap();
+        let served = listener.accept().unwrap().0;
+        let server = std::thread::spawn(move || serve_within(TIMEOUT, &served));
         let start = Instant::now();
         let mut dripper = peer.try_clone().unwrap();
         let dripper = std::thread::spawn(move || {
-            while start.elapsed() < PEER_TIMEOUT * 2 && dripper.write_all(b"x").is_ok() {
+            while start.elapsed() < TIMEOUT * 4 && dripper.write_all(b"x").is_ok() {
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
         assert_eq!(status(&read(&peer)), 408);
-        assert!(start.elapsed() >= PEER_TIMEOUT && start.elapsed() < PEER_TIMEOUT * 2);
+        assert!(start.elapsed() >= TIMEOUT && start.elapsed() < TIMEOUT * 4);
         drop(peer);
         dripper.join().unwrap();
+        server.join().unwrap();
     }
 
     proptest! {

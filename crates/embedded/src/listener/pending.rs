@@ -4,7 +4,8 @@ use crate::http;
 use crate::reactor::{self, Load, Ready, Source, Worker};
 use crate::stream::conn::Conn;
 use crate::stream::limiter::ConnectionPermit;
-use crate::stream::{COUNTERS, HANDSHAKE_TIMEOUT, count};
+use crate::stream::{COUNTERS, count};
+use crate::timeouts;
 use crate::tls::session::TlsSession;
 use rustix::event::epoll::EventFlags;
 use rustix::net::RecvFlags;
@@ -41,14 +42,15 @@ impl PendingConnection {
             return;
         }
         let uuid = reactor::next_uuid();
+        let timeout = timeouts::current().handshake;
         let pending = Rc::new(PendingConnection {
             uuid,
-            deadline: Instant::now() + HANDSHAKE_TIMEOUT,
+            deadline: Instant::now() + timeout,
             timer: Cell::new(None),
             arrival: RefCell::new(Some(arrival)),
         });
         let silent = Rc::downgrade(&pending);
-        pending.timer.set(Some(worker.timers.once(HANDSHAKE_TIMEOUT, move |worker| Self::time_out(&silent, worker))));
+        pending.timer.set(Some(worker.timers.once(timeout, move |worker| Self::time_out(&silent, worker))));
         let source = Rc::clone(&pending) as Rc<dyn Source>;
         let added = match &*pending.arrival.borrow() {
             Some(arrival) => worker.add_source(uuid, &arrival.io, EventFlags::IN, source),
@@ -62,7 +64,7 @@ impl PendingConnection {
 
     fn time_out(silent: &Weak<Self>, worker: &Rc<Worker>) {
         if let Some(pending) = silent.upgrade() {
-            log::debug!("a connection said nothing for {HANDSHAKE_TIMEOUT:?}, closed");
+            log::debug!("a connection said nothing until its deadline, closed");
             count(&COUNTERS.failed_handshakes);
             pending.tear_down(worker);
         }

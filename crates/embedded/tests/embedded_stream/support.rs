@@ -3,6 +3,7 @@
 use embedded::abi::{client, events, stream};
 use embedded::config::{self, Config};
 use embedded::ctypes::*;
+use embedded::timeouts::{self, Timeouts};
 use embedded::{lifecycle, listener};
 use std::ffi::{CString, c_int, c_void};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -49,6 +50,7 @@ impl Sdk {
         }
         let directory = tempfile::tempdir().unwrap();
         configure(directory.path(), workers, more);
+        timeouts::set(Timeouts::DEFAULT);
         OPENED.store(0, Ordering::SeqCst);
         CLOSED.store(0, Ordering::SeqCst);
         FLOOD.store(false, Ordering::SeqCst);
