@@ -7,7 +7,7 @@ use crate::ctypes::{dap_client, dap_stream_ch, dap_stream_worker};
 use crate::cview::client::{self as callbacks, CNodeClient, Handle};
 use crate::cview::packets::Packet;
 use crate::cview::stream::StreamView;
-use crate::reactor::{Reactor, Shared, socket};
+use crate::reactor::{Reactor, Shared, moves};
 use crate::stream::client_end::ClientEnd;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub(crate) fn all() -> Vec<Arc<NodeClient>> {
     CLIENTS.lock().values().cloned().collect()
 }
 
-/// Removes all; the caller decides when they are freed.
+/// Drains the registry; the caller decides when the clients are freed.
 pub(crate) fn take_all() -> impl Sized {
     std::mem::take(&mut *CLIENTS.lock())
 }
@@ -135,7 +135,7 @@ impl NodeClient {
             Phase::Joining { stream } | Phase::Up { stream } => {
                 drop(state);
                 if let Some(owner) = reactor.place(stream).or(reactor.workers.first()) {
-                    owner.post(Box::new(move |worker| socket::remove_anywhere(worker, stream)));
+                    owner.post(Box::new(move |worker| moves::remove_anywhere(worker, stream)));
                 }
             }
             Phase::Dialling | Phase::Down => {

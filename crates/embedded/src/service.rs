@@ -49,7 +49,7 @@ pub(crate) fn remove(address: usize) -> bool {
     services.len() < before
 }
 
-/// Forgets all; who calls decides when they are freed.
+/// Drains the registry; the caller decides when the services are freed.
 pub(crate) fn take_all() -> impl Sized {
     std::mem::take(&mut *SERVICES.write())
 }

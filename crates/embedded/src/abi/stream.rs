@@ -110,7 +110,10 @@ pub unsafe extern "C" fn dap_stream_ch_pkt_write_mt(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_stream_ch_set_ready_to_read_unsafe(ch: *mut dap_stream_ch_t, is_ready: bool) {
     guard("dap_stream_ch_set_ready_to_read_unsafe", (), || {
-        on_channel_index(ch, |worker, conn, index| conn.set_ready_to_read(worker, index, is_ready));
+        let set = on_channel_index(ch, |worker, conn, index| conn.set_ready_to_read(worker, index, is_ready));
+        if set.is_none() {
+            log::error!("dap_stream_ch_set_ready_to_read_unsafe: not a channel of this worker");
+        }
     });
 }
 

@@ -44,12 +44,12 @@ pub struct Response {
 /// What answers the requests to a path. It is called on threads of the HTTP server, several at once.
 pub type Handler = dyn Fn(&Request) -> Response + Send + Sync;
 
-/// Has `handler` answer the requests to `path`, instead of who did before. From any thread.
+/// Registers the handler of the requests to `path`, replacing any earlier one. From any thread.
 pub fn register(path: &str, handler: Box<Handler>) {
     HANDLERS.write().insert(path.to_owned(), handler.into());
 }
 
-/// Lets nobody answer the requests to `path`; false when nobody did. A request that is being answered goes on.
+/// Unregisters the handler of `path`; false if there is none. A request that is being answered goes on.
 pub fn unregister(path: &str) -> bool {
     HANDLERS.write().remove(path).is_some()
 }

@@ -9,6 +9,7 @@
 
 pub(crate) mod buffers;
 mod directory;
+pub(crate) mod moves;
 pub(crate) mod queue;
 mod shared;
 pub(crate) mod socket;

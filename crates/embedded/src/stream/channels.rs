@@ -30,7 +30,7 @@ pub(crate) fn is_taken(uuid: u32) -> bool {
     CHANNELS.read().contains_key(&uuid)
 }
 
-/// Removes all channels; the caller decides when what they refer to is freed.
+/// Drains the registry; the caller decides when what it refers to is freed.
 pub(crate) fn take_all() -> impl Sized {
     std::mem::take(&mut *CHANNELS.write())
 }

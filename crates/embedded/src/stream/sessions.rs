@@ -67,7 +67,7 @@ pub(crate) fn unlock() {
     }
 }
 
-/// Forgets all but what is lent out; who calls decides when they are freed.
+/// Drains the registry, apart from what is lent out; the caller decides when the sessions are freed.
 pub(crate) fn take_all() -> impl Sized {
     let mut sessions = SESSIONS.lock();
     sessions.by_address = None;

@@ -5,7 +5,7 @@ use crate::cview::events::{self, FLAG_READABLE, FLAG_WRITABLE};
 use crate::cview::owned::CBox;
 use crate::panics::guard;
 use crate::reactor;
-use crate::reactor::socket;
+use crate::reactor::{moves, socket};
 use std::ffi::c_int;
 use std::ptr;
 use std::sync::Arc;
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn dap_events_socket_remove_and_delete_mt(
                 events::close_descriptor(&view);
             })),
             None => {
-                reactor.post_to_owner(uuid, named, Box::new(move |worker| socket::remove_anywhere(worker, uuid)));
+                reactor.post_to_owner(uuid, named, Box::new(move |worker| moves::remove_anywhere(worker, uuid)));
             }
         }
     });
@@ -166,7 +166,7 @@ pub unsafe extern "C" fn dap_events_socket_reassign_between_workers_mt(
         };
         let new = Arc::clone(new);
         let number = reactor.begin_move(uuid);
-        reactor.post_to_owner(uuid, old, Box::new(move |worker| socket::reassign(worker, uuid, number, &new)));
+        reactor.post_to_owner(uuid, old, Box::new(move |worker| moves::reassign(worker, uuid, number, &new)));
     });
 }
 

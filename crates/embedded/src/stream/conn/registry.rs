@@ -17,7 +17,7 @@ pub(super) fn add(conn: &Rc<Conn>) {
 }
 
 pub(super) fn remove(uuid: u64) {
-    // Dropped behind the borrow.
+    // The connection is dropped after the borrow has ended.
     let conn = CONNS.with_borrow_mut(|conns| conns.remove(&uuid));
     drop(conn);
 }
@@ -50,14 +50,15 @@ pub(crate) fn on_channel<R>(
     .flatten()
 }
 
-pub(crate) fn on_channel_index(ch: *mut dap_stream_ch, body: impl FnOnce(&Rc<Worker>, &Rc<Conn>, usize)) {
-    let found = reactor::with_current(|worker| {
+/// As [`on_channel`], with the channel's index among those of its stream.
+pub(crate) fn on_channel_index<R>(
+    ch: *mut dap_stream_ch,
+    body: impl FnOnce(&Rc<Worker>, &Rc<Conn>, usize) -> R,
+) -> Option<R> {
+    reactor::with_current(|worker| {
         let conn = at(worker, ch.addr())?;
         let index = conn.view()?.channels.iter().position(|channel| channel.view.addr() == ch.addr())?;
-        body(worker, &conn, index);
-        Some(())
-    });
-    if found.flatten().is_none() {
-        log::error!("dap_stream_ch_set_ready_to_read_unsafe: not a channel of this worker");
-    }
+        Some(body(worker, &conn, index))
+    })
+    .flatten()
 }
