@@ -68,7 +68,7 @@ pub(crate) fn with_current<R>(body: impl FnOnce(&Rc<Worker>) -> R) -> Option<R> 
     CURRENT.try_with(|current| current.try_borrow().ok()?.as_ref().map(body)).ok().flatten()
 }
 
-/// Starts the thread "vpn-worker-<index>".
+/// Starts the thread `vpn-worker-<index>`.
 pub(crate) fn spawn(reactor: &Arc<Reactor>, index: usize) -> io::Result<JoinHandle<()>> {
     let shared = reactor.workers.get(index).cloned().ok_or(io::ErrorKind::InvalidInput)?;
     let reactor = Arc::clone(reactor);
