@@ -1,4 +1,4 @@
-//! The C structs of the embedded SDK, as C programs and `glue.c` see them.
+//! The C structs of the embedded SDK, as C programs and the C half of the seam see them.
 //!
 //! cbindgen turns the files of this folder and of `abi/` into `include/embedded/dap_embedded_sdk.h`. The names, and those
 //! fields that are there, follow the Cellframe SDK (facts: the prototypes and member names that the VPN module relies on);
