@@ -1,10 +1,9 @@
 //! A worker's timers: C's repeating ones and the loop's own.
 
-use super::{Shared, Worker};
-use crate::abi;
-use crate::abi::owned::CBox;
+use super::{Reactor, Shared, Worker, next_uuid};
 use crate::ctypes::dap_timerfd;
-use crate::runtime::{self, Runtime};
+use crate::cview::events;
+use crate::cview::owned::CBox;
 use rustc_hash::FxHashMap;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -35,12 +34,12 @@ pub(crate) enum Action {
 }
 
 /// Starts a timer of C's on `worker`, from any thread; the address is valid until the timer's end.
-pub(crate) fn start(runtime: &Arc<Runtime>, worker: &Arc<Shared>, view: CBox<dap_timerfd>) -> *mut dap_timerfd {
+pub(crate) fn start(reactor: &Arc<Reactor>, worker: &Arc<Shared>, view: CBox<dap_timerfd>) -> *mut dap_timerfd {
     let pointer = view.as_ptr();
     let period = Duration::from_millis(view.timeout_ms);
     let begin = Instant::now();
     let uuid = view.esocket_uuid;
-    runtime.set_place(uuid, worker.index);
+    reactor.set_place(uuid, worker.index);
     worker.post(Box::new(move |worker| {
         worker.addresses.borrow_mut().insert(view.addr(), uuid);
         worker.timers.insert(uuid, begin + period, Action::C(Rc::new(view)));
@@ -50,7 +49,7 @@ pub(crate) fn start(runtime: &Arc<Runtime>, worker: &Arc<Shared>, view: CBox<dap
 
 /// Ends the timer; its callback does not run again once this has run on the timer's worker.
 pub(crate) fn delete(worker: &Worker, uuid: u64) {
-    worker.runtime.clear_place(uuid);
+    worker.reactor.clear_place(uuid);
     if let Some(Action::C(view)) = worker.timers.remove(uuid) {
         worker.addresses.borrow_mut().remove(&view.addr());
     }
@@ -59,7 +58,7 @@ pub(crate) fn delete(worker: &Worker, uuid: u64) {
 impl Timers {
     /// Calls `action` once, after `wait`. Returns the number to [`Timers::remove`] it by.
     pub(crate) fn once(&self, wait: Duration, action: impl Fn(&Rc<Worker>) + 'static) -> u64 {
-        let uuid = runtime::next_uuid();
+        let uuid = next_uuid();
         self.insert(uuid, Instant::now() + wait, Action::Once(Rc::new(action)));
         uuid
     }
@@ -96,7 +95,7 @@ impl Timers {
             Action::C(view) => {
                 // Moved on before the callback, so that a panic in it cannot make the timer fire for ever.
                 self.reschedule(uuid, Duration::from_millis(view.timeout_ms));
-                if !abi::events::timer(&view) {
+                if !events::timer(&view) {
                     delete(worker, uuid);
                 }
             }

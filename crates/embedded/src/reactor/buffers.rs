@@ -1,14 +1,8 @@
-//! A worker's large buffers, lent to the stream that is being served: a stream at rest holds none.
+//! A worker's large buffers, lent to the source that is being served: a source at rest holds none.
 
-use super::{HEADER_LEN, MAX_DATA};
-use crate::tls::records::RECORD_MAX;
 use std::cell::{Cell, RefCell};
 
-/// Room for a read behind the most that may wait in front of it, bytes.
-const READ: usize = 128 * 1024;
-/// Length of a [`Buffers::block`]: what may wait of a packet and of a record, and a read behind it.
-pub(crate) const BLOCK: usize = HEADER_LEN + MAX_DATA + RECORD_MAX + READ;
-/// Buffers of each kind that are kept for the next stream, and blocks that streams in the middle of a packet may hold.
+/// Buffers of each kind that are kept for the next source, and blocks that sources in the middle of a packet may hold.
 const KEPT: usize = 16;
 /// A buffer that grew beyond this is not kept.
 const KEPT_CAPACITY: usize = 1024 * 1024;
@@ -21,19 +15,20 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// For what is received: a buffer of length [`BLOCK`] with anything in it.
-    pub(crate) fn block(&self) -> Vec<u8> {
-        self.blocks.borrow_mut().pop().unwrap_or_else(|| vec![0; BLOCK])
+    /// For what is received: a buffer of `length` bytes with anything in it. All callers ask for the same length.
+    pub(crate) fn block(&self, length: usize) -> Vec<u8> {
+        let kept = self.blocks.borrow_mut().pop().filter(|block| block.len() == length);
+        kept.unwrap_or_else(|| vec![0; length])
     }
 
     pub(crate) fn give_block(&self, block: Vec<u8>) {
         let mut blocks = self.blocks.borrow_mut();
-        if block.len() == BLOCK && blocks.len() < KEPT {
+        if !block.is_empty() && blocks.len() < KEPT {
             blocks.push(block);
         }
     }
 
-    /// Whether a stream may hold its block until more comes. One that may says so when it no longer does
+    /// Whether a source may hold its block until more comes. One that may says so when it no longer does
     /// ([`Buffers::no_longer_holds`]).
     pub(crate) fn may_hold(&self) -> bool {
         let may = self.held.get() < KEPT;

@@ -1,13 +1,14 @@
 //! The listening sockets: `[server] listen_address`.
 
-use super::config::{self, Config};
-use super::runtime::{self, Runtime};
-use super::stream::newcomer::{Arrival, Newcomer};
-use super::stream::places::{Limits, Places};
-use super::stream::prepare_socket;
-use super::tls::{self, IdentityError, fingerprint_text, identity};
-use super::worker::{Load, Source, Worker};
+mod pending;
+
+use crate::config::{self, Config};
+use crate::reactor::{self, Load, Reactor, Ready, Source, Worker};
+use crate::stream::limiter::{ConnectionLimiter, Limits};
+use crate::stream::prepare_socket;
+use crate::tls::{self, IdentityError, fingerprint_text, identity};
 use parking_lot::Mutex;
+use pending::{Arrival, PendingConnection};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -37,7 +38,7 @@ pub enum ListenError {
     /// The configuration says so.
     #[error("[server] enabled is false")]
     Disabled,
-    /// An address is none.
+    /// Invalid listen address.
     #[error("[server] listen_address={address}: expected host:port ({source})")]
     Address {
         /// As configured.
@@ -86,7 +87,7 @@ pub(crate) fn stop() {
 }
 
 fn start() -> Result<(), ListenError> {
-    let runtime = runtime::active().ok_or(ListenError::NotRunning)?;
+    let reactor = reactor::active().ok_or(ListenError::NotRunning)?;
     let config = config::current();
     if !config.get_bool("server", "enabled", true) {
         return Err(ListenError::Disabled);
@@ -99,17 +100,17 @@ fn start() -> Result<(), ListenError> {
     let tls = tls::server_config(tls::provider(), &identity)?;
     // All or none: bound first, put to work afterwards.
     let sockets = bind_all(&config)?;
-    let worker = runtime.workers.first().ok_or(ListenError::NotRunning)?;
+    let worker = reactor.workers.first().ok_or(ListenError::NotRunning)?;
     let fingerprint = fingerprint_text(&identity::fingerprint(&identity.spki));
-    let places = Places::new(Limits::read(&config));
-    log::debug!("at most {} streams at once", places.streams_max());
+    let limiter = ConnectionLimiter::new(Limits::read(&config));
+    log::debug!("at most {} streams at once", limiter.streams_max());
     for socket in sockets {
         if let Ok(address) = socket.local_addr() {
             log::info!("listening on {address}, identity {fingerprint}");
             addresses.push(address);
         }
-        let (tls, places) = (Arc::clone(&tls), Arc::clone(&places));
-        worker.post(Box::new(move |worker| Listener::install(worker, socket, tls, places)));
+        let (tls, limiter) = (Arc::clone(&tls), Arc::clone(&limiter));
+        worker.post(Box::new(move |worker| Listener::install(worker, socket, tls, limiter)));
     }
     Ok(())
 }
@@ -157,27 +158,57 @@ pub(crate) struct Listener {
     uuid: u64,
     socket: TcpListener,
     tls: Arc<ServerConfig>,
-    places: Arc<Places>,
+    limiter: Arc<ConnectionLimiter>,
     warned: Cell<bool>,
 }
 
 impl Listener {
-    fn install(worker: &Rc<Worker>, socket: TcpListener, tls: Arc<ServerConfig>, places: Arc<Places>) {
-        if worker.runtime.is_stopping() {
+    fn install(worker: &Rc<Worker>, socket: TcpListener, tls: Arc<ServerConfig>, limiter: Arc<ConnectionLimiter>) {
+        if worker.reactor.is_stopping() {
             return;
         }
-        let uuid = runtime::next_uuid();
-        let listener = Rc::new(Listener { uuid, socket, tls, places, warned: Cell::new(false) });
-        let source = Source::Listener(Rc::clone(&listener));
+        let uuid = reactor::next_uuid();
+        let listener = Rc::new(Listener { uuid, socket, tls, limiter, warned: Cell::new(false) });
+        let source = Rc::clone(&listener) as Rc<dyn Source>;
         if let Err(error) = worker.add_source(uuid, &listener.socket, EventFlags::IN, source) {
             log::error!("a listening socket cannot be waited for: {error}");
         }
     }
 
-    pub(crate) fn on_ready(&self, worker: &Rc<Worker>) {
+    /// Sends a new connection to the worker with the fewest streams.
+    fn welcome(&self, reactor: &Arc<Reactor>, io: TcpStream, peer: SocketAddr) {
+        let permit = match self.limiter.take(peer.ip()) {
+            Ok(permit) => permit,
+            Err(why) => return self.limiter.turn_away(peer, why),
+        };
+        if let Err(error) = prepare_socket(&io) {
+            return log::debug!("{peer}: {error}");
+        }
+        let Some(worker) = reactor.least_loaded() else { return };
+        let arrival = Arrival { io, peer, tls: Arc::clone(&self.tls), permit, load: Load::new(worker) };
+        worker.post(Box::new(move |worker| PendingConnection::install(worker, arrival)));
+    }
+
+    /// The connection stays in the kernel's queue: without a pause the loop would spin over it.
+    fn pause(self: &Rc<Self>, worker: &Rc<Worker>, error: &io::Error) {
+        if !self.warned.replace(true) {
+            log::warn!("accept failed, new connections are delayed: {error}");
+        }
+        worker.watch(self.uuid, &self.socket, EventFlags::empty());
+        let paused = Rc::downgrade(self);
+        worker.timers.once(PAUSE, move |worker| {
+            if let Some(listener) = paused.upgrade() {
+                worker.watch(listener.uuid, &listener.socket, EventFlags::IN);
+            }
+        });
+    }
+}
+
+impl Source for Listener {
+    fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, _ready: Ready) {
         for _ in 0..BATCH {
             match self.socket.accept() {
-                Ok((io, peer)) => self.welcome(&worker.runtime, io, peer),
+                Ok((io, peer)) => self.welcome(&worker.reactor, io, peer),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if is_exhaustion(&error) => return self.pause(worker, &error),
                 // That one connection is gone already.
@@ -186,36 +217,8 @@ impl Listener {
         }
     }
 
-    pub(crate) fn remove(&self, worker: &Worker) {
+    fn tear_down(&self, worker: &Rc<Worker>) {
         worker.remove_source(self.uuid, &self.socket);
-    }
-
-    /// Sends a new connection to the worker with the fewest streams.
-    fn welcome(&self, runtime: &Arc<Runtime>, io: TcpStream, peer: SocketAddr) {
-        let place = match self.places.take(peer.ip()) {
-            Ok(place) => place,
-            Err(why) => return self.places.turn_away(peer, why),
-        };
-        if let Err(error) = prepare_socket(&io) {
-            return log::debug!("{peer}: {error}");
-        }
-        let Some(worker) = runtime.least_loaded() else { return };
-        let arrival = Arrival { io, peer, tls: Arc::clone(&self.tls), place, load: Load::new(worker) };
-        worker.post(Box::new(move |worker| Newcomer::install(worker, arrival)));
-    }
-
-    /// The connection stays in the kernel's queue: without a pause the loop would spin over it.
-    fn pause(&self, worker: &Rc<Worker>, error: &io::Error) {
-        if !self.warned.replace(true) {
-            log::warn!("connections have to wait: {error}");
-        }
-        let uuid = self.uuid;
-        worker.watch(uuid, &self.socket, EventFlags::empty());
-        worker.timers.once(PAUSE, move |worker| {
-            if let Some(Source::Listener(listener)) = worker.source(uuid) {
-                worker.watch(uuid, &listener.socket, EventFlags::IN);
-            }
-        });
     }
 }
 

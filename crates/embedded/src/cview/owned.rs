@@ -16,7 +16,7 @@ pub(crate) unsafe trait CView {}
 unsafe impl CView for ctypes::dap_events_socket {}
 // SAFETY: as above; `id` never changes.
 unsafe impl CView for ctypes::dap_worker {}
-// SAFETY: points to a worker of the same runtime, which lives as long.
+// SAFETY: points to a worker of the same reactor, which lives as long.
 unsafe impl CView for ctypes::dap_stream_worker {}
 // SAFETY: never written after construction.
 unsafe impl CView for ctypes::dap_timerfd {}

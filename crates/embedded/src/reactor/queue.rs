@@ -1,6 +1,6 @@
 //! A bounded queue of pointers into a worker, with one wake-up for a batch.
 
-use crate::abi::owned::Opaque;
+use crate::cview::owned::Opaque;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use rustix::event::{EventfdFlags, eventfd};
@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Pointers that one queue holds at most.
-pub const CAPACITY: usize = 65536;
+pub(crate) const CAPACITY: usize = 65536;
 /// Pointers handed to the callback in one turn of the loop.
 pub(crate) const BATCH: usize = 4096;
 

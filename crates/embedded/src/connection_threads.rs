@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -10,10 +9,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::deadline::Connection;
-use super::threads;
+use super::{panics, threads};
 
 /// The threads of one server.
-pub(crate) struct Crew {
+pub(crate) struct ConnectionThreads {
     /// The threads' name, of at most 15 bytes.
     name: &'static str,
     limit: usize,
@@ -24,7 +23,7 @@ pub(crate) struct Crew {
 /// Why there is no thread for a connection.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// All are busy, or the crew was told to stop.
+    /// All are busy, or [`ConnectionThreads::stop`] was called.
     Full,
     Io(io::Error),
 }
@@ -43,7 +42,7 @@ struct Member {
     connection: Arc<dyn Connection>,
 }
 
-impl Crew {
+impl ConnectionThreads {
     pub(crate) fn new(name: &'static str, limit: usize) -> Arc<Self> {
         Arc::new(Self { name, limit, members: Mutex::default(), left: Condvar::new() })
     }
@@ -61,24 +60,24 @@ impl Crew {
         }
         let id = members.next_id;
         members.next_id += 1;
-        let (crew, its_connection) = (Arc::clone(self), Arc::clone(connection));
+        let (pool, its_connection) = (Arc::clone(self), Arc::clone(connection));
         // The lock is held until the member is in the table, so that `leave` finds it there.
         let thread = threads::spawn(self.name, move || {
-            if catch_unwind(AssertUnwindSafe(|| work(&its_connection))).is_err() {
-                log::error!("{}: internal error, a connection is closed", crew.name);
+            if let Err(panic) = panics::catch(|| work(&its_connection)) {
+                log::error!("{}: internal error, a connection is closed: {panic}", pool.name);
             }
             drop(its_connection);
-            crew.leave(id);
+            pool.leave(id);
         });
         let thread = thread.map_err(Refused::Io)?;
         members.at_work.insert(id, Member { thread, connection: connection.clone() });
         Ok(())
     }
 
-    /// Ends what the peers are sending and waits until all threads have ended, `patience` at most; a thread that calls
+    /// Ends what the peers are sending and waits until all threads have ended, at most `timeout`; a thread that calls
     /// this itself is not waited for. Nothing can be started until [`Self::reopen`].
-    pub(crate) fn stop(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    pub(crate) fn stop(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
         let own = thread::current().id();
         let mut members = self.members.lock();
         members.stopped = true;
@@ -89,7 +88,7 @@ impl Crew {
                 break;
             }
             if self.left.wait_until(&mut members, deadline).timed_out() {
-                log::warn!("{}: {busy} threads are still busy after {patience:?}; not waiting for them", self.name);
+                log::warn!("{}: {busy} threads are still busy after {timeout:?}; not waiting for them", self.name);
                 break;
             }
         }
@@ -133,30 +132,30 @@ mod tests {
     #[test]
     fn bounded_and_stopped() {
         static ENDED: AtomicUsize = AtomicUsize::new(0);
-        let crew = Crew::new("test-crew", 2);
+        let pool = ConnectionThreads::new("test-pool", 2);
         let (ours, _theirs) = connection();
         let work = |mut connection: &UnixStream| {
             assert_eq!(connection.read(&mut [0]).unwrap(), 0);
             ENDED.fetch_add(1, Ordering::Relaxed);
         };
-        crew.start(&ours, move |connection| work(connection)).unwrap();
-        crew.start(&ours, move |connection| work(connection)).unwrap();
-        assert!(matches!(crew.start(&ours, |_| ()), Err(Refused::Full)));
-        crew.stop(Duration::from_secs(10));
+        pool.start(&ours, move |connection| work(connection)).unwrap();
+        pool.start(&ours, move |connection| work(connection)).unwrap();
+        assert!(matches!(pool.start(&ours, |_| ()), Err(Refused::Full)));
+        pool.stop(Duration::from_secs(10));
         assert_eq!((ENDED.load(Ordering::Relaxed), Arc::strong_count(&ours)), (2, 1));
-        assert!(matches!(crew.start(&ours, |_| ()), Err(Refused::Full)));
-        crew.reopen();
-        crew.start(&ours, |_| panic!("on purpose")).unwrap();
-        crew.stop(Duration::from_secs(10));
+        assert!(matches!(pool.start(&ours, |_| ()), Err(Refused::Full)));
+        pool.reopen();
+        pool.start(&ours, |_| panic!("on purpose")).unwrap();
+        pool.stop(Duration::from_secs(10));
         assert_eq!(Arc::strong_count(&ours), 1);
     }
 
     #[test]
-    fn a_member_may_stop_its_own_crew() {
-        let crew = Crew::new("test-crew", 2);
+    fn a_member_may_stop_its_own_pool() {
+        let pool = ConnectionThreads::new("test-pool", 2);
         let (ours, _theirs) = connection();
-        let (inner, (done, is_done)) = (crew.clone(), std::sync::mpsc::channel());
-        crew.start(&ours, move |_| {
+        let (inner, (done, is_done)) = (pool.clone(), std::sync::mpsc::channel());
+        pool.start(&ours, move |_| {
             inner.stop(Duration::from_secs(60));
             done.send(()).unwrap();
         })
@@ -166,15 +165,15 @@ mod tests {
 
     #[test]
     fn a_busy_member_is_waited_for_only_so_long() {
-        let crew = Crew::new("test-crew", 1);
+        let pool = ConnectionThreads::new("test-pool", 1);
         let (ours, _theirs) = connection();
         let (end, wait) = std::sync::mpsc::channel::<()>();
-        crew.start(&ours, move |_| assert!(wait.recv().is_err())).unwrap();
+        pool.start(&ours, move |_| assert!(wait.recv().is_err())).unwrap();
         let start = Instant::now();
-        crew.stop(Duration::from_millis(50));
+        pool.stop(Duration::from_millis(50));
         assert!(start.elapsed() >= Duration::from_millis(50));
         drop(end);
-        crew.stop(Duration::from_secs(10));
-        assert!(crew.members.lock().at_work.is_empty());
+        pool.stop(Duration::from_secs(10));
+        assert!(pool.members.lock().at_work.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Places for the connections that others open here: so many in total, so many for each source, and so many of both
+//! ConnectionLimiter for the connections that others open here: so many in total, so many for each source, and so many of both
 //! that are still in the handshake. Nobody can take them all.
 
 use super::{COUNTERS, HANDSHAKES_MAX, HANDSHAKES_MAX_PER_SOURCE, IDLE_TIMEOUT, STREAMS_MAX_PER_SOURCE, count};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Descriptors that streams never get, even if the configuration says so.
 const RESERVE_LEAST: u64 = 64;
 /// How often a line in the log says that connections are turned away.
-const LINE_EVERY: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What `[server]` says of streams.
 #[derive(Clone, Copy, Debug)]
@@ -26,21 +26,21 @@ pub(crate) struct Limits {
     idle: Duration,
 }
 
-/// The places of one listener.
-pub(crate) struct Places {
+/// The permits of one listener.
+pub(crate) struct ConnectionLimiter {
     limits: Limits,
     taken: Mutex<Taken>,
     turned_away: Mutex<TurnedAway>,
 }
 
-/// The place of one connection, from its being accepted to its end.
-pub(crate) struct Place {
-    places: Arc<Places>,
+/// One connection's permit, from its being accepted to its end.
+pub(crate) struct ConnectionPermit {
+    limiter: Arc<ConnectionLimiter>,
     source: Source,
     in_handshake: Cell<bool>,
 }
 
-/// Why there is no place.
+/// Why there is no permit.
 #[derive(thiserror::Error, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Full {
     #[error("{0} streams are open ([server] max_streams)")]
@@ -94,9 +94,9 @@ impl Limits {
     }
 }
 
-impl Places {
+impl ConnectionLimiter {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Places { limits, taken: Mutex::default(), turned_away: Mutex::default() })
+        Arc::new(ConnectionLimiter { limits, taken: Mutex::default(), turned_away: Mutex::default() })
     }
 
     /// How many streams may be open at once.
@@ -104,8 +104,8 @@ impl Places {
         self.limits.streams
     }
 
-    /// A place for a connection from `peer`.
-    pub(crate) fn take(self: &Arc<Self>, peer: IpAddr) -> Result<Place, Full> {
+    /// A permit for a connection from `peer`.
+    pub(crate) fn take(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, Full> {
         let source = Source::from(peer);
         let mut taken = self.taken.lock();
         let own = taken.by_source.get(&source).copied().unwrap_or_default();
@@ -126,15 +126,15 @@ impl Places {
             share.handshakes += 1;
         });
         drop(taken);
-        Ok(Place { places: Arc::clone(self), source, in_handshake: Cell::new(true) })
+        Ok(ConnectionPermit { limiter: Arc::clone(self), source, in_handshake: Cell::new(true) })
     }
 
-    /// Counts a connection that got no place; says so once a minute, whatever the peers do.
+    /// Counts a connection that got no permit; says so once a minute, whatever the peers do.
     pub(crate) fn turn_away(&self, peer: SocketAddr, why: Full) {
         count(&COUNTERS.turned_away);
         let mut turned_away = self.turned_away.lock();
         turned_away.since_line += 1;
-        if turned_away.last_line.is_some_and(|last| last.elapsed() < LINE_EVERY) {
+        if turned_away.last_line.is_some_and(|last| last.elapsed() < WARN_INTERVAL) {
             return;
         }
         turned_away.last_line = Some(Instant::now());
@@ -144,23 +144,23 @@ impl Places {
     }
 }
 
-impl Place {
+impl ConnectionPermit {
     /// The hello is complete: the connection is a stream from now on.
     pub(crate) fn end_handshake(&self) {
         if self.in_handshake.replace(false) {
-            self.places.taken.lock().change(self.source, |share| share.handshakes -= 1);
+            self.limiter.taken.lock().change(self.source, |share| share.handshakes -= 1);
         }
     }
 
     pub(crate) fn idle_limit(&self) -> Duration {
-        self.places.limits.idle
+        self.limiter.limits.idle
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.end_handshake();
-        self.places.taken.lock().change(self.source, |share| share.streams -= 1);
+        self.limiter.taken.lock().change(self.source, |share| share.streams -= 1);
     }
 }
 
@@ -217,8 +217,8 @@ fn to_usize(value: u64) -> usize {
 mod tests {
     use super::*;
 
-    fn places(streams: usize, streams_per_source: usize) -> Arc<Places> {
-        Places::new(Limits { streams, streams_per_source, idle: Duration::from_secs(60) })
+    fn limiter(streams: usize, streams_per_source: usize) -> Arc<ConnectionLimiter> {
+        ConnectionLimiter::new(Limits { streams, streams_per_source, idle: Duration::from_secs(60) })
     }
 
     fn address(text: &str) -> IpAddr {
@@ -256,37 +256,37 @@ mod tests {
 
     #[test]
     fn nobody_takes_all_places_in_the_handshake() {
-        let places = places(10_000, 10_000);
+        let limiter = limiter(10_000, 10_000);
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        let mut held: Vec<_> = (0..HANDSHAKES_MAX_PER_SOURCE).map(|_| places.take(one).ok().unwrap()).collect();
-        assert_eq!(places.take(one).err(), Some(Full::HandshakesOfSource));
-        assert!(places.take(other).is_ok());
+        let mut held: Vec<_> = (0..HANDSHAKES_MAX_PER_SOURCE).map(|_| limiter.take(one).ok().unwrap()).collect();
+        assert_eq!(limiter.take(one).err(), Some(Full::HandshakesOfSource));
+        assert!(limiter.take(other).is_ok());
         // Through with it, the stream keeps its place and gives the other one.
         held[0].end_handshake();
         held[0].end_handshake();
-        held.push(places.take(one).ok().unwrap());
-        assert_eq!(places.take(one).err(), Some(Full::HandshakesOfSource));
+        held.push(limiter.take(one).ok().unwrap());
+        assert_eq!(limiter.take(one).err(), Some(Full::HandshakesOfSource));
         for last in 0..=255u8 {
             let many = IpAddr::from([198, 51, 100, last]);
-            held.extend((0..4).map_while(|_| places.take(many).ok()));
+            held.extend((0..4).map_while(|_| limiter.take(many).ok()));
         }
-        assert_eq!(places.take(other).err(), Some(Full::Handshakes));
+        assert_eq!(limiter.take(other).err(), Some(Full::Handshakes));
         drop(held);
-        let taken = places.taken.lock();
+        let taken = limiter.taken.lock();
         assert_eq!((taken.all.streams, taken.all.handshakes, taken.by_source.len()), (0, 0, 0));
     }
 
     #[test]
     fn streams_are_bounded_in_total_and_for_each_source() {
-        let places = places(4, 3);
+        let limiter = limiter(4, 3);
         let (one, other) = (address("2001:db8:1:2::1"), address("2001:db8:1:3::1"));
-        let held: Vec<_> = (0..3).map(|_| places.take(one).ok().unwrap()).collect();
-        held.iter().for_each(Place::end_handshake);
-        assert_eq!(places.take(address("2001:db8:1:2:ffff::7")).err(), Some(Full::StreamsOfSource(3)));
-        let fourth = places.take(other).ok().unwrap();
-        assert_eq!(places.take(other).err(), Some(Full::Streams(4)));
+        let held: Vec<_> = (0..3).map(|_| limiter.take(one).ok().unwrap()).collect();
+        held.iter().for_each(ConnectionPermit::end_handshake);
+        assert_eq!(limiter.take(address("2001:db8:1:2:ffff::7")).err(), Some(Full::StreamsOfSource(3)));
+        let fourth = limiter.take(other).ok().unwrap();
+        assert_eq!(limiter.take(other).err(), Some(Full::Streams(4)));
         drop(fourth);
-        assert!(places.take(address("::ffff:192.0.2.1")).is_ok());
+        assert!(limiter.take(address("::ffff:192.0.2.1")).is_ok());
         let mapped = Source::from(address("::ffff:192.0.2.1"));
         assert!(mapped == Source::from(address("192.0.2.1")));
     }

@@ -1,22 +1,16 @@
 //! Event sockets that are not streams: descriptors of C's, and pointer queues.
 
 use super::queue::{BATCH, PtrQueue};
-use super::{Ready, Shared, Source, Worker};
-use crate::abi;
-use crate::abi::owned::CBox;
-use crate::ctypes::{dap_events_desc_type, dap_events_socket};
-use crate::runtime::Runtime;
+use super::{Reactor, Ready, Shared, Source, Worker};
+use crate::ctypes::dap_events_socket;
+use crate::cview::events::{self, FLAG_READABLE, FLAG_WRITABLE};
+use crate::cview::owned::CBox;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// `dap_events_socket_t::flags`: what the loop waits for.
-pub const FLAG_READABLE: u32 = 1;
-/// See [`FLAG_READABLE`].
-pub const FLAG_WRITABLE: u32 = 2;
 
 /// An event socket in a worker's loop. The owning thread only; moved whole.
 pub(crate) struct Socket {
@@ -31,94 +25,37 @@ pub(crate) struct Socket {
 
 /// Puts a socket into a worker's loop, from any thread.
 pub(crate) fn assign(
-    runtime: &Arc<Runtime>,
+    reactor: &Arc<Reactor>,
     worker: &Arc<Shared>,
     view: CBox<dap_events_socket>,
     queue: Option<Arc<PtrQueue>>,
 ) {
     let uuid = view.uuid;
     let socket = Socket { uuid, view, queue, running: Cell::new(false), removed: Cell::new(None) };
-    socket.view.worker.set(worker.view.as_ptr());
-    runtime.set_place(uuid, worker.index);
-    runtime.add_socket(socket.view.addr(), uuid);
+    socket.view.worker.set(worker.view.worker.as_ptr());
+    reactor.set_place(uuid, worker.index);
+    reactor.add_socket(socket.view.addr(), uuid);
     worker.post(Box::new(move |worker| Rc::new(socket).install(worker, true)));
 }
 
-/// Deletes the event socket or closes the stream, wherever it is by now.
-pub(crate) fn remove_anywhere(worker: &Rc<Worker>, uuid: u64) {
-    remove_here(worker, uuid, Chase::Begun);
-}
-
-fn remove_here(worker: &Rc<Worker>, uuid: u64, chase: Chase) {
-    match worker.source(uuid) {
-        Some(Source::Socket(socket)) => socket.remove(worker, false),
-        Some(Source::Conn(conn)) => conn.close(worker),
-        Some(_) => {}
-        None => chase.go_on(worker, uuid, move |worker, chase| remove_here(worker, uuid, chase)),
-    }
-}
-
-/// Moves an event socket or a stream to another worker, from wherever it is by now. Of several such jobs the latest
-/// begun counts, in whatever order they come to where it is.
-pub(crate) fn reassign(worker: &Rc<Worker>, uuid: u64, number: u64, target: &Arc<Shared>) {
-    reassign_here(worker, uuid, number, target, Chase::Begun);
-}
-
-fn reassign_here(worker: &Rc<Worker>, uuid: u64, number: u64, target: &Arc<Shared>, chase: Chase) {
-    if !worker.runtime.is_latest_move(uuid, number) {
-        return;
-    }
-    match worker.source(uuid) {
-        Some(_) if target.index == worker.shared.index => {}
-        Some(Source::Socket(socket)) if socket.queue.is_none() => socket.leave_for(worker, target),
-        Some(Source::Conn(conn)) => conn.leave_for(worker, target),
-        Some(_) => log::error!("dap_events_socket_reassign_between_workers_mt: a queue stays where it was made"),
-        None => {
-            let target = Arc::clone(target);
-            chase.go_on(worker, uuid, move |worker, chase| reassign_here(worker, uuid, number, &target, chase));
-        }
-    }
-}
-
-/// A job that runs after a socket which was moved while the job was on its way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Chase {
-    Begun,
-    /// It has waited a turn at the worker where the socket should be.
-    Waited,
-}
-
-impl Chase {
-    /// Posts the job to the worker that has the socket now; it comes behind what brings the socket there.
-    fn go_on(self, worker: &Rc<Worker>, uuid: u64, job: impl FnOnce(&Rc<Worker>, Chase) + Send + 'static) {
-        let Some(owner) = worker.runtime.place(uuid) else { return };
-        if owner.index != worker.shared.index {
-            owner.post(Box::new(move |worker| job(worker, Chase::Begun)));
-        } else if self == Chase::Begun {
-            // It left, and is on its way back: its arrival is in this worker's queue, behind this job.
-            owner.post(Box::new(move |worker| job(worker, Chase::Waited)));
-        }
-    }
-}
-
-impl Socket {
-    /// Changes what the loop waits for, by the flags in the view.
-    pub(crate) fn set_flag(&self, worker: &Worker, flag: u32, on: bool) {
-        set_flag(&self.view, flag, on);
+impl Source for Socket {
+    /// The flags are those of the view.
+    fn set_flag(&self, worker: &Rc<Worker>, flag: u32, on: bool) {
+        events::set_flag(&self.view, flag, on);
         if self.removed.get().is_none() {
             worker.watch(self.uuid, self.fd(), self.interest());
         }
     }
 
-    pub(crate) fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, ready: Ready) {
+    fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, ready: Ready) {
         if self.queue.is_some() {
             return self.receive(worker);
         }
         if ready.readable && self.wants(FLAG_READABLE) {
-            self.run(worker, || abi::events::read(&self.view));
+            self.run(worker, || events::read(&self.view));
         }
         if ready.writable && self.wants(FLAG_WRITABLE) {
-            self.run(worker, || abi::events::write(&self.view));
+            self.run(worker, || events::write(&self.view));
         }
         if (ready.error || ready.hangup) && self.removed.get().is_none() {
             // What the peer sent before it hung up is still to be read.
@@ -129,37 +66,50 @@ impl Socket {
         }
     }
 
+    fn tear_down(&self, worker: &Rc<Worker>) {
+        self.remove(worker, false);
+    }
+
+    fn move_to(self: Rc<Self>, worker: &Rc<Worker>, target: &Arc<Shared>) {
+        if self.queue.is_some() {
+            return log::error!("dap_events_socket_reassign_between_workers_mt: a queue stays where it was made");
+        }
+        self.leave_for(worker, target);
+    }
+
     /// Out of the loop, `delete_callback`, closed unless `no_close`, freed. While a callback of the socket is running
     /// the last three wait for its return.
-    pub(crate) fn remove(self: &Rc<Self>, worker: &Rc<Worker>, preserve_inheritor: bool) {
+    fn remove(&self, worker: &Rc<Worker>, preserve_inheritor: bool) {
         if self.removed.replace(Some(preserve_inheritor)).is_some() {
             return;
         }
         self.take_out(worker);
-        worker.runtime.clear_place(self.uuid);
-        worker.runtime.remove_socket(self.view.addr());
+        worker.reactor.clear_place(self.uuid);
+        worker.reactor.remove_socket(self.view.addr());
         if !self.running.get() {
             self.finish(preserve_inheritor, worker);
         }
     }
+}
 
+impl Socket {
     fn install(self: Rc<Self>, worker: &Rc<Worker>, is_new: bool) {
         worker.addresses.borrow_mut().insert(self.view.addr(), self.uuid);
-        let source = Source::Socket(Rc::clone(&self));
-        if let Err(error) = worker.add_source(self.uuid, self.fd(), self.interest(), source) {
+        let added = worker.add_source(self.uuid, self.fd(), self.interest(), Rc::clone(&self) as Rc<dyn Source>);
+        if let Err(error) = added {
             log::error!("a descriptor cannot be waited for: {error}");
             return self.fail(worker, error.raw_os_error().unwrap_or(libc::EIO));
         }
         self.run(worker, || {
             if is_new {
-                abi::events::new(&self.view);
+                events::new(&self.view);
             }
-            abi::events::worker_assign(&self.view, &worker.shared.view);
+            events::worker_assign(&self.view, &worker.shared.view.worker);
         });
     }
 
     fn leave_for(self: Rc<Self>, worker: &Rc<Worker>, target: &Arc<Shared>) {
-        self.run(worker, || abi::events::worker_unassign(&self.view, &worker.shared.view));
+        self.run(worker, || events::worker_unassign(&self.view, &worker.shared.view.worker));
         if self.removed.get().is_some() {
             return;
         }
@@ -170,10 +120,10 @@ impl Socket {
             return log::error!("internal error: an event socket in use was to be moved; it is lost");
         };
         socket.view.was_reassigned.set(true);
-        socket.view.worker.set(target.view.as_ptr());
+        socket.view.worker.set(target.view.worker.as_ptr());
         // The new owner's job first: whoever reads the new place from the table posts behind it.
         target.post(Box::new(move |worker| Rc::new(socket).install(worker, false)));
-        worker.runtime.set_place(uuid, target.index);
+        worker.reactor.set_place(uuid, target.index);
     }
 
     fn take_out(&self, worker: &Worker) {
@@ -181,13 +131,13 @@ impl Socket {
         worker.addresses.borrow_mut().remove(&self.view.addr());
     }
 
-    fn fail(self: &Rc<Self>, worker: &Rc<Worker>, error: i32) {
-        self.run(worker, || abi::events::error(&self.view, error));
+    fn fail(&self, worker: &Rc<Worker>, error: i32) {
+        self.run(worker, || events::error(&self.view, error));
         self.remove(worker, false);
     }
 
     /// Runs a callback; a removal asked for in it is carried out after it.
-    fn run(self: &Rc<Self>, worker: &Rc<Worker>, callback: impl FnOnce()) {
+    fn run(&self, worker: &Rc<Worker>, callback: impl FnOnce()) {
         let outer = self.running.replace(true);
         callback();
         self.running.set(outer);
@@ -199,16 +149,16 @@ impl Socket {
     fn finish(&self, preserve_inheritor: bool, worker: &Worker) {
         if let Some(queue) = &self.queue {
             queue.close();
-            worker.runtime.queues.write().remove(&self.view.addr());
+            worker.reactor.queues.write().remove(&self.view.addr());
             while let Some(item) = queue.take() {
-                abi::events::queue_item(&self.view, item);
+                events::queue_item(&self.view, item);
             }
         }
-        abi::events::delete(&self.view, preserve_inheritor);
-        abi::events::close_descriptor(&self.view);
+        events::delete(&self.view, preserve_inheritor);
+        events::close_descriptor(&self.view);
     }
 
-    fn receive(self: &Rc<Self>, worker: &Rc<Worker>) {
+    fn receive(&self, worker: &Rc<Worker>) {
         let Some(queue) = &self.queue else { return };
         queue.acknowledge();
         for _ in 0..BATCH {
@@ -216,7 +166,7 @@ impl Socket {
                 return;
             }
             let Some(item) = queue.take() else { return };
-            self.run(worker, || abi::events::queue_item(&self.view, item));
+            self.run(worker, || events::queue_item(&self.view, item));
         }
         queue.ring_if_not_empty();
     }
@@ -235,7 +185,7 @@ impl Socket {
     fn fd(&self) -> BorrowedFd<'_> {
         match &self.queue {
             Some(queue) => queue.wake.as_fd(),
-            None => abi::events::descriptor(&self.view),
+            None => events::descriptor(&self.view),
         }
     }
 
@@ -251,11 +201,3 @@ impl Socket {
         }
     }
 }
-
-pub(crate) fn set_flag(view: &dap_events_socket, flag: u32, on: bool) {
-    let flags = view.flags.get();
-    view.flags.set(if on { flags | flag } else { flags & !flag });
-}
-
-/// A socket of this type has its reads and writes done by its owner's callbacks.
-pub(crate) const DEFAULT_TYPE: dap_events_desc_type = dap_events_desc_type::DESCRIPTOR_TYPE_FILE;

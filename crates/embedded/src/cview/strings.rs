@@ -1,32 +1,6 @@
-//! What every C function here needs: a panic boundary, and strings that cross the language border.
+//! Strings and memory that cross the language border.
 
-use std::any::Any;
 use std::ffi::{CStr, c_char, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// Runs `body`; a panic in it is logged under the C function's name and becomes `failure`.
-///
-/// State that `body` was changing is protected by the locks of the room it calls into (parking_lot: no poisoning, every
-/// update there is one assignment or map operation), which is why asserting unwind safety is sound.
-pub(crate) fn guard<T>(function: &str, failure: T, body: impl FnOnce() -> T) -> T {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(value) => value,
-        Err(panic) => {
-            log::error!("{function}: internal error, the call failed: {}", panic_text(panic.as_ref()));
-            failure
-        }
-    }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        text
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text
-    } else {
-        "a panic without a message"
-    }
-}
 
 /// The UTF-8 text of a C string; None for NULL and for anything else than UTF-8.
 ///
@@ -87,12 +61,6 @@ pub(crate) fn fill_c_array(array: &mut [c_char], text: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_panic_becomes_the_failure_value() {
-        assert_eq!(guard("test", -1, || 7), 7);
-        assert_eq!(guard("test", -1, || panic!("{}", "on purpose")), -1);
-    }
 
     #[test]
     fn strings_survive_the_border() {

@@ -3,17 +3,24 @@
 //! A peer that was granted no service and says nothing loses its stream. Whoever was granted one is the service's
 //! business, which has a keep-alive of its own. Whose stream is quiet, for whatever reason, gives memory back.
 
-use super::{COUNTERS, count};
-use crate::worker::Worker;
+use super::registry;
+use crate::reactor::Worker;
+use crate::stream::{COUNTERS, count};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Most time between two looks.
 const STEP_MAX: Duration = Duration::from_secs(5);
 
+thread_local! {
+    /// The calling worker has a timer for its next look.
+    static LOOKS: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Has the worker look for streams that are idle for `limit`, if it does not already.
-pub(crate) fn watch(worker: &Rc<Worker>, limit: Duration) {
-    if !worker.looks_for_idle.replace(true) {
+pub(super) fn watch(worker: &Rc<Worker>, limit: Duration) {
+    if !LOOKS.replace(true) {
         look_later(worker, limit);
     }
 }
@@ -24,7 +31,7 @@ fn look_later(worker: &Rc<Worker>, limit: Duration) {
 
 fn look(worker: &Rc<Worker>, limit: Duration) {
     let mut any = false;
-    for conn in worker.conns() {
+    for conn in registry::all() {
         any |= conn.client().is_none();
         conn.trim(worker);
         if conn.is_idle(worker.now()) {
@@ -33,7 +40,7 @@ fn look(worker: &Rc<Worker>, limit: Duration) {
             conn.close(worker);
         }
     }
-    worker.looks_for_idle.set(any);
+    LOOKS.set(any);
     if any {
         look_later(worker, limit);
     }

@@ -1,18 +1,18 @@
 //! A connection that has been accepted and has not said yet what it speaks: TLS, or HTTP.
 
-use super::conn::Conn;
-use super::places::Place;
-use super::{COUNTERS, HANDSHAKE_TIMEOUT, count};
 use crate::http;
-use crate::runtime;
+use crate::reactor::{self, Load, Ready, Source, Worker};
+use crate::stream::conn::Conn;
+use crate::stream::limiter::ConnectionPermit;
+use crate::stream::{COUNTERS, count};
+use crate::timeouts;
 use crate::tls::session::TlsSession;
-use crate::worker::{Load, Source, Worker};
 use rustix::event::epoll::EventFlags;
 use rustix::net::RecvFlags;
 use rustls::ServerConfig;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpStream};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,49 +24,72 @@ pub(crate) struct Arrival {
     pub(crate) io: TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) tls: Arc<ServerConfig>,
-    pub(crate) place: Place,
+    pub(crate) permit: ConnectionPermit,
     pub(crate) load: Load,
 }
 
-pub(crate) struct Newcomer {
+pub(crate) struct PendingConnection {
     uuid: u64,
     deadline: Instant,
-    timer: u64,
+    timer: Cell<Option<u64>>,
     arrival: RefCell<Option<Arrival>>,
 }
 
-impl Newcomer {
+impl PendingConnection {
     /// Begins to wait for the first byte.
     pub(crate) fn install(worker: &Rc<Worker>, arrival: Arrival) {
-        if worker.runtime.is_stopping() {
+        if worker.reactor.is_stopping() {
             return;
         }
-        let uuid = runtime::next_uuid();
-        let timer = worker.timers.once(HANDSHAKE_TIMEOUT, move |worker| {
-            if let Some(Source::Newcomer(newcomer)) = worker.source(uuid) {
-                log::debug!("a connection said nothing for {HANDSHAKE_TIMEOUT:?}, closed");
-                count(&COUNTERS.failed_handshakes);
-                newcomer.remove(worker);
-            }
-        });
-        let newcomer = Rc::new(Newcomer {
+        let uuid = reactor::next_uuid();
+        let timeout = timeouts::current().handshake;
+        let pending = Rc::new(PendingConnection {
             uuid,
-            deadline: Instant::now() + HANDSHAKE_TIMEOUT,
-            timer,
+            deadline: Instant::now() + timeout,
+            timer: Cell::new(None),
             arrival: RefCell::new(Some(arrival)),
         });
-        let source = Source::Newcomer(Rc::clone(&newcomer));
-        let added = match &*newcomer.arrival.borrow() {
+        let silent = Rc::downgrade(&pending);
+        pending.timer.set(Some(worker.timers.once(timeout, move |worker| Self::time_out(&silent, worker))));
+        let source = Rc::clone(&pending) as Rc<dyn Source>;
+        let added = match &*pending.arrival.borrow() {
             Some(arrival) => worker.add_source(uuid, &arrival.io, EventFlags::IN, source),
             None => Ok(()),
         };
         if let Err(error) = added {
             log::warn!("a connection cannot be waited for: {error}");
-            worker.timers.remove(timer);
+            pending.tear_down(worker);
         }
     }
 
-    pub(crate) fn on_ready(&self, worker: &Rc<Worker>) {
+    fn time_out(silent: &Weak<Self>, worker: &Rc<Worker>) {
+        if let Some(pending) = silent.upgrade() {
+            log::debug!("a connection said nothing until its deadline, closed");
+            count(&COUNTERS.failed_handshakes);
+            pending.tear_down(worker);
+        }
+    }
+
+    fn take_out(&self, worker: &Worker) -> Option<Arrival> {
+        let arrival = self.arrival.borrow_mut().take()?;
+        worker.remove_source(self.uuid, &arrival.io);
+        if let Some(timer) = self.timer.take() {
+            worker.timers.remove(timer);
+        }
+        Some(arrival)
+    }
+
+    fn speak_tls(&self, worker: &Rc<Worker>, arrival: Arrival) {
+        let Arrival { io, peer, tls, permit, load } = arrival;
+        match TlsSession::server(tls) {
+            Ok(tls) => Conn::accepted(io, peer, tls, permit, load).install(worker, self.deadline),
+            Err(error) => log::error!("TLS cannot begin: {error}"),
+        }
+    }
+}
+
+impl Source for PendingConnection {
+    fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, _ready: Ready) {
         let mut first = [0];
         let peeked = match &*self.arrival.borrow() {
             Some(arrival) => rustix::net::recv(&arrival.io, &mut first, RecvFlags::PEEK),
@@ -87,28 +110,13 @@ impl Newcomer {
             }
             Ok(_) | Err(_) => {
                 count(&COUNTERS.failed_handshakes);
-                self.remove(worker);
+                self.tear_down(worker);
             }
         }
     }
 
-    pub(crate) fn remove(&self, worker: &Worker) {
+    fn tear_down(&self, worker: &Rc<Worker>) {
         drop(self.take_out(worker));
-    }
-
-    fn take_out(&self, worker: &Worker) -> Option<Arrival> {
-        let arrival = self.arrival.borrow_mut().take()?;
-        worker.remove_source(self.uuid, &arrival.io);
-        worker.timers.remove(self.timer);
-        Some(arrival)
-    }
-
-    fn speak_tls(&self, worker: &Rc<Worker>, arrival: Arrival) {
-        let Arrival { io, peer, tls, place, load } = arrival;
-        match TlsSession::server(tls) {
-            Ok(tls) => Conn::accepted(io, peer, tls, place, load).install(worker, self.deadline),
-            Err(error) => log::error!("TLS cannot begin: {error}"),
-        }
     }
 }
 
