@@ -6,8 +6,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use once_cell::sync::Lazy;
 use parking_lot::Mutex;
+use std::sync::LazyLock;
 
 use super::net::Net;
 use super::types::{dap_chain_node_client_t, dap_stream_ch_t, dap_stream_worker_t};
@@ -41,7 +41,7 @@ struct Entry {
 }
 
 /// The SDK gets a number instead of a pointer, so an event that comes after the end finds nothing.
-static LINKS: Lazy<Mutex<HashMap<u64, Entry>>> = Lazy::new(Mutex::default);
+static LINKS: LazyLock<Mutex<HashMap<u64, Entry>>> = LazyLock::new(Mutex::default);
 
 /// A connection that is made, or being made. It is closed when dropped; no event comes after that, but for one that
 /// runs at that moment. It is shared by Arc, so that nobody has to hold a lock while the SDK is called through it.

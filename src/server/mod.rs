@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
+use std::sync::OnceLock;
 
 pub use settings::{Settings, SettingsError};
 
@@ -93,7 +93,7 @@ pub(crate) struct Server {
     view_is_stale: AtomicBool,
     /// Channels 'S' of clients, leased or not.
     open_channels: Mutex<Vec<Arc<Channel>>>,
-    service: OnceCell<Service>,
+    service: OnceLock<Service>,
     sockets: Mutex<Vec<TunSocket>>,
     timers: Mutex<Vec<worker::Timer>>,
     device: Device,
@@ -144,7 +144,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
         tunnel_down: AtomicBool::new(false),
         view_is_stale: AtomicBool::new(false),
         open_channels: Mutex::default(),
-        service: OnceCell::new(),
+        service: OnceLock::new(),
         sockets: Mutex::default(),
         timers: Mutex::default(),
         device,
