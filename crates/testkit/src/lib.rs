@@ -5,6 +5,7 @@
 //! it makes [`hosts::Hosts`], starts the program on them ([`program::Program`], [`tunnel::Client`]), and looks at the
 //! network with the sockets of [`sockets`]. [`inner`], [`wire`] and [`records`] make and read packets with nothing of the
 //! library's, so that a mistake there is not made here too. What goes wrong in here is a panic: it fails the test.
+#![deny(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 pub mod flood;

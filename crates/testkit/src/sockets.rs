@@ -131,7 +131,8 @@ pub fn large_buffer(socket: &UdpSocket) {
     let _ = sockopt::set_socket_recv_buffer_size_force(socket, 32 << 20);
 }
 
-/// Sets or, with 0, unsets UDP_SEGMENT of udp(7).
+/// Sets or, with 0, unsets UDP_SEGMENT of udp(7), which rustix does not know.
+#[allow(unsafe_code)]
 pub fn segment(socket: &UdpSocket, size: usize) {
     let size = size as libc::c_int;
     let length = size_of_val(&size) as libc::socklen_t;
