@@ -28,7 +28,7 @@ fn main() {
         "cbindgen.toml",
         "src/abi",
         "src/sdk",
-        "crates/embedded/src/ctypes.rs",
+        "crates/embedded/src/ctypes",
         "crates/embedded/src/abi",
         "crates/embedded/src/prelude.h",
         "crates/embedded/src/trailer.h",

@@ -119,15 +119,30 @@ const EMBEDDED_NAMES: &[&str] = &[
 ];
 
 const EMBEDDED_SOURCES: &[&str] = &[
-    "crates/embedded/src/ctypes.rs",
+    "crates/embedded/src/ctypes/base.rs",
+    "crates/embedded/src/ctypes/net.rs",
+    "crates/embedded/src/ctypes/events.rs",
+    "crates/embedded/src/ctypes/stream.rs",
+    "crates/embedded/src/ctypes/service.rs",
+    "crates/embedded/src/ctypes/client.rs",
+    "crates/embedded/src/ctypes/node.rs",
+    "crates/embedded/src/ctypes/ledger.rs",
+    "crates/embedded/src/ctypes/cert.rs",
+    "crates/embedded/src/ctypes/log_level.rs",
     "crates/embedded/src/abi/cli.rs",
     "crates/embedded/src/abi/client.rs",
     "crates/embedded/src/abi/config.rs",
-    "crates/embedded/src/abi/events.rs",
+    "crates/embedded/src/abi/events/lifecycle.rs",
+    "crates/embedded/src/abi/events/workers.rs",
+    "crates/embedded/src/abi/events/sockets.rs",
+    "crates/embedded/src/abi/events/queues.rs",
+    "crates/embedded/src/abi/events/timers.rs",
     "crates/embedded/src/abi/http.rs",
     "crates/embedded/src/abi/ledger.rs",
     "crates/embedded/src/abi/log.rs",
     "crates/embedded/src/abi/net.rs",
+    "crates/embedded/src/abi/cert.rs",
+    "crates/embedded/src/abi/hash.rs",
     "crates/embedded/src/abi/service.rs",
     "crates/embedded/src/abi/store.rs",
     "crates/embedded/src/abi/stream.rs",
@@ -168,8 +183,11 @@ pub(crate) fn write(root: &Path, out: &Path) {
     };
     let includes = ["stdarg", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "netinet/in"];
     let includes: String = includes.iter().map(|name| format!("#include <{name}.h>\n")).collect();
-    let structs = public_names(&root.join(EMBEDDED_SOURCES[0]), &["pub struct "]);
-    let forward: String = structs.iter().map(|name| format!("struct {name};\n")).collect();
+    let structs = EMBEDDED_SOURCES
+        .iter()
+        .filter(|source| source.contains("/ctypes/"))
+        .flat_map(|source| public_names(&root.join(source), &["pub struct "]));
+    let forward: String = structs.map(|name| format!("struct {name};\n")).collect();
     config.after_includes = Some(includes + &part("prelude.h") + &forward);
     config.trailer = Some(part("trailer.h"));
     config.layout.packed = Some("__attribute__((packed))".into());

@@ -38,8 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     config::set_current(config);
 
-    let timing =
-        app::client_test(host, port, NETWORK, PAYLOAD, PAYLOAD, TIMEOUT_MS).map_err(|error| error.to_string())?;
+    let timing = app::client_test(host, port, NETWORK, PAYLOAD, PAYLOAD, TIMEOUT_MS)?;
     println!("connected in {:?}, answered in {:?}", timing.connect, timing.round_trip);
     Ok(())
 }

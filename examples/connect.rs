@@ -26,9 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     config::set_current(Config::load(Path::new(file))?);
 
     // Connects, asks for an address and sets the TUN device up. Returns when the tunnel is up or a step has failed.
-    if app::client_start(host, port, "backbone") != 0 {
-        return Err(app::client_last_error().unwrap_or_else(|| "the log says why".to_owned()).into());
-    }
+    app::client_start(host, port, "backbone")?;
     let lease = app::client_lease().ok_or("the connection was lost at once")?;
     println!("address {}, gateway {}, device {}, MTU {}", lease.addr, lease.gateway, lease.device, lease.mtu);
 

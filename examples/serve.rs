@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The service reads the configuration of the process, so it must be set before the start.
     config::set_current(config);
-    app::server_start().map_err(|code| format!("the server cannot start (code {code}); the log says why"))?;
+    app::server_start()?;
     println!("listening on {address}, identity {identity}");
 
     // The service runs on its own threads; this one only waits.

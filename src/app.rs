@@ -1,7 +1,7 @@
 //! The library's Rust API, for programs without C: the program `cellframe-vpn`, examples, tests.
 //!
 //! Set the embedded SDK's configuration first (`embedded::config::set_current`). Each function here does the same as
-//! the C function with the same meaning and returns its codes.
+//! the C function with the same meaning. Every failure is also logged.
 //!
 //! This server runs as root until its standard input ends (`examples/` has it as a program, and a client):
 //!
@@ -14,7 +14,7 @@
 //! config.set("server", "listen_address", "0.0.0.0:8079");
 //! config::set_current(config);
 //!
-//! app::server_start().map_err(|code| format!("the server cannot start (code {code})"))?;
+//! app::server_start()?;
 //! std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
 //! println!("{}", app::vpn_stat());
 //! app::server_stop();
@@ -25,18 +25,17 @@
 use crate::client::{self, check};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
-use crate::{abi, cli, server};
+use crate::{cli, server};
 use vpn_core::forward::Totals;
 
-pub use crate::client::{ClientError, LeaseInfo, Status};
+pub use crate::client::{ClientError, LeaseInfo, Started, Status};
+pub use crate::sdk::NotRunning;
+pub use crate::server::InitError;
 
-/// Starts the VPN service. An error is the code of `dap_chain_net_srv_vpn_init`, with the reason in the log.
-pub fn server_start() -> Result<(), i32> {
+/// Starts the VPN service.
+pub fn server_start() -> Result<(), InitError> {
     crate::sdk::start_logging();
-    server::init(&Config::of_node()).map_err(|error| {
-        log::error!("VPN service not started: {error}");
-        abi::codes::server_init(&error)
-    })
+    server::init(&Config::of_node()).inspect_err(|error| log::error!("VPN service not started: {error}"))
 }
 
 /// Stops the VPN service.
@@ -50,9 +49,9 @@ pub fn server_totals() -> Option<Totals> {
 }
 
 /// Registers the command `vpn_client` for the CLI socket.
-pub fn client_init() -> i32 {
+pub fn client_init() -> Result<(), NotRunning> {
     crate::sdk::start_logging();
-    client::init(Config::of_node()).map_or(-1, |()| 0)
+    client::init(Config::of_node())
 }
 
 /// Unregisters the command and stops the client.
@@ -60,34 +59,26 @@ pub fn client_deinit() {
     client::deinit();
 }
 
-/// Connects and brings the tunnel up. Returns the code of `dap_chain_net_vpn_client_start`.
+/// Connects and brings the tunnel up. Blocks until the tunnel is up or the start has failed.
 ///
 /// ```no_run
 /// use dap_chain_net_srv_vpn::app;
 ///
 /// // Needs root and a server at this address.
 /// match app::client_start("vpn.example.com", 8079, "backbone") {
-///     0 => println!("the tunnel is up: {:?}", app::client_lease()),
-///     code => println!("no tunnel (code {code}): {:?}", app::client_last_error()),
+///     Ok(_) => println!("the tunnel is up: {:?}", app::client_lease()),
+///     Err(error) => println!("no tunnel: {error}"),
 /// }
 /// app::client_stop();
 /// ```
-pub fn client_start(host: &str, port: u16, net: &str) -> i32 {
-    let Some(net) = Net::by_name(net) else {
-        log::error!("network \"{net}\" is unknown; [networks] names lists the known networks");
-        return -1;
-    };
-    match client::start(&net, host, port) {
-        Ok(client::Started::Now) => 0,
-        Ok(client::Started::Already) => 1,
-        Err(error) => abi::codes::client(Err(error)),
-    }
+pub fn client_start(host: &str, port: u16, net: &str) -> Result<Started, ClientError> {
+    crate::sdk::start_logging();
+    client::start(&network(net)?, host, port)
 }
 
-/// Stops the client. Returns 0.
-pub fn client_stop() -> i32 {
+/// Stops the client.
+pub fn client_stop() {
     client::stop();
-    0
 }
 
 /// Returns the client's state.
@@ -113,18 +104,8 @@ pub fn client_totals() -> Totals {
 }
 
 /// Returns why the last start failed.
-pub fn client_last_error() -> Option<String> {
-    client::last_error().map(|error| error.to_string())
-}
-
-/// Returns why the last start failed, as an error value.
-pub fn client_last_failure() -> Option<ClientError> {
+pub fn client_last_error() -> Option<ClientError> {
     client::last_error()
-}
-
-/// Tests a server. Returns the code of `dap_chain_net_vpn_client_check`.
-pub fn client_check(host: &str, port: u16, net: &str, send: usize, receive: usize, timeout_ms: i32) -> i32 {
-    abi::codes::client(client_test(host, port, net, send, receive, timeout_ms).map(|_| ()))
 }
 
 /// Tests a server and measures how long it takes.
@@ -152,11 +133,14 @@ pub fn client_test(
     timeout_ms: i32,
 ) -> Result<check::Timing, ClientError> {
     crate::sdk::start_logging();
-    let net = Net::by_name(net).ok_or(ClientError::Argument("the network is unknown"))?;
-    check::run(&net, host, port, &check::Request::from_c(send, receive, timeout_ms))
+    check::run(&network(net)?, host, port, &check::Request::from_c(send, receive, timeout_ms))
 }
 
 /// Returns the text of `vpn_stat`.
 pub fn vpn_stat() -> String {
     cli::stat::run(&["vpn_stat".to_owned()]).text
+}
+
+fn network(name: &str) -> Result<Net, ClientError> {
+    Net::by_name(name).ok_or(ClientError::Argument("the network is unknown: expected one of [networks] names"))
 }

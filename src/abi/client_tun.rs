@@ -6,12 +6,12 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::{boundary, text};
-use crate::client::offer::Offer;
-use crate::client::tunnel;
+use crate::client::device;
 use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::memory;
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::visible::dap_chain_net_srv_ch_vpn_t;
+use vpn_core::exchange::Offer;
 use vpn_core::wire;
 
 /// Sets the gateway for later calls of `dap_chain_net_vpn_client_tun_create` without one.
@@ -27,7 +27,7 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_tun_init(a_ipv4_gw_str: *const
         // SAFETY: the caller's promise.
         match unsafe { address(NAME, "a_ipv4_gw_str", a_ipv4_gw_str) } {
             Some(gateway) => {
-                tunnel::set_gateway(gateway);
+                device::set_gateway(gateway);
                 0
             }
             None => -1,
@@ -38,7 +38,7 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_tun_init(a_ipv4_gw_str: *const
 /// Returns the event socket of the tunnel's device, or NULL. The SDK owns it and frees it with the device.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_tun_get_esock() -> *mut dap_events_socket_t {
-    boundary("dap_chain_net_vpn_client_tun_get_esock", ptr::null_mut(), tunnel::event_socket)
+    boundary("dap_chain_net_vpn_client_tun_get_esock", ptr::null_mut(), device::event_socket)
 }
 
 /// Creates the tunnel's device with this address and sets it up. Replaces an existing device.
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_tun_create(
     boundary(NAME, -2, || {
         // SAFETY: the caller's promise.
         let Some(addr) = (unsafe { address(NAME, "a_ipv4_addr_str", a_ipv4_addr_str) }) else { return -1 };
-        let gateway = match (a_ipv4_gw_str.is_null(), tunnel::gateway()) {
+        let gateway = match (a_ipv4_gw_str.is_null(), device::gateway()) {
             (true, Some(gateway)) => gateway,
             // SAFETY: the caller's promise.
             _ => match unsafe { address(NAME, "a_ipv4_gw_str", a_ipv4_gw_str) } {
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_tun_create(
                 None => return -1,
             },
         };
-        super::codes::tunnel(tunnel::create(&tunnel::Settings::new(addr, gateway)))
+        super::codes::tunnel(device::create(&device::Settings::new(addr, gateway)))
     })
 }
 
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_tun_create(
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_tun_delete() -> c_int {
     boundary("dap_chain_net_vpn_client_tun_delete", -1, || {
-        tunnel::delete();
+        device::delete();
         0
     })
 }
@@ -81,7 +81,7 @@ pub extern "C" fn dap_chain_net_vpn_client_tun_delete() -> c_int {
 /// state.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_tun_status() -> c_int {
-    boundary("dap_chain_net_vpn_client_tun_status", -2, || match tunnel::status() {
+    boundary("dap_chain_net_vpn_client_tun_status", -2, || match device::status() {
         Ok(Some(true)) => 0,
         Ok(Some(false)) => 1,
         Ok(None) => -1,
@@ -143,16 +143,16 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
 }
 
 fn leased(offer: &Offer, channel: Option<ExternalChannel>) -> c_int {
-    let mut settings = tunnel::Settings::from_offer(offer, tunnel::MTU);
+    let mut settings = device::Settings::from_offer(offer, device::MTU);
     match channel {
         Some(channel) => {
             settings.worker = Some(channel.worker());
             settings.usage_id = channel.usage_id();
-            settings.outlet = Some(tunnel::Outlet::Foreign(Arc::new(channel)));
+            settings.uplink = Some(device::UplinkChannel::Foreign(Arc::new(channel)));
         }
         None => log::info!("the tunnel has no channel: it drops the packets that the host sends into it"),
     }
-    super::codes::tunnel(tunnel::create(&settings))
+    super::codes::tunnel(device::create(&settings))
 }
 
 /// Writes a packet from the server to the tunnel's device. Drops and counts data that is not one whole IPv4 packet to
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn ch_sf_tun_client_send(
             return;
         }
         // SAFETY: not NULL, and by the caller's promise pkt_data_size bytes.
-        tunnel::deliver(unsafe { std::slice::from_raw_parts(pkt_data.cast::<u8>(), pkt_data_size) });
+        device::deliver(unsafe { std::slice::from_raw_parts(pkt_data.cast::<u8>(), pkt_data_size) });
     });
 }
 
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn save_current_connection_interface_data(
     a_last_used_connection_device: *mut *mut c_char,
 ) {
     boundary("save_current_connection_interface_data", (), || {
-        let device = tunnel::default_route_device();
+        let device = device::default_route_device();
         for out in [a_last_used_connection_name, a_last_used_connection_device] {
             if !out.is_null() {
                 // SAFETY: not NULL, and writable by the caller's promise.
@@ -249,7 +249,7 @@ pub unsafe extern "C" fn disableIPV6(l_device_name: *const c_char) {
     boundary("disableIPV6", (), || {
         // SAFETY: the caller's promise.
         if let Some(device) = unsafe { text("disableIPV6", "l_device_name", l_device_name) } {
-            tunnel::set_ipv6(device, false);
+            device::set_ipv6(device, false);
         }
     });
 }
@@ -263,7 +263,7 @@ pub unsafe extern "C" fn enableIPV6(l_device_name: *const c_char) {
     boundary("enableIPV6", (), || {
         // SAFETY: the caller's promise.
         if let Some(device) = unsafe { text("enableIPV6", "l_device_name", l_device_name) } {
-            tunnel::set_ipv6(device, true);
+            device::set_ipv6(device, true);
         }
     });
 }
@@ -272,7 +272,7 @@ pub unsafe extern "C" fn enableIPV6(l_device_name: *const c_char) {
 #[unsafe(no_mangle)]
 pub extern "C" fn m_client_tun_new(a_es: *mut dap_events_socket_t, _arg: *mut c_void) {
     boundary("m_client_tun_new", (), || {
-        if a_es.is_null() || a_es != tunnel::event_socket() {
+        if a_es.is_null() || a_es != device::event_socket() {
             log::warn!("m_client_tun_new: the event socket is not the tunnel's; ignored");
         }
     });

@@ -43,8 +43,8 @@ pub(crate) fn client(result: Result<(), ClientError>) -> c_int {
 
 /// Returns the code of `dap_chain_net_vpn_client_tun_create`; logs an error.
 #[cfg(feature = "client-tun")]
-pub(crate) fn tunnel(result: Result<(), crate::client::tunnel::TunnelError>) -> c_int {
-    use crate::client::tunnel::TunnelError;
+pub(crate) fn tunnel(result: Result<(), crate::client::device::TunnelError>) -> c_int {
+    use crate::client::device::TunnelError;
 
     let Err(error) = result else { return 0 };
     log::error!("cannot create the tunnel's device: {error}");

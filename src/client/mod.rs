@@ -1,29 +1,37 @@
 //! The VPN client: one connection at a time, from [`start`] to [`stop`].
 //!
-//! - `connection`: the exchange with the server, a state machine that runs on the stream's worker.
-//! - `offer`: what a server gives in its reply, judged before it is used.
-//! - `tunnel`: the TUN device, and packets between it and the connection; `tunnel_part` reaches it, or the legacy C
-//!   file in its place.
-//! - [`check`]: a test of a server, beside any running connection.
-//! - [`orders`], [`wallet`]: what service is offered, and what it is paid with.
+//! The files are layers, the highest first. Each uses what stands below it:
+//!
+//! - this one: start and stop, status; holds the one connection.
+//! - `connection`: one connection to one server, the IO around the state machine
+//!   [`Exchange`](vpn_core::exchange::Exchange).
+//! - `tunnel_part`: the tunnel as a connection uses it, [`device`] or the legacy C file in its place.
+//! - [`device`]: the TUN device, made and removed; hands its packets to the two below.
+//! - `uplink`: packets from the device to the server, with back-pressure; `downlink`: from the server to the device.
+//!   Neither knows the other.
+//! - `error`: why it failed; `settings`: what the user has configured.
+//!
+//! Beside them, without a tunnel: [`check`], a test of a server; [`orders`] and [`wallet`], what service is offered and
+//! what it is paid with.
 
 pub mod check;
 mod connection;
-pub mod offer;
+#[cfg(feature = "client-tun")]
+pub mod device;
+#[cfg(feature = "client-tun")]
+mod downlink;
+mod error;
 pub mod orders;
-#[cfg(feature = "client-tun")]
-mod path;
 mod settings;
-#[cfg(feature = "client-tun")]
-pub mod tunnel;
 mod tunnel_part;
+#[cfg(feature = "client-tun")]
+mod uplink;
 pub mod wallet;
 
 use std::ffi::CStr;
 use std::net::Ipv4Addr;
 use std::ptr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -33,7 +41,8 @@ use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
 use connection::Connection;
-pub use connection::State;
+pub use error::ClientError;
+pub use vpn_core::exchange::State;
 use vpn_core::forward::Totals;
 
 /// How the command `vpn_client` is used.
@@ -64,64 +73,6 @@ pub enum Started {
     Now,
     /// Before it.
     Already,
-}
-
-/// Why a connection or a test of one failed.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ClientError {
-    /// An argument is wrong.
-    #[error("{0}")]
-    Argument(&'static str),
-    /// The SDK's workers do not run.
-    #[error("the SDK's workers could not be started; the log says why")]
-    NotRunning,
-    /// The connection could not be made.
-    #[error("cannot connect to {server}: {}", connect_text(*.errno))]
-    Connect {
-        /// host:port.
-        server: String,
-        /// Why, as an errno.
-        errno: i32,
-    },
-    /// The server said no.
-    #[error("{server} refused: {reason}")]
-    Refused {
-        /// host:port.
-        server: String,
-        /// Its reason.
-        reason: String,
-    },
-    /// The tunnel could not be made.
-    #[error("the tunnel cannot be made: {0}")]
-    Tunnel(String),
-    /// Nothing came in time.
-    #[error("no answer from {server} ({waiting_for}) within {} ms", .after.as_millis())]
-    NoAnswer {
-        /// host:port.
-        server: String,
-        /// What did not come.
-        waiting_for: &'static str,
-        /// The time that was given.
-        after: Duration,
-    },
-    /// Called where it may not wait.
-    #[error("it was called on one of the SDK's workers, which it would block; any other thread may call it")]
-    OnWorker,
-    /// `stop` came in between.
-    #[error("stopped while connecting")]
-    Stopped,
-}
-
-fn connect_text(errno: i32) -> String {
-    match errno {
-        libc::EKEYREJECTED => "the server's identity is not the pinned one".into(),
-        libc::ENOENT => "the host name is not known".into(),
-        libc::EPROTO => "it does not speak this protocol (TLS failed)".into(),
-        // The node's SDK says this of every failure.
-        libc::EINVAL => "it cannot be reached, or does not answer as a node; the log says why".into(),
-        0 => "the connection was closed".into(),
-        errno => std::io::Error::from_raw_os_error(errno).to_string(),
-    }
 }
 
 /// What the server has given.

@@ -4,6 +4,13 @@ use std::time::Duration;
 
 use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::Config;
+use crate::sdk::net::Net;
+use vpn_core::exchange;
+use vpn_core::lease::Token;
+use vpn_core::wire::Request;
+
+/// The VPN service's number.
+const SERVICE: u64 = 1;
 
 const SECTION: &str = "vpn_client";
 
@@ -43,6 +50,35 @@ impl Settings {
             }),
         }
     }
+
+    /// What a connection asks for in a network. The REQUEST is drawn once, so that a repeated one is the same.
+    pub(super) fn exchange(&self, net: &Net, resume: Option<Token>) -> exchange::Settings {
+        let request = Request {
+            net_id: net.id(),
+            tx_cond: random(),
+            srv_uid: SERVICE,
+            token: [0; 10],
+            client_pkey_hash: random(),
+            order_hash: self.order_hash.or_else(|| net.free_order()).unwrap_or([0; 32]),
+        };
+        exchange::Settings {
+            request,
+            start_timeout: self.start_timeout,
+            keep_alive: self.keep_alive,
+            mtu: self.mtu,
+            bundles: self.offload,
+            resume,
+        }
+    }
+}
+
+/// Random bytes that a peer must not be able to guess are not needed here, only ones that differ.
+fn random() -> [u8; 32] {
+    let mut bytes = [1; 32];
+    if rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).is_err() {
+        log::debug!("no random numbers from the kernel");
+    }
+    bytes
 }
 
 /// 64 hex digits, with or without 0x.

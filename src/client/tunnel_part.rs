@@ -9,28 +9,22 @@ pub(super) use own::*;
 mod own {
     use std::sync::Arc;
 
-    use super::super::tunnel::{self, Outlet};
-    pub(in crate::client) use super::super::tunnel::{
+    use super::super::device::{self, UplinkChannel};
+    pub(in crate::client) use super::super::device::{
         delete, deliver, deliver_all, detach, dropped, exists, lease, set_readable, totals,
     };
-    use crate::client::offer::Offer;
     use crate::client::settings::Settings;
     use crate::sdk::channel::Channel;
+    use vpn_core::exchange::Grant;
 
     /// Makes the device that a server's offer asks for. Blocks: not on a worker.
-    pub(in crate::client) fn create(
-        channel: &Arc<Channel>,
-        usage_id: u32,
-        offer: &Offer,
-        own: &Settings,
-        _packet: &[u8],
-    ) -> Result<(), String> {
-        let mut settings = tunnel::Settings::from_offer(offer, own.mtu);
+    pub(in crate::client) fn create(channel: &Arc<Channel>, grant: &Grant, own: &Settings) -> Result<(), String> {
+        let mut settings = device::Settings::from_offer(&grant.offer, own.mtu);
         settings.offload = own.offload;
         settings.worker = channel.worker();
-        settings.outlet = Some(Outlet::Own(Arc::clone(channel)));
-        settings.usage_id = usage_id;
-        tunnel::create(&settings).map_err(|error| error.to_string())
+        settings.uplink = Some(UplinkChannel::Own(Arc::clone(channel)));
+        settings.usage_id = grant.usage_id;
+        device::create(&settings).map_err(|error| error.to_string())
     }
 }
 
@@ -40,10 +34,10 @@ mod foreign {
     use std::time::Duration;
 
     use crate::client::LeaseInfo;
-    use crate::client::offer::Offer;
     use crate::client::settings::Settings;
     use crate::sdk::channel::Channel;
     use crate::sdk::{parts, worker};
+    use vpn_core::exchange::Grant;
     use vpn_core::forward::{Counters, DropCause, Totals};
     use vpn_core::wire::inspect;
 
@@ -51,15 +45,9 @@ mod foreign {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     /// The legacy part expects to be called on the channel's worker.
-    pub(in crate::client) fn create(
-        channel: &Arc<Channel>,
-        _usage_id: u32,
-        _offer: &Offer,
-        _own: &Settings,
-        packet: &[u8],
-    ) -> Result<(), String> {
+    pub(in crate::client) fn create(channel: &Arc<Channel>, grant: &Grant, _own: &Settings) -> Result<(), String> {
         let (done, result) = mpsc::channel();
-        let (channel, mut packet) = (Arc::clone(channel), packet.to_vec());
+        let (channel, mut packet) = (Arc::clone(channel), grant.packet.clone());
         if let Some(worker) = channel.worker() {
             worker::exec(worker, move || {
                 // A send fails only when nobody waits any more.

@@ -7,8 +7,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-use once_cell::sync::OnceCell;
 use parking_lot::RwLock;
+use std::sync::OnceLock;
 
 use super::boundary::{bytes, guard};
 use super::types::{dap_chain_net_srv_t, dap_stream_ch_pkt_t, dap_stream_ch_t};
@@ -71,7 +71,7 @@ pub struct Channel {
     role: Role,
     handler: Arc<dyn ChannelHandler>,
     visible: AtomicPtr<dap_chain_net_srv_ch_vpn>,
-    data: OnceCell<Arc<dyn Any + Send + Sync>>,
+    data: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The target of `ch->internal`: first the struct that C may read, then Rust's part.
@@ -314,7 +314,7 @@ pub(super) unsafe extern "C" fn on_opened(ch: *mut dap_stream_ch_t, is_client: b
             role,
             handler,
             visible: AtomicPtr::default(),
-            data: OnceCell::new(),
+            data: OnceLock::new(),
         });
         let internal = Box::into_raw(Box::new(Internal {
             visible: dap_chain_net_srv_ch_vpn {

@@ -6,8 +6,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use once_cell::sync::Lazy;
 use parking_lot::Mutex;
+use std::sync::LazyLock;
 
 use super::net::Net;
 use super::types::{dap_chain_node_client_t, dap_stream_ch_t, dap_stream_worker_t};
@@ -41,7 +41,7 @@ struct Entry {
 }
 
 /// The SDK holds a number instead of a pointer, so a late event finds no entry.
-static LINKS: Lazy<Mutex<HashMap<u64, Entry>>> = Lazy::new(Mutex::default);
+static LINKS: LazyLock<Mutex<HashMap<u64, Entry>>> = LazyLock::new(Mutex::default);
 
 /// A connection, established or in progress. Dropping it closes it; afterwards only an event that is already running
 /// may still be delivered. It is shared by Arc, so that no caller holds a lock while calling the SDK through it.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use once_cell::sync::Lazy;
 use parking_lot::{Mutex, MutexGuard};
+use std::sync::LazyLock;
 
 use super::boundary::guard;
 use super::raw;
@@ -68,7 +68,7 @@ pub struct Timer {
 type Tick = Arc<Mutex<dyn FnMut() -> bool + Send>>;
 
 /// The SDK holds a number instead of a pointer, so a late tick finds no entry.
-static TICKS: Lazy<Mutex<HashMap<u64, Tick>>> = Lazy::new(Mutex::default);
+static TICKS: LazyLock<Mutex<HashMap<u64, Tick>>> = LazyLock::new(Mutex::default);
 
 impl Timer {
     /// Calls `tick` on the worker every `period` while it returns true. `None` if the worker does not exist.

@@ -30,26 +30,14 @@ struct State {
     slots: Vec<Option<Arc<Channel>>>,
     free: Vec<u32>,
     /// Taken while a batch is handled.
-    outbound: Option<Box<Outbound>>,
+    bundler: Option<Box<Bundler>>,
     writer: Writer,
-}
-
-/// What goes down to clients: the bundle that is being filled, and whose it is.
-pub(super) struct Outbound<B = Box<[u8]>> {
-    pub(super) bundler: Bundler<B>,
-    pub(super) receiver: Option<Arc<Channel>>,
-}
-
-impl Default for Outbound {
-    fn default() -> Outbound {
-        Outbound { bundler: Bundler::default(), receiver: None }
-    }
 }
 
 impl Lane {
     pub(super) fn new(worker: u32, queue: Queue, counters: Arc<Counters>) -> Lane {
         let state =
-            State { slots: Vec::new(), free: Vec::new(), outbound: Some(Box::default()), writer: Writer::new(&queue) };
+            State { slots: Vec::new(), free: Vec::new(), bundler: Some(Box::default()), writer: Writer::new(&queue) };
         Lane { worker, queue, mailbox: Arc::new(Mailbox::new(worker)), counters, state: Owned::new(worker, state) }
     }
 
@@ -115,29 +103,30 @@ impl Lane {
         lost
     }
 
-    /// What goes down, on loan while a batch is handled. None on another thread, and while it is lent.
-    pub(super) fn lend(&self) -> Option<Lent<'_>> {
-        let outbound = self.state.with(|state| state.outbound.take()).flatten()?;
-        Some(Lent { lane: self, outbound: Some(outbound) })
+    /// Lends the bundler for packets to clients, while a batch is handled. None on another thread, and while it is lent.
+    pub(super) fn lend_bundler(&self) -> Option<BundlerGuard<'_>> {
+        let bundler = self.state.with(|state| state.bundler.take()).flatten()?;
+        Some(BundlerGuard { lane: self, bundler: Some(bundler) })
     }
 }
 
-/// A lane's outbound packets, out on loan. When a panic ends the loan what they were is forgotten: some may be sent.
-pub(super) struct Lent<'a> {
+/// A lane's bundler while a batch is handled; it goes back to the lane on drop. A panic discards what is in it, since
+/// some of that may be sent already.
+pub(super) struct BundlerGuard<'a> {
     lane: &'a Lane,
-    outbound: Option<Box<Outbound>>,
+    bundler: Option<Box<Bundler>>,
 }
 
-impl Lent<'_> {
-    pub(super) fn outbound(&mut self) -> &mut Outbound {
-        self.outbound.get_or_insert_default()
+impl BundlerGuard<'_> {
+    pub(super) fn bundler(&mut self) -> &mut Bundler {
+        self.bundler.get_or_insert_default()
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for BundlerGuard<'_> {
     fn drop(&mut self) {
-        let outbound = self.outbound.take().filter(|_| !std::thread::panicking()).unwrap_or_default();
-        self.lane.state.with(|state| state.outbound = Some(outbound));
+        let bundler = self.bundler.take().filter(|_| !std::thread::panicking()).unwrap_or_default();
+        self.lane.state.with(|state| state.bundler = Some(bundler));
     }
 }
 

@@ -1,8 +1,8 @@
-//! Leases as sessions have them: given, kept, taken over by a client that has come back, ended.
+//! Leases as sessions have them: given, kept, taken over by a client that has come back, ended. Who gets what is decided
+//! by [`Leases`](vpn_core::exchange::Leases).
 //!
-//! A session's address is written under the pool's lock, so that at no moment two sessions have the same one.
+//! A session's address is written under the lock of the leases, so that at no moment two sessions have the same one.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,109 +10,108 @@ use super::Server;
 use super::session::Session;
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::worker;
-use vpn_core::lease::{Lease, LeaseError, Origin, Token};
-use vpn_core::wire::{self, op};
+use vpn_core::exchange::{AddressRequest, Answer};
+use vpn_core::forward::DropCause;
+use vpn_core::lease::{Lease, LeaseError, Token};
+use vpn_core::wire::{self, Capabilities, op, problem};
 
-/// How long the client of a session has to answer the question whether it still is there, milliseconds. Whoever asks for
-/// its lease repeats that after a second.
-const ANSWER_TIME: u64 = 750;
-/// After so long the question is put anew, milliseconds.
-const QUESTION_AGE: u64 = 10_000;
+/// A session as the leases know it: the same channel is the same session.
+#[derive(Clone, Debug)]
+pub(super) struct Owner(Arc<Channel>);
 
-/// Who has the lease that a token stands for.
-enum Holder {
-    /// No session, or one whose client does not answer: the token's owner may have it.
-    Gone,
-    /// A session whose client lives. Two clients have the same token, as after a copied state directory.
-    Alive,
-    /// A session whose client has been asked.
-    Asked,
+impl PartialEq for Owner {
+    fn eq(&self, other: &Owner) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Server {
-    /// Gives a session an address; None while it is not known yet whether the one it asks for is in use.
-    pub(super) fn give_lease(
+    /// Answers a client that asks for an address, on its worker.
+    pub(super) fn address_request(
         &self,
         channel: &Arc<Channel>,
         session: &Session,
-        resume: Option<&Token>,
-    ) -> Result<Option<Lease>, LeaseError> {
-        let resume = match resume.map(|token| self.holder(token)) {
-            Some(Holder::Asked) => return Ok(None),
-            Some(Holder::Gone) => resume,
-            Some(Holder::Alive) | None => None,
-        };
-        if resume.is_none() && self.pool.lock().available() == 0 {
-            return Err(LeaseError::Exhausted);
-        }
-        let mut fresh = Token::default();
-        if rustix::rand::getrandom(&mut fresh[..], rustix::rand::GetRandomFlags::empty()) != Ok(fresh.len()) {
-            log::error!("no random numbers from the kernel: a lease's token could be guessed, so none is given");
-            return Err(LeaseError::Exhausted);
-        }
-        let mut pool = self.pool.lock();
-        let lease = pool.lease(self.now(), resume, fresh)?;
-        let evicted = if lease.origin == Origin::TakenOver { self.evict(channel, lease.addr) } else { Vec::new() };
-        session.set_lease(lease.addr, lease.id);
-        drop(pool);
-        for lost in evicted {
-            // One that is between two workers is closed when it arrives.
-            if let Some(owner) = lost.worker() {
-                worker::exec(owner, move || lost.close());
+        sock_id: i32,
+        caps: &Capabilities,
+    ) -> Result<(), DropCause> {
+        // The usage may have ended since the last look.
+        self.refresh(channel);
+        match self.decide(channel, session, caps) {
+            Answer::Give { lease, evicted } => {
+                if let Some(Owner(evicted)) = evicted {
+                    close(evicted);
+                }
+                self.give(channel, session, sock_id, caps, &lease);
+                Ok(())
+            }
+            Answer::AskHolder(Owner(holder)) => {
+                ask(holder);
+                Ok(())
+            }
+            Answer::Wait => Ok(()),
+            Answer::NotAllowed => Err(DropCause::NotAllowed),
+            Answer::Problem(code) => self.refuse(channel, session, code),
+            Answer::NoToken => {
+                log::error!("no random numbers from the kernel: a lease's token could be guessed, so none is given");
+                self.refuse(channel, session, problem::NO_FREE_ADDR)
             }
         }
+    }
+
+    fn decide(&self, channel: &Arc<Channel>, session: &Session, caps: &Capabilities) -> Answer<Owner> {
+        let fresh_token = random_token();
+        let mut state = session.state.lock();
+        let mut leases = self.leases.lock();
+        let request = AddressRequest {
+            session: &Owner(Arc::clone(channel)),
+            is_leased: session.leased().is_some(),
+            caps,
+            fresh_token,
+            is_tunnel_down: self.tunnel_down.load(Ordering::Acquire),
+        };
+        let mut answer = leases.request(self.now(), &mut state, &request, |Owner(holder)| {
+            // One that is between two workers is asked when the request is repeated.
+            holder.worker().and_then(|_| holder.data::<Session>()).map(Session::heard)
+        });
+        if let Answer::Give { lease, evicted } = &mut answer {
+            let address = lease.addr;
+            // One whose end has begun is closed already.
+            evicted.take_if(|Owner(loser)| !loser.data::<Session>().is_some_and(|loser| loser.evict(address)));
+            session.set_address(address);
+        }
+        answer
+    }
+
+    fn give(&self, channel: &Arc<Channel>, session: &Session, sock_id: i32, caps: &Capabilities, lease: &Lease) {
         self.announce_route(channel);
         self.view_is_stale.store(true, Ordering::Release);
-        Ok(Some(lease))
+        session.set_bundle(self.terms.bundle(caps));
+        channel.set_inner_address(Some(lease.addr));
+        let usage_id = session.usage_id();
+        log::info!("usage {usage_id}: lease given ({} in use)", self.leased());
+        log::debug!("usage {usage_id}: {}, {:?}", lease.addr, lease.origin);
+        channel.send(TYPE_DATA, &self.terms.reply(lease, caps).encode(usage_id, sock_id));
     }
 
-    /// Whether the lease of a token is in use. The first question to its client goes out here.
-    fn holder(&self, token: &Token) -> Holder {
-        let Some(address) = self.pool.lock().leased_to(token) else { return Holder::Gone };
-        let has_it = |channel: &&Arc<Channel>| channel.data::<Session>().and_then(Session::leased) == Some(address);
-        let Some(channel) = self.open_channels.lock().iter().find(has_it).cloned() else { return Holder::Gone };
-        let Some(session) = channel.data::<Session>() else { return Holder::Gone };
-        // Between two workers: the next repetition finds it on one.
-        let Some(owner) = channel.worker() else { return Holder::Asked };
-        let (now, asked) = (self.now_ms(), session.asked.load(Ordering::Relaxed));
-        if asked == 0 || now.saturating_sub(asked) > QUESTION_AGE {
-            session.asked.store(now.max(1), Ordering::Relaxed);
-            let ping = wire::encode_control(op::PING, session.usage_id(), 0);
-            let channel = Arc::clone(&channel);
-            worker::exec(owner, move || {
-                // What does not go out is not answered.
-                channel.send(TYPE_DATA, &ping);
-            });
-            return Holder::Asked;
+    fn refuse(&self, channel: &Channel, session: &Session, code: u32) -> Result<(), DropCause> {
+        if code == problem::NO_FREE_ADDR && !session.warned_exhausted.swap(true, Ordering::Relaxed) {
+            log::warn!("no address for {}: {}", channel.peer(), LeaseError::Exhausted);
         }
-        match session.heard.load(Ordering::Relaxed) >= asked {
-            true => Holder::Alive,
-            false if now.saturating_sub(asked) < ANSWER_TIME => Holder::Asked,
-            false => Holder::Gone,
-        }
-    }
-
-    /// Takes an address from every other session that has it; those sessions. Under the pool's lock.
-    fn evict(&self, winner: &Arc<Channel>, address: Ipv4Addr) -> Vec<Arc<Channel>> {
-        let channels = self.open_channels.lock();
-        let has_it = |channel: &&Arc<Channel>| {
-            !Arc::ptr_eq(channel, winner) && channel.data::<Session>().is_some_and(|session| session.evict(address))
-        };
-        channels.iter().filter(has_it).cloned().collect()
+        self.control(channel, op::PROBLEM, code)
     }
 
     /// Leads packets to the session, on its worker, if it has a lease.
     pub(super) fn announce_route(&self, channel: &Arc<Channel>) {
         let Some(session) = channel.data::<Session>() else { return };
-        // Nobody may take the lease over in between.
-        let pool = self.pool.lock();
+        // No session may take the lease over in between.
+        let leases = self.leases.lock();
         let Some(address) = session.leased() else { return };
         let Some(route) = self.adopt(channel) else { return };
         *session.route.lock() = Some(route);
         if !self.table.set(address, route) {
             log::error!("worker {} has more sessions than can be told apart; one gets no packets", route.worker);
         }
-        drop(pool);
+        drop(leases);
     }
 
     /// No more packets to the session, on its worker.
@@ -128,10 +127,34 @@ impl Server {
     pub(super) fn end_lease(&self, channel: &Arc<Channel>) {
         self.withdraw_route(channel);
         let Some(session) = channel.data::<Session>() else { return };
-        if let Some((address, id)) = session.take_lease() {
-            self.pool.lock().release(address, id, self.now());
+        if let Some(address) = session.take_address() {
+            self.leases.lock().end(self.now(), &Owner(Arc::clone(channel)), address);
             self.view_is_stale.store(true, Ordering::Release);
             channel.set_inner_address(None);
         }
     }
+}
+
+/// Asks the client of a session whether it still is there. A question that does not go out is not answered.
+fn ask(holder: Arc<Channel>) {
+    let usage_id = holder.data::<Session>().map_or(0, Session::usage_id);
+    let ping = wire::encode_control(op::PING, usage_id, 0);
+    if let Some(worker) = holder.worker() {
+        worker::exec(worker, move || {
+            holder.send(TYPE_DATA, &ping);
+        });
+    }
+}
+
+/// Closes a session that has lost its lease. One that is between two workers is closed when it arrives.
+fn close(evicted: Arc<Channel>) {
+    if let Some(worker) = evicted.worker() {
+        worker::exec(worker, move || evicted.close());
+    }
+}
+
+fn random_token() -> Option<Token> {
+    let mut token = Token::default();
+    let filled = rustix::rand::getrandom(&mut token[..], rustix::rand::GetRandomFlags::empty());
+    (filled == Ok(token.len())).then_some(token)
 }

@@ -1,8 +1,9 @@
 //! The VPN service: a TUN device with a queue for each worker, sessions, leases.
 //!
 //! - [`settings`](Settings): what the operator configured, checked first.
-//! - `session`: what a client's packets do; runs on the worker of the client's stream.
+//! - `session`: one client, from the opening of its channel to its end; `leases`: who has which address.
 //! - `lane`: one worker's TUN queue, and its sessions.
+//! - `upstream`: what a client's packets do; runs on the worker of the client's stream.
 //! - `downstream`: what the host's packets do; runs on the worker whose queue they came in by.
 //! - `mailbox`: packets that cross from one worker to another.
 //!
@@ -15,14 +16,15 @@ mod limits;
 mod mailbox;
 mod session;
 mod settings;
+mod upstream;
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
+use std::sync::OnceLock;
 
 pub use settings::{Settings, SettingsError};
 
@@ -34,8 +36,8 @@ use crate::sdk::types::dap_chain_net_srv_t;
 use crate::sdk::visible::dap_chain_net_srv_vpn_tun_socket;
 use crate::sdk::{NotRunning, Running, channel, command, http, parts, settle, worker};
 use host::tun::{Device, DeviceConfig, TunError};
+use vpn_core::exchange::{Leases, Terms};
 use vpn_core::forward::{Counters, Route, Table, Totals};
-use vpn_core::lease::Pool;
 
 use lane::{Lane, LaneHandler};
 
@@ -79,7 +81,9 @@ pub(crate) struct Server {
     settings: Settings,
     lanes: Vec<Arc<Lane>>,
     table: Table,
-    pool: Mutex<Pool>,
+    leases: Mutex<Leases<leases::Owner>>,
+    /// What clients are told together with an address.
+    terms: Terms,
     counters: Arc<Counters>,
     started: Instant,
     closing: AtomicBool,
@@ -89,7 +93,7 @@ pub(crate) struct Server {
     view_is_stale: AtomicBool,
     /// Channels 'S' of clients, leased or not.
     open_channels: Mutex<Vec<Arc<Channel>>>,
-    service: OnceCell<Service>,
+    service: OnceLock<Service>,
     sockets: Mutex<Vec<TunSocket>>,
     timers: Mutex<Vec<worker::Timer>>,
     device: Device,
@@ -120,17 +124,27 @@ pub fn init(config: &Config) -> Result<(), InitError> {
     })?;
     let counters = Arc::new(Counters::new(workers as usize));
     let lane = |(queue, worker)| Arc::new(Lane::new(worker, queue, Arc::clone(&counters)));
+    let lanes: Vec<_> = queues.into_iter().zip(0..).map(lane).collect();
+    let terms = Terms {
+        subnet: settings.subnet,
+        mtu: settings.mtu,
+        dns: settings.dns.clone(),
+        keep_alive: settings.keep_alive,
+        // Clients may send super-packets when the device can pass them on.
+        bundles: lanes.first().is_some_and(|lane| lane.queue.has_offload()),
+    };
     let server = Arc::new(Server {
-        lanes: queues.into_iter().zip(0..).map(lane).collect(),
+        lanes,
         table: Table::new(&settings.subnet, workers as u16),
-        pool: Mutex::new(Pool::new(settings.subnet, settings.lease_hold)),
+        leases: Mutex::new(Leases::new(settings.subnet, settings.lease_hold)),
+        terms,
         counters,
         started: Instant::now(),
         closing: AtomicBool::new(false),
         tunnel_down: AtomicBool::new(false),
         view_is_stale: AtomicBool::new(false),
         open_channels: Mutex::default(),
-        service: OnceCell::new(),
+        service: OnceLock::new(),
         sockets: Mutex::default(),
         timers: Mutex::default(),
         device,
@@ -146,7 +160,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
                 server.device.name(),
                 server.settings.mtu,
                 server.lanes.len(),
-                if server.takes_bundles() { ", offload" } else { "" }
+                if server.terms.bundles { ", offload" } else { "" }
             );
             *SERVER.lock() = Some(server);
             Ok(())
@@ -263,21 +277,13 @@ impl Server {
         }
     }
 
-    /// Clients may send super-packets: the device can pass them on.
-    fn takes_bundles(&self) -> bool {
-        self.lanes.first().is_some_and(|lane| lane.queue.has_offload())
-    }
-
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
 
+    /// Time since the start, in whole milliseconds: that is how exactly a session knows when its client was heard.
     fn now(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.now().as_millis() as u64
+        Duration::from_millis(self.started.elapsed().as_millis() as u64)
     }
 
     fn service_raw(&self) -> *mut dap_chain_net_srv_t {
@@ -301,7 +307,7 @@ impl Server {
     }
 
     fn leased(&self) -> u32 {
-        self.pool.lock().leased()
+        self.leases.lock().pool().leased()
     }
 
     /// Takes C's lists back on worker 0, where alone C may look at them.
@@ -326,7 +332,7 @@ impl Server {
         let Some(service) = self.service.get() else { return };
         let channels = self.open_channels.lock().clone();
         let sessions: Vec<_> = channels.into_iter().filter_map(session::shown).collect();
-        let released: Vec<_> = self.pool.lock().released().take(SHOWN_RELEASED).collect();
+        let released: Vec<_> = self.leases.lock().pool().released().take(SHOWN_RELEASED).collect();
         service.publish_snapshot(&sessions, released.into_iter());
     }
 }

@@ -7,51 +7,36 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::sdk::channel::{Channel, ChannelHandler, SessionStats, TYPE_DATA, UsageState};
+use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA, UsageState};
 use crate::sdk::service::{ListedSession, ServiceHandler};
 use crate::sdk::worker;
-use vpn_core::forward::{DropCause, Load, Offload, Peer, Route, check_upstream};
-use vpn_core::lease::Lease;
-use vpn_core::wire::{
-    self, AddrReply, Capabilities, FromClient, Ipv4View, MAX_BUNDLE, Record, VnetHeader, op, problem, records,
-};
+use vpn_core::exchange::{self, Care, UsageChange};
+use vpn_core::forward::{DropCause, Peer, Route};
+use vpn_core::wire::{self, FromClient, op, problem};
 
 use super::Server;
-use super::lane::Lane;
 
-/// What the server keeps with a channel. Written on the channel's worker.
-#[derive(Debug, Default)]
+/// What the server keeps with a channel. Written on the channel's worker, but for a take-over.
+#[derive(Debug)]
 pub(super) struct Session {
+    /// Whether the client is allowed, alive and of use. Data packets do not touch it.
+    pub(super) state: Mutex<exchange::Session>,
     /// The billing side lets this client use the service.
     allowed: AtomicBool,
     usage_id: AtomicU32,
-    /// Leased inner address as a number, host order; 0 without a lease.
+    /// Leased inner address as a number, host order; 0 without a lease. Written under the lock of the leases.
     address: AtomicU32,
-    /// Number of the lease.
-    lease: AtomicU64,
     /// Another session has taken the lease over: this one is to be closed.
     evicted: AtomicBool,
     /// Where the forwarding table leads; None without a lease, and while the stream moves.
     pub(super) route: Mutex<Option<Route>>,
     /// Milliseconds on the server's clock when the client was last heard.
-    pub(super) heard: AtomicU64,
-    /// When it was asked whether it still is there, on behalf of who wants its lease; 0: never.
-    pub(super) asked: AtomicU64,
-    /// Bytes that waited for the client at the last look: fewer at the next one are a sign of life.
-    waiting: AtomicUsize,
-    /// Milliseconds on the server's clock since when the client may, or may not, use the service.
-    allowed_since: AtomicU64,
-    /// The client said that it answers pings.
-    answers_pings: AtomicBool,
+    heard: AtomicU64,
     /// Largest bundle that the client takes, bytes; 0: none.
     bundle: AtomicUsize,
     /// The log has a line on that no address was free for this client.
-    told_exhausted: AtomicBool,
+    pub(super) warned_exhausted: AtomicBool,
 }
-
-/// How long a lease outlives the right to use the service, and this right a client that asks for no address: as long as
-/// a payment may reasonably take.
-const UNUSED: Duration = Duration::from_secs(60);
 
 /// What C may see of a session: those with a lease.
 pub(super) fn shown(channel: Arc<Channel>) -> Option<ListedSession> {
@@ -61,18 +46,31 @@ pub(super) fn shown(channel: Arc<Channel>) -> Option<ListedSession> {
 }
 
 impl Session {
+    fn new(now: Duration) -> Session {
+        Session {
+            state: Mutex::new(exchange::Session::new(now)),
+            allowed: AtomicBool::new(false),
+            usage_id: AtomicU32::new(0),
+            address: AtomicU32::new(0),
+            evicted: AtomicBool::new(false),
+            route: Mutex::default(),
+            heard: AtomicU64::new(now.as_millis() as u64),
+            bundle: AtomicUsize::new(0),
+            warned_exhausted: AtomicBool::new(false),
+        }
+    }
+
     pub(super) fn leased(&self) -> Option<Ipv4Addr> {
         let address = self.address.load(Ordering::Relaxed);
         (address != 0).then(|| Ipv4Addr::from(address))
     }
 
-    /// Under the pool's lock, as [`Session::evict`].
-    pub(super) fn set_lease(&self, address: Ipv4Addr, id: u64) {
-        self.lease.store(id, Ordering::Relaxed);
+    /// Under the lock of the leases, as [`Session::evict`].
+    pub(super) fn set_address(&self, address: Ipv4Addr) {
         self.address.store(u32::from(address), Ordering::Relaxed);
     }
 
-    /// Takes the address away if it is this one.
+    /// Takes the address away if it is this one: another session has it now.
     pub(super) fn evict(&self, address: Ipv4Addr) -> bool {
         let (had, none) = (u32::from(address), 0);
         let evicted = self.address.compare_exchange(had, none, Ordering::Relaxed, Ordering::Relaxed).is_ok();
@@ -82,10 +80,15 @@ impl Session {
         evicted
     }
 
-    /// Gives the lease up: its address and number.
-    pub(super) fn take_lease(&self) -> Option<(Ipv4Addr, u64)> {
+    /// Gives the address up.
+    pub(super) fn take_address(&self) -> Option<Ipv4Addr> {
         let address = self.address.swap(0, Ordering::Relaxed);
-        (address != 0).then(|| (Ipv4Addr::from(address), self.lease.load(Ordering::Relaxed)))
+        (address != 0).then(|| Ipv4Addr::from(address))
+    }
+
+    /// When the client was last heard, on the server's clock.
+    pub(super) fn heard(&self) -> Duration {
+        Duration::from_millis(self.heard.load(Ordering::Relaxed))
     }
 
     fn is_evicted(&self) -> bool {
@@ -96,8 +99,12 @@ impl Session {
         self.allowed.load(Ordering::Relaxed)
     }
 
-    fn bundle(&self) -> usize {
+    pub(super) fn bundle(&self) -> usize {
         self.bundle.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_bundle(&self, largest: u16) {
+        self.bundle.store(usize::from(largest), Ordering::Relaxed);
     }
 
     /// What goes down to it.
@@ -113,9 +120,7 @@ impl Session {
 
 impl ChannelHandler for Server {
     fn opened(&self, channel: &Arc<Channel>) {
-        let session = Session::default();
-        session.heard.store(self.now_ms(), Ordering::Relaxed);
-        channel.set_data(Arc::new(session));
+        channel.set_data(Arc::new(Session::new(self.now())));
         channel.show_service(self.service_raw(), self.tun_visible(channel.worker()));
         self.open_channels.lock().push(Arc::clone(channel));
         // A peer may have been accepted on 'R' before it opened 'S'.
@@ -132,13 +137,13 @@ impl ChannelHandler for Server {
 
     fn packet(&self, channel: &Arc<Channel>, kind: u8, data: &[u8]) {
         let (Some(session), Some(worker)) = (channel.data::<Session>(), channel.worker()) else { return };
-        session.heard.store(self.now_ms(), Ordering::Relaxed);
+        session.heard.store(self.now().as_millis() as u64, Ordering::Relaxed);
         let result = match kind {
             TYPE_DATA => self.vpn_packet(channel, session, worker, data),
             _ => Err(DropCause::UnexpectedOp),
         };
         if let Err(cause) = result {
-            self.lost(channel, worker, cause, data.len());
+            self.count_drop(channel, worker, cause, data.len());
         }
     }
 
@@ -205,129 +210,11 @@ impl Server {
     }
 
     /// Sends a packet of no data, unless the client does not read what it was sent before.
-    fn control(&self, channel: &Channel, op: u32, value: u32) -> Result<(), DropCause> {
+    pub(super) fn control(&self, channel: &Channel, op: u32, value: u32) -> Result<(), DropCause> {
         let usage_id = channel.data::<Session>().map_or(0, Session::usage_id);
         let has_room = channel.pending().is_some_and(|waiting| waiting <= self.settings.session_queue);
         let sent = has_room && channel.send(TYPE_DATA, &wire::encode_control(op, usage_id, value));
         if sent { Ok(()) } else { Err(DropCause::OutputFull) }
-    }
-
-    /// A packet from a client into the host's network.
-    fn upstream(&self, channel: &Channel, session: &Session, worker: u32, packet: &[u8]) -> Result<(), DropCause> {
-        let lane = self.lanes.get(worker as usize).ok_or(DropCause::SessionGone)?;
-        let record = Record { header: VnetHeader::default(), packet };
-        let (view, offload) = self.check(session, &record)?;
-        lane.write_tun_single(packet, &view, &offload);
-        self.handed_over(channel, lane, Load::of(&offload, packet.len()));
-        Ok(())
-    }
-
-    /// Packets and super-packets from a client that both sides said bundles to.
-    fn bundle_upstream(&self, channel: &Channel, session: &Session, worker: u32, data: &[u8]) -> Result<(), DropCause> {
-        if session.bundle() == 0 {
-            return Err(DropCause::UnexpectedOp);
-        }
-        let lane = self.lanes.get(worker as usize).ok_or(DropCause::SessionGone)?;
-        let mut load = Load::default();
-        for record in records(data) {
-            let bytes = record.as_ref().map_or(0, |record| record.packet.len());
-            let checked =
-                record.map_err(DropCause::from).and_then(|record| Ok((self.check(session, &record)?, record)));
-            match checked {
-                Ok(((view, offload), Record { packet, .. })) => {
-                    lane.write_tun(packet, &view, &offload);
-                    load += Load::of(&offload, packet.len());
-                }
-                Err(cause) => self.lost(channel, worker, cause, bytes),
-            }
-        }
-        lane.flush_tun();
-        self.handed_over(channel, lane, load);
-        Ok(())
-    }
-
-    /// Whether a packet, or super-packet, from this client may pass.
-    fn check(&self, session: &Session, record: &Record<'_>) -> Result<(Ipv4View, Offload), DropCause> {
-        if !session.is_allowed() {
-            return Err(DropCause::NotAllowed);
-        }
-        let (subnet, isolate) = (&self.settings.subnet, self.settings.client_isolation);
-        check_upstream(&record.header, record.packet, session.leased(), subnet, isolate)
-    }
-
-    /// Counts what was given to the lane for the host.
-    fn handed_over(&self, channel: &Channel, lane: &Lane, load: Load) {
-        self.counters.up(lane.worker as usize, load);
-        let lost = lane.count_lost();
-        channel.add_stats(&SessionStats {
-            bytes_sent: load.bytes.saturating_sub(lost.bytes),
-            packets_sent: load.packets.saturating_sub(lost.packets),
-            bytes_sent_lost: lost.bytes,
-            packets_sent_lost: lost.packets,
-            ..SessionStats::default()
-        });
-    }
-
-    fn lost(&self, channel: &Channel, worker: u32, cause: DropCause, bytes: usize) {
-        self.counters.dropped(worker as usize, cause);
-        let lost = SessionStats { bytes_sent_lost: bytes as u64, packets_sent_lost: 1, ..SessionStats::default() };
-        channel.add_stats(&lost);
-    }
-
-    fn address_request(
-        &self,
-        channel: &Arc<Channel>,
-        session: &Session,
-        sock_id: i32,
-        caps: &Capabilities,
-    ) -> Result<(), DropCause> {
-        // The usage may have ended since the last look.
-        self.refresh(channel);
-        if !session.is_allowed() {
-            return Err(DropCause::NotAllowed);
-        }
-        if self.tunnel_down.load(Ordering::Acquire) {
-            return self.control(channel, op::PROBLEM, problem::TUNNEL_DOWN);
-        }
-        if session.leased().is_some() {
-            return self.control(channel, op::PROBLEM, problem::ALREADY_ASSIGNED_ADDR);
-        }
-        let lease = match self.give_lease(channel, session, caps.resume.as_ref()) {
-            Ok(Some(lease)) => lease,
-            // The client asks again in a second.
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                if !session.told_exhausted.swap(true, Ordering::Relaxed) {
-                    log::warn!("no address for {}: {error}", channel.peer());
-                }
-                return self.control(channel, op::PROBLEM, problem::NO_FREE_ADDR);
-            }
-        };
-        session.answers_pings.store(caps.keep_alive.is_some(), Ordering::Relaxed);
-        let bundle = caps.bundle.filter(|_| self.takes_bundles());
-        session.bundle.store(usize::from(bundle.unwrap_or(0)), Ordering::Relaxed);
-        channel.set_inner_address(Some(lease.addr));
-        let usage_id = session.usage_id();
-        log::info!("usage {usage_id}: lease given ({} in use)", self.leased());
-        log::debug!("usage {usage_id}: {}, {:?}", lease.addr, lease.origin);
-        channel.send(TYPE_DATA, &self.address_reply(session, &lease, caps).encode(usage_id, sock_id));
-        Ok(())
-    }
-
-    /// The reply to a client that announced nothing is the one of old, to the byte.
-    fn address_reply(&self, session: &Session, lease: &Lease, asked: &Capabilities) -> AddrReply {
-        let gateway = self.settings.subnet.gateway();
-        if *asked == Capabilities::default() {
-            return AddrReply { addr: lease.addr, gateway, netmask: None, caps: None };
-        }
-        let accepted = Capabilities {
-            bundle: (session.bundle() > 0).then_some(MAX_BUNDLE as u16),
-            mtu: asked.mtu.map(|theirs| theirs.min(self.settings.mtu)),
-            dns: self.settings.dns.clone(),
-            keep_alive: asked.keep_alive.map(|_| self.settings.keep_alive.as_secs() as u16),
-            resume: Some(lease.token),
-        };
-        AddrReply { addr: lease.addr, gateway, netmask: Some(self.settings.subnet.mask()), caps: Some(accepted) }
     }
 
     /// Takes the billing side's word anew: whether this client may use the service. True when it may from now on.
@@ -345,40 +232,42 @@ impl Server {
         if (had_id, was_allowed) != (usage_id, allowed) {
             channel.show_usage(usage_id, allowed);
         }
-        if was_allowed != allowed {
-            session.allowed_since.store(self.now_ms(), Ordering::Relaxed);
-        }
-        if was_allowed && !allowed {
+        let change = session.state.lock().set_allowed(self.now(), allowed);
+        if change == UsageChange::Ends {
             log::info!("usage {usage_id}: VPN service ends");
         }
-        allowed && !was_allowed
+        change == UsageChange::Begins
     }
 
     /// The periodic look at a session, on its worker.
     pub(super) fn look_after(&self, channel: &Arc<Channel>) {
         self.refresh(channel);
         let Some(session) = channel.data::<Session>() else { return };
-        let unchanged = self.now_ms().saturating_sub(session.allowed_since.load(Ordering::Relaxed));
-        // Service without a lease, or a lease without service.
-        if session.leased().is_some() != session.is_allowed() && unchanged >= UNUSED.as_millis() as u64 {
-            log::info!("usage {}: {} does not use the service, dropped", session.usage_id(), channel.peer());
-            return channel.close();
-        }
-        // A client that takes what waits for it lives, also when its answer to a ping waits behind as much.
-        let waiting = channel.pending().unwrap_or(0);
-        if waiting < session.waiting.swap(waiting, Ordering::Relaxed) {
-            session.heard.store(self.now_ms(), Ordering::Relaxed);
-        }
-        let silent = self.now_ms().saturating_sub(session.heard.load(Ordering::Relaxed));
-        let period = self.settings.keep_alive.as_millis() as u64;
-        if !session.answers_pings.load(Ordering::Relaxed) || silent < period {
-            return;
-        }
-        if silent >= period * 3 {
-            log::info!("usage {}: {} is silent for {} s, dropped", session.usage_id(), channel.peer(), silent / 1000);
-            channel.close();
-        } else if let Err(cause) = self.control(channel, op::PING, 0) {
-            log::trace!("no ping: {}", cause.name());
+        let (is_leased, pending) = (session.leased().is_some(), channel.pending().unwrap_or(0));
+        let care = {
+            let mut state = session.state.lock();
+            let keep_alive = self.settings.keep_alive;
+            let care = state.look_after(self.now(), session.heard(), pending, is_leased, keep_alive);
+            session.heard.fetch_max(state.heard().as_millis() as u64, Ordering::Relaxed);
+            care
+        };
+        let usage_id = session.usage_id();
+        match care {
+            Care::Nothing => {}
+            Care::Ping => {
+                if let Err(cause) = self.control(channel, op::PING, 0) {
+                    log::trace!("no ping: {}", cause.name());
+                }
+            }
+            Care::DropUnused => {
+                log::info!("usage {usage_id}: {} does not use the service, dropped", channel.peer());
+                channel.close();
+            }
+            Care::DropSilent(silent) => {
+                let seconds = silent.as_secs();
+                log::info!("usage {usage_id}: {} is silent for {seconds} s, dropped", channel.peer());
+                channel.close();
+            }
         }
     }
 

@@ -42,7 +42,7 @@ impl Server {
             directory.path().display()
         );
         config::set_current(Config::parse(&text, "test").0);
-        assert_eq!(app::server_start(), Ok(()));
+        app::server_start().unwrap();
         Server { port: listener::addresses()[0].port(), _directory: directory }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
+use dap_chain_net_srv_vpn::abi::client::dap_chain_net_vpn_client_stop;
 use dap_chain_net_srv_vpn::app::{self, Status};
 use dap_chain_net_srv_vpn::sdk::worker;
 use testkit::eventually;
@@ -37,7 +38,7 @@ fn the_end_of_the_service_is_the_loss_of_the_connection() {
             assert!(lost[before].starts_with("WARN ") && lost[before].contains(why), "{lost:?}");
         }
         assert_eq!(server.connect(), 0);
-        assert_eq!(app::client_stop(), 0);
+        assert_eq!(dap_chain_net_vpn_client_stop(), 0);
         assert_eq!(app::client_status(), Status::Stopped);
     });
 }

@@ -33,7 +33,7 @@ fn invalid_offers_are_refused() {
             let caps = Some(Capabilities::default());
             server.will_answer(&AddrReply { addr, gateway, netmask: Some(netmask.into()), caps });
             assert_eq!(server.connect(), -2, "{addr} {gateway} {netmask:?}");
-            let error = app::client_last_error().unwrap();
+            let error = app::client_last_error().unwrap().to_string();
             assert!(error.contains("refused") && error.contains(says), "{error}");
             assert_eq!(app::client_status(), Status::NotStarted);
             let links = Netlink::open().unwrap().links().unwrap();

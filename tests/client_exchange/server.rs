@@ -1,14 +1,16 @@
 //! A server that answers as a test demands, and the client's side of the process.
 
+use std::ffi::CString;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use dap_chain_net_srv_vpn::app;
+use dap_chain_net_srv_vpn::abi::client::dap_chain_net_vpn_client_start;
 use dap_chain_net_srv_vpn::sdk;
 use dap_chain_net_srv_vpn::sdk::channel::{self, Channel, ChannelHandler, Role, TYPE_DATA};
 use dap_chain_net_srv_vpn::sdk::service::{Service, ServiceHandler};
 use dap_chain_net_srv_vpn::sdk::{Running, worker};
+use embedded::abi::net::dap_chain_net_by_name;
 use embedded::abi::stream;
 use embedded::config::{self, Config};
 use embedded::ctypes::dap_stream_ch;
@@ -80,9 +82,14 @@ impl Server {
         *self.shared.answers.lock() = vec![reply.encode(1, 0)];
     }
 
-    /// Starts the client; returns the code.
+    /// Starts the client through the C API; returns the code.
     pub(crate) fn connect(&self) -> i32 {
-        app::client_start(&OUTER.to_string(), self.port, "backbone")
+        let host = CString::new(OUTER.to_string()).unwrap();
+        // SAFETY: both texts are NUL-terminated and live through the calls; the network is the SDK's own.
+        unsafe {
+            let net = dap_chain_net_by_name(c"backbone".as_ptr());
+            dap_chain_net_vpn_client_start(net.cast(), host.as_ptr(), self.port)
+        }
     }
 
     /// Sends a VPN packet to the client.

@@ -73,7 +73,7 @@ fn a_forged_source_is_dropped_and_counted() {
         let hosts = Hosts::with_clients(PROGRAM, 2);
         let text = format!("[general]\nstate_dir={}\n", hosts.state("server"));
         config::set_current(Config::parse(&text, "test").0);
-        assert_eq!(app::server_start(), Ok(()));
+        app::server_start().unwrap();
         let [liar, victim] = [0, 1].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &[]));
         let spoofed = || app::server_totals().unwrap().dropped(DropCause::SpoofedSource);
         assert_eq!(spoofed(), 0);

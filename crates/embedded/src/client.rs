@@ -3,21 +3,43 @@
 //! Callbacks, each at most once: either `connected`, or `error` when it never came to that; then `disconnected`; then
 //! `delete`, as the last of all. A client that is closed while it is still dialling gets only `delete`.
 
-use super::abi;
-use super::abi::client::Handle;
-use super::abi::owned::CShared;
-use super::abi::stream::StreamView;
-use super::ctypes::{dap_chain_node_client, dap_stream_ch, dap_stream_worker};
-use super::runtime::Runtime;
-use super::worker::{Shared, Worker, socket};
+use crate::ctypes::{dap_client, dap_stream_ch, dap_stream_worker};
+use crate::cview::client::{self as callbacks, CNodeClient, Handle};
+use crate::cview::packets::Packet;
+use crate::cview::stream::StreamView;
+use crate::reactor::{Reactor, Shared, moves};
+use crate::stream::client_end::ClientEnd;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::ptr;
-use std::rc::Rc;
 use std::sync::Arc;
+
+/// All node clients, by the address of the struct that C holds.
+static CLIENTS: Mutex<BTreeMap<usize, Arc<NodeClient>>> = Mutex::new(BTreeMap::new());
+
+/// The node client with the struct at an address, which is compared, never followed.
+pub(crate) fn find(address: usize) -> Option<Arc<NodeClient>> {
+    CLIENTS.lock().get(&address).cloned()
+}
+
+/// The node client with the connection at an address, which is compared, never followed.
+pub(crate) fn find_by_handle(handle: *mut dap_client) -> Option<Arc<NodeClient>> {
+    CLIENTS.lock().values().find(|client| client.handle.as_ptr() == handle).cloned()
+}
+
+/// All node clients whose `delete` has not been called.
+pub(crate) fn all() -> Vec<Arc<NodeClient>> {
+    CLIENTS.lock().values().cloned().collect()
+}
+
+/// Drains the registry; the caller decides when the clients are freed.
+pub(crate) fn take_all() -> impl Sized {
+    std::mem::take(&mut *CLIENTS.lock())
+}
 
 /// Any thread.
 pub(crate) struct NodeClient {
-    pub(crate) view: CShared<dap_chain_node_client>,
+    pub(crate) view: CNodeClient,
     /// What `client->client` points to.
     pub(crate) handle: Handle,
     host: String,
@@ -49,15 +71,16 @@ enum Phase {
 }
 
 impl NodeClient {
-    pub(crate) fn new(
-        view: CShared<dap_chain_node_client>,
-        handle: Handle,
-        host: String,
-        port: u16,
-        channels: Vec<u8>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(view: CNodeClient, handle: Handle, host: String, port: u16, channels: Vec<u8>) -> Arc<Self> {
         let state = Mutex::new(State { phase: Phase::Dialling, close: false });
-        Arc::new(NodeClient { view, handle, host, port, channels, state })
+        let client = Arc::new(NodeClient { view, handle, host, port, channels, state });
+        CLIENTS.lock().insert(client.view.addr(), Arc::clone(&client));
+        client
+    }
+
+    /// Takes it out of the registry: C cannot name it any more.
+    pub(crate) fn unregister(&self) {
+        CLIENTS.lock().remove(&self.view.addr());
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -66,20 +89,6 @@ impl NodeClient {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
-    }
-
-    /// "host:port", the key of its pin.
-    pub(crate) fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-
-    /// The letters that it opens, in order.
-    pub(crate) fn channels(&self) -> &[u8] {
-        &self.channels
     }
 
     // --- the connecting thread ---
@@ -100,7 +109,7 @@ impl NodeClient {
     }
 
     /// The connection cannot be made.
-    pub(crate) fn dial_failed(self: &Arc<Self>, runtime: &Runtime, errno: i32) {
+    pub(crate) fn dial_failed(&self, errno: i32) {
         {
             let mut state = self.state.lock();
             if state.phase != Phase::Dialling {
@@ -108,48 +117,15 @@ impl NodeClient {
             }
             state.phase = Phase::Ending;
         }
-        abi::client::error(self, errno);
-        abi::client::disconnected(self);
-        self.ended(runtime);
-    }
-
-    // --- the stream's worker ---
-
-    /// The stream is open.
-    pub(crate) fn up(&self, worker: &Worker, stream: u64, view: &StreamView) {
-        {
-            let mut state = self.state.lock();
-            if state.close {
-                return;
-            }
-            state.phase = Phase::Up { stream };
-        }
-        self.handle.set_stream(worker, view);
-        abi::client::connected(self);
-    }
-
-    /// The stream is gone; `errno` says why, for a client that was never up.
-    pub(crate) fn lost(self: &Arc<Self>, worker: &Rc<Worker>, errno: i32) {
-        self.handle.clear_stream();
-        let (was_up, close) = {
-            let mut state = self.state.lock();
-            let was_up = matches!(state.phase, Phase::Up { .. });
-            state.phase = Phase::Ending;
-            (was_up, state.close)
-        };
-        if was_up {
-            abi::client::disconnected(self);
-        } else if !close {
-            abi::client::error(self, errno);
-            abi::client::disconnected(self);
-        }
-        self.ended(&worker.runtime);
+        callbacks::error(&self.view, errno);
+        callbacks::disconnected(&self.view);
+        self.ended();
     }
 
     // --- any thread ---
 
     /// Ends the client: `delete` follows on a worker or on the connecting thread.
-    pub(crate) fn close(self: &Arc<Self>, runtime: &Arc<Runtime>) {
+    pub(crate) fn close(self: &Arc<Self>, reactor: &Arc<Reactor>) {
         let mut state = self.state.lock();
         if state.close {
             return;
@@ -158,26 +134,21 @@ impl NodeClient {
         match state.phase {
             Phase::Joining { stream } | Phase::Up { stream } => {
                 drop(state);
-                if let Some(owner) = runtime.place(stream).or(runtime.workers.first()) {
-                    owner.post(Box::new(move |worker| socket::remove_anywhere(worker, stream)));
+                if let Some(owner) = reactor.place(stream).or(reactor.workers.first()) {
+                    owner.post(Box::new(move |worker| moves::remove_anywhere(worker, stream)));
                 }
             }
             Phase::Dialling | Phase::Down => {
                 state.phase = Phase::Deleted;
                 drop(state);
                 let client = Arc::clone(self);
-                if let Some(worker) = runtime.workers.first() {
-                    worker.post(Box::new(move |worker| client.delete(&worker.runtime)));
+                if let Some(worker) = reactor.workers.first() {
+                    worker.post(Box::new(move |_| client.delete()));
                 }
             }
             // Who is calling its callbacks sees `close` afterwards.
             Phase::Ending | Phase::Deleted => {}
         }
-    }
-
-    /// It has been, or is being, ended; `delete` is still to come.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.state.lock().close
     }
 
     /// The channel with a letter; NULL while not connected.
@@ -186,16 +157,16 @@ impl NodeClient {
     }
 
     /// The stream's worker; NULL while not connected.
-    pub(crate) fn stream_worker(&self, runtime: &Runtime) -> *mut dap_stream_worker {
+    pub(crate) fn stream_worker(&self, reactor: &Reactor) -> *mut dap_stream_worker {
         let stream = match self.state.lock().phase {
             Phase::Up { stream } => stream,
             _ => return ptr::null_mut(),
         };
-        runtime.place(stream).map_or(ptr::null_mut(), |worker: &Arc<Shared>| worker.stream_view.as_ptr())
+        reactor.place(stream).map_or(ptr::null_mut(), |worker: &Arc<Shared>| worker.view.stream_worker.as_ptr())
     }
 
     /// After `disconnected`: waits for `close`, or goes if that has come.
-    fn ended(self: &Arc<Self>, runtime: &Runtime) {
+    fn ended(&self) {
         {
             let mut state = self.state.lock();
             if !state.close {
@@ -204,11 +175,67 @@ impl NodeClient {
             }
             state.phase = Phase::Deleted;
         }
-        self.delete(runtime);
+        self.delete();
     }
 
-    fn delete(self: &Arc<Self>, runtime: &Runtime) {
-        abi::client::delete(self);
-        runtime.clients.lock().remove(&self.view.addr());
+    fn delete(&self) {
+        callbacks::delete(&self.view);
+        self.unregister();
+    }
+}
+
+impl ClientEnd for NodeClient {
+    /// "host:port", the key of its pin.
+    fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// The letters that it opens, in order.
+    fn channels(&self) -> &[u8] {
+        &self.channels
+    }
+
+    /// The stream is open.
+    fn up(&self, stream: u64, view: &StreamView) {
+        {
+            let mut state = self.state.lock();
+            if state.close {
+                return;
+            }
+            state.phase = Phase::Up { stream };
+        }
+        self.handle.set_stream(view);
+        callbacks::connected(&self.view);
+    }
+
+    /// The stream is gone; `errno` says why, for a client that was never up.
+    fn lost(&self, errno: i32) {
+        self.handle.clear_stream();
+        let (was_up, close) = {
+            let mut state = self.state.lock();
+            let was_up = matches!(state.phase, Phase::Up { .. });
+            state.phase = Phase::Ending;
+            (was_up, state.close)
+        };
+        if was_up {
+            callbacks::disconnected(&self.view);
+        } else if !close {
+            callbacks::error(&self.view, errno);
+            callbacks::disconnected(&self.view);
+        }
+        self.ended();
+    }
+
+    /// It has been, or is being, ended; `delete` is still to come.
+    fn is_closed(&self) -> bool {
+        self.state.lock().close
+    }
+
+    fn service_packet(&self, ch: *mut dap_stream_ch, packet: &Packet<'_>) {
+        callbacks::service_packet(&self.view, ch, packet);
     }
 }

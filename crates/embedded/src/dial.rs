@@ -2,14 +2,16 @@
 
 use super::client::NodeClient;
 use super::config;
-use super::runtime::Runtime;
+use super::reactor::Load;
+use super::reactor::Reactor;
+use super::stream::client_end::ClientEnd;
 use super::stream::conn::Conn;
-use super::stream::{HANDSHAKE_TIMEOUT, prepare_socket};
+use super::stream::prepare_socket;
 use super::threads;
+use super::timeouts;
 use super::tls;
 use super::tls::pin::{self, PinVerifier};
 use super::tls::session::TlsSession;
-use super::worker::Load;
 use libc::{EAGAIN, ECONNREFUSED, EHOSTUNREACH, EIO, ENOENT, EPROTO, ETIMEDOUT};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -44,13 +46,13 @@ pub enum DialError {
 }
 
 /// Begins to connect; the client's callbacks tell the rest.
-pub(crate) fn start(runtime: &Arc<Runtime>, client: &Arc<NodeClient>) -> Result<(), DialError> {
+pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), DialError> {
     let place = Place::take().ok_or(DialError::TooMany)?;
-    let (runtime, client) = (Arc::clone(runtime), Arc::clone(client));
+    let (reactor, client) = (Arc::clone(reactor), Arc::clone(client));
     threads::spawn("vpn-dial", move || {
         let _place = place;
-        if let Err(errno) = dial(&runtime, &client) {
-            client.dial_failed(&runtime, errno);
+        if let Err(errno) = dial(&reactor, &client) {
+            client.dial_failed(errno);
         }
     })?;
     Ok(())
@@ -72,7 +74,7 @@ impl Drop for Place {
     }
 }
 
-fn dial(runtime: &Arc<Runtime>, client: &Arc<NodeClient>) -> Result<(), i32> {
+fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), i32> {
     let config = config::current();
     let address = client.address();
     let expected = pin::expected(&config, &address).map_err(|error| {
@@ -93,12 +95,13 @@ fn dial(runtime: &Arc<Runtime>, client: &Arc<NodeClient>) -> Result<(), i32> {
         .collect();
     let (io, peer) = connect_to_one(&addresses, || client.is_dialling())?;
     prepare_socket(&io).map_err(Errno::raw_os_error)?;
-    let worker = runtime.least_loaded().ok_or(EAGAIN)?;
-    let conn = Conn::dialled(io, peer, Arc::clone(client), pin, tls, Load::new(worker));
+    let worker = reactor.least_loaded().ok_or(EAGAIN)?;
+    let end: Arc<dyn ClientEnd> = client.clone();
+    let conn = Conn::dialled(io, peer, end, pin, tls, Load::new(worker));
     let stream = conn.uuid;
     if client.join(stream) {
-        runtime.set_place(stream, worker.index);
-        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+        reactor.set_place(stream, worker.index);
+        let deadline = Instant::now() + timeouts::current().handshake;
         worker.post(Box::new(move |worker| conn.install(worker, deadline)));
     }
     Ok(())

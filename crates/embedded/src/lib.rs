@@ -1,24 +1,59 @@
 //! The embedded SDK: what the VPN service needs of the Cellframe SDK, in Rust, behind the same C functions.
 //!
 //! It is an SDK in small, not a mock: worker threads, TLS streams, a durable store, a CLI socket, HTTP.
+//!
+//! # Layers
+//!
+//! From bottom to top. A module uses what its row says, and no two modules use each other, parent and child apart. Pointers
+//! from C become safe types in `cview` and `abi` alone, which are also the only modules with `unsafe` code.
+//!
+//! | module | what lives there | may use |
+//! |---|---|---|
+//! | `ctypes` | the structs that C sees | nothing |
+//! | `panics` | the panic boundary | nothing |
+//! | `threads` | the threads of this crate, known by a flag | nothing |
+//! | `deadline` | blocking reads and writes that end at a point in time | nothing |
+//! | `timeouts` | how long peers and callbacks are waited for | nothing |
+//! | `rate` | a bound on events per second | nothing |
+//! | `config` | the configuration | nothing |
+//! | `logging` | the logger | nothing |
+//! | `cview` | owners of C's structs, strings, and the calls out to C's callbacks | `ctypes`, `panics`, `rate`, `vpn-core` |
+//! | `connection_threads` | a bounded pool with a thread for each connection | `deadline`, `panics`, `threads` |
+//! | `store` | the durable key-value store | `config` |
+//! | `net` | the networks of the node | `config`, `ctypes`, `cview` |
+//! | `tls` | identity, pins, handshake, records | `config`, `store` |
+//! | `reactor` | workers: event loop, timers, queues, event sockets, and what is on which worker | `ctypes`, `cview`, `panics`, `threads` |
+//! | `stream` | connections: handshake, hello, channels, sessions, limits | `config`, `ctypes`, `cview`, `reactor`, `tls` |
+//! | `http` | HTTP requests to registered paths | `connection_threads`, `deadline`, `panics` |
+//! | `cli` | commands, and the socket that takes them | `config`, `connection_threads`, `deadline`, `threads` |
+//! | `service` | the server's side of channel 'R' | `ctypes`, `cview`, `net`, `reactor`, `stream`, `vpn-core` |
+//! | `client` | node clients | `ctypes`, `cview`, `reactor`, `stream` |
+//! | `dial` | name look-up and TCP for a node client | `client`, `config`, `reactor`, `stream`, `threads`, `timeouts`, `tls` |
+//! | `listener` | the listening sockets: accepted connections become streams or HTTP | `config`, `http`, `reactor`, `stream`, `timeouts`, `tls` |
+//! | `lifecycle` | start and stop of everything above | `cli`, `client`, `config`, `cview`, `http`, `listener`, `logging`, `net`, `reactor`, `service`, `store`, `stream`, `threads`, `timeouts`, `tls` |
+//! | `abi` | the exported C functions | `cli`, `client`, `config`, `ctypes`, `cview`, `dial`, `http`, `lifecycle`, `listener`, `logging`, `net`, `panics`, `reactor`, `service`, `store`, `stream`, `tls` |
 #![deny(unsafe_code)]
 
 pub mod abi;
 pub mod cli;
 pub(crate) mod client;
 pub mod config;
-mod crew;
+mod connection_threads;
 pub mod ctypes;
+pub(crate) mod cview;
 mod deadline;
 pub mod dial;
 pub mod http;
+pub mod lifecycle;
 pub mod listener;
 pub mod logging;
 pub mod net;
-pub mod runtime;
+pub(crate) mod panics;
+pub(crate) mod rate;
+mod reactor;
 pub mod service;
 pub mod store;
 pub mod stream;
 pub(crate) mod threads;
+pub mod timeouts;
 pub mod tls;
-pub mod worker;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use sha3::{Digest, Sha3_256};
 
-use super::abi::net::CNet;
-use super::config::{self, Config};
-use super::ctypes::dap_chain_node_role_enum::{self as role, *};
-use super::ctypes::{DAP_CHAIN_NET_NAME_MAX, dap_chain_net};
+use crate::config::{self, Config};
+use crate::ctypes::dap_chain_node_role_enum::{self as role, *};
+use crate::ctypes::{DAP_CHAIN_NET_NAME_MAX, dap_chain_net};
+use crate::cview::net::CNet;
 
 /// The network that is there when the configuration names none.
 pub const DEFAULT_NAME: &str = "backbone";
@@ -51,6 +51,11 @@ impl NetRef {
     /// The C view of it.
     pub fn as_ptr(&self) -> *mut dap_chain_net {
         self.0.c.as_ptr()
+    }
+
+    /// What C sees of it.
+    pub(crate) fn view(&self) -> &'static CNet {
+        &self.0.c
     }
 
     /// Its id.

@@ -1,17 +1,19 @@
 //! The services of this node, and the server's side of channel 'R': REQUEST, SUCCESS, ERROR, CHECK.
 
-use super::abi::service::{Handle, Service, ensure_service_session};
-use super::ctypes::{dap_chain_node_role_enum as role, dap_stream_ch};
-use super::net::{self, NetRef};
-use super::stream::conn::Conn;
-use super::stream::{COUNTERS, count};
-use super::worker::Worker;
+use crate::ctypes::{dap_chain_node_role_enum as role, dap_stream_ch};
+use crate::cview::packets::{Packet, PacketHandler, proc_of};
+use crate::cview::service::{Handle, Service};
+use crate::net::{self, NetRef};
+use crate::reactor::Worker;
+use crate::stream::conn::Conn;
+use crate::stream::conn::registry::on_channel;
+use crate::stream::{COUNTERS, count, procs};
 use parking_lot::RwLock;
 use sha3::{Digest, Sha3_256};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use vpn_core::wire::{Check, Request, ServiceError, Success, error_code, pkt};
 
 /// The service channel's letter.
@@ -47,7 +49,7 @@ pub(crate) fn remove(address: usize) -> bool {
     services.len() < before
 }
 
-/// Forgets all; who calls decides when they are freed.
+/// Drains the registry; the caller decides when the services are freed.
 pub(crate) fn take_all() -> impl Sized {
     std::mem::take(&mut *SERVICES.write())
 }
@@ -59,23 +61,6 @@ pub fn free_order(net_id: u64) -> [u8; 32] {
     hash.update(net_id.to_le_bytes());
     hash.update(VPN_UID.to_le_bytes());
     hash.finalize().into()
-}
-
-/// So many a second, counted in whole windows.
-#[derive(Default)]
-pub(crate) struct Rate {
-    window: Option<Instant>,
-    seen: u32,
-}
-
-impl Rate {
-    fn allows(&mut self, now: Instant) -> bool {
-        if self.window.is_none_or(|begin| now.saturating_duration_since(begin) >= Duration::from_secs(1)) {
-            *self = Rate { window: Some(now), seen: 0 };
-        }
-        self.seen += 1;
-        self.seen <= PER_SECOND
-    }
 }
 
 /// What an order hash stands for. Priced orders have their place here.
@@ -90,15 +75,35 @@ impl Order {
     }
 }
 
+/// Channel 'R'.
+struct ServiceChannel;
+
+impl PacketHandler for ServiceChannel {
+    fn packet_in(ch: *mut dap_stream_ch, packet: &Packet<'_>) -> bool {
+        let conn = on_channel(ch, |worker, conn, _| (Rc::clone(worker), Rc::clone(conn)));
+        let Some((worker, conn)) = conn else { return false };
+        match conn.client() {
+            Some(client) => client.service_packet(ch, packet),
+            None => on_packet(&worker, &conn, ch, packet.kind, packet.data),
+        }
+        true
+    }
+}
+
+/// Registers channel 'R'.
+pub(crate) fn register_channel() {
+    procs::add(proc_of::<ServiceChannel>(CHANNEL));
+}
+
 /// A packet on channel 'R' of a stream that a client opened.
-pub(crate) fn on_packet(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, kind: u8, data: &[u8]) {
+fn on_packet(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, kind: u8, data: &[u8]) {
     let Some(view) = conn.view() else { return };
-    ensure_service_session(&view.session);
+    view.session.ensure_service();
     let allowed = {
         let mut session = view.session.service.lock();
         session.as_mut().is_some_and(|session| match kind {
-            pkt::REQUEST => session.requests.allows(worker.now()),
-            pkt::CHECK_REQUEST => session.checks.allows(worker.now()),
+            pkt::REQUEST => session.requests.allows(worker.now(), PER_SECOND),
+            pkt::CHECK_REQUEST => session.checks.allows(worker.now(), PER_SECOND),
             _ => false,
         })
     };
@@ -133,12 +138,9 @@ fn request(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, data: &
             return;
         }
     };
-    let usage = view
-        .session
-        .service
-        .lock()
-        .as_mut()
-        .map(|session| session.add_free_usage(&service, net, ch, worker.shared.stream_view.as_ptr(), &request));
+    let usage = view.session.service.lock().as_mut().map(|session| {
+        session.add_free_usage(&service, net.view(), ch, worker.shared.view.stream_worker.as_ptr(), &request)
+    });
     let Some(usage) = usage else { return };
     let refusal = service.requested(&usage, data);
     if refusal != 0 {
@@ -229,17 +231,6 @@ fn nanoseconds_now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_stream_asks_eight_times_a_second() {
-        let mut rate = Rate::default();
-        let begin = Instant::now();
-        for _ in 0..PER_SECOND {
-            assert!(rate.allows(begin));
-        }
-        assert!(!rate.allows(begin + Duration::from_millis(999)));
-        assert!(rate.allows(begin + Duration::from_secs(1)));
-    }
 
     #[test]
     fn free_orders_differ_by_network() {

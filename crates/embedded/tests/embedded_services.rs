@@ -12,9 +12,10 @@ use std::ptr::null_mut;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use embedded::abi::cert::{dap_cert_find_by_name, dap_enc_key_serialize_pub_key};
 use embedded::abi::cli::{dap_cli_server_cmd_add, dap_cli_server_cmd_set_reply_str};
 use embedded::abi::config::*;
-use embedded::abi::net::{dap_cert_find_by_name, dap_chain_net_by_name, dap_enc_key_serialize_pub_key};
+use embedded::abi::net::dap_chain_net_by_name;
 use embedded::abi::store::*;
 use embedded::ctypes::dap_config;
 use embedded::{cli, config, http, store, tls};

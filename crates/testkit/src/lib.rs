@@ -4,6 +4,7 @@
 //! creates [`hosts::Hosts`], starts the program on them ([`program::Program`], [`tunnel::Client`]), and tests the
 //! network with the sockets of [`sockets`]. [`inner`], [`wire`] and [`records`] build and read packets without the
 //! library's code, so that both do not share a mistake. Every fault in this crate panics, which fails the test.
+#![deny(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 pub mod flood;

@@ -133,7 +133,8 @@ pub fn large_buffer(socket: &UdpSocket) {
     let _ = sockopt::set_socket_recv_buffer_size_force(socket, 32 << 20);
 }
 
-/// Sets UDP_SEGMENT of udp(7); 0 disables it.
+/// Sets UDP_SEGMENT of udp(7), which rustix does not support; 0 disables it.
+#[allow(unsafe_code)]
 pub fn segment(socket: &UdpSocket, size: usize) {
     let size = size as libc::c_int;
     let length = size_of_val(&size) as libc::socklen_t;

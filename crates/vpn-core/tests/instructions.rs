@@ -8,9 +8,9 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use testkit::skip;
-use vpn_core::forward::{Offload, Route, Table, check_upstream};
+use vpn_core::forward::{Bundle, Offload, Route, Table, check_upstream};
 use vpn_core::lease::Subnet;
-use vpn_core::wire::{self, Bundle, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
+use vpn_core::wire::{self, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
 
 const SUBNET: Subnet = Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 8 };
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -105,8 +105,8 @@ fn run(name: &str, times: u64) {
             assert!(table.set(client(), Route { worker: 0, slot: 0 }));
             let mut bundle = Bundle::default();
             let filled = VNET_LEN + inner.len();
-            bundle.spare_capacity()[..VNET_LEN].copy_from_slice(&VnetHeader::default().to_bytes());
-            bundle.spare_capacity()[VNET_LEN..filled].copy_from_slice(&inner);
+            bundle.room()[..VNET_LEN].copy_from_slice(&VnetHeader::default().to_bytes());
+            bundle.room()[VNET_LEN..filled].copy_from_slice(&inner);
             counted_loop(times, || {
                 let (header, packet) = bundle.next(filled).unwrap();
                 let (view, offload) = Offload::check(&header, packet).unwrap();

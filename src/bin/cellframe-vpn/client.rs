@@ -45,39 +45,25 @@ enum End {
     Lost,
 }
 
+/// What one connection came to.
+enum Outcome {
+    /// The user ended it; the word says how.
+    Ended(&'static str),
+    /// It failed, or was lost after that time; the next attempt may succeed.
+    Retry { failure: Failure, lasted: Duration },
+}
+
 fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>) -> Result<(), Failure> {
-    let target = &options.connect;
     let mut delay = FIRST_RETRY;
     loop {
-        match connect(options) {
-            Ok(lease) => {
-                output::line(format_args!("connected to {target}: {lease}"));
-                let connected = Instant::now();
-                match watch(signal, None) {
-                    Some(End::Signal) => return ended("disconnecting"),
-                    Some(End::Stopped) => return ended("stopped"),
-                    Some(End::Lost) | None => {
-                        let lost = format!("the connection to {target} was lost");
-                        if !options.retry {
-                            return Err(Failure::general(lost));
-                        }
-                        output::note(lost);
-                        // Only a connection that lasted resets the back-off.
-                        if connected.elapsed() >= LONGEST_RETRY {
-                            delay = FIRST_RETRY;
-                        }
-                    }
-                }
-            }
-            Err(failure) => {
-                if let Ok(number) = signal.try_recv() {
-                    return Err(Failure::new(signals::interrupted(number), "interrupted while connecting"));
-                }
-                // Retry only failures that may pass with time.
-                if !options.retry || !matches!(failure.code, Code::CannotConnect | Code::NoAnswer) {
-                    return Err(failure);
-                }
+        match hold_connection(options, signal)? {
+            Outcome::Ended(how) => return ended(how),
+            Outcome::Retry { failure, lasted } => {
                 output::note(failure);
+                // Only a connection that lasted resets the back-off.
+                if lasted >= LONGEST_RETRY {
+                    delay = FIRST_RETRY;
+                }
             }
         }
         output::note(format_args!("next attempt in {} s", delay.as_secs()));
@@ -89,6 +75,35 @@ fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>) -> Result<(),
     }
 }
 
+/// Connects once, and waits until the connection ends. Fails when there is to be no next attempt.
+fn hold_connection(options: &ClientOptions, signal: &Receiver<i32>) -> Result<Outcome, Failure> {
+    let target = &options.connect;
+    let lease = match connect(options) {
+        Ok(lease) => lease,
+        Err(failure) => {
+            if let Ok(number) = signal.try_recv() {
+                return Err(Failure::new(signals::interrupted(number), "interrupted while connecting"));
+            }
+            let may_pass = matches!(failure.code, Code::CannotConnect | Code::NoAnswer);
+            return retry(options, may_pass, failure, Duration::ZERO);
+        }
+    };
+    output::line(format_args!("connected to {target}: {lease}"));
+    let connected = Instant::now();
+    match watch(signal, None) {
+        Some(End::Signal) => Ok(Outcome::Ended("disconnecting")),
+        Some(End::Stopped) => Ok(Outcome::Ended("stopped")),
+        Some(End::Lost) | None => {
+            let lost = Failure::general(format!("the connection to {target} was lost"));
+            retry(options, true, lost, connected.elapsed())
+        }
+    }
+}
+
+fn retry(options: &ClientOptions, may_pass: bool, failure: Failure, lasted: Duration) -> Result<Outcome, Failure> {
+    if options.retry && may_pass { Ok(Outcome::Retry { failure, lasted }) } else { Err(failure) }
+}
+
 /// Reports an end that the user asked for.
 fn ended(how: &str) -> Result<(), Failure> {
     output::note(how);
@@ -98,9 +113,7 @@ fn ended(how: &str) -> Result<(), Failure> {
 /// Connects once and returns the lease as a line of text.
 fn connect(options: &ClientOptions) -> Result<String, Failure> {
     let target = &options.connect;
-    if app::client_start(&target.host, target.port, &options.net) != 0 {
-        return Err(start_failure());
-    }
+    app::client_start(&target.host, target.port, &options.net).map_err(|error| failure(&error))?;
     let lease = app::client_lease().ok_or_else(|| {
         Failure::new(Code::NoAnswer, format!("{target} accepted the connection, but leased no address"))
     })?;
@@ -139,10 +152,7 @@ pub(crate) fn override_for_client(config: &mut Config, pin: Option<&str>) {
 pub(crate) fn initialise(config: Config, net: &str) -> Result<(), Failure> {
     config::set_current(config);
     require_network(net)?;
-    match app::client_init() {
-        0 => Ok(()),
-        code => Err(Failure::general(format!("the client cannot start (code {code}); see the log lines above"))),
-    }
+    app::client_init().map_err(|error| Failure::general(format!("the client cannot start: {error}")))
 }
 
 /// Fails with a usage error unless the current configuration lists the network.
@@ -152,11 +162,6 @@ pub(crate) fn require_network(name: &str) -> Result<(), Failure> {
     }
     let message = format!("--net {name}: no such network; the configuration lists the known ones in [networks] names");
     Err(Failure::new(Code::Usage, message))
-}
-
-/// Returns the failure of the last start.
-pub(crate) fn start_failure() -> Failure {
-    app::client_last_failure().map_or_else(|| Failure::general("the client cannot start"), |error| failure(&error))
 }
 
 /// Maps the library's error to its exit code and message.

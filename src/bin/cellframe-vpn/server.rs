@@ -44,7 +44,7 @@ pub(crate) fn start(config: Config) -> Result<String, Failure> {
     let net_name = config.get_str("srv_vpn", "net").unwrap_or_default();
     let identity = identity(&config)?;
     config::set_current(config);
-    app::server_start().map_err(|code| Failure::general(start_error(code)))?;
+    app::server_start().map_err(|error| Failure::general(format!("the server cannot start: {error}")))?;
     Ok(format!("ready: listening on {listening}, network {network} for {net_name}, identity {identity}"))
 }
 
@@ -59,18 +59,6 @@ fn network_of(config: &Config) -> String {
     let value = |key| config.get_str("srv_vpn", key).unwrap_or_default();
     let (address, mask) = (value("network_address"), value("network_mask"));
     Subnet::parse(&address, &mask).map_or_else(|_| format!("{address}/{mask}"), |subnet| subnet.to_string())
-}
-
-/// Describes a code of `dap_chain_net_srv_vpn_init`. The log has the details.
-fn start_error(code: i32) -> String {
-    let reason = match code {
-        -1 => "the TUN device cannot be used",
-        -2 => "the configuration is invalid, or the TUN device cannot be set up",
-        -3 => "the VPN service cannot be registered",
-        -100 => "the server cannot listen for clients, or [server] enabled is false",
-        _ => "unknown reason",
-    };
-    format!("the server cannot start: {reason} (code {code}); see the log lines above")
 }
 
 #[cfg(test)]

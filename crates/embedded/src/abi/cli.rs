@@ -3,10 +3,11 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Arc;
 
-use super::boundary::{bytes, guard, malloc_copy, malloc_free, text};
 use crate::cli::{self, Command, Reply};
 use crate::ctypes::{dap_cli_cmd, dap_cli_server_cmd_callback_t};
+use crate::cview::strings::{bytes, malloc_copy, malloc_free, text};
 use crate::logging;
+use crate::panics::guard;
 
 /// The version that a command is told: replies are text.
 const REPLY_VERSION: c_int = 1;

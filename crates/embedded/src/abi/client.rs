@@ -1,92 +1,18 @@
-//! Node clients, as C sees them.
+//! Node clients, as C calls them.
 
-use super::boundary::{bytes, guard};
-use super::owned::CShared;
-use super::stream::StreamView;
-use crate::client::NodeClient;
+use crate::client::{self, NodeClient};
 use crate::ctypes::*;
+use crate::cview::client::Handle;
+use crate::cview::owned::CShared;
+use crate::cview::strings::bytes;
 use crate::dial;
-use crate::runtime;
+use crate::panics::guard;
+use crate::reactor::{self, Reactor};
 use crate::stream::{hello, procs};
-use crate::worker::Worker;
-use parking_lot::Mutex;
 use std::cell::Cell;
 use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::slice;
-use std::sync::Arc;
-
-/// The connection under a node client: the target of a `dap_client_t *`.
-pub(crate) struct Handle(Box<Connection>);
-
-struct Connection {
-    channels: Mutex<Vec<(u8, ChannelAddress)>>,
-}
-
-/// A channel's address, on its way to C.
-#[derive(Clone, Copy)]
-struct ChannelAddress(*mut dap_stream_ch);
-
-// SAFETY: never followed here; C follows it on the channel's worker.
-unsafe impl Send for ChannelAddress {}
-
-impl Handle {
-    fn new() -> Self {
-        Handle(Box::new(Connection { channels: Mutex::default() }))
-    }
-
-    fn as_ptr(&self) -> *mut dap_client {
-        ptr::from_ref(&*self.0).cast_mut().cast()
-    }
-
-    pub(crate) fn set_stream(&self, _worker: &Worker, view: &StreamView) {
-        let channels = view.channels.iter().map(|channel| (channel.letter, ChannelAddress(channel.view.as_ptr())));
-        *self.0.channels.lock() = channels.collect();
-    }
-
-    pub(crate) fn clear_stream(&self) {
-        self.0.channels.lock().clear();
-    }
-
-    pub(crate) fn channel(&self, letter: u8) -> *mut dap_stream_ch {
-        let channels = self.0.channels.lock();
-        channels.iter().find(|(known, _)| *known == letter).map_or(ptr::null_mut(), |(_, address)| address.0)
-    }
-}
-
-// --- calls into C: with nothing borrowed or locked; the client is alive until `delete` has returned ---------------------
-
-pub(crate) fn connected(client: &NodeClient) {
-    call(client, |callbacks| callbacks.connected);
-}
-
-pub(crate) fn disconnected(client: &NodeClient) {
-    call(client, |callbacks| callbacks.disconnected);
-}
-
-pub(crate) fn delete(client: &NodeClient) {
-    call(client, |callbacks| callbacks.r#delete);
-}
-
-pub(crate) fn error(client: &NodeClient, errno: i32) {
-    // SAFETY: `callbacks` and `callbacks_arg` never change.
-    let fields = unsafe { client.view.get() };
-    if let Some(callback) = fields.callbacks.error {
-        // SAFETY: C gave function and argument for this client.
-        unsafe { callback(client.view.as_ptr(), errno, fields.callbacks_arg) };
-    }
-}
-
-fn call(client: &NodeClient, which: impl FnOnce(&dap_chain_node_client_callbacks) -> dap_chain_node_client_callback_t) {
-    // SAFETY: `callbacks` and `callbacks_arg` never change.
-    let fields = unsafe { client.view.get() };
-    if let Some(callback) = which(&fields.callbacks) {
-        // SAFETY: C gave function and argument for this client.
-        unsafe { callback(client.view.as_ptr(), fields.callbacks_arg) };
-    }
-}
-
-// --- exports -----------------------------------------------------------------------------------------------------------
 
 /// Connects to a node and opens channels there, in the background. `info` is copied; `channels` are 1 to 15 distinct
 /// letters that are registered here too. NULL, with a log line, when an argument is wrong and while nothing is retained.
@@ -105,7 +31,7 @@ pub unsafe extern "C" fn dap_chain_node_client_create_n_connect(
 ) -> *mut dap_chain_node_client_t {
     const NAME: &str = "dap_chain_node_client_create_n_connect";
     guard(NAME, ptr::null_mut(), || {
-        let Some(runtime) = runtime::active() else {
+        let Some(reactor) = reactor::active() else {
             log::error!("{NAME}: the embedded SDK is not running");
             return ptr::null_mut();
         };
@@ -134,10 +60,9 @@ pub unsafe extern "C" fn dap_chain_node_client_create_n_connect(
         });
         let pointer = view.as_ptr();
         let client = NodeClient::new(view, handle, host, port, channels);
-        runtime.clients.lock().insert(pointer.addr(), Arc::clone(&client));
-        if let Err(error) = dial::start(&runtime, &client) {
+        if let Err(error) = dial::start(&reactor, &client) {
             log::error!("{NAME}: {error}");
-            runtime.clients.lock().remove(&pointer.addr());
+            client.unregister();
             return ptr::null_mut();
         }
         pointer
@@ -151,10 +76,9 @@ pub unsafe extern "C" fn dap_chain_node_client_create_n_connect(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_node_client_close_mt(client: *mut dap_chain_node_client_t) {
     guard("dap_chain_node_client_close_mt", (), || {
-        let Some(runtime) = runtime::current() else { return };
-        let known = runtime.clients.lock().get(&client.addr()).cloned();
-        if let Some(known) = known {
-            known.close(&runtime);
+        let Some(reactor) = reactor::current() else { return };
+        if let Some(known) = client::find(client.addr()) {
+            known.close(&reactor);
         }
     });
 }
@@ -177,14 +101,14 @@ pub unsafe extern "C" fn dap_client_get_stream_ch_unsafe(client: *mut dap_client
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_client_get_stream_worker(client: *mut dap_client_t) -> *mut dap_stream_worker_t {
     guard("dap_client_get_stream_worker", ptr::null_mut(), || {
-        with_client(client, |known, runtime| known.stream_worker(runtime)).unwrap_or(ptr::null_mut())
+        with_client(client, |known, reactor| known.stream_worker(reactor)).unwrap_or(ptr::null_mut())
     })
 }
 
-fn with_client<R>(client: *mut dap_client_t, body: impl FnOnce(&NodeClient, &runtime::Runtime) -> R) -> Option<R> {
-    let runtime = runtime::current()?;
-    let known = runtime.clients.lock().values().find(|known| known.handle.as_ptr() == client).cloned()?;
-    Some(body(&known, &runtime))
+fn with_client<R>(client: *mut dap_client_t, body: impl FnOnce(&NodeClient, &Reactor) -> R) -> Option<R> {
+    let reactor = reactor::current()?;
+    let known = client::find_by_handle(client)?;
+    Some(body(&known, &reactor))
 }
 
 /// # Safety

@@ -14,10 +14,11 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use handles::{HANDLES, Place};
 
-use super::boundary::{guard, text};
 use crate::config::{self, Config};
 use crate::ctypes::dap_config;
+use crate::cview::strings::text;
 use crate::logging;
+use crate::panics::guard;
 
 /// The configuration file that `dap_config_default` reads when this variable names none.
 const DEFAULT_FILE: &str = "/etc/cellframe-vpn/cellframe-vpn.cfg";

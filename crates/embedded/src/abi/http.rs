@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_int, c_void};
 
-use super::boundary::{fill_c_array, guard, text};
 use crate::config;
 use crate::ctypes::{
     dap_http_client, dap_http_server, dap_http_simple, dap_http_simple_callback_t, dap_http_url_proc, dap_server,
 };
+use crate::cview::strings::{fill_c_array, text};
 use crate::http::{self, Request, Response};
 use crate::listener;
+use crate::panics::guard;
 
 /// The Content-Type of a reply that names none: the endpoints of the node speak JSON.
 const DEFAULT_MIME: &str = "application/json";

@@ -5,12 +5,13 @@ use std::ffi::{c_char, c_int};
 
 use parking_lot::Mutex;
 
-use super::boundary::{bytes, guard};
 use crate::ctypes::{
     DAP_CHAIN_HASH_FAST_SIZE, dap_chain_datum_tx, dap_chain_datum_tx_item_groups, dap_chain_net_srv_uid,
     dap_chain_tx_in_cond, dap_chain_tx_out_cond, dap_chain_tx_out_cond_header, dap_chain_tx_tag_action_type_t,
     dap_hash_fast, dap_ledger, dap_ledger_tag_check_callback_t,
 };
+use crate::cview::strings::bytes;
+use crate::panics::guard;
 
 /// Registers the check that recognises a service's transactions, under a tag (which is copied). 0; -1 when the service
 /// is registered with another check or tag already, or `tag` or `callback` is NULL. The same again is 0. Any thread.

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use log::{Level, LevelFilter};
 
-use super::boundary::{bytes, guard};
 use crate::ctypes::dap_log_level::{self, *};
+use crate::cview::strings::bytes;
 use crate::logging;
+use crate::panics::guard;
 
 /// The lowest level that is written, as C set it; -1 while the logger's own filter decides.
 static LOWEST: AtomicI32 = AtomicI32::new(-1);

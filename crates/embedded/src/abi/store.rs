@@ -2,7 +2,8 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use super::boundary::{bytes, guard, malloc_copy, text};
+use crate::cview::strings::{bytes, malloc_copy, text};
+use crate::panics::guard;
 use crate::store::{self, StoreError, VALUE_MAX};
 
 /// A copy of the value, `malloc`ed, with a NUL behind it; its length in `*size`, whether it is pinned in `*is_pinned`,

@@ -17,16 +17,16 @@ use serde_json::{Value, json};
 
 use super::{REQUEST_MAX, Reply, run, socket_path};
 use crate::config::Config;
-use crate::crew::{Crew, Refused};
+use crate::connection_threads::{ConnectionThreads, Refused};
 use crate::deadline::Timed;
 use crate::threads;
 
 /// Connections at once; one more is told so and closed.
 const CONNECTIONS_MAX: usize = 8;
 /// For a whole request to arrive, and for a whole reply to be taken.
-const PEER_TIME: Duration = Duration::from_secs(5);
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What stopping grants to commands that are running.
-const STOP_PATIENCE: Duration = Duration::from_secs(15);
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A CLI that listens. Dropping it waits for running commands, ends its threads and removes its socket.
 pub struct CliServer {
@@ -36,7 +36,7 @@ pub struct CliServer {
     /// Its other end is polled by the thread; closing this one stops it.
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
-    crew: Arc<Crew>,
+    pool: Arc<ConnectionThreads>,
 }
 
 /// Starts the CLI unless `[cli-server] enabled` is false. A CLI that cannot start is logged and costs nothing else.
@@ -66,10 +66,10 @@ impl CliServer {
         let listener = bind(path)?;
         let identity = fs::symlink_metadata(path).map(|file| (file.dev(), file.ino())).ok();
         let (stop, stopped) = UnixStream::pair()?;
-        let crew = Crew::new("vpn-cli-cmd", CONNECTIONS_MAX);
-        let mut server = Self { path: path.to_owned(), identity, stop: Some(stop), thread: None, crew };
-        let crew = Arc::clone(&server.crew);
-        server.thread = Some(threads::spawn("vpn-cli", move || accept(&listener, &stopped, &crew))?);
+        let pool = ConnectionThreads::new("vpn-cli-cmd", CONNECTIONS_MAX);
+        let mut server = Self { path: path.to_owned(), identity, stop: Some(stop), thread: None, pool };
+        let pool = Arc::clone(&server.pool);
+        server.thread = Some(threads::spawn("vpn-cli", move || accept(&listener, &stopped, &pool))?);
         Ok(server)
     }
 
@@ -91,7 +91,7 @@ impl Drop for CliServer {
             let _ = thread.join();
         }
         self.remove_file();
-        self.crew.stop(STOP_PATIENCE);
+        self.pool.stop(STOP_TIMEOUT);
     }
 }
 
@@ -149,7 +149,7 @@ fn text_error(text: &str) -> io::Error {
     io::Error::other(text)
 }
 
-fn accept(listener: &UnixListener, stopped: &UnixStream, crew: &Arc<Crew>) {
+fn accept(listener: &UnixListener, stopped: &UnixStream, pool: &Arc<ConnectionThreads>) {
     loop {
         let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::from_borrowed_fd(stopped.as_fd(), PollFlags::IN)];
         match poll(&mut fds, None) {
@@ -164,7 +164,7 @@ fn accept(listener: &UnixListener, stopped: &UnixStream, crew: &Arc<Crew>) {
             return;
         }
         match listener.accept() {
-            Ok((connection, _)) => take(connection, crew),
+            Ok((connection, _)) => take(connection, pool),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}
             Err(error) => {
                 // Out of descriptors or memory, and the connection is still there: without a pause this would spin.
@@ -175,9 +175,9 @@ fn accept(listener: &UnixListener, stopped: &UnixStream, crew: &Arc<Crew>) {
     }
 }
 
-fn take(connection: UnixStream, crew: &Arc<Crew>) {
+fn take(connection: UnixStream, pool: &Arc<ConnectionThreads>) {
     let connection = Arc::new(connection);
-    let refusal = match crew.start(&connection, serve) {
+    let refusal = match pool.start(&connection, serve) {
         Ok(()) => return,
         Err(Refused::Full) => format!("{CONNECTIONS_MAX} commands are running already; try again"),
         Err(Refused::Io(error)) => format!("cannot start a thread: {error}"),
@@ -199,7 +199,7 @@ fn serve(connection: &UnixStream) {
 
 fn answer(connection: &UnixStream, reply: &Reply) {
     let line = format!("{}\n", json!({ "code": reply.code, "reply": reply.text }));
-    if let Err(error) = Timed::new(connection, PEER_TIME).write_all(line.as_bytes()) {
+    if let Err(error) = Timed::new(connection, PEER_TIMEOUT).write_all(line.as_bytes()) {
         log::debug!("CLI: the reply was not taken: {error}");
     }
 }
@@ -208,7 +208,7 @@ fn answer(connection: &UnixStream, reply: &Reply) {
 fn request(connection: &UnixStream) -> Result<Option<Vec<String>>, String> {
     let mut line = Vec::new();
     let limit = REQUEST_MAX as u64 + 1;
-    let mut reader = BufReader::new(Timed::new(connection, PEER_TIME).take(limit));
+    let mut reader = BufReader::new(Timed::new(connection, PEER_TIMEOUT).take(limit));
     reader.read_until(b'\n', &mut line).map_err(|error| format!("no request: {error}"))?;
     if line.is_empty() {
         return Ok(None);
@@ -340,7 +340,7 @@ mod tests {
         assert!(reply.contains("try again"), "{reply}");
         let start = Instant::now();
         drop(server);
-        assert!(start.elapsed() < PEER_TIME);
+        assert!(start.elapsed() < PEER_TIMEOUT);
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::{Request, Response, URL_PART_MAX, handler};
 use crate::deadline::Timed;
+use crate::panics;
 
 /// For the head to arrive, for the body to arrive, and for the answer to be taken.
-const PEER_TIME: Duration = Duration::from_secs(5);
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the peer to close after the answer.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Request line and headers, in bytes.
@@ -19,8 +19,13 @@ const HEADERS_MAX: usize = 64;
 const BODY_MAX: u64 = 64 << 10;
 
 pub(super) fn serve(stream: &TcpStream) {
+    serve_within(PEER_TIMEOUT, stream);
+}
+
+/// The head, the body and the taking of the answer may take `timeout` each.
+fn serve_within(timeout: Duration, stream: &TcpStream) {
     // The listener works without blocking.
-    if let Err(error) = stream.set_nonblocking(false).and_then(|()| exchange(stream)) {
+    if let Err(error) = stream.set_nonblocking(false).and_then(|()| exchange(timeout, stream)) {
         log::debug!("HTTP: {error}");
     }
 }
@@ -32,8 +37,8 @@ pub(super) fn refusal(status: u16) -> String {
     format!("{}{text}\n", head(status, "text/plain", length))
 }
 
-fn exchange(stream: &TcpStream) -> io::Result<()> {
-    let answer = match read_request(stream)? {
+fn exchange(timeout: Duration, stream: &TcpStream) -> io::Result<()> {
+    let answer = match read_request(timeout, stream)? {
         Outcome::Answer { request, has_body } => {
             let response = respond(&request);
             let mime = if is_mime(&response.mime) { &response.mime } else { "application/octet-stream" };
@@ -46,7 +51,7 @@ fn exchange(stream: &TcpStream) -> io::Result<()> {
         Outcome::Refuse(status) => refusal(status).into_bytes(),
         Outcome::Gone => return Ok(()),
     };
-    Timed::new(stream, PEER_TIME).write_all(&answer)?;
+    Timed::new(stream, timeout).write_all(&answer)?;
     // What the peer sends beyond the request is read for a moment: closing with bytes unread would reset the
     // connection, and the peer might never see the answer.
     stream.shutdown(Shutdown::Write)?;
@@ -58,10 +63,10 @@ fn respond(request: &Request) -> Response {
     let Some(handler) = handler(&request.path) else {
         return Response { status: 404, mime: "text/plain".into(), body: b"Not Found\n".to_vec() };
     };
-    let response = catch_unwind(AssertUnwindSafe(|| handler(request)));
+    let response = panics::catch(|| handler(request));
     let failed = || Response { status: 500, mime: "text/plain".into(), body: b"Internal Server Error\n".to_vec() };
-    let response = response.unwrap_or_else(|_| {
-        log::error!("HTTP: internal error while answering {}", request.path);
+    let response = response.unwrap_or_else(|panic| {
+        log::error!("HTTP: internal error while answering {}: {panic}", request.path);
         failed()
     });
     if (200..=599).contains(&response.status) { response } else { failed() }
@@ -74,8 +79,8 @@ enum Outcome {
     Gone,
 }
 
-fn read_request(stream: &TcpStream) -> io::Result<Outcome> {
-    let mut timed = Timed::new(stream, PEER_TIME);
+fn read_request(timeout: Duration, stream: &TcpStream) -> io::Result<Outcome> {
+    let mut timed = Timed::new(stream, timeout);
     let mut head = Vec::with_capacity(2048);
     let mut chunk = [0; 2048];
     loop {
@@ -93,7 +98,7 @@ fn read_request(stream: &TcpStream) -> io::Result<Outcome> {
             Parsed::Bad(status) => return Ok(Outcome::Refuse(status)),
             Parsed::Whole { head_size, body_size, request, has_body } => {
                 let missing = body_size.saturating_sub((head.len() - head_size) as u64);
-                io::copy(&mut Timed::new(stream, PEER_TIME).take(missing), &mut io::sink())?;
+                io::copy(&mut Timed::new(stream, timeout).take(missing), &mut io::sink())?;
                 return Ok(Outcome::Answer { request, has_body });
             }
         }
@@ -209,7 +214,7 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Instant;
 
-    /// The crew of threads is one for the process, and these tests count its places.
+    /// The pool of threads is one for the process, and these tests count its places.
     static ALONE: Mutex<()> = Mutex::new(());
 
     fn listener() -> (TcpListener, std::net::SocketAddr) {
@@ -329,26 +334,30 @@ mod tests {
         assert_eq!(status(&ask(b"GET / HTTP/1.1\r\n\r\n")), 503);
         let start = Instant::now();
         stop();
-        assert!(start.elapsed() < PEER_TIME);
+        assert!(start.elapsed() < PEER_TIMEOUT);
         assert_eq!(read(&silent[0]), "");
         assert_eq!(status(&ask(b"GET / HTTP/1.1\r\n\r\n")), 404);
     }
 
     #[test]
-    fn a_slow_head_gets_5_seconds() {
-        let _alone = ALONE.lock();
-        let peer = connect();
+    fn a_slow_head_gets_its_time_and_no_more() {
+        const TIMEOUT: Duration = Duration::from_millis(500);
+        let (listener, address) = listener();
+        let peer = TcpStream::connect(address).unwrap();
+        let served = listener.accept().unwrap().0;
+        let server = std::thread::spawn(move || serve_within(TIMEOUT, &served));
         let start = Instant::now();
         let mut dripper = peer.try_clone().unwrap();
         let dripper = std::thread::spawn(move || {
-            while start.elapsed() < PEER_TIME * 2 && dripper.write_all(b"x").is_ok() {
+            while start.elapsed() < TIMEOUT * 4 && dripper.write_all(b"x").is_ok() {
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
         assert_eq!(status(&read(&peer)), 408);
-        assert!(start.elapsed() >= PEER_TIME && start.elapsed() < PEER_TIME * 2);
+        assert!(start.elapsed() >= TIMEOUT && start.elapsed() < TIMEOUT * 4);
         drop(peer);
         dripper.join().unwrap();
+        server.join().unwrap();
     }
 
     proptest! {

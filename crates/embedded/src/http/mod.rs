@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use super::crew::{Crew, Refused};
+use crate::connection_threads::{ConnectionThreads, Refused};
 
 /// Longest path and longest query, in bytes: what C's buffers of 1024 hold.
 pub const URL_PART_MAX: usize = 1023;
 /// Requests at once; one more gets 503.
 const CONNECTIONS_MAX: usize = 16;
 /// What stopping grants to requests that are being answered.
-const STOP_PATIENCE: Duration = Duration::from_secs(15);
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A request to a registered path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +44,12 @@ pub struct Response {
 /// What answers the requests to a path. It is called on threads of the HTTP server, several at once.
 pub type Handler = dyn Fn(&Request) -> Response + Send + Sync;
 
-/// Has `handler` answer the requests to `path`, instead of who did before. From any thread.
+/// Registers the handler of the requests to `path`, replacing any earlier one. From any thread.
 pub fn register(path: &str, handler: Box<Handler>) {
     HANDLERS.write().insert(path.to_owned(), handler.into());
 }
 
-/// Lets nobody answer the requests to `path`; false when nobody did. A request that is being answered goes on.
+/// Unregisters the handler of `path`; false if there is none. A request that is being answered goes on.
 pub fn unregister(path: &str) -> bool {
     HANDLERS.write().remove(path).is_some()
 }
@@ -57,7 +57,7 @@ pub fn unregister(path: &str) -> bool {
 /// Answers the one request of a connection and closes it, on a thread of its own: returns at once.
 pub fn serve(stream: TcpStream) {
     let stream = Arc::new(stream);
-    match CREW.start(&stream, connection::serve) {
+    match THREADS.start(&stream, connection::serve) {
         Ok(()) => {}
         Err(Refused::Full) => refuse(&stream),
         Err(Refused::Io(error)) => {
@@ -70,12 +70,13 @@ pub fn serve(stream: TcpStream) {
 /// Waits until the requests that are being answered are done; their peers cannot send any more. For after the listener
 /// stopped.
 pub fn stop() {
-    CREW.stop(STOP_PATIENCE);
-    CREW.reopen();
+    THREADS.stop(STOP_TIMEOUT);
+    THREADS.reopen();
 }
 
 static HANDLERS: RwLock<BTreeMap<String, Arc<Handler>>> = RwLock::new(BTreeMap::new());
-static CREW: LazyLock<Arc<Crew>> = LazyLock::new(|| Crew::new("vpn-http", CONNECTIONS_MAX));
+static THREADS: LazyLock<Arc<ConnectionThreads>> =
+    LazyLock::new(|| ConnectionThreads::new("vpn-http", CONNECTIONS_MAX));
 
 fn handler(path: &str) -> Option<Arc<Handler>> {
     HANDLERS.read().get(path).cloned()

@@ -1,8 +1,8 @@
 //! Two ends of a stream: whatever is written, blocked, moved, held and given back in between, all of it arrives in order.
 
-use super::buffers::Buffers;
 use super::incoming::Incoming;
 use super::outgoing::{Flushed, Outgoing};
+use crate::reactor::buffers::Buffers;
 use crate::tls::session::TlsSession;
 use crate::tls::session_tests::{SERVER, client};
 use proptest::prelude::*;
@@ -142,7 +142,7 @@ proptest! {
                     ends[end].incoming = incoming;
                     ends[end].incoming.settle(&buffers);
                 }
-                Act::Leave => ends[end].incoming.leave(&buffers),
+                Act::Leave => ends[end].incoming.detach_from_worker(&buffers),
                 Act::Trim => ends[end].incoming.trim(&buffers),
             }
         }

@@ -1,9 +1,17 @@
 //! A stream's input: plain text that is not a whole packet or that nobody may have yet, then cipher text that is not a
 //! whole record. Both stay where they were received, as far as they can.
 
-use super::buffers::{BLOCK, Buffers};
-use crate::tls::session::{TlsError, TlsSession, Window};
+use super::{HEADER_LEN, MAX_DATA};
+use crate::reactor::buffers::Buffers;
+use crate::tls::error::TlsError;
+use crate::tls::session::TlsSession;
+use crate::tls::sizes::RECORD_MAX;
+use crate::tls::window::Window;
 
+/// Room for a read behind the most that may wait in front of it, bytes.
+const READ: usize = 128 * 1024;
+/// Length of a block: what may wait of a packet and of a record, and a read behind it.
+const BLOCK: usize = HEADER_LEN + MAX_DATA + RECORD_MAX + READ;
 /// With less room than this behind it, what waits is moved to the front before the next read.
 const ROOM_MIN: usize = 64 * 1024;
 /// A stream at rest keeps so much memory for the beginning of its next packet, bytes: a usual packet's size. An idle
@@ -27,7 +35,7 @@ pub(crate) struct Incoming {
 impl Incoming {
     /// Taken up again: [`Incoming::settle`] decides anew.
     pub(crate) fn begin(mut self, buffers: &Buffers) -> Incoming {
-        self.let_go(buffers);
+        self.release_block(buffers);
         self
     }
 
@@ -35,7 +43,7 @@ impl Incoming {
     pub(crate) fn room(&mut self, buffers: &Buffers) -> &mut [u8] {
         if self.block.is_empty() {
             self.drop_consumed();
-            self.block = buffers.block();
+            self.block = buffers.block(BLOCK);
             if let Some(front) = self.block.get_mut(..self.rest.len()) {
                 front.copy_from_slice(&self.rest);
             }
@@ -45,7 +53,7 @@ impl Incoming {
             self.block.copy_within(self.plain_begin..self.plain_end, 0);
             let plain = self.plain_end - self.plain_begin;
             self.block.copy_within(self.cipher_begin..self.end, plain);
-            self.front_is(plain);
+            self.rebase_offsets(plain);
         }
         self.block.get_mut(self.end..).unwrap_or_default()
     }
@@ -87,13 +95,13 @@ impl Incoming {
 
     /// Keeps no more memory than what waits takes.
     pub(crate) fn trim(&mut self, buffers: &Buffers) {
-        self.leave(buffers);
+        self.detach_from_worker(buffers);
         self.rest.shrink_to_fit();
     }
 
     /// Holds nothing of this worker's.
-    pub(crate) fn leave(&mut self, buffers: &Buffers) {
-        self.let_go(buffers);
+    pub(crate) fn detach_from_worker(&mut self, buffers: &Buffers) {
+        self.release_block(buffers);
         self.shrink(buffers);
     }
 
@@ -107,7 +115,7 @@ impl Incoming {
         self.plain_end - self.plain_begin + self.end - self.cipher_begin
     }
 
-    fn let_go(&mut self, buffers: &Buffers) {
+    fn release_block(&mut self, buffers: &Buffers) {
         if std::mem::take(&mut self.holds) {
             buffers.no_longer_holds();
         }
@@ -123,18 +131,18 @@ impl Incoming {
         self.rest.shrink_to(REST_KEPT);
         let plain = plain.len();
         buffers.give_block(std::mem::take(&mut self.block));
-        self.front_is(plain);
+        self.rebase_offsets(plain);
     }
 
     /// Of what waits without a block.
     fn drop_consumed(&mut self) {
         self.rest.drain(..self.plain_begin.min(self.rest.len()));
         self.rest.shrink_to(REST_KEPT);
-        self.front_is(self.plain_end - self.plain_begin);
+        self.rebase_offsets(self.plain_end - self.plain_begin);
     }
 
     /// What waits was put to the front, `plain` bytes of it plain text.
-    fn front_is(&mut self, plain: usize) {
+    fn rebase_offsets(&mut self, plain: usize) {
         self.end = plain + self.end - self.cipher_begin;
         (self.plain_begin, self.plain_end, self.cipher_begin) = (0, plain, plain);
     }

@@ -2,9 +2,10 @@
 //! moves from worker to worker.
 
 use super::{COUNTERS, MAX_DATA, count};
-use crate::worker::Shared;
+use crate::reactor::{Shared, Worker};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Most bytes of packets that wait here.
@@ -17,9 +18,13 @@ pub(crate) struct Mail {
     pub(crate) data: Vec<u8>,
 }
 
+/// Called on the worker that has a stream with this uuid when there is mail for it.
+pub(crate) type OnMail = fn(&Rc<Worker>, u64);
+
 /// Any thread posts; the stream's worker takes.
 pub(crate) struct Mailbox {
     stream: u64,
+    on_mail: OnMail,
     state: Mutex<State>,
 }
 
@@ -33,10 +38,10 @@ struct State {
 }
 
 impl Mailbox {
-    pub(crate) fn new(stream: u64, owner: &Arc<Shared>) -> Self {
+    pub(crate) fn new(stream: u64, owner: &Arc<Shared>, on_mail: OnMail) -> Self {
         let owner = Arc::clone(owner);
         let state = State { owner, mail: VecDeque::new(), bytes: 0, announced: false, closed: false };
-        Mailbox { stream, state: Mutex::new(state) }
+        Mailbox { stream, on_mail, state: Mutex::new(state) }
     }
 
     /// The stream's uuid.
@@ -61,12 +66,8 @@ impl Mailbox {
         state.mail.push_back(Mail { channel, kind, data: data.to_vec() });
         if !state.announced {
             state.announced = true;
-            let stream = self.stream;
-            state.owner.post(Box::new(move |worker| {
-                if let Some(conn) = worker.conn(stream) {
-                    conn.take_mail(worker);
-                }
-            }));
+            let (stream, on_mail) = (self.stream, self.on_mail);
+            state.owner.post(Box::new(move |worker| on_mail(worker, stream)));
         }
         data.len()
     }

@@ -1,16 +1,15 @@
 //! The stream: TCP, TLS 1.3 inside it, and the SDK's channel packets inside that. docs/stream.md is the authority.
 
-pub(crate) mod buffers;
+pub(crate) mod channels;
+pub(crate) mod client_end;
 pub(crate) mod conn;
 #[cfg(test)]
 mod duplex_tests;
 pub mod hello;
-pub(crate) mod idle;
 pub(crate) mod incoming;
+pub(crate) mod limiter;
 pub(crate) mod mailbox;
-pub(crate) mod newcomer;
 pub(crate) mod outgoing;
-pub(crate) mod places;
 pub(crate) mod procs;
 pub(crate) mod sessions;
 
@@ -25,8 +24,6 @@ pub const HEADER_LEN: usize = size_of::<super::ctypes::dap_stream_ch_pkt_hdr>();
 pub const MAX_DATA: usize = 128 * 1024 + 1024;
 /// Most output that waits in one stream, bytes; beyond it writes are refused.
 pub const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
-/// From accept, or the connection's establishment, to the end of the hello.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that may be in the handshake at once.
 pub const HANDSHAKES_MAX: usize = 1024;
 /// Those of one source: an eighth, so that no host turns the others away.
@@ -45,7 +42,7 @@ pub struct Counters {
     pub oversized: AtomicU64,
     /// Packets refused because of [`OUTPUT_LIMIT`].
     pub output_full: AtomicU64,
-    /// Connections closed before their hello: by the peer, by [`HANDSHAKE_TIMEOUT`], or for a bad hello.
+    /// Connections closed before their hello: by the peer, after [`Timeouts::handshake`](crate::timeouts::Timeouts::handshake), or for a bad hello.
     pub failed_handshakes: AtomicU64,
     /// Connections closed as soon as they were accepted, because others had all places.
     pub turned_away: AtomicU64,

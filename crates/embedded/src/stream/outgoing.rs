@@ -1,9 +1,10 @@
 //! A stream's output: plain text that waits for encryption, then cipher text that waits for the kernel.
 
-use super::buffers::Buffers;
 use crate::ctypes::dap_stream_ch_pkt_hdr;
+use crate::reactor::buffers::Buffers;
+use crate::tls::error::TlsError;
 use crate::tls::records::Batch;
-use crate::tls::session::{TlsError, TlsSession};
+use crate::tls::session::TlsSession;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 

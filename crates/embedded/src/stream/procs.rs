@@ -1,7 +1,7 @@
 //! Which channel letters exist, and the callbacks of each. They stay until the process ends, as in the real SDK: C code
 //! registers a letter once, whatever is stopped and started afterwards.
 
-use crate::abi::stream::Proc;
+use crate::cview::stream::Proc;
 use parking_lot::RwLock;
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 //!
 //! The lock does not hold anyone up: what ends while the list is locked is kept until it is unlocked.
 
-use crate::abi::stream::Session;
+use crate::cview::session::Session;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub(crate) fn unlock() {
     }
 }
 
-/// Forgets all but what is lent out; who calls decides when they are freed.
+/// Drains the registry, apart from what is lent out; the caller decides when the sessions are freed.
 pub(crate) fn take_all() -> impl Sized {
     let mut sessions = SESSIONS.lock();
     sessions.by_address = None;

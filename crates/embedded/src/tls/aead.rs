@@ -1,6 +1,6 @@
 //! The ciphers of TLS 1.3's records, by the library that is fastest on this processor: docs/performance.md has figures.
 
-use super::records::{HEADER_LEN, TAG_LEN};
+use super::sizes::{HEADER_LEN, TAG_LEN};
 use aws_lc_rs::aead as aws_lc;
 use ring::aead as ring;
 use rustls::ConnectionTrafficSecrets;

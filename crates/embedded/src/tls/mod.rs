@@ -1,13 +1,16 @@
 //! TLS 1.3 under the stream: the node's identity, the client's pin, the handshake and the record layer.
 
 mod aead;
+pub(crate) mod error;
 pub mod identity;
 pub mod pin;
 pub(crate) mod records;
 pub(crate) mod session;
 #[cfg(test)]
 pub(crate) mod session_tests;
+pub(crate) mod sizes;
 mod traffic;
+pub(crate) mod window;
 
 pub use identity::{IdentityError, fingerprint_text, identity_fingerprint, identity_spki};
 

@@ -17,7 +17,7 @@ pub const PINS: &str = "local.vpn_client.pins";
 /// Why no pin could be had.
 #[derive(thiserror::Error, Debug)]
 pub enum PinError {
-    /// The configured pin is none.
+    /// Invalid pin.
     #[error("[vpn_client] server_pin={0}: expected sha256: and 64 hexadecimal digits")]
     Syntax(String),
     /// The store of known servers cannot be read.

@@ -5,23 +5,14 @@
 //! the way out and one time on the way in; for a tunnel that is a tenth of all its work (docs/performance.md).
 
 use super::aead::{Aead, Nonce};
-use super::session::TlsError;
-use rustls::{AlertDescription, ConnectionTrafficSecrets, ContentType, Error, InvalidMessage, PeerMisbehaved};
+use super::error::TlsError;
+use super::sizes::{BODY_MAX, HEADER_LEN, PLAIN_MAX, TAG_LEN};
+use rustls::{ConnectionTrafficSecrets, ContentType, Error, PeerMisbehaved};
 
-/// Content type, version, length.
-pub(super) const HEADER_LEN: usize = 5;
-/// Of each cipher that TLS 1.3 has.
-pub(super) const TAG_LEN: usize = 16;
-/// Most plain text in a record, bytes.
-pub(crate) const PLAIN_MAX: usize = 16 * 1024;
-/// Most bytes that may follow a record's header.
-const BODY_MAX: usize = PLAIN_MAX + 256;
 /// The true content type, and the tag.
 const TRAILER_LEN: usize = 1 + TAG_LEN;
 /// A full record as [`Batch`] lays it out.
 const FULL_RECORD: usize = HEADER_LEN + PLAIN_MAX + TRAILER_LEN;
-/// The longest record that is taken from a peer.
-pub(crate) const RECORD_MAX: usize = HEADER_LEN + BODY_MAX;
 
 /// One direction's key and its count of records.
 pub(super) struct Key {
@@ -127,22 +118,6 @@ pub(super) fn whole_record(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
 fn header_of(body: usize) -> Result<[u8; HEADER_LEN], TlsError> {
     let [high, low] = u16::try_from(body).map_err(|_| TlsError::Internal)?.to_be_bytes();
     Ok([u8::from(ContentType::ApplicationData), 3, 3, high, low])
-}
-
-/// What the peer is told of an error of its making.
-pub(super) fn alert_for(error: &TlsError) -> AlertDescription {
-    match error {
-        TlsError::Protocol(Error::DecryptError) => AlertDescription::BadRecordMac,
-        TlsError::Protocol(Error::PeerSentOversizedRecord) => AlertDescription::RecordOverflow,
-        TlsError::Protocol(Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate)) => {
-            AlertDescription::IllegalParameter
-        }
-        TlsError::Protocol(Error::InvalidMessage(_)) => AlertDescription::DecodeError,
-        TlsError::Protocol(Error::InappropriateMessage { .. } | Error::PeerMisbehaved(_)) => {
-            AlertDescription::UnexpectedMessage
-        }
-        _ => AlertDescription::InternalError,
-    }
 }
 
 /// Application data on its way out, laid out as the records that it will be: sealing copies nothing.

@@ -1,52 +1,17 @@
 //! One connection's TLS: rustls makes the handshake, then its keys go to [`Traffic`].
 
 use super::ALPN;
-use super::records::{self, Batch, HEADER_LEN, RECORD_MAX};
+use super::error::TlsError;
+use super::records::{self, Batch};
+use super::sizes::{HEADER_LEN, PENDING_MAX};
 use super::traffic::Traffic;
+use super::window::Window;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
 use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
-
-/// Most received bytes that may wait for the rest of a handshake message.
-pub(crate) const PENDING_MAX: usize = 4 * RECORD_MAX;
-
-/// What is wrong with a connection's TLS.
-#[derive(thiserror::Error, Debug)]
-pub(crate) enum TlsError {
-    #[error("TLS: {0}")]
-    Protocol(#[from] rustls::Error),
-    #[error("TLS: a handshake message of more than {PENDING_MAX} bytes")]
-    TooLong,
-    #[error("TLS: the keys are used up")]
-    Exhausted,
-    #[error("TLS: the cipher that was agreed on is not known here")]
-    UnknownCipher,
-    #[error("TLS: it has failed before, or has not begun")]
-    NotEstablished,
-    #[error("TLS: internal error: a state or a record that cannot be")]
-    Internal,
-}
-
-impl From<rustls::PeerMisbehaved> for TlsError {
-    fn from(error: rustls::PeerMisbehaved) -> Self {
-        TlsError::Protocol(error.into())
-    }
-}
-
-/// Received bytes while they are opened: plain text, anything, cipher text.
-///
-/// Plain text is shorter than its cipher text, so it always finds room between the two.
-pub(crate) struct Window<'a> {
-    /// Up to the last byte received.
-    pub(crate) bytes: &'a mut [u8],
-    /// Where the plain text ends; more of it is put there.
-    pub(crate) plain_end: usize,
-    /// What has not been opened; not before `plain_end`.
-    pub(crate) cipher_begin: usize,
-}
 
 /// One end of one connection.
 pub(crate) struct TlsSession {
@@ -180,9 +145,9 @@ impl TlsSession {
     }
 
     /// Appends the "close_notify" alert to `out`, as well as it can be done.
-    pub(crate) fn say_goodbye(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn send_close_notify(&mut self, out: &mut Vec<u8>) {
         if let Phase::Traffic(traffic) = &mut self.phase
-            && let Err(error) = traffic.say_goodbye(out)
+            && let Err(error) = traffic.send_close_notify(out)
         {
             log::trace!("a stream ends without close_notify: {error}");
         }

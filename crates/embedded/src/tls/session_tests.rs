@@ -1,8 +1,10 @@
 //! This module's TLS against rustls's own, against itself, and against peers that cheat.
 
+use super::error::TlsError;
 use super::records::Batch;
-use super::session::{TlsError, TlsSession, Window};
+use super::session::TlsSession;
 use super::traffic::Traffic;
+use super::window::Window;
 use super::{client_config, identity, pin, provider, server_config};
 use crate::config::Config;
 use proptest::prelude::*;
@@ -173,7 +175,7 @@ fn with_rustls(mut ours: Ours, mut theirs: Connection, suite: CipherSuite) {
     let mut goodbye = Vec::new();
     theirs.write_tls(&mut goodbye).unwrap();
     assert!(ours.take(&goodbye).unwrap(), "its end was not noticed");
-    ours.tls.say_goodbye(&mut ours.out);
+    ours.tls.send_close_notify(&mut ours.out);
     theirs.read_tls(&mut ours.output().as_slice()).unwrap();
     assert!(theirs.process_new_packets().unwrap().peer_has_closed());
 }
@@ -392,7 +394,7 @@ fn everything_in_one_read() {
     bytes.extend(record(&mut client, ContentType::Handshake, &KEY_UPDATE));
     client.traffic().renew_sending().unwrap();
     client.send(b"two");
-    client.tls.say_goodbye(&mut client.out);
+    client.tls.send_close_notify(&mut client.out);
     bytes.extend(client.output());
     bytes.extend(b"noise behind");
     assert!(server.take(&bytes).unwrap());

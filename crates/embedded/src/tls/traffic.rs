@@ -1,7 +1,8 @@
 //! A connection whose handshake is done: records both ways, changes of keys, and the end.
 
-use super::records::{Batch, Key, alert_for};
-use super::session::{TlsError, Window};
+use super::error::{TlsError, alert_for};
+use super::records::{Batch, Key};
+use super::window::Window;
 use rustls::kernel::KernelConnection;
 use rustls::{
     AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, HandshakeType, InvalidMessage,
@@ -151,7 +152,7 @@ impl Traffic {
         batch.seal(&mut self.sending)
     }
 
-    pub(super) fn say_goodbye(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
+    pub(super) fn send_close_notify(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
         let message = [LEVEL_WARNING, u8::from(AlertDescription::CloseNotify)];
         self.sending.append(ContentType::Alert, &message, out)
     }

@@ -1,7 +1,8 @@
 //! Peers that do not keep to docs/stream.md.
 
 use crate::support::*;
-use embedded::stream::{COUNTERS, HANDSHAKE_TIMEOUT, MAX_DATA};
+use embedded::stream::{COUNTERS, MAX_DATA};
+use embedded::timeouts::{self, Timeouts};
 use embedded::tls::pin::{Expected, PinVerifier};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{Read, Write};
@@ -168,10 +169,12 @@ fn the_first_byte_decides() {
 
 #[test]
 fn half_open_connections_time_out() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
     let sdk = Sdk::start(2);
+    timeouts::set(Timeouts { handshake: TIMEOUT, ..Timeouts::DEFAULT });
     let begin = Instant::now();
     let patient = |io: TcpStream| {
-        io.set_read_timeout(Some(HANDSHAKE_TIMEOUT + Duration::from_secs(5))).unwrap();
+        io.set_read_timeout(Some(TIMEOUT + Duration::from_secs(5))).unwrap();
         io
     };
     let silent = patient(TcpStream::connect(sdk.server.unwrap()).unwrap());
@@ -186,8 +189,8 @@ fn half_open_connections_time_out() {
         // Whatever TLS says at the end may come first.
         while matches!(io.read(&mut [0; 4096]), Ok(read) if read > 0) {}
         let after = begin.elapsed();
-        assert!(after > HANDSHAKE_TIMEOUT - Duration::from_millis(500), "{name}: {after:?}");
-        assert!(after < HANDSHAKE_TIMEOUT + Duration::from_secs(3), "{name}: {after:?}");
+        assert!(after > TIMEOUT - Duration::from_millis(500), "{name}: {after:?}");
+        assert!(after < TIMEOUT + Duration::from_secs(3), "{name}: {after:?}");
     }
     assert_eq!(client.events(), ["connected"]);
 }
@@ -245,6 +248,6 @@ fn a_server_that_speaks_no_tls_is_an_error_at_once() {
     let client = Client::connect("127.0.0.1", port, "S");
     let failed = || client.events().iter().any(|event| event.starts_with("error"));
     eventually(failed, || format!("{:?}", client.events()));
-    assert!(begin.elapsed() < HANDSHAKE_TIMEOUT / 2, "{:?}", client.events());
+    assert!(begin.elapsed() < Timeouts::DEFAULT.handshake / 2, "{:?}", client.events());
     assert_eq!(client.events().first(), Some(&format!("error {}", libc::EPROTO)));
 }

@@ -4,7 +4,8 @@ use crate::support::*;
 use embedded::abi::{client, events, service, stream};
 use embedded::config::{self, Config};
 use embedded::ctypes::*;
-use embedded::{listener, runtime};
+use embedded::timeouts::{self, Timeouts};
+use embedded::{lifecycle, listener};
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,7 +29,7 @@ fn two_hundred_cycles_leave_nothing_behind() {
     // Once for all cycles, as C code does it.
     sdk.register_channels();
     let cycle = |sdk: &mut Sdk, index: u64| {
-        runtime::retain().unwrap();
+        lifecycle::retain().unwrap();
         listener::ensure_started().unwrap();
         listener::ensure_started().unwrap();
         sdk.server = listener::addresses().first().copied();
@@ -53,7 +54,7 @@ fn two_hundred_cycles_leave_nothing_behind() {
                 .set(dap_events_socket_callbacks { delete_callback: Some(socket_deleted), ..(*queue).callbacks.get() });
             assert!(!events::dap_timerfd_start_on_worker(worker(0), 1, Some(again), ptr::null_mut()).is_null());
         }
-        runtime::release();
+        lifecycle::release();
         assert_eq!(client.events(), ["connected", "disconnected", "delete"]);
         assert_eq!(DELETED.load(Ordering::SeqCst), 2);
         assert!(listener::addresses().is_empty());
@@ -111,24 +112,24 @@ fn a_worker_may_give_the_last_one_back() {
     unsafe { events::dap_worker_exec_callback_on(worker(0), Some(release), ptr::null_mut()) };
     client.wait("delete");
     // Waits for the end of the one before.
-    runtime::retain().unwrap();
+    lifecycle::retain().unwrap();
     // SAFETY: any thread.
     assert_eq!(unsafe { events::dap_events_thread_get_count() }, 2);
-    runtime::release();
+    lifecycle::release();
 }
 
 #[test]
 fn channel_letters_survive_the_last_release() {
     let mut sdk = Sdk::configured(1, "");
-    runtime::retain().unwrap();
+    lifecycle::retain().unwrap();
     sdk.register_channels();
     // SAFETY: any thread.
     let registered = || unsafe { stream::dap_stream_ch_proc_find(b'E') };
     let before = registered();
     assert!(!before.is_null());
-    runtime::release();
+    lifecycle::release();
     assert_eq!(registered(), before);
-    runtime::retain().unwrap();
+    lifecycle::retain().unwrap();
     listener::ensure_started().unwrap();
     sdk.server = listener::addresses().first().copied();
     let client = sdk.connected("E");
@@ -141,8 +142,10 @@ fn channel_letters_survive_the_last_release() {
 }
 
 #[test]
-fn a_callback_that_waits_for_the_stopping_thread_holds_it_up_ten_seconds() {
+fn a_callback_that_waits_for_the_stopping_thread_holds_it_up_for_a_bounded_time() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
     let mut sdk = Sdk::start(2);
+    timeouts::set(Timeouts { callback: TIMEOUT, ..Timeouts::DEFAULT });
     let before = threads();
     let (go_on, wait) = std::sync::mpsc::channel::<()>();
     let (is_blocked, blocked) = std::sync::mpsc::channel();
@@ -161,13 +164,13 @@ fn a_callback_that_waits_for_the_stopping_thread_holds_it_up_ten_seconds() {
     blocked.recv_timeout(PATIENCE).unwrap();
     let client = sdk.connect("RS");
     let begin = Instant::now();
-    runtime::release();
+    lifecycle::release();
     let took = begin.elapsed();
-    assert!((Duration::from_secs(9)..Duration::from_secs(14)).contains(&took), "{took:?}");
+    assert!((TIMEOUT - Duration::from_secs(1)..TIMEOUT + Duration::from_secs(4)).contains(&took), "{took:?}");
     // SAFETY: any thread.
     assert_eq!(unsafe { events::dap_events_thread_get_count() }, 0);
     // A new one is not held up.
-    runtime::retain().unwrap();
+    lifecycle::retain().unwrap();
     listener::ensure_started().unwrap();
     sdk.server = listener::addresses().first().copied();
     sdk.connected("RS");
@@ -181,10 +184,10 @@ fn a_callback_that_waits_for_the_stopping_thread_holds_it_up_ten_seconds() {
 #[test]
 fn a_host_thread_with_our_name_waits_for_the_end() {
     let _sdk = Sdk::configured(2, "");
-    runtime::retain().unwrap();
+    lifecycle::retain().unwrap();
     let host = std::thread::Builder::new().name("vpn-host".into());
     let left = host.spawn(|| {
-        runtime::release();
+        lifecycle::release();
         // SAFETY: any thread.
         unsafe { events::dap_events_thread_get_count() }
     });
@@ -217,13 +220,13 @@ fn settling_waits_for_the_last_release_of_a_callback() {
         assert!(!socket.exists());
     };
     // By a worker.
-    runtime::retain().unwrap();
+    lifecycle::retain().unwrap();
     assert!(socket.exists());
     // SAFETY: any thread.
     unsafe { events::dap_worker_exec_callback_on(worker(1), Some(release_late), ptr::null_mut()) };
     settled();
     // By a thread that connects.
-    runtime::retain().unwrap();
+    lifecycle::retain().unwrap();
     let callbacks =
         dap_chain_node_client_callbacks { connected: None, disconnected: None, r#delete: None, error: Some(failed) };
     let mut info = node_info("127.0.0.1", dead_port());
@@ -245,10 +248,10 @@ fn settling_waits_for_the_last_release_of_a_callback() {
     settled();
     // With nothing to wait for.
     settled();
-    runtime::retain().unwrap();
+    lifecycle::retain().unwrap();
     // SAFETY: any thread.
     unsafe { events::dap_embedded_settle() };
-    runtime::release();
+    lifecycle::release();
 }
 
 #[test]
@@ -256,16 +259,16 @@ fn the_socket_file_goes_with_a_release_on_a_worker() {
     let sdk = Sdk::configured(1, "");
     let socket = sdk.directory.path().join("cli.sock");
     config::set_current(Config::parse(&format!("[general]\nstate_dir={}\n", sdk.directory.path().display()), "test").0);
-    runtime::retain().unwrap();
+    lifecycle::retain().unwrap();
     assert!(socket.exists());
     let path = socket.clone();
     // At once: the process may end before the thread that stops the rest has come to it.
     let is_gone = on_worker(worker(0), move || {
-        runtime::release();
+        lifecycle::release();
         !path.exists()
     });
     assert!(is_gone);
-    runtime::settle();
+    lifecycle::quiesce();
     // SAFETY: any thread.
     assert_eq!(unsafe { events::dap_events_thread_get_count() }, 0);
 }
@@ -280,13 +283,13 @@ fn taking_an_http_path_back_starts_nothing() {
     let server = unsafe { (*http::dap_server_get_default())._inheritor.get() }.cast::<dap_http_server>();
     // SAFETY: a string constant and a function of this program.
     assert!(!unsafe { http::dap_http_simple_proc_add(server, path, 10, Some(nothing)) }.is_null());
-    runtime::release();
+    lifecycle::release();
     // The listener has gone, and does not come back for this; nor does it when it is there to be started.
     // SAFETY: a string constant.
     let remove = || unsafe { http::dap_http_simple_proc_remove(server, path) };
     assert!(remove());
     assert!(!remove());
-    runtime::retain().unwrap();
+    lifecycle::retain().unwrap();
     assert!(!remove());
     assert!(listener::addresses().is_empty());
     drop(sdk);
@@ -299,10 +302,10 @@ fn retained_from_many_threads_at_once() {
         .map(|_| {
             std::thread::spawn(|| {
                 for _ in 0..50 {
-                    runtime::retain().unwrap();
+                    lifecycle::retain().unwrap();
                     // SAFETY: any thread.
                     assert_eq!(unsafe { events::dap_events_thread_get_count() }, 2);
-                    runtime::release();
+                    lifecycle::release();
                 }
             })
         })
@@ -376,11 +379,11 @@ fn the_listener_says_what_is_wrong() {
     ] {
         let _keep = std::net::TcpListener::bind(taken);
         let _sdk = Sdk::configured(1, &format!("[server]\n{more}\n"));
-        runtime::retain().unwrap();
+        lifecycle::retain().unwrap();
         let error = listener::ensure_started().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         assert!(listener::addresses().is_empty());
-        runtime::release();
+        lifecycle::release();
     }
 }
 
@@ -430,9 +433,9 @@ fn a_changed_identity_is_refused_until_it_is_accepted() {
     let mut sdk = Sdk::start(2);
     let port = sdk.port();
     let again = |sdk: &mut Sdk, more: &str| {
-        runtime::release();
+        lifecycle::release();
         configure(sdk.directory.path(), 2, &format!("[server]\nlisten_address=[127.0.0.1:{port}]\n{more}"));
-        runtime::retain().unwrap();
+        lifecycle::retain().unwrap();
         listener::ensure_started().unwrap();
     };
     let outcome = |sdk: &Sdk| {

@@ -3,7 +3,8 @@
 use embedded::abi::{client, events, stream};
 use embedded::config::{self, Config};
 use embedded::ctypes::*;
-use embedded::{listener, runtime};
+use embedded::timeouts::{self, Timeouts};
+use embedded::{lifecycle, listener};
 use std::ffi::{CString, c_int, c_void};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,7 +35,7 @@ impl Sdk {
 
     pub(crate) fn start_with(workers: usize, more: &str) -> Sdk {
         let mut sdk = Self::configured(workers, more);
-        assert!(runtime::retain().is_ok());
+        assert!(lifecycle::retain().is_ok());
         sdk.register_channels();
         listener::ensure_started().unwrap();
         sdk.server = listener::addresses().first().copied();
@@ -47,10 +48,11 @@ impl Sdk {
         // A test that failed may have left it running.
         // SAFETY: any thread may ask.
         while unsafe { events::dap_events_thread_get_count() } > 0 {
-            runtime::release();
+            lifecycle::release();
         }
         let directory = tempfile::tempdir().unwrap();
         configure(directory.path(), workers, more);
+        timeouts::set(Timeouts::DEFAULT);
         OPENED.store(0, Ordering::SeqCst);
         CLOSED.store(0, Ordering::SeqCst);
         FLOOD.store(false, Ordering::SeqCst);
@@ -92,7 +94,7 @@ impl Drop for Sdk {
     fn drop(&mut self) {
         // SAFETY: any thread may ask.
         if unsafe { events::dap_events_thread_get_count() } > 0 {
-            runtime::release();
+            lifecycle::release();
         }
         // SAFETY: as above.
         let left = unsafe { events::dap_events_thread_get_count() };

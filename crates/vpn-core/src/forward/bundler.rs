@@ -2,8 +2,9 @@
 
 use std::ops::DerefMut;
 
+use super::bundle::{Bundle, FULL_BUNDLE};
 use super::{DropCause, Load, Offload, split};
-use crate::wire::{Bundle, FULL_BUNDLE, HEADER_LEN, Ipv4View, write_header};
+use crate::wire::{HEADER_LEN, Ipv4View, write_header};
 
 /// What VPN packets to a peer say of themselves.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +40,7 @@ impl<B: DerefMut<Target = [u8]>> Bundler<B> {
 
     /// Where the next packet goes, as a TUN queue gives it: its header in front.
     pub fn room(&mut self) -> &mut [u8] {
-        self.bundle.spare_capacity()
+        self.bundle.room()
     }
 
     /// What to do with a packet that somebody else has read into this memory, the first room of a bundle: one that is

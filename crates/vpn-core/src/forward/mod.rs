@@ -4,6 +4,7 @@
 //! counters, and super-packets: cut for those who do not take them, made for those who do. Nothing here allocates, locks
 //! or calls the system for a packet.
 
+mod bundle;
 mod bundler;
 mod checksum;
 mod coalesce;
@@ -16,6 +17,7 @@ mod table;
 #[cfg(test)]
 mod test_packets;
 
+pub use bundle::Bundle;
 pub use bundler::{Bundler, Peer};
 pub use coalesce::Coalescer;
 pub use counters::{Counters, Load, Totals};
@@ -27,21 +29,6 @@ pub use table::{Route, Table};
 use crate::lease::Subnet;
 use crate::wire::{Ipv4View, VnetHeader};
 use std::net::Ipv4Addr;
-
-/// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It goes on.
-    Forward,
-    /// It goes nowhere, and this is counted.
-    Drop(DropCause),
-}
-
-impl From<Result<Ipv4View, DropCause>> for Verdict {
-    fn from(checked: Result<Ipv4View, DropCause>) -> Verdict {
-        checked.map_or_else(Verdict::Drop, |_| Verdict::Forward)
-    }
-}
 
 /// Checks a packet from a client before it reaches the server's TUN.
 ///
@@ -127,14 +114,12 @@ mod tests {
     fn a_packet_of_the_lease_passes() {
         let view = check_upstream(&packet(CLIENT, OUTSIDE), Some(CLIENT), &SUBNET, true).unwrap();
         assert_eq!((view.source, view.destination, view.total_len), (CLIENT, OUTSIDE, 28));
-        assert_eq!(Verdict::from(Ok(view)), Verdict::Forward);
     }
 
     #[test]
     fn without_a_lease_nothing_passes() {
         let unleased = check_upstream(&packet(CLIENT, OUTSIDE), None, &SUBNET, false);
         assert_eq!(unleased, Err(DropCause::NoLease));
-        assert_eq!(Verdict::from(unleased), Verdict::Drop(DropCause::NoLease));
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Bundles (ops 0xbe, 0xbf): consecutive records, each {size 2, virtio_net_hdr 10, packet of `size` bytes}.
 
 use super::WireError;
-use super::packet::{HEADER_LEN, write_header};
+use super::packet::HEADER_LEN;
 use super::vnet::{VNET_LEN, VnetHeader};
-use std::ops::DerefMut;
 
 /// The length of a record's header, which precedes each packet, in bytes.
 pub const RECORD_HEADER_LEN: usize = 2 + VNET_LEN;
@@ -13,10 +12,6 @@ pub const BUNDLE_HEADROOM: usize = HEADER_LEN + RECORD_HEADER_LEN;
 
 /// The size of the largest bundle, in bytes of data behind the VPN packet header: the maximum of TLV 1.
 pub const MAX_BUNDLE: usize = u16::MAX as usize;
-
-/// A bundle of this size is sent without waiting for more: its own cost per byte is then negligible, and the next
-/// super-packet rarely has to be moved.
-pub const FULL_BUNDLE: usize = 16 * 1024;
 
 /// One packet of a bundle, not checked yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,103 +54,9 @@ fn take(data: &[u8]) -> Option<(Record<'_>, &[u8])> {
     Some((Record { header: VnetHeader::parse(header), packet }, behind))
 }
 
-/// A VPN packet that is filled with records in place. The caller reads the next packet directly to the place of its
-/// record; the packet then joins the bundle, starts the next one, or is sent alone.
-///
-/// ```text
-/// | VPN header | size, virtio_net_hdr, packet | ... | size | virtio_net_hdr, packet (the next one) |
-/// 0            20                                   end    end + 2
-/// ```
-pub struct Bundle<B = Box<[u8]>> {
-    buffer: B,
-    end: usize,
-    /// The bundle has one record, whose packet is complete.
-    is_plain: bool,
-}
-
-impl Default for Bundle {
-    /// Allocates 128 KiB: the largest bundle, and spare capacity for the largest packet behind it.
-    fn default() -> Bundle {
-        let size = HEADER_LEN + MAX_BUNDLE + RECORD_HEADER_LEN + usize::from(u16::MAX);
-        Bundle::over(vec![0; size].into_boxed_slice())
-    }
-}
-
-impl<B: DerefMut<Target = [u8]>> Bundle<B> {
-    /// Creates an empty bundle in this memory, whose spare capacity may already hold the next packet.
-    pub fn over(buffer: B) -> Bundle<B> {
-        Bundle { buffer, end: HEADER_LEN, is_plain: false }
-    }
-
-    /// The spare capacity for the next packet with its [`VnetHeader`] in front.
-    pub fn spare_capacity(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(self.end + 2..).unwrap_or_default()
-    }
-
-    /// Returns the next packet, which with its header fills `filled` bytes of the spare capacity. `None` if the header
-    /// is incomplete.
-    pub fn next(&self, filled: usize) -> Option<(VnetHeader, &[u8])> {
-        let (header, packet) = self.buffer.get(self.end + 2..self.end + 2 + filled)?.split_first_chunk()?;
-        Some((VnetHeader::parse(header), packet))
-    }
-
-    /// Whether the next packet fits into a bundle of at most `limit` bytes of data.
-    pub fn fits(&self, filled: usize, limit: usize) -> bool {
-        self.len() + 2 + filled <= limit.min(MAX_BUNDLE)
-    }
-
-    /// Appends the next packet as a record with this header. It must [fit](Bundle::fits).
-    pub fn keep(&mut self, filled: usize, header: &VnetHeader) {
-        let size = filled.saturating_sub(VNET_LEN) as u16;
-        self.is_plain = self.is_empty() && *header == VnetHeader::default();
-        let front = self.buffer.get_mut(self.end..self.end + RECORD_HEADER_LEN);
-        if let Some((size_field, header_field)) = front.and_then(|front| front.split_at_mut_checked(2)) {
-            size_field.copy_from_slice(&size.to_le_bytes());
-            header_field.copy_from_slice(&header.to_bytes());
-            self.end += 2 + filled;
-        }
-    }
-
-    /// Empties the bundle, and moves the next packet to the place of the first record.
-    pub fn restart(&mut self, filled: usize) {
-        let next = self.end + 2..self.end + 2 + filled;
-        if self.end > HEADER_LEN && next.end <= self.buffer.len() {
-            self.buffer.copy_within(next, HEADER_LEN + 2);
-        }
-        self.end = HEADER_LEN;
-    }
-
-    /// The size of the data, which is all records, in bytes.
-    pub fn len(&self) -> usize {
-        self.end - HEADER_LEN
-    }
-
-    /// Whether the bundle has no record.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Returns the bundle as a VPN packet with this op. A single complete packet is sent as a plain packet, with
-    /// `plain_op`.
-    pub fn packet(&mut self, op: u32, plain_op: u32, usage_id: u32) -> &[u8] {
-        let (begin, op) = if self.is_plain { (PLAIN_OFFSET, plain_op) } else { (0, op) };
-        write_header(self.buffer.get_mut(begin..self.end).unwrap_or_default(), op, usage_id)
-    }
-
-    /// Returns the next packet with headroom for a VPN header in front. The bundle must be empty.
-    pub fn plain(&mut self, filled: usize) -> &mut [u8] {
-        debug_assert!(self.is_empty(), "the headroom would overlap the last record");
-        self.buffer.get_mut(PLAIN_OFFSET..self.end + 2 + filled).unwrap_or_default()
-    }
-}
-
-/// The offset of the result of [`Bundle::plain`].
-const PLAIN_OFFSET: usize = RECORD_HEADER_LEN;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Header;
 
     fn header_of(packet: &[u8]) -> VnetHeader {
         VnetHeader { gso_size: packet.len() as u16, ..VnetHeader::default() }
@@ -187,82 +88,5 @@ mod tests {
             assert_eq!(read[0].as_ref().unwrap().packet, b"first");
             assert_eq!(read[1], Err(WireError::BadRecord), "{end}");
         }
-    }
-
-    /// Puts a packet into the spare capacity; returns how much it fills.
-    fn place(bundle: &mut Bundle, packet: &[u8]) -> usize {
-        let header = header_of(packet);
-        let filled = VNET_LEN + packet.len();
-        bundle.spare_capacity()[..VNET_LEN].copy_from_slice(&header.to_bytes());
-        bundle.spare_capacity()[VNET_LEN..filled].copy_from_slice(packet);
-        filled
-    }
-
-    #[test]
-    fn a_bundle_is_filled_sent_and_restarted() {
-        let mut bundle = Bundle::default();
-        for packet in [b"one".as_slice(), b"second"] {
-            let filled = place(&mut bundle, packet);
-            assert_eq!(bundle.next(filled).unwrap().1, packet);
-            assert!(bundle.fits(filled, MAX_BUNDLE));
-            bundle.keep(filled, &header_of(packet));
-        }
-        let expected = [record(b"one"), record(b"second")].concat();
-        assert_eq!(bundle.len(), expected.len());
-        // The next packet stays behind the bundle that is being sent.
-        let filled = place(&mut bundle, b"third");
-        let header = Header { sock_id: 0, op: 0xbf, usage_id: 7, value: expected.len() as u32 };
-        assert_eq!(bundle.packet(0xbf, 0xbd, 7), [header.to_bytes().as_slice(), &expected].concat());
-        bundle.restart(filled);
-        assert!(bundle.is_empty());
-        assert_eq!(bundle.next(filled).unwrap().1, b"third");
-        assert_eq!(&bundle.plain(filled)[HEADER_LEN..], b"third");
-        bundle.keep(filled, &header_of(b"third"));
-        assert_eq!(bundle.packet(0xbf, 0xbd, 7)[HEADER_LEN..], record(b"third"));
-    }
-
-    #[test]
-    fn one_complete_packet_is_sent_without_a_record() {
-        let mut bundle = Bundle::default();
-        let filled = place(&mut bundle, b"alone");
-        bundle.keep(filled, &VnetHeader::default());
-        let header = Header { sock_id: 0, op: 0xbd, usage_id: 7, value: 5 };
-        assert_eq!(bundle.packet(0xbf, 0xbd, 7), [header.to_bytes().as_slice(), b"alone"].concat());
-        bundle.restart(0);
-        for _ in 0..2 {
-            let filled = place(&mut bundle, b"beside");
-            bundle.keep(filled, &VnetHeader::default());
-        }
-        assert_eq!(bundle.packet(0xbf, 0xbd, 7)[4], 0xbf);
-    }
-
-    /// A packet that the caller has read, with headroom in front.
-    #[test]
-    fn a_packet_becomes_a_bundle_in_place() {
-        let mut memory = [vec![0xee; BUNDLE_HEADROOM], b"there".to_vec()].concat();
-        let mut bundle = Bundle::over(memory.as_mut_slice());
-        let filled = VNET_LEN + 5;
-        assert_eq!((bundle.spare_capacity().len(), bundle.next(filled).unwrap().1), (filled, b"there".as_slice()));
-        assert!(bundle.fits(filled, MAX_BUNDLE));
-        bundle.keep(filled, &header_of(b"there"));
-        assert!(bundle.spare_capacity().is_empty());
-        let header = Header { sock_id: 0, op: 0xbf, usage_id: 7, value: 5 + RECORD_HEADER_LEN as u32 };
-        assert_eq!(bundle.packet(0xbf, 0xbd, 7), [header.to_bytes().as_slice(), &record(b"there")].concat());
-    }
-
-    #[test]
-    fn the_largest_packet_fits_behind_the_largest_bundle() {
-        let mut bundle = Bundle::default();
-        let largest = vec![7; usize::from(u16::MAX)];
-        let most = vec![8; MAX_BUNDLE - RECORD_HEADER_LEN];
-        let filled = place(&mut bundle, &most);
-        assert!(bundle.fits(filled, MAX_BUNDLE) && !bundle.fits(filled, MAX_BUNDLE - 1));
-        bundle.keep(filled, &VnetHeader::default());
-        assert_eq!(bundle.len(), MAX_BUNDLE);
-        let filled = place(&mut bundle, &largest);
-        assert!(!bundle.fits(filled, usize::MAX));
-        bundle.restart(filled);
-        assert_eq!(bundle.next(filled).unwrap().1, largest);
-        assert!(!bundle.fits(filled, usize::MAX), "a packet that exceeds any bundle");
     }
 }

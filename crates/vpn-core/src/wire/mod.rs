@@ -13,7 +13,7 @@ mod reader;
 mod service;
 mod vnet;
 
-pub use bundle::{BUNDLE_HEADROOM, Bundle, FULL_BUNDLE, MAX_BUNDLE, RECORD_HEADER_LEN, Record, records};
+pub use bundle::{BUNDLE_HEADROOM, MAX_BUNDLE, RECORD_HEADER_LEN, Record, records};
 pub use caps::{CAPS_MAGIC, Capabilities, MAX_DNS};
 pub use check::Check;
 pub use ipv4::{Ipv4View, PacketError, inspect};

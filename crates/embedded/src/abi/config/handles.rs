@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::global;
-use crate::abi::boundary::text;
 use crate::config::{self, Config};
 use crate::ctypes::dap_config;
+use crate::cview::strings::text;
 
 pub(super) static HANDLES: Mutex<Handles> =
     Mutex::new(Handles { directory: None, open: BTreeMap::new(), unnamed: Vec::new() });

@@ -1,24 +1,27 @@
 //! One connection on its worker: handshake, hello, then channel packets both ways.
 
+mod idle;
 mod moving;
 mod opening;
 mod reading;
+pub(crate) mod registry;
 mod writing;
 
+use super::client_end::ClientEnd;
 use super::incoming::Incoming;
+use super::limiter::ConnectionPermit;
+use super::mailbox::Mailbox;
 use super::outgoing::Outgoing;
-use super::places::Place;
-use super::{COUNTERS, HANDSHAKE_TIMEOUT, count, sessions};
-use crate::abi;
-use crate::abi::stream::StreamView;
-use crate::client::NodeClient;
-use crate::runtime;
+use super::{COUNTERS, channels, count, sessions};
+use crate::cview::events::{self, FLAG_READABLE};
+use crate::cview::stream::{self as cstream, StreamView};
+use crate::reactor::{self, Load, Ready, Shared, Source, Worker};
 use crate::tls::pin::PinVerifier;
 use crate::tls::session::TlsSession;
-use crate::worker::{Load, Ready, Source, Worker};
 use libc::{ECONNRESET, ETIMEDOUT};
 use rustix::event::epoll::EventFlags;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,7 +40,7 @@ enum Phase {
 /// Which end of the connection this is.
 pub(crate) enum Side {
     Server,
-    Client { client: Arc<NodeClient>, pin: Arc<PinVerifier> },
+    Client { client: Arc<dyn ClientEnd>, pin: Arc<PinVerifier> },
 }
 
 /// A connection. The owning thread only; moved whole, when no callback of it runs.
@@ -52,13 +55,14 @@ pub(crate) struct Conn {
     phase: Cell<Phase>,
     /// What C sees, from the hello on.
     view: OnceCell<StreamView>,
+    mailbox: Arc<Mailbox>,
     /// Channels whose `new_callback` has run.
     opened: Cell<usize>,
     closing: Cell<bool>,
     torn_down: Cell<bool>,
     /// The kernel took less than there was: wait until it takes more.
     blocked: Cell<bool>,
-    /// Somebody has asked not to be given packets.
+    /// Reads are paused for flow control: C has asked for no packets.
     paused: Cell<bool>,
     socket_readable: Cell<bool>,
     dirty: Cell<bool>,
@@ -69,22 +73,28 @@ pub(crate) struct Conn {
     timer: Cell<Option<u64>>,
     /// When a channel last got a packet.
     last_packet: Cell<Instant>,
-    /// None at a client's end.
-    place: Option<Place>,
+    /// `None` at a client's end.
+    permit: Option<ConnectionPermit>,
     load: RefCell<Load>,
 }
 
 impl Conn {
     /// The server's end of a connection that begins with TLS.
-    pub(crate) fn accepted(io: TcpStream, peer: SocketAddr, tls: TlsSession, place: Place, load: Load) -> Self {
-        Self::new(io, peer, Side::Server, tls, Some(place), load)
+    pub(crate) fn accepted(
+        io: TcpStream,
+        peer: SocketAddr,
+        tls: TlsSession,
+        permit: ConnectionPermit,
+        load: Load,
+    ) -> Self {
+        Self::new(io, peer, Side::Server, tls, Some(permit), load)
     }
 
     /// The client's end of an established TCP connection.
     pub(crate) fn dialled(
         io: TcpStream,
         peer: SocketAddr,
-        client: Arc<NodeClient>,
+        client: Arc<dyn ClientEnd>,
         pin: Arc<PinVerifier>,
         tls: TlsSession,
         load: Load,
@@ -92,9 +102,17 @@ impl Conn {
         Self::new(io, peer, Side::Client { client, pin }, tls, None, load)
     }
 
-    fn new(io: TcpStream, peer: SocketAddr, side: Side, tls: TlsSession, place: Option<Place>, load: Load) -> Self {
+    fn new(
+        io: TcpStream,
+        peer: SocketAddr,
+        side: Side,
+        tls: TlsSession,
+        permit: Option<ConnectionPermit>,
+        load: Load,
+    ) -> Self {
+        let uuid = reactor::next_uuid();
         Conn {
-            uuid: runtime::next_uuid(),
+            uuid,
             io,
             peer,
             side,
@@ -103,6 +121,7 @@ impl Conn {
             received: RefCell::default(),
             phase: Cell::new(Phase::Handshake),
             view: OnceCell::new(),
+            mailbox: Arc::new(Mailbox::new(uuid, load.worker(), Conn::on_mail)),
             opened: Cell::new(0),
             closing: Cell::new(false),
             torn_down: Cell::new(false),
@@ -114,7 +133,7 @@ impl Conn {
             failure: Cell::new(ECONNRESET),
             timer: Cell::new(None),
             last_packet: Cell::new(Instant::now()),
-            place,
+            permit,
             load: RefCell::new(load),
         }
     }
@@ -123,15 +142,15 @@ impl Conn {
     pub(crate) fn install(self, worker: &Rc<Worker>, deadline: Instant) {
         let uuid = self.uuid;
         let conn = Rc::new(self);
-        worker.runtime.set_place(uuid, worker.shared.index);
-        if let Err(error) = worker.add_source(uuid, &conn.io, EventFlags::IN, Source::Conn(Rc::clone(&conn))) {
+        worker.reactor.set_place(uuid, worker.shared.index);
+        if let Err(error) = conn.attach(worker, EventFlags::IN) {
             log::warn!("a connection cannot be waited for: {error}");
             return conn.tear_down(worker);
         }
         let wait = deadline.saturating_duration_since(Instant::now());
         conn.timer.set(Some(worker.timers.once(wait, move |worker| {
-            if let Some(conn) = worker.conn(uuid) {
-                log::debug!("a handshake took more than {HANDSHAKE_TIMEOUT:?}, closed");
+            if let Some(conn) = registry::find(uuid) {
+                log::debug!("a handshake was not done by its deadline, closed");
                 conn.fail(worker, ETIMEDOUT);
             }
         })));
@@ -141,9 +160,77 @@ impl Conn {
         }
     }
 
-    // --- what the loop calls ---
+    // --- what the C functions call ---
 
-    pub(crate) fn on_ready(&self, worker: &Rc<Worker>, ready: Ready) {
+    pub(crate) fn view(&self) -> Option<&StreamView> {
+        self.view.get()
+    }
+
+    /// A server's end whose peer uses it for nothing: no service was granted, and no packet has come for too long. One
+    /// that is not read is not idle, as it cannot get packets.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        let (Some(view), Some(permit)) = (self.view.get(), &self.permit) else { return false };
+        let silent = now.saturating_duration_since(self.last_packet.get());
+        if self.paused.get() || silent < permit.idle_limit() {
+            return false;
+        }
+        view.session.service.lock().as_ref().and_then(|service| service.active()).is_none()
+    }
+
+    /// Gives back what the beginnings of packets and records took, once the stream is quiet.
+    pub(crate) fn trim(&self, worker: &Worker) {
+        if worker.now().saturating_duration_since(self.last_packet.get()) >= QUIET {
+            self.received.borrow_mut().trim(&worker.buffers);
+        }
+    }
+
+    pub(crate) fn client(&self) -> Option<&Arc<dyn ClientEnd>> {
+        match &self.side {
+            Side::Server => None,
+            Side::Client { client, .. } => Some(client),
+        }
+    }
+
+    /// Has the stream end as soon as the running callback has returned; nothing is sent or delivered from now on.
+    pub(crate) fn close(&self, worker: &Worker) {
+        if !self.closing.replace(true) {
+            worker.close_soon(self.uuid);
+        }
+    }
+
+    // --- inner workings ---
+
+    /// Into the loop of the worker.
+    fn attach(self: &Rc<Self>, worker: &Rc<Worker>, flags: EventFlags) -> io::Result<()> {
+        worker.add_source(self.uuid, &self.io, flags, Rc::clone(self) as Rc<dyn Source>)?;
+        registry::add(self);
+        Ok(())
+    }
+
+    /// Out of the loop of the worker.
+    fn detach(&self, worker: &Worker) {
+        worker.remove_source(self.uuid, &self.io);
+        registry::remove(self.uuid);
+    }
+
+    /// Ends the connection; a client that is not up yet reports `errno`.
+    fn fail(&self, worker: &Worker, errno: i32) {
+        if !self.closing.get() {
+            self.failure.set(errno);
+        }
+        self.close(worker);
+    }
+
+    fn interest(&self) -> EventFlags {
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN, !self.paused.get());
+        flags.set(EventFlags::OUT, self.blocked.get());
+        flags
+    }
+}
+
+impl Source for Conn {
+    fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, ready: Ready) {
         if self.closing.get() {
             return;
         }
@@ -160,9 +247,8 @@ impl Conn {
         }
     }
 
-    /// Ends the stream: delete callbacks, last output as far as the kernel takes it, everything freed. Runs when no
-    /// callback of the stream does.
-    pub(crate) fn tear_down(&self, worker: &Rc<Worker>) {
+    /// Delete callbacks, last output as far as the kernel takes it, everything freed.
+    fn tear_down(&self, worker: &Rc<Worker>) {
         self.closing.set(true);
         if self.torn_down.replace(true) {
             return;
@@ -172,83 +258,60 @@ impl Conn {
         }
         if let Some(view) = self.view.get() {
             for index in 0..self.opened.get() {
-                abi::stream::channel_delete(view, index);
+                cstream::channel_delete(view, index);
             }
-            abi::events::delete(&view.es, true);
+            events::delete(&view.es, true);
         }
-        self.last_words(worker);
-        worker.remove_source(self.uuid, &self.io);
-        worker.runtime.clear_place(self.uuid);
+        self.flush_on_close(worker);
+        self.detach(worker);
+        worker.reactor.clear_place(self.uuid);
         if let Some(view) = self.view.get() {
             self.unlist(worker, view);
-            worker.runtime.remove_socket(view.es.addr());
-            view.mailbox.close();
-            let mut channels = worker.runtime.channels.write();
-            for channel in &view.channels {
-                channels.remove(&channel.uuid);
-            }
-            drop(channels);
+            worker.reactor.remove_socket(view.es.addr());
+            self.mailbox.close();
+            channels::remove(view.channels.iter().map(|channel| channel.uuid));
             sessions::remove(&view.session);
         }
         match &self.side {
-            Side::Client { client, .. } => client.lost(worker, self.failure.get()),
+            Side::Client { client, .. } => client.lost(self.failure.get()),
             Side::Server if self.view.get().is_none() => count(&COUNTERS.failed_handshakes),
             Side::Server => {}
         }
     }
 
-    // --- what the C functions call ---
-
-    pub(crate) fn view(&self) -> Option<&StreamView> {
-        self.view.get()
+    /// A channel's owner may use its event sockets and queues while the channel ends.
+    fn ends_first(&self) -> bool {
+        true
     }
 
-    /// A server's end whose peer uses it for nothing: no service was granted, and no packet has come for too long. One
-    /// that is not read is not idle, as it cannot get packets.
-    pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        let (Some(view), Some(place)) = (self.view.get(), &self.place) else { return false };
-        let silent = now.saturating_duration_since(self.last_packet.get());
-        if self.paused.get() || silent < place.idle_limit() {
-            return false;
-        }
-        view.session.service.lock().as_ref().and_then(|service| service.active()).is_none()
-    }
-
-    /// Gives back what the beginnings of packets and records took, once the stream is quiet.
-    pub(crate) fn trim(&self, worker: &Worker) {
-        if worker.now().saturating_duration_since(self.last_packet.get()) >= QUIET {
-            self.received.borrow_mut().trim(&worker.buffers);
-        }
-    }
-
-    pub(crate) fn client(&self) -> Option<&Arc<NodeClient>> {
-        match &self.side {
-            Side::Server => None,
-            Side::Client { client, .. } => Some(client),
-        }
-    }
-
-    /// Has the stream end as soon as the running callback has returned; nothing is sent or delivered from now on.
-    pub(crate) fn close(&self, worker: &Worker) {
-        if !self.closing.replace(true) {
-            worker.close_soon(self.uuid);
-        }
-    }
-
-    // --- inner workings ---
-
-    /// Ends the connection; a client that is not up yet reports `errno`.
-    fn fail(&self, worker: &Worker, errno: i32) {
-        if !self.closing.get() {
-            self.failure.set(errno);
-        }
+    fn on_panic(&self, worker: &Rc<Worker>) {
         self.close(worker);
     }
 
-    fn interest(&self) -> EventFlags {
-        let mut flags = EventFlags::empty();
-        flags.set(EventFlags::IN, !self.paused.get());
-        flags.set(EventFlags::OUT, self.blocked.get());
-        flags
+    fn end_turn(&self, worker: &Rc<Worker>) {
+        self.flush_turn(worker);
+    }
+
+    fn on_drained(&self, worker: &Rc<Worker>) {
+        self.ask_for_more(worker);
+    }
+
+    fn resume(&self, worker: &Rc<Worker>) {
+        self.handle_received(worker);
+    }
+
+    fn remove(&self, worker: &Rc<Worker>, _preserve_inheritor: bool) {
+        self.close(worker);
+    }
+
+    /// Output is the stream's own business.
+    fn set_flag(&self, worker: &Rc<Worker>, flag: u32, on: bool) {
+        if flag == FLAG_READABLE {
+            self.set_socket_readable(worker, on);
+        }
+    }
+
+    fn move_to(self: Rc<Self>, worker: &Rc<Worker>, target: &Arc<Shared>) {
+        self.leave_for(worker, target);
     }
 }

@@ -1,56 +1,54 @@
 //! A stream goes from one worker to another, and what C holds of it is found on the one that has it.
 
-use super::Conn;
-use crate::abi;
-use crate::abi::stream::StreamView;
-use crate::stream::idle;
-use crate::worker::{Load, Shared, Source, Worker};
+use super::{Conn, idle};
+use crate::cview::events;
+use crate::cview::stream::StreamView;
+use crate::reactor::{Load, Shared, Source, Worker};
 use std::rc::Rc;
 use std::sync::Arc;
 
 impl Conn {
     /// Moves the stream to another worker, with all that it has received and not sent.
-    pub(crate) fn leave_for(self: Rc<Self>, worker: &Rc<Worker>, target: &Arc<Shared>) {
+    pub(super) fn leave_for(self: Rc<Self>, worker: &Rc<Worker>, target: &Arc<Shared>) {
         let Some(view) = self.view.get() else {
             return log::debug!("a stream that is not open yet stays on its worker");
         };
         if self.closing.get() {
             return;
         }
-        abi::events::worker_unassign(&view.es, &worker.shared.view);
+        events::worker_unassign(&view.es, &worker.shared.view.worker);
         if self.closing.get() {
             return;
         }
         let uuid = self.uuid;
-        worker.remove_source(uuid, &self.io);
+        self.detach(worker);
         self.unlist(worker, view);
-        self.received.borrow_mut().leave(&worker.buffers);
+        self.received.borrow_mut().detach_from_worker(&worker.buffers);
         let Ok(conn) = Rc::try_unwrap(self) else {
             // Would need a caller that keeps a reference across turns of the loop.
             return log::error!("internal error: a stream in use was to be moved; it is lost");
         };
         conn.load.replace(Load::new(target));
         if let Some(view) = conn.view.get() {
-            view.move_to(target);
-            view.mailbox.set_owner(target);
+            view.move_to(&target.view);
         }
+        conn.mailbox.set_owner(target);
         // The new owner's job first: whoever reads the new place from the table posts behind it.
         target.post(Box::new(move |worker| Rc::new(conn).arrive(worker)));
-        worker.runtime.set_place(uuid, target.index);
+        worker.reactor.set_place(uuid, target.index);
     }
 
     fn arrive(self: Rc<Self>, worker: &Rc<Worker>) {
         let Some(view) = self.view.get() else { return };
         self.list(worker, view);
-        let source = Source::Conn(Rc::clone(&self));
-        if let Err(error) = worker.add_source(self.uuid, &self.io, self.interest(), source) {
+        if let Err(error) = self.attach(worker, self.interest()) {
             log::warn!("a moved stream cannot be waited for: {error}");
             return self.tear_down(worker);
         }
-        abi::events::worker_assign(&view.es, &worker.shared.view);
+        events::worker_assign(&view.es, &worker.shared.view.worker);
         self.take_mail(worker);
-        if let Some(place) = &self.place {
-            idle::watch(worker, place.idle_limit());
+        if let Some(permit) = &self.permit {
+            idle::watch(worker, permit.idle_limit());
         }
         // Whatever the old worker's lists said of this stream is said again here.
         self.dirty.set(false);

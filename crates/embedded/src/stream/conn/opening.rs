@@ -1,15 +1,14 @@
 //! The beginning of a stream: TLS is there, then the hello and its answer, then the channels.
 
-use super::{Conn, Phase, Side};
-use crate::abi;
-use crate::abi::stream::{Proc, StreamView};
-use crate::client::NodeClient;
+use super::{Conn, Phase, Side, idle};
+use crate::cview::stream::{self as cstream, Proc, StreamFacts, StreamView};
+use crate::reactor::Worker;
+use crate::stream::client_end::ClientEnd;
 use crate::stream::hello::{self, Parsed, Status};
 use crate::stream::incoming::Incoming;
-use crate::stream::mailbox::Mailbox;
-use crate::stream::{idle, procs, sessions};
-use crate::worker::Worker;
+use crate::stream::{OUTPUT_LIMIT, channels, procs, sessions};
 use libc::{ECONNREFUSED, EIO, EKEYREJECTED, EPROTO};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ impl Conn {
                     return self.fail(worker, EIO);
                 }
             }
-            self.say(worker, &hello::encode(client.channels()));
+            self.queue_handshake_bytes(worker, &hello::encode(client.channels()));
         }
         self.phase.set(Phase::Hello);
     }
@@ -38,7 +37,7 @@ impl Conn {
             Parsed::Incomplete => return,
             Parsed::Bad => {
                 log::debug!("{} sent a bad hello", self.peer);
-                self.say(worker, &hello::encode_answer(Status::BadHello));
+                self.queue_handshake_bytes(worker, &hello::encode_answer(Status::BadHello));
                 return self.fail(worker, EPROTO);
             }
             Parsed::Complete(channels, length) => (channels, length),
@@ -47,18 +46,18 @@ impl Conn {
         let procs: Option<Vec<_>> = channels.iter().map(|letter| procs::find(*letter)).collect();
         match procs {
             Some(procs) => {
-                self.say(worker, &hello::encode_answer(Status::Ok));
+                self.queue_handshake_bytes(worker, &hello::encode_answer(Status::Ok));
                 self.open(worker, procs);
             }
             None => {
                 log::debug!("{} asked for channels {:?}", self.peer, String::from_utf8_lossy(&channels));
-                self.say(worker, &hello::encode_answer(Status::NoSuchChannel));
+                self.queue_handshake_bytes(worker, &hello::encode_answer(Status::NoSuchChannel));
                 self.fail(worker, ECONNREFUSED);
             }
         }
     }
 
-    pub(super) fn take_answer(&self, worker: &Rc<Worker>, client: &Arc<NodeClient>, incoming: &mut Incoming) {
+    pub(super) fn take_answer(&self, worker: &Rc<Worker>, client: &Arc<dyn ClientEnd>, incoming: &mut Incoming) {
         let (status, length) = match hello::parse_answer(incoming.plain()) {
             Parsed::Incomplete => return,
             Parsed::Bad => return self.fail(worker, EPROTO),
@@ -72,7 +71,7 @@ impl Conn {
             (Status::Ok, Some(procs)) => {
                 self.open(worker, procs);
                 if let (Some(view), false) = (self.view.get(), self.closing.get()) {
-                    client.up(worker, self.uuid, view);
+                    client.up(self.uuid, view);
                 }
             }
             (Status::BadHello, _) => self.fail(worker, EPROTO),
@@ -88,24 +87,24 @@ impl Conn {
             worker.timers.remove(timer);
         }
         self.last_packet.set(worker.now());
-        if let Some(place) = &self.place {
-            place.end_handshake();
-            idle::watch(worker, place.idle_limit());
+        if let Some(permit) = &self.permit {
+            permit.end_handshake();
+            idle::watch(worker, permit.idle_limit());
         }
         let is_client = self.client().is_some();
-        let mailbox = Arc::new(Mailbox::new(self.uuid, &worker.shared));
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&self.io);
-        let taken = |uuid| worker.runtime.channels.read().contains_key(&uuid);
-        let view = StreamView::new(self.uuid, fd, self.peer, is_client, &worker.shared, procs, mailbox, taken);
+        let facts = StreamFacts {
+            uuid: self.uuid,
+            fd: self.io.as_raw_fd(),
+            peer: self.peer,
+            is_client,
+            output_limit: OUTPUT_LIMIT,
+        };
+        let view = StreamView::new(&facts, &worker.shared.view, procs, channels::is_taken);
         let view = self.view.get_or_init(|| view);
         self.phase.set(Phase::Open);
         self.list(worker, view);
-        worker.runtime.add_socket(view.es.addr(), self.uuid);
-        let mut channels = worker.runtime.channels.write();
-        for channel in &view.channels {
-            channels.insert(channel.uuid, Arc::clone(&view.mailbox));
-        }
-        drop(channels);
+        worker.reactor.add_socket(view.es.addr(), self.uuid);
+        channels::add(view.channels.iter().map(|channel| channel.uuid), &self.mailbox);
         if !is_client {
             sessions::add(&view.session);
         }
@@ -114,7 +113,7 @@ impl Conn {
                 return;
             }
             self.opened.set(index + 1);
-            abi::stream::channel_new(view, index);
+            cstream::channel_new(view, index);
         }
     }
 }

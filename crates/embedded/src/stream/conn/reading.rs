@@ -1,10 +1,10 @@
 //! What a stream receives, and when it is read at all.
 
 use super::{Conn, Phase, Side};
-use crate::abi;
+use crate::cview::stream as cstream;
+use crate::reactor::Worker;
 use crate::stream::incoming::Incoming;
 use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, count};
-use crate::worker::Worker;
 use libc::{ECONNRESET, EKEYREJECTED, EPROTO};
 use std::io::{ErrorKind, Read};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ const READ_BUDGET: usize = 512 * 1024;
 
 impl Conn {
     /// Goes on with packets that had to wait.
-    pub(crate) fn resume(&self, worker: &Rc<Worker>) {
+    pub(super) fn handle_received(&self, worker: &Rc<Worker>) {
         let mut incoming = self.received.take().begin(&worker.buffers);
         self.consume(worker, &mut incoming);
         incoming.settle(&worker.buffers);
@@ -123,7 +123,7 @@ impl Conn {
             match view.channels.iter().position(|channel| channel.letter == letter) {
                 Some(index) => {
                     self.last_packet.set(worker.now());
-                    abi::stream::packet_in(view, index, packet);
+                    cstream::packet_in(view, index, packet);
                 }
                 None => count(&COUNTERS.unknown_channel),
             }

@@ -1,31 +1,31 @@
 //! What a stream sends: the packets of its channels, at the end of the worker's turn or as soon as there is much.
 
-use super::Conn;
-use crate::abi;
+use super::{Conn, registry};
+use crate::cview::stream as cstream;
+use crate::reactor::Worker;
 use crate::stream::outgoing::{FlushError, Flushed};
 use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, OUTPUT_LIMIT, count};
-use crate::worker::Worker;
 use libc::{ECONNRESET, EPROTO};
 use std::rc::Rc;
 
 impl Conn {
     /// End of the loop's turn: what was written in it goes out.
-    pub(crate) fn flush_turn(&self, worker: &Rc<Worker>) {
+    pub(super) fn flush_turn(&self, worker: &Rc<Worker>) {
         self.dirty.set(false);
         if !self.closing.get() {
             self.flush(worker);
         }
     }
 
-    /// The kernel has taken all output.
-    pub(crate) fn on_drained(&self, worker: &Rc<Worker>) {
+    /// The kernel has taken all output: the channels may write more.
+    pub(super) fn ask_for_more(&self, worker: &Rc<Worker>) {
         self.take_mail(worker);
         let Some(view) = self.view.get() else { return };
         for index in 0..view.channels.len() {
             if self.closing.get() {
                 return;
             }
-            abi::stream::packet_out(view, index);
+            cstream::packet_out(view, index);
         }
     }
 
@@ -50,21 +50,28 @@ impl Conn {
         data.len()
     }
 
+    /// Mail has come for the stream with this uuid, which may have moved on.
+    pub(super) fn on_mail(worker: &Rc<Worker>, uuid: u64) {
+        if let Some(conn) = registry::find(uuid) {
+            conn.take_mail(worker);
+        }
+    }
+
     /// Sends what other threads have left for this stream.
-    pub(crate) fn take_mail(&self, worker: &Worker) {
+    pub(super) fn take_mail(&self, worker: &Worker) {
         let Some(view) = self.view.get() else { return };
-        while let Some(mail) = view.mailbox.take() {
+        while let Some(mail) = self.mailbox.take() {
             let Some(channel) = view.channels.iter().find(|channel| channel.uuid == mail.channel) else { continue };
             let full = self.out.borrow().pending() + HEADER_LEN + mail.data.len() > OUTPUT_LIMIT;
             if full {
-                return view.mailbox.put_back(mail);
+                return self.mailbox.put_back(mail);
             }
             self.write_packet(worker, channel.letter, mail.kind, &mail.data);
         }
     }
 
     /// Handshake-level bytes, before the first packet.
-    pub(super) fn say(&self, worker: &Worker, bytes: &[u8]) {
+    pub(super) fn queue_handshake_bytes(&self, worker: &Worker, bytes: &[u8]) {
         self.out.borrow_mut().push(bytes, &worker.buffers);
         self.flush_later(worker);
     }
@@ -102,17 +109,17 @@ impl Conn {
     }
 
     /// Output that is still here, and TLS's good-bye, as far as the kernel takes them without waiting.
-    pub(super) fn last_words(&self, worker: &Worker) {
+    pub(super) fn flush_on_close(&self, worker: &Worker) {
         let mut out = self.out.borrow_mut();
         let mut tls = self.tls.borrow_mut();
         if let Ok(Flushed::All) = out.flush(&self.io, &mut tls, &worker.buffers)
             && tls.is_established()
         {
-            tls.say_goodbye(out.control());
+            tls.send_close_notify(out.control());
             // The connection ends either way.
             let _ = out.flush(&self.io, &mut tls, &worker.buffers);
         }
         out.discard(&worker.buffers);
-        self.received.borrow_mut().leave(&worker.buffers);
+        self.received.borrow_mut().detach_from_worker(&worker.buffers);
     }
 }

@@ -1,0 +1,288 @@
+//! The life of the embedded SDK in a process: workers, CLI and listener exist between the first `retain` and the last
+//! `release`.
+//!
+//! Nothing here runs at process exit: a process that never releases just ends.
+
+use crate::client::{self, NodeClient};
+use crate::cview::events;
+use crate::reactor::{self, Job, Reactor, Shared};
+use crate::stream::client_end::ClientEnd;
+use crate::stream::{channels, sessions};
+use crate::{cli, config, http, listener, logging, net, service, store, threads, timeouts, tls};
+use crossbeam::channel::{self, RecvTimeoutError};
+use parking_lot::{Condvar, Mutex};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Most worker threads: C counts them in a `uint8_t`.
+const WORKERS_MAX: usize = 255;
+/// How often a wait checks whether it is still of use.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long `stop` then waits for the threads of the workers, which have nothing left to do.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a state is polled that no condition variable announces.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Why the embedded SDK could not be started.
+#[derive(thiserror::Error, Debug)]
+pub enum RuntimeError {
+    /// A thread, an eventfd or an epoll descriptor was refused.
+    #[error("cannot start worker thread {index}: {source}")]
+    Worker {
+        /// Which worker.
+        index: usize,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// `retain` in a callback of the very runtime that is being stopped.
+    #[error("the embedded SDK is being stopped, and this thread is one of its own")]
+    Stopping,
+}
+
+/// What the first `retain` makes and the last `release` takes down. Any thread.
+struct Running {
+    reactor: Arc<Reactor>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    cli: Mutex<Option<cli::CliServer>>,
+}
+
+/// Counts a user of the embedded SDK; the first one starts it. Blocks while an earlier one is being stopped.
+pub fn retain() -> Result<(), RuntimeError> {
+    logging::init();
+    let mut global = GLOBAL.lock();
+    while global.stopping {
+        if threads::is_own() {
+            return Err(RuntimeError::Stopping);
+        }
+        CHANGED.wait(&mut global);
+    }
+    if global.count == 0 {
+        global.running = Some(start()?);
+    }
+    global.count += 1;
+    Ok(())
+}
+
+/// Gives one `retain` back; the last one stops everything and returns when it is gone. On a thread of the embedded SDK
+/// itself it returns at once and a thread of its own does the stopping, which [`quiesce`] waits for. One release too many
+/// is logged and ignored.
+pub fn release() {
+    let mut global = GLOBAL.lock();
+    if global.count == 0 {
+        log::warn!("dap_embedded_release: called more often than dap_embedded_retain, ignored");
+        return;
+    }
+    global.count -= 1;
+    if global.count > 0 {
+        return;
+    }
+    global.stopping = true;
+    let running = global.running.clone();
+    drop(global);
+    let Some(running) = running else { return finish() };
+    if threads::is_own() {
+        // Now, in case the process ends before the other thread comes to it.
+        if let Some(cli) = &*running.cli.lock() {
+            cli.remove_file();
+        }
+        let stopper = Arc::clone(&running);
+        let spawned = threads::spawn("vpn-stop", move || stop(&stopper));
+        if let Err(error) = spawned {
+            log::error!("cannot start the thread that stops the embedded SDK ({error}); it goes on running");
+            let mut global = GLOBAL.lock();
+            global.stopping = false;
+            global.count = 1;
+            CHANGED.notify_all();
+        }
+    } else {
+        stop(&running);
+    }
+}
+
+/// Waits until the callbacks that were running have returned, the node clients that were closed are deleted, and a stop
+/// that any of them has brought about is over; 10 s at most. At once on a thread of the embedded SDK itself.
+///
+/// For a caller that has given up something which a running callback may still hold, perhaps the last `retain`.
+pub fn quiesce() {
+    if threads::is_own() {
+        return;
+    }
+    let timeout = timeouts::current().callback;
+    let deadline = Instant::now() + timeout;
+    if let Some(reactor) = reactor::active() {
+        wait_for_clients(timeout, deadline, NodeClient::is_closed);
+        // Its end, should another thread have begun it, is waited for below.
+        let hanging = on_every_worker(&reactor, deadline, || reactor.is_stopping(), || Box::new(|_| ()));
+        report(&hanging, timeout, "no longer waiting for it");
+    }
+    let mut global = GLOBAL.lock();
+    while global.stopping {
+        if CHANGED.wait_until(&mut global, deadline).timed_out() {
+            return log::error!("the embedded SDK has not stopped within {timeout:?}; no longer waiting for it");
+        }
+    }
+}
+
+struct Global {
+    count: usize,
+    stopping: bool,
+    running: Option<Arc<Running>>,
+}
+
+static GLOBAL: Mutex<Global> = Mutex::new(Global { count: 0, stopping: false, running: None });
+static CHANGED: Condvar = Condvar::new();
+
+fn start() -> Result<Arc<Running>, RuntimeError> {
+    let config = config::current();
+    let count = worker_count(config.get_u64("resources", "threads_cnt", 0));
+    let mut workers = Vec::with_capacity(count);
+    for index in 0..count {
+        workers.push(Shared::new(index).map_err(|source| RuntimeError::Worker { index, source })?);
+    }
+    service::register_channel();
+    tls::warm_up();
+    let running =
+        Arc::new(Running { reactor: Reactor::new(workers), threads: Mutex::default(), cli: Mutex::default() });
+    for index in 0..count {
+        match reactor::spawn(&running.reactor, index) {
+            Ok(thread) => running.threads.lock().push(thread),
+            Err(source) => {
+                exit_workers(&running, &mut Vec::new());
+                return Err(RuntimeError::Worker { index, source });
+            }
+        }
+    }
+    reactor::set_current(Some(Arc::clone(&running.reactor)));
+    *running.cli.lock() = cli::start(&config);
+    log::debug!("embedded SDK started with {count} worker threads");
+    Ok(running)
+}
+
+/// `[resources] threads_cnt`; 0 and nonsense mean one for each CPU that this process may use.
+fn worker_count(configured: u64) -> usize {
+    let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let wanted = usize::try_from(configured).ok().filter(|count| *count > 0).unwrap_or(cpus);
+    wanted.min(WORKERS_MAX)
+}
+
+fn stop(running: &Running) {
+    let reactor = &running.reactor;
+    drop(running.cli.lock().take());
+    reactor.stop();
+    listener::stop();
+    for client in client::all() {
+        client.close(reactor);
+    }
+    let timeout = timeouts::current().callback;
+    let deadline = Instant::now() + timeout;
+    let mut hanging = on_every_worker(reactor, deadline, || false, || Box::new(|worker| worker.clear()));
+    http::stop();
+    let clients_left = wait_for_clients(timeout, deadline, |_| true);
+    exit_workers(running, &mut hanging);
+    report(&hanging, timeout, "the embedded SDK stops without it, and what it may use is not freed");
+    free_what_is_left(reactor, hanging.is_empty() && clients_left == 0);
+    net::reset();
+    store::close();
+    log::debug!("embedded SDK stopped");
+    finish();
+}
+
+/// What belongs to no worker. It is forgotten in any case; a callback that hangs may go on with it.
+fn free_what_is_left(reactor: &Reactor, is_unused: bool) {
+    let sockets = std::mem::take(&mut *reactor.unassigned.lock());
+    let left = (sockets, service::take_all(), sessions::take_all(), client::take_all(), channels::take_all());
+    if is_unused {
+        left.0.values().for_each(events::close_descriptor);
+    } else {
+        std::mem::forget(left);
+    }
+}
+
+fn finish() {
+    let mut global = GLOBAL.lock();
+    let reactor = reactor::set_current(None);
+    let running = global.running.take();
+    global.stopping = false;
+    CHANGED.notify_all();
+    drop(global);
+    drop((running, reactor));
+}
+
+/// Has each worker run a job and waits for all of them, until the deadline or until it is of no more use. The workers
+/// that have not come to it.
+fn on_every_worker(
+    reactor: &Reactor,
+    deadline: Instant,
+    is_useless: impl Fn() -> bool,
+    job: impl Fn() -> Job,
+) -> Vec<usize> {
+    let (done, all_done) = channel::unbounded();
+    for worker in &reactor.workers {
+        let (job, done) = (job(), done.clone());
+        worker.post(Box::new(move |worker| {
+            job(worker);
+            // Nobody listens any more when this comes too late.
+            let _ = done.send(worker.shared.index);
+        }));
+    }
+    drop(done);
+    let mut waiting: Vec<usize> = (0..reactor.workers.len()).collect();
+    loop {
+        match all_done.recv_deadline(deadline.min(Instant::now() + CHECK_INTERVAL)) {
+            Ok(index) => waiting.retain(|waiting| *waiting != index),
+            // All have run, or ended in a panic, which has been logged.
+            Err(RecvTimeoutError::Disconnected) => return Vec::new(),
+            Err(RecvTimeoutError::Timeout) if is_useless() => return Vec::new(),
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+            Err(RecvTimeoutError::Timeout) => return waiting,
+        }
+    }
+}
+
+/// Names the workers that have done nothing for the whole of `timeout`.
+fn report(hanging: &[usize], timeout: Duration, consequence: &str) {
+    for index in hanging {
+        log::error!(
+            "thread vpn-worker-{index} is in a callback that has not returned for {timeout:?}, maybe because it waits \
+             for the thread that waits for it; {consequence}"
+        );
+    }
+}
+
+/// A client whose connecting thread is in a callback is deleted by that thread when the callback returns. Returns how
+/// many are still there at the deadline.
+fn wait_for_clients(timeout: Duration, deadline: Instant, which: impl Fn(&NodeClient) -> bool) -> usize {
+    let left = || client::all().iter().filter(|client| which(client)).count();
+    while left() > 0 && Instant::now() < deadline {
+        thread::sleep(POLL_INTERVAL);
+    }
+    let left = left();
+    if left > 0 {
+        log::error!("{left} node clients are still in a callback after {timeout:?}; no longer waiting for them");
+    }
+    left
+}
+
+/// Ends the workers' threads. One that hangs ends by itself, should its callback ever return; it is added to `hanging`.
+fn exit_workers(running: &Running, hanging: &mut Vec<usize>) {
+    let threads = std::mem::take(&mut *running.threads.lock());
+    for worker in running.reactor.workers.iter().take(threads.len()) {
+        worker.post(Box::new(|worker| worker.exit()));
+    }
+    let deadline = Instant::now() + EXIT_TIMEOUT;
+    for (index, thread) in threads.into_iter().enumerate() {
+        if hanging.contains(&index) {
+            continue;
+        }
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(POLL_INTERVAL);
+        }
+        if !thread.is_finished() {
+            hanging.push(index);
+        } else if thread.join().is_err() {
+            log::error!("a worker thread ended with a panic");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The listening sockets: `[server] listen_address`.
+
+mod pending;
+
+use crate::config::{self, Config};
+use crate::reactor::{self, Load, Reactor, Ready, Source, Worker};
+use crate::stream::limiter::{ConnectionLimiter, Limits};
+use crate::stream::prepare_socket;
+use crate::tls::{self, IdentityError, fingerprint_text, identity};
+use parking_lot::Mutex;
+use pending::{Arrival, PendingConnection};
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustls::ServerConfig;
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where the server listens when the configuration does not say.
+const DEFAULT_ADDRESS: &str = "0.0.0.0:8079";
+/// Connections accepted in one turn of the loop.
+const BATCH: usize = 64;
+/// Connections that the kernel keeps for us.
+const BACKLOG: i32 = 1024;
+/// After the process ran out of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the server does not listen.
+#[derive(thiserror::Error, Debug)]
+pub enum ListenError {
+    /// Nothing is retained.
+    #[error("the embedded SDK is not running")]
+    NotRunning,
+    /// The configuration says so.
+    #[error("[server] enabled is false")]
+    Disabled,
+    /// Invalid listen address.
+    #[error("[server] listen_address={address}: expected host:port ({source})")]
+    Address {
+        /// As configured.
+        address: String,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The system refuses an address.
+    #[error("[server] listen_address={address}: cannot listen there: {source}")]
+    Bind {
+        /// As configured.
+        address: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// There is no identity to show.
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    /// TLS does not take the identity.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Where the process listens; empty when it does not.
+static ADDRESSES: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+
+/// Listens on the configured addresses, if not already. Any thread. An error has been logged.
+pub fn ensure_started() -> Result<(), ListenError> {
+    let result = start();
+    match &result {
+        Err(ListenError::Disabled) => log::info!("no server: [server] enabled is false"),
+        Err(error) => log::error!("no server: {error}"),
+        Ok(()) => {}
+    }
+    result
+}
+
+/// Where the process listens, with the port that the system chose for port 0.
+pub fn addresses() -> Vec<SocketAddr> {
+    ADDRESSES.lock().clone()
+}
+
+/// Called by the last release; the sockets themselves belong to their worker.
+pub(crate) fn stop() {
+    *ADDRESSES.lock() = Vec::new();
+}
+
+fn start() -> Result<(), ListenError> {
+    let reactor = reactor::active().ok_or(ListenError::NotRunning)?;
+    let config = config::current();
+    if !config.get_bool("server", "enabled", true) {
+        return Err(ListenError::Disabled);
+    }
+    let mut addresses = ADDRESSES.lock();
+    if !addresses.is_empty() {
+        return Ok(());
+    }
+    let identity = identity::load(&config)?;
+    let tls = tls::server_config(tls::provider(), &identity)?;
+    // All or none: bound first, put to work afterwards.
+    let sockets = bind_all(&config)?;
+    let worker = reactor.workers.first().ok_or(ListenError::NotRunning)?;
+    let fingerprint = fingerprint_text(&identity::fingerprint(&identity.spki));
+    let limiter = ConnectionLimiter::new(Limits::read(&config));
+    log::debug!("at most {} streams at once", limiter.streams_max());
+    for socket in sockets {
+        if let Ok(address) = socket.local_addr() {
+            log::info!("listening on {address}, identity {fingerprint}");
+            addresses.push(address);
+        }
+        let (tls, limiter) = (Arc::clone(&tls), Arc::clone(&limiter));
+        worker.post(Box::new(move |worker| Listener::install(worker, socket, tls, limiter)));
+    }
+    Ok(())
+}
+
+fn bind_all(config: &Config) -> Result<Vec<TcpListener>, ListenError> {
+    let mut configured = config.get_list("server", "listen_address");
+    if configured.is_empty() {
+        configured.push(DEFAULT_ADDRESS.to_owned());
+    }
+    let mut resolved = Vec::new();
+    for address in configured {
+        match address.to_socket_addrs() {
+            Ok(all) => resolved.extend(all.map(|one| (address.clone(), one))),
+            Err(source) => return Err(ListenError::Address { address, source }),
+        }
+    }
+    let mut sockets = Vec::new();
+    for (address, one) in &resolved {
+        // An IPv6 socket takes IPv4 as well, unless that has a socket of its own.
+        let ipv4_too = !resolved.iter().any(|(_, other)| other.is_ipv4() && other.port() == one.port());
+        match bind(*one, ipv4_too) {
+            Ok(socket) => sockets.push(socket),
+            Err(source) => return Err(ListenError::Bind { address: address.clone(), source }),
+        }
+    }
+    Ok(sockets)
+}
+
+fn bind(address: SocketAddr, ipv4_too: bool) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // A restart does not wait for the last connections' TIME_WAIT.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, !ipv4_too)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A listening socket on its worker.
+pub(crate) struct Listener {
+    uuid: u64,
+    socket: TcpListener,
+    tls: Arc<ServerConfig>,
+    limiter: Arc<ConnectionLimiter>,
+    warned: Cell<bool>,
+}
+
+impl Listener {
+    fn install(worker: &Rc<Worker>, socket: TcpListener, tls: Arc<ServerConfig>, limiter: Arc<ConnectionLimiter>) {
+        if worker.reactor.is_stopping() {
+            return;
+        }
+        let uuid = reactor::next_uuid();
+        let listener = Rc::new(Listener { uuid, socket, tls, limiter, warned: Cell::new(false) });
+        let source = Rc::clone(&listener) as Rc<dyn Source>;
+        if let Err(error) = worker.add_source(uuid, &listener.socket, EventFlags::IN, source) {
+            log::error!("a listening socket cannot be waited for: {error}");
+        }
+    }
+
+    /// Sends a new connection to the worker with the fewest streams.
+    fn welcome(&self, reactor: &Arc<Reactor>, io: TcpStream, peer: SocketAddr) {
+        let permit = match self.limiter.take(peer.ip()) {
+            Ok(permit) => permit,
+            Err(why) => return self.limiter.turn_away(peer, why),
+        };
+        if let Err(error) = prepare_socket(&io) {
+            return log::debug!("{peer}: {error}");
+        }
+        let Some(worker) = reactor.least_loaded() else { return };
+        let arrival = Arrival { io, peer, tls: Arc::clone(&self.tls), permit, load: Load::new(worker) };
+        worker.post(Box::new(move |worker| PendingConnection::install(worker, arrival)));
+    }
+
+    /// The connection stays in the kernel's queue: without a pause the loop would spin over it.
+    fn pause(self: &Rc<Self>, worker: &Rc<Worker>, error: &io::Error) {
+        if !self.warned.replace(true) {
+            log::warn!("accept failed, new connections are delayed: {error}");
+        }
+        worker.watch(self.uuid, &self.socket, EventFlags::empty());
+        let paused = Rc::downgrade(self);
+        worker.timers.once(PAUSE, move |worker| {
+            if let Some(listener) = paused.upgrade() {
+                worker.watch(listener.uuid, &listener.socket, EventFlags::IN);
+            }
+        });
+    }
+}
+
+impl Source for Listener {
+    fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, _ready: Ready) {
+        for _ in 0..BATCH {
+            match self.socket.accept() {
+                Ok((io, peer)) => self.welcome(&worker.reactor, io, peer),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if is_exhaustion(&error) => return self.pause(worker, &error),
+                // That one connection is gone already.
+                Err(error) => log::debug!("accept: {error}"),
+            }
+        }
+    }
+
+    fn tear_down(&self, worker: &Rc<Worker>) {
+        worker.remove_source(self.uuid, &self.socket);
+    }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}

@@ -1,0 +1,128 @@
+//! A connection that has been accepted and has not said yet what it speaks: TLS, or HTTP.
+
+use crate::http;
+use crate::reactor::{self, Load, Ready, Source, Worker};
+use crate::stream::conn::Conn;
+use crate::stream::limiter::ConnectionPermit;
+use crate::stream::{COUNTERS, count};
+use crate::timeouts;
+use crate::tls::session::TlsSession;
+use rustix::event::epoll::EventFlags;
+use rustix::net::RecvFlags;
+use rustls::ServerConfig;
+use std::cell::{Cell, RefCell};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The first byte of a TLS handshake record (RFC 8446, 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What an accepted connection brings along.
+pub(crate) struct Arrival {
+    pub(crate) io: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) permit: ConnectionPermit,
+    pub(crate) load: Load,
+}
+
+pub(crate) struct PendingConnection {
+    uuid: u64,
+    deadline: Instant,
+    timer: Cell<Option<u64>>,
+    arrival: RefCell<Option<Arrival>>,
+}
+
+impl PendingConnection {
+    /// Begins to wait for the first byte.
+    pub(crate) fn install(worker: &Rc<Worker>, arrival: Arrival) {
+        if worker.reactor.is_stopping() {
+            return;
+        }
+        let uuid = reactor::next_uuid();
+        let timeout = timeouts::current().handshake;
+        let pending = Rc::new(PendingConnection {
+            uuid,
+            deadline: Instant::now() + timeout,
+            timer: Cell::new(None),
+            arrival: RefCell::new(Some(arrival)),
+        });
+        let silent = Rc::downgrade(&pending);
+        pending.timer.set(Some(worker.timers.once(timeout, move |worker| Self::time_out(&silent, worker))));
+        let source = Rc::clone(&pending) as Rc<dyn Source>;
+        let added = match &*pending.arrival.borrow() {
+            Some(arrival) => worker.add_source(uuid, &arrival.io, EventFlags::IN, source),
+            None => Ok(()),
+        };
+        if let Err(error) = added {
+            log::warn!("a connection cannot be waited for: {error}");
+            pending.tear_down(worker);
+        }
+    }
+
+    fn time_out(silent: &Weak<Self>, worker: &Rc<Worker>) {
+        if let Some(pending) = silent.upgrade() {
+            log::debug!("a connection said nothing until its deadline, closed");
+            count(&COUNTERS.failed_handshakes);
+            pending.tear_down(worker);
+        }
+    }
+
+    fn take_out(&self, worker: &Worker) -> Option<Arrival> {
+        let arrival = self.arrival.borrow_mut().take()?;
+        worker.remove_source(self.uuid, &arrival.io);
+        if let Some(timer) = self.timer.take() {
+            worker.timers.remove(timer);
+        }
+        Some(arrival)
+    }
+
+    fn speak_tls(&self, worker: &Rc<Worker>, arrival: Arrival) {
+        let Arrival { io, peer, tls, permit, load } = arrival;
+        match TlsSession::server(tls) {
+            Ok(tls) => Conn::accepted(io, peer, tls, permit, load).install(worker, self.deadline),
+            Err(error) => log::error!("TLS cannot begin: {error}"),
+        }
+    }
+}
+
+impl Source for PendingConnection {
+    fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, _ready: Ready) {
+        let mut first = [0];
+        let peeked = match &*self.arrival.borrow() {
+            Some(arrival) => rustix::net::recv(&arrival.io, &mut first, RecvFlags::PEEK),
+            None => return,
+        };
+        match peeked {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Ok((_, 1)) => {
+                let Some(arrival) = self.take_out(worker) else { return };
+                match first {
+                    [TLS_HANDSHAKE] => self.speak_tls(worker, arrival),
+                    [letter] if letter.is_ascii_alphabetic() => speak_http(arrival),
+                    [other] => {
+                        log::debug!("a connection began with byte {other:#04x}, closed");
+                        count(&COUNTERS.failed_handshakes);
+                    }
+                }
+            }
+            Ok(_) | Err(_) => {
+                count(&COUNTERS.failed_handshakes);
+                self.tear_down(worker);
+            }
+        }
+    }
+
+    fn tear_down(&self, worker: &Rc<Worker>) {
+        drop(self.take_out(worker));
+    }
+}
+
+fn speak_http(arrival: Arrival) {
+    if let Err(error) = arrival.io.set_nonblocking(false) {
+        return log::debug!("a connection cannot be made blocking for HTTP: {error}");
+    }
+    http::serve(arrival.io);
+}

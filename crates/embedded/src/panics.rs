@@ -1,0 +1,42 @@
+//! The crate's one panic boundary: no panic leaves a function that C, the worker's loop or a thread's start calls.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs `body`; `Err` with the panic's message if it panics.
+///
+/// What `body` changes is protected by the locks and cells of the module that it calls into (parking_lot does not poison,
+/// and every update there is one assignment or one map operation), which is why asserting unwind safety is sound.
+pub(crate) fn catch<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| panic_text(panic.as_ref()).to_owned())
+}
+
+/// Runs the body of a C function; a panic in it is logged under the function's name and becomes `failure`.
+pub(crate) fn guard<T>(function: &str, failure: T, body: impl FnOnce() -> T) -> T {
+    catch(body).unwrap_or_else(|panic| {
+        log::error!("{function}: internal error, the call failed: {panic}");
+        failure
+    })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        "a panic without a message"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_the_failure_value() {
+        assert_eq!(guard("test", -1, || 7), 7);
+        assert_eq!(guard("test", -1, || panic!("{}", "on purpose")), -1);
+        assert_eq!(catch(|| panic!("on purpose")), Err::<(), _>("on purpose".to_owned()));
+    }
+}

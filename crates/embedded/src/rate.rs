@@ -1,0 +1,37 @@
+//! A bound on how often something may happen.
+
+use std::time::{Duration, Instant};
+
+/// Counts events in whole windows of a second.
+#[derive(Default)]
+pub(crate) struct Rate {
+    window: Option<Instant>,
+    seen: u32,
+}
+
+impl Rate {
+    /// Counts one event; false if it is one too many for `per_second`.
+    pub(crate) fn allows(&mut self, now: Instant, per_second: u32) -> bool {
+        if self.window.is_none_or(|begin| now.saturating_duration_since(begin) >= Duration::from_secs(1)) {
+            *self = Rate { window: Some(now), seen: 0 };
+        }
+        self.seen += 1;
+        self.seen <= per_second
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_are_allowed_in_a_second() {
+        let mut rate = Rate::default();
+        let begin = Instant::now();
+        for _ in 0..8 {
+            assert!(rate.allows(begin, 8));
+        }
+        assert!(!rate.allows(begin + Duration::from_millis(999), 8));
+        assert!(rate.allows(begin + Duration::from_secs(1), 8));
+    }
+}

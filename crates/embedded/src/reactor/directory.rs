@@ -1,0 +1,133 @@
+//! All workers of the process, and what is on which of them.
+
+use super::queue::PtrQueue;
+use super::{Job, Shared, with_current};
+use crate::ctypes::dap_events_socket;
+use crate::cview::owned::CBox;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The workers, and where everything is that C names by a number or an address. Any thread.
+pub(crate) struct Reactor {
+    pub(crate) workers: Vec<Arc<Shared>>,
+    stopping: AtomicBool,
+    /// Event sockets in no loop yet, by address.
+    pub(crate) unassigned: Mutex<HashMap<usize, CBox<dap_events_socket>>>,
+    places: Mutex<Places>,
+    /// Pointer queues by the address of their event socket.
+    pub(crate) queues: RwLock<HashMap<usize, Arc<PtrQueue>>>,
+}
+
+/// Where event sockets, streams and timers are.
+#[derive(Default)]
+struct Places {
+    /// The worker, by uuid.
+    workers: HashMap<u64, usize>,
+    /// The uuid, by the address that C holds of an event socket.
+    sockets: HashMap<usize, u64>,
+    /// The number of the latest move to another worker that was asked for, by uuid.
+    moves: HashMap<u64, u64>,
+}
+
+static CURRENT: Mutex<Option<Arc<Reactor>>> = Mutex::new(None);
+
+/// Makes `reactor` the process's instance, and returns the one before.
+pub(crate) fn set_current(reactor: Option<Arc<Reactor>>) -> Option<Arc<Reactor>> {
+    std::mem::replace(&mut *CURRENT.lock(), reactor)
+}
+
+/// The running instance: the calling worker's own, or the process's. `None` while nothing is retained.
+pub(crate) fn current() -> Option<Arc<Reactor>> {
+    with_current(|worker| Arc::clone(&worker.reactor)).or_else(|| CURRENT.lock().clone())
+}
+
+/// As [`current`], and None as well once it is being stopped: for what makes something new.
+pub(crate) fn active() -> Option<Arc<Reactor>> {
+    current().filter(|reactor| !reactor.is_stopping())
+}
+
+/// A number that no event socket, stream or timer of this process had before.
+pub(crate) fn next_uuid() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Reactor {
+    pub(crate) fn new(workers: Vec<Arc<Shared>>) -> Arc<Self> {
+        Arc::new(Reactor {
+            workers,
+            stopping: AtomicBool::new(false),
+            unassigned: Mutex::default(),
+            places: Mutex::default(),
+            queues: RwLock::default(),
+        })
+    }
+
+    /// Nothing new is begun from now on.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The worker behind a pointer of C's; the pointer is compared, never followed.
+    pub(crate) fn worker_at(&self, worker: usize) -> Option<&Arc<Shared>> {
+        self.workers.iter().find(|known| known.view.worker.addr() == worker)
+    }
+
+    /// The worker with the fewest streams.
+    pub(crate) fn least_loaded(&self) -> Option<&Arc<Shared>> {
+        self.workers.iter().min_by_key(|worker| worker.load())
+    }
+
+    pub(crate) fn set_place(&self, uuid: u64, worker: usize) {
+        self.places.lock().workers.insert(uuid, worker);
+    }
+
+    pub(crate) fn clear_place(&self, uuid: u64) {
+        let mut places = self.places.lock();
+        places.workers.remove(&uuid);
+        places.moves.remove(&uuid);
+    }
+
+    pub(crate) fn add_socket(&self, address: usize, uuid: u64) {
+        self.places.lock().sockets.insert(address, uuid);
+    }
+
+    pub(crate) fn remove_socket(&self, address: usize) {
+        self.places.lock().sockets.remove(&address);
+    }
+
+    /// The uuid of the event socket at an address, which is compared, never followed.
+    pub(crate) fn socket_at(&self, address: usize) -> Option<u64> {
+        self.places.lock().sockets.get(&address).copied()
+    }
+
+    pub(crate) fn place(&self, uuid: u64) -> Option<&Arc<Shared>> {
+        let worker = *self.places.lock().workers.get(&uuid)?;
+        self.workers.get(worker)
+    }
+
+    /// Numbers a move of the socket to another worker; earlier ones do not count any more.
+    pub(crate) fn begin_move(&self, uuid: u64) -> u64 {
+        let number = next_uuid();
+        let mut places = self.places.lock();
+        if places.workers.contains_key(&uuid) {
+            places.moves.insert(uuid, number);
+        }
+        number
+    }
+
+    pub(crate) fn is_latest_move(&self, uuid: u64, number: u64) -> bool {
+        self.places.lock().moves.get(&uuid) == Some(&number)
+    }
+
+    /// Runs `job` on the worker that has the socket now, or, where none has it, on `otherwise`.
+    pub(crate) fn post_to_owner(&self, uuid: u64, otherwise: &Arc<Shared>, job: Job) {
+        self.place(uuid).unwrap_or(otherwise).post(job);
+    }
+}

@@ -1,0 +1,127 @@
+//! A worker's timers: C's repeating ones and the loop's own.
+
+use super::{Reactor, Shared, Worker, next_uuid};
+use crate::ctypes::dap_timerfd;
+use crate::cview::events;
+use crate::cview::owned::CBox;
+use rustc_hash::FxHashMap;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The timers of one worker, by due time. The owning thread only.
+#[derive(Default)]
+pub(crate) struct Timers {
+    queue: RefCell<BTreeSet<(Instant, u64)>>,
+    timers: RefCell<FxHashMap<u64, Timer>>,
+}
+
+struct Timer {
+    due: Instant,
+    action: Action,
+}
+
+type Once = dyn Fn(&Rc<Worker>);
+
+#[derive(Clone)]
+pub(crate) enum Action {
+    /// Repeats while the callback returns true.
+    C(Rc<CBox<dap_timerfd>>),
+    /// Fires once.
+    Once(Rc<Once>),
+}
+
+/// Starts a timer of C's on `worker`, from any thread; the address is valid until the timer's end.
+pub(crate) fn start(reactor: &Arc<Reactor>, worker: &Arc<Shared>, view: CBox<dap_timerfd>) -> *mut dap_timerfd {
+    let pointer = view.as_ptr();
+    let period = Duration::from_millis(view.timeout_ms);
+    let begin = Instant::now();
+    let uuid = view.esocket_uuid;
+    reactor.set_place(uuid, worker.index);
+    worker.post(Box::new(move |worker| {
+        worker.addresses.borrow_mut().insert(view.addr(), uuid);
+        worker.timers.insert(uuid, begin + period, Action::C(Rc::new(view)));
+    }));
+    pointer
+}
+
+/// Ends the timer; its callback does not run again once this has run on the timer's worker.
+pub(crate) fn delete(worker: &Worker, uuid: u64) {
+    worker.reactor.clear_place(uuid);
+    if let Some(Action::C(view)) = worker.timers.remove(uuid) {
+        worker.addresses.borrow_mut().remove(&view.addr());
+    }
+}
+
+impl Timers {
+    /// Calls `action` once, after `wait`. Returns the number to [`Timers::remove`] it by.
+    pub(crate) fn once(&self, wait: Duration, action: impl Fn(&Rc<Worker>) + 'static) -> u64 {
+        let uuid = next_uuid();
+        self.insert(uuid, Instant::now() + wait, Action::Once(Rc::new(action)));
+        uuid
+    }
+
+    pub(crate) fn remove(&self, uuid: u64) -> Option<Action> {
+        let timer = self.timers.borrow_mut().remove(&uuid)?;
+        self.queue.borrow_mut().remove(&(timer.due, uuid));
+        Some(timer.action)
+    }
+
+    pub(crate) fn contains(&self, uuid: u64) -> bool {
+        self.timers.borrow().contains_key(&uuid)
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.queue.borrow().first().map(|(due, _)| *due)
+    }
+
+    /// The next timer whose time has come.
+    pub(crate) fn due(&self, now: Instant) -> Option<u64> {
+        let queue = self.queue.borrow();
+        let (due, uuid) = queue.first()?;
+        (*due <= now).then_some(*uuid)
+    }
+
+    /// Runs a timer's action, with nothing borrowed.
+    pub(crate) fn fire(&self, worker: &Rc<Worker>, uuid: u64) {
+        let Some(action) = self.timers.borrow().get(&uuid).map(|timer| timer.action.clone()) else { return };
+        match action {
+            Action::Once(action) => {
+                self.remove(uuid);
+                action(worker);
+            }
+            Action::C(view) => {
+                // Moved on before the callback, so that a panic in it cannot make the timer fire for ever.
+                self.reschedule(uuid, Duration::from_millis(view.timeout_ms));
+                if !events::timer(&view) {
+                    delete(worker, uuid);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        self.queue.borrow_mut().clear();
+        self.timers.borrow_mut().clear();
+    }
+
+    fn insert(&self, uuid: u64, due: Instant, action: Action) {
+        self.timers.borrow_mut().insert(uuid, Timer { due, action });
+        self.queue.borrow_mut().insert((due, uuid));
+    }
+
+    /// The next time is one period after the last due time, so that a slow turn does not shift all later ones; times
+    /// that were missed altogether are left out. A period of 0 counts as 1 ms.
+    fn reschedule(&self, uuid: u64, period: Duration) {
+        let period = period.max(Duration::from_millis(1));
+        let mut timers = self.timers.borrow_mut();
+        let Some(timer) = timers.get_mut(&uuid) else { return };
+        let mut queue = self.queue.borrow_mut();
+        queue.remove(&(timer.due, uuid));
+        let now = Instant::now();
+        timer.due = if timer.due + period > now { timer.due + period } else { now + period };
+        queue.insert((timer.due, uuid));
+    }
+}

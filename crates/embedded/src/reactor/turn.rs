@@ -1,0 +1,126 @@
+//! A worker's loop: events, jobs, timers, then what the turn has written.
+
+use super::source::{Ready, Source};
+use super::{WAKE, Worker};
+use crate::panics;
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventFlags};
+use rustix::io::Errno;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Events taken from the kernel in one turn of the loop.
+const EVENTS_A_TURN: usize = 256;
+/// Rounds of flush and "output drained" callbacks in one turn; what is left over waits for the next turn.
+const FLUSH_ROUNDS: usize = 8;
+
+impl Worker {
+    pub(super) fn run(self: &Rc<Self>) {
+        let mut events = Vec::with_capacity(EVENTS_A_TURN);
+        while !self.exiting.get() {
+            events.clear();
+            let timeout = self.timeout().map(|wait| rustix::time::Timespec {
+                tv_sec: wait.as_secs().cast_signed(),
+                tv_nsec: wait.subsec_nanos().into(),
+            });
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => {
+                    log::error!("epoll_wait: {error}");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+            self.now.set(Instant::now());
+            for event in &events {
+                let (uuid, flags) = (event.data.u64(), event.flags);
+                self.bounded(Some(uuid), || self.dispatch(uuid, flags));
+            }
+            self.run_jobs();
+            while let Some(timer) = self.timers.due(Instant::now()) {
+                self.bounded(None, || self.timers.fire(self, timer));
+            }
+            self.for_each(&self.resumed, |source| source.resume(self));
+            self.end_turn();
+        }
+        // What was posted by callbacks of the last jobs.
+        self.run_jobs();
+        self.clear();
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.dirty.borrow().is_empty() || !self.drained.borrow().is_empty() || !self.resumed.borrow().is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.timers.next_due().map(|due| due.saturating_duration_since(Instant::now()))
+    }
+
+    fn dispatch(self: &Rc<Self>, uuid: u64, flags: EventFlags) {
+        if uuid == WAKE {
+            return self.shared.acknowledge();
+        }
+        let ready = Ready {
+            readable: flags.contains(EventFlags::IN),
+            writable: flags.contains(EventFlags::OUT),
+            error: flags.contains(EventFlags::ERR),
+            hangup: flags.contains(EventFlags::HUP),
+        };
+        // None if an earlier event of the same batch removed it.
+        if let Some(source) = self.source(uuid) {
+            source.on_ready(self, ready);
+        }
+    }
+
+    fn run_jobs(self: &Rc<Self>) {
+        // Bounded, so that jobs that post jobs cannot keep the loop from its sockets.
+        for _ in 0..self.shared.waiting() {
+            let Some(job) = self.shared.take() else { break };
+            self.bounded(None, || job(self));
+        }
+    }
+
+    /// Flushes what the turn has written; output that drained gives its channels the chance to write more.
+    fn end_turn(self: &Rc<Self>) {
+        for _ in 0..FLUSH_ROUNDS {
+            self.for_each(&self.dirty, |source| source.end_turn(self));
+            self.for_each(&self.drained, |source| source.on_drained(self));
+            if self.dirty.borrow().is_empty() {
+                break;
+            }
+        }
+    }
+
+    /// Works on each source of a list; what the work adds to it waits for the next time.
+    fn for_each(self: &Rc<Self>, list: &RefCell<Vec<u64>>, work: impl Fn(&dyn Source)) {
+        let mut batch = list.take();
+        for uuid in batch.drain(..) {
+            if let Some(source) = self.source(uuid) {
+                self.bounded(Some(uuid), || work(&*source));
+            }
+        }
+        // Its memory serves again, unless the list has some already.
+        let mut list = list.borrow_mut();
+        if list.capacity() == 0 {
+            *list = batch;
+        }
+    }
+
+    /// Runs one piece of work behind a panic boundary, then what had to wait for its end. A panic costs the source
+    /// it happened for, not the worker.
+    fn bounded(self: &Rc<Self>, uuid: Option<u64>, work: impl FnOnce()) {
+        // The worker's own state is in RefCells whose guards unwinding releases, with one map operation each.
+        if let Err(panic) = panics::catch(work) {
+            log::error!("internal error in worker {}: {panic}", self.shared.index);
+            if let Some(source) = uuid.and_then(|uuid| self.source(uuid)) {
+                source.on_panic(self);
+            }
+        }
+        loop {
+            let Some(uuid) = self.closing.borrow_mut().pop() else { break };
+            let Some(source) = self.source(uuid) else { continue };
+            if let Err(panic) = panics::catch(|| source.tear_down(self)) {
+                log::error!("internal error while a source was closed on worker {}: {panic}", self.shared.index);
+            }
+        }
+    }
+}

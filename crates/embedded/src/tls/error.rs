@@ -1,0 +1,43 @@
+//! What can be wrong with a connection's TLS, and what the peer is told of it.
+
+use super::sizes::PENDING_MAX;
+use rustls::{AlertDescription, Error, InvalidMessage};
+
+/// What is wrong with a connection's TLS.
+#[derive(thiserror::Error, Debug)]
+pub(crate) enum TlsError {
+    #[error("TLS: {0}")]
+    Protocol(#[from] rustls::Error),
+    #[error("TLS: a handshake message of more than {PENDING_MAX} bytes")]
+    TooLong,
+    #[error("TLS: the keys are used up")]
+    Exhausted,
+    #[error("TLS: the cipher that was agreed on is not known here")]
+    UnknownCipher,
+    #[error("TLS: it has failed before, or has not begun")]
+    NotEstablished,
+    #[error("TLS: internal error: a state or a record that cannot be")]
+    Internal,
+}
+
+impl From<rustls::PeerMisbehaved> for TlsError {
+    fn from(error: rustls::PeerMisbehaved) -> Self {
+        TlsError::Protocol(error.into())
+    }
+}
+
+/// What the peer is told of an error of its making.
+pub(super) fn alert_for(error: &TlsError) -> AlertDescription {
+    match error {
+        TlsError::Protocol(Error::DecryptError) => AlertDescription::BadRecordMac,
+        TlsError::Protocol(Error::PeerSentOversizedRecord) => AlertDescription::RecordOverflow,
+        TlsError::Protocol(Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate)) => {
+            AlertDescription::IllegalParameter
+        }
+        TlsError::Protocol(Error::InvalidMessage(_)) => AlertDescription::DecodeError,
+        TlsError::Protocol(Error::InappropriateMessage { .. } | Error::PeerMisbehaved(_)) => {
+            AlertDescription::UnexpectedMessage
+        }
+        _ => AlertDescription::InternalError,
+    }
+}

@@ -1,0 +1,339 @@
+//! The client's side: connect, request service, get an address, notice a loss.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::action::{Action, Event, Failure, Grant, Notice, State};
+use super::offer::Offer;
+use crate::lease::Token;
+use crate::wire::{
+    self, AddrReply, Capabilities, MAX_BUNDLE, Request, ServiceError, Success, encode_addr_request, encode_control, op,
+    pkt, problem,
+};
+
+/// How often the driver hands in [`Event::Tick`], from [`Action::StartTicks`] on.
+pub const TICK: Duration = Duration::from_millis(250);
+/// The shortest wait before ADDR_REQUEST is repeated.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a connection is to ask for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the server is asked for: a repeated REQUEST is the same one.
+    pub request: Request,
+    /// How long a start may take until the server has given an address.
+    pub start_timeout: Duration,
+    /// A ping goes out after so long a silence; after three times as long the connection is lost.
+    pub keep_alive: Duration,
+    /// Largest inner packet that this host sends, bytes.
+    pub mtu: u16,
+    /// The device takes super-packets, so the server may send bundles.
+    pub bundles: bool,
+    /// The token of the last lease from this server.
+    pub resume: Option<Token>,
+}
+
+/// One connection to one server: [`handle`](Exchange::handle) takes what has happened,
+/// [`next_action`](Exchange::next_action) tells what follows.
+#[derive(Debug)]
+pub struct Exchange {
+    settings: Settings,
+    state: State,
+    /// The start has failed: nothing is sent any more.
+    failure: Option<Failure>,
+    usage_id: u32,
+    /// When a start that waits for the server is given up; None before [`Event::Dialled`].
+    deadline: Option<Duration>,
+    /// When something was last asked, and how often it was repeated.
+    asked: Duration,
+    repeats: u32,
+    /// When the server was last heard.
+    heard: Duration,
+    /// Silence before a ping.
+    ping_after: Duration,
+    /// Bytes that waited for the server at the last tick.
+    pending: usize,
+    actions: VecDeque<Action>,
+}
+
+impl Exchange {
+    /// A connection that is about to be made.
+    pub fn new(settings: Settings) -> Exchange {
+        Exchange {
+            ping_after: settings.keep_alive,
+            settings,
+            state: State::Connecting,
+            failure: None,
+            usage_id: 0,
+            deadline: None,
+            asked: Duration::ZERO,
+            repeats: 0,
+            heard: Duration::ZERO,
+            pending: 0,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Where the connection stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Why the start has failed, once it has.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// When [`Event::Timeout`] is due, while the start waits for the server.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.deadline.filter(|_| self.is_alive() && self.state < State::MakingTunnel)
+    }
+
+    /// The stream is waited for: [`Event::Connected`] would be taken.
+    pub fn awaits_stream(&self) -> bool {
+        self.is_alive() && self.state == State::Connecting
+    }
+
+    /// It was up and is not any more, or its start has failed, or it was stopped: no event makes it send again.
+    pub fn is_alive(&self) -> bool {
+        self.failure.is_none() && self.state <= State::Up
+    }
+
+    /// What the driver has to do next.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Takes what has happened at `now`. The actions that follow are to be done before the next event.
+    pub fn handle(&mut self, now: Duration, event: Event<'_>) {
+        match event {
+            Event::Dialled => self.deadline = Some(now + self.settings.start_timeout),
+            Event::Connected => self.connected(now),
+            Event::ChannelTaken => self.fail(Failure::ChannelTaken),
+            Event::ConnectFailed(errno) => self.fail(Failure::Connect(errno)),
+            Event::Disconnected => {
+                self.lose("the stream was closed");
+            }
+            Event::ServicePacket { kind, data } => self.service_packet(now, kind, data),
+            Event::AddrReply { reply, packet, outer } => self.address_given(now, reply, packet, outer),
+            Event::Problem(code) => self.problem(now, code),
+            Event::Ping => self.pinged(now),
+            Event::Tick { heard, pending } => self.tick(now, heard, pending),
+            Event::Timeout => self.time_out(now),
+            Event::DeviceMade => self.device_made(),
+            Event::DeviceFailed(why) => self.fail(Failure::Device(why)),
+            Event::Cancel => self.fail(Failure::Stopped),
+            Event::Stop => self.stop(),
+        }
+    }
+
+    fn connected(&mut self, now: Duration) {
+        if self.awaits_stream() {
+            self.heard = now;
+            self.advance(State::Requesting);
+            self.send_request(now);
+            self.actions.push_back(Action::StartTicks);
+        }
+    }
+
+    fn service_packet(&mut self, now: Duration, kind: u8, data: &[u8]) {
+        self.heard = now;
+        match kind {
+            pkt::SUCCESS => match Success::parse(data) {
+                Ok(success) if success.srv_uid == self.settings.request.srv_uid => self.granted(now, success.usage_id),
+                Ok(other) => self.report(Notice::ForeignSuccess(other.srv_uid)),
+                Err(error) => self.report(Notice::MalformedSuccess(error)),
+            },
+            pkt::ERROR => match ServiceError::parse(data) {
+                Ok(error) => self.refused(format!("{} (code {:#x})", wire::error_text(error.code), error.code)),
+                Err(error) => self.report(Notice::MalformedError(error)),
+            },
+            pkt::NOTIFY_STOPPED => self.refused("the server has stopped the service".into()),
+            kind => self.report(Notice::ServicePacketIgnored(kind)),
+        }
+    }
+
+    fn granted(&mut self, now: Duration, usage_id: u32) {
+        self.usage_id = usage_id;
+        if self.is_alive() && self.state < State::AwaitingAddress {
+            self.advance(State::AwaitingAddress);
+            self.report(Notice::Granted(usage_id));
+            self.repeats = 0;
+            self.request_address(now);
+        }
+    }
+
+    fn address_given(&mut self, now: Duration, reply: &AddrReply, packet: &[u8], outer: Option<IpAddr>) {
+        self.heard = now;
+        if self.state != State::AwaitingAddress || !self.is_alive() {
+            return self.report(Notice::UnexpectedAddress);
+        }
+        let mut offer = match Offer::judge(reply, outer) {
+            Ok(offer) => offer,
+            Err(error) => return self.refused(format!("its address cannot be used: {error}")),
+        };
+        let caps = reply.caps.as_ref();
+        if let Some(seconds @ 1..=3600) = caps.and_then(|caps| caps.keep_alive) {
+            self.ping_after = self.ping_after.min(Duration::from_secs(seconds.into()));
+        }
+        if !self.settings.bundles {
+            // The server offers bundles that this client did not ask for.
+            offer.bundle = 0;
+        }
+        let token = caps.and_then(|caps| caps.resume);
+        let grant = Grant { offer, token, usage_id: self.usage_id, packet: packet.to_vec() };
+        self.actions.push_back(Action::MakeDevice(grant));
+        self.advance(State::MakingTunnel);
+    }
+
+    fn problem(&mut self, now: Duration, code: u32) {
+        self.heard = now;
+        match code {
+            problem::NO_FREE_ADDR if self.state < State::MakingTunnel => self.refused("it has no free address".into()),
+            problem::TUNNEL_DOWN => self.refused("its tunnel is down".into()),
+            // Our repeated question crossed its answer.
+            problem::ALREADY_ASSIGNED_ADDR => {}
+            code => self.report(Notice::Problem(code)),
+        }
+    }
+
+    fn pinged(&mut self, now: Duration) {
+        self.heard = now;
+        if self.is_alive() {
+            self.send_control(op::PONG);
+        }
+    }
+
+    /// Repeats what was not answered, and looks after the server.
+    fn tick(&mut self, now: Duration, heard: Duration, pending: usize) {
+        self.heard = self.heard.max(heard);
+        if !self.is_alive() {
+            return;
+        }
+        let waited = now.saturating_sub(self.asked);
+        // 0.25 s, 0.5 s, 1 s, 2 s, 2 s, ...
+        let patience = TICK * (1 << self.repeats.min(3));
+        match self.state {
+            State::Requesting if waited >= patience => {
+                self.repeats += 1;
+                self.send_request(now);
+            }
+            State::AwaitingAddress if waited >= patience.max(ADDRESS_PATIENCE) => {
+                self.repeats += 1;
+                self.request_address(now);
+            }
+            State::Up => self.keep_alive(now, pending),
+            _ => {}
+        }
+    }
+
+    fn keep_alive(&mut self, now: Duration, pending: usize) {
+        // Liveness: a server that drains our send queue lives, also while our ping waits behind data.
+        if pending < std::mem::replace(&mut self.pending, pending) {
+            self.heard = now;
+        }
+        let silent = now.saturating_sub(self.heard);
+        if silent >= self.settings.keep_alive * 3 {
+            return self.lose_and_close("the server is silent");
+        }
+        if silent >= self.ping_after && now.saturating_sub(self.asked) >= self.ping_after {
+            self.asked = now;
+            self.send_control(op::PING);
+        }
+    }
+
+    fn time_out(&mut self, now: Duration) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        self.fail(Failure::NoAnswer(match self.state {
+            State::Connecting => "the connection",
+            State::Requesting => "SUCCESS or ERROR to our REQUEST",
+            _ => "an address",
+        }));
+    }
+
+    fn device_made(&mut self) {
+        // Otherwise it was stopped, refused or lost meanwhile: the driver takes the device down again.
+        if self.state == State::MakingTunnel && self.is_alive() {
+            self.advance(State::Up);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.fail(Failure::Stopped);
+        self.state = State::Stopping;
+    }
+
+    /// Fails a start that is not done.
+    fn fail(&mut self, failure: Failure) {
+        if self.state < State::Up {
+            self.failure.get_or_insert(failure);
+        }
+    }
+
+    /// The server does not serve: the start fails, or the connection is lost.
+    fn refused(&mut self, reason: String) {
+        if self.state < State::Up {
+            self.fail(Failure::Refused(reason));
+        } else {
+            self.lose_and_close(&reason);
+        }
+    }
+
+    /// Loses a connection whose stream still stands: closes that.
+    fn lose_and_close(&mut self, why: &str) {
+        if self.lose(why) {
+            self.actions.push_back(Action::CloseStream);
+        }
+    }
+
+    /// False when it was over already.
+    fn lose(&mut self, why: &str) -> bool {
+        if !self.is_alive() {
+            return false;
+        }
+        let was_up = self.state == State::Up;
+        self.fail(Failure::Connect(0));
+        self.advance(State::Lost);
+        if was_up {
+            self.report(Notice::Lost(why.to_owned()));
+        }
+        true
+    }
+
+    fn advance(&mut self, to: State) {
+        let from = std::mem::replace(&mut self.state, to);
+        self.report(Notice::Moved { from, to });
+    }
+
+    fn send_request(&mut self, now: Duration) {
+        self.asked = now;
+        self.actions.push_back(Action::SendRequest(self.settings.request.encode().to_vec()));
+    }
+
+    fn request_address(&mut self, now: Duration) {
+        self.asked = now;
+        let caps = Capabilities {
+            bundle: self.settings.bundles.then_some(MAX_BUNDLE as u16),
+            mtu: Some(self.settings.mtu),
+            keep_alive: Some(self.settings.keep_alive.as_secs() as u16),
+            resume: self.settings.resume,
+            ..Capabilities::default()
+        };
+        self.actions.push_back(Action::SendPacket(encode_addr_request(self.usage_id, Some(&caps))));
+    }
+
+    fn send_control(&mut self, op: u32) {
+        self.actions.push_back(Action::SendPacket(encode_control(op, self.usage_id, 0).to_vec()));
+    }
+
+    fn report(&mut self, notice: Notice) {
+        self.actions.push_back(Action::Report(notice));
+    }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,0 +1,207 @@
+use super::*;
+use crate::wire::{FromClient, FromServer, parse_from_client, parse_from_server};
+use std::net::Ipv4Addr;
+
+const ADDR: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn settings() -> Settings {
+    Settings {
+        request: Request { net_id: 7, srv_uid: 1, ..Request::default() },
+        start_timeout: ms(10_000),
+        keep_alive: ms(5_000),
+        mtu: 1390,
+        bundles: true,
+        resume: Some([9; 16]),
+    }
+}
+
+/// A machine, and what it wants to be done without the reports of its steps.
+struct Driven(Exchange);
+
+impl Driven {
+    fn new() -> Driven {
+        Driven(Exchange::new(settings()))
+    }
+
+    fn up() -> Driven {
+        let mut driven = Driven::new();
+        driven.at(0, Event::Dialled);
+        driven.at(10, Event::Connected);
+        driven.success(20);
+        driven.reply(30);
+        driven.at(40, Event::DeviceMade);
+        assert_eq!(driven.0.state(), State::Up);
+        driven
+    }
+
+    fn at(&mut self, milliseconds: u64, event: Event<'_>) -> Vec<Action> {
+        self.0.handle(ms(milliseconds), event);
+        std::iter::from_fn(|| self.0.next_action())
+            .filter(|action| !matches!(action, Action::Report(Notice::Moved { .. })))
+            .collect()
+    }
+
+    fn tick(&mut self, milliseconds: u64) -> Vec<Action> {
+        self.at(milliseconds, Event::Tick { heard: Duration::ZERO, pending: 0 })
+    }
+
+    fn success(&mut self, milliseconds: u64) -> Vec<Action> {
+        let success = Success { usage_id: 5, net_id: 7, srv_uid: 1 }.encode();
+        self.at(milliseconds, Event::ServicePacket { kind: pkt::SUCCESS, data: &success })
+    }
+
+    fn reply_from(&mut self, milliseconds: u64, caps: Option<Capabilities>) -> Vec<Action> {
+        let reply = AddrReply { addr: ADDR, gateway: Ipv4Addr::new(10, 98, 0, 1), netmask: None, caps };
+        let packet = reply.encode(5, 0);
+        let Ok((_, FromServer::AddrReply(reply))) = parse_from_server(&packet) else { panic!("no reply") };
+        self.at(milliseconds, Event::AddrReply { reply: &reply, packet: &packet, outer: None })
+    }
+
+    fn reply(&mut self, milliseconds: u64) -> Vec<Action> {
+        self.reply_from(milliseconds, None)
+    }
+}
+
+fn request() -> Action {
+    Action::SendRequest(settings().request.encode().to_vec())
+}
+
+/// The op codes of the VPN packets that are sent.
+fn ops(actions: &[Action]) -> Vec<u32> {
+    let op = |action: &Action| match action {
+        Action::SendPacket(packet) => Some(wire::Header::parse(packet).unwrap().0.op),
+        _ => None,
+    };
+    actions.iter().filter_map(op).collect()
+}
+
+#[test]
+fn the_way_up() {
+    let mut driven = Driven::new();
+    assert_eq!(driven.at(0, Event::Dialled), []);
+    assert_eq!(driven.at(10, Event::Connected), [request(), Action::StartTicks]);
+    let granted = driven.success(20);
+    let [Action::Report(Notice::Granted(5)), Action::SendPacket(asked)] = granted.as_slice() else {
+        panic!("{granted:?}")
+    };
+    let (header, FromClient::AddrRequest(caps)) = parse_from_client(asked).unwrap() else { panic!("{asked:?}") };
+    assert_eq!((header.usage_id, caps.resume, caps.mtu, caps.keep_alive), (5, Some([9; 16]), Some(1390), Some(5)));
+    let given = driven.reply(30);
+    let [Action::MakeDevice(grant)] = given.as_slice() else { panic!("{given:?}") };
+    assert_eq!((grant.offer.addr, grant.usage_id, grant.token), (ADDR, 5, None));
+    assert_eq!(driven.0.deadline(), None, "nothing is waited for but the device");
+    assert_eq!(driven.at(40, Event::DeviceMade), []);
+    assert_eq!((driven.0.state(), driven.0.failure()), (State::Up, None));
+}
+
+#[test]
+fn what_is_not_answered_is_repeated() {
+    let mut driven = Driven::new();
+    driven.at(0, Event::Dialled);
+    driven.at(1000, Event::Connected);
+    let sent = |driven: &mut Driven, from: u64, to: u64| {
+        let ticks = (from..to).step_by(250);
+        ticks.filter(|at| !driven.tick(*at).is_empty()).map(|at| at - from).collect::<Vec<_>>()
+    };
+    assert_eq!(sent(&mut driven, 1000, 8000), [250, 750, 1750, 3750, 5750]);
+    driven.success(8000);
+    assert_eq!(sent(&mut driven, 8000, 16_000), [1000, 2000, 3000, 5000, 7000]);
+}
+
+#[test]
+fn a_start_ends_within_its_time() {
+    for (state, waiting_for) in [(0, "the connection"), (1, "SUCCESS or ERROR to our REQUEST"), (2, "an address")] {
+        let mut driven = Driven::new();
+        driven.at(500, Event::Dialled);
+        if state > 0 {
+            driven.at(600, Event::Connected);
+        }
+        if state > 1 {
+            driven.success(700);
+        }
+        assert_eq!(driven.0.deadline(), Some(ms(10_500)));
+        driven.at(10_499, Event::Timeout);
+        assert_eq!(driven.0.failure(), None);
+        driven.at(10_500, Event::Timeout);
+        assert_eq!(driven.0.failure(), Some(&Failure::NoAnswer(waiting_for)));
+        assert_eq!((driven.tick(12_000), driven.at(12_000, Event::Ping)), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn the_first_failure_counts() {
+    let mut driven = Driven::new();
+    driven.at(0, Event::Dialled);
+    driven.at(1, Event::Cancel);
+    driven.at(2, Event::ConnectFailed(111));
+    assert_eq!(driven.at(3, Event::Connected), []);
+    driven.at(4, Event::Stop);
+    assert_eq!((driven.0.state(), driven.0.failure()), (State::Stopping, Some(&Failure::Stopped)));
+}
+
+#[test]
+fn a_loss_while_the_device_is_made_fails_the_start() {
+    let mut driven = Driven::new();
+    driven.at(0, Event::Dialled);
+    driven.at(10, Event::Connected);
+    driven.success(20);
+    driven.reply(30);
+    assert_eq!(driven.at(40, Event::Disconnected), []);
+    driven.at(50, Event::DeviceMade);
+    assert_eq!((driven.0.state(), driven.0.failure()), (State::Lost, Some(&Failure::Connect(0))));
+}
+
+#[test]
+fn a_silent_server_is_pinged_and_then_lost() {
+    let mut driven = Driven::up();
+    // Heard last at 30 ms.
+    assert_eq!(driven.tick(5_000), []);
+    assert_eq!(ops(&driven.tick(5_250)), [op::PING]);
+    assert_eq!(ops(&driven.tick(10_000)), []);
+    assert_eq!(ops(&driven.tick(10_250)), [op::PING]);
+    let lost = driven.tick(15_250);
+    assert_eq!(lost, [Action::Report(Notice::Lost("the server is silent".into())), Action::CloseStream]);
+    assert_eq!((driven.0.state(), driven.0.failure()), (State::Lost, None));
+    assert_eq!((driven.tick(16_000), driven.at(16_000, Event::Ping)), (vec![], vec![]));
+}
+
+#[test]
+fn data_and_a_draining_queue_are_signs_of_life() {
+    let mut driven = Driven::up();
+    driven.at(14_000, Event::Tick { heard: ms(13_000), pending: 9_000 });
+    driven.at(27_000, Event::Tick { heard: ms(13_000), pending: 8_000 });
+    assert_eq!(driven.at(41_000, Event::Tick { heard: ms(13_000), pending: 8_000 }).len(), 1);
+    assert_eq!(driven.0.state(), State::Up);
+    driven.at(42_000, Event::Tick { heard: ms(13_000), pending: 8_000 });
+    assert_eq!(driven.0.state(), State::Lost);
+}
+
+#[test]
+fn the_server_may_ask_for_pings_more_often() {
+    let mut driven = Driven::new();
+    driven.at(0, Event::Dialled);
+    driven.at(0, Event::Connected);
+    driven.success(0);
+    driven.reply_from(0, Some(Capabilities { keep_alive: Some(1), bundle: Some(100), ..Capabilities::default() }));
+    driven.at(0, Event::DeviceMade);
+    assert_eq!(ops(&driven.tick(1_000)), [op::PING]);
+}
+
+#[test]
+fn a_refusal_fails_a_start_and_loses_a_connection() {
+    let mut starting = Driven::new();
+    starting.at(0, Event::Dialled);
+    starting.at(10, Event::Connected);
+    starting.at(20, Event::Problem(problem::NO_FREE_ADDR));
+    assert_eq!(starting.0.failure(), Some(&Failure::Refused("it has no free address".into())));
+
+    let mut up = Driven::up();
+    assert_eq!(up.at(50, Event::Problem(problem::ALREADY_ASSIGNED_ADDR)), []);
+    let ends = up.at(60, Event::ServicePacket { kind: pkt::NOTIFY_STOPPED, data: &[] });
+    assert_eq!(ends[1], Action::CloseStream);
+    assert_eq!(up.0.state(), State::Lost);
+}

@@ -1,0 +1,55 @@
+//! What has happened in a run, so that the plans can be seen to be worth something.
+
+use std::collections::BTreeMap;
+
+use vpn_core::exchange::Failure;
+
+/// Counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) up: u32,
+    pub(crate) lost: u32,
+    pub(crate) taken_over: u32,
+    pub(crate) resumed: u32,
+    pub(crate) exhausted: u32,
+    /// Failed starts, by cause.
+    failed: BTreeMap<&'static str, u32>,
+}
+
+impl Seen {
+    pub(crate) fn add(&mut self, other: &Seen) {
+        self.up += other.up;
+        self.lost += other.lost;
+        self.taken_over += other.taken_over;
+        self.resumed += other.resumed;
+        self.exhausted += other.exhausted;
+        for (cause, count) in &other.failed {
+            *self.failed.entry(cause).or_default() += count;
+        }
+    }
+
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let counted = [
+            ("up", self.up),
+            ("lost", self.lost),
+            ("taken over", self.taken_over),
+            ("resumed", self.resumed),
+            ("exhausted", self.exhausted),
+        ];
+        let causes = ["no answer", "refused", "stopped", "no stream", "channel taken", "no device"];
+        let failed = causes.map(|cause| (cause, self.failed.get(cause).copied().unwrap_or(0)));
+        counted.into_iter().chain(failed).filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        let cause = match failure {
+            Failure::Connect(_) => "no stream",
+            Failure::ChannelTaken => "channel taken",
+            Failure::Refused(_) => "refused",
+            Failure::Device(_) => "no device",
+            Failure::NoAnswer(_) => "no answer",
+            Failure::Stopped => "stopped",
+        };
+        *self.failed.entry(cause).or_default() += 1;
+    }
+}

@@ -1,0 +1,274 @@
+//! The server: drives `Session` and `Leases` as the service does, and keeps a model of its own of who has what.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use vpn_core::exchange::{AddressRequest, Answer, Care, Leases, Session, Terms};
+use vpn_core::lease::{Origin, Subnet};
+use vpn_core::wire::{
+    self, Capabilities, FromClient, Request, ServiceError, Success, encode_control, error_code, op, pkt,
+};
+
+use crate::fault::{Fault, fault};
+use crate::network::{Message, Stream};
+use crate::plan::Plan;
+use crate::seen::Seen;
+
+/// The service gives a holder so long to answer before its lease is taken over.
+const ANSWER_TIME: Duration = Duration::from_millis(750);
+
+/// A session that is open.
+pub(crate) struct Served {
+    state: Session,
+    pub(crate) address: Option<Ipv4Addr>,
+    /// When its client was last heard.
+    heard: Duration,
+    usage_id: u32,
+    /// The billing side has granted the service.
+    granted: bool,
+    /// Between two workers until then.
+    away_until: Duration,
+    /// The address that another session has taken over.
+    lost: Option<Ipv4Addr>,
+    /// When its client was asked whether it still is there.
+    asked: Option<Duration>,
+}
+
+/// What the server wants to be done.
+#[derive(Default)]
+pub(crate) struct Effects {
+    pub(crate) send: Vec<(Stream, Message)>,
+    pub(crate) close: Vec<Stream>,
+}
+
+impl Effects {
+    fn control(&mut self, stream: Stream, usage_id: u32, op: u32, value: u32) {
+        self.send.push((stream, Message::Vpn(encode_control(op, usage_id, value).to_vec())));
+    }
+}
+
+pub(crate) struct Server {
+    terms: Terms,
+    leases: Leases<Stream>,
+    pub(crate) sessions: BTreeMap<Stream, Served>,
+    /// The model: who has which address.
+    owners: BTreeMap<Ipv4Addr, Stream>,
+}
+
+impl Server {
+    pub(crate) fn new(plan: &Plan) -> Server {
+        let subnet = Subnet { network: Ipv4Addr::new(10, 98, 0, 0), prefix: plan.prefix };
+        let keep_alive = Duration::from_millis(plan.keep_alive);
+        Server {
+            terms: Terms { subnet, mtu: 1390, dns: Vec::new(), keep_alive, bundles: true },
+            leases: Leases::new(subnet, Duration::from_millis(plan.hold)),
+            sessions: BTreeMap::new(),
+            owners: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn leased(&self) -> u32 {
+        self.leases.pool().leased()
+    }
+
+    pub(crate) fn opened(&mut self, now: Duration, stream: Stream) {
+        let served = Served {
+            state: Session::new(now),
+            address: None,
+            lost: None,
+            heard: now,
+            usage_id: 0,
+            granted: false,
+            away_until: Duration::ZERO,
+            asked: None,
+        };
+        self.sessions.insert(stream, served);
+    }
+
+    /// The session is over: its lease comes back.
+    pub(crate) fn closed(&mut self, now: Duration, stream: Stream) -> Result<(), Fault> {
+        let Some(served) = self.sessions.remove(&stream) else { return Ok(()) };
+        // The end of a session may have begun before its lease was taken over.
+        if let Some(lost) = served.lost
+            && self.leases.end(now, &stream, lost)
+        {
+            return fault(format!("session {stream} gives {lost} back, which it had lost"));
+        }
+        let Some(address) = served.address else { return Ok(()) };
+        if !self.leases.end(now, &stream, address) || self.owners.remove(&address) != Some(stream) {
+            return fault(format!("session {stream} had {address}, which the leases do not take back from it"));
+        }
+        if self.leases.pool().is_leased(address) {
+            return fault(format!("{address} is leased after the end of session {stream}"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn message(
+        &mut self,
+        now: Duration,
+        stream: Stream,
+        message: &Message,
+        token: [u8; 16],
+        seen: &mut Seen,
+    ) -> Result<Effects, Fault> {
+        let mut effects = Effects::default();
+        let Some(served) = self.sessions.get_mut(&stream) else { return Ok(effects) };
+        match message {
+            Message::Service(kind, body) => {
+                let reply = served.request(now, stream, *kind, body);
+                effects.send.extend(reply.map(|reply| (stream, reply)));
+            }
+            Message::Vpn(packet) => {
+                served.heard = now;
+                match wire::parse_from_client(packet).map(|(_, message)| message) {
+                    Ok(FromClient::AddrRequest(caps)) => {
+                        self.address_request(now, stream, &caps, token, seen, &mut effects)?;
+                    }
+                    Ok(FromClient::Ping) => effects.control(stream, served.usage_id, op::PONG, 0),
+                    Ok(FromClient::Pong) => {}
+                    other => return fault(format!("a client sent {other:?}")),
+                }
+            }
+        }
+        Ok(effects)
+    }
+
+    fn address_request(
+        &mut self,
+        now: Duration,
+        stream: Stream,
+        caps: &Capabilities,
+        token: [u8; 16],
+        seen: &mut Seen,
+        effects: &mut Effects,
+    ) -> Result<(), Fault> {
+        let Some(mut served) = self.sessions.remove(&stream) else { return Ok(()) };
+        let request = AddressRequest {
+            session: &stream,
+            is_leased: served.address.is_some(),
+            caps,
+            fresh_token: Some(token),
+            is_tunnel_down: false,
+        };
+        let sessions = &self.sessions;
+        let answer = self.leases.request(now, &mut served.state, &request, |holder| {
+            sessions.get(holder).filter(|holder| holder.away_until <= now).map(|holder| holder.heard)
+        });
+        match answer {
+            Answer::Give { lease, evicted } => {
+                let owner = self.owners.insert(lease.addr, stream);
+                if owner != evicted || owner.is_some() != (lease.origin == Origin::TakenOver) {
+                    return fault(format!("{stream} gets {lease:?} from {evicted:?}, which was {owner:?}'s"));
+                }
+                served.address = Some(lease.addr);
+                if let Some(evicted) = evicted {
+                    seen.taken_over += 1;
+                    self.evict(now, evicted)?;
+                    effects.close.push(evicted);
+                }
+                seen.resumed += u32::from(lease.origin == Origin::Resumed);
+                let reply = self.terms.reply(&lease, caps).encode(served.usage_id, 0);
+                effects.send.push((stream, Message::Vpn(reply)));
+            }
+            Answer::AskHolder(holder) => {
+                let asked = self.sessions.get_mut(&holder).map(|holder| (&mut holder.asked, holder.usage_id));
+                let Some((asked, usage_id)) = asked else { return fault("a session that is gone is asked") };
+                *asked = Some(now);
+                effects.control(holder, usage_id, op::PING, 0);
+            }
+            Answer::Wait | Answer::NotAllowed => {}
+            Answer::Problem(code) => {
+                seen.exhausted += u32::from(code == wire::problem::NO_FREE_ADDR);
+                effects.control(stream, served.usage_id, op::PROBLEM, code);
+            }
+            Answer::NoToken => return fault("there was a token"),
+        }
+        self.sessions.insert(stream, served);
+        Ok(())
+    }
+
+    /// Another session has the address from now on.
+    fn evict(&mut self, now: Duration, stream: Stream) -> Result<(), Fault> {
+        let Some(evicted) = self.sessions.get_mut(&stream) else { return fault("a session that is gone had a lease") };
+        let had_its_time = evicted.asked.is_some_and(|asked| asked + ANSWER_TIME <= now && evicted.heard < asked);
+        if !had_its_time {
+            return fault(format!("session {stream} lost its lease, and its client lives or was not asked"));
+        }
+        evicted.lost = evicted.address.take();
+        Ok(())
+    }
+
+    /// The look at all sessions, once a second.
+    pub(crate) fn tick(&mut self, now: Duration) -> Effects {
+        let mut effects = Effects::default();
+        for (stream, served) in &mut self.sessions {
+            let (is_leased, keep_alive) = (served.address.is_some(), self.terms.keep_alive);
+            match served.state.look_after(now, served.heard, 0, is_leased, keep_alive) {
+                Care::Nothing => {}
+                Care::Ping => effects.control(*stream, served.usage_id, op::PING, 0),
+                Care::DropUnused | Care::DropSilent(_) => effects.close.push(*stream),
+            }
+        }
+        effects
+    }
+
+    pub(crate) fn set_granted(&mut self, now: Duration, stream: Stream, granted: bool) -> Effects {
+        let mut effects = Effects::default();
+        if let Some(served) = self.sessions.get_mut(&stream).filter(|served| served.usage_id != 0) {
+            served.granted = granted;
+            served.state.set_allowed(now, granted);
+            if !granted {
+                effects.send.push((stream, Message::Service(pkt::NOTIFY_STOPPED, Vec::new())));
+            }
+        }
+        effects
+    }
+
+    /// The stream of the session moves to another worker.
+    pub(crate) fn moves(&mut self, now: Duration, stream: Stream) {
+        if let Some(served) = self.sessions.get_mut(&stream) {
+            served.away_until = now + Duration::from_secs(1);
+        }
+    }
+
+    /// What holds at any moment.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        let mut leased = 0;
+        for (stream, served) in &self.sessions {
+            let Some(address) = served.address else { continue };
+            leased += 1;
+            let Subnet { network, .. } = self.terms.subnet;
+            let reserved = [network, self.terms.subnet.gateway(), self.terms.subnet.broadcast()];
+            if !self.terms.subnet.contains(address) || reserved.contains(&address) {
+                return fault(format!("session {stream} has {address}"));
+            }
+            // With the count below: no address has two sessions.
+            if self.owners.get(&address) != Some(stream) || self.leases.holder(address) != Some(stream) {
+                return fault(format!("session {stream} has {address}, which is {:?}'s", self.leases.holder(address)));
+            }
+        }
+        if self.leased() != leased || self.owners.len() as u32 != leased {
+            return fault(format!("{leased} sessions have an address, the pool has leased {}", self.leased()));
+        }
+        Ok(())
+    }
+}
+
+impl Served {
+    /// A packet on channel 'R', as the billing side answers it.
+    fn request(&mut self, now: Duration, stream: Stream, kind: u8, body: &[u8]) -> Option<Message> {
+        let request = Request::parse(body).ok().filter(|_| kind == pkt::REQUEST)?;
+        let usage_id = stream as u32 + 1;
+        if self.usage_id == usage_id && !self.granted {
+            let code = error_code::TX_COND_NOT_ENOUGH;
+            let error = ServiceError { net_id: request.net_id, srv_uid: request.srv_uid, usage_id, code };
+            return Some(Message::Service(pkt::ERROR, error.encode().to_vec()));
+        }
+        (self.usage_id, self.granted) = (usage_id, true);
+        self.state.set_allowed(now, true);
+        let success = Success { usage_id, net_id: request.net_id, srv_uid: request.srv_uid };
+        Some(Message::Service(pkt::SUCCESS, success.encode().to_vec()))
+    }
+}

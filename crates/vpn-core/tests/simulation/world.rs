@@ -1,0 +1,364 @@
+//! A run: hosts, network and server together, and what must hold after each thing that happens.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use vpn_core::exchange::{Action, Event, State, TICK};
+use vpn_core::wire::{self, FromServer, pkt};
+
+use crate::fault::{Fault, fault};
+use crate::hosts::{Connection, Host, START_ENDS};
+use crate::network::{Happening, Message, Network, Outcome, Stream};
+use crate::plan::{LAST_STEP, Plan, What};
+use crate::seen::Seen;
+use crate::server::{Effects, Server};
+
+/// The server's outer address.
+const OUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// When all users stop, milliseconds; and how long what is left then may take: three times the server's keep-alive, and
+/// what is still on its way.
+const ALL_STOP: u64 = LAST_STEP + 15_000;
+const ALL_GONE: u64 = 40_000;
+
+pub(crate) struct World {
+    plan: Plan,
+    network: Network,
+    server: Server,
+    hosts: Vec<Host>,
+    connections: Vec<Connection>,
+    pub(crate) seen: Seen,
+}
+
+impl World {
+    /// Runs a plan to its end. Every promise is checked after everything that happens.
+    pub(crate) fn run(plan: &Plan) -> Result<World, Fault> {
+        let mut world = World {
+            network: Network::new(&plan.network, plan.seed),
+            server: Server::new(plan),
+            hosts: plan.hosts.iter().map(Host::new).collect(),
+            connections: Vec::new(),
+            seen: Seen::default(),
+            plan: plan.clone(),
+        };
+        for (number, step) in plan.steps.iter().enumerate() {
+            world.network.at(step.at, Happening::Step(number));
+        }
+        world.network.at(1000, Happening::ServerTick);
+        world.run_until(ALL_STOP).and_then(|()| world.wind_down()).map_err(|what| {
+            let now = world.network.now_ms();
+            Fault(format!("at {now} ms: {what}"))
+        })?;
+        Ok(world)
+    }
+
+    /// Starts that led to a tunnel.
+    pub(crate) fn starts_up(&self) -> usize {
+        self.seen.up as usize
+    }
+
+    fn run_until(&mut self, limit: u64) -> Result<(), Fault> {
+        while let Some(happening) = self.network.next(limit) {
+            self.happen(happening)?;
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// Everybody stops, and the server notices, by itself where nobody tells it: no lease is left.
+    fn wind_down(&mut self) -> Result<(), Fault> {
+        self.network.is_calm = true;
+        for host in 0..self.hosts.len() {
+            self.stop(host)?;
+        }
+        self.run_until(ALL_STOP + ALL_GONE)?;
+        if let Some(unsettled) = self.connections.iter().position(|connection| !connection.is_settled) {
+            return fault(format!("start {unsettled} never ended"));
+        }
+        if self.server.leased() > 0 {
+            return fault(format!("{} leases are left", self.server.leased()));
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Fault> {
+        match happening {
+            Happening::Step(number) => {
+                let (host, what) = (self.plan.steps[number].host, self.plan.steps[number].what);
+                self.step(host, what)
+            }
+            Happening::Dialled(stream, outcome) => self.dialled(stream, outcome),
+            Happening::ToServer(stream, message) => {
+                if self.connections[stream].is_cut || !self.connections[stream].server_end {
+                    return Ok(());
+                }
+                let (now, token) = (self.network.now(), self.network.token());
+                let effects = self.server.message(now, stream, &message, token, &mut self.seen)?;
+                self.perform(effects)
+            }
+            Happening::ToClient(stream, message) => self.message_for_client(stream, &message),
+            Happening::ClientSeesEnd(stream) => {
+                self.connections[stream].client_end = false;
+                self.client(stream, Event::Disconnected)
+            }
+            Happening::ServerSeesEnd(stream) => self.server_end(stream),
+            Happening::ClientTick(stream) => {
+                let tick = self.connections[stream].tick();
+                self.client(stream, tick)?;
+                if self.connections[stream].exchange.is_alive() {
+                    self.network.timer(TICK.as_millis() as u64, Happening::ClientTick(stream));
+                }
+                Ok(())
+            }
+            Happening::ClientTimeout(stream) => self.client(stream, Event::Timeout),
+            Happening::ServerTick => {
+                let effects = self.server.tick(self.network.now());
+                self.network.timer(1000, Happening::ServerTick);
+                self.perform(effects)
+            }
+            Happening::Device(stream) => self.device(stream),
+            Happening::StartEnds(stream) => match self.connections[stream].is_settled {
+                true => Ok(()),
+                false => {
+                    self.hosts[self.connections[stream].host].device = None;
+                    self.end(stream)
+                }
+            },
+        }
+    }
+
+    fn step(&mut self, host: usize, what: What) -> Result<(), Fault> {
+        let now = self.network.now();
+        let current = self.hosts[host].current;
+        match (what, current) {
+            (What::Start, _) => self.start(host),
+            (What::Stop, _) => self.stop(host),
+            (What::CopyToken, _) => {
+                self.hosts[host].token = self.hosts[(host + 1) % self.hosts.len()].token;
+                Ok(())
+            }
+            (_, None) => Ok(()),
+            (What::Break, Some(stream)) => self.client_end(stream).and_then(|()| self.server_end(stream)),
+            (What::BreakForClient, Some(stream)) => {
+                self.connections[stream].is_cut = true;
+                self.client_end(stream)
+            }
+            (What::BreakForServer, Some(stream)) => {
+                self.connections[stream].is_cut = true;
+                self.server_end(stream)
+            }
+            (What::Cut, Some(stream)) => {
+                self.connections[stream].is_cut = true;
+                Ok(())
+            }
+            (What::EndService | What::GrantService, Some(stream)) => {
+                let effects = self.server.set_granted(now, stream, matches!(what, What::GrantService));
+                self.perform(effects)
+            }
+            (What::Move, Some(stream)) => {
+                self.server.moves(now, stream);
+                Ok(())
+            }
+            (What::Tick, Some(stream)) => self.client(stream, self.connections[stream].tick()),
+            (What::Timeout, Some(stream)) => self.client(stream, Event::Timeout),
+            (What::StrayProblem(code), Some(stream)) => self.client(stream, Event::Problem(code.into())),
+            (What::Kill, Some(stream)) => {
+                self.connections[stream].is_cut = true;
+                self.stop(host)
+            }
+        }
+    }
+
+    fn start(&mut self, host: usize) -> Result<(), Fault> {
+        if let Some(stream) = self.hosts[host].current {
+            let connection = &self.connections[stream];
+            if !connection.is_settled || connection.exchange.state() != State::Lost {
+                return Ok(());
+            }
+            self.end(stream)?;
+        }
+        let stream = self.connections.len();
+        let connection = self.hosts[host].dial(host, self.network.now_ms());
+        self.connections.push(connection);
+        self.hosts[host].current = Some(stream);
+        let outcome = self.network.outcome();
+        self.network.signal(Happening::Dialled(stream, outcome));
+        self.client(stream, Event::Dialled)?;
+        self.network.timer(self.plan.hosts[host].start_timeout * 1000, Happening::ClientTimeout(stream));
+        Ok(())
+    }
+
+    fn stop(&mut self, host: usize) -> Result<(), Fault> {
+        if let Some(stream) = self.hosts[host].current {
+            self.client(stream, Event::Cancel)?;
+            self.end(stream)?;
+        }
+        self.hosts[host].device = None;
+        Ok(())
+    }
+
+    /// The client takes a connection down.
+    fn end(&mut self, stream: Stream) -> Result<(), Fault> {
+        let (now, connection) = (self.network.now(), &mut self.connections[stream]);
+        connection.handle(now, Event::Stop)?;
+        if !connection.is_settled {
+            connection.is_settled = true;
+            match connection.failure() {
+                Some(failure) => self.seen.failure(failure),
+                None => return fault("a start ended without a result"),
+            }
+        }
+        let host = &mut self.hosts[connection.host];
+        if host.current == Some(stream) {
+            host.current = None;
+        }
+        if connection.client_end {
+            connection.client_end = false;
+            self.tell_server(stream);
+        }
+        Ok(())
+    }
+
+    fn dialled(&mut self, stream: Stream, outcome: Outcome) -> Result<(), Fault> {
+        let (now, connection) = (self.network.now(), &mut self.connections[stream]);
+        if connection.is_cut {
+            return Ok(());
+        }
+        match outcome {
+            // Stopped meanwhile: an SDK that is late with its event tells it all the same.
+            _ if !connection.client_end => self.client(stream, Event::Connected),
+            Outcome::Failed => {
+                connection.client_end = false;
+                self.client(stream, Event::ConnectFailed(111))
+            }
+            Outcome::ChannelTaken => self.client(stream, Event::ChannelTaken),
+            Outcome::Connected => {
+                self.server.opened(now, stream);
+                self.client(stream, Event::Connected)
+            }
+        }
+    }
+
+    fn message_for_client(&mut self, stream: Stream, message: &Message) -> Result<(), Fault> {
+        let now = self.network.now();
+        let connection = &mut self.connections[stream];
+        if connection.is_cut {
+            return Ok(());
+        }
+        connection.heard(now);
+        match message {
+            Message::Service(kind, data) => self.client(stream, Event::ServicePacket { kind: *kind, data }),
+            Message::Vpn(packet) => match wire::parse_from_server(packet).map(|(_, message)| message) {
+                Ok(FromServer::AddrReply(reply)) => {
+                    self.client(stream, Event::AddrReply { reply: &reply, packet, outer: Some(OUTER) })
+                }
+                Ok(FromServer::Problem(code)) => self.client(stream, Event::Problem(code)),
+                Ok(FromServer::Ping) => self.client(stream, Event::Ping),
+                Ok(FromServer::Pong) => Ok(()),
+                other => fault(format!("the server sent {other:?}")),
+            },
+        }
+    }
+
+    fn device(&mut self, stream: Stream) -> Result<(), Fault> {
+        let connection = &mut self.connections[stream];
+        let host = &mut self.hosts[connection.host];
+        // The start has failed meanwhile, and the device goes with it.
+        if connection.is_settled {
+            return Ok(());
+        }
+        if host.plan.device_fails {
+            return self.client(stream, Event::DeviceFailed("no".into()));
+        }
+        host.device = connection.grant.as_ref().map(|grant| grant.offer.addr);
+        self.client(stream, Event::DeviceMade)
+    }
+
+    /// An event for a connection, and what follows.
+    fn client(&mut self, stream: Stream, event: Event<'_>) -> Result<(), Fault> {
+        let connection = &mut self.connections[stream];
+        let was_up = connection.is_up();
+        for action in connection.handle(self.network.now(), event)? {
+            match action {
+                Action::SendRequest(body) => self.send_up(stream, Message::Service(pkt::REQUEST, body)),
+                Action::SendPacket(packet) => self.send_up(stream, Message::Vpn(packet)),
+                Action::StartTicks => self.network.timer(TICK.as_millis() as u64, Happening::ClientTick(stream)),
+                Action::MakeDevice(grant) => {
+                    let connection = &mut self.connections[stream];
+                    let due = self.network.now_ms() + self.hosts[connection.host].plan.device;
+                    (connection.grant, connection.device_due) = (Some(grant), Some(due));
+                    self.network.at(due, Happening::Device(stream));
+                }
+                Action::CloseStream => self.client_end(stream)?,
+                Action::Report(_) => {}
+            }
+        }
+        let connection = &mut self.connections[stream];
+        let host = &mut self.hosts[connection.host];
+        if connection.is_up() && !connection.is_settled {
+            connection.is_settled = true;
+            host.token = connection.grant.as_ref().and_then(|grant| grant.token).or(host.token);
+            self.seen.up += 1;
+        } else if connection.failure().is_some() && host.current == Some(stream) {
+            self.network.timer(START_ENDS, Happening::StartEnds(stream));
+        }
+        self.seen.lost += u32::from(was_up && !connection.exchange.is_alive());
+        Ok(())
+    }
+
+    fn send_up(&mut self, stream: Stream, message: Message) {
+        if self.connections[stream].client_end && !self.connections[stream].is_cut {
+            self.network.send(Happening::ToServer(stream, message));
+        }
+    }
+
+    /// The client's end of the stream is gone, and its program learns that.
+    fn client_end(&mut self, stream: Stream) -> Result<(), Fault> {
+        if std::mem::take(&mut self.connections[stream].client_end) {
+            self.tell_server(stream);
+            return self.client(stream, Event::Disconnected);
+        }
+        Ok(())
+    }
+
+    fn tell_server(&mut self, stream: Stream) {
+        if !self.connections[stream].is_cut {
+            self.network.signal(Happening::ServerSeesEnd(stream));
+        }
+    }
+
+    /// The server's end of the stream is gone.
+    fn server_end(&mut self, stream: Stream) -> Result<(), Fault> {
+        let connection = &mut self.connections[stream];
+        if std::mem::take(&mut connection.server_end) && !connection.is_cut {
+            self.network.signal(Happening::ClientSeesEnd(stream));
+        }
+        self.server.closed(self.network.now(), stream)
+    }
+
+    fn perform(&mut self, effects: Effects) -> Result<(), Fault> {
+        for (stream, message) in effects.send {
+            if !self.connections[stream].is_cut {
+                self.network.send(Happening::ToClient(stream, message));
+            }
+        }
+        effects.close.into_iter().try_for_each(|stream| self.server_end(stream))
+    }
+
+    /// What holds at any moment.
+    fn check(&self) -> Result<(), Fault> {
+        self.server.check()?;
+        for host in &self.hosts {
+            let Some(stream) = host.current else { continue };
+            let connection = &self.connections[stream];
+            connection.check_time(self.network.now_ms(), &host.plan, self.network.latest())?;
+            // The server may have ended a session without its client's knowing. One that it has not is as the client
+            // sees it.
+            if connection.is_up()
+                && let Some(served) = self.server.sessions.get(&stream)
+                && (host.device.is_none() || served.address != host.device)
+            {
+                return fault(format!("{stream} is up with {:?}, its session has {:?}", host.device, served.address));
+            }
+        }
+        Ok(())
+    }
+}
