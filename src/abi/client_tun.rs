@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{boundary, text};
 use crate::client::device;
-use crate::sdk::foreign::ForeignChannel;
+use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::memory;
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::visible::dap_chain_net_srv_ch_vpn_t;
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
         match wire::parse_from_server(packet) {
             Ok((_, wire::FromServer::AddrReply(reply))) => match Offer::judge(&reply, None) {
                 // SAFETY: not NULL, and a VPN channel by the caller's promise.
-                Ok(offer) => leased(&offer, unsafe { ForeignChannel::of(a_sf) }),
+                Ok(offer) => leased(&offer, unsafe { ExternalChannel::of(a_sf) }),
                 Err(error) => {
                     log::warn!("{NAME}: {error}");
                     -1
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
     })
 }
 
-fn leased(offer: &Offer, channel: Option<ForeignChannel>) -> c_int {
+fn leased(offer: &Offer, channel: Option<ExternalChannel>) -> c_int {
     let mut settings = device::Settings::from_offer(offer, device::MTU);
     match channel {
         Some(channel) => {

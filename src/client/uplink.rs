@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use crate::datapath::{Budget, Sink, drain};
 use crate::sdk::channel::{Channel, TYPE_DATA};
-use crate::sdk::foreign::ForeignChannel;
+use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::worker::Owned;
 use host::tun::Queue;
@@ -24,7 +24,7 @@ pub enum UplinkChannel {
     /// Of this library's connection.
     Own(Arc<Channel>),
     /// Of a connection that C has made.
-    Foreign(Arc<ForeignChannel>),
+    Foreign(Arc<ExternalChannel>),
 }
 
 /// The way from the device to the server.

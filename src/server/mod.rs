@@ -316,7 +316,7 @@ impl Server {
         let server = Arc::clone(self);
         let accepted = worker::exec(0, move || {
             if let Some(service) = server.service.get() {
-                service.show(&[], std::iter::empty());
+                service.publish_snapshot(&[], std::iter::empty());
             }
             drop(server);
             // Nobody waits any more when this comes too late.
@@ -333,7 +333,7 @@ impl Server {
         let channels = self.open_channels.lock().clone();
         let sessions: Vec<_> = channels.into_iter().filter_map(session::shown).collect();
         let released: Vec<_> = self.leases.lock().pool().released().take(SHOWN_RELEASED).collect();
-        service.show(&sessions, released.into_iter());
+        service.publish_snapshot(&sessions, released.into_iter());
     }
 }
 

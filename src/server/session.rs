@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA, UsageState};
-use crate::sdk::service::{ServiceHandler, ShownSession};
+use crate::sdk::service::{ListedSession, ServiceHandler};
 use crate::sdk::worker;
 use vpn_core::exchange::{self, Care, UsageChange};
 use vpn_core::forward::{DropCause, Peer, Route};
@@ -39,10 +39,10 @@ pub(super) struct Session {
 }
 
 /// What C may see of a session: those with a lease.
-pub(super) fn shown(channel: Arc<Channel>) -> Option<ShownSession> {
+pub(super) fn shown(channel: Arc<Channel>) -> Option<ListedSession> {
     let session = channel.data::<Session>()?;
     let (address, usage_id, is_allowed) = (session.leased()?, session.usage_id(), session.is_allowed());
-    Some(ShownSession { usage_id, address, is_allowed, channel })
+    Some(ListedSession { usage_id, address, is_allowed, channel })
 }
 
 impl Session {

@@ -102,7 +102,7 @@ const PLAIN_FRONT: usize = RECORD_HEADER_LEN;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{BUNDLE_FRONT, Header};
+    use crate::wire::{BUNDLE_HEADROOM, Header};
 
     fn header_of(packet: &[u8]) -> VnetHeader {
         VnetHeader { gso_size: packet.len() as u16, ..VnetHeader::default() }
@@ -164,7 +164,7 @@ mod tests {
     /// A packet that somebody else has read, with room in front.
     #[test]
     fn a_packet_becomes_a_bundle_where_it_is() {
-        let mut memory = [vec![0xee; BUNDLE_FRONT], b"there".to_vec()].concat();
+        let mut memory = [vec![0xee; BUNDLE_HEADROOM], b"there".to_vec()].concat();
         let mut bundle = Bundle::over(memory.as_mut_slice());
         let filled = VNET_LEN + 5;
         assert_eq!((bundle.room().len(), bundle.next(filled).unwrap().1), (filled, b"there".as_slice()));
