@@ -64,7 +64,7 @@ impl ConnectionThreads {
         // The lock is held until the member is in the table, so that `leave` finds it there.
         let thread = threads::spawn(self.name, move || {
             if let Err(panic) = panics::catch(|| work(&its_connection)) {
-                log::error!("{}: internal error, a connection is closed: {panic}", pool.name);
+                log::error!("{}: internal error, the connection is closed: {panic}", pool.name);
             }
             drop(its_connection);
             pool.leave(id);
@@ -88,7 +88,10 @@ impl ConnectionThreads {
                 break;
             }
             if self.left.wait_until(&mut members, deadline).timed_out() {
-                log::warn!("{}: {busy} threads are still busy after {timeout:?}; not waiting for them", self.name);
+                log::warn!(
+                    "{}: {busy} threads are still busy after {timeout:?}; the stop continues without them",
+                    self.name
+                );
                 break;
             }
         }

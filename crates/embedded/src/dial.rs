@@ -38,10 +38,10 @@ static THREADS: AtomicUsize = AtomicUsize::new(0);
 #[derive(thiserror::Error, Debug)]
 pub enum DialError {
     /// Too many at once.
-    #[error("{THREADS_MAX} connections are being made already")]
+    #[error("{THREADS_MAX} connection attempts are already running")]
     TooMany,
     /// The system gave no thread.
-    #[error("no thread to connect in: {0}")]
+    #[error("cannot start a connecting thread: {0}")]
     Thread(#[from] io::Error),
 }
 
@@ -78,12 +78,12 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), i32> {
     let config = config::current();
     let address = client.address();
     let expected = pin::expected(&config, &address).map_err(|error| {
-        log::error!("not connecting to {address}: {error}");
+        log::error!("cannot connect to {address}: {error}");
         EIO
     })?;
     let pin = PinVerifier::new(address, expected);
     let tls = tls::client_config(tls::provider(), &pin).and_then(TlsSession::client).map_err(|error| {
-        log::error!("TLS cannot begin: {error}");
+        log::error!("cannot start TLS: {error}");
         EPROTO
     })?;
     let addresses: Vec<SocketAddr> = (client.host(), client.port())

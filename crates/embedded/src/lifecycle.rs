@@ -37,7 +37,7 @@ pub enum RuntimeError {
         source: std::io::Error,
     },
     /// `retain` in a callback of the very runtime that is being stopped.
-    #[error("the embedded SDK is being stopped, and this thread is one of its own")]
+    #[error("the embedded SDK is stopping, and the calling thread is one of its threads")]
     Stopping,
 }
 
@@ -90,7 +90,7 @@ pub fn release() {
         let stopper = Arc::clone(&running);
         let spawned = threads::spawn("vpn-stop", move || stop(&stopper));
         if let Err(error) = spawned {
-            log::error!("cannot start the thread that stops the embedded SDK ({error}); it goes on running");
+            log::error!("cannot start the thread that stops the embedded SDK ({error}); the SDK keeps running");
             let mut global = GLOBAL.lock();
             global.stopping = false;
             global.count = 1;
@@ -115,12 +115,12 @@ pub fn quiesce() {
         wait_for_clients(timeout, deadline, NodeClient::is_closed);
         // Its end, should another thread have begun it, is waited for below.
         let hanging = on_every_worker(&reactor, deadline, || reactor.is_stopping(), || Box::new(|_| ()));
-        report(&hanging, timeout, "no longer waiting for it");
+        report(&hanging, timeout, "the caller stops waiting for it");
     }
     let mut global = GLOBAL.lock();
     while global.stopping {
         if CHANGED.wait_until(&mut global, deadline).timed_out() {
-            return log::error!("the embedded SDK has not stopped within {timeout:?}; no longer waiting for it");
+            return log::error!("the embedded SDK has not stopped within {timeout:?}; the caller stops waiting");
         }
     }
 }
@@ -181,7 +181,7 @@ fn stop(running: &Running) {
     http::stop();
     let clients_left = wait_for_clients(timeout, deadline, |_| true);
     exit_workers(running, &mut hanging);
-    report(&hanging, timeout, "the embedded SDK stops without it, and what it may use is not freed");
+    report(&hanging, timeout, "the embedded SDK stops without it and does not free what it may use");
     free_what_is_left(reactor, hanging.is_empty() && clients_left == 0);
     net::reset();
     store::close();
@@ -245,8 +245,8 @@ fn on_every_worker(
 fn report(hanging: &[usize], timeout: Duration, consequence: &str) {
     for index in hanging {
         log::error!(
-            "thread vpn-worker-{index} is in a callback that has not returned for {timeout:?}, maybe because it waits \
-             for the thread that waits for it; {consequence}"
+            "thread vpn-worker-{index} is in a callback that has not returned for {timeout:?}, possibly a deadlock \
+             with the thread that waits for it; {consequence}"
         );
     }
 }
@@ -260,7 +260,7 @@ fn wait_for_clients(timeout: Duration, deadline: Instant, which: impl Fn(&NodeCl
     }
     let left = left();
     if left > 0 {
-        log::error!("{left} node clients are still in a callback after {timeout:?}; no longer waiting for them");
+        log::error!("{left} node clients are still in a callback after {timeout:?}; the caller stops waiting for them");
     }
     left
 }

@@ -133,7 +133,7 @@ impl Table {
     fn add(&mut self, settings: Settings) -> Option<&'static Net> {
         let c = CNet::new(settings.id, &settings.name, &settings.gdb_groups_prefix, &settings.native_ticker);
         let Some(c) = c else {
-            log::error!("network {:?}: a NUL in its settings; the network is ignored", settings.name);
+            log::error!("network {:?}: its settings contain a NUL; the network is ignored", settings.name);
             return None;
         };
         let net: &'static Net = Box::leak(Box::new(Net { settings, c }));
@@ -158,7 +158,8 @@ fn configured(config: &Config) -> Vec<Settings> {
             );
         } else if let Some(other) = networks.iter().find(|net| net.id == settings.id || net.name == settings.name) {
             log::error!(
-                "[network_{}] has the name or the id {:#018x} of network {}: expected one of its own; it is ignored",
+                "[network_{}] has the name or the id {:#018x} of network {}: expected a unique name \
+                 and id; the network is ignored",
                 settings.name,
                 settings.id,
                 other.name
@@ -179,7 +180,7 @@ fn settings(config: &Config, name: String) -> Settings {
     let role_name = text("role", "master");
     let role = ROLES.iter().find(|(known, _)| *known == role_name).map(|(_, role)| *role).unwrap_or_else(|| {
         let known: Vec<&str> = ROLES.iter().map(|(name, _)| *name).collect();
-        log::error!("[{section}] role={role_name}: expected one of {}; master is used", known.join(", "));
+        log::error!("[{section}] role={role_name}: expected one of {}; using master", known.join(", "));
         NODE_ROLE_MASTER
     });
     Settings {

@@ -41,7 +41,7 @@ pub struct Record {
 pub enum StoreError {
     /// Another process has the file.
     #[error(
-        "the store {} is in use by another process: stop that one, or give each its own [general] state_dir",
+        "the store {} is in use by another process: stop that process, or give each process its own [general] state_dir",
         .0.display()
     )]
     Locked(PathBuf),
@@ -54,10 +54,10 @@ pub enum StoreError {
         reason: String,
     },
     /// A group or key that is empty or longer than [`NAME_MAX`].
-    #[error("the store takes groups and keys of 1 to {NAME_MAX} bytes, not {0}")]
+    #[error("expected a group and a key of 1 to {NAME_MAX} bytes, not {0}")]
     NameLength(usize),
     /// A value larger than [`VALUE_MAX`].
-    #[error("the store takes values of up to {VALUE_MAX} bytes, not {0}")]
+    #[error("expected a value of at most {VALUE_MAX} bytes, not {0}")]
     ValueLength(usize),
     /// Reading or writing the open file failed.
     #[error("the store failed: {0}")]

@@ -37,13 +37,13 @@ pub unsafe extern "C" fn dap_chain_node_client_create_n_connect(
         };
         // SAFETY: NULL, or as the caller promises.
         let Some((host, port)) = (unsafe { host_and_port(info) }) else {
-            log::error!("{NAME}: no node info, or its host is not a name");
+            log::error!("{NAME}: expected a node info whose host is a name");
             return ptr::null_mut();
         };
         // SAFETY: NULL or a string, by the caller's promise.
         let channels = unsafe { bytes(channels) }.unwrap_or_default().to_vec();
         if !hello::are_valid(&channels) || channels.iter().any(|letter| procs::find(*letter).is_none()) {
-            log::error!("{NAME}: channels are 1 to 15 distinct letters, each registered");
+            log::error!("{NAME}: expected 1 to 15 distinct channel letters, each registered");
             return ptr::null_mut();
         }
         const NONE: dap_chain_node_client_callbacks =

@@ -97,7 +97,7 @@ pub unsafe extern "C" fn dap_config_close(config: *mut dap_config) {
             return;
         }
         let Some(handle) = HANDLES.lock().open.remove(&config.addr()) else {
-            log::error!("dap_config_close: {config:p} is no open configuration");
+            log::error!("dap_config_close: {config:p} is not an open configuration");
             return;
         };
         let nothing = std::ptr::null_mut();

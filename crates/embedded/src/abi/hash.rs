@@ -15,7 +15,7 @@ use crate::panics::guard;
 pub unsafe extern "C" fn dap_hash_fast(data: *const c_void, size: usize, hash: *mut dap_hash_fast) -> bool {
     guard("dap_hash_fast", false, || {
         if data.is_null() || size == 0 || size > isize::MAX.cast_unsigned() || hash.is_null() {
-            log::error!("dap_hash_fast: expected data, its size, and a place for the hash");
+            log::error!("dap_hash_fast: expected data, its size, and memory for the hash");
             return false;
         }
         // SAFETY: not NULL, and the caller promises `size` bytes, which fit a slice.

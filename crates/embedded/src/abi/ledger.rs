@@ -37,7 +37,7 @@ pub unsafe extern "C" fn dap_ledger_service_add(
             return 0;
         }
         log::error!(
-            "dap_ledger_service_add: service {:#018x} is registered already, as {:?} and with another check or tag",
+            "dap_ledger_service_add: service {:#018x} is already registered, as {:?} with another check or tag",
             uid.uint64,
             String::from_utf8_lossy(&service.tag)
         );
@@ -115,7 +115,7 @@ pub unsafe extern "C" fn dap_ledger_tx_out_cond_add(
         if known.1 == header {
             return 0;
         }
-        log::error!("dap_ledger_tx_out_cond_add: another output is known for this place");
+        log::error!("dap_ledger_tx_out_cond_add: another output is already registered for this hash and index");
         -1
     })
 }

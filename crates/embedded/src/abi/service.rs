@@ -32,7 +32,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_add(
         }
         // SAFETY: NULL, or a struct that the caller lets us copy.
         let Some(callbacks) = unsafe { callbacks.as_ref() }.copied() else {
-            log::error!("dap_chain_net_srv_add: no callbacks");
+            log::error!("dap_chain_net_srv_add: expected callbacks, not NULL");
             return ptr::null_mut();
         };
         let config = config::current();
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_add(
         });
         let pointer = service.as_ptr();
         if !service::add(service) {
-            log::error!("dap_chain_net_srv_add: service {:#x} is there already", uid.uint64);
+            log::error!("dap_chain_net_srv_add: service {:#x} is already registered", uid.uint64);
             return ptr::null_mut();
         }
         pointer

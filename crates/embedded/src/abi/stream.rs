@@ -66,14 +66,14 @@ pub unsafe extern "C" fn dap_stream_ch_pkt_write_unsafe(
 ) -> usize {
     guard("dap_stream_ch_pkt_write_unsafe", 0, || {
         if size > MAX_DATA {
-            log::debug!("dap_stream_ch_pkt_write_unsafe: {size} bytes are more than a packet holds");
+            log::debug!("dap_stream_ch_pkt_write_unsafe: {size} bytes exceed the size of a packet");
             return 0;
         }
         // SAFETY: `data` is readable for `size` bytes, by the caller's promise.
         let Some(data) = (unsafe { bytes(data, size) }) else { return 0 };
         let written = on_channel(ch, |worker, conn, channel| conn.write_packet(worker, channel.letter, kind, data));
         written.unwrap_or_else(|| {
-            log::error!("dap_stream_ch_pkt_write_unsafe: not a channel of this worker");
+            log::error!("dap_stream_ch_pkt_write_unsafe: expected a channel of this worker");
             0
         })
     })
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn dap_stream_ch_set_ready_to_read_unsafe(ch: *mut dap_str
     guard("dap_stream_ch_set_ready_to_read_unsafe", (), || {
         let set = on_channel_index(ch, |worker, conn, index| conn.set_ready_to_read(worker, index, is_ready));
         if set.is_none() {
-            log::error!("dap_stream_ch_set_ready_to_read_unsafe: not a channel of this worker");
+            log::error!("dap_stream_ch_set_ready_to_read_unsafe: expected a channel of this worker");
         }
     });
 }

@@ -33,7 +33,7 @@ pub enum CliError {
     #[error("no reply from the node: {0}")]
     Io(#[from] io::Error),
     /// What answered does not speak this protocol.
-    #[error("what answers on {} is no node", .0.display())]
+    #[error("the process that answers on {} is not a node", .0.display())]
     BadReply(PathBuf),
 }
 

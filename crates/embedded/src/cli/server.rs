@@ -51,11 +51,11 @@ pub fn start(config: &Config) -> Option<CliServer> {
     }
     match CliServer::listen(&path) {
         Ok(server) => {
-            log::info!("CLI commands are taken on {}", path.display());
+            log::info!("the CLI accepts commands on {}", path.display());
             Some(server)
         }
         Err(error) => {
-            log::error!("no CLI on {} ([cli-server] listen-path): {error}", path.display());
+            log::error!("the CLI cannot listen on {} ([cli-server] listen-path): {error}", path.display());
             None
         }
     }
@@ -200,7 +200,7 @@ fn serve(connection: &UnixStream) {
 fn answer(connection: &UnixStream, reply: &Reply) {
     let line = format!("{}\n", json!({ "code": reply.code, "reply": reply.text }));
     if let Err(error) = Timed::new(connection, PEER_TIMEOUT).write_all(line.as_bytes()) {
-        log::debug!("CLI: the reply was not taken: {error}");
+        log::debug!("CLI: cannot send the reply: {error}");
     }
 }
 

@@ -66,7 +66,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is too large to be a configuration.
-    #[error("{} is no configuration file: it is larger than {FILE_SIZE_MAX} bytes", path.display())]
+    #[error("{} is not a configuration file: it is larger than {FILE_SIZE_MAX} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,

@@ -69,8 +69,8 @@ static ADDRESSES: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
 pub fn ensure_started() -> Result<(), ListenError> {
     let result = start();
     match &result {
-        Err(ListenError::Disabled) => log::info!("no server: [server] enabled is false"),
-        Err(error) => log::error!("no server: {error}"),
+        Err(ListenError::Disabled) => log::info!("the server does not listen: [server] enabled is false"),
+        Err(error) => log::error!("the server cannot listen: {error}"),
         Ok(()) => {}
     }
     result
@@ -103,7 +103,7 @@ fn start() -> Result<(), ListenError> {
     let worker = reactor.workers.first().ok_or(ListenError::NotRunning)?;
     let fingerprint = fingerprint_text(&identity::fingerprint(&identity.spki));
     let limiter = ConnectionLimiter::new(Limits::read(&config));
-    log::debug!("at most {} streams at once", limiter.streams_max());
+    log::debug!("the server accepts at most {} streams", limiter.streams_max());
     for socket in sockets {
         if let Ok(address) = socket.local_addr() {
             log::info!("listening on {address}, identity {fingerprint}");
@@ -171,7 +171,7 @@ impl Listener {
         let listener = Rc::new(Listener { uuid, socket, tls, limiter, warned: Cell::new(false) });
         let source = Rc::clone(&listener) as Rc<dyn Source>;
         if let Err(error) = worker.add_source(uuid, &listener.socket, EventFlags::IN, source) {
-            log::error!("a listening socket cannot be waited for: {error}");
+            log::error!("cannot add a listening socket to the worker's epoll: {error}");
         }
     }
 

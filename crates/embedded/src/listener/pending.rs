@@ -57,14 +57,14 @@ impl PendingConnection {
             None => Ok(()),
         };
         if let Err(error) = added {
-            log::warn!("a connection cannot be waited for: {error}");
+            log::warn!("cannot add an accepted connection to the worker's epoll: {error}");
             pending.tear_down(worker);
         }
     }
 
     fn time_out(silent: &Weak<Self>, worker: &Rc<Worker>) {
         if let Some(pending) = silent.upgrade() {
-            log::debug!("a connection said nothing until its deadline, closed");
+            log::debug!("closed a connection that sent nothing before its deadline");
             count(&COUNTERS.failed_handshakes);
             pending.tear_down(worker);
         }
@@ -83,7 +83,7 @@ impl PendingConnection {
         let Arrival { io, peer, tls, permit, load } = arrival;
         match TlsSession::server(tls) {
             Ok(tls) => Conn::accepted(io, peer, tls, permit, load).install(worker, self.deadline),
-            Err(error) => log::error!("TLS cannot begin: {error}"),
+            Err(error) => log::error!("cannot start TLS: {error}"),
         }
     }
 }
@@ -103,7 +103,7 @@ impl Source for PendingConnection {
                     [TLS_HANDSHAKE] => self.speak_tls(worker, arrival),
                     [letter] if letter.is_ascii_alphabetic() => speak_http(arrival),
                     [other] => {
-                        log::debug!("a connection began with byte {other:#04x}, closed");
+                        log::debug!("closed a connection whose first byte {other:#04x} is neither TLS nor HTTP");
                         count(&COUNTERS.failed_handshakes);
                     }
                 }
@@ -122,7 +122,7 @@ impl Source for PendingConnection {
 
 fn speak_http(arrival: Arrival) {
     if let Err(error) = arrival.io.set_nonblocking(false) {
-        return log::debug!("a connection cannot be made blocking for HTTP: {error}");
+        return log::debug!("cannot make a connection blocking for HTTP: {error}");
     }
     http::serve(arrival.io);
 }

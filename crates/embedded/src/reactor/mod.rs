@@ -117,7 +117,7 @@ impl Worker {
     /// Changes what is waited for. A descriptor that is gone already makes no difference.
     pub(crate) fn watch(&self, uuid: u64, fd: impl AsFd, flags: EventFlags) {
         if let Err(error) = epoll::modify(&self.epoll, fd, EventData::new_u64(uuid), flags) {
-            log::debug!("epoll refuses a change of what to wait for: {error}");
+            log::debug!("cannot change the events that epoll reports for a descriptor: {error}");
         }
     }
 

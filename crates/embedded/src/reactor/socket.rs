@@ -72,7 +72,9 @@ impl Source for Socket {
 
     fn move_to(self: Rc<Self>, worker: &Rc<Worker>, target: &Arc<Shared>) {
         if self.queue.is_some() {
-            return log::error!("dap_events_socket_reassign_between_workers_mt: a queue stays where it was made");
+            return log::error!(
+                "dap_events_socket_reassign_between_workers_mt: a pointer queue cannot move to another worker"
+            );
         }
         self.leave_for(worker, target);
     }
@@ -97,7 +99,7 @@ impl Socket {
         worker.addresses.borrow_mut().insert(self.view.addr(), self.uuid);
         let added = worker.add_source(self.uuid, self.fd(), self.interest(), Rc::clone(&self) as Rc<dyn Source>);
         if let Err(error) = added {
-            log::error!("a descriptor cannot be waited for: {error}");
+            log::error!("cannot add a descriptor to the worker's epoll: {error}");
             return self.fail(worker, error.raw_os_error().unwrap_or(libc::EIO));
         }
         self.run(worker, || {
@@ -117,7 +119,7 @@ impl Socket {
         self.take_out(worker);
         let Ok(socket) = Rc::try_unwrap(self) else {
             // Would need a caller that keeps a reference across turns of the loop.
-            return log::error!("internal error: an event socket in use was to be moved; it is lost");
+            return log::error!("internal error: cannot move an event socket that is in use; it is lost");
         };
         socket.view.was_reassigned.set(true);
         socket.view.worker.set(target.view.worker.as_ptr());

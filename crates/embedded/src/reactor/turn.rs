@@ -119,7 +119,7 @@ impl Worker {
             let Some(uuid) = self.closing.borrow_mut().pop() else { break };
             let Some(source) = self.source(uuid) else { continue };
             if let Err(panic) = panics::catch(|| source.tear_down(self)) {
-                log::error!("internal error while a source was closed on worker {}: {panic}", self.shared.index);
+                log::error!("internal error while closing a source on worker {}: {panic}", self.shared.index);
             }
         }
     }

@@ -140,7 +140,7 @@ impl ConnectionLimiter {
         turned_away.last_line = Some(Instant::now());
         let number = std::mem::take(&mut turned_away.since_line);
         drop(turned_away);
-        log::warn!("{number} connections were turned away since the last line like this; {peer}, because {why}");
+        log::warn!("rejected {number} connections since the last warning; the latest from {peer}: {why}");
     }
 }
 
@@ -191,7 +191,9 @@ impl From<IpAddr> for Source {
 fn streams_max(configured: u64, descriptors: u64) -> u64 {
     let most = descriptors.saturating_sub(RESERVE_LEAST).max(1);
     if configured > most {
-        log::warn!("[server] max_streams={configured}: expected at most {most}, RLIMIT_NOFILE being {descriptors}");
+        log::warn!(
+            "[server] max_streams={configured}: expected at most {most}, because RLIMIT_NOFILE is {descriptors}"
+        );
     }
     match configured {
         0 => most.min(descriptors - descriptors / 4).max(1),

@@ -10,13 +10,13 @@ pub(crate) enum TlsError {
     Protocol(#[from] rustls::Error),
     #[error("TLS: a handshake message of more than {PENDING_MAX} bytes")]
     TooLong,
-    #[error("TLS: the keys are used up")]
+    #[error("TLS: the keys have reached their record limit")]
     Exhausted,
-    #[error("TLS: the cipher that was agreed on is not known here")]
+    #[error("TLS: the negotiated cipher is not supported")]
     UnknownCipher,
-    #[error("TLS: it has failed before, or has not begun")]
+    #[error("TLS: the connection has already failed, or its handshake is not complete")]
     NotEstablished,
-    #[error("TLS: internal error: a state or a record that cannot be")]
+    #[error("TLS: internal error: an impossible state or record")]
     Internal,
 }
 

@@ -28,7 +28,7 @@ pub enum IdentityError {
     },
     /// A file does not hold what it should. It is never overwritten: restore it, or remove both files of the identity to
     /// get a new one, which clients then have to accept.
-    #[error("{path}: {reason}; restore it, or remove identity.key and identity.crt to make a new identity")]
+    #[error("{path}: {reason}; restore it, or remove identity.key and identity.crt to create a new identity")]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum IdentityError {
         reason: String,
     },
     /// Making a key or a certificate failed.
-    #[error("cannot make an identity: {0}")]
+    #[error("cannot create an identity: {0}")]
     Generate(#[from] rcgen::Error),
 }
 
@@ -93,16 +93,17 @@ fn close_to_others(directory: &Path, key: &Path) -> Vec<String> {
     };
     let mut warnings = Vec::new();
     if let Some(mode) = open_mode(directory) {
-        warnings.push(format!("{}: others have access (mode {mode:04o}); 0700 is expected", directory.display()));
+        warnings.push(format!("{}: other users have access (mode {mode:04o}); expected 0700", directory.display()));
     }
     if let Some(mode) = open_mode(key) {
         let what = match fs::set_permissions(key, Permissions::from_mode(0o600)) {
             Ok(()) => {
                 "0600 is expected, and set now; if they had it, remove both files to get a new identity".to_owned()
             }
-            Err(error) => format!("0600 is expected, and cannot be set: {error}"),
+            Err(error) => format!("expected 0600, which cannot be set: {error}"),
         };
-        warnings.push(format!("{}: others have access to the private key (mode {mode:04o}); {what}", key.display()));
+        warnings
+            .push(format!("{}: other users have access to the private key (mode {mode:04o}); {what}", key.display()));
     }
     warnings
 }

@@ -68,7 +68,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// waits for a connection.
 pub(crate) fn warm_up() {
     if ::aws_lc_rs::rand::fill(&mut [0]).is_err() {
-        log::error!("no random numbers: TLS cannot work");
+        log::error!("the random number generator failed: TLS cannot work");
     }
 }
 

@@ -109,7 +109,11 @@ impl PinVerifier {
         let (Expected::Anyone, Some(seen)) = (self.expected, seen) else { return Ok(true) };
         let accepted = match store::set_if_absent(PINS, &self.address, &seen)? {
             None => {
-                log::info!("server {} is known by {} from now on", self.address, fingerprint_text(&seen));
+                log::info!(
+                    "first connection to server {}: its identity {} is now pinned",
+                    self.address,
+                    fingerprint_text(&seen)
+                );
                 true
             }
             Some(known) => self.accepts(&known_fingerprint(&known), &seen),
@@ -129,7 +133,7 @@ impl PinVerifier {
             Expected::Known(wanted) => (
                 wanted,
                 format!(
-                    "if the change of {} is right, name the new one ([vpn_client] server_pin, or --pin), or remove \
+                    "if the change of {} is intended, name the new one ([vpn_client] server_pin, or --pin), or remove \
                      store.redb in the state directory to forget all known servers",
                     self.address
                 ),
@@ -139,7 +143,7 @@ impl PinVerifier {
             return true;
         }
         log::error!(
-            "server {} has another identity than expected: expected {}, seen {}; if the change is right, {accept}",
+            "server {} showed an unexpected identity: expected {}, seen {}; if the change is intended, {accept}",
             self.address,
             fingerprint_text(wanted),
             fingerprint_text(seen),

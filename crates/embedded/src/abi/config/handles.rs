@@ -108,7 +108,7 @@ impl Handle {
 }
 
 fn c_text(text: String, section: &str, item: &str) -> Option<CString> {
-    CString::new(text).inspect_err(|_| log::error!("[{section}] {item}: a NUL in the value; it is ignored")).ok()
+    CString::new(text).inspect_err(|_| log::error!("[{section}] {item}: the value contains a NUL; it is ignored")).ok()
 }
 
 /// Where a value is looked up. The texts are None for NULL and what is not UTF-8.
@@ -150,7 +150,9 @@ impl<'a> Place<'a> {
         match handles.open.get_mut(&config.addr()) {
             Some(handle) => get(handle, section, item),
             None => {
-                log::error!("dap_config_get: {config:p} is no open configuration; [{section}] {item} has its default");
+                log::error!(
+                    "dap_config_get: {config:p} is not an open configuration; [{section}] {item} has its default"
+                );
                 default
             }
         }

@@ -30,7 +30,7 @@ pub unsafe extern "C" fn dap_events_socket_create_type_queue_ptr_mt(
         let reactor = reactor::active();
         let target = reactor.as_ref().and_then(|reactor| Some((reactor, reactor.worker_at(worker.addr())?)));
         let (Some((reactor, worker)), Some(_)) = (target, callback) else {
-            log::error!("dap_events_socket_create_type_queue_ptr_mt: no such worker, or no callback");
+            log::error!("dap_events_socket_create_type_queue_ptr_mt: expected a worker of this SDK and a callback");
             return ptr::null_mut();
         };
         let queue = match PtrQueue::new() {

@@ -58,7 +58,7 @@ pub unsafe extern "C" fn dap_events_socket_assign_on_worker_mt(
             return log::error!("dap_events_socket_assign_on_worker_mt: no such worker");
         };
         let Some(view) = reactor.unassigned.lock().remove(&es.addr()) else {
-            return log::error!("dap_events_socket_assign_on_worker_mt: not a socket that waits for a worker");
+            return log::error!("dap_events_socket_assign_on_worker_mt: expected a socket that has no worker yet");
         };
         socket::assign(&reactor, worker, view, None);
     });
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn dap_events_socket_remove_and_delete_unsafe(
                 events::close_descriptor(&view);
             }
             None if es.is_null() => {}
-            None => log::error!("dap_events_socket_remove_and_delete_unsafe: not a socket of this worker"),
+            None => log::error!("dap_events_socket_remove_and_delete_unsafe: expected a socket of this worker"),
         }
     });
 }
@@ -162,7 +162,7 @@ pub unsafe extern "C" fn dap_events_socket_reassign_between_workers_mt(
             return log::error!("dap_events_socket_reassign_between_workers_mt: no such worker");
         };
         let Some(uuid) = reactor.socket_at(es.addr()) else {
-            return log::error!("dap_events_socket_reassign_between_workers_mt: not a socket in a loop");
+            return log::error!("dap_events_socket_reassign_between_workers_mt: expected a socket that has a worker");
         };
         let new = Arc::clone(new);
         let number = reactor.begin_move(uuid);
@@ -180,6 +180,6 @@ fn set_flag(address: usize, flag: u32, on: bool) {
     match reactor.unassigned.lock().get(&address) {
         Some(view) => events::set_flag(view, flag, on),
         None if address == 0 => {}
-        None => log::error!("dap_events_socket_set_..._unsafe: not a socket of this worker"),
+        None => log::error!("dap_events_socket_set_..._unsafe: expected a socket of this worker"),
     }
 }

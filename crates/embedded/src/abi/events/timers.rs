@@ -24,7 +24,7 @@ pub unsafe extern "C" fn dap_timerfd_start_on_worker(
         let reactor = reactor::active();
         let target = reactor.as_ref().and_then(|reactor| Some((reactor, reactor.worker_at(worker.addr())?)));
         let (Some((reactor, target)), Some(_)) = (target, callback) else {
-            log::error!("dap_timerfd_start_on_worker: no such worker, or no callback");
+            log::error!("dap_timerfd_start_on_worker: expected a worker of this SDK and a callback");
             return ptr::null_mut();
         };
         let view = CBox::new(dap_timerfd {
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn dap_timerfd_delete_unsafe(timer: *mut dap_timerfd_t) {
             uuid.filter(|uuid| worker.timers.contains(*uuid)).map(|uuid| timers::delete(worker, uuid))
         });
         if found.flatten().is_none() && !timer.is_null() {
-            log::error!("dap_timerfd_delete_unsafe: not a timer of this worker");
+            log::error!("dap_timerfd_delete_unsafe: expected a timer of this worker");
         }
     });
 }

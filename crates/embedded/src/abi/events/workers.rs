@@ -53,7 +53,9 @@ pub unsafe extern "C" fn dap_worker_exec_callback_on(
     arg: *mut c_void,
 ) {
     guard("dap_worker_exec_callback_on", (), || {
-        let Some(function) = callback else { return log::error!("dap_worker_exec_callback_on: no callback") };
+        let Some(function) = callback else {
+            return log::error!("dap_worker_exec_callback_on: expected a callback, not NULL");
+        };
         let reactor = reactor::current();
         let Some(target) = reactor.as_ref().and_then(|reactor| reactor.worker_at(worker.addr())) else {
             return log::error!("dap_worker_exec_callback_on: no such worker");

@@ -35,7 +35,7 @@ fn look(worker: &Rc<Worker>, limit: Duration) {
         any |= conn.client().is_none();
         conn.trim(worker);
         if conn.is_idle(worker.now()) {
-            log::debug!("a stream without a service said nothing for {limit:?}, closed");
+            log::debug!("closed a stream that has no service and was silent for {limit:?}");
             count(&COUNTERS.idle);
             conn.close(worker);
         }

@@ -144,13 +144,13 @@ impl Conn {
         let conn = Rc::new(self);
         worker.reactor.set_place(uuid, worker.shared.index);
         if let Err(error) = conn.attach(worker, EventFlags::IN) {
-            log::warn!("a connection cannot be waited for: {error}");
+            log::warn!("cannot add a connection to the worker's epoll: {error}");
             return conn.tear_down(worker);
         }
         let wait = deadline.saturating_duration_since(Instant::now());
         conn.timer.set(Some(worker.timers.once(wait, move |worker| {
             if let Some(conn) = registry::find(uuid) {
-                log::debug!("a handshake was not done by its deadline, closed");
+                log::debug!("closed a connection whose handshake missed its deadline");
                 conn.fail(worker, ETIMEDOUT);
             }
         })));

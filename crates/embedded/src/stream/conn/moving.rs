@@ -26,7 +26,7 @@ impl Conn {
         self.received.borrow_mut().detach_from_worker(&worker.buffers);
         let Ok(conn) = Rc::try_unwrap(self) else {
             // Would need a caller that keeps a reference across turns of the loop.
-            return log::error!("internal error: a stream in use was to be moved; it is lost");
+            return log::error!("internal error: cannot move a stream that is in use; it is lost");
         };
         conn.load.replace(Load::new(target));
         if let Some(view) = conn.view.get() {
@@ -42,7 +42,7 @@ impl Conn {
         let Some(view) = self.view.get() else { return };
         self.list(worker, view);
         if let Err(error) = self.attach(worker, self.interest()) {
-            log::warn!("a moved stream cannot be waited for: {error}");
+            log::warn!("cannot add a moved stream to the worker's epoll: {error}");
             return self.tear_down(worker);
         }
         events::worker_assign(&view.es, &worker.shared.view.worker);

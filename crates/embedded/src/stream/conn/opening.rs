@@ -15,7 +15,7 @@ use std::sync::Arc;
 impl Conn {
     pub(super) fn established(&self, worker: &Rc<Worker>) {
         if !self.tls.borrow().speaks_ours() {
-            log::debug!("{} speaks another protocol inside TLS", self.peer);
+            log::debug!("{} did not agree on the stream's protocol in TLS", self.peer);
             return self.fail(worker, EPROTO);
         }
         if let Side::Client { client, pin } = &self.side {
@@ -23,7 +23,10 @@ impl Conn {
                 Ok(true) => {}
                 Ok(false) => return self.fail(worker, EKEYREJECTED),
                 Err(error) => {
-                    log::error!("the identity of {} cannot be kept ({error}); not connected", client.address());
+                    log::error!(
+                        "cannot store the identity of server {} ({error}); the connection is closed",
+                        client.address()
+                    );
                     return self.fail(worker, EIO);
                 }
             }
@@ -36,7 +39,7 @@ impl Conn {
         let (channels, length) = match hello::parse(incoming.plain()) {
             Parsed::Incomplete => return,
             Parsed::Bad => {
-                log::debug!("{} sent a bad hello", self.peer);
+                log::debug!("{} sent an invalid hello", self.peer);
                 self.queue_handshake_bytes(worker, &hello::encode_answer(Status::BadHello));
                 return self.fail(worker, EPROTO);
             }
@@ -50,7 +53,7 @@ impl Conn {
                 self.open(worker, procs);
             }
             None => {
-                log::debug!("{} asked for channels {:?}", self.peer, String::from_utf8_lossy(&channels));
+                log::debug!("{} requested channels {:?}", self.peer, String::from_utf8_lossy(&channels));
                 self.queue_handshake_bytes(worker, &hello::encode_answer(Status::NoSuchChannel));
                 self.fail(worker, ECONNREFUSED);
             }
@@ -76,7 +79,7 @@ impl Conn {
             }
             (Status::BadHello, _) => self.fail(worker, EPROTO),
             (Status::NoSuchChannel | Status::Ok, _) => {
-                log::warn!("server {} does not offer the channels asked for", client.address());
+                log::warn!("server {} does not offer the requested channels", client.address());
                 self.fail(worker, ECONNREFUSED);
             }
         }

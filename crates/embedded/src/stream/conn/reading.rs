@@ -115,7 +115,7 @@ impl Conn {
         while !self.closing.get() && !self.paused.get() {
             let Some((letter, size)) = parse_header(incoming.plain()) else { break };
             if size > MAX_DATA {
-                log::debug!("{} announced a packet of {size} bytes, closed", self.peer);
+                log::debug!("closed the stream of {}: it announced a packet of {size} bytes", self.peer);
                 count(&COUNTERS.oversized);
                 return self.close(worker);
             }
