@@ -1,4 +1,4 @@
-//! The open configurations, and the strings of theirs that C holds.
+//! The open configurations, and their strings that C holds.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
@@ -18,12 +18,12 @@ pub(super) static HANDLES: Mutex<Handles> =
 
 #[derive(Default)]
 pub(super) struct Handles {
-    /// Where `dap_config_open` looks; None is the working directory.
+    /// Where `dap_config_open` looks for files; None is the working directory.
     pub(super) directory: Option<PathBuf>,
     /// By address.
     pub(super) open: BTreeMap<usize, Box<Handle>>,
-    /// Those that C got values from without having a pointer. Equal configurations share one, so that setting the same
-    /// again and again adds nothing.
+    /// Configurations from which C obtained values without having a pointer. Equal configurations share one handle, so
+    /// that setting the same one again adds nothing.
     unnamed: Vec<Handle>,
 }
 
@@ -56,18 +56,18 @@ impl Handles {
 
 pub(super) struct Handle {
     config: Arc<Config>,
-    /// What C was given pointers to. An entry is never changed or removed before the handle is.
+    /// The strings and arrays whose pointers C holds. An entry never changes, and lives as long as the handle.
     texts: BTreeMap<(String, String), CString>,
     arrays: BTreeMap<(String, String), Array>,
 }
 
 struct Array {
-    /// In a boxed slice of its own, so that neither moves with the map.
+    /// Each in a boxed slice, so that neither moves with the map.
     pointers: Box<[*const c_char]>,
     _texts: Vec<CString>,
 }
 
-// SAFETY: the pointers are to the heap blocks of `_texts`, which move with the array and have no thread.
+// SAFETY: the pointers point to the heap blocks of `_texts`, which move with the array and are not bound to a thread.
 unsafe impl Send for Array {}
 
 impl Handle {
@@ -75,7 +75,7 @@ impl Handle {
         Self { config, texts: BTreeMap::new(), arrays: BTreeMap::new() }
     }
 
-    /// The built-in defaults hold again, unless the Rust side has set another configuration since.
+    /// The built-in defaults apply again, unless the Rust side has set another configuration since.
     pub(super) fn leave_current(&self) {
         if Arc::ptr_eq(&config::current(), &self.config) {
             config::set_current(Config::empty());
@@ -111,7 +111,7 @@ fn c_text(text: String, section: &str, item: &str) -> Option<CString> {
     CString::new(text).inspect_err(|_| log::error!("[{section}] {item}: the value contains a NUL; it is ignored")).ok()
 }
 
-/// Where a value is looked up. The texts are None for NULL and what is not UTF-8.
+/// The section and item of one look-up. The texts are None for NULL and for invalid UTF-8.
 pub(super) struct Place<'a> {
     config: *mut dap_config,
     section: Option<&'a str>,
@@ -120,7 +120,7 @@ pub(super) struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// # Safety
-    /// `section` and `item` are NULL or NUL-terminated strings that outlive the place.
+    /// `section` and `item` are NULL or NUL-terminated strings that outlive the result.
     pub(super) unsafe fn new(config: *mut dap_config, section: *const c_char, item: *const c_char) -> Self {
         // SAFETY: the caller's promise.
         let section = unsafe { text::<'a>(section) };
