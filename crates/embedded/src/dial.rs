@@ -23,29 +23,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// All addresses of a host together.
+/// Time for all addresses of a host together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The least that one of several addresses gets of it.
+/// The minimum share of it for one of several addresses.
 const ADDRESS_LEAST: Duration = Duration::from_millis(250);
-/// How soon a connecting thread notices that nobody wants the connection any more.
+/// How soon a connecting thread notices that the connection is no longer wanted.
 const STEP: Duration = Duration::from_millis(20);
-/// Connecting threads at once.
+/// Most connecting threads at once.
 const THREADS_MAX: usize = 64;
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// Why connecting did not begin.
+/// Why a connection attempt could not start.
 #[derive(thiserror::Error, Debug)]
 pub enum DialError {
-    /// Too many at once.
+    /// Too many attempts are running.
     #[error("{THREADS_MAX} connection attempts are already running")]
     TooMany,
-    /// The system gave no thread.
+    /// The system refused a thread.
     #[error("cannot start a connecting thread: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// Begins to connect; the client's callbacks tell the rest.
+/// Starts to connect; the client's callbacks report the result.
 pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), DialError> {
     let place = Place::take().ok_or(DialError::TooMany)?;
     let (reactor, client) = (Arc::clone(reactor), Arc::clone(client));
@@ -107,7 +107,7 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), i32> {
     Ok(())
 }
 
-/// Tries one address after the other, each with its share of the time that is left.
+/// Tries one address after the other, each with its share of the remaining time.
 fn connect_to_one(addresses: &[SocketAddr], is_wanted: impl Fn() -> bool) -> Result<(TcpStream, SocketAddr), i32> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let mut last = ENOENT;
@@ -154,7 +154,7 @@ fn connect_to(address: SocketAddr, wait: Duration, is_wanted: impl Fn() -> bool)
     Err(Errno::CANCELED)
 }
 
-/// The codes that the `error` callback documents.
+/// Maps a system error to the codes that the `error` callback documents.
 fn errno_of(error: Errno) -> i32 {
     match error {
         Errno::CONNREFUSED => ECONNREFUSED,

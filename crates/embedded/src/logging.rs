@@ -1,4 +1,4 @@
-//! Logs: the `log` facade, written to stderr by env_logger unless the host program brought a logger of its own.
+//! Logs: the `log` facade, written to stderr by env_logger unless the host program has installed its own logger.
 
 use std::io::Write;
 use std::sync::Once;
@@ -6,8 +6,8 @@ use std::sync::Once;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
 
-/// Installs the logger once: level from `RUST_LOG`, default info. Later calls do nothing, and so does the first one
-/// when the program has installed a logger already.
+/// Installs the logger once: level from `RUST_LOG`, default info. Later calls do nothing; nor does the first if the
+/// program has already installed a logger.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -25,7 +25,7 @@ pub fn init() {
     });
 }
 
-/// From now on this level counts and `RUST_LOG` no longer does.
+/// Sets the level, which overrides `RUST_LOG`.
 pub fn set_level(level: LevelFilter) {
     *CHOSEN.write() = Some(level);
     log::set_max_level(level);
@@ -34,9 +34,9 @@ pub fn set_level(level: LevelFilter) {
 static CHOSEN: RwLock<Option<LevelFilter>> = RwLock::new(None);
 
 struct Logger {
-    /// Knows the levels that `RUST_LOG` asks for, by target.
+    /// Has the levels of `RUST_LOG`, by target.
     by_environment: env_logger::Logger,
-    /// Writes whatever it is given.
+    /// Writes every record that it receives.
     writer: env_logger::Logger,
 }
 

@@ -20,52 +20,52 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where the server listens when the configuration does not say.
+/// The listen address if the configuration gives none.
 const DEFAULT_ADDRESS: &str = "0.0.0.0:8079";
-/// Connections accepted in one turn of the loop.
+/// Most connections accepted in one turn of the loop.
 const BATCH: usize = 64;
-/// Connections that the kernel keeps for us.
+/// Most connections that wait for accept in the kernel.
 const BACKLOG: i32 = 1024;
-/// After the process ran out of descriptors.
+/// Pause before the next accept after the process ran out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the server does not listen.
 #[derive(thiserror::Error, Debug)]
 pub enum ListenError {
-    /// Nothing is retained.
+    /// The SDK is not retained.
     #[error("the embedded SDK is not running")]
     NotRunning,
-    /// The configuration says so.
+    /// The configuration disables the server.
     #[error("[server] enabled is false")]
     Disabled,
     /// Invalid listen address.
     #[error("[server] listen_address={address}: expected host:port ({source})")]
     Address {
-        /// As configured.
+        /// The configured address.
         address: String,
-        /// What is wrong with it.
+        /// Why the address is invalid.
         source: io::Error,
     },
-    /// The system refuses an address.
+    /// The system refuses the address.
     #[error("[server] listen_address={address}: cannot listen there: {source}")]
     Bind {
-        /// As configured.
+        /// The configured address.
         address: String,
         /// The system's reason.
         source: io::Error,
     },
-    /// There is no identity to show.
+    /// The node's identity cannot be read or created.
     #[error("{0}")]
     Identity(#[from] IdentityError),
-    /// TLS does not take the identity.
+    /// TLS rejects the identity.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// Where the process listens; empty when it does not.
+/// The addresses on which the process listens; empty if it does not listen.
 static ADDRESSES: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
 
-/// Listens on the configured addresses, if not already. Any thread. An error has been logged.
+/// Listens on the configured addresses, unless the process already listens. Logs an error. Any thread.
 pub fn ensure_started() -> Result<(), ListenError> {
     let result = start();
     match &result {
@@ -76,12 +76,12 @@ pub fn ensure_started() -> Result<(), ListenError> {
     result
 }
 
-/// Where the process listens, with the port that the system chose for port 0.
+/// The addresses on which the process listens, with the port that the system chose for port 0.
 pub fn addresses() -> Vec<SocketAddr> {
     ADDRESSES.lock().clone()
 }
 
-/// Called by the last release; the sockets themselves belong to their worker.
+/// Called by the last release; the worker of the sockets closes them.
 pub(crate) fn stop() {
     *ADDRESSES.lock() = Vec::new();
 }
@@ -98,7 +98,7 @@ fn start() -> Result<(), ListenError> {
     }
     let identity = identity::load(&config)?;
     let tls = tls::server_config(tls::provider(), &identity)?;
-    // All or none: bound first, put to work afterwards.
+    // All or none: every socket is bound before any of them accepts.
     let sockets = bind_all(&config)?;
     let worker = reactor.workers.first().ok_or(ListenError::NotRunning)?;
     let fingerprint = fingerprint_text(&identity::fingerprint(&identity.spki));
@@ -129,7 +129,7 @@ fn bind_all(config: &Config) -> Result<Vec<TcpListener>, ListenError> {
     }
     let mut sockets = Vec::new();
     for (address, one) in &resolved {
-        // An IPv6 socket takes IPv4 as well, unless that has a socket of its own.
+        // An IPv6 socket accepts IPv4 too, unless IPv4 has its own socket.
         let ipv4_too = !resolved.iter().any(|(_, other)| other.is_ipv4() && other.port() == one.port());
         match bind(*one, ipv4_too) {
             Ok(socket) => sockets.push(socket),
@@ -143,7 +143,7 @@ fn bind(address: SocketAddr, ipv4_too: bool) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    // A restart does not wait for the last connections' TIME_WAIT.
+    // A restart must not wait for the last connections' TIME_WAIT.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, !ipv4_too)?;
@@ -189,7 +189,7 @@ impl Listener {
         worker.post(Box::new(move |worker| PendingConnection::install(worker, arrival)));
     }
 
-    /// The connection stays in the kernel's queue: without a pause the loop would spin over it.
+    /// The connection stays in the kernel's queue: without a pause the loop would spin.
     fn pause(self: &Rc<Self>, worker: &Rc<Worker>, error: &io::Error) {
         if !self.warned.replace(true) {
             log::warn!("accept failed, new connections are delayed: {error}");
@@ -211,7 +211,7 @@ impl Source for Listener {
                 Ok((io, peer)) => self.welcome(&worker.reactor, io, peer),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if is_exhaustion(&error) => return self.pause(worker, &error),
-                // That one connection is gone already.
+                // The connection has already gone.
                 Err(error) => log::debug!("accept: {error}"),
             }
         }

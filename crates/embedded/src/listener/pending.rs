@@ -1,4 +1,4 @@
-//! A connection that has been accepted and has not said yet what it speaks: TLS, or HTTP.
+//! An accepted connection whose first byte has not arrived yet: TLS or HTTP.
 
 use crate::http;
 use crate::reactor::{self, Load, Ready, Source, Worker};
@@ -19,7 +19,7 @@ use std::time::Instant;
 /// The first byte of a TLS handshake record (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// What an accepted connection brings along.
+/// An accepted connection and its context.
 pub(crate) struct Arrival {
     pub(crate) io: TcpStream,
     pub(crate) peer: SocketAddr,
@@ -36,7 +36,7 @@ pub(crate) struct PendingConnection {
 }
 
 impl PendingConnection {
-    /// Begins to wait for the first byte.
+    /// Starts to wait for the first byte.
     pub(crate) fn install(worker: &Rc<Worker>, arrival: Arrival) {
         if worker.reactor.is_stopping() {
             return;
