@@ -1,4 +1,5 @@
-//! Two ends of a stream: whatever is written, blocked, moved, held and given back in between, all of it arrives in order.
+//! Two ends of a stream: however data is written, blocked, moved, held and released in between, all of it arrives in
+//! order.
 
 use super::incoming::Incoming;
 use super::outgoing::{Flushed, Outgoing};
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 
-/// TCP in one direction, that takes so much at a time.
+/// TCP in one direction, which accepts a limited number of bytes.
 struct Wire<'a> {
     bytes: &'a mut Vec<u8>,
     room: usize,
@@ -107,7 +108,7 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// With keys that last for few records, so that they change all the time.
+    /// Keys last for few records, so that they change all the time.
     #[test]
     fn all_arrives_in_order(
         acts in prop::collection::vec((0_usize..2, act()), 1..120),
@@ -122,7 +123,7 @@ proptest! {
         ];
         let receive = |ends: &mut [End; 2], to: usize, size: usize| {
             let mut bytes = std::mem::take(&mut ends[1 - to].wire);
-            // Nothing is read while more waits than the next packet: the caller takes packets first.
+            // Nothing is read while more than the next packet waits: the caller takes packets first.
             if ends[to].incoming.plain().len() > 100_000 {
                 ends[to].consume(usize::MAX);
             }
@@ -163,7 +164,7 @@ proptest! {
             ends[end].incoming.trim(&buffers);
             prop_assert!(ends[end].incoming.kept() == 0, "{} bytes are kept for nothing", ends[end].incoming.kept());
         }
-        // Nobody holds a block any more but those who did at first.
+        // Only the initial holders still hold a block.
         let free = (0..100).take_while(|_| buffers.may_hold()).count();
         prop_assert_eq!(free, 16 - holders);
     }

@@ -1,5 +1,5 @@
-//! ConnectionLimiter for the connections that others open here: so many in total, so many for each source, and so many of both
-//! that are still in the handshake. Nobody can take them all.
+//! Limits the connections that peers open to this node: streams in total and per source, and of these, connections in
+//! the handshake in total and per source. So no peer can use up all of them.
 
 use super::{COUNTERS, HANDSHAKES_MAX, HANDSHAKES_MAX_PER_SOURCE, IDLE_TIMEOUT, STREAMS_MAX_PER_SOURCE, count};
 use crate::config::Config;
@@ -12,17 +12,17 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Descriptors that streams never get, even if the configuration says so.
+/// Descriptors that streams never get, whatever the configuration says.
 const RESERVE_LEAST: u64 = 64;
-/// How often a line in the log says that connections are turned away.
+/// Interval between two log lines about rejected connections.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What `[server]` says of streams.
+/// The settings of streams in `[server]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     streams: usize,
     streams_per_source: usize,
-    /// How long a stream without a granted service may say nothing.
+    /// How long a stream without a granted service may be silent.
     idle: Duration,
 }
 
@@ -33,14 +33,14 @@ pub(crate) struct ConnectionLimiter {
     turned_away: Mutex<TurnedAway>,
 }
 
-/// One connection's permit, from its being accepted to its end.
+/// One connection's permit, from accept to its end.
 pub(crate) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
     source: Source,
     in_handshake: Cell<bool>,
 }
 
-/// Why there is no permit.
+/// Why a connection gets no permit.
 #[derive(thiserror::Error, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Full {
     #[error("{0} streams are open ([server] max_streams)")]
@@ -56,7 +56,7 @@ pub(crate) enum Full {
 #[derive(Default)]
 struct Taken {
     all: Share,
-    /// Peers choose the keys, so the hash is the standard library's.
+    /// Peers choose the keys, so this uses the standard library's hash.
     by_source: HashMap<Source, Share>,
 }
 
@@ -72,7 +72,7 @@ struct TurnedAway {
     last_line: Option<Instant>,
 }
 
-/// An IPv4 address, or the /64 of an IPv6 one: one host has all of its addresses.
+/// An IPv4 address, or the /64 of an IPv6 address: one host has all addresses of its /64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     V4(Ipv4Addr),
@@ -99,7 +99,7 @@ impl ConnectionLimiter {
         Arc::new(ConnectionLimiter { limits, taken: Mutex::default(), turned_away: Mutex::default() })
     }
 
-    /// How many streams may be open at once.
+    /// Most streams that may be open at once.
     pub(crate) fn streams_max(&self) -> usize {
         self.limits.streams
     }
@@ -129,7 +129,7 @@ impl ConnectionLimiter {
         Ok(ConnectionPermit { limiter: Arc::clone(self), source, in_handshake: Cell::new(true) })
     }
 
-    /// Counts a connection that got no permit; says so once a minute, whatever the peers do.
+    /// Counts a connection that got no permit; logs at most once a minute.
     pub(crate) fn turn_away(&self, peer: SocketAddr, why: Full) {
         count(&COUNTERS.turned_away);
         let mut turned_away = self.turned_away.lock();
@@ -145,7 +145,7 @@ impl ConnectionLimiter {
 }
 
 impl ConnectionPermit {
-    /// The hello is complete: the connection is a stream from now on.
+    /// The hello is complete: the connection becomes a stream.
     pub(crate) fn end_handshake(&self) {
         if self.in_handshake.replace(false) {
             self.limiter.taken.lock().change(self.source, |share| share.handshakes -= 1);
@@ -187,7 +187,7 @@ impl From<IpAddr> for Source {
     }
 }
 
-/// How many streams there may be when the process may have so many descriptors: three quarters, unless configured.
+/// Most streams for a number of descriptors: three quarters of them, unless configured.
 fn streams_max(configured: u64, descriptors: u64) -> u64 {
     let most = descriptors.saturating_sub(RESERVE_LEAST).max(1);
     if configured > most {
@@ -201,7 +201,7 @@ fn streams_max(configured: u64, descriptors: u64) -> u64 {
     }
 }
 
-/// A key of `[server]`; out of its bounds it is logged, and the default counts.
+/// Reads a key of `[server]`; logs a value out of bounds and returns the default.
 fn within(config: &Config, key: &str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
     let value = config.get_u64("server", key, default);
     if bounds.contains(&value) {
@@ -263,7 +263,7 @@ mod tests {
         let mut held: Vec<_> = (0..HANDSHAKES_MAX_PER_SOURCE).map(|_| limiter.take(one).ok().unwrap()).collect();
         assert_eq!(limiter.take(one).err(), Some(Full::HandshakesOfSource));
         assert!(limiter.take(other).is_ok());
-        // Through with it, the stream keeps its place and gives the other one.
+        // After its handshake the stream keeps its stream permit and returns the other one.
         held[0].end_handshake();
         held[0].end_handshake();
         held.push(limiter.take(one).ok().unwrap());

@@ -1,5 +1,5 @@
-//! Packets that other threads write to a stream: one queue a stream, so that their order holds even while the stream
-//! moves from worker to worker.
+//! Packets that other threads write to a stream: one queue per stream, so that their order holds even while the stream
+//! moves between workers.
 
 use super::{COUNTERS, MAX_DATA, count};
 use crate::reactor::{Shared, Worker};
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Most bytes of packets that wait here.
+/// Most bytes of packets in one mailbox.
 const LIMIT: usize = 1024 * 1024;
 
 pub(crate) struct Mail {
@@ -18,7 +18,7 @@ pub(crate) struct Mail {
     pub(crate) data: Vec<u8>,
 }
 
-/// Called on the worker that has a stream with this uuid when there is mail for it.
+/// Called on the worker of the stream with this uuid when the mailbox has packets.
 pub(crate) type OnMail = fn(&Rc<Worker>, u64);
 
 /// Any thread posts; the stream's worker takes.
@@ -32,7 +32,7 @@ struct State {
     owner: Arc<Shared>,
     mail: VecDeque<Mail>,
     bytes: usize,
-    /// The owner has a job under way that will look.
+    /// A job that drains the mailbox is queued on the owner.
     announced: bool,
     closed: bool,
 }
@@ -49,7 +49,7 @@ impl Mailbox {
         self.stream
     }
 
-    /// Leaves a packet; the number of bytes accepted, 0 when the stream is gone or too much waits already.
+    /// Queues a packet; returns the number of bytes accepted, 0 if the stream is gone or the mailbox is full.
     pub(crate) fn post(&self, channel: u32, kind: u8, data: &[u8]) -> usize {
         if data.len() > MAX_DATA {
             return 0;
@@ -72,7 +72,7 @@ impl Mailbox {
         data.len()
     }
 
-    /// The oldest packet. None ends the owner's look: the next packet is announced again.
+    /// Removes the oldest packet. On None, the next packet is announced to the owner again.
     pub(crate) fn take(&self) -> Option<Mail> {
         let mut state = self.state.lock();
         let mail = state.mail.pop_front();
@@ -83,7 +83,7 @@ impl Mailbox {
         mail
     }
 
-    /// Puts a packet back that the output had no room for; the owner looks again when the output has drained.
+    /// Puts back a packet that the full output refused; the owner tries again when the output has drained.
     pub(crate) fn put_back(&self, mail: Mail) {
         let mut state = self.state.lock();
         state.bytes += mail.data.len();
@@ -91,7 +91,7 @@ impl Mailbox {
         state.announced = true;
     }
 
-    /// From now on mail is announced to `owner`, which looks by itself when it gets the stream.
+    /// Announces later packets to `owner`, which drains the mailbox by itself when it receives the stream.
     pub(crate) fn set_owner(&self, owner: &Arc<Shared>) {
         let mut state = self.state.lock();
         state.owner = Arc::clone(owner);

@@ -1,9 +1,9 @@
-//! What can be wrong with a connection's TLS, and what the peer is told of it.
+//! The failures of a connection's TLS, and the alert for the peer.
 
 use super::sizes::PENDING_MAX;
 use rustls::{AlertDescription, Error, InvalidMessage};
 
-/// What is wrong with a connection's TLS.
+/// Why a connection's TLS failed.
 #[derive(thiserror::Error, Debug)]
 pub(crate) enum TlsError {
     #[error("TLS: {0}")]
@@ -26,7 +26,7 @@ impl From<rustls::PeerMisbehaved> for TlsError {
     }
 }
 
-/// What the peer is told of an error of its making.
+/// The alert for an error that the peer made.
 pub(super) fn alert_for(error: &TlsError) -> AlertDescription {
     match error {
         TlsError::Protocol(Error::DecryptError) => AlertDescription::BadRecordMac,

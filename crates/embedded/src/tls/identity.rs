@@ -1,6 +1,6 @@
-//! The node's TLS identity: a self-signed certificate in the state directory, made on the first run.
+//! The node's TLS identity: a self-signed certificate in the state directory, created on the first run.
 //!
-//! What counts is the key: clients pin the hash of the SubjectPublicKeyInfo, and the certificate is its envelope.
+//! The key is the identity: clients pin the hash of its SubjectPublicKeyInfo, and the certificate only carries it.
 
 use crate::config::Config;
 use parking_lot::Mutex;
@@ -15,10 +15,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-/// What is wrong with the files of the identity.
+/// Why the files of the identity cannot be used.
 #[derive(thiserror::Error, Debug)]
 pub enum IdentityError {
-    /// A file of it cannot be read or written.
+    /// A file of the identity cannot be read or written.
     #[error("{path}: {source}")]
     Io {
         /// The file or directory.
@@ -26,16 +26,16 @@ pub enum IdentityError {
         /// The system's reason.
         source: io::Error,
     },
-    /// A file does not hold what it should. It is never overwritten: restore it, or remove both files of the identity to
-    /// get a new one, which clients then have to accept.
+    /// A file has invalid contents. It is never overwritten: restore it, or remove both files of the identity to create
+    /// a new one, which clients then have to accept.
     #[error("{path}: {reason}; restore it, or remove identity.key and identity.crt to create a new identity")]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in its contents.
         reason: String,
     },
-    /// Making a key or a certificate failed.
+    /// A key or a certificate cannot be created.
     #[error("cannot create an identity: {0}")]
     Generate(#[from] rcgen::Error),
 }
@@ -47,10 +47,10 @@ pub(crate) struct Identity {
     pub(crate) spki: Vec<u8>,
 }
 
-/// Serialises this process's first run; other processes meet at the files.
+/// Serialises the first run within this process; the files serialise processes.
 static MAKING: Mutex<()> = Mutex::new(());
 
-/// The identity in `config`'s state directory; made when there is none yet.
+/// Loads the identity from `config`'s state directory; creates it if there is none.
 pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
     let directory = config.state_dir();
     let _making = MAKING.lock();
@@ -84,8 +84,8 @@ pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
     Ok(Identity { certificate, key, spki })
 }
 
-/// Sees to it that nobody else can read the key, as far as that can be done, and says what was wrong. The directory is
-/// the operator's to change: other programs of his may use it.
+/// Makes the key private to its owner as far as possible, and returns warnings. Only the operator changes the
+/// directory's mode: other programs of the operator may use the directory.
 fn close_to_others(directory: &Path, key: &Path) -> Vec<String> {
     let open_mode = |path: &Path| {
         let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
@@ -97,9 +97,8 @@ fn close_to_others(directory: &Path, key: &Path) -> Vec<String> {
     }
     if let Some(mode) = open_mode(key) {
         let what = match fs::set_permissions(key, Permissions::from_mode(0o600)) {
-            Ok(()) => {
-                "0600 is expected, and set now; if they had it, remove both files to get a new identity".to_owned()
-            }
+            Ok(()) => "expected 0600, set now; if another user has read it, remove both files to get a new identity"
+                .to_owned(),
             Err(error) => format!("expected 0600, which cannot be set: {error}"),
         };
         warnings
@@ -108,7 +107,7 @@ fn close_to_others(directory: &Path, key: &Path) -> Vec<String> {
     warnings
 }
 
-/// SHA-256 of the identity's SubjectPublicKeyInfo: what a client pins.
+/// SHA-256 of the identity's SubjectPublicKeyInfo, which a client pins.
 pub fn identity_fingerprint(config: &Config) -> Result<[u8; 32], IdentityError> {
     Ok(fingerprint(&load(config)?.spki))
 }
@@ -160,7 +159,7 @@ fn read(path: &Path) -> Result<Option<String>, IdentityError> {
     }
 }
 
-/// Writes a new file whole or not at all, mode 0600. One that another process has just made is left as it is.
+/// Writes a new file completely or not at all, mode 0600. A file that another process has just written stays.
 fn create(directory: &Path, path: &Path, text: &str) -> Result<(), IdentityError> {
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -170,7 +169,7 @@ fn create(directory: &Path, path: &Path, text: &str) -> Result<(), IdentityError
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}", std::process::id()));
     let draft = PathBuf::from(draft);
-    // A draft of this name is what a killed process with our number left.
+    // A draft of this name is left over from a killed process with the same process id.
     let _ = fs::remove_file(&draft);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(at(&draft))?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
@@ -207,7 +206,7 @@ mod tests {
         }
         assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_dir(&state).unwrap().count(), 2, "a draft was left");
-        // The key is the identity: a lost certificate comes back for the same key.
+        // The key is the identity: a lost certificate is created again for the same key.
         fs::remove_file(state.join("identity.crt")).unwrap();
         assert_eq!(identity_fingerprint(&config).unwrap(), first);
         assert!(fingerprint_text(&first).len() == 71);

@@ -1,4 +1,4 @@
-//! The beginning of a stream: TLS is there, then the hello and its answer, then the channels.
+//! The opening of a stream: TLS is established, then come the hello and its answer, then the channels.
 
 use super::{Conn, Phase, Side, idle};
 use crate::cview::stream::{self as cstream, Proc, StreamFacts, StreamView};
@@ -69,7 +69,7 @@ impl Conn {
         incoming.consume(length);
         let procs: Option<Vec<_>> = client.channels().iter().map(|letter| procs::find(*letter)).collect();
         match (status, procs) {
-            // Channels that nobody waits for must not open: their owner may be at its next connection.
+            // Channels of a closed client must not open: their owner may already use its next connection.
             _ if client.is_closed() => self.close(worker),
             (Status::Ok, Some(procs)) => {
                 self.open(worker, procs);
