@@ -134,7 +134,7 @@ impl NodeClient {
         match state.phase {
             Phase::Joining { stream } | Phase::Up { stream } => {
                 drop(state);
-                if let Some(owner) = reactor.place(stream).or(reactor.workers.first()) {
+                if let Some(owner) = reactor.owner(stream).or(reactor.workers.first()) {
                     owner.post(Box::new(move |worker| moves::remove_anywhere(worker, stream)));
                 }
             }
@@ -162,7 +162,7 @@ impl NodeClient {
             Phase::Up { stream } => stream,
             _ => return ptr::null_mut(),
         };
-        reactor.place(stream).map_or(ptr::null_mut(), |worker: &Arc<Shared>| worker.view.stream_worker.as_ptr())
+        reactor.owner(stream).map_or(ptr::null_mut(), |worker: &Arc<Shared>| worker.view.stream_worker.as_ptr())
     }
 
     /// Called after `disconnected`: waits for `close`, or deletes the client if `close` has come.

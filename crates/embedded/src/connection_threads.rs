@@ -67,7 +67,7 @@ impl ConnectionThreads {
                 log::error!("{}: internal error, the connection is closed: {panic}", pool.name);
             }
             drop(its_connection);
-            pool.leave(id);
+            pool.remove(id);
         });
         let thread = thread.map_err(Refused::Io)?;
         members.at_work.insert(id, Member { thread, connection: connection.clone() });
@@ -102,7 +102,7 @@ impl ConnectionThreads {
         self.members.lock().stopped = false;
     }
 
-    fn leave(&self, id: u64) {
+    fn remove(&self, id: u64) {
         let mut members = self.members.lock();
         if let Some(member) = members.at_work.remove(&id) {
             members.ended.push(member.thread);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_member_is_waited_for_only_so_long() {
+    fn the_wait_for_a_busy_member_is_bounded() {
         let pool = ConnectionThreads::new("test-pool", 1);
         let (ours, _theirs) = connection();
         let (end, wait) = std::sync::mpsc::channel::<()>();

@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 /// Time for all addresses of a host together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The minimum share of it for one of several addresses.
-const ADDRESS_LEAST: Duration = Duration::from_millis(250);
+const ADDRESS_MIN: Duration = Duration::from_millis(250);
 /// How soon a connecting thread notices that the connection is no longer wanted.
-const STEP: Duration = Duration::from_millis(20);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Most connecting threads at once.
 const THREADS_MAX: usize = 64;
 
@@ -47,10 +47,10 @@ pub enum DialError {
 
 /// Starts to connect; the client's callbacks report the result.
 pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), DialError> {
-    let place = Place::take().ok_or(DialError::TooMany)?;
+    let permit = ThreadPermit::take().ok_or(DialError::TooMany)?;
     let (reactor, client) = (Arc::clone(reactor), Arc::clone(client));
     threads::spawn("vpn-dial", move || {
-        let _place = place;
+        let _permit = permit;
         if let Err(errno) = dial(&reactor, &client) {
             client.dial_failed(errno);
         }
@@ -58,17 +58,17 @@ pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<
     Ok(())
 }
 
-struct Place;
+struct ThreadPermit;
 
-impl Place {
+impl ThreadPermit {
     fn take() -> Option<Self> {
         let before = THREADS.fetch_add(1, Ordering::Relaxed);
-        let place = Place;
-        (before < THREADS_MAX).then_some(place)
+        let permit = ThreadPermit;
+        (before < THREADS_MAX).then_some(permit)
     }
 }
 
-impl Drop for Place {
+impl Drop for ThreadPermit {
     fn drop(&mut self) {
         THREADS.fetch_sub(1, Ordering::Relaxed);
     }
@@ -100,7 +100,7 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), i32> {
     let conn = Conn::dialled(io, peer, end, pin, tls, Load::new(worker));
     let stream = conn.uuid;
     if client.join(stream) {
-        reactor.set_place(stream, worker.index);
+        reactor.set_owner(stream, worker.index);
         let deadline = Instant::now() + timeouts::current().handshake;
         worker.post(Box::new(move |worker| conn.install(worker, deadline)));
     }
@@ -114,7 +114,7 @@ fn connect_to_one(addresses: &[SocketAddr], is_wanted: impl Fn() -> bool) -> Res
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let others = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        let share = (left / others).max(ADDRESS_LEAST);
+        let share = (left / others).max(ADDRESS_MIN);
         match connect_to(*address, share, &is_wanted) {
             Ok(io) => return Ok((io, *address)),
             Err(error) => {
@@ -140,7 +140,7 @@ fn connect_to(address: SocketAddr, wait: Duration, is_wanted: impl Fn() -> bool)
     }
     let deadline = Instant::now() + wait;
     while is_wanted() {
-        let step = STEP.min(deadline.saturating_duration_since(Instant::now()));
+        let step = CHECK_INTERVAL.min(deadline.saturating_duration_since(Instant::now()));
         if step.is_zero() {
             return Err(Errno::TIMEDOUT);
         }

@@ -27,11 +27,11 @@ pub fn init() {
 
 /// Sets the level, which overrides `RUST_LOG`.
 pub fn set_level(level: LevelFilter) {
-    *CHOSEN.write() = Some(level);
+    *LEVEL.write() = Some(level);
     log::set_max_level(level);
 }
 
-static CHOSEN: RwLock<Option<LevelFilter>> = RwLock::new(None);
+static LEVEL: RwLock<Option<LevelFilter>> = RwLock::new(None);
 
 struct Logger {
     /// Has the levels of `RUST_LOG`, by target.
@@ -41,8 +41,8 @@ struct Logger {
 }
 
 impl Logger {
-    fn lets_pass(&self, level: Level, or_else: impl Fn(&env_logger::Logger) -> bool) -> bool {
-        match *CHOSEN.read() {
+    fn passes(&self, level: Level, or_else: impl Fn(&env_logger::Logger) -> bool) -> bool {
+        match *LEVEL.read() {
             Some(chosen) => level <= chosen,
             None => or_else(&self.by_environment),
         }
@@ -51,11 +51,11 @@ impl Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.lets_pass(metadata.level(), |by_environment| by_environment.enabled(metadata))
+        self.passes(metadata.level(), |by_environment| by_environment.enabled(metadata))
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.lets_pass(record.level(), |by_environment| by_environment.matches(record)) {
+        if self.passes(record.level(), |by_environment| by_environment.matches(record)) {
             self.writer.log(record);
         }
     }

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_that_cannot_be_are_left_out() {
+    fn invalid_networks_are_left_out() {
         let long = "n".repeat(DAP_CHAIN_NET_NAME_MAX + 1);
         let networks = networks(&format!("[networks]\nnames=[a,{long},a,b,c]\n[network_b]\nid=7\n[network_c]\nid=7\n"));
         let names: Vec<_> = networks.iter().map(|net| net.name.as_str()).collect();

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_are_allowed_in_a_second() {
+    fn a_second_allows_its_limit() {
         let mut rate = Rate::default();
         let begin = Instant::now();
         for _ in 0..8 {

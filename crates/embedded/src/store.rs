@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_store_is_left_alone() {
+    fn a_file_that_is_not_a_store_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.redb");
         fs::write(&path, b"something else, longer than nothing").unwrap();

@@ -133,9 +133,9 @@ pub unsafe extern "C" fn dap_cli_server_cmd_set_reply_str(reply: *mut *mut c_voi
 /// `index` is at most that of the NULL that terminates `argv`, whose other pointers point to NUL-terminated strings.
 unsafe fn word_at<'a>(argv: *mut *mut c_char, index: c_int) -> Option<&'a CStr> {
     // SAFETY: within the array by the caller's promise.
-    let place = unsafe { argv.offset(index.try_into().ok()?) };
+    let slot = unsafe { argv.offset(index.try_into().ok()?) };
     // SAFETY: as above.
-    let word = unsafe { place.read() };
+    let word = unsafe { slot.read() };
     if word.is_null() {
         return None;
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use handles::{HANDLES, Place};
+use handles::{HANDLES, Lookup};
 
 use crate::config::{self, Config};
 use crate::ctypes::dap_config;
@@ -30,10 +30,10 @@ pub static mut g_config: *mut dap_config = std::ptr::null_mut();
 
 /// Rust's access to `g_config`.
 pub fn global() -> &'static AtomicPtr<dap_config> {
-    let place = &raw mut g_config;
+    let slot = &raw mut g_config;
     // SAFETY: a static lives for ever and is aligned; Rust accesses it through this function alone, and C sets it
     // before it starts a second thread, as the SDK requires.
-    unsafe { AtomicPtr::from_ptr(place) }
+    unsafe { AtomicPtr::from_ptr(slot) }
 }
 
 /// Sets the directory in which `dap_config_open` looks for files; NULL for the working directory. Returns 0, or -1 if
@@ -158,9 +158,9 @@ pub unsafe extern "C" fn dap_config_get_item_bool_default(
     default_value: bool,
 ) -> bool {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     guard("dap_config_get_item_bool_default", default_value, || {
-        place.get(default_value, |config, section, item| config.get_bool(section, item, default_value))
+        lookup.get(default_value, |config, section, item| config.get_bool(section, item, default_value))
     })
 }
 
@@ -177,9 +177,9 @@ pub unsafe extern "C" fn _dap_config_get_item_int(
     default_value: i64,
 ) -> i64 {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     guard("_dap_config_get_item_int", default_value, || {
-        place.get(default_value, |config, section, item| config.get_i64(section, item, default_value))
+        lookup.get(default_value, |config, section, item| config.get_i64(section, item, default_value))
     })
 }
 
@@ -195,9 +195,9 @@ pub unsafe extern "C" fn _dap_config_get_item_uint(
     default_value: u64,
 ) -> u64 {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     guard("_dap_config_get_item_uint", default_value, || {
-        place.get(default_value, |config, section, item| config.get_u64(section, item, default_value))
+        lookup.get(default_value, |config, section, item| config.get_u64(section, item, default_value))
     })
 }
 
@@ -214,9 +214,9 @@ pub unsafe extern "C" fn dap_config_get_item_double_default(
     default_value: f64,
 ) -> f64 {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     guard("dap_config_get_item_double_default", default_value, || {
-        place.get(default_value, |config, section, item| config.get_f64(section, item, default_value))
+        lookup.get(default_value, |config, section, item| config.get_f64(section, item, default_value))
     })
 }
 
@@ -233,9 +233,9 @@ pub unsafe extern "C" fn dap_config_get_item_str_default(
     default_value: *const c_char,
 ) -> *const c_char {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     guard("dap_config_get_item_str_default", default_value, || {
-        place.with_handle(default_value, |handle, section, item| handle.text(section, item).unwrap_or(default_value))
+        lookup.with_handle(default_value, |handle, section, item| handle.text(section, item).unwrap_or(default_value))
     })
 }
 
@@ -253,10 +253,10 @@ pub unsafe extern "C" fn dap_config_get_array_str(
     array_length: *mut u16,
 ) -> *mut *const c_char {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     let nothing = (std::ptr::null_mut(), 0);
     let (array, length) = guard("dap_config_get_array_str", nothing, || {
-        place.with_handle(nothing, |handle, section, item| handle.array(section, item).unwrap_or(nothing))
+        lookup.with_handle(nothing, |handle, section, item| handle.array(section, item).unwrap_or(nothing))
     });
     if !array_length.is_null() {
         // SAFETY: not NULL, and the caller promises that it is writable.

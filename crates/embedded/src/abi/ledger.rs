@@ -110,12 +110,12 @@ pub unsafe extern "C" fn dap_ledger_tx_out_cond_add(
         return -1;
     }
     // SAFETY: not NULL, and the caller promises a hash.
-    let place = (unsafe { *tx_hash }.raw, idx);
+    let output_id = (unsafe { *tx_hash }.raw, idx);
     // SAFETY: not NULL, and the caller promises an output.
     let header = unsafe { &*out_cond }.header.content();
     guard("dap_ledger_tx_out_cond_add", -1, || {
         let mut outputs = OUTPUTS.lock();
-        let known = outputs.entry(place).or_insert_with(|| Output::new(header));
+        let known = outputs.entry(output_id).or_insert_with(|| Output::new(header));
         if known.1 == header {
             return 0;
         }
@@ -125,10 +125,10 @@ pub unsafe extern "C" fn dap_ledger_tx_out_cond_add(
 }
 
 static SERVICES: Mutex<BTreeMap<u64, Service>> = Mutex::new(BTreeMap::new());
-static OUTPUTS: Mutex<BTreeMap<Place, Output>> = Mutex::new(BTreeMap::new());
+static OUTPUTS: Mutex<BTreeMap<OutputId, Output>> = Mutex::new(BTreeMap::new());
 
 /// A transaction's hash and the number of one of its outputs.
-type Place = ([u8; DAP_CHAIN_HASH_FAST_SIZE], u32);
+type OutputId = ([u8; DAP_CHAIN_HASH_FAST_SIZE], u32);
 
 struct Service {
     tag: Vec<u8>,

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cli_where_none_is_wanted_or_possible() {
+    fn no_cli_when_disabled_or_impossible() {
         let with = |text: &str| start(&Config::parse(text, "test.cfg").0);
         assert!(with("[cli-server]\nenabled=false").is_none());
         assert!(with(&format!("[cli-server]\nlisten-path=/tmp/{}", "x".repeat(120))).is_none());
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_command_is_waited_for_and_may_end_the_server() {
+    fn a_running_command_delays_the_stop_and_may_cause_it() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(&directory);
         let server = Arc::new(parking_lot::Mutex::new(start(&config)));

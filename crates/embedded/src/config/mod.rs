@@ -129,7 +129,7 @@ impl Config {
         match self.written(section, key) {
             Some(Value::Scalar(text)) => Some(text.clone()),
             Some(Value::List(_)) => {
-                self.complain(section, key, "[...]", "one value, not a list");
+                self.warn_invalid(section, key, "[...]", "one value, not a list");
                 None
             }
             None => self.built_in(section, key).map(str::to_owned),
@@ -222,12 +222,12 @@ impl Config {
     fn get<T>(&self, section: &str, key: &str, default: T, expected: &str, convert: impl Fn(&str) -> Option<T>) -> T {
         let Some(text) = self.get_str(section, key) else { return default };
         convert(&text).unwrap_or_else(|| {
-            self.complain(section, key, &text, expected);
+            self.warn_invalid(section, key, &text, expected);
             default
         })
     }
 
-    fn complain(&self, section: &str, key: &str, value: &str, expected: &str) {
+    fn warn_invalid(&self, section: &str, key: &str, value: &str, expected: &str) {
         log::error!(
             "{}: [{section}] {key}={value}: expected {expected}; the value is ignored",
             self.origin,
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_section_gets_no_network_from_nowhere() {
+    fn a_written_section_gets_no_default_network() {
         let written = config("[srv_vpn]\nnetwork_address=10.1.0.0\n");
         assert_eq!(written.get_str("srv_vpn", "network_mask"), None);
         assert_eq!(written.get_str("srv_vpn", "net").as_deref(), Some("backbone"));
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn unreadable_files_are_named() {
         let error = Config::load(Path::new("/nowhere/x.cfg")).unwrap_err().to_string();
         assert!(error.contains("/nowhere/x.cfg"), "{error}");
         let directory = tempfile::tempdir().unwrap();

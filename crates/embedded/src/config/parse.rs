@@ -59,7 +59,7 @@ impl Parser<'_> {
         let line = match std::str::from_utf8(lines[0]) {
             Ok(line) => without_comment(line),
             Err(_) => {
-                self.complain(number, "not UTF-8 text; the line is ignored".into());
+                self.report(number, "not UTF-8 text; the line is ignored".into());
                 return 1;
             }
         };
@@ -71,12 +71,12 @@ impl Parser<'_> {
             return 1;
         }
         let Some((key, value)) = line.split_once('=') else {
-            self.complain(number, format!("expected `[section]` or `key=value`, found `{}`", line.escape_debug()));
+            self.report(number, format!("expected `[section]` or `key=value`, found `{}`", line.escape_debug()));
             return 1;
         };
         let (key, value) = (key.trim(), value.trim());
         if key.is_empty() {
-            self.complain(number, "expected a name before `=`".into());
+            self.report(number, "expected a name before `=`".into());
             return 1;
         }
         match list(value, &lines[1..]) {
@@ -89,7 +89,7 @@ impl Parser<'_> {
                 1 + lines
             }
             List::Bad(problem) => {
-                self.complain(number, format!("the list `{key}` {problem}; the line is ignored"));
+                self.report(number, format!("the list `{key}` {problem}; the line is ignored"));
                 1
             }
         }
@@ -102,7 +102,7 @@ impl Parser<'_> {
             Some(name) => {
                 self.sections.entry(name.to_owned()).or_default();
             }
-            None => self.complain(
+            None => self.report(
                 number,
                 format!("expected `[section]`, found `[{}`; its keys are ignored", rest.escape_debug()),
             ),
@@ -111,13 +111,13 @@ impl Parser<'_> {
 
     fn put(&mut self, key: &str, value: Value, number: usize) {
         let Some(section) = &self.section else {
-            self.complain(number, format!("`{key}` stands outside of any section: expected `[section]` above it"));
+            self.report(number, format!("`{key}` stands outside of any section: expected `[section]` above it"));
             return;
         };
         self.sections.entry(section.clone()).or_default().insert(key.to_owned(), value);
     }
 
-    fn complain(&mut self, line: usize, message: String) {
+    fn report(&mut self, line: usize, message: String) {
         self.diagnostics.push(Diagnostic { origin: self.origin.to_owned(), line, message });
     }
 }

@@ -129,8 +129,8 @@ impl StreamView {
             .collect();
         let table =
             CBox::new(ChannelTable { channels: [const { Cell::new(ptr::null_mut()) }; DAP_STREAM_CHANNELS_MAX] });
-        for (place, channel) in table.channels.iter().zip(&channels) {
-            place.set(channel.view.as_ptr());
+        for (slot, channel) in table.channels.iter().zip(&channels) {
+            slot.set(channel.view.as_ptr());
         }
         stream.channel.set(table.as_ptr().cast());
         StreamView { es, stream, channels, session, _table: table }

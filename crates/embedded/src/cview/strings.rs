@@ -50,8 +50,8 @@ pub(crate) unsafe fn malloc_free(memory: *mut c_void) {
 
 /// Copies `text` into a fixed C array, truncated to the array, always NUL-terminated.
 pub(crate) fn fill_c_array(array: &mut [c_char], text: &[u8]) {
-    let room = array.len().saturating_sub(1);
-    let text = &text[..text.len().min(room)];
+    let limit = array.len().saturating_sub(1);
+    let text = &text[..text.len().min(limit)];
     array.fill(0);
     for (to, from) in array.iter_mut().zip(text) {
         *to = from.cast_signed();

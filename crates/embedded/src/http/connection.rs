@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_peers_take_places_for_a_while_and_stop_ends_them() {
+    fn silent_peers_hold_threads_for_a_while_and_stop_ends_them() {
         let _alone = ALONE.lock();
         stop();
         let silent: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connect()).collect();

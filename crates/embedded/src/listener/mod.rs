@@ -8,7 +8,7 @@ use crate::stream::limiter::{ConnectionLimiter, Limits};
 use crate::stream::prepare_socket;
 use crate::tls::{self, IdentityError, fingerprint_text, identity};
 use parking_lot::Mutex;
-use pending::{Arrival, PendingConnection};
+use pending::{Accepted, PendingConnection};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -176,17 +176,17 @@ impl Listener {
     }
 
     /// Sends a new connection to the worker with the fewest streams.
-    fn welcome(&self, reactor: &Arc<Reactor>, io: TcpStream, peer: SocketAddr) {
+    fn dispatch(&self, reactor: &Arc<Reactor>, io: TcpStream, peer: SocketAddr) {
         let permit = match self.limiter.take(peer.ip()) {
             Ok(permit) => permit,
-            Err(why) => return self.limiter.turn_away(peer, why),
+            Err(why) => return self.limiter.reject(peer, why),
         };
         if let Err(error) = prepare_socket(&io) {
             return log::debug!("{peer}: {error}");
         }
         let Some(worker) = reactor.least_loaded() else { return };
-        let arrival = Arrival { io, peer, tls: Arc::clone(&self.tls), permit, load: Load::new(worker) };
-        worker.post(Box::new(move |worker| PendingConnection::install(worker, arrival)));
+        let accepted = Accepted { io, peer, tls: Arc::clone(&self.tls), permit, load: Load::new(worker) };
+        worker.post(Box::new(move |worker| PendingConnection::install(worker, accepted)));
     }
 
     /// The connection stays in the kernel's queue: without a pause the loop would spin.
@@ -208,7 +208,7 @@ impl Source for Listener {
     fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, _ready: Ready) {
         for _ in 0..BATCH {
             match self.socket.accept() {
-                Ok((io, peer)) => self.welcome(&worker.reactor, io, peer),
+                Ok((io, peer)) => self.dispatch(&worker.reactor, io, peer),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if is_exhaustion(&error) => return self.pause(worker, &error),
                 // The connection has already gone.

@@ -11,7 +11,7 @@ const KEPT_CAPACITY: usize = 1024 * 1024;
 #[derive(Default)]
 pub(crate) struct Buffers {
     blocks: RefCell<Vec<Vec<u8>>>,
-    pieces: RefCell<Vec<Vec<u8>>>,
+    outputs: RefCell<Vec<Vec<u8>>>,
     held: Cell<usize>,
 }
 
@@ -22,7 +22,7 @@ impl Buffers {
         kept.unwrap_or_else(|| vec![0; length])
     }
 
-    pub(crate) fn give_block(&self, block: Vec<u8>) {
+    pub(crate) fn return_block(&self, block: Vec<u8>) {
         let mut blocks = self.blocks.borrow_mut();
         if !block.is_empty() && blocks.len() < KEPT {
             blocks.push(block);
@@ -42,15 +42,15 @@ impl Buffers {
     }
 
     /// Returns an empty buffer for output, with capacity if a returned buffer is available.
-    pub(crate) fn piece(&self) -> Vec<u8> {
-        self.pieces.borrow_mut().pop().unwrap_or_default()
+    pub(crate) fn output(&self) -> Vec<u8> {
+        self.outputs.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub(crate) fn give_piece(&self, mut buffer: Vec<u8>) {
-        let mut pieces = self.pieces.borrow_mut();
-        if (1..=KEPT_CAPACITY).contains(&buffer.capacity()) && pieces.len() < KEPT {
+    pub(crate) fn return_output(&self, mut buffer: Vec<u8>) {
+        let mut outputs = self.outputs.borrow_mut();
+        if (1..=KEPT_CAPACITY).contains(&buffer.capacity()) && outputs.len() < KEPT {
             buffer.clear();
-            pieces.push(buffer);
+            outputs.push(buffer);
         }
     }
 }

@@ -15,14 +15,14 @@ pub(crate) struct Reactor {
     stopping: AtomicBool,
     /// Event sockets that have no worker yet, by address.
     pub(crate) unassigned: Mutex<HashMap<usize, CBox<dap_events_socket>>>,
-    places: Mutex<Places>,
+    owners: Mutex<Owners>,
     /// Pointer queues by the address of their event socket.
     pub(crate) queues: RwLock<HashMap<usize, Arc<PtrQueue>>>,
 }
 
 /// The workers of event sockets, streams and timers.
 #[derive(Default)]
-struct Places {
+struct Owners {
     /// Index of the worker, by uuid.
     workers: HashMap<u64, usize>,
     /// The uuid of an event socket, by the address that C holds.
@@ -60,7 +60,7 @@ impl Reactor {
             workers,
             stopping: AtomicBool::new(false),
             unassigned: Mutex::default(),
-            places: Mutex::default(),
+            owners: Mutex::default(),
             queues: RwLock::default(),
         })
     }
@@ -84,50 +84,50 @@ impl Reactor {
         self.workers.iter().min_by_key(|worker| worker.load())
     }
 
-    pub(crate) fn set_place(&self, uuid: u64, worker: usize) {
-        self.places.lock().workers.insert(uuid, worker);
+    pub(crate) fn set_owner(&self, uuid: u64, worker: usize) {
+        self.owners.lock().workers.insert(uuid, worker);
     }
 
-    pub(crate) fn clear_place(&self, uuid: u64) {
-        let mut places = self.places.lock();
-        places.workers.remove(&uuid);
-        places.moves.remove(&uuid);
+    pub(crate) fn clear_owner(&self, uuid: u64) {
+        let mut owners = self.owners.lock();
+        owners.workers.remove(&uuid);
+        owners.moves.remove(&uuid);
     }
 
     pub(crate) fn add_socket(&self, address: usize, uuid: u64) {
-        self.places.lock().sockets.insert(address, uuid);
+        self.owners.lock().sockets.insert(address, uuid);
     }
 
     pub(crate) fn remove_socket(&self, address: usize) {
-        self.places.lock().sockets.remove(&address);
+        self.owners.lock().sockets.remove(&address);
     }
 
     /// The uuid of the event socket at an address, which is compared, never followed.
     pub(crate) fn socket_at(&self, address: usize) -> Option<u64> {
-        self.places.lock().sockets.get(&address).copied()
+        self.owners.lock().sockets.get(&address).copied()
     }
 
-    pub(crate) fn place(&self, uuid: u64) -> Option<&Arc<Shared>> {
-        let worker = *self.places.lock().workers.get(&uuid)?;
+    pub(crate) fn owner(&self, uuid: u64) -> Option<&Arc<Shared>> {
+        let worker = *self.owners.lock().workers.get(&uuid)?;
         self.workers.get(worker)
     }
 
     /// Numbers a move of the source to another worker, which supersedes earlier moves.
     pub(crate) fn begin_move(&self, uuid: u64) -> u64 {
         let number = next_uuid();
-        let mut places = self.places.lock();
-        if places.workers.contains_key(&uuid) {
-            places.moves.insert(uuid, number);
+        let mut owners = self.owners.lock();
+        if owners.workers.contains_key(&uuid) {
+            owners.moves.insert(uuid, number);
         }
         number
     }
 
     pub(crate) fn is_latest_move(&self, uuid: u64, number: u64) -> bool {
-        self.places.lock().moves.get(&uuid) == Some(&number)
+        self.owners.lock().moves.get(&uuid) == Some(&number)
     }
 
     /// Runs `job` on the source's current worker, or on `otherwise` if no worker has it.
     pub(crate) fn post_to_owner(&self, uuid: u64, otherwise: &Arc<Shared>, job: Job) {
-        self.place(uuid).unwrap_or(otherwise).post(job);
+        self.owner(uuid).unwrap_or(otherwise).post(job);
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn remove_anywhere(worker: &Rc<Worker>, uuid: u64) {
 fn remove_here(worker: &Rc<Worker>, uuid: u64, chase: Chase) {
     match worker.source(uuid) {
         Some(source) => source.remove(worker, false),
-        None => chase.go_on(worker, uuid, move |worker, chase| remove_here(worker, uuid, chase)),
+        None => chase.follow(worker, uuid, move |worker, chase| remove_here(worker, uuid, chase)),
     }
 }
 
@@ -31,7 +31,7 @@ fn reassign_here(worker: &Rc<Worker>, uuid: u64, number: u64, target: &Arc<Share
         Some(source) => source.move_to(worker, target),
         None => {
             let target = Arc::clone(target);
-            chase.go_on(worker, uuid, move |worker, chase| reassign_here(worker, uuid, number, &target, chase));
+            chase.follow(worker, uuid, move |worker, chase| reassign_here(worker, uuid, number, &target, chase));
         }
     }
 }
@@ -46,8 +46,8 @@ enum Chase {
 
 impl Chase {
     /// Posts the job to the source's current worker, behind the job that brings the source there.
-    fn go_on(self, worker: &Rc<Worker>, uuid: u64, job: impl FnOnce(&Rc<Worker>, Chase) + Send + 'static) {
-        let Some(owner) = worker.reactor.place(uuid) else { return };
+    fn follow(self, worker: &Rc<Worker>, uuid: u64, job: impl FnOnce(&Rc<Worker>, Chase) + Send + 'static) {
+        let Some(owner) = worker.reactor.owner(uuid) else { return };
         if owner.index != worker.shared.index {
             owner.post(Box::new(move |worker| job(worker, Chase::Begun)));
         } else if self == Chase::Begun {

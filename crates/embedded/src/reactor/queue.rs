@@ -44,7 +44,7 @@ impl PtrQueue {
         }
         self.items.push(item).map_err(|_| SendError::Full)?;
         if !self.signalled.swap(true, Ordering::SeqCst) {
-            self.ring();
+            self.signal();
         }
         Ok(())
     }
@@ -60,9 +60,9 @@ impl PtrQueue {
     }
 
     /// Requests another turn if a batch did not empty the queue.
-    pub(crate) fn ring_if_not_empty(&self) {
+    pub(crate) fn signal_if_not_empty(&self) {
         if !self.items.is_empty() && !self.signalled.swap(true, Ordering::SeqCst) {
-            self.ring();
+            self.signal();
         }
     }
 
@@ -70,7 +70,7 @@ impl PtrQueue {
         self.closed.store(true, Ordering::Release);
     }
 
-    fn ring(&self) {
+    fn signal(&self) {
         // The one possible failure, a full counter, means that a wake-up is pending anyway.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_and_a_batch_rings_once() {
+    fn a_full_queue_refuses_and_a_batch_wakes_once() {
         let queue = PtrQueue::new().unwrap();
         for value in 0..CAPACITY {
             assert_eq!(queue.send(number(value)), Ok(()));

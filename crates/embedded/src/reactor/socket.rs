@@ -33,7 +33,7 @@ pub(crate) fn assign(
     let uuid = view.uuid;
     let socket = Socket { uuid, view, queue, running: Cell::new(false), removed: Cell::new(None) };
     socket.view.worker.set(worker.view.worker.as_ptr());
-    reactor.set_place(uuid, worker.index);
+    reactor.set_owner(uuid, worker.index);
     reactor.add_socket(socket.view.addr(), uuid);
     worker.post(Box::new(move |worker| Rc::new(socket).install(worker, true)));
 }
@@ -85,8 +85,8 @@ impl Source for Socket {
         if self.removed.replace(Some(preserve_inheritor)).is_some() {
             return;
         }
-        self.take_out(worker);
-        worker.reactor.clear_place(self.uuid);
+        self.detach(worker);
+        worker.reactor.clear_owner(self.uuid);
         worker.reactor.remove_socket(self.view.addr());
         if !self.running.get() {
             self.finish(preserve_inheritor, worker);
@@ -116,7 +116,7 @@ impl Socket {
             return;
         }
         let uuid = self.uuid;
-        self.take_out(worker);
+        self.detach(worker);
         let Ok(socket) = Rc::try_unwrap(self) else {
             // Only a caller that keeps a reference across turns of the loop could cause this.
             return log::error!("internal error: cannot move an event socket that is in use; it is lost");
@@ -125,10 +125,10 @@ impl Socket {
         socket.view.worker.set(target.view.worker.as_ptr());
         // Posts the new owner's job first: a thread that reads the new owner from the table posts behind it.
         target.post(Box::new(move |worker| Rc::new(socket).install(worker, false)));
-        worker.reactor.set_place(uuid, target.index);
+        worker.reactor.set_owner(uuid, target.index);
     }
 
-    fn take_out(&self, worker: &Worker) {
+    fn detach(&self, worker: &Worker) {
         worker.remove_source(self.uuid, self.fd());
         worker.addresses.borrow_mut().remove(&self.view.addr());
     }
@@ -170,7 +170,7 @@ impl Socket {
             let Some(item) = queue.take() else { return };
             self.run(worker, || events::queue_item(&self.view, item));
         }
-        queue.ring_if_not_empty();
+        queue.signal_if_not_empty();
     }
 
     fn wants(&self, flag: u32) -> bool {

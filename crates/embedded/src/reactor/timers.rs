@@ -39,7 +39,7 @@ pub(crate) fn start(reactor: &Arc<Reactor>, worker: &Arc<Shared>, view: CBox<dap
     let period = Duration::from_millis(view.timeout_ms);
     let begin = Instant::now();
     let uuid = view.esocket_uuid;
-    reactor.set_place(uuid, worker.index);
+    reactor.set_owner(uuid, worker.index);
     worker.post(Box::new(move |worker| {
         worker.addresses.borrow_mut().insert(view.addr(), uuid);
         worker.timers.insert(uuid, begin + period, Action::C(Rc::new(view)));
@@ -49,7 +49,7 @@ pub(crate) fn start(reactor: &Arc<Reactor>, worker: &Arc<Shared>, view: CBox<dap
 
 /// Ends the timer; its callback does not run again once this has run on the timer's worker.
 pub(crate) fn delete(worker: &Worker, uuid: u64) {
-    worker.reactor.clear_place(uuid);
+    worker.reactor.clear_owner(uuid);
     if let Some(Action::C(view)) = worker.timers.remove(uuid) {
         worker.addresses.borrow_mut().remove(&view.addr());
     }

@@ -34,11 +34,11 @@ impl Worker {
             self.now.set(Instant::now());
             for event in &events {
                 let (uuid, flags) = (event.data.u64(), event.flags);
-                self.bounded(Some(uuid), || self.dispatch(uuid, flags));
+                self.guarded(Some(uuid), || self.dispatch(uuid, flags));
             }
             self.run_jobs();
             while let Some(timer) = self.timers.due(Instant::now()) {
-                self.bounded(None, || self.timers.fire(self, timer));
+                self.guarded(None, || self.timers.fire(self, timer));
             }
             self.for_each(&self.resumed, |source| source.resume(self));
             self.end_turn();
@@ -75,7 +75,7 @@ impl Worker {
         // Bounded, so that jobs that post jobs cannot keep the loop from its sockets.
         for _ in 0..self.shared.waiting() {
             let Some(job) = self.shared.take() else { break };
-            self.bounded(None, || job(self));
+            self.guarded(None, || job(self));
         }
     }
 
@@ -95,7 +95,7 @@ impl Worker {
         let mut batch = list.take();
         for uuid in batch.drain(..) {
             if let Some(source) = self.source(uuid) {
-                self.bounded(Some(uuid), || work(&*source));
+                self.guarded(Some(uuid), || work(&*source));
             }
         }
         // Keeps the list's memory, unless the list has already been filled again.
@@ -107,7 +107,7 @@ impl Worker {
 
     /// Runs one piece of work behind a panic boundary, then the deferred work. A panic ends the source it happened for;
     /// the worker continues.
-    fn bounded(self: &Rc<Self>, uuid: Option<u64>, work: impl FnOnce()) {
+    fn guarded(self: &Rc<Self>, uuid: Option<u64>, work: impl FnOnce()) {
         // The worker's own state is in RefCells, whose guards unwinding releases, and each guard covers one map
         // operation.
         if let Err(panic) = panics::catch(work) {

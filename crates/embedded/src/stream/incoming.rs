@@ -13,10 +13,10 @@ const READ: usize = 128 * 1024;
 /// Length of a block: the rest of a packet, the rest of a record, and a read behind them.
 const BLOCK: usize = HEADER_LEN + MAX_DATA + RECORD_MAX + READ;
 /// With less spare capacity than this, waiting bytes move to the front before the next read.
-const ROOM_MIN: usize = 64 * 1024;
+const READ_MIN: usize = 64 * 1024;
 /// Memory that an idle stream keeps for the start of its next packet, bytes: the size of a usual packet. An idle stream
 /// costs no more than that, and a busy one allocates nothing for it.
-const REST_KEPT: usize = 2048;
+const IDLE_KEPT: usize = 2048;
 
 #[derive(Default)]
 pub(crate) struct Incoming {
@@ -41,7 +41,7 @@ impl Incoming {
 
     /// Returns the spare capacity for the next read, at least `READ_MIN` bytes unless more than one packet and one
     /// record wait.
-    pub(crate) fn room(&mut self, buffers: &Buffers) -> &mut [u8] {
+    pub(crate) fn spare_capacity(&mut self, buffers: &Buffers) -> &mut [u8] {
         if self.block.is_empty() {
             self.drop_consumed();
             self.block = buffers.block(BLOCK);
@@ -49,8 +49,8 @@ impl Incoming {
                 front.copy_from_slice(&self.rest);
             }
             self.rest.clear();
-            self.rest.shrink_to(REST_KEPT);
-        } else if BLOCK - self.end < ROOM_MIN || self.waiting() == 0 {
+            self.rest.shrink_to(IDLE_KEPT);
+        } else if BLOCK - self.end < READ_MIN || self.waiting() == 0 {
             self.block.copy_within(self.plain_begin..self.plain_end, 0);
             let plain = self.plain_end - self.plain_begin;
             self.block.copy_within(self.cipher_begin..self.end, plain);
@@ -86,8 +86,8 @@ impl Incoming {
 
     /// Ends a read: returns the block to the worker, unless so many bytes wait that copying them costs more than
     /// holding the block.
-    pub(crate) fn settle(&mut self, buffers: &Buffers) {
-        self.holds = self.waiting() > REST_KEPT && !self.block.is_empty() && buffers.may_hold();
+    pub(crate) fn park(&mut self, buffers: &Buffers) {
+        self.holds = self.waiting() > IDLE_KEPT && !self.block.is_empty() && buffers.may_hold();
         if !self.holds {
             self.shrink(buffers);
         }
@@ -128,16 +128,16 @@ impl Incoming {
         let plain = self.block.get(self.plain_begin..self.plain_end).unwrap_or_default();
         self.rest.extend_from_slice(plain);
         self.rest.extend_from_slice(self.block.get(self.cipher_begin..self.end).unwrap_or_default());
-        self.rest.shrink_to(REST_KEPT);
+        self.rest.shrink_to(IDLE_KEPT);
         let plain = plain.len();
-        buffers.give_block(std::mem::take(&mut self.block));
+        buffers.return_block(std::mem::take(&mut self.block));
         self.rebase_offsets(plain);
     }
 
     /// Drops consumed bytes while there is no block.
     fn drop_consumed(&mut self) {
         self.rest.drain(..self.plain_begin.min(self.rest.len()));
-        self.rest.shrink_to(REST_KEPT);
+        self.rest.shrink_to(IDLE_KEPT);
         self.rebase_offsets(self.plain_end - self.plain_begin);
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Descriptors that streams never get, whatever the configuration says.
-const RESERVE_LEAST: u64 = 64;
+const DESCRIPTORS_RESERVED: u64 = 64;
 /// Interval between two log lines about rejected connections.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -30,7 +30,7 @@ pub(crate) struct Limits {
 pub(crate) struct ConnectionLimiter {
     limits: Limits,
     taken: Mutex<Taken>,
-    turned_away: Mutex<TurnedAway>,
+    rejected: Mutex<Rejected>,
 }
 
 /// One connection's permit, from accept to its end.
@@ -67,9 +67,9 @@ struct Share {
 }
 
 #[derive(Default)]
-struct TurnedAway {
-    since_line: u64,
-    last_line: Option<Instant>,
+struct Rejected {
+    since_warning: u64,
+    last_warning: Option<Instant>,
 }
 
 /// An IPv4 address, or the /64 of an IPv6 address: one host has all addresses of its /64.
@@ -96,7 +96,7 @@ impl Limits {
 
 impl ConnectionLimiter {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(ConnectionLimiter { limits, taken: Mutex::default(), turned_away: Mutex::default() })
+        Arc::new(ConnectionLimiter { limits, taken: Mutex::default(), rejected: Mutex::default() })
     }
 
     /// Most streams that may be open at once.
@@ -130,16 +130,16 @@ impl ConnectionLimiter {
     }
 
     /// Counts a connection that got no permit; logs at most once a minute.
-    pub(crate) fn turn_away(&self, peer: SocketAddr, why: Full) {
+    pub(crate) fn reject(&self, peer: SocketAddr, why: Full) {
         count(&COUNTERS.turned_away);
-        let mut turned_away = self.turned_away.lock();
-        turned_away.since_line += 1;
-        if turned_away.last_line.is_some_and(|last| last.elapsed() < WARN_INTERVAL) {
+        let mut rejected = self.rejected.lock();
+        rejected.since_warning += 1;
+        if rejected.last_warning.is_some_and(|last| last.elapsed() < WARN_INTERVAL) {
             return;
         }
-        turned_away.last_line = Some(Instant::now());
-        let number = std::mem::take(&mut turned_away.since_line);
-        drop(turned_away);
+        rejected.last_warning = Some(Instant::now());
+        let number = std::mem::take(&mut rejected.since_warning);
+        drop(rejected);
         log::warn!("rejected {number} connections since the last warning; the latest from {peer}: {why}");
     }
 }
@@ -189,7 +189,7 @@ impl From<IpAddr> for Source {
 
 /// Most streams for a number of descriptors: three quarters of them, unless configured.
 fn streams_max(configured: u64, descriptors: u64) -> u64 {
-    let most = descriptors.saturating_sub(RESERVE_LEAST).max(1);
+    let most = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1);
     if configured > most {
         log::warn!(
             "[server] max_streams={configured}: expected at most {most}, because RLIMIT_NOFILE is {descriptors}"
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_configured_counts() {
+    fn the_configured_limits_apply() {
         let read = |text: &str| Limits::read(&Config::parse(text, "test.cfg").0);
         let limits = read("[server]\nmax_streams=5\nmax_streams_per_address=3\nidle_timeout=7");
         assert_eq!((limits.streams, limits.streams_per_source, limits.idle.as_secs()), (5, 3, 7));
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_takes_all_places_in_the_handshake() {
+    fn no_source_takes_all_handshakes() {
         let limiter = limiter(10_000, 10_000);
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
         let mut held: Vec<_> = (0..HANDSHAKES_MAX_PER_SOURCE).map(|_| limiter.take(one).ok().unwrap()).collect();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Most bytes of packets in one mailbox.
 const LIMIT: usize = 1024 * 1024;
 
-pub(crate) struct Mail {
+pub(crate) struct QueuedPacket {
     /// The channel's uuid.
     pub(crate) channel: u32,
     pub(crate) kind: u8,
@@ -19,18 +19,18 @@ pub(crate) struct Mail {
 }
 
 /// Called on the worker of the stream with this uuid when the mailbox has packets.
-pub(crate) type OnMail = fn(&Rc<Worker>, u64);
+pub(crate) type OnQueued = fn(&Rc<Worker>, u64);
 
 /// Any thread posts; the stream's worker takes.
 pub(crate) struct Mailbox {
     stream: u64,
-    on_mail: OnMail,
+    on_queued: OnQueued,
     state: Mutex<State>,
 }
 
 struct State {
     owner: Arc<Shared>,
-    mail: VecDeque<Mail>,
+    packets: VecDeque<QueuedPacket>,
     bytes: usize,
     /// A job that drains the mailbox is queued on the owner.
     announced: bool,
@@ -38,10 +38,10 @@ struct State {
 }
 
 impl Mailbox {
-    pub(crate) fn new(stream: u64, owner: &Arc<Shared>, on_mail: OnMail) -> Self {
+    pub(crate) fn new(stream: u64, owner: &Arc<Shared>, on_queued: OnQueued) -> Self {
         let owner = Arc::clone(owner);
-        let state = State { owner, mail: VecDeque::new(), bytes: 0, announced: false, closed: false };
-        Mailbox { stream, on_mail, state: Mutex::new(state) }
+        let state = State { owner, packets: VecDeque::new(), bytes: 0, announced: false, closed: false };
+        Mailbox { stream, on_queued, state: Mutex::new(state) }
     }
 
     /// The stream's uuid.
@@ -63,31 +63,31 @@ impl Mailbox {
             return 0;
         }
         state.bytes += data.len();
-        state.mail.push_back(Mail { channel, kind, data: data.to_vec() });
+        state.packets.push_back(QueuedPacket { channel, kind, data: data.to_vec() });
         if !state.announced {
             state.announced = true;
-            let (stream, on_mail) = (self.stream, self.on_mail);
-            state.owner.post(Box::new(move |worker| on_mail(worker, stream)));
+            let (stream, on_queued) = (self.stream, self.on_queued);
+            state.owner.post(Box::new(move |worker| on_queued(worker, stream)));
         }
         data.len()
     }
 
     /// Removes the oldest packet. On None, the next packet is announced to the owner again.
-    pub(crate) fn take(&self) -> Option<Mail> {
+    pub(crate) fn take(&self) -> Option<QueuedPacket> {
         let mut state = self.state.lock();
-        let mail = state.mail.pop_front();
-        match &mail {
-            Some(mail) => state.bytes -= mail.data.len(),
+        let packet = state.packets.pop_front();
+        match &packet {
+            Some(packet) => state.bytes -= packet.data.len(),
             None => state.announced = false,
         }
-        mail
+        packet
     }
 
     /// Puts back a packet that the full output refused; the owner tries again when the output has drained.
-    pub(crate) fn put_back(&self, mail: Mail) {
+    pub(crate) fn put_back(&self, packet: QueuedPacket) {
         let mut state = self.state.lock();
-        state.bytes += mail.data.len();
-        state.mail.push_front(mail);
+        state.bytes += packet.data.len();
+        state.packets.push_front(packet);
         state.announced = true;
     }
 
@@ -101,7 +101,7 @@ impl Mailbox {
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        state.mail.clear();
+        state.packets.clear();
         state.bytes = 0;
     }
 }

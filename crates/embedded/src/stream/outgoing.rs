@@ -68,9 +68,9 @@ impl Outgoing {
     /// Drops all output.
     pub(crate) fn discard(&mut self, buffers: &Buffers) {
         while let Some(batch) = self.next_batch() {
-            buffers.give_piece(batch.into_bytes());
+            buffers.return_output(batch.into_bytes());
         }
-        buffers.give_piece(std::mem::take(&mut self.sending));
+        buffers.return_output(std::mem::take(&mut self.sending));
         *self = Outgoing { sequence: self.sequence, ..Outgoing::default() };
     }
 
@@ -82,7 +82,7 @@ impl Outgoing {
                 self.full.push_back(std::mem::take(&mut self.last));
             }
             if self.last.plain_len() == 0 {
-                self.last = Batch::new(buffers.piece());
+                self.last = Batch::new(buffers.output());
             }
             bytes = self.last.push(bytes);
         }
@@ -119,7 +119,7 @@ impl Outgoing {
                     Err(error) => return Err(error.into()),
                 }
             }
-            buffers.give_piece(std::mem::take(&mut self.sending));
+            buffers.return_output(std::mem::take(&mut self.sending));
             self.sent = 0;
             if !self.control.is_empty() {
                 self.sending = std::mem::take(&mut self.control);
@@ -171,7 +171,7 @@ mod tests {
 
     /// A peer that always has something to read, and never receives everything.
     #[test]
-    fn what_has_been_sent_takes_no_memory() {
+    fn sent_data_takes_no_memory() {
         const WAITING: usize = 1024 * 1024;
         let buffers = Buffers::default();
         let (mut out, mut taken) = (Outgoing::default(), 0);
@@ -185,7 +185,7 @@ mod tests {
                     assert!(at < 16 || byte == packet as u8, "byte {at} of packet {packet}");
                 }
                 taken += batch.plain_len();
-                buffers.give_piece(batch.into_bytes());
+                buffers.return_output(batch.into_bytes());
             }
         }
         let kept: usize = out.full.iter().chain([&out.last]).map(Batch::capacity).sum();

@@ -48,15 +48,15 @@ pub(crate) struct Identity {
 }
 
 /// Serialises the first run within this process; the files serialise processes.
-static MAKING: Mutex<()> = Mutex::new(());
+static FIRST_RUN: Mutex<()> = Mutex::new(());
 
 /// Loads the identity from `config`'s state directory; creates it if there is none.
 pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
     let directory = config.state_dir();
-    let _making = MAKING.lock();
+    let _first_run = FIRST_RUN.lock();
     let (key_path, certificate_path) = (directory.join("identity.key"), directory.join("identity.crt"));
     static WARN: Once = Once::new();
-    let warnings = close_to_others(&directory, &key_path);
+    let warnings = restrict_access(&directory, &key_path);
     if !warnings.is_empty() {
         WARN.call_once(|| warnings.iter().for_each(|warning| log::warn!("{warning}")));
     }
@@ -86,7 +86,7 @@ pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
 
 /// Makes the key private to its owner as far as possible, and returns warnings. Only the operator changes the
 /// directory's mode: other programs of the operator may use the directory.
-fn close_to_others(directory: &Path, key: &Path) -> Vec<String> {
+fn restrict_access(directory: &Path, key: &Path) -> Vec<String> {
     let open_mode = |path: &Path| {
         let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
         (mode & 0o077 != 0).then_some(mode)
@@ -220,16 +220,16 @@ mod tests {
         let first = identity_fingerprint(&config).unwrap();
         let key = state.join("identity.key");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(close_to_others(&state, &key), Vec::<String>::new());
+        assert_eq!(restrict_access(&state, &key), Vec::<String>::new());
         for open in [0o640, 0o604, 0o666] {
             fs::set_permissions(&key, Permissions::from_mode(open)).unwrap();
-            let warnings = close_to_others(&state, &key);
+            let warnings = restrict_access(&state, &key);
             assert_eq!(warnings.len(), 1);
             assert!(warnings[0].contains(key.to_str().unwrap()) && warnings[0].contains("0600"), "{warnings:?}");
             assert_eq!(mode(&key), 0o600);
         }
         fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
-        let warnings = close_to_others(&state, &key);
+        let warnings = restrict_access(&state, &key);
         assert!(warnings.len() == 1 && warnings[0].contains("0755") && warnings[0].contains("0700"), "{warnings:?}");
         assert_eq!(mode(&state), 0o755);
         fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();

@@ -161,14 +161,14 @@ impl Batch {
             if open == 0 {
                 self.bytes.extend_from_slice(&[0; HEADER_LEN]);
             }
-            let room = HEADER_LEN + PLAIN_MAX - open.max(HEADER_LEN);
-            let (fitting, rest) = plain.split_at(plain.len().min(room));
+            let space = HEADER_LEN + PLAIN_MAX - open.max(HEADER_LEN);
+            let (fitting, rest) = plain.split_at(plain.len().min(space));
             if self.bytes.len() + plain.len() > Self::CAPACITY / 2 {
                 // The batch will be filled: growing it step by step would leave the steps' memory behind.
                 self.reserve();
             }
             self.bytes.extend_from_slice(fitting);
-            if fitting.len() == room {
+            if fitting.len() == space {
                 self.bytes.extend_from_slice(&[0; TRAILER_LEN]);
             }
             plain = rest;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub(crate) struct TlsSession {
     phase: Phase,
     /// Both ends have agreed on [`ALPN`]: known once the handshake is complete.
-    speaks_ours: bool,
+    has_agreed_protocol: bool,
 }
 
 enum Phase {
@@ -53,7 +53,7 @@ impl TlsSession {
     }
 
     fn new(end: End) -> Self {
-        TlsSession { phase: Phase::Handshake(end, 0), speaks_ours: false }
+        TlsSession { phase: Phase::Handshake(end, 0), has_agreed_protocol: false }
     }
 
     /// The handshake is complete, and application data may flow.
@@ -62,8 +62,8 @@ impl TlsSession {
     }
 
     /// Both ends have agreed on [`ALPN`].
-    pub(crate) fn speaks_ours(&self) -> bool {
-        self.speaks_ours
+    pub(crate) fn has_agreed_protocol(&self) -> bool {
+        self.has_agreed_protocol
     }
 
     /// Decrypts all complete records of the window; appends handshake and alert output to `out`. Returns whether the
@@ -71,7 +71,7 @@ impl TlsSession {
     pub(crate) fn receive(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<bool, TlsError> {
         let mut closed = false;
         if let Phase::Handshake(..) = self.phase {
-            closed = self.shake_hands(window, out)?;
+            closed = self.handshake(window, out)?;
         }
         match &mut self.phase {
             Phase::Handshake(..) => Ok(closed),
@@ -82,7 +82,7 @@ impl TlsSession {
 
     /// Shows rustls one more record at a time, so that it never sees the records behind the handshake, which belong to
     /// [`Traffic`].
-    fn shake_hands(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<bool, TlsError> {
+    fn handshake(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<bool, TlsError> {
         let Phase::Handshake(end, seen) = &mut self.phase else { return Ok(false) };
         let received = window.bytes.len();
         // Shows rustls the header of an incomplete record: it consumes none of it, but detects an error at once and
@@ -126,11 +126,11 @@ impl TlsSession {
         };
         let traffic = match end {
             End::Server(connection) => {
-                self.speaks_ours = connection.alpn_protocol() == Some(ALPN);
+                self.has_agreed_protocol = connection.alpn_protocol() == Some(ALPN);
                 Traffic::new(connection.dangerous_into_kernel_connection()?)?
             }
             End::Client(connection) => {
-                self.speaks_ours = connection.alpn_protocol() == Some(ALPN);
+                self.has_agreed_protocol = connection.alpn_protocol() == Some(ALPN);
                 Traffic::new(connection.dangerous_into_kernel_connection()?)?
             }
         };

@@ -140,7 +140,7 @@ fn pair(client: &mut Ours, server: &mut Ours) {
 fn connected() -> (Ours, Ours) {
     let (mut client, mut server) = (Ours::client(client()), Ours::server());
     pair(&mut client, &mut server);
-    assert!(client.tls.speaks_ours() && server.tls.speaks_ours());
+    assert!(client.tls.has_agreed_protocol() && server.tls.has_agreed_protocol());
     (client, server)
 }
 
@@ -371,7 +371,7 @@ fn key_updates_cost_a_bounded_answer_and_data() {
 
 /// A client with the address of another service, and a scanner that speaks something like TLS, get an error at once.
 #[test]
-fn what_cannot_become_a_handshake_is_not_waited_for() {
+fn an_invalid_handshake_fails_at_once() {
     for banner in [&b"SSH-2.0-OpenSSH_9.6\r\n"[..], b"220 mail.example ESMTP\r\n", b"+OK POP3 ready\r\n"] {
         assert!(Ours::client(client()).take(banner).is_err(), "{banner:?}");
     }
@@ -477,7 +477,7 @@ proptest! {
 
     /// Any bytes instead of a handshake, and behind one.
     #[test]
-    fn noise_is_no_harm(noise in prop::collection::vec(any::<u8>(), 0..300), header: bool, size in 0_u16..400) {
+    fn noise_does_no_harm(noise in prop::collection::vec(any::<u8>(), 0..300), header: bool, size in 0_u16..400) {
         let mut bytes = noise;
         if header {
             bytes.splice(..0, [22, 3, 1, (size >> 8) as u8, size as u8]);

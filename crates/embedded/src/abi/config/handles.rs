@@ -83,26 +83,26 @@ impl Handle {
     }
 
     pub(super) fn text(&mut self, section: &str, item: &str) -> Option<*const c_char> {
-        let place = (section.to_owned(), item.to_owned());
-        if !self.texts.contains_key(&place) {
+        let key = (section.to_owned(), item.to_owned());
+        if !self.texts.contains_key(&key) {
             let text = c_text(self.config.get_str(section, item)?, section, item)?;
-            self.texts.insert(place.clone(), text);
+            self.texts.insert(key.clone(), text);
         }
-        self.texts.get(&place).map(|text| text.as_ptr())
+        self.texts.get(&key).map(|text| text.as_ptr())
     }
 
     pub(super) fn array(&mut self, section: &str, item: &str) -> Option<(*mut *const c_char, u16)> {
-        let place = (section.to_owned(), item.to_owned());
-        if !self.arrays.contains_key(&place) {
+        let key = (section.to_owned(), item.to_owned());
+        if !self.arrays.contains_key(&key) {
             let texts = self.config.get_list(section, item).into_iter().map(|text| c_text(text, section, item));
             let texts: Vec<CString> = texts.collect::<Option<_>>()?;
             if texts.is_empty() || texts.len() > usize::from(u16::MAX) {
                 return None;
             }
             let pointers = texts.iter().map(|text| text.as_ptr()).collect();
-            self.arrays.insert(place.clone(), Array { pointers, _texts: texts });
+            self.arrays.insert(key.clone(), Array { pointers, _texts: texts });
         }
-        let array = self.arrays.get_mut(&place)?;
+        let array = self.arrays.get_mut(&key)?;
         Some((array.pointers.as_mut_ptr(), array.pointers.len().try_into().ok()?))
     }
 }
@@ -112,13 +112,13 @@ fn c_text(text: String, section: &str, item: &str) -> Option<CString> {
 }
 
 /// The section and item of one look-up. The texts are None for NULL and for invalid UTF-8.
-pub(super) struct Place<'a> {
+pub(super) struct Lookup<'a> {
     config: *mut dap_config,
     section: Option<&'a str>,
     item: Option<&'a str>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Lookup<'a> {
     /// # Safety
     /// `section` and `item` are NULL or NUL-terminated strings that outlive the result.
     pub(super) unsafe fn new(config: *mut dap_config, section: *const c_char, item: *const c_char) -> Self {

@@ -11,25 +11,25 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// Longest time between two checks.
-const STEP_MAX: Duration = Duration::from_secs(5);
+const INTERVAL_MAX: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// The calling worker has a timer for its next check.
-    static LOOKS: Cell<bool> = const { Cell::new(false) };
+    static SCHEDULED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Makes the worker check for streams that are idle for `limit`, unless it already does.
 pub(super) fn watch(worker: &Rc<Worker>, limit: Duration) {
-    if !LOOKS.replace(true) {
-        look_later(worker, limit);
+    if !SCHEDULED.replace(true) {
+        schedule(worker, limit);
     }
 }
 
-fn look_later(worker: &Rc<Worker>, limit: Duration) {
-    worker.timers.once((limit / 12).min(STEP_MAX), move |worker| look(worker, limit));
+fn schedule(worker: &Rc<Worker>, limit: Duration) {
+    worker.timers.once((limit / 12).min(INTERVAL_MAX), move |worker| check(worker, limit));
 }
 
-fn look(worker: &Rc<Worker>, limit: Duration) {
+fn check(worker: &Rc<Worker>, limit: Duration) {
     let mut any = false;
     for conn in registry::all() {
         any |= conn.client().is_none();
@@ -40,8 +40,8 @@ fn look(worker: &Rc<Worker>, limit: Duration) {
             conn.close(worker);
         }
     }
-    LOOKS.set(any);
+    SCHEDULED.set(any);
     if any {
-        look_later(worker, limit);
+        schedule(worker, limit);
     }
 }

@@ -121,7 +121,7 @@ impl Conn {
             received: RefCell::default(),
             phase: Cell::new(Phase::Handshake),
             view: OnceCell::new(),
-            mailbox: Arc::new(Mailbox::new(uuid, load.worker(), Conn::on_mail)),
+            mailbox: Arc::new(Mailbox::new(uuid, load.worker(), Conn::on_queued)),
             opened: Cell::new(0),
             closing: Cell::new(false),
             torn_down: Cell::new(false),
@@ -142,7 +142,7 @@ impl Conn {
     pub(crate) fn install(self, worker: &Rc<Worker>, deadline: Instant) {
         let uuid = self.uuid;
         let conn = Rc::new(self);
-        worker.reactor.set_place(uuid, worker.shared.index);
+        worker.reactor.set_owner(uuid, worker.shared.index);
         if let Err(error) = conn.attach(worker, EventFlags::IN) {
             log::warn!("cannot add a connection to the worker's epoll: {error}");
             return conn.tear_down(worker);
@@ -264,9 +264,9 @@ impl Source for Conn {
         }
         self.flush_on_close(worker);
         self.detach(worker);
-        worker.reactor.clear_place(self.uuid);
+        worker.reactor.clear_owner(self.uuid);
         if let Some(view) = self.view.get() {
-            self.unlist(worker, view);
+            self.unregister_addresses(worker, view);
             worker.reactor.remove_socket(view.es.addr());
             self.mailbox.close();
             channels::remove(view.channels.iter().map(|channel| channel.uuid));
@@ -293,7 +293,7 @@ impl Source for Conn {
     }
 
     fn on_drained(&self, worker: &Rc<Worker>) {
-        self.ask_for_more(worker);
+        self.notify_drained(worker);
     }
 
     fn resume(&self, worker: &Rc<Worker>) {

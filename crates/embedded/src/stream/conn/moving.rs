@@ -22,7 +22,7 @@ impl Conn {
         }
         let uuid = self.uuid;
         self.detach(worker);
-        self.unlist(worker, view);
+        self.unregister_addresses(worker, view);
         self.received.borrow_mut().detach_from_worker(&worker.buffers);
         let Ok(conn) = Rc::try_unwrap(self) else {
             // Only a caller that keeps a reference across turns of the loop could cause this.
@@ -35,18 +35,18 @@ impl Conn {
         conn.mailbox.set_owner(target);
         // Posts the new owner's job first: a thread that reads the new owner from the table posts behind it.
         target.post(Box::new(move |worker| Rc::new(conn).arrive(worker)));
-        worker.reactor.set_place(uuid, target.index);
+        worker.reactor.set_owner(uuid, target.index);
     }
 
     fn arrive(self: Rc<Self>, worker: &Rc<Worker>) {
         let Some(view) = self.view.get() else { return };
-        self.list(worker, view);
+        self.register_addresses(worker, view);
         if let Err(error) = self.attach(worker, self.interest()) {
             log::warn!("cannot add a moved stream to the worker's epoll: {error}");
             return self.tear_down(worker);
         }
         events::worker_assign(&view.es, &worker.shared.view.worker);
-        self.take_mail(worker);
+        self.send_queued(worker);
         if let Some(permit) = &self.permit {
             idle::watch(worker, permit.idle_limit());
         }
@@ -58,7 +58,7 @@ impl Conn {
     }
 
     /// Registers the addresses that C holds with this worker.
-    pub(super) fn list(self: &Conn, worker: &Rc<Worker>, view: &StreamView) {
+    pub(super) fn register_addresses(self: &Conn, worker: &Rc<Worker>, view: &StreamView) {
         let mut addresses = worker.addresses.borrow_mut();
         addresses.insert(view.es.addr(), self.uuid);
         addresses.insert(view.stream.addr(), self.uuid);
@@ -67,7 +67,7 @@ impl Conn {
         }
     }
 
-    pub(super) fn unlist(&self, worker: &Worker, view: &StreamView) {
+    pub(super) fn unregister_addresses(&self, worker: &Worker, view: &StreamView) {
         let mut addresses = worker.addresses.borrow_mut();
         addresses.remove(&view.es.addr());
         addresses.remove(&view.stream.addr());

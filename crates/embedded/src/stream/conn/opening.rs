@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 impl Conn {
     pub(super) fn established(&self, worker: &Rc<Worker>) {
-        if !self.tls.borrow().speaks_ours() {
+        if !self.tls.borrow().has_agreed_protocol() {
             log::debug!("{} did not agree on the stream's protocol in TLS", self.peer);
             return self.fail(worker, EPROTO);
         }
@@ -105,7 +105,7 @@ impl Conn {
         let view = StreamView::new(&facts, &worker.shared.view, procs, channels::is_taken);
         let view = self.view.get_or_init(|| view);
         self.phase.set(Phase::Open);
-        self.list(worker, view);
+        self.register_addresses(worker, view);
         worker.reactor.add_socket(view.es.addr(), self.uuid);
         channels::add(view.channels.iter().map(|channel| channel.uuid), &self.mailbox);
         if !is_client {

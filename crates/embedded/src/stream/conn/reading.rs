@@ -18,7 +18,7 @@ impl Conn {
     pub(super) fn handle_received(&self, worker: &Rc<Worker>) {
         let mut incoming = self.received.take().begin(&worker.buffers);
         self.consume(worker, &mut incoming);
-        incoming.settle(&worker.buffers);
+        incoming.park(&worker.buffers);
         self.received.replace(incoming);
     }
 
@@ -41,9 +41,9 @@ impl Conn {
         self.consume(worker, &mut incoming);
         let mut budget = READ_BUDGET;
         while budget > 0 && !self.closing.get() && !self.paused.get() {
-            let room = incoming.room(&worker.buffers);
-            let asked = room.len();
-            let read = match (&self.io).read(room) {
+            let spare = incoming.spare_capacity(&worker.buffers);
+            let asked = spare.len();
+            let read = match (&self.io).read(spare) {
                 Ok(0) => {
                     self.close(worker);
                     break;
@@ -64,7 +64,7 @@ impl Conn {
                 break;
             }
         }
-        incoming.settle(&worker.buffers);
+        incoming.park(&worker.buffers);
         self.received.replace(incoming);
         if let Some(view) = self.view.get() {
             view.es.last_time_active.set(seconds_now());
@@ -75,9 +75,9 @@ impl Conn {
     pub(super) fn receive(&self, worker: &Rc<Worker>, incoming: &mut Incoming) {
         let mut out = self.out.borrow_mut();
         let result = incoming.open(&mut self.tls.borrow_mut(), out.control());
-        let something_to_say = !out.control().is_empty();
+        let has_output = !out.control().is_empty();
         drop(out);
-        if something_to_say {
+        if has_output {
             self.flush_later(worker);
         }
         match result {

@@ -18,8 +18,8 @@ impl Conn {
     }
 
     /// The kernel has accepted all output: the channels may write more.
-    pub(super) fn ask_for_more(&self, worker: &Rc<Worker>) {
-        self.take_mail(worker);
+    pub(super) fn notify_drained(&self, worker: &Rc<Worker>) {
+        self.send_queued(worker);
         let Some(view) = self.view.get() else { return };
         for index in 0..view.channels.len() {
             if self.closing.get() {
@@ -51,22 +51,22 @@ impl Conn {
     }
 
     /// Handles queued packets for the stream with this uuid, unless it has moved.
-    pub(super) fn on_mail(worker: &Rc<Worker>, uuid: u64) {
+    pub(super) fn on_queued(worker: &Rc<Worker>, uuid: u64) {
         if let Some(conn) = registry::find(uuid) {
-            conn.take_mail(worker);
+            conn.send_queued(worker);
         }
     }
 
     /// Sends the packets that other threads have queued for this stream.
-    pub(super) fn take_mail(&self, worker: &Worker) {
+    pub(super) fn send_queued(&self, worker: &Worker) {
         let Some(view) = self.view.get() else { return };
-        while let Some(mail) = self.mailbox.take() {
-            let Some(channel) = view.channels.iter().find(|channel| channel.uuid == mail.channel) else { continue };
-            let full = self.out.borrow().pending() + HEADER_LEN + mail.data.len() > OUTPUT_LIMIT;
+        while let Some(packet) = self.mailbox.take() {
+            let Some(channel) = view.channels.iter().find(|channel| channel.uuid == packet.channel) else { continue };
+            let full = self.out.borrow().pending() + HEADER_LEN + packet.data.len() > OUTPUT_LIMIT;
             if full {
-                return self.mailbox.put_back(mail);
+                return self.mailbox.put_back(packet);
             }
-            self.write_packet(worker, channel.letter, mail.kind, &mail.data);
+            self.write_packet(worker, channel.letter, packet.kind, &packet.data);
         }
     }
 
