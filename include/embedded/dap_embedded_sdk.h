@@ -90,19 +90,19 @@ struct dap_cert;
 
 
 /*
- Most letters a client may name when it opens a stream.
+ Most letters that a client may name when it opens a stream.
  */
 #define DAP_STREAM_CHANNELS_MAX 15
 
 /*
- Room for them and a NUL.
+ Length of an array for these letters and a NUL.
  */
 #define DAP_STREAM_CHANNELS_SIZE 16
 
 #define DAP_CHAIN_NET_NAME_MAX 134
 
 /*
- Room for a name and a NUL.
+ Length of an array for a name and a NUL.
  */
 #define DAP_CHAIN_NET_NAME_SIZE 135
 
@@ -125,7 +125,7 @@ enum dap_events_desc_type {
 };
 
 /*
- The SDK's levels, from chatty to grave.
+ The SDK's levels, in ascending severity.
  */
 enum dap_log_level {
     L_DEBUG = 0,
@@ -141,7 +141,7 @@ enum dap_log_level {
 };
 
 /*
- A node's role in a network, from the most to the least trusted: the SDK's numbers.
+ A node's role in a network, in descending trust, with the SDK's numbers.
  */
 enum dap_chain_node_role_enum {
     NODE_ROLE_ROOT_MASTER = 0,
@@ -182,7 +182,7 @@ struct dap_cli_cmd;
 struct dap_client;
 
 /*
- A configuration file that was read. Opaque to C.
+ A configuration that was read. Opaque to C.
  */
 struct dap_config;
 
@@ -207,7 +207,7 @@ struct dap_http_url_proc;
 struct dap_ledger;
 
 /*
- (argc, argv, reply, version) -> exit code of the command.
+ (argc, argv, reply, version) -> the command's exit code.
  */
 typedef int (*dap_cli_server_cmd_callback_t)(int, char**, void**, int);
 
@@ -233,15 +233,15 @@ typedef void (*dap_chain_node_client_callback_error_t)(struct dap_chain_node_cli
 
 struct dap_chain_node_client_callbacks {
     /*
-     On the stream's worker, when the stream is up and its channels exist.
+     Called on the stream's worker when the stream is up and its channels exist.
      */
     dap_chain_node_client_callback_t connected;
     /*
-     On the stream's worker (or on the connecting thread when it never came up): the stream is gone.
+     Called when the stream is gone, on its worker, or on the connecting thread if it never came up.
      */
     dap_chain_node_client_callback_t disconnected;
     /*
-     Last call; the node client is freed when it returns.
+     The last callback; the node client is freed when it returns.
      */
     dap_chain_node_client_callback_t delete_;
     dap_chain_node_client_callback_error_t error;
@@ -268,7 +268,7 @@ typedef void (*dap_stream_ch_callback_packet_t)(void*, uint8_t, struct dap_strea
 
 struct dap_chain_node_client_notify_callbacks {
     /*
-     A packet on channel 'R' arrived at the client: (channel, type, packet, `callbacks_arg`).
+     Called when a packet on channel 'R' arrives at the client: (channel, type, packet, `callbacks_arg`).
      */
     dap_stream_ch_callback_packet_t srv_pkt_in;
 };
@@ -348,8 +348,8 @@ struct dap_events_socket_callbacks {
 /*
  An event socket: a descriptor, or a stream's connection, in one worker's loop.
 
- Made by `dap_events_socket_wrap_no_add` or by the SDK, freed by the SDK after `delete_callback`. Fields are for the
- owning worker's thread.
+ Made by `dap_events_socket_wrap_no_add` or by the SDK, freed by the SDK after `delete_callback`. The fields are for
+ the owning worker's thread.
  */
 struct dap_events_socket {
     int fd;
@@ -357,17 +357,17 @@ struct dap_events_socket {
     uint64_t uuid;
     uint32_t flags;
     /*
-     The descriptor is not the SDK's to close.
+     True if the SDK must not close the descriptor.
      */
     bool no_close;
     bool was_reassigned;
     /*
-     What the loop has read already; the embedded SDK leaves reading to `read_callback` and keeps the size at 0.
+     Data that the loop has read; the embedded SDK leaves reading to `read_callback` and keeps the size at 0.
      */
     uint8_t *buf_in;
     size_t buf_in_size;
     /*
-     Bytes accepted for sending that the kernel has not taken yet.
+     Bytes accepted for sending and not yet passed to the kernel.
      */
     size_t buf_out_size;
     size_t buf_out_size_max;
@@ -411,7 +411,7 @@ struct dap_stream_ch_proc {
     dap_stream_ch_callback_t new_callback;
     dap_stream_ch_callback_t delete_callback;
     /*
-     Second argument: the `dap_stream_ch_pkt_t` that arrived.
+     The second argument is the `dap_stream_ch_pkt_t` that arrived.
      */
     dap_stream_ch_read_callback_t packet_in_callback;
     /*
@@ -429,7 +429,7 @@ struct dap_stream_ch {
     struct dap_stream_worker *stream_worker;
     struct dap_stream_ch_proc *proc;
     /*
-     The channel's owner keeps what it needs here; the VPN server a `dap_chain_net_srv_ch_vpn_t`.
+     For the channel owner's data; the VPN server stores a `dap_chain_net_srv_ch_vpn_t`.
      */
     void *internal;
 };
@@ -483,7 +483,7 @@ struct dap_http_simple {
 };
 
 /*
- Second argument: a `http_status_code_t *` (an int) that holds the status of the reply.
+ The second argument is a `http_status_code_t *` (an int) with the status of the reply.
  */
 typedef void (*dap_http_simple_callback_t)(struct dap_http_simple*, void*);
 
@@ -551,7 +551,7 @@ typedef int (*dap_chain_net_srv_callback_data_t)(struct dap_chain_net_srv*,
                                                  size_t);
 
 /*
- What is left of a client's paid service, as the node keeps it in its store: 16 bytes.
+ The rest of a client's paid service, as the node stores it: 16 bytes.
  */
 struct dap_stream_ch_chain_net_srv_remain_service_store {
     int64_t limits_bytes;
@@ -568,11 +568,11 @@ typedef int (*dap_chain_net_srv_callback_save_remain_srvice_t)(struct dap_chain_
 
 struct dap_chain_net_srv_callbacks {
     /*
-     Asked first: 0 lets the request on, anything else refuses it with that code.
+     Called first: 0 admits the request, any other code refuses it with that code.
      */
     dap_chain_net_srv_callback_data_t requested;
     /*
-     The request was accepted (free order, or first receipt signed): SUCCESS follows when this returns 0.
+     Called when the request is accepted (free order, or first receipt signed): SUCCESS follows if this returns 0.
      */
     dap_chain_net_srv_callback_data_t response_success;
     dap_chain_net_srv_callback_data_t response_error;
@@ -718,18 +718,18 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- The process-wide configuration, NULL until one is opened. C reads and may set it; Rust goes through [`global`].
+ The process-wide configuration, NULL until one is opened. C reads it and may set it; Rust uses [`global`].
  */
 extern struct dap_config *g_config;
 
 /*
- Adds a command, or replaces the one of that name. It is called on a thread of its own with a NULL-terminated argv
- that is its to change until it returns; it leaves its reply in `*reply` through `dap_cli_server_cmd_set_reply_str`.
- `func_rpc` is not used. NULL when `name` or `func` is NULL. The result identifies the command and is nothing to free
- or follow. Any thread.
+ Adds a command, or replaces the one with that name. It is called on its own thread with a NULL-terminated argv that
+ it may change until it returns; it leaves its reply in `*reply` through `dap_cli_server_cmd_set_reply_str`.
+ `func_rpc` is not used. Returns NULL when `name` or `func` is NULL, else a pointer that identifies the command,
+ which the caller must neither free nor follow. Any thread.
 
  # Safety
- The strings are NULL or NUL-terminated; `func` can be called until the command is removed and has returned.
+ The strings are NULL or NUL-terminated; `func` stays callable until the command is removed and has returned.
  */
 struct dap_cli_cmd *dap_cli_server_cmd_add(const char *name,
                                            dap_cli_server_cmd_callback_t func,
@@ -738,7 +738,7 @@ struct dap_cli_cmd *dap_cli_server_cmd_add(const char *name,
                                            const char *doc_ex);
 
 /*
- Removes a command; false when there is none of that name. One that runs goes on to its end. Any thread.
+ Removes a command; false if none has that name. A running call continues to its end. Any thread.
 
  # Safety
  `name` is NULL or a NUL-terminated string.
@@ -746,19 +746,19 @@ struct dap_cli_cmd *dap_cli_server_cmd_add(const char *name,
 bool dap_cli_server_cmd_remove(const char *name);
 
 /*
- Looks for the word `name` in `argv[start..end]`. 0 when it is not there (or an argument is NULL or negative), else
- its index; with `value`, the index of the word behind it, which `*value` then points to. A name that stands last has
- no value: its own index, or the end's, and `*value` is left alone. Any thread.
+ Searches `argv[start..end]` for the word `name`. Returns its index, or 0 if it is not there (or an argument is NULL
+ or negative). With `value`, returns the index behind it and points `*value` to the word there; if `name` is the last
+ word, `*value` is unchanged. Any thread.
 
  # Safety
  `argv` is NULL or a NULL-terminated array of at least `end` NUL-terminated strings; `name` is NULL or a
- NUL-terminated string; `value` is NULL or may be written.
+ NUL-terminated string; `value` is NULL or writable.
  */
 int dap_cli_server_cmd_find_option_val(char **argv, int start, int end, const char *name, const char **value);
 
 /*
- Replaces the reply of a command: `*reply` is freed, and becomes a `malloc`ed copy of `text` (NULL for NULL). For the
- thread that runs the command.
+ Replaces the reply of a command: frees `*reply` and sets it to a `malloc`ed copy of `text` (NULL for NULL). To be
+ called on the thread that runs the command.
 
  # Safety
  `reply` is NULL (logged) or the pointer that the command was called with: `*reply` is NULL or from `malloc`. `text`
@@ -768,12 +768,13 @@ void dap_cli_server_cmd_set_reply_str(void **reply, const char *text);
 
 /*
  Connects to a node and opens channels there, in the background. `info` is copied; `channels` are 1 to 15 distinct
- letters that are registered here too. NULL, with a log line, when an argument is wrong and while nothing is retained.
+ letters that are registered in this process too. Returns NULL and logs the reason if an argument is invalid or the
+ SDK is not retained.
 
  # Safety
  May be called from any thread. `info` is NULL or points to a node info with `ext_host_len` bytes of host and a NUL
  behind it; `channels` is NULL or a string; `callbacks` is NULL or points to a struct, which is copied, and whose
- functions may be called on workers and on a thread of their own until `delete` has been called.
+ functions may be called on workers and on the connecting thread until `delete` has been called.
  */
 dap_chain_node_client_t *dap_chain_node_client_create_n_connect(dap_chain_net_t *net,
                                                                 dap_chain_node_info_t *info,
@@ -782,7 +783,7 @@ dap_chain_node_client_t *dap_chain_node_client_create_n_connect(dap_chain_net_t 
                                                                 void *callbacks_arg);
 
 /*
- Ends a node client, whatever it is doing: `delete` is its last callback, after which the struct is freed.
+ Ends a node client in any state: `delete` is its last callback, after which the struct is freed.
 
  # Safety
  May be called from any thread, also in the client's callbacks; a stale address is compared, not followed.
@@ -790,7 +791,7 @@ dap_chain_node_client_t *dap_chain_node_client_create_n_connect(dap_chain_net_t 
 void dap_chain_node_client_close_mt(dap_chain_node_client_t *client);
 
 /*
- The channel with this letter; NULL when not connected. To be used on the stream's worker.
+ The channel with this letter; NULL while not connected. Use it on the stream's worker.
 
  # Safety
  May be called from any thread; a stale address is compared, not followed.
@@ -798,7 +799,7 @@ void dap_chain_node_client_close_mt(dap_chain_node_client_t *client);
 dap_stream_ch_t *dap_client_get_stream_ch_unsafe(dap_client_t *client, uint8_t id);
 
 /*
- The stream's worker; NULL when not connected.
+ The stream's worker; NULL while not connected.
 
  # Safety
  May be called from any thread; a stale address is compared, not followed.
@@ -806,8 +807,8 @@ dap_stream_ch_t *dap_client_get_stream_ch_unsafe(dap_client_t *client, uint8_t i
 dap_stream_worker_t *dap_client_get_stream_worker(dap_client_t *client);
 
 /*
- Sets the directory in which `dap_config_open` looks for files; NULL for the working directory. 0, or -1 when there
- is no such directory. Any thread.
+ Sets the directory in which `dap_config_open` looks for files; NULL for the working directory. Returns 0, or -1 if
+ the directory does not exist. Any thread.
 
  # Safety
  `dir` is NULL or a NUL-terminated string.
@@ -815,9 +816,9 @@ dap_stream_worker_t *dap_client_get_stream_worker(dap_client_t *client);
 int dap_config_init(const char *dir);
 
 /*
- Reads `<directory of dap_config_init>/<name>.cfg`, or the file itself when `name` is an absolute path, and then
- `<file>.d/*.cfg`. The first configuration that is opened becomes `g_config`. NULL when the file cannot be read.
- Close it with `dap_config_close`. Any thread.
+ Reads `<directory of dap_config_init>/<name>.cfg`, or the file itself if `name` is an absolute path, and then
+ `<file>.d/*.cfg`. The first configuration opened becomes `g_config`. Returns NULL if the file cannot be read. Close
+ the result with `dap_config_close`. Any thread.
 
  # Safety
  `name` is NULL (the result is NULL) or a NUL-terminated string.
@@ -825,35 +826,36 @@ int dap_config_init(const char *dir);
 struct dap_config *dap_config_open(const char *name);
 
 /*
- Closes a configuration; strings that were got from it end here. When it was `g_config`, that is NULL again and the
- built-in defaults hold. NULL is ignored, what is no open configuration is logged. Any thread.
+ Closes a configuration; strings obtained from it become invalid. If it was `g_config`, `g_config` becomes NULL and
+ the built-in defaults apply. NULL is ignored; a pointer that is not an open configuration is logged. Any thread.
 
  # Safety
- No thread still uses a string of this configuration.
+ No thread uses a string of this configuration any more.
  */
 void dap_config_close(struct dap_config *config);
 
 /*
- Closes every configuration and forgets the directory. Any thread.
+ Closes every configuration and clears the directory. Any thread.
 
  # Safety
- No thread still uses a string of any configuration.
+ No thread uses a string of any configuration any more.
  */
 void dap_config_deinit(void);
 
 /*
- The configuration of a program that has no other: `g_config` when there is one, else the file that the environment
- variable CELLFRAME_VPN_CONFIG names, else `/etc/cellframe-vpn/cellframe-vpn.cfg` if it exists, else the built-in
- defaults. It becomes `g_config`; repeated calls return the same. NULL when the file cannot be read. Any thread.
+ Returns the configuration for a program that has none of its own: `g_config` if it is set, else the file that the
+ environment variable CELLFRAME_VPN_CONFIG names, else `/etc/cellframe-vpn/cellframe-vpn.cfg` if it exists, else the
+ built-in defaults. The result becomes `g_config`; repeated calls return the same. NULL if the file cannot be read.
+ Any thread.
 
  # Safety
- No condition.
+ None.
  */
 struct dap_config *dap_config_default(void);
 
 /*
- A truth value: true/on/yes/1 or false/off/no/0. `default_value` when it is absent, no such value, or an argument is
- NULL. Any thread.
+ Reads a truth value: true/on/yes/1 or false/off/no/0. Returns `default_value` if the value is absent or invalid, or
+ an argument is NULL. Any thread.
 
  # Safety
  `section` and `item` are NULL or NUL-terminated strings.
@@ -864,8 +866,8 @@ bool dap_config_get_item_bool_default(struct dap_config *config,
                                       bool default_value);
 
 /*
- A whole number, decimal or 0x hexadecimal. `default_value` when it is absent, no such number, or an argument is NULL.
- Any thread.
+ Reads an integer, decimal or 0x hexadecimal. Returns `default_value` if the value is absent or invalid, or an
+ argument is NULL. Any thread.
 
  # Safety
  As for `dap_config_get_item_bool_default`.
@@ -876,7 +878,7 @@ int64_t _dap_config_get_item_int(struct dap_config *config,
                                  int64_t default_value);
 
 /*
- As `_dap_config_get_item_int`, from 0.
+ Like `_dap_config_get_item_int`, for integers from 0.
 
  # Safety
  As for `dap_config_get_item_bool_default`.
@@ -887,7 +889,8 @@ uint64_t _dap_config_get_item_uint(struct dap_config *config,
                                    uint64_t default_value);
 
 /*
- A decimal number. `default_value` when it is absent, no such number, or an argument is NULL. Any thread.
+ Reads a decimal number. Returns `default_value` if the value is absent or invalid, or an argument is NULL. Any
+ thread.
 
  # Safety
  As for `dap_config_get_item_bool_default`.
@@ -898,8 +901,8 @@ double dap_config_get_item_double_default(struct dap_config *config,
                                           double default_value);
 
 /*
- A text; it belongs to the configuration and lives as long. `default_value`, the same pointer, when it is absent, a
- list, or an argument is NULL. Any thread.
+ Reads a text, which belongs to the configuration and lives as long. Returns `default_value`, the same pointer, if
+ the value is absent or a list, or an argument is NULL. Any thread.
 
  # Safety
  As for `dap_config_get_item_bool_default`.
@@ -910,11 +913,12 @@ const char *dap_config_get_item_str_default(struct dap_config *config,
                                             const char *default_value);
 
 /*
- The items of a list, their number in `*array_length`; array and strings belong to the configuration and live as long.
- A single value is a list of one. NULL (and 0) when it is absent or empty, or an argument is NULL. Any thread.
+ Reads the items of a list and stores their number in `*array_length`; array and strings belong to the configuration
+ and live as long. A single value is a list of one. Returns NULL (and 0) if the list is absent or empty, or an
+ argument is NULL. Any thread.
 
  # Safety
- As for `dap_config_get_item_bool_default`; `array_length` is NULL or may be written.
+ As for `dap_config_get_item_bool_default`; `array_length` is NULL or writable.
  */
 const char **dap_config_get_array_str(struct dap_config *config,
                                       const char *section,
@@ -922,7 +926,7 @@ const char **dap_config_get_array_str(struct dap_config *config,
                                       uint16_t *array_length);
 
 /*
- Counts a user of the embedded SDK; the first one starts worker threads and CLI. 0, or -1 with a log line.
+ Counts a user of the embedded SDK; the first one starts worker threads and CLI. Returns 0, or -1 with a log line.
 
  # Safety
  May be called from any thread.
@@ -930,17 +934,18 @@ const char **dap_config_get_array_str(struct dap_config *config,
 int dap_embedded_retain(void);
 
 /*
- Gives one `dap_embedded_retain` back; the last one stops everything: streams, sockets, timers and queues are deleted
- with their callbacks and the threads joined, before it returns; called on a worker, soon after it returns.
+ Releases one `dap_embedded_retain`. The last release stops everything: it deletes streams, sockets, timers and
+ queues, runs their callbacks, and joins the threads before it returns; on a worker, the stop ends soon after the
+ return.
 
  # Safety
- May be called from any thread; pointers from the SDK are dead after the last release.
+ May be called from any thread; pointers from the SDK are invalid after the last release.
  */
 void dap_embedded_release(void);
 
 /*
- Waits until callbacks that are running have returned, node clients that were closed are deleted, and a stop that is
- under way, such as by a release in one of these callbacks, is over; 10 s at most. At once on a thread of the SDK.
+ Waits up to 10 s until running callbacks have returned, closed node clients are deleted, and a stop that is in
+ progress, such as by a release in one of these callbacks, is complete. Returns at once on a thread of the SDK.
 
  # Safety
  May be called from any thread.
@@ -948,7 +953,7 @@ void dap_embedded_release(void);
 void dap_embedded_settle(void);
 
 /*
- How many worker threads there are; 0 while nothing is retained.
+ The number of worker threads; 0 while the SDK is not retained.
 
  # Safety
  May be called from any thread.
@@ -956,7 +961,7 @@ void dap_embedded_settle(void);
 uint32_t dap_events_thread_get_count(void);
 
 /*
- Worker number `index`; NULL past the end and while nothing is retained. Valid until the last release.
+ Worker number `index`; NULL past the end and while the SDK is not retained. Valid until the last release.
 
  # Safety
  May be called from any thread.
@@ -964,7 +969,7 @@ uint32_t dap_events_thread_get_count(void);
 dap_worker_t *dap_events_worker_get(uint8_t index);
 
 /*
- The worker of the calling thread; NULL on a thread that is none.
+ The worker of the calling thread; NULL if the calling thread is not a worker.
 
  # Safety
  May be called from any thread.
@@ -972,7 +977,7 @@ dap_worker_t *dap_events_worker_get(uint8_t index);
 dap_worker_t *dap_worker_get_current(void);
 
 /*
- Runs `callback(arg)` on `worker`, after what was asked of it before. Nothing happens for a worker that is none.
+ Runs `callback(arg)` on `worker`, after all jobs posted to it before. Does nothing if `worker` is not a worker.
 
  # Safety
  May be called from any thread; `callback` may be called with `arg` on the worker's thread.
@@ -980,9 +985,9 @@ dap_worker_t *dap_worker_get_current(void);
 void dap_worker_exec_callback_on(dap_worker_t *worker, dap_worker_callback_t callback, void *arg);
 
 /*
- An event socket for a descriptor, of type FILE, in no loop yet; waits for "readable" unless told otherwise. NULL
- while nothing is retained, and for a negative descriptor. Belongs to the SDK: remove it, or leave it to the last
- release.
+ Makes an event socket for a descriptor, of type FILE, on no worker yet; it waits for "readable" unless told
+ otherwise. Returns NULL if the SDK is not retained or the descriptor is negative. The SDK owns the socket: the
+ caller removes it, or the last release does.
 
  # Safety
  May be called from any thread. `fd` stays open until `delete_callback`; `callbacks` is NULL or points to a struct,
@@ -991,8 +996,8 @@ void dap_worker_exec_callback_on(dap_worker_t *worker, dap_worker_callback_t cal
 dap_events_socket_t *dap_events_socket_wrap_no_add(int fd, dap_events_socket_callbacks_t *callbacks);
 
 /*
- Puts a socket of `dap_events_socket_wrap_no_add` into a worker's loop; `new_callback` and `worker_assign_callback`
- run there. A socket that is in a loop already is left where it is, with a log line.
+ Adds a socket of `dap_events_socket_wrap_no_add` to a worker's loop; `new_callback` and `worker_assign_callback` run
+ there. A socket that already has a worker stays there, with a log line.
 
  # Safety
  May be called from any thread; `es` is a socket that has not been deleted, or NULL.
@@ -1000,15 +1005,15 @@ dap_events_socket_t *dap_events_socket_wrap_no_add(int fd, dap_events_socket_cal
 void dap_events_socket_assign_on_worker_mt(dap_events_socket_t *es, dap_worker_t *worker);
 
 /*
- Waits for "readable" or not. For a stream's socket: takes packets or not.
+ Starts or stops waiting for "readable". For a stream's socket: resumes or pauses its packets.
 
  # Safety
- The socket's worker, or, before it is in a loop, any one thread; a socket of another worker is refused.
+ Called on the socket's worker, or, before it has one, on any one thread; a socket of another worker is refused.
  */
 void dap_events_socket_set_readable_unsafe(dap_events_socket_t *es, bool is_ready);
 
 /*
- Waits for "writable" or not. A stream's socket looks after itself.
+ Starts or stops waiting for "writable". A stream's socket manages this itself.
 
  # Safety
  As for `dap_events_socket_set_readable_unsafe`.
@@ -1016,18 +1021,20 @@ void dap_events_socket_set_readable_unsafe(dap_events_socket_t *es, bool is_read
 void dap_events_socket_set_writable_unsafe(dap_events_socket_t *es, bool is_ready);
 
 /*
- Deletes the socket: out of the loop, `delete_callback`, closed unless `no_close`, freed. Called in one of the
- socket's own callbacks, the last three follow when that has returned. A stream's socket ends the stream.
- `preserve_inheritor` false has `_inheritor` given to `free` if `delete_callback` leaves it set.
+ Deletes the socket: leaves the loop, runs `delete_callback`, closes the descriptor unless `no_close`, and frees the
+ struct. In one of the socket's own callbacks, the last three steps follow its return. Deleting a stream's socket
+ ends the stream. With `preserve_inheritor` false, `_inheritor` is passed to `free` if `delete_callback` leaves it
+ set.
 
  # Safety
- The socket's worker, or, for one in no loop, any one thread; a socket of another worker is refused.
+ Called on the socket's worker, or, for one without a worker, on any one thread; a socket of another worker is
+ refused.
  */
 void dap_events_socket_remove_and_delete_unsafe(dap_events_socket_t *es, bool preserve_inheritor);
 
 /*
- As `dap_events_socket_remove_and_delete_unsafe(es, false)`, on the socket's worker, which finds it by its uuid, also
- after it has moved. A uuid of nothing is ignored.
+ Like `dap_events_socket_remove_and_delete_unsafe(es, false)`, run on the socket's worker, which is found by uuid,
+ also after a move. An unknown uuid is ignored.
 
  # Safety
  May be called from any thread.
@@ -1035,9 +1042,9 @@ void dap_events_socket_remove_and_delete_unsafe(dap_events_socket_t *es, bool pr
 void dap_events_socket_remove_and_delete_mt(dap_worker_t *worker, dap_events_socket_uuid_t uuid);
 
 /*
- Moves a socket or a stream from worker `old` to worker `new`: `worker_unassign_callback` on the old one, then
- `worker_assign_callback` on the new one. What a stream has received and not sent moves along. A socket that has left
- `old` meanwhile is moved from where it is.
+ Moves a socket or a stream from worker `old` to worker `new`: `worker_unassign_callback` runs on the old one, then
+ `worker_assign_callback` on the new one. A stream's received and unsent data moves with it. A socket that has left
+ `old` meanwhile moves from its current worker.
 
  # Safety
  May be called from any thread; `es` has not been deleted (a stale address is compared, not followed).
@@ -1045,9 +1052,9 @@ void dap_events_socket_remove_and_delete_mt(dap_worker_t *worker, dap_events_soc
 void dap_events_socket_reassign_between_workers_mt(dap_worker_t *old, dap_events_socket_t *es, dap_worker_t *new_);
 
 /*
- A queue of pointers into `worker`, which calls `callback(es, pointer)` for each, in order. NULL for a worker that is
- none, without a callback, and when descriptors are out. Deleted like any socket; what it still holds then is handed to
- `callback` first.
+ Makes a queue of pointers into `worker`, which calls `callback(es, pointer)` for each, in order. Returns NULL if
+ `worker` is not a worker, `callback` is NULL, or no descriptor is available. The queue is deleted like any socket;
+ the pointers it still holds are passed to `callback` first.
 
  # Safety
  May be called from any thread; `callback` may be called on the worker's thread.
@@ -1056,7 +1063,7 @@ dap_events_socket_t *dap_events_socket_create_type_queue_ptr_mt(dap_worker_t *wo
                                                                 dap_events_socket_callback_queue_ptr_t callback);
 
 /*
- Sends a pointer through a queue: 0, EAGAIN when 65,536 wait already, EINVAL for a queue that is none (any more).
+ Sends a pointer through a queue: 0, EAGAIN if 65,536 are already queued, EINVAL if `es` is not a queue or is closed.
 
  # Safety
  May be called from any thread; a stale address is compared, not followed.
@@ -1064,8 +1071,8 @@ dap_events_socket_t *dap_events_socket_create_type_queue_ptr_mt(dap_worker_t *wo
 int dap_events_socket_queue_ptr_send(dap_events_socket_t *es, void *arg);
 
 /*
- Calls `callback(arg)` on `worker` every `timeout_ms` while it returns true. NULL for a worker that is none and
- without a callback. The struct is freed when the timer ends.
+ Calls `callback(arg)` on `worker` every `timeout_ms` while it returns true. Returns NULL if `worker` is not a worker
+ or `callback` is NULL. The struct is freed when the timer ends.
 
  # Safety
  May be called from any thread; `callback` may be called with `arg` on the worker's thread.
@@ -1076,8 +1083,8 @@ dap_timerfd_t *dap_timerfd_start_on_worker(dap_worker_t *worker,
                                            void *arg);
 
 /*
- Ends a timer by its uuid; one that has ended is ignored. On the timer's worker it is over on return, from another
- thread the callback may be running or run once more.
+ Ends a timer by its uuid; a timer that has ended is ignored. On the timer's worker it has ended on return; on
+ another thread the callback may still be running, or run once more.
 
  # Safety
  May be called from any thread.
@@ -1088,27 +1095,27 @@ void dap_timerfd_delete_mt(dap_worker_t *worker, dap_events_socket_uuid_t uuid);
  Ends a timer of the calling worker, also in the timer's own callback.
 
  # Safety
- The timer's worker; a stale address is compared, not followed.
+ Called on the timer's worker; a stale address is compared, not followed.
  */
 void dap_timerfd_delete_unsafe(dap_timerfd_t *timer);
 
 /*
- The node's listener; NULL when `[server] enabled` is false or it cannot listen (logged). `_inheritor` is its
- `dap_http_server_t`. Both are the same for the whole life of the process. Nothing to free. Any thread.
+ Returns the node's listener; NULL if `[server] enabled` is false or the server cannot listen (logged). `_inheritor`
+ is its `dap_http_server_t`. Both stay the same until the process ends; the caller frees neither. Any thread.
 
  # Safety
- No condition.
+ None.
  */
 struct dap_server *dap_server_get_default(void);
 
 /*
- Has `callback` answer the requests to `url_path`, instead of who did before. It is called on threads of the HTTP
- server, several at once, with the reply and a `http_status_code_t *` (an int) that starts at 200. A reply has at most
- `reply_size_max` bytes. NULL (and a log line) for NULL and a path that does not start with `/`. The result
- identifies the path and is nothing to free or follow. Any thread.
+ Registers `callback` for the requests to `url_path`, replacing any previous one. It is called on threads of the HTTP
+ server, several at once, with the reply and a `http_status_code_t *` (an int) that starts at 200. A reply has at
+ most `reply_size_max` bytes. Returns NULL and logs the reason if an argument is NULL or the path does not start with
+ `/`, else a pointer that identifies the path, which the caller must neither free nor follow. Any thread.
 
  # Safety
- `url_path` is NULL or a NUL-terminated string; `callback` can be called until it is removed and has returned.
+ `url_path` is NULL or a NUL-terminated string; `callback` stays callable until it is removed and has returned.
  */
 struct dap_http_url_proc *dap_http_simple_proc_add(struct dap_http_server *server,
                                                    const char *url_path,
@@ -1116,8 +1123,8 @@ struct dap_http_url_proc *dap_http_simple_proc_add(struct dap_http_server *serve
                                                    dap_http_simple_callback_t callback);
 
 /*
- Lets nobody answer the requests to `url_path`; false when nobody did. A call that runs goes on to its end. Starts
- nothing: `server` may be the `_inheritor` from a time when the node listened. Any thread.
+ Unregisters the callback of `url_path`; false if none is registered. A running call continues to its end. Never
+ starts the listener: `server` may be an `_inheritor` from before the node stopped listening. Any thread.
 
  # Safety
  `url_path` is NULL or a NUL-terminated string.
@@ -1125,8 +1132,8 @@ struct dap_http_url_proc *dap_http_simple_proc_add(struct dap_http_server *serve
 bool dap_http_simple_proc_remove(struct dap_http_server *server, const char *url_path);
 
 /*
- Appends to the reply, as much as fits its maximum: the number of bytes appended. 0 for NULL. For the thread that a
- callback runs on, with the reply it was called with; with any other it does nothing.
+ Appends `data` to the reply as far as its maximum allows; returns the number of bytes appended, 0 for NULL. To be
+ called on the thread that runs the callback, with the callback's own reply; another reply is left unchanged.
 
  # Safety
  `data` is NULL or has `size` readable bytes. `simple` is compared, not followed.
@@ -1134,20 +1141,21 @@ bool dap_http_simple_proc_remove(struct dap_http_server *server, const char *url
 size_t dap_http_simple_reply(struct dap_http_simple *simple, void *data, size_t size);
 
 /*
- Registers the check that recognises a service's transactions, under a tag (which is copied). 0; -1 when the service
- is registered with another check or tag already, or `tag` or `callback` is NULL. The same again is 0. Any thread.
+ Registers the check that recognises a service's transactions, under a tag (which is copied). Returns 0; -1 if the
+ service is already registered with another check or tag, or `tag` or `callback` is NULL. Repeating a registration
+ returns 0. Any thread.
 
  # Safety
- `tag` is NULL or a NUL-terminated string; `callback` can be called until the process ends.
+ `tag` is NULL or a NUL-terminated string; `callback` stays callable until the process ends.
  */
 int dap_ledger_service_add(struct dap_chain_net_srv_uid uid, char *tag, dap_ledger_tag_check_callback_t callback);
 
 /*
- Runs the check that a service registered: what it says, and what it leaves in `*action`. False when the service is
- not registered. Any thread; the check is called with the pointers as they are.
+ Runs the check that a service registered, which sets `*action`, and returns its result. False if the service is not
+ registered. Any thread; the check is called with the pointers as they are.
 
  # Safety
- The pointers are what the registered check asks for.
+ The pointers are valid for the registered check.
  */
 bool dap_ledger_service_tag(struct dap_ledger *ledger,
                             struct dap_chain_datum_tx *tx,
@@ -1156,8 +1164,9 @@ bool dap_ledger_service_tag(struct dap_ledger *ledger,
                             dap_chain_tx_tag_action_type_t *action);
 
 /*
- The conditional output that an input spends; NULL when `dap_ledger_tx_out_cond_add` never told of it, or for NULL.
- It belongs to the ledger and stays valid until the process ends. `ledger` is not used: there is one. Any thread.
+ Returns the conditional output that an input spends; NULL if `in_cond` is NULL or `dap_ledger_tx_out_cond_add` has
+ not registered the output. It belongs to the ledger and stays valid until the process ends. `ledger` is not used:
+ there is one. Any thread.
 
  # Safety
  `in_cond` is NULL or points to an input.
@@ -1166,19 +1175,20 @@ struct dap_chain_tx_out_cond *dap_chain_ledger_get_tx_out_cond_linked_to_tx_in_c
                                                                                     struct dap_chain_tx_in_cond *in_cond);
 
 /*
- Tells the ledger of a conditional output (which is copied): number `idx` of the transaction with this hash. 0; -1
- for NULL, and when another output was told for the same place: what a transaction says never changes. Any thread.
+ Registers a conditional output (which is copied) with the ledger: number `idx` of the transaction with this hash.
+ Returns 0; -1 for NULL, or if another output is registered for this hash and number: a transaction never changes.
+ Any thread.
 
  # Safety
- `tx_hash` and `out_cond` are NULL or point to what they say.
+ `tx_hash` is NULL or points to a hash, `out_cond` is NULL or points to an output.
  */
 int dap_ledger_tx_out_cond_add(const struct dap_hash_fast *tx_hash,
                                uint32_t idx,
                                struct dap_chain_tx_out_cond *out_cond);
 
 /*
- Writes a log line, unless its level (a `dap_log_level_t`) is below the one set. A message that is not UTF-8 is written
- with replacement signs. NULL: nothing is written. Any thread.
+ Writes a log line unless its level (a `dap_log_level_t`) is below the level set. Invalid UTF-8 in the message
+ becomes replacement characters. Writes nothing if an argument is NULL. Any thread.
 
  # Safety
  `tag` and `message` are NULL or NUL-terminated strings.
@@ -1186,25 +1196,25 @@ int dap_ledger_tx_out_cond_add(const struct dap_hash_fast *tx_hash,
 void dap_log_write(int log_level, const char *tag, const char *message);
 
 /*
- The lowest level that is written. Any thread.
+ The lowest level written. Any thread.
 
  # Safety
- No condition.
+ None.
  */
 enum dap_log_level dap_log_level_get(void);
 
 /*
- Sets the lowest level (a `dap_log_level_t`) that is written, by C and by this library, instead of `RUST_LOG`; one
- beyond L_TOTAL counts as L_TOTAL, which writes nothing. Any thread.
+ Sets the lowest level (a `dap_log_level_t`) that C and this library write, overriding `RUST_LOG`; a level beyond
+ L_TOTAL counts as L_TOTAL, which writes nothing. Any thread.
 
  # Safety
- No condition.
+ None.
  */
 void dap_log_level_set(int log_level);
 
 /*
- The network with this name; NULL when the configuration names none such. The pointer stays valid until the process
- ends. Any thread.
+ Returns the network with this name; NULL if the configuration names no such network. The pointer stays valid until
+ the process ends. Any thread.
 
  # Safety
  `name` is NULL (the result is NULL) or a NUL-terminated string.
@@ -1212,24 +1222,25 @@ void dap_log_level_set(int log_level);
 struct dap_chain_net *dap_chain_net_by_name(const char *name);
 
 /*
- The network with this id; NULL when the configuration names none such. Any thread.
+ Returns the network with this id; NULL if the configuration names no such network. Any thread.
 
  # Safety
- No condition.
+ None.
  */
 struct dap_chain_net *dap_chain_net_by_id(struct dap_chain_net_id id);
 
 /*
- This node's role in a network; NODE_ROLE_LIGHT, the least, for NULL and what is no network. Any thread.
+ Returns this node's role in a network; NODE_ROLE_LIGHT, the least trusted, for NULL or an unknown pointer. Any
+ thread.
 
  # Safety
- No condition: the pointer is compared, not followed.
+ None: the pointer is compared, not followed.
  */
 struct dap_chain_node_role dap_chain_net_get_role(const struct dap_chain_net *net);
 
 /*
- The node's own certificate under the name `[srv_vpn] receipt_sign_cert` (default "node"); NULL for every other name
- and when the identity cannot be read. The pointer stays valid until the process ends. Any thread.
+ Returns the node's own certificate under the name `[srv_vpn] receipt_sign_cert` (default "node"); NULL for any other
+ name and when the identity cannot be read. The pointer stays valid until the process ends. Any thread.
 
  # Safety
  `name` is NULL (the result is NULL) or a NUL-terminated string.
@@ -1237,29 +1248,30 @@ struct dap_chain_node_role dap_chain_net_get_role(const struct dap_chain_net *ne
 struct dap_cert *dap_cert_find_by_name(const char *name);
 
 /*
- The public key of a certificate as SubjectPublicKeyInfo (DER, RFC 5280), `malloc`ed, its length in `*size`; NULL
- (and 0) for NULL and what is no key. Any thread.
+ Returns the public key of a certificate as SubjectPublicKeyInfo (DER, RFC 5280), `malloc`ed, its length in `*size`;
+ NULL (and 0) if `key` is NULL or not a certificate's key. Any thread.
 
  # Safety
- `size` is NULL or may be written. `key` is compared, not followed.
+ `size` is NULL or writable. `key` is compared, not followed.
  */
 uint8_t *dap_enc_key_serialize_pub_key(struct dap_enc_key *key, size_t *size);
 
 /*
- SHA3-256 of `size` bytes at `data` into `hash`; false (logged) when a pointer is NULL or `size` is 0. Any thread.
+ Writes the SHA3-256 of `size` bytes at `data` to `hash`; false (logged) if a pointer is NULL or `size` is 0. Any
+ thread.
 
  # Safety
- `data` is NULL or has `size` readable bytes; `hash` is NULL or may be written.
+ `data` is NULL or has `size` readable bytes; `hash` is NULL or writable.
  */
 bool dap_hash_fast(const void *data, size_t size, struct dap_hash_fast *hash);
 
 /*
  Registers a service. Reads `allow_free_srv` (default true) and `grace_period` (seconds, default 60) from
- `config_section`. NULL when the uid is taken, without callbacks, and while nothing is retained.
+ `config_section`. Returns NULL if the uid is taken, `callbacks` is NULL, or the SDK is not retained.
 
  # Safety
- May be called from any thread. `config_section` is NULL or a string; `callbacks` is NULL or points to a struct, which
- is copied, and whose functions may be called on every worker until `dap_chain_net_srv_del`.
+ May be called from any thread. `config_section` is NULL or a string; `callbacks` is NULL or points to a struct,
+ which is copied, and whose functions may be called on every worker until `dap_chain_net_srv_del`.
  */
 dap_chain_net_srv_t *dap_chain_net_srv_add(dap_chain_net_srv_uid_t uid,
                                            const char *config_section,
@@ -1274,19 +1286,19 @@ dap_chain_net_srv_t *dap_chain_net_srv_add(dap_chain_net_srv_uid_t uid,
 dap_chain_net_srv_t *dap_chain_net_srv_get(dap_chain_net_srv_uid_t uid);
 
 /*
- Ends a service: it takes no more requests. The struct stays until the last session that uses it has ended.
+ Ends a service, which then accepts no more requests. The struct lives until the last session that uses it has ended.
 
  # Safety
- May be called from any thread; a callback that is running on a worker may still be running on return. A stale address
- is compared, not followed.
+ May be called from any thread; a callback that runs on a worker may still be running on return. A stale address is
+ compared, not followed.
  */
 void dap_chain_net_srv_del(dap_chain_net_srv_t *srv);
 
 /*
- The service part of a session that a client opened here, made on the first call. NULL for any other session.
+ The service part of a session that a client opened to this node, made on the first call. NULL for any other session.
 
  # Safety
- The worker of the session's stream; a stale address is compared, not followed.
+ Called on the worker of the session's stream; a stale address is compared, not followed.
  */
 dap_chain_net_srv_stream_session_t *dap_chain_net_srv_stream_session_create(dap_stream_session_t *session);
 
@@ -1294,33 +1306,34 @@ dap_chain_net_srv_stream_session_t *dap_chain_net_srv_stream_session_create(dap_
  The usage with this id in a session, or NULL.
 
  # Safety
- The worker of the session's stream; `srv_session` is NULL or the service part of a session that is alive.
+ Called on the worker of the session's stream; `srv_session` is NULL or the service part of a session that is alive.
  */
 dap_chain_net_srv_usage_t *dap_chain_net_srv_usage_find_unsafe(dap_chain_net_srv_stream_session_t *srv_session,
                                                                uint32_t id);
 
 /*
- The hash of the order by which this node gives the VPN service away in a network. False for NULL and for a network
- that is none.
+ Writes the hash of the order by which this node gives the VPN service away in a network. False if `out` is NULL or
+ `net` is not a network.
 
  # Safety
- May be called from any thread; `out` is NULL or writable. A stale address of a network is compared, not followed.
+ May be called from any thread; `out` is NULL or writable. A stale network address is compared, not followed.
  */
 bool dap_embedded_free_order(const dap_chain_net_t *net, dap_hash_fast_t *out);
 
 /*
- A copy of the value, `malloc`ed, with a NUL behind it; its length in `*size`, whether it is pinned in `*is_pinned`,
- when it was set (nanoseconds since 1970) in `*ts`. NULL, and nothing written but 0 to `*size`, when there is no such
- value, the store fails (logged), or a name is NULL. The out pointers may be NULL. Any thread; reads the disk.
+ Returns a copy of the value, `malloc`ed, with a NUL behind it; stores its length in `*size`, whether it is pinned in
+ `*is_pinned`, and when it was set (nanoseconds since 1970) in `*ts`. If there is no such value, the store fails
+ (logged), or a name is NULL, returns NULL and writes only 0 to `*size`. The out pointers may be NULL. Any thread;
+ reads the disk.
 
  # Safety
- `group` and `key` are NULL or NUL-terminated strings; the out pointers are NULL or may be written.
+ `group` and `key` are NULL or NUL-terminated strings; the out pointers are NULL or writable.
  */
 uint8_t *dap_global_db_get_sync(const char *group, const char *key, size_t *size, bool *is_pinned, uint64_t *ts);
 
 /*
- Sets a value; it is on the disk when this returns. A `len` of `(size_t)-1` means a C string, stored with its NUL, as
- in the SDK. 0, or -EINVAL (NULL, or a name or value beyond the store's bounds), -EBUSY (another process has the
+ Sets a value; it is on the disk on return. A `len` of `(size_t)-1` means a C string, stored with its NUL, as in the
+ SDK. Returns 0, or -EINVAL (NULL, or a name or value beyond the store's bounds), -EBUSY (another process uses the
  store), -EIO; failures are logged. Any thread; writes the disk.
 
  # Safety
@@ -1330,7 +1343,7 @@ uint8_t *dap_global_db_get_sync(const char *group, const char *key, size_t *size
 int dap_global_db_set_sync(const char *group, const char *key, const void *value, size_t len, bool pin);
 
 /*
- Removes a value; that there was none is no failure. Codes as for `dap_global_db_set_sync`. Any thread; writes the
+ Removes a value; succeeds if there is none. Returns the codes of `dap_global_db_set_sync`. Any thread; writes the
  disk.
 
  # Safety
@@ -1339,8 +1352,8 @@ int dap_global_db_set_sync(const char *group, const char *key, const void *value
 int dap_global_db_del_sync(const char *group, const char *key);
 
 /*
- Registers the callbacks of a channel letter, in place of earlier ones; streams opened from now on use them. It stays
- registered until the process ends, whatever is released and retained.
+ Registers the callbacks of a channel letter, replacing earlier ones; streams opened later use them. The registration
+ lasts until the process ends, across releases and retains.
 
  # Safety
  May be called from any thread; the callbacks may be called on every worker until the process ends.
@@ -1352,7 +1365,7 @@ void dap_stream_ch_proc_add(uint8_t id,
                             dap_stream_ch_write_callback_t packet_out_callback);
 
 /*
- What is registered for a letter, or NULL. Valid until the process ends.
+ The registration of a letter, or NULL. Valid until the process ends.
 
  # Safety
  May be called from any thread.
@@ -1360,19 +1373,19 @@ void dap_stream_ch_proc_add(uint8_t id,
 dap_stream_ch_proc_t *dap_stream_ch_proc_find(uint8_t id);
 
 /*
- Queues a packet on a channel; it goes out at the end of the loop's turn. Returns the bytes of data accepted: all, or
- 0 when the stream is closing, 4 MiB wait already, the data is larger than 129 KiB, or the channel is not one of the
- calling worker.
+ Queues a packet on a channel; it is sent at the end of the loop's turn. Returns the bytes of data accepted: all, or
+ 0 if the stream is closing, 4 MiB are already queued, the data is larger than 129 KiB, or the calling worker does
+ not own the channel.
 
  # Safety
- The channel's worker (a stale or foreign address is compared, not followed); `data` is readable for `size` bytes.
+ Called on the channel's worker (a stale or foreign address is compared, not followed); `data` is readable for `size`
+ bytes.
  */
 size_t dap_stream_ch_pkt_write_unsafe(dap_stream_ch_t *ch, uint8_t kind, const void *data, size_t size);
 
 /*
- As `dap_stream_ch_pkt_write_unsafe`, for any thread: the packet is copied and sent by the stream's worker, wherever
- the stream is by then, in the order of the calls. 0 also when 1 MiB of such packets wait, and for a channel that is
- gone.
+ Like `dap_stream_ch_pkt_write_unsafe`, for any thread: the packet is copied, and the stream's worker sends it, also
+ after a move, in the order of the calls. Returns 0 also if 1 MiB of such packets are queued, or the channel is gone.
 
  # Safety
  May be called from any thread; `data` is readable for `size` bytes.
@@ -1384,18 +1397,18 @@ size_t dap_stream_ch_pkt_write_mt(dap_stream_worker_t *worker,
                                   size_t size);
 
 /*
- Takes packets on this channel, or has the stream wait: it is read while all its channels are ready.
+ Resumes or pauses this channel's packets. The stream is read only while all its channels are ready.
 
  # Safety
- The channel's worker; a stale or foreign address is compared, not followed.
+ Called on the channel's worker; a stale or foreign address is compared, not followed.
  */
 void dap_stream_ch_set_ready_to_read_unsafe(dap_stream_ch_t *ch, bool is_ready);
 
 /*
- Whether `packet_out_callback` is called when the stream's output has drained.
+ Enables or disables `packet_out_callback`, which is called when the stream's output has drained.
 
  # Safety
- The channel's worker; a stale or foreign address is compared, not followed.
+ Called on the channel's worker; a stale or foreign address is compared, not followed.
  */
 void dap_stream_ch_set_ready_to_write_unsafe(dap_stream_ch_t *ch, bool is_ready);
 
@@ -1403,7 +1416,7 @@ void dap_stream_ch_set_ready_to_write_unsafe(dap_stream_ch_t *ch, bool is_ready)
  The channel with this letter of a stream, or NULL.
 
  # Safety
- The stream's worker; a stale or foreign address is compared, not followed.
+ Called on the stream's worker; a stale or foreign address is compared, not followed.
  */
 dap_stream_ch_t *dap_stream_ch_by_id_unsafe(dap_stream_t *stream, char id);
 
@@ -1411,13 +1424,13 @@ dap_stream_ch_t *dap_stream_ch_by_id_unsafe(dap_stream_t *stream, char id);
  The channel with this uuid on the calling worker, or NULL.
 
  # Safety
- The worker that is named; another thread gets NULL.
+ Called on the worker that is named; another thread gets NULL.
  */
 dap_stream_ch_t *dap_stream_ch_find_by_uuid_unsafe(dap_stream_worker_t *worker, dap_stream_ch_uuid_t uuid);
 
 /*
- The sessions that clients have opened here, oldest first: `data` is a `dap_stream_session_t *`. They stay alive until
- `dap_stream_session_get_list_sessions_unlock`; the list is the caller's to free with `dap_list_free`.
+ Returns the sessions that clients have opened to this node, oldest first: `data` is a `dap_stream_session_t *`. They
+ stay alive until `dap_stream_session_get_list_sessions_unlock`; the caller frees the list with `dap_list_free`.
 
  # Safety
  May be called from any thread.
@@ -1425,7 +1438,7 @@ dap_stream_ch_t *dap_stream_ch_find_by_uuid_unsafe(dap_stream_worker_t *worker, 
 dap_list_t *dap_stream_session_get_list_sessions(void);
 
 /*
- Gives the lock of `dap_stream_session_get_list_sessions` back.
+ Releases one lock of `dap_stream_session_get_list_sessions`.
 
  # Safety
  May be called from any thread, once for each call of `dap_stream_session_get_list_sessions`.
@@ -1436,7 +1449,7 @@ void dap_stream_session_get_list_sessions_unlock(void);
  Frees a list's cells, not what they point to.
 
  # Safety
- `list` is NULL or the first cell of a list whose cells came from `malloc`, not used afterwards.
+ `list` is NULL or the first cell of a list whose cells came from `malloc`; it is not used afterwards.
  */
 void dap_list_free(dap_list_t *list);
 

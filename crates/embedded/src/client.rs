@@ -1,7 +1,7 @@
-//! A node client: one connection to a server's stream, from the dialling to the last callback.
+//! A node client: one connection to a server's stream, from dialling to the last callback.
 //!
-//! Callbacks, each at most once: either `connected`, or `error` when it never came to that; then `disconnected`; then
-//! `delete`, as the last of all. A client that is closed while it is still dialling gets only `delete`.
+//! Callbacks, each at most once: first `connected`, or `error` if the connection fails; then `disconnected`; last
+//! `delete`. A client that is closed while dialling gets `delete` alone.
 
 use crate::ctypes::{dap_client, dap_stream_ch, dap_stream_worker};
 use crate::cview::client::{self as callbacks, CNodeClient, Handle};
@@ -50,21 +50,21 @@ pub(crate) struct NodeClient {
 
 struct State {
     phase: Phase,
-    /// `close_mt` was called; whoever has the client deletes it.
+    /// `close_mt` was called; the client's current owner deletes it.
     close: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// The connecting thread has it.
+    /// The connecting thread owns the client.
     Dialling,
-    /// A stream has it: in the handshake.
+    /// A stream in its handshake owns the client.
     Joining { stream: u64 },
-    /// A stream has it, and C was told so.
+    /// A stream owns the client, and `connected` has been called.
     Up { stream: u64 },
     /// `error` and `disconnected` are being called.
     Ending,
-    /// Nobody has it: it waits for `close_mt`.
+    /// Has no owner: waits for `close_mt`.
     Down,
     /// `delete` has been called, or is about to be.
     Deleted,
@@ -78,7 +78,7 @@ impl NodeClient {
         client
     }
 
-    /// Takes it out of the registry: C cannot name it any more.
+    /// Removes the client from the registry: C cannot name it any more.
     pub(crate) fn unregister(&self) {
         CLIENTS.lock().remove(&self.view.addr());
     }
@@ -93,12 +93,12 @@ impl NodeClient {
 
     // --- the connecting thread ---
 
-    /// False once nobody wants the connection any more.
+    /// False once the connection is no longer wanted.
     pub(crate) fn is_dialling(&self) -> bool {
         self.state.lock().phase == Phase::Dialling
     }
 
-    /// Hands the client to a stream; false when it was closed meanwhile.
+    /// Gives the client to a stream; false if it was closed meanwhile.
     pub(crate) fn join(&self, stream: u64) -> bool {
         let mut state = self.state.lock();
         let joins = state.phase == Phase::Dialling;
@@ -108,7 +108,7 @@ impl NodeClient {
         joins
     }
 
-    /// The connection cannot be made.
+    /// The connection attempt failed.
     pub(crate) fn dial_failed(&self, errno: i32) {
         {
             let mut state = self.state.lock();
@@ -134,7 +134,7 @@ impl NodeClient {
         match state.phase {
             Phase::Joining { stream } | Phase::Up { stream } => {
                 drop(state);
-                if let Some(owner) = reactor.place(stream).or(reactor.workers.first()) {
+                if let Some(owner) = reactor.owner(stream).or(reactor.workers.first()) {
                     owner.post(Box::new(move |worker| moves::remove_anywhere(worker, stream)));
                 }
             }
@@ -146,7 +146,7 @@ impl NodeClient {
                     worker.post(Box::new(move |_| client.delete()));
                 }
             }
-            // Who is calling its callbacks sees `close` afterwards.
+            // The thread that is calling the callbacks checks `close` afterwards.
             Phase::Ending | Phase::Deleted => {}
         }
     }
@@ -162,10 +162,10 @@ impl NodeClient {
             Phase::Up { stream } => stream,
             _ => return ptr::null_mut(),
         };
-        reactor.place(stream).map_or(ptr::null_mut(), |worker: &Arc<Shared>| worker.view.stream_worker.as_ptr())
+        reactor.owner(stream).map_or(ptr::null_mut(), |worker: &Arc<Shared>| worker.view.stream_worker.as_ptr())
     }
 
-    /// After `disconnected`: waits for `close`, or goes if that has come.
+    /// Called after `disconnected`: waits for `close`, or deletes the client if `close` has come.
     fn ended(&self) {
         {
             let mut state = self.state.lock();
@@ -185,7 +185,7 @@ impl NodeClient {
 }
 
 impl ClientEnd for NodeClient {
-    /// "host:port", the key of its pin.
+    /// "host:port", the key of the server's pin.
     fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -194,7 +194,7 @@ impl ClientEnd for NodeClient {
         }
     }
 
-    /// The letters that it opens, in order.
+    /// The letters of the channels to open, in order.
     fn channels(&self) -> &[u8] {
         &self.channels
     }
@@ -212,7 +212,7 @@ impl ClientEnd for NodeClient {
         callbacks::connected(&self.view);
     }
 
-    /// The stream is gone; `errno` says why, for a client that was never up.
+    /// The stream is gone; `errno` gives the reason if the client was never up.
     fn lost(&self, errno: i32) {
         self.handle.clear_stream();
         let (was_up, close) = {
@@ -230,7 +230,7 @@ impl ClientEnd for NodeClient {
         self.ended();
     }
 
-    /// It has been, or is being, ended; `delete` is still to come.
+    /// The client has been closed, but is not deleted yet.
     fn is_closed(&self) -> bool {
         self.state.lock().close
     }

@@ -1,4 +1,4 @@
-//! A bounded number of threads, one for each connection, that can be told to finish and waited for.
+//! A bounded number of threads, one for each connection, with a stop that waits for them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,17 +13,17 @@ use super::{panics, threads};
 
 /// The threads of one server.
 pub(crate) struct ConnectionThreads {
-    /// The threads' name, of at most 15 bytes.
+    /// The threads' name, at most 15 bytes.
     name: &'static str,
     limit: usize,
     members: Mutex<Members>,
     left: Condvar,
 }
 
-/// Why there is no thread for a connection.
+/// Why a connection gets no thread.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// All are busy, or [`ConnectionThreads::stop`] was called.
+    /// All threads are busy, or [`ConnectionThreads::stop`] was called.
     Full,
     Io(io::Error),
 }
@@ -31,7 +31,7 @@ pub(crate) enum Refused {
 #[derive(Default)]
 struct Members {
     at_work: BTreeMap<u64, Member>,
-    /// Threads that have nothing left to do but to return; the next `start`, or `stop`, joins them.
+    /// Threads that have only to return; the next `start`, or `stop`, joins them.
     ended: Vec<JoinHandle<()>>,
     next_id: u64,
     stopped: bool,
@@ -47,7 +47,7 @@ impl ConnectionThreads {
         Arc::new(Self { name, limit, members: Mutex::default(), left: Condvar::new() })
     }
 
-    /// Starts `work` for the connection on a thread of its own, unless all are busy.
+    /// Starts `work` for the connection on a separate thread, unless all threads are busy.
     pub(crate) fn start<C: Connection>(
         self: &Arc<Self>,
         connection: &Arc<C>,
@@ -61,21 +61,21 @@ impl ConnectionThreads {
         let id = members.next_id;
         members.next_id += 1;
         let (pool, its_connection) = (Arc::clone(self), Arc::clone(connection));
-        // The lock is held until the member is in the table, so that `leave` finds it there.
+        // The lock is held until the member is in the table, so that `remove` finds it there.
         let thread = threads::spawn(self.name, move || {
             if let Err(panic) = panics::catch(|| work(&its_connection)) {
-                log::error!("{}: internal error, a connection is closed: {panic}", pool.name);
+                log::error!("{}: internal error, the connection is closed: {panic}", pool.name);
             }
             drop(its_connection);
-            pool.leave(id);
+            pool.remove(id);
         });
         let thread = thread.map_err(Refused::Io)?;
         members.at_work.insert(id, Member { thread, connection: connection.clone() });
         Ok(())
     }
 
-    /// Ends what the peers are sending and waits until all threads have ended, at most `timeout`; a thread that calls
-    /// this itself is not waited for. Nothing can be started until [`Self::reopen`].
+    /// Shuts down the peers' sending and waits until all threads have ended, at most `timeout`, except for the calling
+    /// thread. Until [`Self::reopen`] no thread can start.
     pub(crate) fn stop(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         let own = thread::current().id();
@@ -88,7 +88,10 @@ impl ConnectionThreads {
                 break;
             }
             if self.left.wait_until(&mut members, deadline).timed_out() {
-                log::warn!("{}: {busy} threads are still busy after {timeout:?}; not waiting for them", self.name);
+                log::warn!(
+                    "{}: {busy} threads are still busy after {timeout:?}; the stop continues without them",
+                    self.name
+                );
                 break;
             }
         }
@@ -99,7 +102,7 @@ impl ConnectionThreads {
         self.members.lock().stopped = false;
     }
 
-    fn leave(&self, id: u64) {
+    fn remove(&self, id: u64) {
         let mut members = self.members.lock();
         if let Some(member) = members.at_work.remove(&id) {
             members.ended.push(member.thread);
@@ -109,10 +112,10 @@ impl ConnectionThreads {
     }
 }
 
-/// Under the lock: a thread that has ended takes it no more.
+/// Called under the lock: a thread that has ended does not take it again.
 fn join(ended: &mut Vec<JoinHandle<()>>) {
     for thread in ended.drain(..) {
-        // Its panics were caught.
+        // The thread caught its panics.
         let _ = thread.join();
     }
 }
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_member_is_waited_for_only_so_long() {
+    fn the_wait_for_a_busy_member_is_bounded() {
         let pool = ConnectionThreads::new("test-pool", 1);
         let (ours, _theirs) = connection();
         let (end, wait) = std::sync::mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! Reading and writing a socket until a point in time: a peer that sends or takes a byte now and then gets no more.
+//! Reading and writing a socket until a deadline: a peer that sends or receives a byte now and then cannot extend it.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// A blocking stream socket.
 pub(crate) trait Connection: Send + Sync + 'static {
-    /// Ends the peer's sending: a thread that waits for more of it returns at once, replies still go out.
+    /// Ends the peer's sending: a thread that waits for more of it returns at once; replies can still be sent.
     fn hang_up(&self);
     fn set_read_timeout(&self, timeout: Duration) -> io::Result<()>;
     fn set_write_timeout(&self, timeout: Duration) -> io::Result<()>;
@@ -15,7 +15,7 @@ pub(crate) trait Connection: Send + Sync + 'static {
 
 impl Connection for TcpStream {
     fn hang_up(&self) {
-        // An error means that the connection is gone already.
+        // An error means that the connection has already gone.
         let _ = self.shutdown(Shutdown::Read);
     }
     fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
@@ -39,7 +39,7 @@ impl Connection for UnixStream {
     }
 }
 
-/// A connection that fails with `TimedOut` once its time is over.
+/// A connection that fails with `TimedOut` once its deadline has passed.
 pub(crate) struct Timed<'a, C> {
     connection: &'a C,
     deadline: Instant,
@@ -80,7 +80,7 @@ where
     }
 }
 
-/// A socket's own time-out shows as EAGAIN (socket(7), SO_RCVTIMEO).
+/// A socket's own timeout appears as EAGAIN (socket(7), SO_RCVTIMEO).
 fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }

@@ -23,34 +23,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// All addresses of a host together.
+/// Time for all addresses of a host together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The least that one of several addresses gets of it.
-const ADDRESS_LEAST: Duration = Duration::from_millis(250);
-/// How soon a connecting thread notices that nobody wants the connection any more.
-const STEP: Duration = Duration::from_millis(20);
-/// Connecting threads at once.
+/// The minimum share of it for one of several addresses.
+const ADDRESS_MIN: Duration = Duration::from_millis(250);
+/// How soon a connecting thread notices that the connection is no longer wanted.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// Most connecting threads at once.
 const THREADS_MAX: usize = 64;
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// Why connecting did not begin.
+/// Why a connection attempt could not start.
 #[derive(thiserror::Error, Debug)]
 pub enum DialError {
-    /// Too many at once.
-    #[error("{THREADS_MAX} connections are being made already")]
+    /// Too many attempts are running.
+    #[error("{THREADS_MAX} connection attempts are already running")]
     TooMany,
-    /// The system gave no thread.
-    #[error("no thread to connect in: {0}")]
+    /// The system refused a thread.
+    #[error("cannot start a connecting thread: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// Begins to connect; the client's callbacks tell the rest.
+/// Starts to connect; the client's callbacks report the result.
 pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), DialError> {
-    let place = Place::take().ok_or(DialError::TooMany)?;
+    let permit = ThreadPermit::take().ok_or(DialError::TooMany)?;
     let (reactor, client) = (Arc::clone(reactor), Arc::clone(client));
     threads::spawn("vpn-dial", move || {
-        let _place = place;
+        let _permit = permit;
         if let Err(errno) = dial(&reactor, &client) {
             client.dial_failed(errno);
         }
@@ -58,17 +58,17 @@ pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<
     Ok(())
 }
 
-struct Place;
+struct ThreadPermit;
 
-impl Place {
+impl ThreadPermit {
     fn take() -> Option<Self> {
         let before = THREADS.fetch_add(1, Ordering::Relaxed);
-        let place = Place;
-        (before < THREADS_MAX).then_some(place)
+        let permit = ThreadPermit;
+        (before < THREADS_MAX).then_some(permit)
     }
 }
 
-impl Drop for Place {
+impl Drop for ThreadPermit {
     fn drop(&mut self) {
         THREADS.fetch_sub(1, Ordering::Relaxed);
     }
@@ -78,12 +78,12 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), i32> {
     let config = config::current();
     let address = client.address();
     let expected = pin::expected(&config, &address).map_err(|error| {
-        log::error!("not connecting to {address}: {error}");
+        log::error!("cannot connect to {address}: {error}");
         EIO
     })?;
     let pin = PinVerifier::new(address, expected);
     let tls = tls::client_config(tls::provider(), &pin).and_then(TlsSession::client).map_err(|error| {
-        log::error!("TLS cannot begin: {error}");
+        log::error!("cannot start TLS: {error}");
         EPROTO
     })?;
     let addresses: Vec<SocketAddr> = (client.host(), client.port())
@@ -100,21 +100,21 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), i32> {
     let conn = Conn::dialled(io, peer, end, pin, tls, Load::new(worker));
     let stream = conn.uuid;
     if client.join(stream) {
-        reactor.set_place(stream, worker.index);
+        reactor.set_owner(stream, worker.index);
         let deadline = Instant::now() + timeouts::current().handshake;
         worker.post(Box::new(move |worker| conn.install(worker, deadline)));
     }
     Ok(())
 }
 
-/// Tries one address after the other, each with its share of the time that is left.
+/// Tries one address after the other, each with its share of the remaining time.
 fn connect_to_one(addresses: &[SocketAddr], is_wanted: impl Fn() -> bool) -> Result<(TcpStream, SocketAddr), i32> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let mut last = ENOENT;
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let others = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        let share = (left / others).max(ADDRESS_LEAST);
+        let share = (left / others).max(ADDRESS_MIN);
         match connect_to(*address, share, &is_wanted) {
             Ok(io) => return Ok((io, *address)),
             Err(error) => {
@@ -140,7 +140,7 @@ fn connect_to(address: SocketAddr, wait: Duration, is_wanted: impl Fn() -> bool)
     }
     let deadline = Instant::now() + wait;
     while is_wanted() {
-        let step = STEP.min(deadline.saturating_duration_since(Instant::now()));
+        let step = CHECK_INTERVAL.min(deadline.saturating_duration_since(Instant::now()));
         if step.is_zero() {
             return Err(Errno::TIMEDOUT);
         }
@@ -154,7 +154,7 @@ fn connect_to(address: SocketAddr, wait: Duration, is_wanted: impl Fn() -> bool)
     Err(Errno::CANCELED)
 }
 
-/// The codes that the `error` callback documents.
+/// Maps a system error to the codes that the `error` callback documents.
 fn errno_of(error: Errno) -> i32 {
     match error {
         Errno::CONNREFUSED => ECONNREFUSED,

@@ -1,6 +1,6 @@
-//! The embedded SDK: what the VPN service needs of the Cellframe SDK, in Rust, behind the same C functions.
+//! The embedded SDK: the parts of the Cellframe SDK that the VPN service needs, in Rust, behind the same C functions.
 //!
-//! It is an SDK in small, not a mock: worker threads, TLS streams, a durable store, a CLI socket, HTTP.
+//! It is a small SDK, not a mock: worker threads, TLS streams, a durable store, a CLI socket, HTTP.
 //!
 //! # Layers
 //!

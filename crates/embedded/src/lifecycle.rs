@@ -1,7 +1,7 @@
-//! The life of the embedded SDK in a process: workers, CLI and listener exist between the first `retain` and the last
-//! `release`.
+//! Start and stop of the embedded SDK in a process: workers, CLI and listener exist between the first `retain` and the
+//! last `release`.
 //!
-//! Nothing here runs at process exit: a process that never releases just ends.
+//! Nothing here runs at process exit: a process that never releases simply ends.
 
 use crate::client::{self, NodeClient};
 use crate::cview::events;
@@ -18,37 +18,37 @@ use std::time::{Duration, Instant};
 
 /// Most worker threads: C counts them in a `uint8_t`.
 const WORKERS_MAX: usize = 255;
-/// How often a wait checks whether it is still of use.
+/// How often a wait checks whether its result is still needed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
-/// How long `stop` then waits for the threads of the workers, which have nothing left to do.
+/// How long `stop` then waits for the threads of the workers, which have no work left.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a state is polled that no condition variable announces.
+/// How often a state without a condition variable is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Why the embedded SDK could not be started.
+/// Why the embedded SDK could not start.
 #[derive(thiserror::Error, Debug)]
 pub enum RuntimeError {
-    /// A thread, an eventfd or an epoll descriptor was refused.
+    /// The system refused a thread, an eventfd or an epoll descriptor.
     #[error("cannot start worker thread {index}: {source}")]
     Worker {
-        /// Which worker.
+        /// The worker's index.
         index: usize,
         /// The system's reason.
         source: std::io::Error,
     },
-    /// `retain` in a callback of the very runtime that is being stopped.
-    #[error("the embedded SDK is being stopped, and this thread is one of its own")]
+    /// A callback of the runtime that is stopping called `retain`.
+    #[error("the embedded SDK is stopping, and the calling thread is one of its threads")]
     Stopping,
 }
 
-/// What the first `retain` makes and the last `release` takes down. Any thread.
+/// The objects that the first `retain` makes and the last `release` destroys. Any thread.
 struct Running {
     reactor: Arc<Reactor>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     cli: Mutex<Option<cli::CliServer>>,
 }
 
-/// Counts a user of the embedded SDK; the first one starts it. Blocks while an earlier one is being stopped.
+/// Counts a user of the embedded SDK; the first one starts it. Blocks while a previous instance is stopping.
 pub fn retain() -> Result<(), RuntimeError> {
     logging::init();
     let mut global = GLOBAL.lock();
@@ -65,9 +65,9 @@ pub fn retain() -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// Gives one `retain` back; the last one stops everything and returns when it is gone. On a thread of the embedded SDK
-/// itself it returns at once and a thread of its own does the stopping, which [`quiesce`] waits for. One release too many
-/// is logged and ignored.
+/// Releases one `retain`; the last release stops everything and returns when the stop is complete. On a thread of the
+/// embedded SDK it returns at once, and a separate thread stops everything, for which [`quiesce`] waits. One release
+/// too many is logged and ignored.
 pub fn release() {
     let mut global = GLOBAL.lock();
     if global.count == 0 {
@@ -83,14 +83,14 @@ pub fn release() {
     drop(global);
     let Some(running) = running else { return finish() };
     if threads::is_own() {
-        // Now, in case the process ends before the other thread comes to it.
+        // Removed now, in case the process ends before the other thread removes it.
         if let Some(cli) = &*running.cli.lock() {
             cli.remove_file();
         }
         let stopper = Arc::clone(&running);
         let spawned = threads::spawn("vpn-stop", move || stop(&stopper));
         if let Err(error) = spawned {
-            log::error!("cannot start the thread that stops the embedded SDK ({error}); it goes on running");
+            log::error!("cannot start the thread that stops the embedded SDK ({error}); the SDK keeps running");
             let mut global = GLOBAL.lock();
             global.stopping = false;
             global.count = 1;
@@ -101,10 +101,10 @@ pub fn release() {
     }
 }
 
-/// Waits until the callbacks that were running have returned, the node clients that were closed are deleted, and a stop
-/// that any of them has brought about is over; 10 s at most. At once on a thread of the embedded SDK itself.
+/// Blocks until running callbacks have returned, closed node clients are deleted, and a stop that one of them has
+/// caused is complete; 10 s at most. Returns at once on a thread of the embedded SDK.
 ///
-/// For a caller that has given up something which a running callback may still hold, perhaps the last `retain`.
+/// For a caller that has released an object which a running callback may still hold, perhaps the last `retain`.
 pub fn quiesce() {
     if threads::is_own() {
         return;
@@ -113,14 +113,14 @@ pub fn quiesce() {
     let deadline = Instant::now() + timeout;
     if let Some(reactor) = reactor::active() {
         wait_for_clients(timeout, deadline, NodeClient::is_closed);
-        // Its end, should another thread have begun it, is waited for below.
+        // If another thread has begun the stop, the code below waits for its end.
         let hanging = on_every_worker(&reactor, deadline, || reactor.is_stopping(), || Box::new(|_| ()));
-        report(&hanging, timeout, "no longer waiting for it");
+        report(&hanging, timeout, "the caller stops waiting for it");
     }
     let mut global = GLOBAL.lock();
     while global.stopping {
         if CHANGED.wait_until(&mut global, deadline).timed_out() {
-            return log::error!("the embedded SDK has not stopped within {timeout:?}; no longer waiting for it");
+            return log::error!("the embedded SDK has not stopped within {timeout:?}; the caller stops waiting");
         }
     }
 }
@@ -160,7 +160,7 @@ fn start() -> Result<Arc<Running>, RuntimeError> {
     Ok(running)
 }
 
-/// `[resources] threads_cnt`; 0 and nonsense mean one for each CPU that this process may use.
+/// `[resources] threads_cnt`; 0 or an invalid value means one for each CPU that this process may use.
 fn worker_count(configured: u64) -> usize {
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let wanted = usize::try_from(configured).ok().filter(|count| *count > 0).unwrap_or(cpus);
@@ -181,7 +181,7 @@ fn stop(running: &Running) {
     http::stop();
     let clients_left = wait_for_clients(timeout, deadline, |_| true);
     exit_workers(running, &mut hanging);
-    report(&hanging, timeout, "the embedded SDK stops without it, and what it may use is not freed");
+    report(&hanging, timeout, "the embedded SDK stops without it and does not free what it may use");
     free_what_is_left(reactor, hanging.is_empty() && clients_left == 0);
     net::reset();
     store::close();
@@ -189,7 +189,8 @@ fn stop(running: &Running) {
     finish();
 }
 
-/// What belongs to no worker. It is forgotten in any case; a callback that hangs may go on with it.
+/// Frees the objects that belong to no worker. If a callback hangs, they are leaked, because the callback may still use
+/// them.
 fn free_what_is_left(reactor: &Reactor, is_unused: bool) {
     let sockets = std::mem::take(&mut *reactor.unassigned.lock());
     let left = (sockets, service::take_all(), sessions::take_all(), client::take_all(), channels::take_all());
@@ -210,8 +211,8 @@ fn finish() {
     drop((running, reactor));
 }
 
-/// Has each worker run a job and waits for all of them, until the deadline or until it is of no more use. The workers
-/// that have not come to it.
+/// Runs a job on each worker and waits for all of them, until the deadline or until the wait is useless. Returns the
+/// workers that have not run it.
 fn on_every_worker(
     reactor: &Reactor,
     deadline: Instant,
@@ -223,7 +224,7 @@ fn on_every_worker(
         let (job, done) = (job(), done.clone());
         worker.post(Box::new(move |worker| {
             job(worker);
-            // Nobody listens any more when this comes too late.
+            // The receiver may be gone if this job runs after the deadline.
             let _ = done.send(worker.shared.index);
         }));
     }
@@ -232,7 +233,7 @@ fn on_every_worker(
     loop {
         match all_done.recv_deadline(deadline.min(Instant::now() + CHECK_INTERVAL)) {
             Ok(index) => waiting.retain(|waiting| *waiting != index),
-            // All have run, or ended in a panic, which has been logged.
+            // Each worker has run its job, or a panic, which has been logged, ended it.
             Err(RecvTimeoutError::Disconnected) => return Vec::new(),
             Err(RecvTimeoutError::Timeout) if is_useless() => return Vec::new(),
             Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
@@ -241,18 +242,18 @@ fn on_every_worker(
     }
 }
 
-/// Names the workers that have done nothing for the whole of `timeout`.
+/// Logs the workers that have run no job for the whole of `timeout`.
 fn report(hanging: &[usize], timeout: Duration, consequence: &str) {
     for index in hanging {
         log::error!(
-            "thread vpn-worker-{index} is in a callback that has not returned for {timeout:?}, maybe because it waits \
-             for the thread that waits for it; {consequence}"
+            "thread vpn-worker-{index} is in a callback that has not returned for {timeout:?}, possibly a deadlock \
+             with the thread that waits for it; {consequence}"
         );
     }
 }
 
-/// A client whose connecting thread is in a callback is deleted by that thread when the callback returns. Returns how
-/// many are still there at the deadline.
+/// Waits until the clients are deleted; the connecting thread deletes its client when its callback has returned.
+/// Returns how many are left at the deadline.
 fn wait_for_clients(timeout: Duration, deadline: Instant, which: impl Fn(&NodeClient) -> bool) -> usize {
     let left = || client::all().iter().filter(|client| which(client)).count();
     while left() > 0 && Instant::now() < deadline {
@@ -260,12 +261,12 @@ fn wait_for_clients(timeout: Duration, deadline: Instant, which: impl Fn(&NodeCl
     }
     let left = left();
     if left > 0 {
-        log::error!("{left} node clients are still in a callback after {timeout:?}; no longer waiting for them");
+        log::error!("{left} node clients are still in a callback after {timeout:?}; the caller stops waiting for them");
     }
     left
 }
 
-/// Ends the workers' threads. One that hangs ends by itself, should its callback ever return; it is added to `hanging`.
+/// Ends the workers' threads. A hanging thread ends when its callback returns, if ever; it is added to `hanging`.
 fn exit_workers(running: &Running, hanging: &mut Vec<usize>) {
     let threads = std::mem::take(&mut *running.threads.lock());
     for worker in running.reactor.workers.iter().take(threads.len()) {

@@ -1,4 +1,4 @@
-//! Logs: the `log` facade, written to stderr by env_logger unless the host program brought a logger of its own.
+//! Logs: the `log` facade, written to stderr by env_logger unless the host program has installed its own logger.
 
 use std::io::Write;
 use std::sync::Once;
@@ -6,8 +6,8 @@ use std::sync::Once;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
 
-/// Installs the logger once: level from `RUST_LOG`, default info. Later calls do nothing, and so does the first one
-/// when the program has installed a logger already.
+/// Installs the logger once: level from `RUST_LOG`, default info. Later calls do nothing; nor does the first if the
+/// program has already installed a logger.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -25,24 +25,24 @@ pub fn init() {
     });
 }
 
-/// From now on this level counts and `RUST_LOG` no longer does.
+/// Sets the level, which overrides `RUST_LOG`.
 pub fn set_level(level: LevelFilter) {
-    *CHOSEN.write() = Some(level);
+    *LEVEL.write() = Some(level);
     log::set_max_level(level);
 }
 
-static CHOSEN: RwLock<Option<LevelFilter>> = RwLock::new(None);
+static LEVEL: RwLock<Option<LevelFilter>> = RwLock::new(None);
 
 struct Logger {
-    /// Knows the levels that `RUST_LOG` asks for, by target.
+    /// Has the levels of `RUST_LOG`, by target.
     by_environment: env_logger::Logger,
-    /// Writes whatever it is given.
+    /// Writes every record that it receives.
     writer: env_logger::Logger,
 }
 
 impl Logger {
-    fn lets_pass(&self, level: Level, or_else: impl Fn(&env_logger::Logger) -> bool) -> bool {
-        match *CHOSEN.read() {
+    fn passes(&self, level: Level, or_else: impl Fn(&env_logger::Logger) -> bool) -> bool {
+        match *LEVEL.read() {
             Some(chosen) => level <= chosen,
             None => or_else(&self.by_environment),
         }
@@ -51,11 +51,11 @@ impl Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.lets_pass(metadata.level(), |by_environment| by_environment.enabled(metadata))
+        self.passes(metadata.level(), |by_environment| by_environment.enabled(metadata))
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.lets_pass(record.level(), |by_environment| by_environment.matches(record)) {
+        if self.passes(record.level(), |by_environment| by_environment.matches(record)) {
             self.writer.log(record);
         }
     }

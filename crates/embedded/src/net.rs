@@ -1,7 +1,7 @@
 //! The networks this node knows: `[networks] names` and a section `[network_<name>]` for each.
 //!
-//! A network that was handed out stays valid until the process ends: C programs keep `dap_chain_net_t *` for as long as
-//! they like. A changed configuration adds networks to the table and takes others out of the look-ups.
+//! A network that C has received stays valid until the process ends: C programs keep `dap_chain_net_t *` without limit.
+//! A changed configuration adds networks to the table and removes others from the look-ups.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::ctypes::dap_chain_node_role_enum::{self as role, *};
 use crate::ctypes::{DAP_CHAIN_NET_NAME_MAX, dap_chain_net};
 use crate::cview::net::CNet;
 
-/// The network that is there when the configuration names none.
+/// The network that exists if the configuration names none.
 pub const DEFAULT_NAME: &str = "backbone";
 /// Its id in the Cellframe main network's configuration.
 const DEFAULT_ID: u64 = 0x0404_2022_0000_0000;
@@ -48,22 +48,22 @@ struct Settings {
 }
 
 impl NetRef {
-    /// The C view of it.
+    /// The pointer that C holds.
     pub fn as_ptr(&self) -> *mut dap_chain_net {
         self.0.c.as_ptr()
     }
 
-    /// What C sees of it.
+    /// C's view of the network.
     pub(crate) fn view(&self) -> &'static CNet {
         &self.0.c
     }
 
-    /// Its id.
+    /// The network's id.
     pub fn id(&self) -> u64 {
         self.0.settings.id
     }
 
-    /// Its name.
+    /// The network's name.
     pub fn name(&self) -> &'static str {
         &self.0.settings.name
     }
@@ -73,7 +73,7 @@ impl NetRef {
         self.0.settings.role
     }
 
-    /// What the groups of the store that belong to this network begin with.
+    /// The prefix of this network's groups in the store.
     pub fn gdb_groups_prefix(&self) -> &'static str {
         &self.0.settings.gdb_groups_prefix
     }
@@ -89,13 +89,13 @@ pub fn find_by_name(name: &str) -> Option<NetRef> {
     find(|net| net.name == name)
 }
 
-/// The network behind a pointer that C passed; also one that the current configuration no longer names. The pointer is
+/// The network at a pointer that C passed, even if the current configuration no longer names it. The pointer is
 /// compared, never followed.
 pub fn find_by_ptr(net: *const dap_chain_net) -> Option<NetRef> {
     TABLE.lock().all.iter().find(|known| known.c.as_ptr().cast_const() == net).map(|known| NetRef(known))
 }
 
-/// Forgets what the look-ups found; the next one reads the configuration again.
+/// Clears the cached networks; the next look-up reads the configuration again.
 pub fn reset() {
     TABLE.lock().built_from = None;
 }
@@ -114,7 +114,7 @@ static TABLE: Mutex<Table> = Mutex::new(Table { built_from: None, active: Vec::n
 struct Table {
     built_from: Option<Arc<Config>>,
     active: Vec<&'static Net>,
-    /// Every network ever handed out: equal settings find their old entry again, so that restarts do not add to it.
+    /// Every network ever passed to C: equal settings find their old entry again, so that restarts add nothing.
     all: Vec<&'static Net>,
 }
 
@@ -133,7 +133,7 @@ impl Table {
     fn add(&mut self, settings: Settings) -> Option<&'static Net> {
         let c = CNet::new(settings.id, &settings.name, &settings.gdb_groups_prefix, &settings.native_ticker);
         let Some(c) = c else {
-            log::error!("network {:?}: a NUL in its settings; the network is ignored", settings.name);
+            log::error!("network {:?}: its settings contain a NUL; the network is ignored", settings.name);
             return None;
         };
         let net: &'static Net = Box::leak(Box::new(Net { settings, c }));
@@ -142,7 +142,7 @@ impl Table {
     }
 }
 
-/// The networks that a configuration names, without those that cannot be; each of these is logged.
+/// The networks that a configuration names, except for invalid ones, which are logged.
 fn configured(config: &Config) -> Vec<Settings> {
     let mut names = config.get_list("networks", "names");
     if names.is_empty() {
@@ -158,7 +158,8 @@ fn configured(config: &Config) -> Vec<Settings> {
             );
         } else if let Some(other) = networks.iter().find(|net| net.id == settings.id || net.name == settings.name) {
             log::error!(
-                "[network_{}] has the name or the id {:#018x} of network {}: expected one of its own; it is ignored",
+                "[network_{}] has the name or the id {:#018x} of network {}: expected a unique name \
+                 and id; the network is ignored",
                 settings.name,
                 settings.id,
                 other.name
@@ -179,7 +180,7 @@ fn settings(config: &Config, name: String) -> Settings {
     let role_name = text("role", "master");
     let role = ROLES.iter().find(|(known, _)| *known == role_name).map(|(_, role)| *role).unwrap_or_else(|| {
         let known: Vec<&str> = ROLES.iter().map(|(name, _)| *name).collect();
-        log::error!("[{section}] role={role_name}: expected one of {}; master is used", known.join(", "));
+        log::error!("[{section}] role={role_name}: expected one of {}; using master", known.join(", "));
         NODE_ROLE_MASTER
     });
     Settings {
@@ -191,7 +192,7 @@ fn settings(config: &Config, name: String) -> Settings {
     }
 }
 
-/// The first eight bytes, little-endian, of the SHA3-256 of the name: the same on every node, without configuration.
+/// The first eight bytes, little-endian, of the SHA3-256 of the name: equal on every node, without configuration.
 fn id_from_name(name: &str) -> u64 {
     let hash = Sha3_256::digest(name.as_bytes());
     hash.iter().take(8).rev().fold(0, |id, byte| id << 8 | u64::from(*byte))
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_that_cannot_be_are_left_out() {
+    fn invalid_networks_are_left_out() {
         let long = "n".repeat(DAP_CHAIN_NET_NAME_MAX + 1);
         let networks = networks(&format!("[networks]\nnames=[a,{long},a,b,c]\n[network_b]\nid=7\n[network_c]\nid=7\n"));
         let names: Vec<_> = networks.iter().map(|net| net.name.as_str()).collect();

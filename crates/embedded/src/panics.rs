@@ -3,15 +3,15 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs `body`; `Err` with the panic's message if it panics.
+/// Runs `body`; returns `Err` with the panic's message if it panics.
 ///
-/// What `body` changes is protected by the locks and cells of the module that it calls into (parking_lot does not poison,
-/// and every update there is one assignment or one map operation), which is why asserting unwind safety is sound.
+/// Asserting unwind safety is sound because locks and cells of the called module protect all that `body` changes:
+/// parking_lot does not poison, and every update there is one assignment or one map operation.
 pub(crate) fn catch<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(body)).map_err(|panic| panic_text(panic.as_ref()).to_owned())
 }
 
-/// Runs the body of a C function; a panic in it is logged under the function's name and becomes `failure`.
+/// Runs the body of a C function; logs a panic in it under the function's name and returns `failure`.
 pub(crate) fn guard<T>(function: &str, failure: T, body: impl FnOnce() -> T) -> T {
     catch(body).unwrap_or_else(|panic| {
         log::error!("{function}: internal error, the call failed: {panic}");

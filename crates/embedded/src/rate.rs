@@ -1,8 +1,8 @@
-//! A bound on how often something may happen.
+//! A bound on the number of events per second.
 
 use std::time::{Duration, Instant};
 
-/// Counts events in whole windows of a second.
+/// Counts events in windows of one second.
 #[derive(Default)]
 pub(crate) struct Rate {
     window: Option<Instant>,
@@ -10,7 +10,7 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// Counts one event; false if it is one too many for `per_second`.
+    /// Counts one event; false if it exceeds `per_second`.
     pub(crate) fn allows(&mut self, now: Instant, per_second: u32) -> bool {
         if self.window.is_none_or(|begin| now.saturating_duration_since(begin) >= Duration::from_secs(1)) {
             *self = Rate { window: Some(now), seen: 0 };
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_are_allowed_in_a_second() {
+    fn a_second_allows_its_limit() {
         let mut rate = Rate::default();
         let begin = Instant::now();
         for _ in 0..8 {

@@ -18,16 +18,16 @@ use vpn_core::wire::{Check, Request, ServiceError, Success, error_code, pkt};
 
 /// The service channel's letter.
 pub const CHANNEL: u8 = b'R';
-/// The VPN service.
+/// The VPN service's uid.
 pub const VPN_UID: u64 = 1;
-/// Most data in a CHECK, each way, bytes.
+/// Most bytes of data in a CHECK, each way.
 pub const CHECK_DATA_MAX: usize = 64 * 1024;
-/// REQUESTs, and CHECK_REQUESTs, that a stream may send in a second.
+/// Most REQUESTs, and most CHECK_REQUESTs, that a stream may send in a second.
 const PER_SECOND: u32 = 8;
 
 static SERVICES: RwLock<BTreeMap<u64, Arc<Service>>> = RwLock::new(BTreeMap::new());
 
-/// False when the uid is taken.
+/// Registers a service; false if its uid is taken.
 pub(crate) fn add(service: Service) -> bool {
     let mut services = SERVICES.write();
     if services.contains_key(&service.uid()) {
@@ -63,7 +63,7 @@ pub fn free_order(net_id: u64) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// What an order hash stands for. Priced orders have their place here.
+/// The order behind an order hash. Only the free order exists; priced orders would be further variants.
 enum Order {
     Free,
     Unknown,
@@ -95,7 +95,7 @@ pub(crate) fn register_channel() {
     procs::add(proc_of::<ServiceChannel>(CHANNEL));
 }
 
-/// A packet on channel 'R' of a stream that a client opened.
+/// Handles a packet on channel 'R' of a stream that a client opened.
 fn on_packet(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, kind: u8, data: &[u8]) {
     let Some(view) = conn.view() else { return };
     view.session.ensure_service();
@@ -121,7 +121,7 @@ fn request(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, data: &
     let Some(view) = conn.view() else { return };
     let active = view.session.service.lock().as_ref().and_then(|session| session.active());
     if let Some((usage_id, net_id, srv_uid)) = active {
-        // The client has not seen the first answer.
+        // The client has not received the first answer.
         return success(worker, conn, &Success { usage_id, net_id, srv_uid });
     }
     let Ok(request) = Request::parse(data) else {
@@ -158,7 +158,7 @@ fn request(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, data: &
     success(worker, conn, &Success { usage_id: usage.id, net_id: request.net_id, srv_uid: request.srv_uid });
 }
 
-/// Network and service of a request that this node may grant, or the code to refuse it with.
+/// The network and service of a request that this node may grant, or the code to refuse it with.
 fn acceptable(request: &Request) -> Result<(NetRef, Arc<Service>), u32> {
     let net = net::find_by_id(request.net_id).ok_or(error_code::NETWORK_NOT_FOUND)?;
     let service = find(request.srv_uid).ok_or(error_code::SERVICE_NOT_FOUND)?;

@@ -1,7 +1,7 @@
-//! The node's durable key-value store: what the SDK keeps in its global database, in `<state_dir>/store.redb`.
+//! The node's durable key-value store, the SDK's global database, in `<state_dir>/store.redb`.
 //!
 //! The file is opened on first use. A write has reached the disk when it returns, which costs an fsync: callers on a
-//! worker thread write seldom. One process at a time: the file is locked while it is open.
+//! worker thread should write rarely. Only one process can use the file: it is locked while open.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,9 +15,9 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 
 use super::config;
 
-/// Longest group and longest key, in bytes.
+/// Most bytes of a group, and of a key.
 pub const NAME_MAX: usize = 255;
-/// Largest value, in bytes.
+/// Most bytes of a value.
 pub const VALUE_MAX: usize = 1 << 20;
 /// The store holds settings and remaining limits; redb's own default is 1 GiB.
 const CACHE_SIZE: usize = 4 << 20;
@@ -25,7 +25,7 @@ const CACHE_SIZE: usize = 4 << 20;
 /// (group, key) -> (nanoseconds since 1970, pinned, value)
 const TABLE: TableDefinition<'_, (&str, &str), (u64, bool, &[u8])> = TableDefinition::new("global_db");
 
-/// A value with what the SDK keeps beside it.
+/// A value with its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The value.
@@ -36,28 +36,28 @@ pub struct Record {
     pub timestamp: u64,
 }
 
-/// Why the store did not do as asked.
+/// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process has the file.
+    /// Another process has opened the file.
     #[error(
-        "the store {} is in use by another process: stop that one, or give each its own [general] state_dir",
+        "the store {} is in use by another process: stop that process, or give each its own [general] state_dir",
         .0.display()
     )]
     Locked(PathBuf),
-    /// The file cannot be opened or made.
+    /// The file cannot be opened or created.
     #[error("cannot open the store {}: {reason}", path.display())]
     Open {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A group or key that is empty or longer than [`NAME_MAX`].
-    #[error("the store takes groups and keys of 1 to {NAME_MAX} bytes, not {0}")]
+    #[error("expected a group and a key of 1 to {NAME_MAX} bytes, not {0}")]
     NameLength(usize),
     /// A value larger than [`VALUE_MAX`].
-    #[error("the store takes values of up to {VALUE_MAX} bytes, not {0}")]
+    #[error("expected a value of at most {VALUE_MAX} bytes, not {0}")]
     ValueLength(usize),
     /// Reading or writing the open file failed.
     #[error("the store failed: {0}")]
@@ -70,33 +70,32 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     }
 }
 
-/// The value, or None when there is none.
+/// The value, or None if it does not exist.
 pub fn get(group: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(get_record(group, key)?.map(|record| record.value))
 }
 
-/// The value with its time and mark, or None when there is none.
+/// The value with its metadata, or None if it does not exist.
 pub fn get_record(group: &str, key: &str) -> Result<Option<Record>, StoreError> {
     opened()?.get(group, key)
 }
 
-/// Sets a value, not pinned. It is on the disk when this returns.
+/// Sets a value, not pinned. It is on the disk on return.
 pub fn set(group: &str, key: &str, value: &[u8]) -> Result<(), StoreError> {
     set_pinned(group, key, value, false)
 }
 
-/// Sets a value and whether it is pinned. It is on the disk when this returns.
+/// Sets a value, pinned or not. It is on the disk on return.
 pub fn set_pinned(group: &str, key: &str, value: &[u8], is_pinned: bool) -> Result<(), StoreError> {
     opened()?.set(group, key, value, is_pinned)
 }
 
-/// Sets a value, not pinned, unless there is one: then it stays, and is returned. What is set is on the disk when this
-/// returns.
+/// Sets a value, not pinned, unless one exists, which is then returned. The new value is on the disk on return.
 pub fn set_if_absent(group: &str, key: &str, value: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
     opened()?.set_if_absent(group, key, value)
 }
 
-/// Removes a value; false when there was none.
+/// Removes a value; false if it does not exist.
 pub fn delete(group: &str, key: &str) -> Result<bool, StoreError> {
     opened()?.delete(group, key)
 }
@@ -106,14 +105,14 @@ pub fn list(group: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     opened()?.list(group)
 }
 
-/// Closes the file when the calls that use it have returned; the next call opens it again.
+/// Closes the file when running calls have returned; the next call opens it again.
 pub fn close() {
     *OPEN.lock() = None;
 }
 
 static OPEN: Mutex<Option<Arc<Store>>> = Mutex::new(None);
 
-/// The store of the current configuration's state directory.
+/// The store in the current configuration's state directory.
 fn opened() -> Result<Arc<Store>, StoreError> {
     let config = config::current();
     let mut open = OPEN.lock();
@@ -165,7 +164,7 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    /// In one transaction, so that of several callers exactly one sets it.
+    /// One transaction, so that exactly one of several callers sets the value.
     fn set_if_absent(&self, group: &str, key: &str, value: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         check_names(group, key)?;
         if value.len() > VALUE_MAX {
@@ -214,8 +213,8 @@ impl Store {
     }
 }
 
-/// Opens or makes the file. It holds who is paid what: nobody else may read it. It is checked as a whole, which is quick
-/// at its size: redb may panic on a damaged file that was opened unchecked.
+/// Opens or creates the file. It is private to its owner, because it holds who has paid for what. The whole file is
+/// checked, which is quick at its size: redb may panic on a damaged file that was opened unchecked.
 fn open_database(path: &Path) -> Result<Database, DatabaseError> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let mut builder = Database::builder();
@@ -310,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_store_is_left_alone() {
+    fn a_file_that_is_not_a_store_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.redb");
         fs::write(&path, b"something else, longer than nothing").unwrap();

@@ -1,4 +1,4 @@
-//! The threads that the embedded SDK starts. They are known by a flag of their own: any thread may have any name.
+//! The threads that the embedded SDK starts. A flag marks them, because any thread may have any name.
 
 use std::cell::Cell;
 use std::io;
@@ -8,7 +8,7 @@ thread_local! {
     static OWN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Starts a thread of the embedded SDK; the name has at most 15 bytes.
+/// Starts a thread of the embedded SDK; its name has at most 15 bytes.
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         OWN.set(true);

@@ -1,13 +1,13 @@
-//! How long this crate waits for peers and for callbacks. A program may set other times, as tests do, before it needs
-//! them.
+//! How long this crate waits for peers and for callbacks. A program, such as a test, may set other times before the
+//! waits begin.
 
 use parking_lot::RwLock;
 use std::time::Duration;
 
-/// The times that can be set.
+/// The configurable times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From accept, or the connection's establishment, to the end of the hello.
+    /// From accept, or from the connection's establishment, to the end of the hello.
     pub handshake: Duration,
     /// How long a stop and [`quiesce`](crate::lifecycle::quiesce) wait for a callback that does not return, such as one
     /// that waits for the stopping thread.
@@ -15,18 +15,18 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// What holds until [`set`] is called.
+    /// The values before the first call of [`set`].
     pub const DEFAULT: Timeouts = Timeouts { handshake: Duration::from_secs(10), callback: Duration::from_secs(10) };
 }
 
 static CURRENT: RwLock<Timeouts> = RwLock::new(Timeouts::DEFAULT);
 
-/// The times that hold now.
+/// The current times.
 pub fn current() -> Timeouts {
     *CURRENT.read()
 }
 
-/// Sets the times for all waits that begin from now on.
+/// Sets the times for all waits that begin afterwards.
 pub fn set(timeouts: Timeouts) {
     *CURRENT.write() = timeouts;
 }

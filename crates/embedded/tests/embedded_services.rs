@@ -1,5 +1,5 @@
-//! The embedded SDK's process-wide parts through their C functions: `g_config`, the store, a CLI command. One test in a
-//! process of its own, since they are one for the process.
+//! The embedded SDK's process-wide parts through their C functions: `g_config`, the store, a CLI command. One test in
+//! its own process, because the parts are process-wide.
 // Every unsafe call here passes string constants and the test's own variables.
 #![allow(clippy::undocumented_unsafe_blocks, clippy::unwrap_used)]
 
@@ -74,7 +74,7 @@ fn values_in_the_store(state: &Path) {
             return None;
         }
         assert!(is_pinned && time > 0);
-        // One byte more than the size: the NUL that is always there.
+        // One byte more than the size: the NUL that is always behind the value.
         let bytes = unsafe { std::slice::from_raw_parts(value, size + 1) }.to_vec();
         unsafe { libc::free(value.cast()) };
         Some(bytes)
@@ -138,9 +138,9 @@ fn nothing_is_left_after_many_starts() {
         drop(peer);
         http::stop();
     }
-    // A thread that was waited for stays in /proc for a moment after it has ended.
-    let give_up = Instant::now() + Duration::from_secs(5);
-    while in_use() != before && Instant::now() < give_up {
+    // A joined thread stays in /proc for a moment after it has ended.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while in_use() != before && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(in_use(), before);

@@ -1,4 +1,4 @@
-//! The node's certificate, as C calls for it.
+//! The node's certificate: the exported C functions.
 
 use std::cell::UnsafeCell;
 use std::ffi::c_char;
@@ -11,8 +11,8 @@ use crate::ctypes::{dap_cert, dap_enc_key};
 use crate::cview::strings::{fill_c_array, malloc_copy, text};
 use crate::panics::guard;
 
-/// The node's own certificate under the name `[srv_vpn] receipt_sign_cert` (default "node"); NULL for every other name
-/// and when the identity cannot be read. The pointer stays valid until the process ends. Any thread.
+/// Returns the node's own certificate under the name `[srv_vpn] receipt_sign_cert` (default "node"); NULL for any other
+/// name and when the identity cannot be read. The pointer stays valid until the process ends. Any thread.
 ///
 /// # Safety
 /// `name` is NULL (the result is NULL) or a NUL-terminated string.
@@ -28,11 +28,11 @@ pub unsafe extern "C" fn dap_cert_find_by_name(name: *const c_char) -> *mut dap_
     })
 }
 
-/// The public key of a certificate as SubjectPublicKeyInfo (DER, RFC 5280), `malloc`ed, its length in `*size`; NULL
-/// (and 0) for NULL and what is no key. Any thread.
+/// Returns the public key of a certificate as SubjectPublicKeyInfo (DER, RFC 5280), `malloc`ed, its length in `*size`;
+/// NULL (and 0) if `key` is NULL or not a certificate's key. Any thread.
 ///
 /// # Safety
-/// `size` is NULL or may be written. `key` is compared, not followed.
+/// `size` is NULL or writable. `key` is compared, not followed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_enc_key_serialize_pub_key(key: *mut dap_enc_key, size: *mut usize) -> *mut u8 {
     guard("dap_enc_key_serialize_pub_key", std::ptr::null_mut(), || {
@@ -42,24 +42,24 @@ pub unsafe extern "C" fn dap_enc_key_serialize_pub_key(key: *mut dap_enc_key, si
             log::error!("dap_enc_key_serialize_pub_key: expected the key of a dap_cert_t, got {key:p}");
         }
         if !size.is_null() {
-            // SAFETY: not NULL, and the caller promises that it may be written.
+            // SAFETY: not NULL, and the caller promises that it is writable.
             unsafe { size.write(spki.map_or(0, <[u8]>::len)) };
         }
         spki.map_or(std::ptr::null_mut(), malloc_copy)
     })
 }
 
-/// Every certificate ever handed out; a key that changes adds one.
+/// Every certificate ever passed to C; a key that changes adds one.
 static CERTS: Mutex<Vec<Cert>> = Mutex::new(Vec::new());
 
 struct Cert {
     c: Box<UnsafeCell<dap_cert>>,
     name: String,
-    /// The address of this vector's heap block is the key's identity to C, which never follows it.
+    /// C knows the key by the address of this vector's heap block, and never follows it.
     spki: Arc<Vec<u8>>,
 }
 
-// SAFETY: Rust never reads the C struct after it was made, and its one pointer is never followed.
+// SAFETY: Rust never reads the C struct after construction, and nothing follows its one pointer.
 unsafe impl Send for Cert {}
 
 impl Cert {

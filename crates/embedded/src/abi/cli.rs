@@ -9,16 +9,16 @@ use crate::cview::strings::{bytes, malloc_copy, malloc_free, text};
 use crate::logging;
 use crate::panics::guard;
 
-/// The version that a command is told: replies are text.
+/// The version passed to a command: replies are text.
 const REPLY_VERSION: c_int = 1;
 
-/// Adds a command, or replaces the one of that name. It is called on a thread of its own with a NULL-terminated argv
-/// that is its to change until it returns; it leaves its reply in `*reply` through `dap_cli_server_cmd_set_reply_str`.
-/// `func_rpc` is not used. NULL when `name` or `func` is NULL. The result identifies the command and is nothing to free
-/// or follow. Any thread.
+/// Adds a command, or replaces the one with that name. It is called on its own thread with a NULL-terminated argv that
+/// it may change until it returns; it leaves its reply in `*reply` through `dap_cli_server_cmd_set_reply_str`.
+/// `func_rpc` is not used. Returns NULL when `name` or `func` is NULL, else a pointer that identifies the command,
+/// which the caller must neither free nor follow. Any thread.
 ///
 /// # Safety
-/// The strings are NULL or NUL-terminated; `func` can be called until the command is removed and has returned.
+/// The strings are NULL or NUL-terminated; `func` stays callable until the command is removed and has returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_cli_server_cmd_add(
     name: *const c_char,
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn dap_cli_server_cmd_add(
     })
 }
 
-/// Removes a command; false when there is none of that name. One that runs goes on to its end. Any thread.
+/// Removes a command; false if none has that name. A running call continues to its end. Any thread.
 ///
 /// # Safety
 /// `name` is NULL or a NUL-terminated string.
@@ -66,13 +66,13 @@ pub unsafe extern "C" fn dap_cli_server_cmd_remove(name: *const c_char) -> bool 
     })
 }
 
-/// Looks for the word `name` in `argv[start..end]`. 0 when it is not there (or an argument is NULL or negative), else
-/// its index; with `value`, the index of the word behind it, which `*value` then points to. A name that stands last has
-/// no value: its own index, or the end's, and `*value` is left alone. Any thread.
+/// Searches `argv[start..end]` for the word `name`. Returns its index, or 0 if it is not there (or an argument is NULL
+/// or negative). With `value`, returns the index behind it and points `*value` to the word there; if `name` is the last
+/// word, `*value` is unchanged. Any thread.
 ///
 /// # Safety
 /// `argv` is NULL or a NULL-terminated array of at least `end` NUL-terminated strings; `name` is NULL or a
-/// NUL-terminated string; `value` is NULL or may be written.
+/// NUL-terminated string; `value` is NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_cli_server_cmd_find_option_val(
     argv: *mut *mut c_char,
@@ -96,10 +96,10 @@ pub unsafe extern "C" fn dap_cli_server_cmd_find_option_val(
         if value.is_null() {
             return index;
         }
-        // SAFETY: the word at `index` is not the terminating NULL, so the array goes on to index + 1.
+        // SAFETY: the word at `index` is not the terminating NULL, so the array extends to index + 1.
         let behind = unsafe { word_at(argv, index + 1) };
         if let Some(behind) = behind {
-            // SAFETY: not NULL, and the caller promises that it may be written.
+            // SAFETY: not NULL, and the caller promises that it is writable.
             unsafe { value.write(behind.as_ptr()) };
         }
         return index + 1;
@@ -107,8 +107,8 @@ pub unsafe extern "C" fn dap_cli_server_cmd_find_option_val(
     0
 }
 
-/// Replaces the reply of a command: `*reply` is freed, and becomes a `malloc`ed copy of `text` (NULL for NULL). For the
-/// thread that runs the command.
+/// Replaces the reply of a command: frees `*reply` and sets it to a `malloc`ed copy of `text` (NULL for NULL). To be
+/// called on the thread that runs the command.
 ///
 /// # Safety
 /// `reply` is NULL (logged) or the pointer that the command was called with: `*reply` is NULL or from `malloc`. `text`
@@ -119,23 +119,23 @@ pub unsafe extern "C" fn dap_cli_server_cmd_set_reply_str(reply: *mut *mut c_voi
         log::error!("dap_cli_server_cmd_set_reply_str: reply is NULL");
         return;
     }
-    // SAFETY: the caller's promise; copied before the old reply, which it may be, is freed.
+    // SAFETY: the caller's promise; the text is copied before the old reply, which may be the same memory, is freed.
     let copy = unsafe { bytes(text) }.map_or(std::ptr::null_mut(), malloc_copy);
-    // SAFETY: not NULL, and the caller promises a pointer that may be exchanged.
+    // SAFETY: not NULL, and the caller promises a pointer that may be replaced.
     let old = unsafe { reply.replace(copy.cast()) };
-    // SAFETY: the caller promises that it came from malloc; nobody else has it any more.
+    // SAFETY: the caller promises that it came from malloc; no other pointer to it is left.
     unsafe { malloc_free(old) };
 }
 
 /// The word at `index`; None at the terminating NULL.
 ///
 /// # Safety
-/// `index` is at most that of the NULL that terminates `argv`, whose other pointers are to NUL-terminated strings.
+/// `index` is at most that of the NULL that terminates `argv`, whose other pointers point to NUL-terminated strings.
 unsafe fn word_at<'a>(argv: *mut *mut c_char, index: c_int) -> Option<&'a CStr> {
     // SAFETY: within the array by the caller's promise.
-    let place = unsafe { argv.offset(index.try_into().ok()?) };
+    let slot = unsafe { argv.offset(index.try_into().ok()?) };
     // SAFETY: as above.
-    let word = unsafe { place.read() };
+    let word = unsafe { slot.read() };
     if word.is_null() {
         return None;
     }
@@ -158,13 +158,13 @@ fn run(
     let mut argv: Vec<*mut c_char> = words.iter_mut().map(|word| word.as_mut_ptr().cast()).collect();
     argv.push(std::ptr::null_mut());
     let mut reply: *mut c_void = std::ptr::null_mut();
-    // SAFETY: argc words and a NULL, all of them alive and nobody else's until the call returns; the command's owner
-    // promised that it can be called.
+    // SAFETY: argc words and a NULL, which live, unshared, until the call returns; the command's owner promised that it
+    // stays callable.
     let code = unsafe { func(argc, argv.as_mut_ptr(), &raw mut reply, REPLY_VERSION) };
     // SAFETY: a command leaves NULL or a NUL-terminated string from dap_cli_server_cmd_set_reply_str.
     let text = unsafe { bytes(reply.cast_const().cast()) };
     let text = text.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
-    // SAFETY: it came from malloc, and the text was copied.
+    // SAFETY: it came from malloc, and the text has been copied.
     unsafe { malloc_free(reply) };
     Reply { code, text }
 }
@@ -180,7 +180,7 @@ mod tests {
         version: c_int,
     ) -> c_int {
         let mut value = std::ptr::null();
-        // SAFETY: what the command was called with.
+        // SAFETY: the arguments that the command was called with.
         let found = unsafe { dap_cli_server_cmd_find_option_val(argv, 1, argc, c"-net".as_ptr(), &mut value) };
         // SAFETY: as above, and a string constant.
         unsafe { dap_cli_server_cmd_set_reply_str(reply, c"first".as_ptr()) };

@@ -1,4 +1,4 @@
-//! Node clients, as C calls them.
+//! Node clients: the exported C functions.
 
 use crate::client::{self, NodeClient};
 use crate::ctypes::*;
@@ -15,12 +15,13 @@ use std::ptr;
 use std::slice;
 
 /// Connects to a node and opens channels there, in the background. `info` is copied; `channels` are 1 to 15 distinct
-/// letters that are registered here too. NULL, with a log line, when an argument is wrong and while nothing is retained.
+/// letters that are registered in this process too. Returns NULL and logs the reason if an argument is invalid or the
+/// SDK is not retained.
 ///
 /// # Safety
 /// May be called from any thread. `info` is NULL or points to a node info with `ext_host_len` bytes of host and a NUL
 /// behind it; `channels` is NULL or a string; `callbacks` is NULL or points to a struct, which is copied, and whose
-/// functions may be called on workers and on a thread of their own until `delete` has been called.
+/// functions may be called on workers and on the connecting thread until `delete` has been called.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_node_client_create_n_connect(
     net: *mut dap_chain_net_t,
@@ -37,18 +38,18 @@ pub unsafe extern "C" fn dap_chain_node_client_create_n_connect(
         };
         // SAFETY: NULL, or as the caller promises.
         let Some((host, port)) = (unsafe { host_and_port(info) }) else {
-            log::error!("{NAME}: no node info, or its host is not a name");
+            log::error!("{NAME}: expected a node info whose host is a name");
             return ptr::null_mut();
         };
         // SAFETY: NULL or a string, by the caller's promise.
         let channels = unsafe { bytes(channels) }.unwrap_or_default().to_vec();
         if !hello::are_valid(&channels) || channels.iter().any(|letter| procs::find(*letter).is_none()) {
-            log::error!("{NAME}: channels are 1 to 15 distinct letters, each registered");
+            log::error!("{NAME}: expected 1 to 15 distinct channel letters, each registered");
             return ptr::null_mut();
         }
         const NONE: dap_chain_node_client_callbacks =
             dap_chain_node_client_callbacks { connected: None, disconnected: None, r#delete: None, error: None };
-        // SAFETY: NULL, or a struct that the caller lets us copy.
+        // SAFETY: NULL, or a struct that the caller promises is readable.
         let callbacks = unsafe { callbacks.as_ref() }.copied().unwrap_or(NONE);
         let handle = Handle::new();
         let view = CShared::new(dap_chain_node_client {
@@ -69,7 +70,7 @@ pub unsafe extern "C" fn dap_chain_node_client_create_n_connect(
     })
 }
 
-/// Ends a node client, whatever it is doing: `delete` is its last callback, after which the struct is freed.
+/// Ends a node client in any state: `delete` is its last callback, after which the struct is freed.
 ///
 /// # Safety
 /// May be called from any thread, also in the client's callbacks; a stale address is compared, not followed.
@@ -83,7 +84,7 @@ pub unsafe extern "C" fn dap_chain_node_client_close_mt(client: *mut dap_chain_n
     });
 }
 
-/// The channel with this letter; NULL when not connected. To be used on the stream's worker.
+/// The channel with this letter; NULL while not connected. Use it on the stream's worker.
 ///
 /// # Safety
 /// May be called from any thread; a stale address is compared, not followed.
@@ -94,7 +95,7 @@ pub unsafe extern "C" fn dap_client_get_stream_ch_unsafe(client: *mut dap_client
     })
 }
 
-/// The stream's worker; NULL when not connected.
+/// The stream's worker; NULL while not connected.
 ///
 /// # Safety
 /// May be called from any thread; a stale address is compared, not followed.
@@ -119,7 +120,7 @@ unsafe fn host_and_port(info: *const dap_chain_node_info_t) -> Option<(String, u
     let length = usize::from(fields.ext_host_len);
     let port = fields.ext_port;
     let offset = std::mem::offset_of!(dap_chain_node_info_t, ext_host);
-    // SAFETY: the host begins there, inside of the caller's allocation.
+    // SAFETY: the host begins there, inside the caller's allocation.
     let host = unsafe { info.cast::<u8>().add(offset) };
     // SAFETY: the caller promises `ext_host_len` bytes of host.
     let host = unsafe { slice::from_raw_parts(host, length) };

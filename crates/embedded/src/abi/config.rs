@@ -1,8 +1,8 @@
 //! The C functions for configurations.
 //!
-//! A `dap_config_t *` is the address of a handle in a table here and is compared, never followed: a configuration that
-//! was closed is an error in the log, not a wild read. NULL stands for `g_config` everywhere, and while that is NULL too
-//! for what the Rust side has set, or the built-in defaults.
+//! A `dap_config_t *` is the address of a handle in a table here, and is compared, never followed: a closed
+//! configuration is an error in the log, not a wild read. NULL always stands for `g_config`; while that is NULL too, it
+//! stands for the configuration that the Rust side has set, or else for the built-in defaults.
 
 mod handles;
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use handles::{HANDLES, Place};
+use handles::{HANDLES, Lookup};
 
 use crate::config::{self, Config};
 use crate::ctypes::dap_config;
@@ -20,24 +20,24 @@ use crate::cview::strings::text;
 use crate::logging;
 use crate::panics::guard;
 
-/// The configuration file that `dap_config_default` reads when this variable names none.
+/// The configuration file that `dap_config_default` reads when the environment variable names none.
 const DEFAULT_FILE: &str = "/etc/cellframe-vpn/cellframe-vpn.cfg";
 const DEFAULT_FILE_VARIABLE: &str = "CELLFRAME_VPN_CONFIG";
 
-/// The process-wide configuration, NULL until one is opened. C reads and may set it; Rust goes through [`global`].
+/// The process-wide configuration, NULL until one is opened. C reads it and may set it; Rust uses [`global`].
 #[unsafe(no_mangle)]
 pub static mut g_config: *mut dap_config = std::ptr::null_mut();
 
-/// `g_config`, for Rust.
+/// Rust's access to `g_config`.
 pub fn global() -> &'static AtomicPtr<dap_config> {
-    let place = &raw mut g_config;
-    // SAFETY: a static lives for ever and is aligned; Rust accesses it through this alone, and C sets it, as the SDK
-    // asks, before there is a second thread.
-    unsafe { AtomicPtr::from_ptr(place) }
+    let slot = &raw mut g_config;
+    // SAFETY: a static lives for ever and is aligned; Rust accesses it through this function alone, and C sets it
+    // before it starts a second thread, as the SDK requires.
+    unsafe { AtomicPtr::from_ptr(slot) }
 }
 
-/// Sets the directory in which `dap_config_open` looks for files; NULL for the working directory. 0, or -1 when there
-/// is no such directory. Any thread.
+/// Sets the directory in which `dap_config_open` looks for files; NULL for the working directory. Returns 0, or -1 if
+/// the directory does not exist. Any thread.
 ///
 /// # Safety
 /// `dir` is NULL or a NUL-terminated string.
@@ -59,9 +59,9 @@ pub unsafe extern "C" fn dap_config_init(dir: *const c_char) -> c_int {
     })
 }
 
-/// Reads `<directory of dap_config_init>/<name>.cfg`, or the file itself when `name` is an absolute path, and then
-/// `<file>.d/*.cfg`. The first configuration that is opened becomes `g_config`. NULL when the file cannot be read.
-/// Close it with `dap_config_close`. Any thread.
+/// Reads `<directory of dap_config_init>/<name>.cfg`, or the file itself if `name` is an absolute path, and then
+/// `<file>.d/*.cfg`. The first configuration opened becomes `g_config`. Returns NULL if the file cannot be read. Close
+/// the result with `dap_config_close`. Any thread.
 ///
 /// # Safety
 /// `name` is NULL (the result is NULL) or a NUL-terminated string.
@@ -85,11 +85,11 @@ pub unsafe extern "C" fn dap_config_open(name: *const c_char) -> *mut dap_config
     })
 }
 
-/// Closes a configuration; strings that were got from it end here. When it was `g_config`, that is NULL again and the
-/// built-in defaults hold. NULL is ignored, what is no open configuration is logged. Any thread.
+/// Closes a configuration; strings obtained from it become invalid. If it was `g_config`, `g_config` becomes NULL and
+/// the built-in defaults apply. NULL is ignored; a pointer that is not an open configuration is logged. Any thread.
 ///
 /// # Safety
-/// No thread still uses a string of this configuration.
+/// No thread uses a string of this configuration any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_config_close(config: *mut dap_config) {
     guard("dap_config_close", (), || {
@@ -97,7 +97,7 @@ pub unsafe extern "C" fn dap_config_close(config: *mut dap_config) {
             return;
         }
         let Some(handle) = HANDLES.lock().open.remove(&config.addr()) else {
-            log::error!("dap_config_close: {config:p} is no open configuration");
+            log::error!("dap_config_close: {config:p} is not an open configuration");
             return;
         };
         let nothing = std::ptr::null_mut();
@@ -107,10 +107,10 @@ pub unsafe extern "C" fn dap_config_close(config: *mut dap_config) {
     });
 }
 
-/// Closes every configuration and forgets the directory. Any thread.
+/// Closes every configuration and clears the directory. Any thread.
 ///
 /// # Safety
-/// No thread still uses a string of any configuration.
+/// No thread uses a string of any configuration any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_config_deinit() {
     guard("dap_config_deinit", (), || {
@@ -120,12 +120,13 @@ pub unsafe extern "C" fn dap_config_deinit() {
     });
 }
 
-/// The configuration of a program that has no other: `g_config` when there is one, else the file that the environment
-/// variable CELLFRAME_VPN_CONFIG names, else `/etc/cellframe-vpn/cellframe-vpn.cfg` if it exists, else the built-in
-/// defaults. It becomes `g_config`; repeated calls return the same. NULL when the file cannot be read. Any thread.
+/// Returns the configuration for a program that has none of its own: `g_config` if it is set, else the file that the
+/// environment variable CELLFRAME_VPN_CONFIG names, else `/etc/cellframe-vpn/cellframe-vpn.cfg` if it exists, else the
+/// built-in defaults. The result becomes `g_config`; repeated calls return the same. NULL if the file cannot be read.
+/// Any thread.
 ///
 /// # Safety
-/// No condition.
+/// None.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_config_default() -> *mut dap_config {
     guard("dap_config_default", std::ptr::null_mut(), || {
@@ -144,8 +145,8 @@ pub unsafe extern "C" fn dap_config_default() -> *mut dap_config {
     })
 }
 
-/// A truth value: true/on/yes/1 or false/off/no/0. `default_value` when it is absent, no such value, or an argument is
-/// NULL. Any thread.
+/// Reads a truth value: true/on/yes/1 or false/off/no/0. Returns `default_value` if the value is absent or invalid, or
+/// an argument is NULL. Any thread.
 ///
 /// # Safety
 /// `section` and `item` are NULL or NUL-terminated strings.
@@ -157,14 +158,14 @@ pub unsafe extern "C" fn dap_config_get_item_bool_default(
     default_value: bool,
 ) -> bool {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     guard("dap_config_get_item_bool_default", default_value, || {
-        place.get(default_value, |config, section, item| config.get_bool(section, item, default_value))
+        lookup.get(default_value, |config, section, item| config.get_bool(section, item, default_value))
     })
 }
 
-/// A whole number, decimal or 0x hexadecimal. `default_value` when it is absent, no such number, or an argument is NULL.
-/// Any thread.
+/// Reads an integer, decimal or 0x hexadecimal. Returns `default_value` if the value is absent or invalid, or an
+/// argument is NULL. Any thread.
 ///
 /// # Safety
 /// As for `dap_config_get_item_bool_default`.
@@ -176,13 +177,13 @@ pub unsafe extern "C" fn _dap_config_get_item_int(
     default_value: i64,
 ) -> i64 {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     guard("_dap_config_get_item_int", default_value, || {
-        place.get(default_value, |config, section, item| config.get_i64(section, item, default_value))
+        lookup.get(default_value, |config, section, item| config.get_i64(section, item, default_value))
     })
 }
 
-/// As `_dap_config_get_item_int`, from 0.
+/// Like `_dap_config_get_item_int`, for integers from 0.
 ///
 /// # Safety
 /// As for `dap_config_get_item_bool_default`.
@@ -194,13 +195,14 @@ pub unsafe extern "C" fn _dap_config_get_item_uint(
     default_value: u64,
 ) -> u64 {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     guard("_dap_config_get_item_uint", default_value, || {
-        place.get(default_value, |config, section, item| config.get_u64(section, item, default_value))
+        lookup.get(default_value, |config, section, item| config.get_u64(section, item, default_value))
     })
 }
 
-/// A decimal number. `default_value` when it is absent, no such number, or an argument is NULL. Any thread.
+/// Reads a decimal number. Returns `default_value` if the value is absent or invalid, or an argument is NULL. Any
+/// thread.
 ///
 /// # Safety
 /// As for `dap_config_get_item_bool_default`.
@@ -212,14 +214,14 @@ pub unsafe extern "C" fn dap_config_get_item_double_default(
     default_value: f64,
 ) -> f64 {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     guard("dap_config_get_item_double_default", default_value, || {
-        place.get(default_value, |config, section, item| config.get_f64(section, item, default_value))
+        lookup.get(default_value, |config, section, item| config.get_f64(section, item, default_value))
     })
 }
 
-/// A text; it belongs to the configuration and lives as long. `default_value`, the same pointer, when it is absent, a
-/// list, or an argument is NULL. Any thread.
+/// Reads a text, which belongs to the configuration and lives as long. Returns `default_value`, the same pointer, if
+/// the value is absent or a list, or an argument is NULL. Any thread.
 ///
 /// # Safety
 /// As for `dap_config_get_item_bool_default`.
@@ -231,17 +233,18 @@ pub unsafe extern "C" fn dap_config_get_item_str_default(
     default_value: *const c_char,
 ) -> *const c_char {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     guard("dap_config_get_item_str_default", default_value, || {
-        place.with_handle(default_value, |handle, section, item| handle.text(section, item).unwrap_or(default_value))
+        lookup.with_handle(default_value, |handle, section, item| handle.text(section, item).unwrap_or(default_value))
     })
 }
 
-/// The items of a list, their number in `*array_length`; array and strings belong to the configuration and live as long.
-/// A single value is a list of one. NULL (and 0) when it is absent or empty, or an argument is NULL. Any thread.
+/// Reads the items of a list and stores their number in `*array_length`; array and strings belong to the configuration
+/// and live as long. A single value is a list of one. Returns NULL (and 0) if the list is absent or empty, or an
+/// argument is NULL. Any thread.
 ///
 /// # Safety
-/// As for `dap_config_get_item_bool_default`; `array_length` is NULL or may be written.
+/// As for `dap_config_get_item_bool_default`; `array_length` is NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_config_get_array_str(
     config: *mut dap_config,
@@ -250,20 +253,20 @@ pub unsafe extern "C" fn dap_config_get_array_str(
     array_length: *mut u16,
 ) -> *mut *const c_char {
     // SAFETY: the caller's promise.
-    let place = unsafe { Place::new(config, section, item) };
+    let lookup = unsafe { Lookup::new(config, section, item) };
     let nothing = (std::ptr::null_mut(), 0);
     let (array, length) = guard("dap_config_get_array_str", nothing, || {
-        place.with_handle(nothing, |handle, section, item| handle.array(section, item).unwrap_or(nothing))
+        lookup.with_handle(nothing, |handle, section, item| handle.array(section, item).unwrap_or(nothing))
     });
     if !array_length.is_null() {
-        // SAFETY: not NULL, and the caller promises that it may be written.
+        // SAFETY: not NULL, and the caller promises that it is writable.
         unsafe { array_length.write(length) };
     }
     array
 }
 
-/// Makes a configuration known to C. It becomes `g_config`, and the process-wide one of the Rust side, when there is
-/// none yet. With `only_as_first`, the first one is returned when there is one. For Rust programs that start the node
+/// Makes a configuration known to C. It becomes `g_config`, and the process-wide one of the Rust side, if there is none
+/// yet. With `only_as_first`, returns the existing first one if there is one. For Rust programs that start the node
 /// through its C functions.
 pub fn adopt(config: Arc<Config>, only_as_first: bool) -> *mut dap_config {
     let mut handles = HANDLES.lock();
@@ -292,7 +295,7 @@ mod tests {
     use super::*;
     use std::ffi::CStr;
 
-    /// Without becoming `g_config`, which other tests share: tests/embedded_config.rs is about that one.
+    /// Does not set `g_config`, which other tests share: tests/embedded_config.rs covers it.
     fn open(text: &str) -> *mut dap_config {
         HANDLES.lock().add(Config::parse(text, "test.cfg").0.into())
     }
@@ -334,7 +337,7 @@ mod tests {
         // SAFETY: as above.
         assert!(unsafe { dap_config_get_array_str(config, s, bad, &mut length) }.is_null());
         assert_eq!(length, 0);
-        // SAFETY: none of its strings is used any more.
+        // SAFETY: none of its strings is used afterwards.
         unsafe { dap_config_close(config) };
         // SAFETY: closing twice is logged.
         unsafe { dap_config_close(config) };
@@ -361,7 +364,7 @@ mod tests {
         assert_eq!(unsafe { dap_config_init(c"/nowhere".as_ptr()) }, -1);
         // SAFETY: NULL is allowed.
         unsafe { dap_config_close(std::ptr::null_mut()) };
-        // SAFETY: none of its strings is used.
+        // SAFETY: none of its strings is used afterwards.
         unsafe { dap_config_close(config) };
     }
 }

@@ -7,21 +7,22 @@ use sha3::{Digest, Sha3_256};
 use crate::ctypes::{DAP_CHAIN_HASH_FAST_SIZE, dap_hash_fast};
 use crate::panics::guard;
 
-/// SHA3-256 of `size` bytes at `data` into `hash`; false (logged) when a pointer is NULL or `size` is 0. Any thread.
+/// Writes the SHA3-256 of `size` bytes at `data` to `hash`; false (logged) if a pointer is NULL or `size` is 0. Any
+/// thread.
 ///
 /// # Safety
-/// `data` is NULL or has `size` readable bytes; `hash` is NULL or may be written.
+/// `data` is NULL or has `size` readable bytes; `hash` is NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_hash_fast(data: *const c_void, size: usize, hash: *mut dap_hash_fast) -> bool {
     guard("dap_hash_fast", false, || {
         if data.is_null() || size == 0 || size > isize::MAX.cast_unsigned() || hash.is_null() {
-            log::error!("dap_hash_fast: expected data, its size, and a place for the hash");
+            log::error!("dap_hash_fast: expected data, its size, and memory for the hash");
             return false;
         }
         // SAFETY: not NULL, and the caller promises `size` bytes, which fit a slice.
         let data = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size) };
         let raw: [u8; DAP_CHAIN_HASH_FAST_SIZE] = Sha3_256::digest(data).into();
-        // SAFETY: not NULL, and the caller promises that it may be written.
+        // SAFETY: not NULL, and the caller promises that it is writable.
         unsafe { hash.write(dap_hash_fast { raw }) };
         true
     })

@@ -12,14 +12,14 @@ use crate::http::{self, Request, Response};
 use crate::listener;
 use crate::panics::guard;
 
-/// The Content-Type of a reply that names none: the endpoints of the node speak JSON.
+/// The Content-Type of a reply that names none: the node's endpoints speak JSON.
 const DEFAULT_MIME: &str = "application/json";
 
-/// The node's listener; NULL when `[server] enabled` is false or it cannot listen (logged). `_inheritor` is its
-/// `dap_http_server_t`. Both are the same for the whole life of the process. Nothing to free. Any thread.
+/// Returns the node's listener; NULL if `[server] enabled` is false or the server cannot listen (logged). `_inheritor`
+/// is its `dap_http_server_t`. Both stay the same until the process ends; the caller frees neither. Any thread.
 ///
 /// # Safety
-/// No condition.
+/// None.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_server_get_default() -> *mut dap_server {
     guard("dap_server_get_default", std::ptr::null_mut(), || {
@@ -32,13 +32,13 @@ pub unsafe extern "C" fn dap_server_get_default() -> *mut dap_server {
     })
 }
 
-/// Has `callback` answer the requests to `url_path`, instead of who did before. It is called on threads of the HTTP
-/// server, several at once, with the reply and a `http_status_code_t *` (an int) that starts at 200. A reply has at most
-/// `reply_size_max` bytes. NULL (and a log line) for NULL and a path that does not start with `/`. The result
-/// identifies the path and is nothing to free or follow. Any thread.
+/// Registers `callback` for the requests to `url_path`, replacing any previous one. It is called on threads of the HTTP
+/// server, several at once, with the reply and a `http_status_code_t *` (an int) that starts at 200. A reply has at
+/// most `reply_size_max` bytes. Returns NULL and logs the reason if an argument is NULL or the path does not start with
+/// `/`, else a pointer that identifies the path, which the caller must neither free nor follow. Any thread.
 ///
 /// # Safety
-/// `url_path` is NULL or a NUL-terminated string; `callback` can be called until it is removed and has returned.
+/// `url_path` is NULL or a NUL-terminated string; `callback` stays callable until it is removed and has returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_http_simple_proc_add(
     server: *mut dap_http_server,
@@ -58,13 +58,13 @@ pub unsafe extern "C" fn dap_http_simple_proc_add(
             return std::ptr::null_mut();
         };
         http::register(path, Box::new(move |request| answer(callback, request, reply_size_max)));
-        // One address for all: it only says that the path was added.
+        // One address for all paths: it only says that the path was added.
         http_server().cast()
     })
 }
 
-/// Lets nobody answer the requests to `url_path`; false when nobody did. A call that runs goes on to its end. Starts
-/// nothing: `server` may be the `_inheritor` from a time when the node listened. Any thread.
+/// Unregisters the callback of `url_path`; false if none is registered. A running call continues to its end. Never
+/// starts the listener: `server` may be an `_inheritor` from before the node stopped listening. Any thread.
 ///
 /// # Safety
 /// `url_path` is NULL or a NUL-terminated string.
@@ -81,8 +81,8 @@ pub unsafe extern "C" fn dap_http_simple_proc_remove(server: *mut dap_http_serve
     })
 }
 
-/// Appends to the reply, as much as fits its maximum: the number of bytes appended. 0 for NULL. For the thread that a
-/// callback runs on, with the reply it was called with; with any other it does nothing.
+/// Appends `data` to the reply as far as its maximum allows; returns the number of bytes appended, 0 for NULL. To be
+/// called on the thread that runs the callback, with the callback's own reply; another reply is left unchanged.
 ///
 /// # Safety
 /// `data` is NULL or has `size` readable bytes. `simple` is compared, not followed.
@@ -105,8 +105,8 @@ pub unsafe extern "C" fn dap_http_simple_reply(simple: *mut dap_http_simple, dat
 
 struct Server(dap_server);
 
-// SAFETY: the one field is written with one value only, by whoever calls dap_server_get_default; the C programs that
-// read it got the pointer from a call that had written it.
+// SAFETY: dap_server_get_default alone writes the one field, always with the same value; C programs that read it got
+// the pointer from a call that had already written it.
 unsafe impl Sync for Server {}
 
 static SERVER: Server = Server(dap_server { _inheritor: Cell::new(std::ptr::null_mut()) });
@@ -117,7 +117,7 @@ fn http_server() -> *mut dap_http_server {
     (&raw const HTTP_SERVER).cast::<dap_http_server>().cast_mut()
 }
 
-/// The reply that a callback on this thread is writing.
+/// The reply that the callback running on this thread is writing.
 struct Reply {
     simple: *mut dap_http_simple,
     body: Vec<u8>,
@@ -147,21 +147,21 @@ fn answer(
     let pointer = &raw mut *simple;
     let size_max = reply_size_max.min(isize::MAX.cast_unsigned());
     REPLY.set(Some(Reply { simple: pointer, body: Vec::new(), size_max }));
-    // SAFETY: the structs and the status are alive and nobody else's until the call returns; the callback's owner
-    // promised that it can be called.
+    // SAFETY: the structs and the status live, unshared, until the call returns; the callback's owner promised that it
+    // stays callable.
     unsafe { callback(pointer, (&raw mut status).cast()) };
     let body = REPLY.take().map(|reply| reply.body).unwrap_or_default();
     let mime = mime(&simple.reply_mime);
     Response { status: status.try_into().unwrap_or(500), mime, body }
 }
 
-/// Fills the array and gives the text's length, which the HTTP server keeps below the array's.
+/// Fills the array and returns the text's length, which the HTTP server keeps below the array's.
 fn put(array: &mut [c_char; 1024], text: &str) -> u32 {
     fill_c_array(array, text.as_bytes());
     text.len().min(array.len() - 1) as u32
 }
 
-/// What the callback left in `reply_mime`; an array without a NUL or without text has the default.
+/// The text that the callback left in `reply_mime`; the default if the array has no NUL or no text.
 fn mime(array: &[c_char]) -> String {
     let bytes: Vec<u8> = array.iter().map(|byte| byte.cast_unsigned()).collect();
     let text = CStr::from_bytes_until_nul(&bytes).ok().and_then(|text| text.to_str().ok());
@@ -177,7 +177,7 @@ mod tests {
     }
 
     unsafe extern "C" fn echo(simple: *mut dap_http_simple, status: *mut c_void) {
-        // SAFETY: what the callback was called with.
+        // SAFETY: the arguments that the callback was called with.
         let client = unsafe { &*simple }.http_client;
         // SAFETY: the client lives as long as the call.
         let client = unsafe { &*client };
@@ -187,14 +187,14 @@ mod tests {
         // SAFETY: as above.
         assert_eq!(unsafe { dap_http_simple_reply(simple, query.cast(), size) }, size.min(5 - size.min(5)));
         let other = std::ptr::dangling_mut();
-        // SAFETY: the pointer is compared only.
+        // SAFETY: the pointer is only compared.
         assert_eq!(unsafe { dap_http_simple_reply(other, query.cast(), size) }, 0);
-        // SAFETY: an int, as the callback's contract says.
+        // SAFETY: an int, by the callback's contract.
         unsafe { status.cast::<c_int>().write(403) };
     }
 
     unsafe extern "C" fn named(simple: *mut dap_http_simple, _status: *mut c_void) {
-        // SAFETY: what the callback was called with.
+        // SAFETY: the arguments that the callback was called with.
         let mime = unsafe { &mut (*simple).reply_mime };
         fill_c_array(mime, b"text/plain");
     }

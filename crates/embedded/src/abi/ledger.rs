@@ -1,4 +1,5 @@
-//! The C functions for ledger tags and conditional outputs: what a service registers with the ledger and asks of it.
+//! The C functions for ledger tags and conditional outputs: what a service registers with the ledger and looks up
+//! there.
 
 use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int};
@@ -13,11 +14,12 @@ use crate::ctypes::{
 use crate::cview::strings::bytes;
 use crate::panics::guard;
 
-/// Registers the check that recognises a service's transactions, under a tag (which is copied). 0; -1 when the service
-/// is registered with another check or tag already, or `tag` or `callback` is NULL. The same again is 0. Any thread.
+/// Registers the check that recognises a service's transactions, under a tag (which is copied). Returns 0; -1 if the
+/// service is already registered with another check or tag, or `tag` or `callback` is NULL. Repeating a registration
+/// returns 0. Any thread.
 ///
 /// # Safety
-/// `tag` is NULL or a NUL-terminated string; `callback` can be called until the process ends.
+/// `tag` is NULL or a NUL-terminated string; `callback` stays callable until the process ends.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_ledger_service_add(
     uid: dap_chain_net_srv_uid,
@@ -37,7 +39,7 @@ pub unsafe extern "C" fn dap_ledger_service_add(
             return 0;
         }
         log::error!(
-            "dap_ledger_service_add: service {:#018x} is registered already, as {:?} and with another check or tag",
+            "dap_ledger_service_add: service {:#018x} is already registered, as {:?} with another check or tag",
             uid.uint64,
             String::from_utf8_lossy(&service.tag)
         );
@@ -45,11 +47,11 @@ pub unsafe extern "C" fn dap_ledger_service_add(
     })
 }
 
-/// Runs the check that a service registered: what it says, and what it leaves in `*action`. False when the service is
-/// not registered. Any thread; the check is called with the pointers as they are.
+/// Runs the check that a service registered, which sets `*action`, and returns its result. False if the service is not
+/// registered. Any thread; the check is called with the pointers as they are.
 ///
 /// # Safety
-/// The pointers are what the registered check asks for.
+/// The pointers are valid for the registered check.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_ledger_service_tag(
     ledger: *mut dap_ledger,
@@ -61,13 +63,14 @@ pub unsafe extern "C" fn dap_ledger_service_tag(
     guard("dap_ledger_service_tag", false, || {
         let callback = SERVICES.lock().get(&uid.uint64).map(|service| service.callback);
         let Some(callback) = callback else { return false };
-        // SAFETY: who registered the check promised that it can be called, the caller that it gets what it asks for.
+        // SAFETY: the check's owner promised that it stays callable, the caller that the pointers are valid for it.
         unsafe { callback(ledger, tx, items, action) }
     })
 }
 
-/// The conditional output that an input spends; NULL when `dap_ledger_tx_out_cond_add` never told of it, or for NULL.
-/// It belongs to the ledger and stays valid until the process ends. `ledger` is not used: there is one. Any thread.
+/// Returns the conditional output that an input spends; NULL if `in_cond` is NULL or `dap_ledger_tx_out_cond_add` has
+/// not registered the output. It belongs to the ledger and stays valid until the process ends. `ledger` is not used:
+/// there is one. Any thread.
 ///
 /// # Safety
 /// `in_cond` is NULL or points to an input.
@@ -90,11 +93,12 @@ pub unsafe extern "C" fn dap_chain_ledger_get_tx_out_cond_linked_to_tx_in_cond(
     })
 }
 
-/// Tells the ledger of a conditional output (which is copied): number `idx` of the transaction with this hash. 0; -1
-/// for NULL, and when another output was told for the same place: what a transaction says never changes. Any thread.
+/// Registers a conditional output (which is copied) with the ledger: number `idx` of the transaction with this hash.
+/// Returns 0; -1 for NULL, or if another output is registered for this hash and number: a transaction never changes.
+/// Any thread.
 ///
 /// # Safety
-/// `tx_hash` and `out_cond` are NULL or point to what they say.
+/// `tx_hash` is NULL or points to a hash, `out_cond` is NULL or points to an output.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_ledger_tx_out_cond_add(
     tx_hash: *const dap_hash_fast,
@@ -106,25 +110,25 @@ pub unsafe extern "C" fn dap_ledger_tx_out_cond_add(
         return -1;
     }
     // SAFETY: not NULL, and the caller promises a hash.
-    let place = (unsafe { *tx_hash }.raw, idx);
+    let output_id = (unsafe { *tx_hash }.raw, idx);
     // SAFETY: not NULL, and the caller promises an output.
     let header = unsafe { &*out_cond }.header.content();
     guard("dap_ledger_tx_out_cond_add", -1, || {
         let mut outputs = OUTPUTS.lock();
-        let known = outputs.entry(place).or_insert_with(|| Output::new(header));
+        let known = outputs.entry(output_id).or_insert_with(|| Output::new(header));
         if known.1 == header {
             return 0;
         }
-        log::error!("dap_ledger_tx_out_cond_add: another output is known for this place");
+        log::error!("dap_ledger_tx_out_cond_add: another output is already registered for this hash and index");
         -1
     })
 }
 
 static SERVICES: Mutex<BTreeMap<u64, Service>> = Mutex::new(BTreeMap::new());
-static OUTPUTS: Mutex<BTreeMap<Place, Output>> = Mutex::new(BTreeMap::new());
+static OUTPUTS: Mutex<BTreeMap<OutputId, Output>> = Mutex::new(BTreeMap::new());
 
 /// A transaction's hash and the number of one of its outputs.
-type Place = ([u8; DAP_CHAIN_HASH_FAST_SIZE], u32);
+type OutputId = ([u8; DAP_CHAIN_HASH_FAST_SIZE], u32);
 
 struct Service {
     tag: Vec<u8>,
@@ -136,10 +140,10 @@ struct Service {
     ) -> bool,
 }
 
-/// What an output says: subtype and service.
+/// The header of an output: subtype and service.
 type Content = (u8, u64);
 
-/// An output on the heap, never freed, and what it was made of.
+/// An output on the heap, never freed, and the header it was made from.
 struct Output(*mut dap_chain_tx_out_cond, Content);
 
 // SAFETY: Rust never reads through the pointer; it is for C, and valid on every thread until the process ends.

@@ -10,14 +10,14 @@ use crate::cview::strings::bytes;
 use crate::logging;
 use crate::panics::guard;
 
-/// The lowest level that is written, as C set it; -1 while the logger's own filter decides.
+/// The lowest level written, as C set it; -1 while the logger's own filter decides.
 static LOWEST: AtomicI32 = AtomicI32::new(-1);
 
 const LEVELS: [dap_log_level; 10] =
     [L_DEBUG, L_INFO, L_NOTICE, L_MSG, L_DAP, L_WARNING, L_ATT, L_ERROR, L_CRITICAL, L_TOTAL];
 
-/// Writes a log line, unless its level (a `dap_log_level_t`) is below the one set. A message that is not UTF-8 is written
-/// with replacement signs. NULL: nothing is written. Any thread.
+/// Writes a log line unless its level (a `dap_log_level_t`) is below the level set. Invalid UTF-8 in the message
+/// becomes replacement characters. Writes nothing if an argument is NULL. Any thread.
 ///
 /// # Safety
 /// `tag` and `message` are NULL or NUL-terminated strings.
@@ -39,10 +39,10 @@ pub unsafe extern "C" fn dap_log_write(log_level: c_int, tag: *const c_char, mes
     });
 }
 
-/// The lowest level that is written. Any thread.
+/// The lowest level written. Any thread.
 ///
 /// # Safety
-/// No condition.
+/// None.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_log_level_get() -> dap_log_level {
     guard("dap_log_level_get", L_INFO, || {
@@ -58,11 +58,11 @@ pub unsafe extern "C" fn dap_log_level_get() -> dap_log_level {
     })
 }
 
-/// Sets the lowest level (a `dap_log_level_t`) that is written, by C and by this library, instead of `RUST_LOG`; one
-/// beyond L_TOTAL counts as L_TOTAL, which writes nothing. Any thread.
+/// Sets the lowest level (a `dap_log_level_t`) that C and this library write, overriding `RUST_LOG`; a level beyond
+/// L_TOTAL counts as L_TOTAL, which writes nothing. Any thread.
 ///
 /// # Safety
-/// No condition.
+/// None.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_log_level_set(log_level: c_int) {
     guard("dap_log_level_set", (), || {

@@ -1,4 +1,4 @@
-//! The embedded SDK's C functions: what C passes is checked and turned into safe types here.
+//! The embedded SDK's C functions: they check what C passes and turn it into safe types.
 #![allow(unsafe_code, non_camel_case_types, non_upper_case_globals)]
 
 pub mod cert;

@@ -1,4 +1,4 @@
-//! Networks, as C calls them.
+//! Networks: the exported C functions.
 
 use std::ffi::c_char;
 
@@ -8,8 +8,8 @@ use crate::cview::strings::text;
 use crate::net::{self, NetRef};
 use crate::panics::guard;
 
-/// The network with this name; NULL when the configuration names none such. The pointer stays valid until the process
-/// ends. Any thread.
+/// Returns the network with this name; NULL if the configuration names no such network. The pointer stays valid until
+/// the process ends. Any thread.
 ///
 /// # Safety
 /// `name` is NULL (the result is NULL) or a NUL-terminated string.
@@ -25,19 +25,20 @@ pub unsafe extern "C" fn dap_chain_net_by_name(name: *const c_char) -> *mut dap_
     })
 }
 
-/// The network with this id; NULL when the configuration names none such. Any thread.
+/// Returns the network with this id; NULL if the configuration names no such network. Any thread.
 ///
 /// # Safety
-/// No condition.
+/// None.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_net_by_id(id: dap_chain_net_id) -> *mut dap_chain_net {
     guard("dap_chain_net_by_id", std::ptr::null_mut(), || net_ptr(net::find_by_id(id.uint64)))
 }
 
-/// This node's role in a network; NODE_ROLE_LIGHT, the least, for NULL and what is no network. Any thread.
+/// Returns this node's role in a network; NODE_ROLE_LIGHT, the least trusted, for NULL or an unknown pointer. Any
+/// thread.
 ///
 /// # Safety
-/// No condition: the pointer is compared, not followed.
+/// None: the pointer is compared, not followed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_net_get_role(net: *const dap_chain_net) -> dap_chain_node_role {
     let failure = dap_chain_node_role { enums: NODE_ROLE_LIGHT };
@@ -65,7 +66,7 @@ mod tests {
         // SAFETY: a string constant.
         let net = unsafe { dap_chain_net_by_name(c"backbone".as_ptr()) };
         assert!(!net.is_null());
-        // SAFETY: networks stay valid, and nobody writes this one.
+        // SAFETY: networks stay valid, and nothing writes to this one.
         let view = unsafe { &*net };
         // SAFETY: the name is NUL-terminated.
         assert_eq!(unsafe { CStr::from_ptr(view.r#pub.name.as_ptr()) }, c"backbone");

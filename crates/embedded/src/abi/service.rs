@@ -1,4 +1,4 @@
-//! Services, their sessions and usages, as C calls them.
+//! Services, their sessions and usages: the exported C functions.
 
 use crate::config;
 use crate::ctypes::*;
@@ -14,11 +14,11 @@ use std::ffi::c_char;
 use std::ptr;
 
 /// Registers a service. Reads `allow_free_srv` (default true) and `grace_period` (seconds, default 60) from
-/// `config_section`. NULL when the uid is taken, without callbacks, and while nothing is retained.
+/// `config_section`. Returns NULL if the uid is taken, `callbacks` is NULL, or the SDK is not retained.
 ///
 /// # Safety
-/// May be called from any thread. `config_section` is NULL or a string; `callbacks` is NULL or points to a struct, which
-/// is copied, and whose functions may be called on every worker until `dap_chain_net_srv_del`.
+/// May be called from any thread. `config_section` is NULL or a string; `callbacks` is NULL or points to a struct,
+/// which is copied, and whose functions may be called on every worker until `dap_chain_net_srv_del`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_net_srv_add(
     uid: dap_chain_net_srv_uid_t,
@@ -30,9 +30,9 @@ pub unsafe extern "C" fn dap_chain_net_srv_add(
             log::error!("dap_chain_net_srv_add: the embedded SDK is not running");
             return ptr::null_mut();
         }
-        // SAFETY: NULL, or a struct that the caller lets us copy.
+        // SAFETY: NULL, or a struct that the caller promises is readable.
         let Some(callbacks) = unsafe { callbacks.as_ref() }.copied() else {
-            log::error!("dap_chain_net_srv_add: no callbacks");
+            log::error!("dap_chain_net_srv_add: expected callbacks, not NULL");
             return ptr::null_mut();
         };
         let config = config::current();
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_add(
         });
         let pointer = service.as_ptr();
         if !service::add(service) {
-            log::error!("dap_chain_net_srv_add: service {:#x} is there already", uid.uint64);
+            log::error!("dap_chain_net_srv_add: service {:#x} is already registered", uid.uint64);
             return ptr::null_mut();
         }
         pointer
@@ -66,11 +66,11 @@ pub unsafe extern "C" fn dap_chain_net_srv_get(uid: dap_chain_net_srv_uid_t) -> 
     })
 }
 
-/// Ends a service: it takes no more requests. The struct stays until the last session that uses it has ended.
+/// Ends a service, which then accepts no more requests. The struct lives until the last session that uses it has ended.
 ///
 /// # Safety
-/// May be called from any thread; a callback that is running on a worker may still be running on return. A stale address
-/// is compared, not followed.
+/// May be called from any thread; a callback that runs on a worker may still be running on return. A stale address is
+/// compared, not followed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_net_srv_del(srv: *mut dap_chain_net_srv_t) {
     guard("dap_chain_net_srv_del", (), || {
@@ -80,10 +80,10 @@ pub unsafe extern "C" fn dap_chain_net_srv_del(srv: *mut dap_chain_net_srv_t) {
     });
 }
 
-/// The service part of a session that a client opened here, made on the first call. NULL for any other session.
+/// The service part of a session that a client opened to this node, made on the first call. NULL for any other session.
 ///
 /// # Safety
-/// The worker of the session's stream; a stale address is compared, not followed.
+/// Called on the worker of the session's stream; a stale address is compared, not followed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_net_srv_stream_session_create(
     session: *mut dap_stream_session_t,
@@ -96,7 +96,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_stream_session_create(
 /// The usage with this id in a session, or NULL.
 ///
 /// # Safety
-/// The worker of the session's stream; `srv_session` is NULL or the service part of a session that is alive.
+/// Called on the worker of the session's stream; `srv_session` is NULL or the service part of a session that is alive.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_net_srv_usage_find_unsafe(
     srv_session: *mut dap_chain_net_srv_stream_session_t,
@@ -111,11 +111,11 @@ pub unsafe extern "C" fn dap_chain_net_srv_usage_find_unsafe(
     })
 }
 
-/// The hash of the order by which this node gives the VPN service away in a network. False for NULL and for a network
-/// that is none.
+/// Writes the hash of the order by which this node gives the VPN service away in a network. False if `out` is NULL or
+/// `net` is not a network.
 ///
 /// # Safety
-/// May be called from any thread; `out` is NULL or writable. A stale address of a network is compared, not followed.
+/// May be called from any thread; `out` is NULL or writable. A stale network address is compared, not followed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_embedded_free_order(net: *const dap_chain_net_t, out: *mut dap_hash_fast_t) -> bool {
     guard("dap_embedded_free_order", false, || {

@@ -6,12 +6,13 @@ use crate::cview::strings::{bytes, malloc_copy, text};
 use crate::panics::guard;
 use crate::store::{self, StoreError, VALUE_MAX};
 
-/// A copy of the value, `malloc`ed, with a NUL behind it; its length in `*size`, whether it is pinned in `*is_pinned`,
-/// when it was set (nanoseconds since 1970) in `*ts`. NULL, and nothing written but 0 to `*size`, when there is no such
-/// value, the store fails (logged), or a name is NULL. The out pointers may be NULL. Any thread; reads the disk.
+/// Returns a copy of the value, `malloc`ed, with a NUL behind it; stores its length in `*size`, whether it is pinned in
+/// `*is_pinned`, and when it was set (nanoseconds since 1970) in `*ts`. If there is no such value, the store fails
+/// (logged), or a name is NULL, returns NULL and writes only 0 to `*size`. The out pointers may be NULL. Any thread;
+/// reads the disk.
 ///
 /// # Safety
-/// `group` and `key` are NULL or NUL-terminated strings; the out pointers are NULL or may be written.
+/// `group` and `key` are NULL or NUL-terminated strings; the out pointers are NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_global_db_get_sync(
     group: *const c_char,
@@ -27,7 +28,7 @@ pub unsafe extern "C" fn dap_global_db_get_sync(
         store::get_record(group, key).inspect_err(|error| log::error!("dap_global_db_get_sync: {error}")).ok()?
     });
     if !size.is_null() {
-        // SAFETY: not NULL, and the caller promises that it may be written.
+        // SAFETY: not NULL, and the caller promises that it is writable.
         unsafe { size.write(record.as_ref().map_or(0, |record| record.value.len())) };
     }
     let Some(record) = record else { return std::ptr::null_mut() };
@@ -42,8 +43,8 @@ pub unsafe extern "C" fn dap_global_db_get_sync(
     malloc_copy(&record.value)
 }
 
-/// Sets a value; it is on the disk when this returns. A `len` of `(size_t)-1` means a C string, stored with its NUL, as
-/// in the SDK. 0, or -EINVAL (NULL, or a name or value beyond the store's bounds), -EBUSY (another process has the
+/// Sets a value; it is on the disk on return. A `len` of `(size_t)-1` means a C string, stored with its NUL, as in the
+/// SDK. Returns 0, or -EINVAL (NULL, or a name or value beyond the store's bounds), -EBUSY (another process uses the
 /// store), -EIO; failures are logged. Any thread; writes the disk.
 ///
 /// # Safety
@@ -70,7 +71,7 @@ pub unsafe extern "C" fn dap_global_db_set_sync(
     })
 }
 
-/// Removes a value; that there was none is no failure. Codes as for `dap_global_db_set_sync`. Any thread; writes the
+/// Removes a value; succeeds if there is none. Returns the codes of `dap_global_db_set_sync`. Any thread; writes the
 /// disk.
 ///
 /// # Safety

@@ -1,4 +1,4 @@
-//! Streams, channels and sessions, as C calls them.
+//! Streams, channels and sessions: the exported C functions.
 
 use crate::ctypes::*;
 use crate::cview::stream::Proc;
@@ -12,8 +12,8 @@ use std::slice;
 
 // --- channel letters ---------------------------------------------------------------------------------------------------
 
-/// Registers the callbacks of a channel letter, in place of earlier ones; streams opened from now on use them. It stays
-/// registered until the process ends, whatever is released and retained.
+/// Registers the callbacks of a channel letter, replacing earlier ones; streams opened later use them. The registration
+/// lasts until the process ends, across releases and retains.
 ///
 /// # Safety
 /// May be called from any thread; the callbacks may be called on every worker until the process ends.
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn dap_stream_ch_proc_add(
     });
 }
 
-/// What is registered for a letter, or NULL. Valid until the process ends.
+/// The registration of a letter, or NULL. Valid until the process ends.
 ///
 /// # Safety
 /// May be called from any thread.
@@ -51,12 +51,13 @@ pub unsafe extern "C" fn dap_stream_ch_proc_find(id: u8) -> *mut dap_stream_ch_p
 
 // --- packets -----------------------------------------------------------------------------------------------------------
 
-/// Queues a packet on a channel; it goes out at the end of the loop's turn. Returns the bytes of data accepted: all, or
-/// 0 when the stream is closing, 4 MiB wait already, the data is larger than 129 KiB, or the channel is not one of the
-/// calling worker.
+/// Queues a packet on a channel; it is sent at the end of the loop's turn. Returns the bytes of data accepted: all, or
+/// 0 if the stream is closing, 4 MiB are already queued, the data is larger than 129 KiB, or the calling worker does
+/// not own the channel.
 ///
 /// # Safety
-/// The channel's worker (a stale or foreign address is compared, not followed); `data` is readable for `size` bytes.
+/// Called on the channel's worker (a stale or foreign address is compared, not followed); `data` is readable for `size`
+/// bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_stream_ch_pkt_write_unsafe(
     ch: *mut dap_stream_ch_t,
@@ -66,22 +67,21 @@ pub unsafe extern "C" fn dap_stream_ch_pkt_write_unsafe(
 ) -> usize {
     guard("dap_stream_ch_pkt_write_unsafe", 0, || {
         if size > MAX_DATA {
-            log::debug!("dap_stream_ch_pkt_write_unsafe: {size} bytes are more than a packet holds");
+            log::debug!("dap_stream_ch_pkt_write_unsafe: {size} bytes exceed the size of a packet");
             return 0;
         }
         // SAFETY: `data` is readable for `size` bytes, by the caller's promise.
         let Some(data) = (unsafe { bytes(data, size) }) else { return 0 };
         let written = on_channel(ch, |worker, conn, channel| conn.write_packet(worker, channel.letter, kind, data));
         written.unwrap_or_else(|| {
-            log::error!("dap_stream_ch_pkt_write_unsafe: not a channel of this worker");
+            log::error!("dap_stream_ch_pkt_write_unsafe: expected a channel of this worker");
             0
         })
     })
 }
 
-/// As `dap_stream_ch_pkt_write_unsafe`, for any thread: the packet is copied and sent by the stream's worker, wherever
-/// the stream is by then, in the order of the calls. 0 also when 1 MiB of such packets wait, and for a channel that is
-/// gone.
+/// Like `dap_stream_ch_pkt_write_unsafe`, for any thread: the packet is copied, and the stream's worker sends it, also
+/// after a move, in the order of the calls. Returns 0 also if 1 MiB of such packets are queued, or the channel is gone.
 ///
 /// # Safety
 /// May be called from any thread; `data` is readable for `size` bytes.
@@ -103,24 +103,24 @@ pub unsafe extern "C" fn dap_stream_ch_pkt_write_mt(
     })
 }
 
-/// Takes packets on this channel, or has the stream wait: it is read while all its channels are ready.
+/// Resumes or pauses this channel's packets. The stream is read only while all its channels are ready.
 ///
 /// # Safety
-/// The channel's worker; a stale or foreign address is compared, not followed.
+/// Called on the channel's worker; a stale or foreign address is compared, not followed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_stream_ch_set_ready_to_read_unsafe(ch: *mut dap_stream_ch_t, is_ready: bool) {
     guard("dap_stream_ch_set_ready_to_read_unsafe", (), || {
         let set = on_channel_index(ch, |worker, conn, index| conn.set_ready_to_read(worker, index, is_ready));
         if set.is_none() {
-            log::error!("dap_stream_ch_set_ready_to_read_unsafe: not a channel of this worker");
+            log::error!("dap_stream_ch_set_ready_to_read_unsafe: expected a channel of this worker");
         }
     });
 }
 
-/// Whether `packet_out_callback` is called when the stream's output has drained.
+/// Enables or disables `packet_out_callback`, which is called when the stream's output has drained.
 ///
 /// # Safety
-/// The channel's worker; a stale or foreign address is compared, not followed.
+/// Called on the channel's worker; a stale or foreign address is compared, not followed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_stream_ch_set_ready_to_write_unsafe(ch: *mut dap_stream_ch_t, is_ready: bool) {
     guard("dap_stream_ch_set_ready_to_write_unsafe", (), || {
@@ -131,7 +131,7 @@ pub unsafe extern "C" fn dap_stream_ch_set_ready_to_write_unsafe(ch: *mut dap_st
 /// The channel with this letter of a stream, or NULL.
 ///
 /// # Safety
-/// The stream's worker; a stale or foreign address is compared, not followed.
+/// Called on the stream's worker; a stale or foreign address is compared, not followed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_stream_ch_by_id_unsafe(stream: *mut dap_stream_t, id: c_char) -> *mut dap_stream_ch_t {
     guard("dap_stream_ch_by_id_unsafe", ptr::null_mut(), || {
@@ -148,7 +148,7 @@ pub unsafe extern "C" fn dap_stream_ch_by_id_unsafe(stream: *mut dap_stream_t, i
 /// The channel with this uuid on the calling worker, or NULL.
 ///
 /// # Safety
-/// The worker that is named; another thread gets NULL.
+/// Called on the worker that is named; another thread gets NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_stream_ch_find_by_uuid_unsafe(
     worker: *mut dap_stream_worker_t,
@@ -170,8 +170,8 @@ pub unsafe extern "C" fn dap_stream_ch_find_by_uuid_unsafe(
 
 // --- sessions ----------------------------------------------------------------------------------------------------------
 
-/// The sessions that clients have opened here, oldest first: `data` is a `dap_stream_session_t *`. They stay alive until
-/// `dap_stream_session_get_list_sessions_unlock`; the list is the caller's to free with `dap_list_free`.
+/// Returns the sessions that clients have opened to this node, oldest first: `data` is a `dap_stream_session_t *`. They
+/// stay alive until `dap_stream_session_get_list_sessions_unlock`; the caller frees the list with `dap_list_free`.
 ///
 /// # Safety
 /// May be called from any thread.
@@ -188,7 +188,7 @@ pub unsafe extern "C" fn dap_stream_session_get_list_sessions() -> *mut dap_list
             let value = dap_list { data: session.as_ptr().cast(), next, prev: ptr::null_mut() };
             // SAFETY: fresh from malloc, aligned for every type, and large enough.
             unsafe { cell.write(value) };
-            // SAFETY: NULL, or the cell of the round before, which nobody else knows.
+            // SAFETY: NULL, or the cell of the previous round, which no other code knows.
             if let Some(next) = unsafe { next.as_mut() } {
                 next.prev = cell;
             }
@@ -198,7 +198,7 @@ pub unsafe extern "C" fn dap_stream_session_get_list_sessions() -> *mut dap_list
     })
 }
 
-/// Gives the lock of `dap_stream_session_get_list_sessions` back.
+/// Releases one lock of `dap_stream_session_get_list_sessions`.
 ///
 /// # Safety
 /// May be called from any thread, once for each call of `dap_stream_session_get_list_sessions`.
@@ -210,7 +210,7 @@ pub unsafe extern "C" fn dap_stream_session_get_list_sessions_unlock() {
 /// Frees a list's cells, not what they point to.
 ///
 /// # Safety
-/// `list` is NULL or the first cell of a list whose cells came from `malloc`, not used afterwards.
+/// `list` is NULL or the first cell of a list whose cells came from `malloc`; it is not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_list_free(list: *mut dap_list_t) {
     guard("dap_list_free", (), || {
@@ -228,7 +228,7 @@ pub unsafe extern "C" fn dap_list_free(list: *mut dap_list_t) {
 /// The bytes that C passed; None for NULL with a size.
 ///
 /// # Safety
-/// `data` is NULL or readable for `size` bytes, which nobody changes while the result is in use.
+/// `data` is NULL or readable for `size` bytes, which do not change while the result is in use.
 unsafe fn bytes<'a>(data: *const c_void, size: usize) -> Option<&'a [u8]> {
     if size == 0 {
         return Some(&[]);

@@ -1,4 +1,4 @@
-//! The other end of the socket: asks a running node to run a command.
+//! The client's side of the socket: asks a running node to run a command.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,29 +15,29 @@ const REPLY_TIME: Duration = Duration::from_secs(60);
 /// `vpn_stat` of a full /16 is some 25 MB.
 const REPLY_MAX: u64 = 64 << 20;
 
-/// Why there is no reply.
+/// Why no reply came.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// Nobody listens.
+    /// No process listens on the socket.
     #[error("no node answers on {}: {source}", path.display())]
     NotRunning {
         /// The socket.
         path: PathBuf,
-        /// Why.
+        /// The system's reason.
         source: io::Error,
     },
     /// The command line is too long for one request.
     #[error("the command line is longer than a request of {REQUEST_MAX} bytes")]
     TooLong,
-    /// The connection broke, or there was no reply in time.
+    /// The connection broke, or the time limit passed without a reply.
     #[error("no reply from the node: {0}")]
     Io(#[from] io::Error),
-    /// What answered does not speak this protocol.
-    #[error("what answers on {} is no node", .0.display())]
+    /// The process that answered does not speak this protocol.
+    #[error("the process that answers on {} is not a node", .0.display())]
     BadReply(PathBuf),
 }
 
-/// Has the node behind `socket` run a command line, the command's name first, and waits for its reply.
+/// Sends a command line, the command's name first, to the node behind `socket`, and waits for its reply.
 pub fn call(socket: &Path, argv: &[&str]) -> Result<Reply, CliError> {
     let request = format!("{}\n", json!({ "argv": argv }));
     if request.len() > REQUEST_MAX {
@@ -46,7 +46,7 @@ pub fn call(socket: &Path, argv: &[&str]) -> Result<Reply, CliError> {
     let connection =
         UnixStream::connect(socket).map_err(|source| CliError::NotRunning { path: socket.to_owned(), source })?;
     let mut timed = Timed::new(&connection, REPLY_TIME);
-    // A node that refuses at once may have closed its end already; its reply says more than this error.
+    // A node that refuses at once may already have closed its end; its reply says more than this error.
     let sent = timed.write_all(request.as_bytes());
     let mut line = Vec::new();
     timed.take(REPLY_MAX).read_to_end(&mut line)?;

@@ -1,7 +1,7 @@
 //! The command line of a running node: a registry of commands, and a Unix socket that runs them for other processes.
 //!
-//! The protocol, one request a connection: a line `{"argv":["vpn_stat","-net","backbone"]}`, answered by a line
-//! `{"code":0,"reply":"..."}`. The socket has mode 0600: who can connect may run every command.
+//! The protocol, one request per connection: a line `{"argv":["vpn_stat","-net","backbone"]}`, answered by a line
+//! `{"code":0,"reply":"..."}`. The socket has mode 0600: every process that can connect may run every command.
 
 mod client;
 mod server;
@@ -17,13 +17,13 @@ pub use server::{CliServer, start};
 
 use super::config::Config;
 
-/// Most bytes of a request's line.
+/// Most bytes of a request line.
 const REQUEST_MAX: usize = 64 << 10;
 
-/// What a command answers.
+/// A command's reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// 0 for success, else the command's own code; -1 for a command that is not known or not well formed.
+    /// 0 for success, else the command's own code; -1 for an unknown command or a malformed request.
     pub code: i32,
     /// The text for the user.
     pub text: String,
@@ -35,7 +35,7 @@ impl Reply {
     }
 }
 
-/// A command: its name, what `help` says about it, and what it does. It is run on a thread of its own.
+/// A command: its name, its help, and its function, which runs on a separate thread.
 pub struct Command {
     /// The first word of the command line.
     pub name: String,
@@ -43,21 +43,21 @@ pub struct Command {
     pub doc: String,
     /// Usage.
     pub doc_ex: String,
-    /// Gets the whole command line, its name first.
+    /// Receives the whole command line, its name first.
     pub run: Box<Run>,
 }
 
-/// What a command does with its command line.
+/// Runs a command with its command line.
 pub type Run = dyn Fn(&[String]) -> Reply + Send + Sync;
 
-/// Adds a command, or replaces the one of that name. From any thread.
+/// Adds a command, or replaces the one with that name. Any thread.
 pub fn register(command: Command) -> Arc<Command> {
     let command = Arc::new(command);
     COMMANDS.write().insert(command.name.clone(), Arc::clone(&command));
     command
 }
 
-/// Removes a command; false when there is none of that name. One that runs goes on to its end.
+/// Removes a command; false if none has that name. A running command continues to its end.
 pub fn unregister(name: &str) -> bool {
     COMMANDS.write().remove(name).is_some()
 }
@@ -75,7 +75,7 @@ pub fn run(argv: &[String]) -> Reply {
     }
 }
 
-/// Where the node's socket is: `[cli-server] listen-path`, else `cli.sock` in the state directory.
+/// The path of the node's socket: `[cli-server] listen-path`, else `cli.sock` in the state directory.
 pub fn socket_path(config: &Config) -> PathBuf {
     match config.get_str("cli-server", "listen-path").filter(|path| !path.is_empty()) {
         Some(path) => path.into(),

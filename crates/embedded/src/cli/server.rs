@@ -1,4 +1,4 @@
-//! The Unix socket: accepts on the thread "vpn-cli", runs each command on a thread of its own.
+//! The Unix socket: accepts on the thread "vpn-cli", runs each command on a separate thread.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -21,41 +21,41 @@ use crate::connection_threads::{ConnectionThreads, Refused};
 use crate::deadline::Timed;
 use crate::threads;
 
-/// Connections at once; one more is told so and closed.
+/// Most connections at once; one more is told so and closed.
 const CONNECTIONS_MAX: usize = 8;
-/// For a whole request to arrive, and for a whole reply to be taken.
+/// For the peer to send a whole request, and to receive a whole reply.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
-/// What stopping grants to commands that are running.
+/// Time that a stop grants to running commands.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A CLI that listens. Dropping it waits for running commands, ends its threads and removes its socket.
+/// A listening CLI. Dropping it waits for running commands, ends its threads and removes its socket.
 pub struct CliServer {
     path: PathBuf,
-    /// Device and inode of the socket: what another process put in its place is not ours to remove.
+    /// Device and inode of the socket: a file that another process has put in its place must stay.
     identity: Option<(u64, u64)>,
-    /// Its other end is polled by the thread; closing this one stops it.
+    /// The accepting thread polls the other end; closing this one stops the thread.
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
     pool: Arc<ConnectionThreads>,
 }
 
-/// Starts the CLI unless `[cli-server] enabled` is false. A CLI that cannot start is logged and costs nothing else.
+/// Starts the CLI unless `[cli-server] enabled` is false. Logs a failure, which affects nothing else.
 pub fn start(config: &Config) -> Option<CliServer> {
     if !config.get_bool("cli-server", "enabled", true) {
         return None;
     }
     let path = socket_path(config);
-    // Makes the state directory with its mode, in case the socket is in there.
+    // Creates the state directory with its mode, in case it contains the socket.
     if path.starts_with(config.state_path()) {
         config.state_dir();
     }
     match CliServer::listen(&path) {
         Ok(server) => {
-            log::info!("CLI commands are taken on {}", path.display());
+            log::info!("the CLI accepts commands on {}", path.display());
             Some(server)
         }
         Err(error) => {
-            log::error!("no CLI on {} ([cli-server] listen-path): {error}", path.display());
+            log::error!("the CLI cannot listen on {} ([cli-server] listen-path): {error}", path.display());
             None
         }
     }
@@ -73,11 +73,11 @@ impl CliServer {
         Ok(server)
     }
 
-    /// Takes the socket out of the file system, unless another file is there now. Does not wait.
+    /// Removes the socket from the file system, unless another file has replaced it. Does not wait.
     pub(crate) fn remove_file(&self) {
         let found = fs::symlink_metadata(&self.path).map(|file| (file.dev(), file.ino())).ok();
         if found.is_some() && found == self.identity {
-            // Whoever removed it in between did what was wanted.
+            // Another process may have removed it in between, which is fine.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -87,7 +87,7 @@ impl Drop for CliServer {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // It runs no command and so never drops the server itself; a panic in it changes nothing here.
+            // The accepting thread runs no command and so never drops the server; its panics are logged elsewhere.
             let _ = thread.join();
         }
         self.remove_file();
@@ -95,17 +95,17 @@ impl Drop for CliServer {
     }
 }
 
-/// The listening socket, mode 0600 from the moment it can be seen.
+/// The listening socket, mode 0600 from the moment it is visible.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let address = SocketAddrUnix::new(path).map_err(|_| text_error("the path is too long for a socket (107 bytes)"))?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    // Two processes that start at once must not both take the other's fresh socket for a dead one's.
+    // Two processes that start at once must not each remove the other's new socket as a dead one.
     let directory = fs::File::open(directory)?;
     lock(&directory)?;
     remove_if_dead(path, &address)?;
     let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    // On Linux a socket's own mode, less the umask, becomes the file's (unix(7)).
+    // On Linux the socket's own mode, less the umask, becomes the file's mode (unix(7)).
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, 16)?;
@@ -122,7 +122,7 @@ fn lock(directory: &fs::File) -> io::Result<()> {
     Err(text_error("its directory is locked by another process"))
 }
 
-/// Removes the socket that a killed process left; an error when somebody listens on it, or when it is no socket.
+/// Removes the socket of a killed process; an error if a process listens on it, or if it is not a socket.
 fn remove_if_dead(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -135,7 +135,7 @@ fn remove_if_dead(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
     match rustix::net::connect(&socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?, address) {
         Err(rustix::io::Errno::CONNREFUSED) => fs::remove_file(path),
         Err(rustix::io::Errno::NOENT) => Ok(()),
-        // Connected, or EAGAIN: somebody listens and is busy.
+        // Connected, or EAGAIN: a process listens and is busy.
         Ok(()) | Err(rustix::io::Errno::AGAIN) => Err(text_error("another process listens there")),
         Err(error) => Err(error.into()),
     }
@@ -167,7 +167,7 @@ fn accept(listener: &UnixListener, stopped: &UnixStream, pool: &Arc<ConnectionTh
             Ok((connection, _)) => take(connection, pool),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}
             Err(error) => {
-                // Out of descriptors or memory, and the connection is still there: without a pause this would spin.
+                // Descriptors or memory ran out and the connection is still queued: without a pause this would spin.
                 log::debug!("CLI: accept: {error}");
                 std::thread::sleep(Duration::from_millis(100));
             }
@@ -183,7 +183,7 @@ fn take(connection: UnixStream, pool: &Arc<ConnectionThreads>) {
         Err(Refused::Io(error)) => format!("cannot start a thread: {error}"),
     };
     log::debug!("CLI: {refusal}");
-    // The reply fits the socket's empty buffer; were it not to, the accepting thread must not wait.
+    // The reply fits the socket's empty buffer; if it did not, the accepting thread must still not wait.
     let _ = connection.set_nonblocking(true);
     answer(&connection, &Reply::refused(refusal));
 }
@@ -200,11 +200,11 @@ fn serve(connection: &UnixStream) {
 fn answer(connection: &UnixStream, reply: &Reply) {
     let line = format!("{}\n", json!({ "code": reply.code, "reply": reply.text }));
     if let Err(error) = Timed::new(connection, PEER_TIMEOUT).write_all(line.as_bytes()) {
-        log::debug!("CLI: the reply was not taken: {error}");
+        log::debug!("CLI: cannot send the reply: {error}");
     }
 }
 
-/// The words of a command line; None when the peer left without one.
+/// The words of a command line; None if the peer closed without one.
 fn request(connection: &UnixStream) -> Result<Option<Vec<String>>, String> {
     let mut line = Vec::new();
     let limit = REQUEST_MAX as u64 + 1;
@@ -239,7 +239,7 @@ mod tests {
 
     fn send(path: &Path, request: &[u8]) -> String {
         let connection = UnixStream::connect(path).unwrap();
-        // The server may answer and close before it was all sent.
+        // The server may answer and close before it has received everything.
         let _ = (&connection).write_all(request);
         let _ = connection.shutdown(std::net::Shutdown::Write);
         let mut reply = String::new();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cli_where_none_is_wanted_or_possible() {
+    fn no_cli_when_disabled_or_impossible() {
         let with = |text: &str| start(&Config::parse(text, "test.cfg").0);
         assert!(with("[cli-server]\nenabled=false").is_none());
         assert!(with(&format!("[cli-server]\nlisten-path=/tmp/{}", "x".repeat(120))).is_none());
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_command_is_waited_for_and_may_end_the_server() {
+    fn a_running_command_delays_the_stop_and_may_cause_it() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(&directory);
         let server = Arc::new(parking_lot::Mutex::new(start(&config)));

@@ -1,8 +1,7 @@
-//! The configuration: the node's `.cfg` files, and the defaults that let an empty one run.
+//! The configuration: the node's `.cfg` files, and the defaults with which an empty one runs.
 //!
-//! A value is looked up in the file (the files of `<name>.cfg.d/` came later and win), then among the built-in
-//! defaults, then it is what the caller passed as default. A value of the wrong kind is logged with its section, key
-//! and what is expected, and counts as absent.
+//! A look-up tries the file (later files of `<name>.cfg.d/` win), then the built-in defaults, then the caller's
+//! default. A value of the wrong kind is logged with its section, key and the expected kind, and counts as absent.
 
 mod parse;
 
@@ -17,7 +16,7 @@ use parking_lot::RwLock;
 pub use parse::Diagnostic;
 use parse::{Sections, Value};
 
-/// A configuration file is a page or two; more than this is another kind of file.
+/// A configuration file has a page or two; a larger file is another kind of file.
 const FILE_SIZE_MAX: u64 = 4 << 20;
 
 const NETWORK_DEFAULTS: [(&str, &str); 2] = [("network_address", "10.98.0.0"), ("network_mask", "255.255.255.0")];
@@ -29,7 +28,7 @@ const DEFAULTS: [(&str, &str, &str); 5] = [
     ("server", "listen_address", "0.0.0.0:8079"),
 ];
 
-/// One configuration, unchanged after it was read.
+/// One configuration, which does not change once it is read.
 ///
 /// ```
 /// use embedded::config::Config;
@@ -41,7 +40,7 @@ const DEFAULTS: [(&str, &str, &str); 5] = [
 ///
 /// assert_eq!(config.get_list("server", "listen_address"), ["0.0.0.0:8079", "[::1]:8079"]);
 /// assert_eq!(config.get_u64("resources", "threads_cnt", 0), 4);
-/// // Not written: the built-in default, or the caller's.
+/// // Absent from the text: the built-in default, or the caller's.
 /// assert_eq!(config.get_str("srv_vpn", "net").as_deref(), Some("backbone"));
 /// assert_eq!(config.get_u64("vpn_client", "start_timeout", 10), 10);
 ///
@@ -54,7 +53,7 @@ pub struct Config {
     sections: Sections,
 }
 
-/// A configuration that could not be read at all. Bad lines are no such error, see [`Diagnostic`].
+/// A configuration that cannot be read at all. Invalid lines are a [`Diagnostic`] instead.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file or directory cannot be read.
@@ -62,11 +61,11 @@ pub enum ConfigError {
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The system's reason.
         source: io::Error,
     },
     /// The file is too large to be a configuration.
-    #[error("{} is no configuration file: it is larger than {FILE_SIZE_MAX} bytes", path.display())]
+    #[error("{} is not a configuration file: it is larger than {FILE_SIZE_MAX} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -79,7 +78,7 @@ impl Config {
         Self { origin: "built-in defaults".into(), sections: Sections::new() }
     }
 
-    /// Reads a text; `origin` is its name in messages. The bad lines are returned, not logged.
+    /// Parses a text; `origin` is its name in messages. Returns the invalid lines without logging them.
     pub fn parse(text: &str, origin: &str) -> (Self, Vec<Diagnostic>) {
         let mut config = Self { origin: origin.to_owned(), sections: Sections::new() };
         let mut diagnostics = Vec::new();
@@ -87,7 +86,7 @@ impl Config {
         (config, diagnostics)
     }
 
-    /// Reads a file and after it, in the order of their names, `<path>.d/*.cfg`. Bad lines are logged as warnings.
+    /// Reads a file, then `<path>.d/*.cfg` in the order of their names. Logs invalid lines as warnings.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let mut config = Self { origin: path.display().to_string(), sections: Sections::new() };
         let mut diagnostics = Vec::new();
@@ -102,7 +101,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Gives a key a value as if the last line of the file had said so: what a command line option overrides.
+    /// Sets a key as if the file's last line had done so: for command line options that override it.
     pub fn set(&mut self, section: &str, key: &str, value: &str) {
         self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), Value::Scalar(value.to_owned()));
     }
@@ -112,12 +111,12 @@ impl Config {
         &self.origin
     }
 
-    /// Whether the section was written, with or without keys. Built-in defaults do not count.
+    /// Whether the text contains the section, with or without keys. Built-in defaults do not count.
     pub fn has_section(&self, section: &str) -> bool {
         self.sections.contains_key(section)
     }
 
-    /// Every section and key that was written, in the order of their names.
+    /// Every section and key in the text, in the order of their names.
     pub fn keys(&self) -> Vec<(&str, &str)> {
         let all = self.sections.iter().flat_map(|(section, keys)| keys.keys().map(move |key| (section, key)));
         let mut all: Vec<_> = all.map(|(section, key)| (section.as_str(), key.as_str())).collect();
@@ -125,19 +124,19 @@ impl Config {
         all
     }
 
-    /// The value as text; None when it is absent or a list.
+    /// The value as text; None if it is absent or a list.
     pub fn get_str(&self, section: &str, key: &str) -> Option<String> {
         match self.written(section, key) {
             Some(Value::Scalar(text)) => Some(text.clone()),
             Some(Value::List(_)) => {
-                self.complain(section, key, "[...]", "one value, not a list");
+                self.warn_invalid(section, key, "[...]", "one value, not a list");
                 None
             }
             None => self.built_in(section, key).map(str::to_owned),
         }
     }
 
-    /// The items of a list; a single value is a list of one, absent and empty are an empty list.
+    /// The items of a list; a single value is a list of one, an absent or empty value an empty list.
     pub fn get_list(&self, section: &str, key: &str) -> Vec<String> {
         match self.written(section, key) {
             Some(Value::List(items)) => items.clone(),
@@ -163,7 +162,7 @@ impl Config {
         })
     }
 
-    /// A whole number, decimal or 0x hexadecimal, maybe negative.
+    /// A whole number, decimal or 0x hexadecimal, which may be negative.
     pub fn get_i64(&self, section: &str, key: &str, default: i64) -> i64 {
         self.get(section, key, default, "a whole number from -2^63 to 2^63 - 1", |text| {
             integer(text).and_then(|n| n.try_into().ok())
@@ -175,11 +174,11 @@ impl Config {
         self.get(section, key, default, "a number", |text| text.parse().ok().filter(|n: &f64| n.is_finite()))
     }
 
-    /// The directory for what must survive a restart (identity, store, CLI socket): `[general] state_dir`, else
-    /// `/var/lib/cellframe-vpn` for root and `$XDG_STATE_HOME/cellframe-vpn` (`~/.local/state`) for others.
+    /// The directory for data that must survive a restart (identity, store, CLI socket): `[general] state_dir`, else
+    /// `/var/lib/cellframe-vpn` for root and `$XDG_STATE_HOME/cellframe-vpn` (`~/.local/state`) for other users.
     ///
-    /// It is made, mode 0700, when it does not exist. A failure to make it is logged; who then opens a file there gets
-    /// the error.
+    /// Creates it with mode 0700 if it does not exist. Logs a failure to create it; the caller then gets the error when
+    /// it opens a file there.
     pub fn state_dir(&self) -> PathBuf {
         let path = self.state_path();
         if let Err(error) = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path) {
@@ -188,7 +187,7 @@ impl Config {
         path
     }
 
-    /// [`Self::state_dir`] without making it.
+    /// [`Self::state_dir`] without creating it.
     pub fn state_path(&self) -> PathBuf {
         const NAME: &str = "cellframe-vpn";
         if let Some(path) = self.get_str("general", "state_dir").filter(|path| !path.is_empty()) {
@@ -208,8 +207,8 @@ impl Config {
         self.sections.get(section)?.get(key)
     }
 
-    /// The network has a default only where nothing was said about the VPN at all: a written section that forgets the
-    /// mask is a mistake its owner must hear of, not one to paper over.
+    /// The network has a default only if the text has no VPN section: a section without a mask is a mistake that its
+    /// owner must see in the log.
     fn built_in(&self, section: &str, key: &str) -> Option<&'static str> {
         if section == "srv_vpn"
             && !self.has_section(section)
@@ -223,12 +222,12 @@ impl Config {
     fn get<T>(&self, section: &str, key: &str, default: T, expected: &str, convert: impl Fn(&str) -> Option<T>) -> T {
         let Some(text) = self.get_str(section, key) else { return default };
         convert(&text).unwrap_or_else(|| {
-            self.complain(section, key, &text, expected);
+            self.warn_invalid(section, key, &text, expected);
             default
         })
     }
 
-    fn complain(&self, section: &str, key: &str, value: &str, expected: &str) {
+    fn warn_invalid(&self, section: &str, key: &str, value: &str, expected: &str) {
         log::error!(
             "{}: [{section}] {key}={value}: expected {expected}; the value is ignored",
             self.origin,
@@ -237,7 +236,7 @@ impl Config {
     }
 }
 
-/// The process-wide configuration; built-in defaults until someone sets one. From any thread.
+/// The process-wide configuration; the built-in defaults until one is set. Any thread.
 pub fn current() -> Arc<Config> {
     if let Some(config) = CURRENT.read().as_ref() {
         return Arc::clone(config);
@@ -245,14 +244,14 @@ pub fn current() -> Arc<Config> {
     Arc::clone(CURRENT.write().get_or_insert_with(|| Arc::new(Config::empty())))
 }
 
-/// Makes `config` the process-wide configuration. Who already holds the old one goes on with it.
+/// Makes `config` the process-wide configuration. Holders of the previous one keep it.
 pub fn set_current(config: impl Into<Arc<Config>>) {
     *CURRENT.write() = Some(config.into());
 }
 
 static CURRENT: RwLock<Option<Arc<Config>>> = RwLock::new(None);
 
-/// `<path>.d/*.cfg`, sorted; nothing when there is no such directory.
+/// `<path>.d/*.cfg`, sorted; empty if the directory does not exist.
 fn included_files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let mut directory = path.as_os_str().to_owned();
     directory.push(".d");
@@ -290,7 +289,7 @@ fn integer(text: &str) -> Option<i128> {
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     let hexadecimal = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
-    // u64's parser takes a sign of its own; after ours there must be none.
+    // u64's parser accepts a sign; after ours there must be none.
     let number = match hexadecimal {
         Some(digits) if digits.bytes().all(|d| d.is_ascii_hexdigit()) => u64::from_str_radix(digits, 16).ok()?,
         None if digits.bytes().all(|d| d.is_ascii_digit()) => digits.parse().ok()?,
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_section_gets_no_network_from_nowhere() {
+    fn a_written_section_gets_no_default_network() {
         let written = config("[srv_vpn]\nnetwork_address=10.1.0.0\n");
         assert_eq!(written.get_str("srv_vpn", "network_mask"), None);
         assert_eq!(written.get_str("srv_vpn", "net").as_deref(), Some("backbone"));
@@ -395,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn unreadable_files_are_named() {
         let error = Config::load(Path::new("/nowhere/x.cfg")).unwrap_err().to_string();
         assert!(error.contains("/nowhere/x.cfg"), "{error}");
         let directory = tempfile::tempdir().unwrap();

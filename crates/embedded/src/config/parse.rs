@@ -1,29 +1,29 @@
-//! The node's `.cfg` text: `[section]`, `key=value`, `key=[lists]`, comments. A bad line costs only itself.
+//! The node's `.cfg` text: `[section]`, `key=value`, `key=[lists]`, comments. An invalid line affects only itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A list may go on for this many lines; a `[` that nobody closed is noticed after as many.
+/// Most lines of a list; a `[` without a `]` is detected after as many.
 const LIST_LINES_MAX: usize = 1024;
 
-/// What a key holds.
+/// The value of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     Scalar(String),
     List(Vec<String>),
 }
 
-/// Values by key by section. A section that was written is there even when it holds no key.
+/// Values by key by section. A section without keys is present too.
 pub(super) type Sections = BTreeMap<String, BTreeMap<String, Value>>;
 
-/// A line that was not understood and therefore ignored.
+/// An invalid line, which is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The file the line is in.
+    /// The file that contains the line.
     pub origin: String,
     /// The line's number, from 1.
     pub line: usize,
-    /// What is wrong and what is expected.
+    /// The error, and the expected text.
     pub message: String,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Adds the text's values to `sections` (later keys win) and its bad lines to `diagnostics`.
+/// Adds the text's values to `sections` (later keys win) and its invalid lines to `diagnostics`.
 pub(super) fn parse_into(sections: &mut Sections, diagnostics: &mut Vec<Diagnostic>, text: &[u8], origin: &str) {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
@@ -48,18 +48,18 @@ struct Parser<'a> {
     sections: &'a mut Sections,
     diagnostics: &'a mut Vec<Diagnostic>,
     origin: &'a str,
-    /// None before the first section, and after a section line that was not understood: a key there has no place, and
-    /// must not land in the section above.
+    /// None before the first section, and after an invalid section line: a key there belongs to no section, and must
+    /// not be added to the section above.
     section: Option<String>,
 }
 
 impl Parser<'_> {
-    /// Takes the first of `lines`, whose number is `number`, and says how many lines it used up (a list: several).
+    /// Parses the first of `lines`, whose number is `number`, and returns how many lines it used (several for a list).
     fn line(&mut self, lines: &[&[u8]], number: usize) -> usize {
         let line = match std::str::from_utf8(lines[0]) {
             Ok(line) => without_comment(line),
             Err(_) => {
-                self.complain(number, "not UTF-8 text; the line is ignored".into());
+                self.report(number, "not UTF-8 text; the line is ignored".into());
                 return 1;
             }
         };
@@ -71,12 +71,12 @@ impl Parser<'_> {
             return 1;
         }
         let Some((key, value)) = line.split_once('=') else {
-            self.complain(number, format!("expected `[section]` or `key=value`, found `{}`", line.escape_debug()));
+            self.report(number, format!("expected `[section]` or `key=value`, found `{}`", line.escape_debug()));
             return 1;
         };
         let (key, value) = (key.trim(), value.trim());
         if key.is_empty() {
-            self.complain(number, "expected a name before `=`".into());
+            self.report(number, "expected a name before `=`".into());
             return 1;
         }
         match list(value, &lines[1..]) {
@@ -89,7 +89,7 @@ impl Parser<'_> {
                 1 + lines
             }
             List::Bad(problem) => {
-                self.complain(number, format!("the list `{key}` {problem}; the line is ignored"));
+                self.report(number, format!("the list `{key}` {problem}; the line is ignored"));
                 1
             }
         }
@@ -102,7 +102,7 @@ impl Parser<'_> {
             Some(name) => {
                 self.sections.entry(name.to_owned()).or_default();
             }
-            None => self.complain(
+            None => self.report(
                 number,
                 format!("expected `[section]`, found `[{}`; its keys are ignored", rest.escape_debug()),
             ),
@@ -111,19 +111,19 @@ impl Parser<'_> {
 
     fn put(&mut self, key: &str, value: Value, number: usize) {
         let Some(section) = &self.section else {
-            self.complain(number, format!("`{key}` stands outside of any section: expected `[section]` above it"));
+            self.report(number, format!("`{key}` stands outside of any section: expected `[section]` above it"));
             return;
         };
         self.sections.entry(section.clone()).or_default().insert(key.to_owned(), value);
     }
 
-    fn complain(&mut self, line: usize, message: String) {
+    fn report(&mut self, line: usize, message: String) {
         self.diagnostics.push(Diagnostic { origin: self.origin.to_owned(), line, message });
     }
 }
 
-/// The line without its comment and outer white space. A comment sign counts at the start of the line and after white
-/// space, so that `color=#fff` and `path=a;b` keep theirs.
+/// Removes the comment and outer white space from a line. A comment sign counts at the start of the line and after
+/// white space, so that `color=#fff` and `path=a;b` keep theirs.
 fn without_comment(line: &str) -> &str {
     let mut after_space = true;
     for (at, character) in line.char_indices() {
@@ -138,7 +138,7 @@ fn without_comment(line: &str) -> &str {
 enum List {
     /// The value is not a list.
     None,
-    /// A list, and how many further lines it took.
+    /// A list, and the number of further lines that it used.
     Closed {
         items: Vec<String>,
         lines: usize,
@@ -146,8 +146,8 @@ enum List {
     Bad(&'static str),
 }
 
-/// Reads a list that begins in `first` and may go on in `rest`. Brackets nest, for `[[::]:8079,0.0.0.0:8079]`; a value
-/// like `[::1]:8079`, with text behind its bracket, is no list.
+/// Reads a list that begins in `first` and may continue in `rest`. Brackets nest, for `[[::]:8079,0.0.0.0:8079]`; a
+/// value like `[::1]:8079`, with text after its bracket, is not a list.
 fn list(first: &str, rest: &[&[u8]]) -> List {
     let Some(first) = first.strip_prefix('[') else { return List::None };
     let mut reader = ListReader { items: Vec::new(), item: String::new(), depth: 1 };
@@ -176,7 +176,7 @@ struct ListReader {
 }
 
 impl ListReader {
-    /// Takes one line's text; the trimmed text behind the closing bracket when the list ends here.
+    /// Reads one line's text; returns the trimmed text after the closing bracket if the list ends here.
     fn take<'t>(&mut self, text: &'t str) -> Option<&'t str> {
         for (at, character) in text.char_indices() {
             match character {

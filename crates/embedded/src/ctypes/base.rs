@@ -1,13 +1,13 @@
-//! Lengths, numbers and hashes that all the other structs are made of.
+//! Lengths, numbers and hashes that the other structs use.
 
 use std::ffi::c_void;
 
-/// Most letters a client may name when it opens a stream.
+/// Most letters that a client may name when it opens a stream.
 pub const DAP_STREAM_CHANNELS_MAX: usize = 15;
-/// Room for them and a NUL.
+/// Length of an array for these letters and a NUL.
 pub const DAP_STREAM_CHANNELS_SIZE: usize = 16;
 pub const DAP_CHAIN_NET_NAME_MAX: usize = 134;
-/// Room for a name and a NUL.
+/// Length of an array for a name and a NUL.
 pub const DAP_CHAIN_NET_NAME_SIZE: usize = 135;
 pub const DAP_CHAIN_HASH_FAST_SIZE: usize = 32;
 pub const DAP_CHAIN_TICKER_SIZE_MAX: usize = 10;
@@ -50,6 +50,6 @@ pub struct dap_chain_node_addr {
 }
 pub type dap_chain_node_addr_t = dap_chain_node_addr;
 
-/// A configuration file that was read. Opaque to C.
+/// A configuration that was read. Opaque to C.
 pub struct dap_config;
 pub type dap_config_t = dap_config;

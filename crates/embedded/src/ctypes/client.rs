@@ -27,11 +27,11 @@ pub type dap_chain_node_client_callback_error_t =
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dap_chain_node_client_callbacks {
-    /// On the stream's worker, when the stream is up and its channels exist.
+    /// Called on the stream's worker when the stream is up and its channels exist.
     pub connected: dap_chain_node_client_callback_t,
-    /// On the stream's worker (or on the connecting thread when it never came up): the stream is gone.
+    /// Called when the stream is gone, on its worker, or on the connecting thread if it never came up.
     pub disconnected: dap_chain_node_client_callback_t,
-    /// Last call; the node client is freed when it returns.
+    /// The last callback; the node client is freed when it returns.
     pub r#delete: dap_chain_node_client_callback_t,
     pub error: dap_chain_node_client_callback_error_t,
 }
@@ -39,7 +39,7 @@ pub type dap_chain_node_client_callbacks_t = dap_chain_node_client_callbacks;
 
 #[repr(C)]
 pub struct dap_chain_node_client_notify_callbacks {
-    /// A packet on channel 'R' arrived at the client: (channel, type, packet, `callbacks_arg`).
+    /// Called when a packet on channel 'R' arrives at the client: (channel, type, packet, `callbacks_arg`).
     pub srv_pkt_in: Cell<dap_stream_ch_callback_packet_t>,
 }
 pub type dap_chain_node_client_notify_callbacks_t = dap_chain_node_client_notify_callbacks;

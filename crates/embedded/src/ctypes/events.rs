@@ -47,21 +47,21 @@ pub type dap_events_desc_type_t = dap_events_desc_type;
 
 /// An event socket: a descriptor, or a stream's connection, in one worker's loop.
 ///
-/// Made by `dap_events_socket_wrap_no_add` or by the SDK, freed by the SDK after `delete_callback`. Fields are for the
-/// owning worker's thread.
+/// Made by `dap_events_socket_wrap_no_add` or by the SDK, freed by the SDK after `delete_callback`. The fields are for
+/// the owning worker's thread.
 #[repr(C)]
 pub struct dap_events_socket {
     pub fd: Cell<c_int>,
     pub r#type: Cell<dap_events_desc_type>,
     pub uuid: u64,
     pub flags: Cell<u32>,
-    /// The descriptor is not the SDK's to close.
+    /// True if the SDK must not close the descriptor.
     pub no_close: Cell<bool>,
     pub was_reassigned: Cell<bool>,
-    /// What the loop has read already; the embedded SDK leaves reading to `read_callback` and keeps the size at 0.
+    /// Data that the loop has read; the embedded SDK leaves reading to `read_callback` and keeps the size at 0.
     pub buf_in: Cell<*mut u8>,
     pub buf_in_size: Cell<usize>,
-    /// Bytes accepted for sending that the kernel has not taken yet.
+    /// Bytes accepted for sending and not yet passed to the kernel.
     pub buf_out_size: Cell<usize>,
     pub buf_out_size_max: Cell<usize>,
     pub remote_addr_str: [c_char; DAP_HOSTADDR_STRLEN],

@@ -1,6 +1,6 @@
 //! Log levels.
 
-/// The SDK's levels, from chatty to grave.
+/// The SDK's levels, in ascending severity.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum dap_log_level {

@@ -1,8 +1,8 @@
 //! The C structs of the embedded SDK, as C programs and the C half of the seam see them.
 //!
-//! cbindgen turns the files of this folder and of `abi/` into `include/embedded/dap_embedded_sdk.h`. The names, and those
-//! fields that are there, follow the Cellframe SDK (facts: the prototypes and member names that the VPN module relies on);
-//! the order and the number of fields are this crate's own. Only C compiled against this header may touch them.
+//! cbindgen turns the files of this folder and of `abi/` into `include/embedded/dap_embedded_sdk.h`. The names of
+//! structs and fields follow the Cellframe SDK (facts: the prototypes and member names that the VPN module relies on);
+//! the order and the number of fields are this crate's own. Only C compiled against this header may access them.
 //!
 //! A field that C code or the event loop changes while Rust holds a reference is a `Cell`: the struct belongs to one
 //! worker thread at a time, and a `Cell` makes the change through a shared reference well defined.

@@ -18,7 +18,7 @@ pub struct dap_chain_net {
 }
 pub type dap_chain_net_t = dap_chain_net;
 
-/// A node's role in a network, from the most to the least trusted: the SDK's numbers.
+/// A node's role in a network, in descending trust, with the SDK's numbers.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum dap_chain_node_role_enum {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 
-/// (argc, argv, reply, version) -> exit code of the command.
+/// (argc, argv, reply, version) -> the command's exit code.
 pub type dap_cli_server_cmd_callback_t =
     Option<unsafe extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_void, c_int) -> c_int>;
 
@@ -39,7 +39,7 @@ pub struct dap_http_simple {
 }
 pub type dap_http_simple_t = dap_http_simple;
 
-/// Second argument: a `http_status_code_t *` (an int) that holds the status of the reply.
+/// The second argument is a `http_status_code_t *` (an int) with the status of the reply.
 pub type dap_http_simple_callback_t = Option<unsafe extern "C" fn(*mut dap_http_simple, *mut c_void)>;
 
 /// Opaque: a registered path.

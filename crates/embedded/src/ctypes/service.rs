@@ -69,7 +69,7 @@ pub struct dap_chain_net_srv_client_remote {
 }
 pub type dap_chain_net_srv_client_remote_t = dap_chain_net_srv_client_remote;
 
-/// What is left of a client's paid service, as the node keeps it in its store: 16 bytes.
+/// The rest of a client's paid service, as the node stores it: 16 bytes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dap_stream_ch_chain_net_srv_remain_service_store {
@@ -111,9 +111,9 @@ pub type dap_chain_net_srv_callback_save_remain_srvice_t =
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct dap_chain_net_srv_callbacks {
-    /// Asked first: 0 lets the request on, anything else refuses it with that code.
+    /// Called first: 0 admits the request, any other code refuses it with that code.
     pub requested: dap_chain_net_srv_callback_data_t,
-    /// The request was accepted (free order, or first receipt signed): SUCCESS follows when this returns 0.
+    /// Called when the request is accepted (free order, or first receipt signed): SUCCESS follows if this returns 0.
     pub response_success: dap_chain_net_srv_callback_data_t,
     pub response_error: dap_chain_net_srv_callback_data_t,
     pub receipt_next_success: dap_chain_net_srv_callback_data_t,

@@ -68,7 +68,7 @@ pub struct dap_stream_ch {
     pub uuid: dap_stream_ch_uuid_t,
     pub stream_worker: Cell<*mut dap_stream_worker>,
     pub proc: *mut dap_stream_ch_proc,
-    /// The channel's owner keeps what it needs here; the VPN server a `dap_chain_net_srv_ch_vpn_t`.
+    /// For the channel owner's data; the VPN server stores a `dap_chain_net_srv_ch_vpn_t`.
     pub internal: Cell<*mut c_void>,
 }
 pub type dap_stream_ch_t = dap_stream_ch;
@@ -85,7 +85,7 @@ pub struct dap_stream_ch_proc {
     pub id: u8,
     pub new_callback: dap_stream_ch_callback_t,
     pub delete_callback: dap_stream_ch_callback_t,
-    /// Second argument: the `dap_stream_ch_pkt_t` that arrived.
+    /// The second argument is the `dap_stream_ch_pkt_t` that arrived.
     pub packet_in_callback: dap_stream_ch_read_callback_t,
     /// Called on the owning worker when the output buffer has drained.
     pub packet_out_callback: dap_stream_ch_write_callback_t,

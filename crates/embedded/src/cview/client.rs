@@ -12,14 +12,14 @@ use std::ptr;
 /// What C sees of a node client.
 pub(crate) type CNodeClient = CShared<dap_chain_node_client>;
 
-/// The connection under a node client: the target of a `dap_client_t *`.
+/// The connection of a node client: the target of a `dap_client_t *`.
 pub(crate) struct Handle(Box<Connection>);
 
 struct Connection {
     channels: Mutex<Vec<(u8, ChannelAddress)>>,
 }
 
-/// A channel's address, on its way to C.
+/// A channel's address that moves between threads.
 #[derive(Clone, Copy)]
 struct ChannelAddress(*mut dap_stream_ch);
 
@@ -83,7 +83,7 @@ fn call(
     }
 }
 
-/// Hands a packet of channel 'R' to the client's owner. On the stream's worker.
+/// Passes a packet of channel 'R' to the client's owner. Called on the stream's worker.
 pub(crate) fn service_packet(client: &CNodeClient, ch: *mut dap_stream_ch, packet: &Packet<'_>) {
     // SAFETY: `callbacks_arg` never changes, and C sets the callback on this worker or before the client is up.
     let fields = unsafe { client.get() };

@@ -9,15 +9,15 @@ use std::ffi::c_int;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-/// `dap_events_socket_t::flags`: what the loop waits for.
+/// `dap_events_socket_t::flags`: the events that the loop waits for.
 pub(crate) const FLAG_READABLE: u32 = 1;
 /// See [`FLAG_READABLE`].
 pub(crate) const FLAG_WRITABLE: u32 = 2;
 
-/// A socket of this type has its reads and writes done by its owner's callbacks.
+/// A socket of this type leaves reads and writes to its owner's callbacks.
 pub(crate) const DEFAULT_TYPE: dap_events_desc_type = dap_events_desc_type::DESCRIPTOR_TYPE_FILE;
 
-/// What C sees of a worker. The structs say nothing that changes, apart from what C itself keeps in them.
+/// C's view of a worker. Only C itself changes the structs.
 pub(crate) struct CWorker {
     pub(crate) worker: CShared<dap_worker>,
     pub(crate) stream_worker: CShared<dap_stream_worker>,
@@ -83,7 +83,7 @@ pub(crate) fn queue_item(es: &CBox<dap_events_socket>, item: Opaque) {
     }
 }
 
-/// `delete_callback`, then the inheritor as the SDK does it: `free`d unless it is to be preserved or was set to NULL.
+/// Runs `delete_callback`, then frees the inheritor as the SDK does, unless it is to be preserved or was set to NULL.
 pub(crate) fn delete(es: &CBox<dap_events_socket>, preserve_inheritor: bool) {
     let callbacks = es.callbacks.get();
     if let Some(callback) = callbacks.delete_callback {
@@ -97,7 +97,7 @@ pub(crate) fn delete(es: &CBox<dap_events_socket>, preserve_inheritor: bool) {
     }
 }
 
-/// The timer's callback; true when it wants to be called again.
+/// Runs the timer's callback; returns true if the timer continues.
 pub(crate) fn timer(view: &CBox<dap_timerfd>) -> bool {
     match view.callback {
         // SAFETY: C gave function and argument for this timer, and this is its worker.
@@ -112,18 +112,18 @@ pub(crate) fn descriptor(es: &CBox<dap_events_socket>) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(es.fd.get()) }
 }
 
-/// Closes the descriptor unless it is C's to close.
+/// Closes the descriptor unless C owns it.
 pub(crate) fn close_descriptor(es: &CBox<dap_events_socket>) {
     if !es.no_close.get() {
         let fd = es.fd.replace(-1);
         if fd >= 0 {
-            // SAFETY: without `no_close` the descriptor belongs to the socket, and this is the end of it.
+            // SAFETY: without `no_close` the socket owns the descriptor, and this is its end.
             drop(unsafe { OwnedFd::from_raw_fd(fd) });
         }
     }
 }
 
-/// A socket's struct with everything at its default.
+/// A socket's struct with default values.
 pub(crate) fn socket_view(
     fd: RawFd,
     uuid: u64,
@@ -152,7 +152,7 @@ pub(crate) fn socket_view(
     }
 }
 
-/// No callback: what C says with NULL.
+/// No callback, which C expresses by NULL.
 impl Default for dap_events_socket_callbacks {
     fn default() -> Self {
         dap_events_socket_callbacks {

@@ -1,7 +1,7 @@
-//! The C side as Rust sees it: owners of the structs that C looks into, and calls out to the callbacks that C gave.
+//! C's side as Rust sees it: owners of the structs that C reads, and calls to the callbacks that C registered.
 //!
-//! Pointers become safe types here and in `abi`, which is the way in. This is the way out: it knows the structs and
-//! nothing of who uses them.
+//! Pointers become safe types here and in `abi`. `abi` handles calls from C; this module handles calls to C, and knows
+//! the structs but not their users.
 #![allow(unsafe_code)]
 
 pub(crate) mod client;

@@ -5,16 +5,16 @@ use crate::ctypes::{DAP_CHAIN_NET_NAME_MAX, dap_chain_net, dap_chain_net_id, dap
 use std::cell::UnsafeCell;
 use std::ffi::CString;
 
-/// The C view of a network, at an address that does not change while this lives.
+/// C's view of a network, at an address that stays the same for its life.
 pub(crate) struct CNet {
     id: u64,
     net: Box<UnsafeCell<dap_chain_net>>,
-    /// What the view's pointers point to.
+    /// The strings that the view points to.
     _strings: [CString; 2],
 }
 
-// SAFETY: Rust never reads the struct after it was made; its pointers are to strings that this owns. Whether C threads
-// may write its fields is theirs to agree on, as it is with the SDK's own struct.
+// SAFETY: Rust never reads the struct after construction; its pointers point to strings that this owns. C threads that
+// write its fields must synchronise among themselves, as with the SDK's own struct.
 unsafe impl Send for CNet {}
 // SAFETY: as above.
 unsafe impl Sync for CNet {}
@@ -31,7 +31,7 @@ impl CNet {
                 name: c_name,
                 gdb_groups_prefix: strings[0].as_ptr(),
                 native_ticker: strings[1].as_ptr(),
-                // NULL is `g_config` to every dap_config function: a network has a section there, no file of its own.
+                // NULL means `g_config` to every dap_config function: a network has a section there, not its own file.
                 config: std::ptr::null_mut(),
             },
         };

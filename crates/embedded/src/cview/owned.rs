@@ -1,18 +1,18 @@
-//! Owners of the structs that C sees: a stable address, freed once, by one owner.
+//! Owners of the structs that C sees: each has a stable address and one owner, which frees it once.
 
 use crate::ctypes;
 use std::ffi::c_void;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-/// A C-visible struct that may be handed from thread to thread.
+/// A C-visible struct that may move between threads.
 ///
 /// # Safety
-/// Every field that C or another thread may change is a `Cell`, the rest is never written after construction, and what
-/// its pointers point to is kept alive by the Rust object that owns the struct.
+/// Every field that C or another thread may change is a `Cell`, the rest is never written after construction, and the
+/// Rust object that owns the struct keeps the targets of its pointers alive.
 pub(crate) unsafe trait CView {}
 
-// SAFETY: changeable fields are Cells; the pointers are to workers (alive while retained) and to C's own data.
+// SAFETY: changeable fields are Cells; the pointers point to workers (alive while retained) and to C's own data.
 unsafe impl CView for ctypes::dap_events_socket {}
 // SAFETY: as above; `id` never changes.
 unsafe impl CView for ctypes::dap_worker {}
@@ -52,7 +52,7 @@ impl<T> CBox<T> {
         self.0.as_ptr()
     }
 
-    /// The address as a number: what look-ups compare, so that a stale pointer from C is never followed.
+    /// The address as a number, which look-ups compare, so that a stale pointer from C is never followed.
     pub(crate) fn addr(&self) -> usize {
         self.0.as_ptr().addr()
     }
@@ -74,11 +74,11 @@ impl<T> Drop for CBox<T> {
     }
 }
 
-// SAFETY: a CView is made to be handed over with its owner (see the trait).
+// SAFETY: the trait CView promises that the struct may move with its owner.
 unsafe impl<T: CView> Send for CBox<T> {}
 
-/// As [`CBox`], but many threads may hold it: they see the address only. What is inside belongs to one worker's thread
-/// and is reached through [`CShared::get`].
+/// Like [`CBox`], but many threads may hold it: they can use only the address. The contents belong to one worker's
+/// thread, which reaches them through [`CShared::get`].
 pub(crate) struct CShared<T>(CBox<T>);
 
 impl<T> CShared<T> {
@@ -97,7 +97,7 @@ impl<T> CShared<T> {
     /// The struct itself.
     ///
     /// # Safety
-    /// Only fields that never change are read, or the calling thread is the worker that the struct belongs to.
+    /// The caller reads only fields that never change, or the calling thread is the worker that owns the struct.
     pub(crate) unsafe fn get(&self) -> &T {
         &self.0
     }
@@ -105,19 +105,19 @@ impl<T> CShared<T> {
 
 // SAFETY: as for CBox.
 unsafe impl<T: CView> Send for CShared<T> {}
-// SAFETY: through a shared reference only the address is reachable, everything else needs `get`'s promise.
+// SAFETY: a shared reference gives access to the address alone; all else needs the promise of `get`.
 unsafe impl<T: CView> Sync for CShared<T> {}
 
-/// A pointer of C's that is carried, compared and given back, never followed here.
+/// A C pointer that is passed on, compared and returned, never followed here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Opaque(pub(crate) *mut c_void);
 
-// SAFETY: it is a number to us; C said where it may be used by the function it passed it to.
+// SAFETY: Rust treats it as a number; the function that C passed it to documents where it may be used.
 unsafe impl Send for Opaque {}
 // SAFETY: as above.
 unsafe impl Sync for Opaque {}
 
-/// A C function with its argument, on its way to another thread.
+/// A C function with its argument, for another thread.
 #[derive(Clone, Copy)]
 pub(crate) struct Callback<F: Copy> {
     pub(crate) function: F,
@@ -125,7 +125,7 @@ pub(crate) struct Callback<F: Copy> {
 }
 
 impl<F: Copy> Callback<F> {
-    /// Both parts. A closure that names the parts one by one would capture the bare pointer, which may not travel.
+    /// Returns both parts. A closure that names the parts one by one would capture the bare pointer, which is not Send.
     pub(crate) fn whole(self) -> Self {
         self
     }

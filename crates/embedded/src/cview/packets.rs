@@ -1,4 +1,4 @@
-//! A channel whose packets Rust takes, behind the callback that the stream calls.
+//! A channel whose packets Rust handles, behind the callback that the stream calls.
 
 use super::stream::Proc;
 use crate::ctypes::*;
@@ -7,13 +7,13 @@ use std::ffi::c_void;
 use std::ptr;
 use std::slice;
 
-/// What takes the packets of a channel letter.
+/// Handles the packets of a channel letter.
 pub(crate) trait PacketHandler: 'static {
     /// A packet has arrived on the channel at `ch`; false if it cannot be handled.
     fn packet_in(ch: *mut dap_stream_ch, packet: &Packet<'_>) -> bool;
 }
 
-/// A packet, where it was received.
+/// A packet in its receive buffer.
 pub(crate) struct Packet<'a> {
     pub(crate) kind: u8,
     pub(crate) data: &'a [u8],
@@ -21,7 +21,7 @@ pub(crate) struct Packet<'a> {
     pub(crate) whole: *mut dap_stream_ch_pkt,
 }
 
-/// The callbacks of a letter whose packets go to `H`.
+/// The callbacks of a letter whose packets `H` handles.
 pub(crate) fn proc_of<H: PacketHandler>(letter: u8) -> Proc {
     Proc::new(dap_stream_ch_proc {
         id: letter,
@@ -41,9 +41,10 @@ unsafe extern "C" fn packet_in<H: PacketHandler>(ch: *mut dap_stream_ch, packet:
         // SAFETY: the stream passes a whole packet.
         let header = unsafe { whole.cast::<dap_stream_ch_pkt_hdr>().read() };
         let size = header.data_size as usize;
-        // SAFETY: the data begins behind the header, inside of the packet or at its end.
+        // SAFETY: the data begins behind the header, inside the packet or at its end.
         let data = unsafe { whole.cast::<u8>().add(size_of::<dap_stream_ch_pkt_hdr>()) };
-        // SAFETY: the stream checked that the packet has as much data as its header says, and keeps it during the call.
+        // SAFETY: the stream checked that the packet has as much data as its header announces, and keeps it during the
+        // call.
         let data = unsafe { slice::from_raw_parts(data, size) };
         H::packet_in(ch, &Packet { kind: header.r#type, data, whole })
     })

@@ -41,12 +41,12 @@ impl Service {
         self.0.addr()
     }
 
-    /// 0 when the service has no such callback.
+    /// Calls `requested`; 0 if the service has no such callback.
     pub(crate) fn requested(&self, usage: &Handle, request: &[u8]) -> i32 {
         self.call(self.fields().callbacks.requested, usage, request)
     }
 
-    /// 0 when the service has no such callback.
+    /// Calls `response_success`; 0 if the service has no such callback.
     pub(crate) fn response_success(&self, usage: &Handle, request: &[u8]) -> i32 {
         self.call(self.fields().callbacks.response_success, usage, request)
     }
@@ -63,7 +63,7 @@ impl Service {
     }
 }
 
-/// What a callback is told of a usage.
+/// The arguments of a callback about a usage.
 #[derive(Clone, Copy)]
 pub(crate) struct Handle {
     pub(crate) id: u32,
@@ -71,11 +71,11 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// For a request that was refused before there was a usage: id 0, remote NULL.
+    /// For a request that was refused before it had a usage: id 0, remote NULL.
     pub(crate) const NONE: Handle = Handle { id: 0, remote: ptr::null_mut() };
 }
 
-/// What channel 'R' keeps of a stream's session; owned by the session.
+/// Channel 'R''s part of a stream's session, which owns it.
 pub(crate) struct ServiceSession {
     view: CShared<dap_chain_net_srv_stream_session>,
     usages: Vec<Usage>,
@@ -151,7 +151,7 @@ impl ServiceSession {
         handle
     }
 
-    /// Makes a usage the session's one. On the stream's worker.
+    /// Makes a usage the session's only one. Called on the stream's worker.
     pub(crate) fn select(&self, id: u32) {
         let Some(usage) = self.usages.iter().find(|usage| usage.id == id) else { return };
         // SAFETY: the session's service state is changed by its stream's worker only.
@@ -160,14 +160,14 @@ impl ServiceSession {
         view.usage_active.set(usage.view.as_ptr());
     }
 
-    /// The service has begun. On the stream's worker.
+    /// Marks the usage active. Called on the stream's worker.
     pub(crate) fn activate(&self, id: u32) {
         let Some(usage) = self.usages.iter().find(|usage| usage.id == id) else { return };
         // SAFETY: as in `select`.
         unsafe { usage.view.get() }.is_active.set(true);
     }
 
-    /// Takes a refused usage out; the caller keeps it until its last callback has returned.
+    /// Removes a refused usage; the caller keeps it until its last callback has returned.
     pub(crate) fn drop_usage(&mut self, id: u32) -> Option<impl Sized + use<>> {
         let position = self.usages.iter().position(|usage| usage.id == id)?;
         let usage = self.usages.swap_remove(position);
@@ -193,7 +193,7 @@ impl ServiceSession {
         self.view.as_ptr()
     }
 
-    /// The usage with a number, for C.
+    /// The usage with an id, for C.
     pub(crate) fn usage_at(&self, id: u32) -> Option<*mut dap_chain_net_srv_usage> {
         self.usages.iter().find(|usage| usage.id == id).map(|usage| {
             debug_assert!(!usage.remote.as_ptr().is_null());
@@ -202,7 +202,7 @@ impl ServiceSession {
     }
 }
 
-/// Non-zero and, but for 2^32 of them, unique in the process.
+/// Non-zero, and unique in the process for 2^32 calls.
 fn usage_id() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     loop {

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A stream's session: alive while the stream is, or the session list is locked.
+/// A stream's session: alive while the stream is alive or the session list is locked.
 pub(crate) struct Session {
     view: CShared<dap_stream_session>,
     id: u32,
-    /// What channel 'R' keeps of the session.
+    /// Channel 'R''s part of the session.
     pub(crate) service: Mutex<Option<ServiceSession>>,
 }
 
@@ -43,8 +43,8 @@ impl Session {
         self.view.as_ptr()
     }
 
-    /// Makes the session's service part if it has none, and lets C find it from the stream's session. On the stream's
-    /// worker.
+    /// Makes the session's service part if it has none, and links it for C from the stream's session. Called on the
+    /// stream's worker.
     pub(crate) fn ensure_service(&self) -> *mut dap_chain_net_srv_stream_session {
         let mut service = self.service.lock();
         let service = service.get_or_insert_with(|| {

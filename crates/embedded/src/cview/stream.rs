@@ -45,24 +45,24 @@ impl Proc {
     }
 }
 
-/// What C sees of one stream, and what keeps it alive.
+/// C's view of one stream, and the objects that it keeps alive.
 pub(crate) struct StreamView {
     pub(crate) es: CBox<dap_events_socket>,
     pub(crate) stream: CBox<dap_stream>,
     pub(crate) channels: Vec<Channel>,
     pub(crate) session: Arc<Session>,
-    /// What `stream->channel` points to.
+    /// The array that `stream->channel` points to.
     _table: CBox<ChannelTable>,
 }
 
-/// What the structs of a new stream show of its connection.
+/// The connection's properties that a new stream's structs show.
 pub(crate) struct StreamFacts {
     pub(crate) uuid: u64,
     pub(crate) fd: RawFd,
     pub(crate) peer: SocketAddr,
-    /// This end opened the stream.
+    /// True if this end opened the stream.
     pub(crate) is_client: bool,
-    /// Most bytes that may wait to be sent.
+    /// Most bytes of queued output.
     pub(crate) output_limit: usize,
 }
 
@@ -83,7 +83,7 @@ struct ChannelTable {
 unsafe impl CView for ChannelTable {}
 
 impl StreamView {
-    /// A stream on `worker` with one channel for each of `procs`. `is_taken` says of a channel uuid that it is in use.
+    /// A stream on `worker` with one channel for each of `procs`. `is_taken` tells whether a channel uuid is in use.
     pub(crate) fn new(
         facts: &StreamFacts,
         worker: &CWorker,
@@ -129,14 +129,14 @@ impl StreamView {
             .collect();
         let table =
             CBox::new(ChannelTable { channels: [const { Cell::new(ptr::null_mut()) }; DAP_STREAM_CHANNELS_MAX] });
-        for (place, channel) in table.channels.iter().zip(&channels) {
-            place.set(channel.view.as_ptr());
+        for (slot, channel) in table.channels.iter().zip(&channels) {
+            slot.set(channel.view.as_ptr());
         }
         stream.channel.set(table.as_ptr().cast());
         StreamView { es, stream, channels, session, _table: table }
     }
 
-    /// The structs say `worker` from now on.
+    /// Makes the structs name `worker` as the owner.
     pub(crate) fn move_to(&self, worker: &CWorker) {
         self.es.was_reassigned.set(true);
         self.es.worker.set(worker.worker.as_ptr());
@@ -151,7 +151,7 @@ fn channel_uuid(is_taken: impl Fn(u32) -> bool) -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     loop {
         let uuid = NEXT.fetch_add(1, Ordering::Relaxed);
-        // After 2^32 channels the numbers begin again: those of long-lived streams are passed over.
+        // The numbers wrap after 2^32 channels: skips those of long-lived streams.
         if uuid != 0 && !is_taken(uuid) {
             return uuid;
         }
@@ -176,7 +176,7 @@ pub(crate) fn channel_delete(view: &StreamView, index: usize) {
     }
 }
 
-/// `packet` is a header and as much data as it says.
+/// `packet` is a header with the data that it announces.
 pub(crate) fn packet_in(view: &StreamView, index: usize, packet: &mut [u8]) {
     let Some(channel) = view.channels.get(index) else { return };
     if let Some(callback) = channel.proc.fields().packet_in_callback {

@@ -1,11 +1,11 @@
-//! Strings and memory that cross the language border.
+//! Strings and memory that cross the boundary to C.
 
 use std::ffi::{CStr, c_char, c_void};
 
-/// The UTF-8 text of a C string; None for NULL and for anything else than UTF-8.
+/// The UTF-8 text of a C string; None for NULL and invalid UTF-8.
 ///
 /// # Safety
-/// `text` is NULL or points to a NUL-terminated string that nobody changes while the result is in use.
+/// `text` is NULL or points to a NUL-terminated string that does not change while the result is in use.
 pub(crate) unsafe fn text<'a>(text: *const c_char) -> Option<&'a str> {
     // SAFETY: the caller's promise is this function's own.
     unsafe { bytes(text) }.and_then(|bytes| std::str::from_utf8(bytes).ok())
@@ -23,7 +23,7 @@ pub(crate) unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
     Some(unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 
-/// A `malloc`ed copy of `bytes` with a NUL behind it, for C to `free`; NULL when memory is out.
+/// A `malloc`ed copy of `bytes` with a NUL behind it, for C to `free`; NULL if memory is exhausted.
 pub(crate) fn malloc_copy(bytes: &[u8]) -> *mut u8 {
     // SAFETY: malloc takes any size; a slice is at most isize::MAX long, so the sum does not wrap.
     let copy = unsafe { libc::malloc(bytes.len() + 1) }.cast::<u8>();
@@ -39,19 +39,19 @@ pub(crate) fn malloc_copy(bytes: &[u8]) -> *mut u8 {
     copy
 }
 
-/// Gives back what [`malloc_copy`] or C's own `malloc` made; NULL is ignored.
+/// Frees memory from [`malloc_copy`] or from C's own `malloc`; ignores NULL.
 ///
 /// # Safety
-/// `memory` is NULL or came from `malloc` and is not used afterwards.
+/// `memory` is NULL or came from `malloc`, and is not used afterwards.
 pub(crate) unsafe fn malloc_free(memory: *mut c_void) {
     // SAFETY: the caller's promise is free's own; free(NULL) does nothing.
     unsafe { libc::free(memory) };
 }
 
-/// Copies `text` into a fixed C array, cut at the end of the array, always NUL-terminated.
+/// Copies `text` into a fixed C array, truncated to the array, always NUL-terminated.
 pub(crate) fn fill_c_array(array: &mut [c_char], text: &[u8]) {
-    let room = array.len().saturating_sub(1);
-    let text = &text[..text.len().min(room)];
+    let limit = array.len().saturating_sub(1);
+    let text = &text[..text.len().min(limit)];
     array.fill(0);
     for (to, from) in array.iter_mut().zip(text) {
         *to = from.cast_signed();

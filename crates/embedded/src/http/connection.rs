@@ -1,4 +1,4 @@
-//! One HTTP connection: its request is read within bounds of size and time, answered, and the connection closed.
+//! One HTTP connection: reads the request within bounds of size and time, answers it, and closes.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -8,29 +8,29 @@ use super::{Request, Response, URL_PART_MAX, handler};
 use crate::deadline::Timed;
 use crate::panics;
 
-/// For the head to arrive, for the body to arrive, and for the answer to be taken.
+/// For the peer to send the head, to send the body, and to receive the answer.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the peer to close after the answer.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Request line and headers, in bytes.
 const HEAD_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
-/// A body is read, for the connection's sake, and ignored.
+/// A body is read, so that closing does not reset the connection, and ignored.
 const BODY_MAX: u64 = 64 << 10;
 
 pub(super) fn serve(stream: &TcpStream) {
     serve_within(PEER_TIMEOUT, stream);
 }
 
-/// The head, the body and the taking of the answer may take `timeout` each.
+/// Serves the connection; head, body and answer may take `timeout` each.
 fn serve_within(timeout: Duration, stream: &TcpStream) {
-    // The listener works without blocking.
+    // The listener's sockets do not block.
     if let Err(error) = stream.set_nonblocking(false).and_then(|()| exchange(timeout, stream)) {
         log::debug!("HTTP: {error}");
     }
 }
 
-/// A whole answer for a connection that gets nothing but a status.
+/// A complete answer with a status and no other content.
 pub(super) fn refusal(status: u16) -> String {
     let text = reason(status);
     let length = text.len() + 1;
@@ -52,8 +52,8 @@ fn exchange(timeout: Duration, stream: &TcpStream) -> io::Result<()> {
         Outcome::Gone => return Ok(()),
     };
     Timed::new(stream, timeout).write_all(&answer)?;
-    // What the peer sends beyond the request is read for a moment: closing with bytes unread would reset the
-    // connection, and the peer might never see the answer.
+    // Reads the peer's surplus bytes for a moment: closing with unread bytes would reset the connection, and the peer
+    // might lose the answer.
     stream.shutdown(Shutdown::Write)?;
     io::copy(&mut Timed::new(stream, LINGER_TIME).take(BODY_MAX), &mut io::sink())?;
     Ok(())
@@ -113,7 +113,7 @@ enum Parsed {
         head_size: usize,
         body_size: u64,
         request: Request,
-        /// Whether the answer has a body: the answer to HEAD has none.
+        /// Whether the answer has a body: an answer to HEAD has none.
         has_body: bool,
     },
 }
@@ -149,7 +149,7 @@ fn parse(head: &[u8]) -> Parsed {
     Parsed::Whole { head_size, body_size, request, has_body }
 }
 
-/// The target from its path on; a server takes the absolute form too (RFC 9112, 3.2.2).
+/// The target from its path on; a server accepts the absolute form too (RFC 9112, 3.2.2).
 fn origin_form(target: &str) -> Option<&str> {
     if target.starts_with('/') {
         return Some(target);
@@ -161,7 +161,8 @@ fn origin_form(target: &str) -> Option<&str> {
     Some(rest.find('/').map_or("/", |start| &rest[start..]))
 }
 
-/// 0 without a body, and for a chunked one, which is left to the closing; None when the headers contradict each other.
+/// The size of the body: 0 without one, and for a chunked one, which the close discards; None if the headers contradict
+/// each other.
 fn body_size(headers: &[httparse::Header<'_>]) -> Option<u64> {
     let mut size = None;
     for header in headers.iter().filter(|header| header.name.eq_ignore_ascii_case("content-length")) {
@@ -183,7 +184,7 @@ fn head(status: u16, mime: &str, length: usize) -> String {
     )
 }
 
-/// Whether it can stand in a header line.
+/// Whether the text is valid in a header line.
 fn is_mime(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
@@ -214,7 +215,7 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Instant;
 
-    /// The pool of threads is one for the process, and these tests count its places.
+    /// The process has one pool of threads, and these tests count its free threads.
     static ALONE: Mutex<()> = Mutex::new(());
 
     fn listener() -> (TcpListener, std::net::SocketAddr) {
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_peers_take_places_for_a_while_and_stop_ends_them() {
+    fn silent_peers_hold_threads_for_a_while_and_stop_ends_them() {
         let _alone = ALONE.lock();
         stop();
         let silent: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connect()).collect();

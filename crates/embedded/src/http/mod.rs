@@ -1,6 +1,6 @@
-//! The HTTP listener's second half: requests to registered paths, each answered on a thread of its own.
+//! The HTTP half of the listener: requests to registered paths, each answered on its own thread.
 //!
-//! Made for a status page or two, next to the streams on the same port: HTTP/1.1, one request a connection.
+//! Made for a few status pages, next to the streams on the same port: HTTP/1.1, one request per connection.
 
 mod connection;
 
@@ -14,11 +14,11 @@ use parking_lot::RwLock;
 
 use crate::connection_threads::{ConnectionThreads, Refused};
 
-/// Longest path and longest query, in bytes: what C's buffers of 1024 hold.
+/// Most bytes of a path, and of a query: what C's buffers of 1024 hold.
 pub const URL_PART_MAX: usize = 1023;
-/// Requests at once; one more gets 503.
+/// Most requests at once; one more gets 503.
 const CONNECTIONS_MAX: usize = 16;
-/// What stopping grants to requests that are being answered.
+/// Time that a stop grants to running requests.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A request to a registered path.
@@ -26,14 +26,14 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct Request {
     /// As sent, without the query.
     pub path: String,
-    /// As sent, what is behind the `?`; empty when there is none.
+    /// As sent, the part after the `?`; empty if there is none.
     pub query: String,
 }
 
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// 200 and so on.
+    /// The status code, such as 200.
     pub status: u16,
     /// The Content-Type.
     pub mime: String,
@@ -41,20 +41,20 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-/// What answers the requests to a path. It is called on threads of the HTTP server, several at once.
+/// Answers the requests to a path. It is called on threads of the HTTP server, several at once.
 pub type Handler = dyn Fn(&Request) -> Response + Send + Sync;
 
-/// Registers the handler of the requests to `path`, replacing any earlier one. From any thread.
+/// Registers the handler of the requests to `path`, replacing any previous one. Any thread.
 pub fn register(path: &str, handler: Box<Handler>) {
     HANDLERS.write().insert(path.to_owned(), handler.into());
 }
 
-/// Unregisters the handler of `path`; false if there is none. A request that is being answered goes on.
+/// Unregisters the handler of `path`; false if there is none. A running request continues to its end.
 pub fn unregister(path: &str) -> bool {
     HANDLERS.write().remove(path).is_some()
 }
 
-/// Answers the one request of a connection and closes it, on a thread of its own: returns at once.
+/// Answers the one request of a connection and closes it, on a separate thread; returns at once.
 pub fn serve(stream: TcpStream) {
     let stream = Arc::new(stream);
     match THREADS.start(&stream, connection::serve) {
@@ -67,7 +67,7 @@ pub fn serve(stream: TcpStream) {
     }
 }
 
-/// Waits until the requests that are being answered are done; their peers cannot send any more. For after the listener
+/// Shuts down the peers' sending and waits until the running requests are answered. Call it after the listener has
 /// stopped.
 pub fn stop() {
     THREADS.stop(STOP_TIMEOUT);
@@ -82,12 +82,12 @@ fn handler(path: &str) -> Option<Arc<Handler>> {
     HANDLERS.read().get(path).cloned()
 }
 
-/// 503 without a thread: this runs on the listener's, which must not wait for the peer.
+/// Sends 503 without a thread: this runs on the listener's thread, which must not wait for the peer.
 fn refuse(mut stream: &TcpStream) {
     if stream.set_nonblocking(true).is_err() {
         return;
     }
-    // Closing with bytes unread would reset the connection before the answer is read.
+    // Closing with unread bytes would reset the connection before the peer reads the answer.
     let _ = stream.read(&mut [0; 2048]);
     let _ = stream.write(connection::refusal(503).as_bytes());
     let _ = stream.shutdown(Shutdown::Write);

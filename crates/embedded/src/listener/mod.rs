@@ -8,7 +8,7 @@ use crate::stream::limiter::{ConnectionLimiter, Limits};
 use crate::stream::prepare_socket;
 use crate::tls::{self, IdentityError, fingerprint_text, identity};
 use parking_lot::Mutex;
-use pending::{Arrival, PendingConnection};
+use pending::{Accepted, PendingConnection};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -20,68 +20,68 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where the server listens when the configuration does not say.
+/// The listen address if the configuration gives none.
 const DEFAULT_ADDRESS: &str = "0.0.0.0:8079";
-/// Connections accepted in one turn of the loop.
+/// Most connections accepted in one turn of the loop.
 const BATCH: usize = 64;
-/// Connections that the kernel keeps for us.
+/// Most connections that wait for accept in the kernel.
 const BACKLOG: i32 = 1024;
-/// After the process ran out of descriptors.
+/// Pause before the next accept after the process ran out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the server does not listen.
 #[derive(thiserror::Error, Debug)]
 pub enum ListenError {
-    /// Nothing is retained.
+    /// The SDK is not retained.
     #[error("the embedded SDK is not running")]
     NotRunning,
-    /// The configuration says so.
+    /// The configuration disables the server.
     #[error("[server] enabled is false")]
     Disabled,
     /// Invalid listen address.
     #[error("[server] listen_address={address}: expected host:port ({source})")]
     Address {
-        /// As configured.
+        /// The configured address.
         address: String,
-        /// What is wrong with it.
+        /// Why the address is invalid.
         source: io::Error,
     },
-    /// The system refuses an address.
+    /// The system refuses the address.
     #[error("[server] listen_address={address}: cannot listen there: {source}")]
     Bind {
-        /// As configured.
+        /// The configured address.
         address: String,
         /// The system's reason.
         source: io::Error,
     },
-    /// There is no identity to show.
+    /// The node's identity cannot be read or created.
     #[error("{0}")]
     Identity(#[from] IdentityError),
-    /// TLS does not take the identity.
+    /// TLS rejects the identity.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// Where the process listens; empty when it does not.
+/// The addresses on which the process listens; empty if it does not listen.
 static ADDRESSES: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
 
-/// Listens on the configured addresses, if not already. Any thread. An error has been logged.
+/// Listens on the configured addresses, unless the process already listens. Logs an error. Any thread.
 pub fn ensure_started() -> Result<(), ListenError> {
     let result = start();
     match &result {
-        Err(ListenError::Disabled) => log::info!("no server: [server] enabled is false"),
-        Err(error) => log::error!("no server: {error}"),
+        Err(ListenError::Disabled) => log::info!("the server does not listen: [server] enabled is false"),
+        Err(error) => log::error!("the server cannot listen: {error}"),
         Ok(()) => {}
     }
     result
 }
 
-/// Where the process listens, with the port that the system chose for port 0.
+/// The addresses on which the process listens, with the port that the system chose for port 0.
 pub fn addresses() -> Vec<SocketAddr> {
     ADDRESSES.lock().clone()
 }
 
-/// Called by the last release; the sockets themselves belong to their worker.
+/// Called by the last release; the worker of the sockets closes them.
 pub(crate) fn stop() {
     *ADDRESSES.lock() = Vec::new();
 }
@@ -98,12 +98,12 @@ fn start() -> Result<(), ListenError> {
     }
     let identity = identity::load(&config)?;
     let tls = tls::server_config(tls::provider(), &identity)?;
-    // All or none: bound first, put to work afterwards.
+    // All or none: every socket is bound before any of them accepts.
     let sockets = bind_all(&config)?;
     let worker = reactor.workers.first().ok_or(ListenError::NotRunning)?;
     let fingerprint = fingerprint_text(&identity::fingerprint(&identity.spki));
     let limiter = ConnectionLimiter::new(Limits::read(&config));
-    log::debug!("at most {} streams at once", limiter.streams_max());
+    log::debug!("the server accepts at most {} streams", limiter.streams_max());
     for socket in sockets {
         if let Ok(address) = socket.local_addr() {
             log::info!("listening on {address}, identity {fingerprint}");
@@ -129,7 +129,7 @@ fn bind_all(config: &Config) -> Result<Vec<TcpListener>, ListenError> {
     }
     let mut sockets = Vec::new();
     for (address, one) in &resolved {
-        // An IPv6 socket takes IPv4 as well, unless that has a socket of its own.
+        // An IPv6 socket accepts IPv4 too, unless IPv4 has its own socket.
         let ipv4_too = !resolved.iter().any(|(_, other)| other.is_ipv4() && other.port() == one.port());
         match bind(*one, ipv4_too) {
             Ok(socket) => sockets.push(socket),
@@ -143,7 +143,7 @@ fn bind(address: SocketAddr, ipv4_too: bool) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    // A restart does not wait for the last connections' TIME_WAIT.
+    // A restart must not wait for the last connections' TIME_WAIT.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, !ipv4_too)?;
@@ -171,25 +171,25 @@ impl Listener {
         let listener = Rc::new(Listener { uuid, socket, tls, limiter, warned: Cell::new(false) });
         let source = Rc::clone(&listener) as Rc<dyn Source>;
         if let Err(error) = worker.add_source(uuid, &listener.socket, EventFlags::IN, source) {
-            log::error!("a listening socket cannot be waited for: {error}");
+            log::error!("cannot add a listening socket to the worker's epoll: {error}");
         }
     }
 
     /// Sends a new connection to the worker with the fewest streams.
-    fn welcome(&self, reactor: &Arc<Reactor>, io: TcpStream, peer: SocketAddr) {
+    fn dispatch(&self, reactor: &Arc<Reactor>, io: TcpStream, peer: SocketAddr) {
         let permit = match self.limiter.take(peer.ip()) {
             Ok(permit) => permit,
-            Err(why) => return self.limiter.turn_away(peer, why),
+            Err(why) => return self.limiter.reject(peer, why),
         };
         if let Err(error) = prepare_socket(&io) {
             return log::debug!("{peer}: {error}");
         }
         let Some(worker) = reactor.least_loaded() else { return };
-        let arrival = Arrival { io, peer, tls: Arc::clone(&self.tls), permit, load: Load::new(worker) };
-        worker.post(Box::new(move |worker| PendingConnection::install(worker, arrival)));
+        let accepted = Accepted { io, peer, tls: Arc::clone(&self.tls), permit, load: Load::new(worker) };
+        worker.post(Box::new(move |worker| PendingConnection::install(worker, accepted)));
     }
 
-    /// The connection stays in the kernel's queue: without a pause the loop would spin over it.
+    /// The connection stays in the kernel's queue: without a pause the loop would spin.
     fn pause(self: &Rc<Self>, worker: &Rc<Worker>, error: &io::Error) {
         if !self.warned.replace(true) {
             log::warn!("accept failed, new connections are delayed: {error}");
@@ -208,10 +208,10 @@ impl Source for Listener {
     fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, _ready: Ready) {
         for _ in 0..BATCH {
             match self.socket.accept() {
-                Ok((io, peer)) => self.welcome(&worker.reactor, io, peer),
+                Ok((io, peer)) => self.dispatch(&worker.reactor, io, peer),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if is_exhaustion(&error) => return self.pause(worker, &error),
-                // That one connection is gone already.
+                // The connection has already gone.
                 Err(error) => log::debug!("accept: {error}"),
             }
         }

@@ -1,4 +1,4 @@
-//! A connection that has been accepted and has not said yet what it speaks: TLS, or HTTP.
+//! An accepted connection whose first byte has not arrived yet: TLS or HTTP.
 
 use crate::http;
 use crate::reactor::{self, Load, Ready, Source, Worker};
@@ -19,8 +19,8 @@ use std::time::Instant;
 /// The first byte of a TLS handshake record (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// What an accepted connection brings along.
-pub(crate) struct Arrival {
+/// An accepted connection and its context.
+pub(crate) struct Accepted {
     pub(crate) io: TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) tls: Arc<ServerConfig>,
@@ -32,12 +32,12 @@ pub(crate) struct PendingConnection {
     uuid: u64,
     deadline: Instant,
     timer: Cell<Option<u64>>,
-    arrival: RefCell<Option<Arrival>>,
+    accepted: RefCell<Option<Accepted>>,
 }
 
 impl PendingConnection {
-    /// Begins to wait for the first byte.
-    pub(crate) fn install(worker: &Rc<Worker>, arrival: Arrival) {
+    /// Starts to wait for the first byte.
+    pub(crate) fn install(worker: &Rc<Worker>, accepted: Accepted) {
         if worker.reactor.is_stopping() {
             return;
         }
@@ -47,43 +47,43 @@ impl PendingConnection {
             uuid,
             deadline: Instant::now() + timeout,
             timer: Cell::new(None),
-            arrival: RefCell::new(Some(arrival)),
+            accepted: RefCell::new(Some(accepted)),
         });
         let silent = Rc::downgrade(&pending);
         pending.timer.set(Some(worker.timers.once(timeout, move |worker| Self::time_out(&silent, worker))));
         let source = Rc::clone(&pending) as Rc<dyn Source>;
-        let added = match &*pending.arrival.borrow() {
-            Some(arrival) => worker.add_source(uuid, &arrival.io, EventFlags::IN, source),
+        let added = match &*pending.accepted.borrow() {
+            Some(accepted) => worker.add_source(uuid, &accepted.io, EventFlags::IN, source),
             None => Ok(()),
         };
         if let Err(error) = added {
-            log::warn!("a connection cannot be waited for: {error}");
+            log::warn!("cannot add an accepted connection to the worker's epoll: {error}");
             pending.tear_down(worker);
         }
     }
 
     fn time_out(silent: &Weak<Self>, worker: &Rc<Worker>) {
         if let Some(pending) = silent.upgrade() {
-            log::debug!("a connection said nothing until its deadline, closed");
+            log::debug!("closed a connection that sent nothing before its deadline");
             count(&COUNTERS.failed_handshakes);
             pending.tear_down(worker);
         }
     }
 
-    fn take_out(&self, worker: &Worker) -> Option<Arrival> {
-        let arrival = self.arrival.borrow_mut().take()?;
-        worker.remove_source(self.uuid, &arrival.io);
+    fn detach(&self, worker: &Worker) -> Option<Accepted> {
+        let accepted = self.accepted.borrow_mut().take()?;
+        worker.remove_source(self.uuid, &accepted.io);
         if let Some(timer) = self.timer.take() {
             worker.timers.remove(timer);
         }
-        Some(arrival)
+        Some(accepted)
     }
 
-    fn speak_tls(&self, worker: &Rc<Worker>, arrival: Arrival) {
-        let Arrival { io, peer, tls, permit, load } = arrival;
+    fn start_tls(&self, worker: &Rc<Worker>, accepted: Accepted) {
+        let Accepted { io, peer, tls, permit, load } = accepted;
         match TlsSession::server(tls) {
             Ok(tls) => Conn::accepted(io, peer, tls, permit, load).install(worker, self.deadline),
-            Err(error) => log::error!("TLS cannot begin: {error}"),
+            Err(error) => log::error!("cannot start TLS: {error}"),
         }
     }
 }
@@ -91,19 +91,19 @@ impl PendingConnection {
 impl Source for PendingConnection {
     fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, _ready: Ready) {
         let mut first = [0];
-        let peeked = match &*self.arrival.borrow() {
-            Some(arrival) => rustix::net::recv(&arrival.io, &mut first, RecvFlags::PEEK),
+        let peeked = match &*self.accepted.borrow() {
+            Some(accepted) => rustix::net::recv(&accepted.io, &mut first, RecvFlags::PEEK),
             None => return,
         };
         match peeked {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Ok((_, 1)) => {
-                let Some(arrival) = self.take_out(worker) else { return };
+                let Some(accepted) = self.detach(worker) else { return };
                 match first {
-                    [TLS_HANDSHAKE] => self.speak_tls(worker, arrival),
-                    [letter] if letter.is_ascii_alphabetic() => speak_http(arrival),
+                    [TLS_HANDSHAKE] => self.start_tls(worker, accepted),
+                    [letter] if letter.is_ascii_alphabetic() => start_http(accepted),
                     [other] => {
-                        log::debug!("a connection began with byte {other:#04x}, closed");
+                        log::debug!("closed a connection whose first byte {other:#04x} is neither TLS nor HTTP");
                         count(&COUNTERS.failed_handshakes);
                     }
                 }
@@ -116,13 +116,13 @@ impl Source for PendingConnection {
     }
 
     fn tear_down(&self, worker: &Rc<Worker>) {
-        drop(self.take_out(worker));
+        drop(self.detach(worker));
     }
 }
 
-fn speak_http(arrival: Arrival) {
-    if let Err(error) = arrival.io.set_nonblocking(false) {
-        return log::debug!("a connection cannot be made blocking for HTTP: {error}");
+fn start_http(accepted: Accepted) {
+    if let Err(error) = accepted.io.set_nonblocking(false) {
+        return log::debug!("cannot make a connection blocking for HTTP: {error}");
     }
-    http::serve(arrival.io);
+    http::serve(accepted.io);
 }

@@ -1,4 +1,4 @@
-//! All workers of the process, and what is on which of them.
+//! All workers of the process, and the worker of each object.
 
 use super::queue::PtrQueue;
 use super::{Job, Shared, with_current};
@@ -9,46 +9,46 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The workers, and where everything is that C names by a number or an address. Any thread.
+/// The workers, and the owner of each object that C names by a number or an address. Any thread.
 pub(crate) struct Reactor {
     pub(crate) workers: Vec<Arc<Shared>>,
     stopping: AtomicBool,
-    /// Event sockets in no loop yet, by address.
+    /// Event sockets that have no worker yet, by address.
     pub(crate) unassigned: Mutex<HashMap<usize, CBox<dap_events_socket>>>,
-    places: Mutex<Places>,
+    owners: Mutex<Owners>,
     /// Pointer queues by the address of their event socket.
     pub(crate) queues: RwLock<HashMap<usize, Arc<PtrQueue>>>,
 }
 
-/// Where event sockets, streams and timers are.
+/// The workers of event sockets, streams and timers.
 #[derive(Default)]
-struct Places {
-    /// The worker, by uuid.
+struct Owners {
+    /// Index of the worker, by uuid.
     workers: HashMap<u64, usize>,
-    /// The uuid, by the address that C holds of an event socket.
+    /// The uuid of an event socket, by the address that C holds.
     sockets: HashMap<usize, u64>,
-    /// The number of the latest move to another worker that was asked for, by uuid.
+    /// The number of the latest move to another worker, by uuid.
     moves: HashMap<u64, u64>,
 }
 
 static CURRENT: Mutex<Option<Arc<Reactor>>> = Mutex::new(None);
 
-/// Makes `reactor` the process's instance, and returns the one before.
+/// Makes `reactor` the process's instance, and returns the previous one.
 pub(crate) fn set_current(reactor: Option<Arc<Reactor>>) -> Option<Arc<Reactor>> {
     std::mem::replace(&mut *CURRENT.lock(), reactor)
 }
 
-/// The running instance: the calling worker's own, or the process's. `None` while nothing is retained.
+/// The running instance: the calling worker's own, or else the process's. `None` while the SDK is not retained.
 pub(crate) fn current() -> Option<Arc<Reactor>> {
     with_current(|worker| Arc::clone(&worker.reactor)).or_else(|| CURRENT.lock().clone())
 }
 
-/// As [`current`], and None as well once it is being stopped: for what makes something new.
+/// Like [`current`], but `None` also while the instance is stopping: for callers that create something new.
 pub(crate) fn active() -> Option<Arc<Reactor>> {
     current().filter(|reactor| !reactor.is_stopping())
 }
 
-/// A number that no event socket, stream or timer of this process had before.
+/// A number that no event socket, stream or timer of this process has had before.
 pub(crate) fn next_uuid() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -60,12 +60,12 @@ impl Reactor {
             workers,
             stopping: AtomicBool::new(false),
             unassigned: Mutex::default(),
-            places: Mutex::default(),
+            owners: Mutex::default(),
             queues: RwLock::default(),
         })
     }
 
-    /// Nothing new is begun from now on.
+    /// Marks the instance as stopping: [`active`] no longer returns it.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
@@ -74,7 +74,7 @@ impl Reactor {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// The worker behind a pointer of C's; the pointer is compared, never followed.
+    /// The worker at an address that C passed; the address is compared, never followed.
     pub(crate) fn worker_at(&self, worker: usize) -> Option<&Arc<Shared>> {
         self.workers.iter().find(|known| known.view.worker.addr() == worker)
     }
@@ -84,50 +84,50 @@ impl Reactor {
         self.workers.iter().min_by_key(|worker| worker.load())
     }
 
-    pub(crate) fn set_place(&self, uuid: u64, worker: usize) {
-        self.places.lock().workers.insert(uuid, worker);
+    pub(crate) fn set_owner(&self, uuid: u64, worker: usize) {
+        self.owners.lock().workers.insert(uuid, worker);
     }
 
-    pub(crate) fn clear_place(&self, uuid: u64) {
-        let mut places = self.places.lock();
-        places.workers.remove(&uuid);
-        places.moves.remove(&uuid);
+    pub(crate) fn clear_owner(&self, uuid: u64) {
+        let mut owners = self.owners.lock();
+        owners.workers.remove(&uuid);
+        owners.moves.remove(&uuid);
     }
 
     pub(crate) fn add_socket(&self, address: usize, uuid: u64) {
-        self.places.lock().sockets.insert(address, uuid);
+        self.owners.lock().sockets.insert(address, uuid);
     }
 
     pub(crate) fn remove_socket(&self, address: usize) {
-        self.places.lock().sockets.remove(&address);
+        self.owners.lock().sockets.remove(&address);
     }
 
     /// The uuid of the event socket at an address, which is compared, never followed.
     pub(crate) fn socket_at(&self, address: usize) -> Option<u64> {
-        self.places.lock().sockets.get(&address).copied()
+        self.owners.lock().sockets.get(&address).copied()
     }
 
-    pub(crate) fn place(&self, uuid: u64) -> Option<&Arc<Shared>> {
-        let worker = *self.places.lock().workers.get(&uuid)?;
+    pub(crate) fn owner(&self, uuid: u64) -> Option<&Arc<Shared>> {
+        let worker = *self.owners.lock().workers.get(&uuid)?;
         self.workers.get(worker)
     }
 
-    /// Numbers a move of the socket to another worker; earlier ones do not count any more.
+    /// Numbers a move of the source to another worker, which supersedes earlier moves.
     pub(crate) fn begin_move(&self, uuid: u64) -> u64 {
         let number = next_uuid();
-        let mut places = self.places.lock();
-        if places.workers.contains_key(&uuid) {
-            places.moves.insert(uuid, number);
+        let mut owners = self.owners.lock();
+        if owners.workers.contains_key(&uuid) {
+            owners.moves.insert(uuid, number);
         }
         number
     }
 
     pub(crate) fn is_latest_move(&self, uuid: u64, number: u64) -> bool {
-        self.places.lock().moves.get(&uuid) == Some(&number)
+        self.owners.lock().moves.get(&uuid) == Some(&number)
     }
 
-    /// Runs `job` on the worker that has the socket now, or, where none has it, on `otherwise`.
+    /// Runs `job` on the source's current worker, or on `otherwise` if no worker has it.
     pub(crate) fn post_to_owner(&self, uuid: u64, otherwise: &Arc<Shared>, job: Job) {
-        self.place(uuid).unwrap_or(otherwise).post(job);
+        self.owner(uuid).unwrap_or(otherwise).post(job);
     }
 }

@@ -1,11 +1,11 @@
-//! Workers: threads with an epoll loop each, that own sources of events ([`Source`]) and timers.
+//! Workers: threads, each with an epoll loop that owns sources of events ([`Source`]) and timers.
 //!
-//! The reactor knows no kind of source but C's event sockets. Streams and listeners implement [`Source`] above it, and
-//! `lifecycle` starts and stops the threads.
+//! C's event sockets are the only kind of source that the reactor knows. Streams and listeners implement [`Source`]
+//! above it, and `lifecycle` starts and stops the threads.
 //!
-//! What a worker owns is touched by its thread alone. Other threads post jobs, which run in the order of posting. C
-//! callbacks run with nothing borrowed, so they may call back into anything, also to delete what they run for: that is
-//! carried out when the callback has returned.
+//! Only a worker's own thread accesses what the worker owns. Other threads post jobs, which run in the order of
+//! posting. C callbacks run with nothing borrowed, so they may call back into any function. They may also delete the
+//! object that they run for: the deletion follows when the callback has returned.
 
 pub(crate) mod buffers;
 mod directory;
@@ -34,26 +34,26 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use timers::Timers;
 
-/// The wake-up descriptor's key: no socket's uuid, those begin at 1.
+/// The wake-up descriptor's key. It is not a uuid: uuids begin at 1.
 const WAKE: u64 = 0;
 
-/// A worker's own part, for its thread alone.
+/// The part of a worker that only its own thread accesses.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) reactor: Arc<Reactor>,
     epoll: OwnedFd,
     sources: RefCell<FxHashMap<u64, Rc<dyn Source>>>,
-    /// Addresses that C holds of event sockets, streams and channels here.
+    /// The uuids of event sockets, streams and channels on this worker, by the address that C holds.
     pub(crate) addresses: RefCell<FxHashMap<usize, u64>>,
     pub(crate) timers: Timers,
     pub(crate) buffers: Buffers,
-    /// Sources to be torn down as soon as no callback is running.
+    /// Sources to tear down as soon as no callback is running.
     closing: RefCell<Vec<u64>>,
-    /// Sources with output that has not been handed to the kernel.
+    /// Sources with output that has not been passed to the kernel.
     dirty: RefCell<Vec<u64>>,
-    /// Sources whose output has drained since the last look.
+    /// Sources whose output has drained since the last check.
     drained: RefCell<Vec<u64>>,
-    /// Sources that hold received bytes and may go on with them.
+    /// Sources that hold received bytes and may resume handling them.
     resumed: RefCell<Vec<u64>>,
     now: Cell<Instant>,
     exiting: Cell<bool>,
@@ -97,7 +97,7 @@ pub(crate) fn spawn(reactor: &Arc<Reactor>, index: usize) -> io::Result<JoinHand
 }
 
 impl Worker {
-    /// The time at the begin of this turn of the loop.
+    /// The time at the start of this turn of the loop.
     pub(crate) fn now(&self) -> Instant {
         self.now.get()
     }
@@ -114,16 +114,16 @@ impl Worker {
         Ok(())
     }
 
-    /// Changes what is waited for. A descriptor that is gone already makes no difference.
+    /// Changes the events that epoll reports for a descriptor. A closed descriptor is ignored.
     pub(crate) fn watch(&self, uuid: u64, fd: impl AsFd, flags: EventFlags) {
         if let Err(error) = epoll::modify(&self.epoll, fd, EventData::new_u64(uuid), flags) {
-            log::debug!("epoll refuses a change of what to wait for: {error}");
+            log::debug!("cannot change the events that epoll reports for a descriptor: {error}");
         }
     }
 
     pub(crate) fn remove_source(&self, uuid: u64, fd: impl AsFd) -> Option<Rc<dyn Source>> {
         let source = self.sources.borrow_mut().remove(&uuid)?;
-        // Fails only for a descriptor that its owner has closed, which took it out of epoll.
+        // Fails only if the owner has closed the descriptor, which removed it from epoll.
         let _ = epoll::delete(&self.epoll, fd);
         Some(source)
     }
@@ -132,17 +132,18 @@ impl Worker {
         self.sources.borrow().get(&uuid).cloned()
     }
 
-    /// What C means with the address of an event socket, a stream or a channel; `None` if it is not on this worker.
+    /// The source of the event socket, stream or channel at an address that C holds; `None` if it is not on this
+    /// worker.
     pub(crate) fn source_at(&self, address: usize) -> Option<Rc<dyn Source>> {
         self.source(self.uuid_at(address)?)
     }
 
-    /// The uuid of what C holds at an address on this worker.
+    /// The uuid of the object at an address that C holds; `None` if it is not on this worker.
     pub(crate) fn uuid_at(&self, address: usize) -> Option<u64> {
         self.addresses.borrow().get(&address).copied()
     }
 
-    /// Has the source torn down once the running callback has returned.
+    /// Tears the source down once the running callback has returned.
     pub(crate) fn close_soon(&self, uuid: u64) {
         self.closing.borrow_mut().push(uuid);
     }
@@ -159,14 +160,14 @@ impl Worker {
         self.resumed.borrow_mut().push(uuid);
     }
 
-    /// Deletes everything this worker owns, with the callbacks that belong to it.
+    /// Deletes everything that this worker owns, and runs the delete callbacks.
     pub(crate) fn clear(self: &Rc<Self>) {
         loop {
             let uuids: Vec<u64> = self.sources.borrow().keys().copied().collect();
             if uuids.is_empty() {
                 break;
             }
-            // A stream before the sockets: the owner of a channel may use its queues and devices until the end.
+            // Streams go before sockets: a channel's owner may use its queues and devices until the channel ends.
             for uuid in &uuids {
                 if let Some(source) = self.source(*uuid).filter(|source| source.ends_first()) {
                     source.tear_down(self);

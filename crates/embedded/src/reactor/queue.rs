@@ -1,4 +1,4 @@
-//! A bounded queue of pointers into a worker, with one wake-up for a batch.
+//! A bounded queue of pointers into a worker, with one wake-up per batch.
 
 use crate::cview::owned::Opaque;
 use crossbeam::queue::ArrayQueue;
@@ -8,9 +8,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Pointers that one queue holds at most.
+/// Most pointers in one queue.
 pub(crate) const CAPACITY: usize = 65536;
-/// Pointers handed to the callback in one turn of the loop.
+/// Most pointers passed to the callback in one turn of the loop.
 pub(crate) const BATCH: usize = 4096;
 
 /// The part of a pointer queue that senders share. Any thread may send; the owning worker receives.
@@ -21,7 +21,7 @@ pub(crate) struct PtrQueue {
     pub(crate) wake: OwnedFd,
 }
 
-/// Why a pointer was not taken.
+/// Why a pointer was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SendError {
     Full,
@@ -44,12 +44,12 @@ impl PtrQueue {
         }
         self.items.push(item).map_err(|_| SendError::Full)?;
         if !self.signalled.swap(true, Ordering::SeqCst) {
-            self.ring();
+            self.signal();
         }
         Ok(())
     }
 
-    /// To be called before the pointers of a wake-up are taken: what is sent from now on rings again.
+    /// Must be called before the pointers of a wake-up are taken: a pointer sent afterwards causes another wake-up.
     pub(crate) fn acknowledge(&self) {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         self.signalled.store(false, Ordering::SeqCst);
@@ -59,10 +59,10 @@ impl PtrQueue {
         self.items.pop()
     }
 
-    /// Asks for another turn when a batch did not empty the queue.
-    pub(crate) fn ring_if_not_empty(&self) {
+    /// Requests another turn if a batch did not empty the queue.
+    pub(crate) fn signal_if_not_empty(&self) {
         if !self.items.is_empty() && !self.signalled.swap(true, Ordering::SeqCst) {
-            self.ring();
+            self.signal();
         }
     }
 
@@ -70,8 +70,8 @@ impl PtrQueue {
         self.closed.store(true, Ordering::Release);
     }
 
-    fn ring(&self) {
-        // The one failure, a full counter, means that a wake-up is pending anyway.
+    fn signal(&self) {
+        // The one possible failure, a full counter, means that a wake-up is pending anyway.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 }
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_and_a_batch_rings_once() {
+    fn a_full_queue_refuses_and_a_batch_wakes_once() {
         let queue = PtrQueue::new().unwrap();
         for value in 0..CAPACITY {
             assert_eq!(queue.send(number(value)), Ok(()));

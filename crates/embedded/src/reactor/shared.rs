@@ -1,4 +1,4 @@
-//! The part of a worker that every thread may use: its queue of jobs, its wake-up, its load.
+//! The part of a worker that every thread may use: its job queue, its wake-up, its load.
 
 use super::Worker;
 use crate::cview::events::CWorker;
@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Something to do on a worker's thread.
+/// Work to run on a worker's thread.
 pub(crate) type Job = Box<dyn FnOnce(&Rc<Worker>) + Send>;
 
 /// The part of a worker that every thread may use.
@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     streams: AtomicUsize,
 }
 
-/// Counts a stream for its worker as long as it lives.
+/// Counts a stream for its worker while it lives.
 pub(crate) struct Load(Arc<Shared>);
 
 impl Shared {
@@ -40,32 +40,32 @@ impl Shared {
         }))
     }
 
-    /// Queues a job. After the worker's end it is dropped unrun, with what it owns.
+    /// Queues a job. After the worker's end the job is dropped without running, with all that it owns.
     pub(crate) fn post(&self, job: Job) {
         self.jobs.push(job);
         if !self.signalled.swap(true, Ordering::SeqCst) {
-            // The one failure, a full counter, means that a wake-up is pending anyway.
+            // The one possible failure, a full counter, means that a wake-up is pending anyway.
             let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         }
     }
 
-    /// A wake-up has come: what is posted from now on causes another.
+    /// Handles a wake-up: a job posted afterwards causes another.
     pub(super) fn acknowledge(&self) {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         self.signalled.store(false, Ordering::SeqCst);
     }
 
-    /// The number of jobs that wait.
+    /// The number of queued jobs.
     pub(super) fn waiting(&self) -> usize {
         self.jobs.len()
     }
 
-    /// The oldest job that waits.
+    /// Removes the oldest queued job.
     pub(super) fn take(&self) -> Option<Job> {
         self.jobs.pop()
     }
 
-    /// Streams that this worker has or is about to get.
+    /// The number of streams that this worker has or is about to receive.
     pub(crate) fn load(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
     }
@@ -77,7 +77,7 @@ impl Load {
         Load(Arc::clone(worker))
     }
 
-    /// The worker that it is counted for.
+    /// The worker for which the stream is counted.
     pub(crate) fn worker(&self) -> &Arc<Shared> {
         &self.0
     }

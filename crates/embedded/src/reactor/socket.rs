@@ -1,4 +1,4 @@
-//! Event sockets that are not streams: descriptors of C's, and pointer queues.
+//! Event sockets other than streams: C's descriptors, and pointer queues.
 
 use super::queue::{BATCH, PtrQueue};
 use super::{Reactor, Ready, Shared, Source, Worker};
@@ -12,18 +12,18 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// An event socket in a worker's loop. The owning thread only; moved whole.
+/// An event socket in a worker's loop. Used on the owning thread alone; moved whole.
 pub(crate) struct Socket {
     pub(crate) uuid: u64,
     pub(crate) view: CBox<dap_events_socket>,
     queue: Option<Arc<PtrQueue>>,
-    /// A callback of this socket is on the stack.
+    /// A callback of this socket is running.
     running: Cell<bool>,
-    /// Set once it is to go; the value is `preserve_inheritor`.
+    /// Set once the socket is to be deleted; the value is `preserve_inheritor`.
     removed: Cell<Option<bool>>,
 }
 
-/// Puts a socket into a worker's loop, from any thread.
+/// Adds a socket to a worker's loop, from any thread.
 pub(crate) fn assign(
     reactor: &Arc<Reactor>,
     worker: &Arc<Shared>,
@@ -33,13 +33,13 @@ pub(crate) fn assign(
     let uuid = view.uuid;
     let socket = Socket { uuid, view, queue, running: Cell::new(false), removed: Cell::new(None) };
     socket.view.worker.set(worker.view.worker.as_ptr());
-    reactor.set_place(uuid, worker.index);
+    reactor.set_owner(uuid, worker.index);
     reactor.add_socket(socket.view.addr(), uuid);
     worker.post(Box::new(move |worker| Rc::new(socket).install(worker, true)));
 }
 
 impl Source for Socket {
-    /// The flags are those of the view.
+    /// The view holds the flags.
     fn set_flag(&self, worker: &Rc<Worker>, flag: u32, on: bool) {
         events::set_flag(&self.view, flag, on);
         if self.removed.get().is_none() {
@@ -58,7 +58,7 @@ impl Source for Socket {
             self.run(worker, || events::write(&self.view));
         }
         if (ready.error || ready.hangup) && self.removed.get().is_none() {
-            // What the peer sent before it hung up is still to be read.
+            // The bytes that the peer sent before it hung up have still to be read.
             let unread = ready.readable && self.wants(FLAG_READABLE) && self.bytes_to_read() > 0;
             if !unread {
                 self.fail(worker, self.pending_error(ready));
@@ -72,19 +72,21 @@ impl Source for Socket {
 
     fn move_to(self: Rc<Self>, worker: &Rc<Worker>, target: &Arc<Shared>) {
         if self.queue.is_some() {
-            return log::error!("dap_events_socket_reassign_between_workers_mt: a queue stays where it was made");
+            return log::error!(
+                "dap_events_socket_reassign_between_workers_mt: a pointer queue cannot move to another worker"
+            );
         }
         self.leave_for(worker, target);
     }
 
-    /// Out of the loop, `delete_callback`, closed unless `no_close`, freed. While a callback of the socket is running
-    /// the last three wait for its return.
+    /// Leaves the loop, runs `delete_callback`, closes the descriptor unless `no_close`, and frees the struct. While a
+    /// callback of the socket is running, the last three steps wait for its return.
     fn remove(&self, worker: &Rc<Worker>, preserve_inheritor: bool) {
         if self.removed.replace(Some(preserve_inheritor)).is_some() {
             return;
         }
-        self.take_out(worker);
-        worker.reactor.clear_place(self.uuid);
+        self.detach(worker);
+        worker.reactor.clear_owner(self.uuid);
         worker.reactor.remove_socket(self.view.addr());
         if !self.running.get() {
             self.finish(preserve_inheritor, worker);
@@ -97,7 +99,7 @@ impl Socket {
         worker.addresses.borrow_mut().insert(self.view.addr(), self.uuid);
         let added = worker.add_source(self.uuid, self.fd(), self.interest(), Rc::clone(&self) as Rc<dyn Source>);
         if let Err(error) = added {
-            log::error!("a descriptor cannot be waited for: {error}");
+            log::error!("cannot add a descriptor to the worker's epoll: {error}");
             return self.fail(worker, error.raw_os_error().unwrap_or(libc::EIO));
         }
         self.run(worker, || {
@@ -114,19 +116,19 @@ impl Socket {
             return;
         }
         let uuid = self.uuid;
-        self.take_out(worker);
+        self.detach(worker);
         let Ok(socket) = Rc::try_unwrap(self) else {
-            // Would need a caller that keeps a reference across turns of the loop.
-            return log::error!("internal error: an event socket in use was to be moved; it is lost");
+            // Only a caller that keeps a reference across turns of the loop could cause this.
+            return log::error!("internal error: cannot move an event socket that is in use; it is lost");
         };
         socket.view.was_reassigned.set(true);
         socket.view.worker.set(target.view.worker.as_ptr());
-        // The new owner's job first: whoever reads the new place from the table posts behind it.
+        // Posts the new owner's job first: a thread that reads the new owner from the table posts behind it.
         target.post(Box::new(move |worker| Rc::new(socket).install(worker, false)));
-        worker.reactor.set_place(uuid, target.index);
+        worker.reactor.set_owner(uuid, target.index);
     }
 
-    fn take_out(&self, worker: &Worker) {
+    fn detach(&self, worker: &Worker) {
         worker.remove_source(self.uuid, self.fd());
         worker.addresses.borrow_mut().remove(&self.view.addr());
     }
@@ -136,7 +138,7 @@ impl Socket {
         self.remove(worker, false);
     }
 
-    /// Runs a callback; a removal asked for in it is carried out after it.
+    /// Runs a callback, then carries out a removal that the callback requested.
     fn run(&self, worker: &Rc<Worker>, callback: impl FnOnce()) {
         let outer = self.running.replace(true);
         callback();
@@ -168,7 +170,7 @@ impl Socket {
             let Some(item) = queue.take() else { return };
             self.run(worker, || events::queue_item(&self.view, item));
         }
-        queue.ring_if_not_empty();
+        queue.signal_if_not_empty();
     }
 
     fn wants(&self, flag: u32) -> bool {

@@ -1,10 +1,10 @@
-//! What a worker drives: a descriptor in its loop, and the work that belongs to it.
+//! The interface of the objects that a worker drives: a descriptor in its loop, and the work for it.
 
 use super::{Shared, Worker};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// What the kernel says of a descriptor.
+/// The readiness that the kernel reports for a descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ready {
     pub(crate) readable: bool,
@@ -13,15 +13,15 @@ pub(crate) struct Ready {
     pub(crate) hangup: bool,
 }
 
-/// A source of events. The worker that has it calls every method on its own thread, with nothing borrowed.
+/// A source of events. The owning worker calls every method on its own thread, with nothing borrowed.
 pub(crate) trait Source {
     /// The descriptor is ready.
     fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, ready: Ready);
 
-    /// Ends the source at once: out of the loop, with the callbacks that belong to its end. No callback of it is running.
+    /// Ends the source at once: it leaves the loop, and its closing callbacks run. No callback of it is running.
     fn tear_down(&self, worker: &Rc<Worker>);
 
-    /// True if the owner of this source may still use the worker's other sources while it ends: it ends before them.
+    /// True if the source's owner may use the worker's other sources while it ends: it must end before them.
     fn ends_first(&self) -> bool {
         false
     }
@@ -29,9 +29,9 @@ pub(crate) trait Source {
     /// A panic ended work for this source.
     fn on_panic(&self, _worker: &Rc<Worker>) {}
 
-    // --- asked for by `flush_soon`, `drained_now` and `resume_soon` ---
+    // --- requested by `flush_soon`, `drained_now` and `resume_soon` ---
 
-    /// The turn of the loop ends: output goes to the kernel.
+    /// The turn of the loop ends: passes output to the kernel.
     fn end_turn(&self, _worker: &Rc<Worker>) {}
 
     /// The kernel has taken all output.
@@ -40,12 +40,12 @@ pub(crate) trait Source {
     /// Input that had to wait may be handled.
     fn resume(&self, _worker: &Rc<Worker>) {}
 
-    // --- what C asks of an event socket; sources that C does not know ignore it ---
+    // --- C's requests to an event socket; a source that is not an event socket ignores them ---
 
-    /// C deletes the event socket. Inside one of its callbacks, the end follows when the callback has returned.
+    /// C deletes the event socket. Inside one of its callbacks, the deletion follows when the callback has returned.
     fn remove(&self, _worker: &Rc<Worker>, _preserve_inheritor: bool) {}
 
-    /// C changes what the loop waits for.
+    /// C changes the events that the loop waits for.
     fn set_flag(&self, _worker: &Rc<Worker>, _flag: u32, _on: bool) {}
 
     /// C moves the event socket to another worker.

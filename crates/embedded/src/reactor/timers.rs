@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The timers of one worker, by due time. The owning thread only.
+/// The timers of one worker, by due time. Used on the owning thread alone.
 #[derive(Default)]
 pub(crate) struct Timers {
     queue: RefCell<BTreeSet<(Instant, u64)>>,
@@ -33,13 +33,13 @@ pub(crate) enum Action {
     Once(Rc<Once>),
 }
 
-/// Starts a timer of C's on `worker`, from any thread; the address is valid until the timer's end.
+/// Starts a timer of C's on `worker`, from any thread; the address is valid until the timer ends.
 pub(crate) fn start(reactor: &Arc<Reactor>, worker: &Arc<Shared>, view: CBox<dap_timerfd>) -> *mut dap_timerfd {
     let pointer = view.as_ptr();
     let period = Duration::from_millis(view.timeout_ms);
     let begin = Instant::now();
     let uuid = view.esocket_uuid;
-    reactor.set_place(uuid, worker.index);
+    reactor.set_owner(uuid, worker.index);
     worker.post(Box::new(move |worker| {
         worker.addresses.borrow_mut().insert(view.addr(), uuid);
         worker.timers.insert(uuid, begin + period, Action::C(Rc::new(view)));
@@ -49,14 +49,14 @@ pub(crate) fn start(reactor: &Arc<Reactor>, worker: &Arc<Shared>, view: CBox<dap
 
 /// Ends the timer; its callback does not run again once this has run on the timer's worker.
 pub(crate) fn delete(worker: &Worker, uuid: u64) {
-    worker.reactor.clear_place(uuid);
+    worker.reactor.clear_owner(uuid);
     if let Some(Action::C(view)) = worker.timers.remove(uuid) {
         worker.addresses.borrow_mut().remove(&view.addr());
     }
 }
 
 impl Timers {
-    /// Calls `action` once, after `wait`. Returns the number to [`Timers::remove`] it by.
+    /// Calls `action` once, after `wait`. Returns the number for [`Timers::remove`].
     pub(crate) fn once(&self, wait: Duration, action: impl Fn(&Rc<Worker>) + 'static) -> u64 {
         let uuid = next_uuid();
         self.insert(uuid, Instant::now() + wait, Action::Once(Rc::new(action)));
@@ -77,7 +77,7 @@ impl Timers {
         self.queue.borrow().first().map(|(due, _)| *due)
     }
 
-    /// The next timer whose time has come.
+    /// The next timer that is due.
     pub(crate) fn due(&self, now: Instant) -> Option<u64> {
         let queue = self.queue.borrow();
         let (due, uuid) = queue.first()?;
@@ -93,7 +93,7 @@ impl Timers {
                 action(worker);
             }
             Action::C(view) => {
-                // Moved on before the callback, so that a panic in it cannot make the timer fire for ever.
+                // Rescheduled before the callback, so that a panic in the callback cannot make the timer fire for ever.
                 self.reschedule(uuid, Duration::from_millis(view.timeout_ms));
                 if !events::timer(&view) {
                     delete(worker, uuid);
@@ -112,8 +112,8 @@ impl Timers {
         self.queue.borrow_mut().insert((due, uuid));
     }
 
-    /// The next time is one period after the last due time, so that a slow turn does not shift all later ones; times
-    /// that were missed altogether are left out. A period of 0 counts as 1 ms.
+    /// Sets the next time one period after the last due time, so that a slow turn does not shift all later ones; skips
+    /// times that have passed completely. A period of 0 counts as 1 ms.
     fn reschedule(&self, uuid: u64, period: Duration) {
         let period = period.max(Duration::from_millis(1));
         let mut timers = self.timers.borrow_mut();

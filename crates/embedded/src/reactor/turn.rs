@@ -1,4 +1,4 @@
-//! A worker's loop: events, jobs, timers, then what the turn has written.
+//! A worker's loop: events, jobs, timers, then the output of the turn.
 
 use super::source::{Ready, Source};
 use super::{WAKE, Worker};
@@ -10,9 +10,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Events taken from the kernel in one turn of the loop.
+/// Most events taken from the kernel in one turn of the loop.
 const EVENTS_A_TURN: usize = 256;
-/// Rounds of flush and "output drained" callbacks in one turn; what is left over waits for the next turn.
+/// Rounds of flush and "output drained" callbacks in one turn; the rest waits for the next turn.
 const FLUSH_ROUNDS: usize = 8;
 
 impl Worker {
@@ -34,16 +34,16 @@ impl Worker {
             self.now.set(Instant::now());
             for event in &events {
                 let (uuid, flags) = (event.data.u64(), event.flags);
-                self.bounded(Some(uuid), || self.dispatch(uuid, flags));
+                self.guarded(Some(uuid), || self.dispatch(uuid, flags));
             }
             self.run_jobs();
             while let Some(timer) = self.timers.due(Instant::now()) {
-                self.bounded(None, || self.timers.fire(self, timer));
+                self.guarded(None, || self.timers.fire(self, timer));
             }
             self.for_each(&self.resumed, |source| source.resume(self));
             self.end_turn();
         }
-        // What was posted by callbacks of the last jobs.
+        // Jobs that callbacks of the previous jobs posted.
         self.run_jobs();
         self.clear();
     }
@@ -65,7 +65,7 @@ impl Worker {
             error: flags.contains(EventFlags::ERR),
             hangup: flags.contains(EventFlags::HUP),
         };
-        // None if an earlier event of the same batch removed it.
+        // None if an earlier event of the same batch removed the source.
         if let Some(source) = self.source(uuid) {
             source.on_ready(self, ready);
         }
@@ -75,11 +75,11 @@ impl Worker {
         // Bounded, so that jobs that post jobs cannot keep the loop from its sockets.
         for _ in 0..self.shared.waiting() {
             let Some(job) = self.shared.take() else { break };
-            self.bounded(None, || job(self));
+            self.guarded(None, || job(self));
         }
     }
 
-    /// Flushes what the turn has written; output that drained gives its channels the chance to write more.
+    /// Flushes the output of the turn; channels whose output has drained may write more.
     fn end_turn(self: &Rc<Self>) {
         for _ in 0..FLUSH_ROUNDS {
             self.for_each(&self.dirty, |source| source.end_turn(self));
@@ -90,25 +90,26 @@ impl Worker {
         }
     }
 
-    /// Works on each source of a list; what the work adds to it waits for the next time.
+    /// Works on each source of a list; sources that this work adds wait for the next call.
     fn for_each(self: &Rc<Self>, list: &RefCell<Vec<u64>>, work: impl Fn(&dyn Source)) {
         let mut batch = list.take();
         for uuid in batch.drain(..) {
             if let Some(source) = self.source(uuid) {
-                self.bounded(Some(uuid), || work(&*source));
+                self.guarded(Some(uuid), || work(&*source));
             }
         }
-        // Its memory serves again, unless the list has some already.
+        // Keeps the list's memory, unless the list has already been filled again.
         let mut list = list.borrow_mut();
         if list.capacity() == 0 {
             *list = batch;
         }
     }
 
-    /// Runs one piece of work behind a panic boundary, then what had to wait for its end. A panic costs the source
-    /// it happened for, not the worker.
-    fn bounded(self: &Rc<Self>, uuid: Option<u64>, work: impl FnOnce()) {
-        // The worker's own state is in RefCells whose guards unwinding releases, with one map operation each.
+    /// Runs one piece of work behind a panic boundary, then the deferred work. A panic ends the source it happened for;
+    /// the worker continues.
+    fn guarded(self: &Rc<Self>, uuid: Option<u64>, work: impl FnOnce()) {
+        // The worker's own state is in RefCells, whose guards unwinding releases, and each guard covers one map
+        // operation.
         if let Err(panic) = panics::catch(work) {
             log::error!("internal error in worker {}: {panic}", self.shared.index);
             if let Some(source) = uuid.and_then(|uuid| self.source(uuid)) {
@@ -119,7 +120,7 @@ impl Worker {
             let Some(uuid) = self.closing.borrow_mut().pop() else { break };
             let Some(source) = self.source(uuid) else { continue };
             if let Err(panic) = panics::catch(|| source.tear_down(self)) {
-                log::error!("internal error while a source was closed on worker {}: {panic}", self.shared.index);
+                log::error!("internal error while closing a source on worker {}: {panic}", self.shared.index);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The channels of the process's open streams, by uuid: where a packet from another thread goes.
+//! The channels of the process's open streams, by uuid: for packets from other threads.
 
 use super::mailbox::Mailbox;
 use parking_lot::RwLock;
@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 static CHANNELS: LazyLock<RwLock<FxHashMap<u32, Arc<Mailbox>>>> = LazyLock::new(RwLock::default);
 
-/// Adds channels, all of one stream.
+/// Adds channels of one stream.
 pub(crate) fn add(uuids: impl Iterator<Item = u32>, mailbox: &Arc<Mailbox>) {
     CHANNELS.write().extend(uuids.map(|uuid| (uuid, Arc::clone(mailbox))));
 }
@@ -25,12 +25,12 @@ pub(crate) fn find(uuid: u32) -> Option<Arc<Mailbox>> {
     CHANNELS.read().get(&uuid).cloned()
 }
 
-/// True while a stream has a channel with this uuid.
+/// True if an open channel has this uuid.
 pub(crate) fn is_taken(uuid: u32) -> bool {
     CHANNELS.read().contains_key(&uuid)
 }
 
-/// Drains the registry; the caller decides when what it refers to is freed.
+/// Drains the registry and returns the entries; the caller decides when to free them.
 pub(crate) fn take_all() -> impl Sized {
     std::mem::take(&mut *CHANNELS.write())
 }

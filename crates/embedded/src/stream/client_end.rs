@@ -1,24 +1,24 @@
-//! What a connection that this process opened tells the one who opened it.
+//! What a connection that this process opened reports to its owner.
 
 use crate::ctypes::dap_stream_ch;
 use crate::cview::packets::Packet;
 use crate::cview::stream::StreamView;
 
-/// Who opened a connection. The stream's worker calls it, with nothing borrowed.
+/// The owner of a connection that this process opened. The stream's worker calls it, with nothing borrowed.
 pub(crate) trait ClientEnd: Send + Sync {
-    /// "host:port", as the connection was asked for.
+    /// "host:port", as the owner requested it.
     fn address(&self) -> String;
 
     /// The letters of the channels to open, in order.
     fn channels(&self) -> &[u8];
 
-    /// The connection is no longer wanted.
+    /// The owner no longer wants the connection.
     fn is_closed(&self) -> bool;
 
     /// The stream with this uuid is open.
     fn up(&self, stream: u64, view: &StreamView);
 
-    /// The stream is gone; `errno` says why, for a connection that was never up.
+    /// The stream is gone; `errno` gives the reason if it was never up.
     fn lost(&self, errno: i32);
 
     /// A packet on channel 'R'.

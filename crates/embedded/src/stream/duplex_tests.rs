@@ -1,4 +1,5 @@
-//! Two ends of a stream: whatever is written, blocked, moved, held and given back in between, all of it arrives in order.
+//! Two ends of a stream: however data is written, blocked, moved, held and released in between, all of it arrives in
+//! order.
 
 use super::incoming::Incoming;
 use super::outgoing::{Flushed, Outgoing};
@@ -9,19 +10,19 @@ use proptest::prelude::*;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 
-/// TCP in one direction, that takes so much at a time.
+/// TCP in one direction, which accepts a limited number of bytes.
 struct Wire<'a> {
     bytes: &'a mut Vec<u8>,
-    room: usize,
+    limit: usize,
 }
 
 impl Write for Wire<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(self.room);
+        let taken = bytes.len().min(self.limit);
         if taken == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        self.room -= taken;
+        self.limit -= taken;
         self.bytes.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
@@ -54,16 +55,16 @@ impl End {
         self.out.push(&self.sent[begin..], buffers);
     }
 
-    fn flush(&mut self, room: usize, buffers: &Buffers) -> bool {
-        let wire = Wire { bytes: &mut self.wire, room };
+    fn flush(&mut self, limit: usize, buffers: &Buffers) -> bool {
+        let wire = Wire { bytes: &mut self.wire, limit };
         self.out.flush(wire, &mut self.tls, buffers).unwrap() == Flushed::All
     }
 
     fn receive(&mut self, bytes: &mut Vec<u8>, size: usize, limit: u64, buffers: &Buffers) {
-        let room = self.incoming.room(buffers);
-        assert!(!room.is_empty());
-        let size = size.min(bytes.len()).min(room.len());
-        room[..size].copy_from_slice(&bytes[..size]);
+        let spare = self.incoming.spare_capacity(buffers);
+        assert!(!spare.is_empty());
+        let size = size.min(bytes.len()).min(spare.len());
+        spare[..size].copy_from_slice(&bytes[..size]);
         bytes.drain(..size);
         self.incoming.received(size);
         assert!(!self.incoming.open(&mut self.tls, self.out.control()).unwrap());
@@ -85,8 +86,8 @@ enum Act {
     Flush(usize),
     Receive(usize),
     Consume(usize),
-    Settle,
-    Leave,
+    Park,
+    Detach,
     Trim,
 }
 
@@ -98,8 +99,8 @@ fn act() -> impl Strategy<Value = Act> {
         size().prop_map(Act::Receive),
         size().prop_map(Act::Receive),
         size().prop_map(Act::Consume),
-        Just(Act::Settle),
-        Just(Act::Leave),
+        Just(Act::Park),
+        Just(Act::Detach),
         Just(Act::Trim),
     ]
 }
@@ -107,7 +108,7 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// With keys that last for few records, so that they change all the time.
+    /// Keys last for few records, so that they change all the time.
     #[test]
     fn all_arrives_in_order(
         acts in prop::collection::vec((0_usize..2, act()), 1..120),
@@ -122,7 +123,7 @@ proptest! {
         ];
         let receive = |ends: &mut [End; 2], to: usize, size: usize| {
             let mut bytes = std::mem::take(&mut ends[1 - to].wire);
-            // Nothing is read while more waits than the next packet: the caller takes packets first.
+            // Nothing is read while more than the next packet waits: the caller takes packets first.
             if ends[to].incoming.plain().len() > 100_000 {
                 ends[to].consume(usize::MAX);
             }
@@ -134,15 +135,15 @@ proptest! {
         for (end, act) in acts {
             match act {
                 Act::Push(size) => ends[end].push(size, &buffers),
-                Act::Flush(room) => drop(ends[end].flush(room, &buffers)),
+                Act::Flush(limit) => drop(ends[end].flush(limit, &buffers)),
                 Act::Receive(size) => receive(&mut ends, end, size),
                 Act::Consume(size) => ends[end].consume(size),
-                Act::Settle => {
+                Act::Park => {
                     let incoming = std::mem::take(&mut ends[end].incoming).begin(&buffers);
                     ends[end].incoming = incoming;
-                    ends[end].incoming.settle(&buffers);
+                    ends[end].incoming.park(&buffers);
                 }
-                Act::Leave => ends[end].incoming.detach_from_worker(&buffers),
+                Act::Detach => ends[end].incoming.detach_from_worker(&buffers),
                 Act::Trim => ends[end].incoming.trim(&buffers),
             }
         }
@@ -163,7 +164,7 @@ proptest! {
             ends[end].incoming.trim(&buffers);
             prop_assert!(ends[end].incoming.kept() == 0, "{} bytes are kept for nothing", ends[end].incoming.kept());
         }
-        // Nobody holds a block any more but those who did at first.
+        // Only the initial holders still hold a block.
         let free = (0..100).take_while(|_| buffers.may_hold()).count();
         prop_assert_eq!(free, 16 - holders);
     }

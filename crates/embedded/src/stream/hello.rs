@@ -1,4 +1,4 @@
-//! The first bytes inside TLS: which channels the client wants, and the server's answer. See docs/stream.md.
+//! The first bytes inside TLS: the channels that the client requests, and the server's answer. See docs/stream.md.
 
 use crate::ctypes::DAP_STREAM_CHANNELS_MAX;
 
@@ -13,18 +13,18 @@ pub const ANSWER_LEN: usize = 6;
 pub enum Status {
     /// The channels are open.
     Ok = 0,
-    /// Not a hello of this version, no letter, too many, or one twice.
+    /// The hello is malformed, has another version, or names no letter, too many letters, or one letter twice.
     BadHello = 1,
-    /// The server has no such channel.
+    /// The server does not offer one of the channels.
     NoSuchChannel = 2,
 }
 
-/// What the bytes received so far amount to.
+/// The state of a message after the bytes received so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed<T> {
-    /// Right as far as it goes.
+    /// Valid so far.
     Incomplete,
-    /// Cannot become right any more.
+    /// Invalid.
     Bad,
     /// The message and its length.
     Complete(T, usize),
@@ -74,7 +74,7 @@ pub fn parse_answer(bytes: &[u8]) -> Parsed<Status> {
     }
 }
 
-/// 1 to 15 letters, each an ASCII letter, none twice.
+/// True for 1 to 15 ASCII letters without duplicates.
 pub fn are_valid(channels: &[u8]) -> bool {
     (1..=DAP_STREAM_CHANNELS_MAX).contains(&channels.len())
         && channels.iter().enumerate().all(|(index, letter)| {

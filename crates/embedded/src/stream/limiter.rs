@@ -1,5 +1,5 @@
-//! ConnectionLimiter for the connections that others open here: so many in total, so many for each source, and so many of both
-//! that are still in the handshake. Nobody can take them all.
+//! Limits the connections that peers open to this node: streams in total and per source, and of these, connections in
+//! the handshake in total and per source. So no peer can use up all of them.
 
 use super::{COUNTERS, HANDSHAKES_MAX, HANDSHAKES_MAX_PER_SOURCE, IDLE_TIMEOUT, STREAMS_MAX_PER_SOURCE, count};
 use crate::config::Config;
@@ -12,17 +12,17 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Descriptors that streams never get, even if the configuration says so.
-const RESERVE_LEAST: u64 = 64;
-/// How often a line in the log says that connections are turned away.
+/// Descriptors that streams never get, whatever the configuration says.
+const DESCRIPTORS_RESERVED: u64 = 64;
+/// Interval between two log lines about rejected connections.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What `[server]` says of streams.
+/// The settings of streams in `[server]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     streams: usize,
     streams_per_source: usize,
-    /// How long a stream without a granted service may say nothing.
+    /// How long a stream without a granted service may be silent.
     idle: Duration,
 }
 
@@ -30,17 +30,17 @@ pub(crate) struct Limits {
 pub(crate) struct ConnectionLimiter {
     limits: Limits,
     taken: Mutex<Taken>,
-    turned_away: Mutex<TurnedAway>,
+    rejected: Mutex<Rejected>,
 }
 
-/// One connection's permit, from its being accepted to its end.
+/// One connection's permit, from accept to its end.
 pub(crate) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
     source: Source,
     in_handshake: Cell<bool>,
 }
 
-/// Why there is no permit.
+/// Why a connection gets no permit.
 #[derive(thiserror::Error, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Full {
     #[error("{0} streams are open ([server] max_streams)")]
@@ -56,7 +56,7 @@ pub(crate) enum Full {
 #[derive(Default)]
 struct Taken {
     all: Share,
-    /// Peers choose the keys, so the hash is the standard library's.
+    /// Peers choose the keys, so this uses the standard library's hash.
     by_source: HashMap<Source, Share>,
 }
 
@@ -67,12 +67,12 @@ struct Share {
 }
 
 #[derive(Default)]
-struct TurnedAway {
-    since_line: u64,
-    last_line: Option<Instant>,
+struct Rejected {
+    since_warning: u64,
+    last_warning: Option<Instant>,
 }
 
-/// An IPv4 address, or the /64 of an IPv6 one: one host has all of its addresses.
+/// An IPv4 address, or the /64 of an IPv6 address: one host has all addresses of its /64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     V4(Ipv4Addr),
@@ -96,10 +96,10 @@ impl Limits {
 
 impl ConnectionLimiter {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(ConnectionLimiter { limits, taken: Mutex::default(), turned_away: Mutex::default() })
+        Arc::new(ConnectionLimiter { limits, taken: Mutex::default(), rejected: Mutex::default() })
     }
 
-    /// How many streams may be open at once.
+    /// Most streams that may be open at once.
     pub(crate) fn streams_max(&self) -> usize {
         self.limits.streams
     }
@@ -129,23 +129,23 @@ impl ConnectionLimiter {
         Ok(ConnectionPermit { limiter: Arc::clone(self), source, in_handshake: Cell::new(true) })
     }
 
-    /// Counts a connection that got no permit; says so once a minute, whatever the peers do.
-    pub(crate) fn turn_away(&self, peer: SocketAddr, why: Full) {
+    /// Counts a connection that got no permit; logs at most once a minute.
+    pub(crate) fn reject(&self, peer: SocketAddr, why: Full) {
         count(&COUNTERS.turned_away);
-        let mut turned_away = self.turned_away.lock();
-        turned_away.since_line += 1;
-        if turned_away.last_line.is_some_and(|last| last.elapsed() < WARN_INTERVAL) {
+        let mut rejected = self.rejected.lock();
+        rejected.since_warning += 1;
+        if rejected.last_warning.is_some_and(|last| last.elapsed() < WARN_INTERVAL) {
             return;
         }
-        turned_away.last_line = Some(Instant::now());
-        let number = std::mem::take(&mut turned_away.since_line);
-        drop(turned_away);
-        log::warn!("{number} connections were turned away since the last line like this; {peer}, because {why}");
+        rejected.last_warning = Some(Instant::now());
+        let number = std::mem::take(&mut rejected.since_warning);
+        drop(rejected);
+        log::warn!("rejected {number} connections since the last warning; the latest from {peer}: {why}");
     }
 }
 
 impl ConnectionPermit {
-    /// The hello is complete: the connection is a stream from now on.
+    /// The hello is complete: the connection becomes a stream.
     pub(crate) fn end_handshake(&self) {
         if self.in_handshake.replace(false) {
             self.limiter.taken.lock().change(self.source, |share| share.handshakes -= 1);
@@ -187,11 +187,13 @@ impl From<IpAddr> for Source {
     }
 }
 
-/// How many streams there may be when the process may have so many descriptors: three quarters, unless configured.
+/// Most streams for a number of descriptors: three quarters of them, unless configured.
 fn streams_max(configured: u64, descriptors: u64) -> u64 {
-    let most = descriptors.saturating_sub(RESERVE_LEAST).max(1);
+    let most = descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(1);
     if configured > most {
-        log::warn!("[server] max_streams={configured}: expected at most {most}, RLIMIT_NOFILE being {descriptors}");
+        log::warn!(
+            "[server] max_streams={configured}: expected at most {most}, because RLIMIT_NOFILE is {descriptors}"
+        );
     }
     match configured {
         0 => most.min(descriptors - descriptors / 4).max(1),
@@ -199,7 +201,7 @@ fn streams_max(configured: u64, descriptors: u64) -> u64 {
     }
 }
 
-/// A key of `[server]`; out of its bounds it is logged, and the default counts.
+/// Reads a key of `[server]`; logs a value out of bounds and returns the default.
 fn within(config: &Config, key: &str, default: u64, bounds: RangeInclusive<u64>) -> u64 {
     let value = config.get_u64("server", key, default);
     if bounds.contains(&value) {
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_configured_counts() {
+    fn the_configured_limits_apply() {
         let read = |text: &str| Limits::read(&Config::parse(text, "test.cfg").0);
         let limits = read("[server]\nmax_streams=5\nmax_streams_per_address=3\nidle_timeout=7");
         assert_eq!((limits.streams, limits.streams_per_source, limits.idle.as_secs()), (5, 3, 7));
@@ -255,13 +257,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_takes_all_places_in_the_handshake() {
+    fn no_source_takes_all_handshakes() {
         let limiter = limiter(10_000, 10_000);
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
         let mut held: Vec<_> = (0..HANDSHAKES_MAX_PER_SOURCE).map(|_| limiter.take(one).ok().unwrap()).collect();
         assert_eq!(limiter.take(one).err(), Some(Full::HandshakesOfSource));
         assert!(limiter.take(other).is_ok());
-        // Through with it, the stream keeps its place and gives the other one.
+        // After its handshake the stream keeps its stream permit and returns the other one.
         held[0].end_handshake();
         held[0].end_handshake();
         held.push(limiter.take(one).ok().unwrap());

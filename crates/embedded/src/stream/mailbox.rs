@@ -1,5 +1,5 @@
-//! Packets that other threads write to a stream: one queue a stream, so that their order holds even while the stream
-//! moves from worker to worker.
+//! Packets that other threads write to a stream: one queue per stream, so that their order holds even while the stream
+//! moves between workers.
 
 use super::{COUNTERS, MAX_DATA, count};
 use crate::reactor::{Shared, Worker};
@@ -8,40 +8,40 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Most bytes of packets that wait here.
+/// Most bytes of packets in one mailbox.
 const LIMIT: usize = 1024 * 1024;
 
-pub(crate) struct Mail {
+pub(crate) struct QueuedPacket {
     /// The channel's uuid.
     pub(crate) channel: u32,
     pub(crate) kind: u8,
     pub(crate) data: Vec<u8>,
 }
 
-/// Called on the worker that has a stream with this uuid when there is mail for it.
-pub(crate) type OnMail = fn(&Rc<Worker>, u64);
+/// Called on the worker of the stream with this uuid when the mailbox has packets.
+pub(crate) type OnQueued = fn(&Rc<Worker>, u64);
 
 /// Any thread posts; the stream's worker takes.
 pub(crate) struct Mailbox {
     stream: u64,
-    on_mail: OnMail,
+    on_queued: OnQueued,
     state: Mutex<State>,
 }
 
 struct State {
     owner: Arc<Shared>,
-    mail: VecDeque<Mail>,
+    packets: VecDeque<QueuedPacket>,
     bytes: usize,
-    /// The owner has a job under way that will look.
+    /// A job that drains the mailbox is queued on the owner.
     announced: bool,
     closed: bool,
 }
 
 impl Mailbox {
-    pub(crate) fn new(stream: u64, owner: &Arc<Shared>, on_mail: OnMail) -> Self {
+    pub(crate) fn new(stream: u64, owner: &Arc<Shared>, on_queued: OnQueued) -> Self {
         let owner = Arc::clone(owner);
-        let state = State { owner, mail: VecDeque::new(), bytes: 0, announced: false, closed: false };
-        Mailbox { stream, on_mail, state: Mutex::new(state) }
+        let state = State { owner, packets: VecDeque::new(), bytes: 0, announced: false, closed: false };
+        Mailbox { stream, on_queued, state: Mutex::new(state) }
     }
 
     /// The stream's uuid.
@@ -49,7 +49,7 @@ impl Mailbox {
         self.stream
     }
 
-    /// Leaves a packet; the number of bytes accepted, 0 when the stream is gone or too much waits already.
+    /// Queues a packet; returns the number of bytes accepted, 0 if the stream is gone or the mailbox is full.
     pub(crate) fn post(&self, channel: u32, kind: u8, data: &[u8]) -> usize {
         if data.len() > MAX_DATA {
             return 0;
@@ -63,35 +63,35 @@ impl Mailbox {
             return 0;
         }
         state.bytes += data.len();
-        state.mail.push_back(Mail { channel, kind, data: data.to_vec() });
+        state.packets.push_back(QueuedPacket { channel, kind, data: data.to_vec() });
         if !state.announced {
             state.announced = true;
-            let (stream, on_mail) = (self.stream, self.on_mail);
-            state.owner.post(Box::new(move |worker| on_mail(worker, stream)));
+            let (stream, on_queued) = (self.stream, self.on_queued);
+            state.owner.post(Box::new(move |worker| on_queued(worker, stream)));
         }
         data.len()
     }
 
-    /// The oldest packet. None ends the owner's look: the next packet is announced again.
-    pub(crate) fn take(&self) -> Option<Mail> {
+    /// Removes the oldest packet. On None, the next packet is announced to the owner again.
+    pub(crate) fn take(&self) -> Option<QueuedPacket> {
         let mut state = self.state.lock();
-        let mail = state.mail.pop_front();
-        match &mail {
-            Some(mail) => state.bytes -= mail.data.len(),
+        let packet = state.packets.pop_front();
+        match &packet {
+            Some(packet) => state.bytes -= packet.data.len(),
             None => state.announced = false,
         }
-        mail
+        packet
     }
 
-    /// Puts a packet back that the output had no room for; the owner looks again when the output has drained.
-    pub(crate) fn put_back(&self, mail: Mail) {
+    /// Puts back a packet that the full output refused; the owner tries again when the output has drained.
+    pub(crate) fn put_back(&self, packet: QueuedPacket) {
         let mut state = self.state.lock();
-        state.bytes += mail.data.len();
-        state.mail.push_front(mail);
+        state.bytes += packet.data.len();
+        state.packets.push_front(packet);
         state.announced = true;
     }
 
-    /// From now on mail is announced to `owner`, which looks by itself when it gets the stream.
+    /// Announces later packets to `owner`, which drains the mailbox by itself when it receives the stream.
     pub(crate) fn set_owner(&self, owner: &Arc<Shared>) {
         let mut state = self.state.lock();
         state.owner = Arc::clone(owner);
@@ -101,7 +101,7 @@ impl Mailbox {
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        state.mail.clear();
+        state.packets.clear();
         state.bytes = 0;
     }
 }

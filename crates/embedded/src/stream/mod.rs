@@ -20,20 +20,21 @@ use std::time::Duration;
 
 /// The 16 bytes before each channel packet's data.
 pub const HEADER_LEN: usize = size_of::<super::ctypes::dap_stream_ch_pkt_hdr>();
-/// Most data in one channel packet, bytes: a super-packet of 64 KiB, twice over, and its headers.
+/// Most bytes of data in one channel packet: a super-packet of 64 KiB, twice over, and its headers.
 pub const MAX_DATA: usize = 128 * 1024 + 1024;
-/// Most output that waits in one stream, bytes; beyond it writes are refused.
+/// Most bytes of output queued in one stream; a write beyond it is refused.
 pub const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
-/// Connections that may be in the handshake at once.
+/// Most connections in the handshake at once.
 pub const HANDSHAKES_MAX: usize = 1024;
-/// Those of one source: an eighth, so that no host turns the others away.
+/// Most of them per source: an eighth, so that no host locks the others out.
 pub const HANDSHAKES_MAX_PER_SOURCE: usize = HANDSHAKES_MAX / 8;
-/// Connections from one IPv4 address, or one /64 of IPv6, unless `[server] max_streams_per_address` says otherwise.
+/// Most connections from one IPv4 address, or one /64 of IPv6, unless `[server] max_streams_per_address` says
+/// otherwise.
 pub const STREAMS_MAX_PER_SOURCE: usize = 256;
-/// How long a peer without a granted service may send nothing, unless `[server] idle_timeout` says otherwise.
+/// How long a peer without a granted service may be silent, unless `[server] idle_timeout` says otherwise.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What streams count instead of logging it.
+/// Events that streams count instead of logging.
 #[derive(Default)]
 pub struct Counters {
     /// Packets for a channel that the stream has not opened.
@@ -44,15 +45,15 @@ pub struct Counters {
     pub output_full: AtomicU64,
     /// Connections closed before their hello: by the peer, after [`Timeouts::handshake`](crate::timeouts::Timeouts::handshake), or for a bad hello.
     pub failed_handshakes: AtomicU64,
-    /// Connections closed as soon as they were accepted, because others had all places.
+    /// Connections closed as soon as they were accepted, because a limit was reached.
     pub turned_away: AtomicU64,
     /// Streams closed after [`IDLE_TIMEOUT`].
     pub idle: AtomicU64,
-    /// Messages on channel 'R' that a server does not take, or not so often.
+    /// Messages on channel 'R' that a server does not accept, or that come too often.
     pub service_dropped: AtomicU64,
 }
 
-/// All streams of the process together.
+/// The counters of all streams of the process.
 pub static COUNTERS: Counters = Counters {
     unknown_channel: AtomicU64::new(0),
     oversized: AtomicU64::new(0),
@@ -67,8 +68,8 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Makes a connection's socket non-blocking and sets what the stream wants of TCP: no delay, a probe after 15 s of
-/// silence, the end after three unanswered ones or after 20 s of unacknowledged data.
+/// Makes a connection's socket non-blocking and sets its TCP options: no delay, a probe after 15 s of silence, the end
+/// after three unanswered probes or after 20 s of unacknowledged data.
 pub(crate) fn prepare_socket(io: &TcpStream) -> Result<(), Errno> {
     rustix::io::ioctl_fionbio(io, true)?;
     rustix::net::sockopt::set_tcp_nodelay(io, true)?;

@@ -1,4 +1,4 @@
-//! A stream's output: plain text that waits for encryption, then cipher text that waits for the kernel.
+//! A stream's output: plain text to encrypt, then cipher text to pass to the kernel.
 
 use crate::ctypes::dap_stream_ch_pkt_hdr;
 use crate::reactor::buffers::Buffers;
@@ -8,16 +8,16 @@ use crate::tls::session::TlsSession;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 
-/// What became of a flush.
+/// The result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flushed {
-    /// The kernel has everything.
+    /// The kernel has accepted everything.
     All,
-    /// The kernel takes no more for now.
+    /// The kernel accepts no more now.
     Blocked,
 }
 
-/// Why a flush failed; the connection is of no more use.
+/// Why a flush failed; the connection cannot be used any more.
 #[derive(thiserror::Error, Debug)]
 pub(crate) enum FlushError {
     #[error("{0}")]
@@ -28,53 +28,53 @@ pub(crate) enum FlushError {
 
 /// Order on the wire: `sending`, `control`, `full`, `last`. A blocked stream keeps at most one batch of cipher text.
 ///
-/// What waits is in batches, and each of them is let go when it is sent: a peer that reads slowly may never take all that
-/// there is, and still costs no more than what waits.
+/// Output waits in batches, each of which is freed when it is sent: a peer that reads slowly may never receive
+/// everything, and still costs no more than the waiting output.
 #[derive(Default)]
 pub(crate) struct Outgoing {
-    /// Cipher text that the kernel is being given, and how much of it it has.
+    /// Cipher text that is being passed to the kernel, and how much of it the kernel has accepted.
     sending: Vec<u8>,
     sent: usize,
-    /// What TLS itself has to say, cipher text too.
+    /// TLS's own output, also cipher text.
     control: Vec<u8>,
     full: VecDeque<Batch>,
     last: Batch,
-    /// Plain text in the batches, bytes.
+    /// Bytes of plain text in the batches.
     plain_pending: usize,
     sequence: u64,
 }
 
 impl Outgoing {
-    /// Bytes that the kernel has not taken.
+    /// Bytes that the kernel has not accepted.
     pub(crate) fn pending(&self) -> usize {
         self.plain_pending + self.sending.len() - self.sent + self.control.len()
     }
 
-    /// There is a whole batch to send.
+    /// A full batch is ready to be sent.
     pub(crate) fn has_full_batch(&self) -> bool {
         self.plain_pending >= Batch::PLAIN
     }
 
-    /// Where TLS puts what it has to say.
+    /// The buffer for TLS's own output.
     pub(crate) fn control(&mut self) -> &mut Vec<u8> {
         &mut self.control
     }
 
-    /// True while cipher text that the kernel was given has not gone out.
+    /// True while the kernel has not accepted all cipher text passed to it.
     pub(crate) fn is_blocked(&self) -> bool {
         self.sending.len() > self.sent
     }
 
-    /// Drops whatever waits.
+    /// Drops all output.
     pub(crate) fn discard(&mut self, buffers: &Buffers) {
         while let Some(batch) = self.next_batch() {
-            buffers.give_piece(batch.into_bytes());
+            buffers.return_output(batch.into_bytes());
         }
-        buffers.give_piece(std::mem::take(&mut self.sending));
+        buffers.return_output(std::mem::take(&mut self.sending));
         *self = Outgoing { sequence: self.sequence, ..Outgoing::default() };
     }
 
-    /// Appends bytes, to the last batch as far as it has room: of a full batch all records are full.
+    /// Appends bytes, first to the last batch while it has spare capacity: all records of a full batch are full.
     pub(crate) fn push(&mut self, mut bytes: &[u8], buffers: &Buffers) {
         self.plain_pending += bytes.len();
         while !bytes.is_empty() {
@@ -82,7 +82,7 @@ impl Outgoing {
                 self.full.push_back(std::mem::take(&mut self.last));
             }
             if self.last.plain_len() == 0 {
-                self.last = Batch::new(buffers.piece());
+                self.last = Batch::new(buffers.output());
             }
             bytes = self.last.push(bytes);
         }
@@ -95,14 +95,14 @@ impl Outgoing {
         self.sequence += 1;
     }
 
-    /// Takes out the batch that comes next.
+    /// Removes the batch that is next.
     fn next_batch(&mut self) -> Option<Batch> {
         let batch = self.full.pop_front().unwrap_or_else(|| std::mem::take(&mut self.last));
         self.plain_pending -= batch.plain_len();
         (batch.plain_len() > 0).then_some(batch)
     }
 
-    /// Encrypts and writes until everything is out or the kernel is full.
+    /// Encrypts and writes until everything is sent or the kernel accepts no more.
     pub(crate) fn flush(
         &mut self,
         mut io: impl Write,
@@ -119,7 +119,7 @@ impl Outgoing {
                     Err(error) => return Err(error.into()),
                 }
             }
-            buffers.give_piece(std::mem::take(&mut self.sending));
+            buffers.return_output(std::mem::take(&mut self.sending));
             self.sent = 0;
             if !self.control.is_empty() {
                 self.sending = std::mem::take(&mut self.control);
@@ -128,7 +128,7 @@ impl Outgoing {
             } else if let Some(batch) = self.next_batch() {
                 self.sending = tls.seal(batch, &mut self.control)?;
                 if !self.control.is_empty() {
-                    // A new key was needed, and the peer must hear of it first.
+                    // A new key was needed, which must be announced to the peer first.
                     self.control.extend_from_slice(&self.sending);
                     self.sending = std::mem::take(&mut self.control);
                 }
@@ -169,9 +169,9 @@ mod tests {
         assert!(!out.is_blocked());
     }
 
-    /// A peer that always has something to read, and never takes all of it.
+    /// A peer that always has something to read, and never receives everything.
     #[test]
-    fn what_has_been_sent_takes_no_memory() {
+    fn sent_data_takes_no_memory() {
         const WAITING: usize = 1024 * 1024;
         let buffers = Buffers::default();
         let (mut out, mut taken) = (Outgoing::default(), 0);
@@ -185,7 +185,7 @@ mod tests {
                     assert!(at < 16 || byte == packet as u8, "byte {at} of packet {packet}");
                 }
                 taken += batch.plain_len();
-                buffers.give_piece(batch.into_bytes());
+                buffers.return_output(batch.into_bytes());
             }
         }
         let kept: usize = out.full.iter().chain([&out.last]).map(Batch::capacity).sum();

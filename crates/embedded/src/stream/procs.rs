@@ -1,5 +1,5 @@
-//! Which channel letters exist, and the callbacks of each. They stay until the process ends, as in the real SDK: C code
-//! registers a letter once, whatever is stopped and started afterwards.
+//! The registered channel letters and their callbacks. They stay until the process ends, as in the real SDK: C code
+//! registers a letter once, across stops and starts.
 
 use crate::cview::stream::Proc;
 use parking_lot::RwLock;
@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 struct Procs {
     by_letter: [Option<Arc<Proc>>; 256],
-    /// All that ever were: C may hold their address. A program has few, as they are functions of its code.
+    /// All registrations ever made: C may hold their addresses. A program has few, as they are functions of its code.
     known: Vec<Arc<Proc>>,
 }
 
 static PROCS: RwLock<Procs> = RwLock::new(Procs { by_letter: [const { None }; 256], known: Vec::new() });
 
-/// Registers a letter's callbacks; streams opened from now on use them.
+/// Registers a letter's callbacks; streams opened later use them.
 pub(crate) fn add(proc: Proc) {
     let mut procs = PROCS.write();
     let letter = usize::from(proc.letter());

@@ -1,6 +1,6 @@
 //! The sessions of the streams that clients opened to this node, and the lock under which C walks their list.
 //!
-//! The lock does not hold anyone up: what ends while the list is locked is kept until it is unlocked.
+//! The lock blocks no stream: a session that ends while the list is locked is kept until the unlock.
 
 use crate::cview::session::Session;
 use parking_lot::Mutex;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 struct Sessions {
     live: BTreeMap<u32, Arc<Session>>,
-    /// Number by the address that C holds.
+    /// The number, by the address that C holds.
     by_address: Option<HashMap<usize, u32>>,
     locks: usize,
-    /// Handed out under a lock that is still held.
+    /// Returned under a lock that is still held.
     lent: Vec<Arc<Session>>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn remove(session: &Session) {
     if let (Some(gone), Some(by_address)) = (&gone, &mut sessions.by_address) {
         by_address.remove(&gone.as_ptr().addr());
     }
-    // The memory is freed outside of the lock.
+    // The memory is freed outside the lock.
     drop(sessions);
     drop(gone);
 }
@@ -43,7 +43,7 @@ pub(crate) fn find(address: usize) -> Option<Arc<Session>> {
     sessions.live.get(id).cloned()
 }
 
-/// Locks the list: none of the sessions returned is freed before as many [`unlock`]s as locks.
+/// Locks the list: the returned sessions live until each lock has had its [`unlock`].
 pub(crate) fn lock() -> Vec<Arc<Session>> {
     let mut sessions = SESSIONS.lock();
     let list: Vec<_> = sessions.live.values().cloned().collect();
@@ -52,7 +52,7 @@ pub(crate) fn lock() -> Vec<Arc<Session>> {
     list
 }
 
-/// Gives one lock back.
+/// Releases one lock.
 pub(crate) fn unlock() {
     let mut sessions = SESSIONS.lock();
     if sessions.locks == 0 {
@@ -67,7 +67,7 @@ pub(crate) fn unlock() {
     }
 }
 
-/// Drains the registry, apart from what is lent out; the caller decides when the sessions are freed.
+/// Drains the registry, except for sessions that a lock keeps; the caller decides when the sessions are freed.
 pub(crate) fn take_all() -> impl Sized {
     let mut sessions = SESSIONS.lock();
     sessions.by_address = None;

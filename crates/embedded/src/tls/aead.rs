@@ -1,24 +1,25 @@
-//! The ciphers of TLS 1.3's records, by the library that is fastest on this processor: docs/performance.md has figures.
+//! The ciphers of TLS 1.3's records, from the library that is fastest on this processor: docs/performance.md has
+//! figures.
 
 use super::sizes::{HEADER_LEN, TAG_LEN};
 use aws_lc_rs::aead as aws_lc;
 use ring::aead as ring;
 use rustls::ConnectionTrafficSecrets;
 
-/// One key. Both libraries compute the same.
+/// One key. Both libraries compute the same result.
 pub(super) enum Aead {
     AwsLc(aws_lc::LessSafeKey),
     Ring(Box<ring::LessSafeKey>),
 }
 
-/// The cipher does not do what was asked: text that was altered, or more than it may be given.
+/// The cipher refused: the text was altered, or it is too long.
 #[derive(Debug)]
 pub(super) struct Refused;
 
 pub(super) type Nonce = [u8; 12];
 
 impl Aead {
-    /// The key, and what the nonces are made of, of one direction; `None` for a cipher that is not known here.
+    /// The key of one direction, and the secret part of its nonces; `None` for an unsupported cipher.
     pub(super) fn new(secrets: &ConnectionTrafficSecrets) -> Option<(Aead, Nonce)> {
         Self::by(ring_is_faster(), secrets)
     }
@@ -39,7 +40,7 @@ impl Aead {
         Some((key, iv.as_ref().try_into().ok()?))
     }
 
-    /// Encrypts `text` where it is; the tag vouches for it and for `header`.
+    /// Encrypts `text` in place; the returned tag authenticates it and `header`.
     pub(super) fn seal(
         &self,
         nonce: Nonce,
@@ -61,8 +62,8 @@ impl Aead {
         tag.map_err(|_| Refused)
     }
 
-    /// Verifies and decrypts the cipher text and tag in `bytes[from..]`; the plain text then begins `bytes`. Returns
-    /// its length.
+    /// Verifies and decrypts the cipher text and tag in `bytes[from..]`, and puts the plain text at the front of
+    /// `bytes`. Returns its length.
     pub(super) fn open(
         &self,
         nonce: Nonce,
@@ -85,8 +86,8 @@ impl Aead {
     }
 }
 
-/// AES-GCM for processors that have vector AES and no AVX-512, such as AMD's Zen 3 and Intel's Alder Lake: ring has code
-/// for them, aws-lc for AVX-512 and for older ones.
+/// AES-GCM for processors with vector AES but without AVX-512, such as AMD's Zen 3 and Intel's Alder Lake: ring has
+/// code for them, aws-lc only for AVX-512 and for older processors.
 fn ring_is_faster() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
@@ -106,7 +107,7 @@ mod tests {
     use rustls::crypto::cipher::{AeadKey, Iv};
 
     proptest! {
-        /// Ends on different processors talk to each other.
+        /// The two ends may run on different processors.
         #[test]
         fn both_libraries_compute_the_same(
             text in prop::collection::vec(any::<u8>(), 0..300),

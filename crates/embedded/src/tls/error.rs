@@ -1,22 +1,22 @@
-//! What can be wrong with a connection's TLS, and what the peer is told of it.
+//! The failures of a connection's TLS, and the alert for the peer.
 
 use super::sizes::PENDING_MAX;
 use rustls::{AlertDescription, Error, InvalidMessage};
 
-/// What is wrong with a connection's TLS.
+/// Why a connection's TLS failed.
 #[derive(thiserror::Error, Debug)]
 pub(crate) enum TlsError {
     #[error("TLS: {0}")]
     Protocol(#[from] rustls::Error),
     #[error("TLS: a handshake message of more than {PENDING_MAX} bytes")]
     TooLong,
-    #[error("TLS: the keys are used up")]
+    #[error("TLS: the keys have reached their record limit")]
     Exhausted,
-    #[error("TLS: the cipher that was agreed on is not known here")]
+    #[error("TLS: the negotiated cipher is not supported")]
     UnknownCipher,
-    #[error("TLS: it has failed before, or has not begun")]
+    #[error("TLS: the connection has already failed, or its handshake is not complete")]
     NotEstablished,
-    #[error("TLS: internal error: a state or a record that cannot be")]
+    #[error("TLS: internal error: an impossible state or record")]
     Internal,
 }
 
@@ -26,7 +26,7 @@ impl From<rustls::PeerMisbehaved> for TlsError {
     }
 }
 
-/// What the peer is told of an error of its making.
+/// The alert for an error that the peer made.
 pub(super) fn alert_for(error: &TlsError) -> AlertDescription {
     match error {
         TlsError::Protocol(Error::DecryptError) => AlertDescription::BadRecordMac,

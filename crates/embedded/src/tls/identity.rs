@@ -1,6 +1,6 @@
-//! The node's TLS identity: a self-signed certificate in the state directory, made on the first run.
+//! The node's TLS identity: a self-signed certificate in the state directory, created on the first run.
 //!
-//! What counts is the key: clients pin the hash of the SubjectPublicKeyInfo, and the certificate is its envelope.
+//! The key is the identity: clients pin the hash of its SubjectPublicKeyInfo, and the certificate only carries it.
 
 use crate::config::Config;
 use parking_lot::Mutex;
@@ -15,10 +15,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-/// What is wrong with the files of the identity.
+/// Why the files of the identity cannot be used.
 #[derive(thiserror::Error, Debug)]
 pub enum IdentityError {
-    /// A file of it cannot be read or written.
+    /// A file of the identity cannot be read or written.
     #[error("{path}: {source}")]
     Io {
         /// The file or directory.
@@ -26,17 +26,17 @@ pub enum IdentityError {
         /// The system's reason.
         source: io::Error,
     },
-    /// A file does not hold what it should. It is never overwritten: restore it, or remove both files of the identity to
-    /// get a new one, which clients then have to accept.
-    #[error("{path}: {reason}; restore it, or remove identity.key and identity.crt to make a new identity")]
+    /// A file has invalid contents. It is never overwritten: restore it, or remove both files of the identity to create
+    /// a new one, which clients then have to accept.
+    #[error("{path}: {reason}; restore it, or remove identity.key and identity.crt to create a new identity")]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in its contents.
         reason: String,
     },
-    /// Making a key or a certificate failed.
-    #[error("cannot make an identity: {0}")]
+    /// A key or a certificate cannot be created.
+    #[error("cannot create an identity: {0}")]
     Generate(#[from] rcgen::Error),
 }
 
@@ -47,16 +47,16 @@ pub(crate) struct Identity {
     pub(crate) spki: Vec<u8>,
 }
 
-/// Serialises this process's first run; other processes meet at the files.
-static MAKING: Mutex<()> = Mutex::new(());
+/// Serialises the first run within this process; the files serialise processes.
+static FIRST_RUN: Mutex<()> = Mutex::new(());
 
-/// The identity in `config`'s state directory; made when there is none yet.
+/// Loads the identity from `config`'s state directory; creates it if there is none.
 pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
     let directory = config.state_dir();
-    let _making = MAKING.lock();
+    let _first_run = FIRST_RUN.lock();
     let (key_path, certificate_path) = (directory.join("identity.key"), directory.join("identity.crt"));
     static WARN: Once = Once::new();
-    let warnings = close_to_others(&directory, &key_path);
+    let warnings = restrict_access(&directory, &key_path);
     if !warnings.is_empty() {
         WARN.call_once(|| warnings.iter().for_each(|warning| log::warn!("{warning}")));
     }
@@ -84,30 +84,30 @@ pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
     Ok(Identity { certificate, key, spki })
 }
 
-/// Sees to it that nobody else can read the key, as far as that can be done, and says what was wrong. The directory is
-/// the operator's to change: other programs of his may use it.
-fn close_to_others(directory: &Path, key: &Path) -> Vec<String> {
+/// Makes the key private to its owner as far as possible, and returns warnings. Only the operator changes the
+/// directory's mode: other programs of the operator may use the directory.
+fn restrict_access(directory: &Path, key: &Path) -> Vec<String> {
     let open_mode = |path: &Path| {
         let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
         (mode & 0o077 != 0).then_some(mode)
     };
     let mut warnings = Vec::new();
     if let Some(mode) = open_mode(directory) {
-        warnings.push(format!("{}: others have access (mode {mode:04o}); 0700 is expected", directory.display()));
+        warnings.push(format!("{}: other users have access (mode {mode:04o}); expected 0700", directory.display()));
     }
     if let Some(mode) = open_mode(key) {
         let what = match fs::set_permissions(key, Permissions::from_mode(0o600)) {
-            Ok(()) => {
-                "0600 is expected, and set now; if they had it, remove both files to get a new identity".to_owned()
-            }
-            Err(error) => format!("0600 is expected, and cannot be set: {error}"),
+            Ok(()) => "expected 0600, set now; if another user has read it, remove both files to get a new identity"
+                .to_owned(),
+            Err(error) => format!("expected 0600, which cannot be set: {error}"),
         };
-        warnings.push(format!("{}: others have access to the private key (mode {mode:04o}); {what}", key.display()));
+        warnings
+            .push(format!("{}: other users have access to the private key (mode {mode:04o}); {what}", key.display()));
     }
     warnings
 }
 
-/// SHA-256 of the identity's SubjectPublicKeyInfo: what a client pins.
+/// SHA-256 of the identity's SubjectPublicKeyInfo, which a client pins.
 pub fn identity_fingerprint(config: &Config) -> Result<[u8; 32], IdentityError> {
     Ok(fingerprint(&load(config)?.spki))
 }
@@ -159,7 +159,7 @@ fn read(path: &Path) -> Result<Option<String>, IdentityError> {
     }
 }
 
-/// Writes a new file whole or not at all, mode 0600. One that another process has just made is left as it is.
+/// Writes a new file completely or not at all, mode 0600. A file that another process has just written stays.
 fn create(directory: &Path, path: &Path, text: &str) -> Result<(), IdentityError> {
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -169,7 +169,7 @@ fn create(directory: &Path, path: &Path, text: &str) -> Result<(), IdentityError
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}", std::process::id()));
     let draft = PathBuf::from(draft);
-    // A draft of this name is what a killed process with our number left.
+    // A draft of this name is left over from a killed process with the same process id.
     let _ = fs::remove_file(&draft);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(at(&draft))?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
@@ -206,7 +206,7 @@ mod tests {
         }
         assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_dir(&state).unwrap().count(), 2, "a draft was left");
-        // The key is the identity: a lost certificate comes back for the same key.
+        // The key is the identity: a lost certificate is created again for the same key.
         fs::remove_file(state.join("identity.crt")).unwrap();
         assert_eq!(identity_fingerprint(&config).unwrap(), first);
         assert!(fingerprint_text(&first).len() == 71);
@@ -220,16 +220,16 @@ mod tests {
         let first = identity_fingerprint(&config).unwrap();
         let key = state.join("identity.key");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(close_to_others(&state, &key), Vec::<String>::new());
+        assert_eq!(restrict_access(&state, &key), Vec::<String>::new());
         for open in [0o640, 0o604, 0o666] {
             fs::set_permissions(&key, Permissions::from_mode(open)).unwrap();
-            let warnings = close_to_others(&state, &key);
+            let warnings = restrict_access(&state, &key);
             assert_eq!(warnings.len(), 1);
             assert!(warnings[0].contains(key.to_str().unwrap()) && warnings[0].contains("0600"), "{warnings:?}");
             assert_eq!(mode(&key), 0o600);
         }
         fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
-        let warnings = close_to_others(&state, &key);
+        let warnings = restrict_access(&state, &key);
         assert!(warnings.len() == 1 && warnings[0].contains("0755") && warnings[0].contains("0700"), "{warnings:?}");
         assert_eq!(mode(&state), 0o755);
         fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();

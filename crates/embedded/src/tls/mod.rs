@@ -19,11 +19,11 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
 
-/// What both ends must speak inside TLS (RFC 7301).
+/// The protocol that both ends must agree on in TLS (RFC 7301).
 pub const ALPN: &[u8] = b"cellframe-vpn/1";
 
-/// The server's side with the node's identity. No tickets: a stream lives long, and a resumed one would skip the check
-/// of the identity.
+/// The server's side with the node's identity. No tickets: a stream lives long, and a resumed stream would skip the
+/// check of the identity.
 pub(crate) fn server_config(
     provider: Arc<CryptoProvider>,
     identity: &identity::Identity,
@@ -33,14 +33,14 @@ pub(crate) fn server_config(
         .with_no_client_auth()
         .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // The record layer is this module's.
+    // This module has its own record layer.
     config.enable_secret_extraction = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
-/// The client's side; the server must prove the identity that `pin` accepts.
+/// The client's side; the server must prove an identity that `pin` accepts.
 pub(crate) fn client_config(
     provider: Arc<CryptoProvider>,
     pin: &Arc<pin::PinVerifier>,
@@ -48,7 +48,7 @@ pub(crate) fn client_config(
     let verifier: Arc<pin::PinVerifier> = Arc::clone(pin);
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        // rustls calls every verifier that is not WebPKI dangerous; this one checks the key itself.
+        // rustls calls every verifier other than WebPKI dangerous; this one checks the key itself.
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
@@ -64,11 +64,11 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Has the random number generator seed itself, which takes some tens of milliseconds the first time: not while somebody
-/// waits for a connection.
+/// Seeds the random number generator, which takes some tens of milliseconds the first time, so that no connection waits
+/// for it.
 pub(crate) fn warm_up() {
     if ::aws_lc_rs::rand::fill(&mut [0]).is_err() {
-        log::error!("no random numbers: TLS cannot work");
+        log::error!("the random number generator failed: TLS cannot work");
     }
 }
 

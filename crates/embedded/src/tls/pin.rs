@@ -1,5 +1,5 @@
-//! Who the client takes for its server: the one whose key it was told (`[vpn_client] server_pin`), else the one it met
-//! first under that address (trust on first use, kept in the store).
+//! Which server the client accepts: the one with the configured key (`[vpn_client] server_pin`), else the first one
+//! seen at that address (trust on first use, kept in the store).
 
 use super::identity::{certificate_spki, fingerprint, fingerprint_text};
 use crate::config::Config;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// The store's group of known servers: key "host:port", value the 32 bytes of the fingerprint.
 pub const PINS: &str = "local.vpn_client.pins";
 
-/// Why no pin could be had.
+/// Why the expected key cannot be determined.
 #[derive(thiserror::Error, Debug)]
 pub enum PinError {
     /// Invalid pin.
@@ -25,18 +25,18 @@ pub enum PinError {
     Store(#[from] StoreError),
 }
 
-/// What the client expects of its server's key.
+/// The server key that the client expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// Told by the configuration.
+    /// The configuration names the key.
     Configured([u8; 32]),
-    /// Met before under this address.
+    /// The store has the key from the first connection to this address.
     Known([u8; 32]),
-    /// Not met yet.
+    /// No key is known yet: any is accepted.
     Anyone,
 }
 
-/// Reads `[vpn_client] server_pin`; None when it is not set.
+/// Reads `[vpn_client] server_pin`; None if it is not set.
 pub fn configured(config: &Config) -> Result<Option<[u8; 32]>, PinError> {
     match config.get_str("vpn_client", "server_pin") {
         None => Ok(None),
@@ -45,7 +45,7 @@ pub fn configured(config: &Config) -> Result<Option<[u8; 32]>, PinError> {
     }
 }
 
-/// What to expect of the server at `address` ("host:port").
+/// The expected key of the server at `address` ("host:port").
 pub fn expected(config: &Config, address: &str) -> Result<Expected, PinError> {
     if let Some(pin) = configured(config)? {
         return Ok(Expected::Configured(pin));
@@ -56,7 +56,7 @@ pub fn expected(config: &Config, address: &str) -> Result<Expected, PinError> {
     }
 }
 
-/// What the store holds. A value of another length cannot match anything: the server is refused until it is deleted.
+/// The key in the store. A value of another length matches no key: the server is refused until the value is deleted.
 fn known_fingerprint(value: &[u8]) -> Expected {
     Expected::Known(<[u8; 32]>::try_from(value).unwrap_or_default())
 }
@@ -75,7 +75,7 @@ fn parse(text: &str) -> Option<[u8; 32]> {
     Some(pin)
 }
 
-/// Checks one connection's server.
+/// Verifies the server of one connection.
 #[derive(Debug)]
 pub struct PinVerifier {
     address: String,
@@ -91,25 +91,29 @@ struct Seen {
 }
 
 impl PinVerifier {
-    /// A check of the server at `address` ("host:port").
+    /// A verifier for the server at `address` ("host:port").
     pub fn new(address: String, expected: Expected) -> Arc<Self> {
         Arc::new(PinVerifier { address, expected, provider: super::provider(), seen: Mutex::default() })
     }
 
-    /// True when the server has shown another key than expected.
+    /// True if the server has shown an unexpected key.
     pub fn has_refused(&self) -> bool {
         self.seen.lock().refused
     }
 
-    /// To be called when the handshake is complete, that is, when the server has proven that it has the key: keeps the
-    /// key of a server that was not known. False when another connection has met another key there meanwhile: this
+    /// Stores the key of a server that was unknown. Call it when the handshake is complete, that is, when the server
+    /// has proven that it has the key. Returns false if another connection has meanwhile stored another key: this
     /// server is refused.
     pub fn remember(&self) -> Result<bool, StoreError> {
         let seen = self.seen.lock().fingerprint;
         let (Expected::Anyone, Some(seen)) = (self.expected, seen) else { return Ok(true) };
         let accepted = match store::set_if_absent(PINS, &self.address, &seen)? {
             None => {
-                log::info!("server {} is known by {} from now on", self.address, fingerprint_text(&seen));
+                log::info!(
+                    "first connection to server {}: its identity {} is now pinned",
+                    self.address,
+                    fingerprint_text(&seen)
+                );
                 true
             }
             Some(known) => self.accepts(&known_fingerprint(&known), &seen),
@@ -129,7 +133,7 @@ impl PinVerifier {
             Expected::Known(wanted) => (
                 wanted,
                 format!(
-                    "if the change of {} is right, name the new one ([vpn_client] server_pin, or --pin), or remove \
+                    "if the change of {} is intended, name the new one ([vpn_client] server_pin, or --pin), or remove \
                      store.redb in the state directory to forget all known servers",
                     self.address
                 ),
@@ -139,7 +143,7 @@ impl PinVerifier {
             return true;
         }
         log::error!(
-            "server {} has another identity than expected: expected {}, seen {}; if the change is right, {accept}",
+            "server {} showed an unexpected identity: expected {}, seen {}; if the change is intended, {accept}",
             self.address,
             fingerprint_text(wanted),
             fingerprint_text(seen),
@@ -206,7 +210,8 @@ mod tests {
         assert!(error.contains("[vpn_client] server_pin=sha256:12"), "{error}");
     }
 
-    /// Two connections dial before either knows the server: the second must not replace what the first has kept.
+    /// Two connections dial before either knows the server: the second must not replace the key that the first has
+    /// stored.
     #[test]
     fn the_first_key_stays() {
         let directory = tempfile::tempdir().unwrap();

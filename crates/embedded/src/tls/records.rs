@@ -1,15 +1,15 @@
-//! TLS 1.3's record layer (RFC 8446, 5): plain text laid out as records and sealed where it lies; received records
-//! opened where they lie.
+//! TLS 1.3's record layer (RFC 8446, 5): plain text is laid out as records and sealed in place; received records are
+//! opened in place.
 //!
-//! rustls makes the keys and does everything until they are there. Its own record layer copies each byte two times on
-//! the way out and one time on the way in; for a tunnel that is a tenth of all its work (docs/performance.md).
+//! rustls makes the handshake and the keys. Its own record layer copies each byte twice on the way out and once on the
+//! way in; for a tunnel that is a tenth of all its work (docs/performance.md).
 
 use super::aead::{Aead, Nonce};
 use super::error::TlsError;
 use super::sizes::{BODY_MAX, HEADER_LEN, PLAIN_MAX, TAG_LEN};
 use rustls::{ConnectionTrafficSecrets, ContentType, Error, PeerMisbehaved};
 
-/// The true content type, and the tag.
+/// The inner content type, and the tag.
 const TRAILER_LEN: usize = 1 + TAG_LEN;
 /// A full record as [`Batch`] lays it out.
 const FULL_RECORD: usize = HEADER_LEN + PLAIN_MAX + TRAILER_LEN;
@@ -27,12 +27,12 @@ impl Key {
         Ok(Key { aead, iv, sequence })
     }
 
-    /// Records that this key was used for.
+    /// Records for which this key was used.
     pub(super) fn used(&self) -> u64 {
         self.sequence
     }
 
-    /// RFC 8446, 5.3. No number comes twice: with the last one the key is used up.
+    /// RFC 8446, 5.3. No number is used twice: the key is exhausted after the last one.
     fn next_nonce(&mut self) -> Result<Nonce, TlsError> {
         let mut nonce = self.iv;
         for (byte, sequence) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
@@ -42,7 +42,7 @@ impl Key {
         Ok(nonce)
     }
 
-    /// Seals one record: room for the header, the plain text, room for the trailer.
+    /// Seals one record: space for the header, the plain text, space for the trailer.
     fn seal(&mut self, kind: ContentType, record: &mut [u8]) -> Result<(), TlsError> {
         let (header, body) = record.split_first_chunk_mut::<HEADER_LEN>().ok_or(TlsError::Internal)?;
         *header = header_of(body.len())?;
@@ -53,7 +53,7 @@ impl Key {
         Ok(())
     }
 
-    /// Appends a short message of TLS's own, as one record.
+    /// Appends a short TLS message as one record.
     pub(super) fn append(&mut self, kind: ContentType, message: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         let begin = out.len();
         out.extend_from_slice(&[0; HEADER_LEN]);
@@ -66,8 +66,8 @@ impl Key {
         sealed
     }
 
-    /// Opens the first record of `received[at..]`, if all of it is there, and puts its plain text at `to`, which is not
-    /// behind `at`.
+    /// Opens the first record of `received[at..]` if it is complete, and puts its plain text at `to`, which must not
+    /// exceed `at`.
     pub(super) fn open(&mut self, received: &mut [u8], to: usize, at: usize) -> Result<Option<Opened>, TlsError> {
         let record = received.get(at..).unwrap_or_default();
         if let Some(kind) = record.first().map(|kind| ContentType::from(*kind))
@@ -83,7 +83,7 @@ impl Key {
         let nonce = self.next_nonce()?;
         let text = self.aead.open(nonce, header, bytes, at + HEADER_LEN - to);
         let text = text.map_err(|_| Error::DecryptError)?;
-        // Behind the plain text stand its type and padding of zeros.
+        // The plain text is followed by its type and by padding of zeros.
         let text = bytes.get(..text).unwrap_or_default();
         let Some((plain, kind)) = text.iter().enumerate().rfind(|(_, byte)| **byte != 0) else {
             return Err(PeerMisbehaved::IllegalTlsInnerPlaintext.into());
@@ -95,16 +95,16 @@ impl Key {
     }
 }
 
-/// What one record was.
+/// An opened record.
 pub(super) struct Opened {
     pub(super) kind: ContentType,
-    /// Length of its plain text.
+    /// Length of the plain text.
     pub(super) plain: usize,
-    /// Its own length, with the header.
+    /// Length of the record, with the header.
     pub(super) record: usize,
 }
 
-/// The length of the record that begins `bytes`, if all of it is there.
+/// The length of the record at the start of `bytes`, if it is complete.
 pub(super) fn whole_record(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
     let Some([_, _, _, high, low]) = bytes.first_chunk() else { return Ok(None) };
     let body = usize::from(u16::from_be_bytes([*high, *low]));
@@ -114,27 +114,27 @@ pub(super) fn whole_record(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
     Ok((bytes.len() >= HEADER_LEN + body).then_some(HEADER_LEN + body))
 }
 
-/// A sealed record pretends to be application data of TLS 1.2 (RFC 8446, 5.2).
+/// A sealed record looks like application data of TLS 1.2 (RFC 8446, 5.2).
 fn header_of(body: usize) -> Result<[u8; HEADER_LEN], TlsError> {
     let [high, low] = u16::try_from(body).map_err(|_| TlsError::Internal)?.to_be_bytes();
     Ok([u8::from(ContentType::ApplicationData), 3, 3, high, low])
 }
 
-/// Application data on its way out, laid out as the records that it will be: sealing copies nothing.
+/// Outgoing application data, laid out as its records: sealing copies nothing.
 #[derive(Default)]
 pub(crate) struct Batch {
     bytes: Vec<u8>,
 }
 
 impl Batch {
-    /// Records in a full batch: as much as stays in a processor's cache from the tunnel device to TCP.
+    /// Records in a full batch, which stays in a processor's cache from the tunnel device to TCP.
     const RECORDS: usize = 4;
-    /// Plain text in a full batch, bytes.
+    /// Most bytes of plain text in a batch.
     pub(crate) const PLAIN: usize = Self::RECORDS * PLAIN_MAX;
-    /// Bytes that a full batch takes.
+    /// Bytes of memory for a full batch.
     pub(crate) const CAPACITY: usize = Self::RECORDS * FULL_RECORD;
 
-    /// An empty batch in the memory of `bytes`.
+    /// An empty batch that reuses the memory of `bytes`.
     pub(crate) fn new(mut bytes: Vec<u8>) -> Batch {
         bytes.clear();
         Batch { bytes }
@@ -148,27 +148,27 @@ impl Batch {
         self.bytes.reserve_exact(Self::CAPACITY.saturating_sub(self.bytes.len()));
     }
 
-    /// Plain text in it, bytes.
+    /// Bytes of plain text in the batch.
     pub(crate) fn plain_len(&self) -> usize {
         let open = self.bytes.len() % FULL_RECORD;
         self.bytes.len() / FULL_RECORD * PLAIN_MAX + open.saturating_sub(HEADER_LEN)
     }
 
-    /// Appends plain text, and returns what did not fit.
+    /// Appends plain text, and returns the part that did not fit.
     pub(crate) fn push<'a>(&mut self, mut plain: &'a [u8]) -> &'a [u8] {
         while !plain.is_empty() && !self.is_full() {
             let open = self.bytes.len() % FULL_RECORD;
             if open == 0 {
                 self.bytes.extend_from_slice(&[0; HEADER_LEN]);
             }
-            let room = HEADER_LEN + PLAIN_MAX - open.max(HEADER_LEN);
-            let (fitting, rest) = plain.split_at(plain.len().min(room));
+            let space = HEADER_LEN + PLAIN_MAX - open.max(HEADER_LEN);
+            let (fitting, rest) = plain.split_at(plain.len().min(space));
             if self.bytes.len() + plain.len() > Self::CAPACITY / 2 {
-                // It will be filled: growing step by step would leave the steps' memory behind.
+                // The batch will be filled: growing it step by step would leave the steps' memory behind.
                 self.reserve();
             }
             self.bytes.extend_from_slice(fitting);
-            if fitting.len() == room {
+            if fitting.len() == space {
                 self.bytes.extend_from_slice(&[0; TRAILER_LEN]);
             }
             plain = rest;
@@ -176,12 +176,12 @@ impl Batch {
         plain
     }
 
-    /// Records in it.
+    /// Records in the batch.
     pub(super) fn records(&self) -> u64 {
         self.bytes.len().div_ceil(FULL_RECORD) as u64
     }
 
-    /// Makes cipher text of it, which is returned.
+    /// Encrypts the batch and returns the cipher text.
     pub(super) fn seal(mut self, key: &mut Key) -> Result<Vec<u8>, TlsError> {
         if !self.bytes.len().is_multiple_of(FULL_RECORD) {
             self.bytes.extend_from_slice(&[0; TRAILER_LEN]);
@@ -192,7 +192,7 @@ impl Batch {
         Ok(self.bytes)
     }
 
-    /// Its memory, for something else.
+    /// The batch's memory, for reuse.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

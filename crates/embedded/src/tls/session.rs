@@ -1,4 +1,4 @@
-//! One connection's TLS: rustls makes the handshake, then its keys go to [`Traffic`].
+//! One connection's TLS: rustls makes the handshake, then [`Traffic`] takes over the keys.
 
 use super::ALPN;
 use super::error::TlsError;
@@ -16,15 +16,15 @@ use std::sync::Arc;
 /// One end of one connection.
 pub(crate) struct TlsSession {
     phase: Phase,
-    /// The protocol inside is [`ALPN`]: known once the handshake is done.
-    speaks_ours: bool,
+    /// Both ends have agreed on [`ALPN`]: known once the handshake is complete.
+    has_agreed_protocol: bool,
 }
 
 enum Phase {
-    /// With the number of bytes, not consumed yet, that rustls has seen.
+    /// The number of bytes that rustls has seen and not consumed.
     Handshake(End, usize),
     Traffic(Box<Traffic>),
-    /// After an error: nothing is said or believed any more.
+    /// After an error: nothing is sent or accepted any more.
     Failed,
 }
 
@@ -33,7 +33,7 @@ enum End {
     Client(Box<UnbufferedClientConnection>),
 }
 
-/// What the handshake wants next.
+/// The next step of the handshake.
 enum Step {
     Again,
     Wait,
@@ -47,31 +47,31 @@ impl TlsSession {
     }
 
     pub(crate) fn client(config: Arc<ClientConfig>) -> Result<Self, rustls::Error> {
-        // The name is not sent and not checked: the identity is the key (see tls::pin).
+        // The name is neither sent nor checked: the identity is the key (see tls::pin).
         let name = ServerName::try_from("cellframe-vpn").map_err(|error| rustls::Error::General(error.to_string()))?;
         Ok(Self::new(End::Client(Box::new(UnbufferedClientConnection::new(config, name)?))))
     }
 
     fn new(end: End) -> Self {
-        TlsSession { phase: Phase::Handshake(end, 0), speaks_ours: false }
+        TlsSession { phase: Phase::Handshake(end, 0), has_agreed_protocol: false }
     }
 
-    /// Both sides have proven what they must, and application data may flow.
+    /// The handshake is complete, and application data may flow.
     pub(crate) fn is_established(&self) -> bool {
         matches!(self.phase, Phase::Traffic(_))
     }
 
     /// Both ends have agreed on [`ALPN`].
-    pub(crate) fn speaks_ours(&self) -> bool {
-        self.speaks_ours
+    pub(crate) fn has_agreed_protocol(&self) -> bool {
+        self.has_agreed_protocol
     }
 
-    /// Opens what can be opened of the window, and appends what TLS itself has to say to `out`. Returns whether the peer
-    /// has ended its side. After an error `out` may end with the alert that tells the peer.
+    /// Decrypts all complete records of the window; appends handshake and alert output to `out`. Returns whether the
+    /// peer has closed its side. After an error `out` may end with the alert for the peer.
     pub(crate) fn receive(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<bool, TlsError> {
         let mut closed = false;
         if let Phase::Handshake(..) = self.phase {
-            closed = self.shake_hands(window, out)?;
+            closed = self.handshake(window, out)?;
         }
         match &mut self.phase {
             Phase::Handshake(..) => Ok(closed),
@@ -80,13 +80,13 @@ impl TlsSession {
         }
     }
 
-    /// rustls is shown one record more at a time, so that it never sees one that it need not: those behind the handshake
-    /// are not its.
-    fn shake_hands(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<bool, TlsError> {
+    /// Shows rustls one more record at a time, so that it never sees the records behind the handshake, which belong to
+    /// [`Traffic`].
+    fn handshake(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<bool, TlsError> {
         let Phase::Handshake(end, seen) = &mut self.phase else { return Ok(false) };
         let received = window.bytes.len();
-        // Of a record that is not whole rustls is shown the header: it consumes nothing of it, but finds out what is
-        // wrong with it at once, and tells the peer.
+        // Shows rustls the header of an incomplete record: it consumes none of it, but detects an error at once and
+        // tells the peer.
         let mut header = 0;
         let result = loop {
             let shown = window.cipher_begin + *seen + header;
@@ -106,7 +106,7 @@ impl TlsSession {
                 Ok(Step::Established) => return self.establish().map(|()| false),
                 Ok(Step::Closed) => return Ok(true),
                 Err(error) => {
-                    // Once more, for the alert.
+                    // Once more, to get the alert.
                     let rest = window.bytes.get_mut(window.cipher_begin..shown).unwrap_or_default();
                     if end.advance(rest, out).1.is_err() {
                         log::trace!("no alert to send");
@@ -119,18 +119,18 @@ impl TlsSession {
         result
     }
 
-    /// Takes the keys out of rustls.
+    /// Takes the keys over from rustls.
     fn establish(&mut self) -> Result<(), TlsError> {
         let Phase::Handshake(end, _) = std::mem::replace(&mut self.phase, Phase::Failed) else {
             return Err(TlsError::Internal);
         };
         let traffic = match end {
             End::Server(connection) => {
-                self.speaks_ours = connection.alpn_protocol() == Some(ALPN);
+                self.has_agreed_protocol = connection.alpn_protocol() == Some(ALPN);
                 Traffic::new(connection.dangerous_into_kernel_connection()?)?
             }
             End::Client(connection) => {
-                self.speaks_ours = connection.alpn_protocol() == Some(ALPN);
+                self.has_agreed_protocol = connection.alpn_protocol() == Some(ALPN);
                 Traffic::new(connection.dangerous_into_kernel_connection()?)?
             }
         };
@@ -138,13 +138,13 @@ impl TlsSession {
         Ok(())
     }
 
-    /// Makes cipher text of application data. What is in `control` by then goes out before it.
+    /// Encrypts application data. Bytes that `control` contains on return go out before it.
     pub(crate) fn seal(&mut self, batch: Batch, control: &mut Vec<u8>) -> Result<Vec<u8>, TlsError> {
         let Phase::Traffic(traffic) = &mut self.phase else { return Err(TlsError::NotEstablished) };
         traffic.seal(batch, control).inspect_err(|_| self.phase = Phase::Failed)
     }
 
-    /// Appends the "close_notify" alert to `out`, as well as it can be done.
+    /// Appends the "close_notify" alert to `out` if possible.
     pub(crate) fn send_close_notify(&mut self, out: &mut Vec<u8>) {
         if let Phase::Traffic(traffic) = &mut self.phase
             && let Err(error) = traffic.send_close_notify(out)
@@ -184,7 +184,7 @@ fn advance<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Vec<u8>) -> (usize,
             out.truncate(begin + encoded.as_ref().map_or(0, |written| *written));
             encoded.map(|_| Step::Again).map_err(|_| TlsError::Internal)
         }
-        // Our output is a queue: what is in it counts as transmitted.
+        // Output is a queue: its contents count as transmitted.
         Ok(ConnectionState::TransmitTlsData(transmit)) => {
             transmit.done();
             Ok(Step::Again)
@@ -192,8 +192,8 @@ fn advance<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Vec<u8>) -> (usize,
         Ok(ConnectionState::BlockedHandshake) => Ok(Step::Wait),
         Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Established),
         Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Step::Closed),
-        // Data cannot come before the handshake is done, early data is not enabled, and later versions of rustls may
-        // know more states.
+        // Data cannot arrive before the handshake is complete, early data is not enabled, and later versions of rustls
+        // may add states.
         Ok(_) => Err(TlsError::Internal),
     };
     (status.discard, step)

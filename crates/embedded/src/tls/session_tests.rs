@@ -1,4 +1,4 @@
-//! This module's TLS against rustls's own, against itself, and against peers that cheat.
+//! This module's TLS against rustls's own, against itself, and against hostile peers.
 
 use super::error::TlsError;
 use super::records::Batch;
@@ -39,14 +39,14 @@ fn client_with(provider: Arc<CryptoProvider>) -> ClientConfig {
     ClientConfig::clone(&client_config(provider, &pin).unwrap())
 }
 
-/// Of the client: the server takes what it is offered.
+/// For the client: the server accepts the suite that it is offered.
 fn only(suite: CipherSuite) -> ClientConfig {
     let mut provider = CryptoProvider::clone(&provider());
     provider.cipher_suites.retain(|known| known.suite() == suite);
     client_with(Arc::new(provider))
 }
 
-/// One of this module's sessions with its buffers.
+/// One of this module's sessions, with its buffers.
 struct Ours {
     tls: TlsSession,
     received: Vec<u8>,
@@ -70,7 +70,7 @@ impl Ours {
         Ours::new(TlsSession::client(Arc::new(config)).unwrap())
     }
 
-    /// Returns whether the peer has ended its side.
+    /// Returns whether the peer has closed its side.
     fn take(&mut self, bytes: &[u8]) -> Result<bool, TlsError> {
         self.received.extend_from_slice(bytes);
         let Ours { received, plain_end, cipher_begin, .. } = self;
@@ -102,7 +102,7 @@ impl Ours {
     }
 }
 
-/// Carries what both have to say until neither has more.
+/// Exchanges the output of both ends until neither has more.
 fn converse(ours: &mut Ours, theirs: &mut Connection) {
     loop {
         let (said, mut answer) = (ours.output(), Vec::new());
@@ -125,7 +125,7 @@ fn converse(ours: &mut Ours, theirs: &mut Connection) {
 }
 
 thread_local! {
-    /// Plain text that rustls's end got.
+    /// Plain text that rustls's end received.
     static RECEIVED: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
@@ -140,7 +140,7 @@ fn pair(client: &mut Ours, server: &mut Ours) {
 fn connected() -> (Ours, Ours) {
     let (mut client, mut server) = (Ours::client(client()), Ours::server());
     pair(&mut client, &mut server);
-    assert!(client.tls.speaks_ours() && server.tls.speaks_ours());
+    assert!(client.tls.has_agreed_protocol() && server.tls.has_agreed_protocol());
     (client, server)
 }
 
@@ -159,7 +159,7 @@ fn with_rustls(mut ours: Ours, mut theirs: Connection, suite: CipherSuite) {
         ours.send(&text);
         sent.extend_from_slice(&text);
         if round % 2 == 1 {
-            // Changes rustls's key and asks for a change of ours.
+            // Changes rustls's key and requests a change of ours.
             theirs.refresh_traffic_keys().unwrap();
         }
         for piece in text.chunks(30_000) {
@@ -217,7 +217,7 @@ fn record(client: &mut Ours, kind: ContentType, message: &[u8]) -> Vec<u8> {
     record
 }
 
-/// What the server says of such bytes, to us and to its peer. Nothing is believed from then on.
+/// The server's error for such bytes, and its alert. It accepts nothing afterwards.
 fn refusal(mut client: Ours, mut server: Ours, bytes: &[u8]) -> (Error, AlertDescription) {
     let Err(TlsError::Protocol(error)) = server.take(bytes) else { panic!("taken") };
     assert_eq!(server.plain(), b"");
@@ -248,7 +248,7 @@ fn records_that_no_honest_peer_sends_end_the_connection() {
     unexpected(ContentType::ChangeCipherSpec, &[1]);
     unexpected(ContentType::Heartbeat, &[1, 0, 3, 1, 2, 3]);
     unexpected(ContentType::Unknown(99), b"what");
-    // A new session ticket, a client's hello, a key update with more behind it, one that is cut.
+    // A new session ticket, a client's hello, a key update with more data behind it, a truncated one.
     unexpected(ContentType::Handshake, &[u8::from(HandshakeType::NewSessionTicket), 0, 0, 0]);
     unexpected(ContentType::Handshake, &[u8::from(HandshakeType::ClientHello), 0, 0, 0]);
     unexpected(ContentType::Handshake, &[KEY_UPDATE, KEY_UPDATE].concat());
@@ -270,7 +270,7 @@ fn records_that_no_honest_peer_sends_end_the_connection() {
     assert_eq!(alert, AlertDescription::UnexpectedMessage);
 }
 
-/// An alert or a change of cipher that anybody on the way could have written.
+/// An alert or a change of cipher that anyone on the path could have written.
 #[test]
 fn plain_records_after_the_handshake_end_the_connection() {
     for plain in [&[21, 3, 3, 0, 2, 1, 0][..], &[20, 3, 3, 0, 1, 1], &[22, 3, 3, 0, 1, 1], b"GET / HTTP/1.1\r\n\r\n"] {
@@ -293,7 +293,7 @@ fn the_largest_record_and_padding_are_taken() {
     assert!(server.plain() == [&largest[..], b"padded"].concat());
 }
 
-/// No changed bit of a record yields plain text; a changed length may leave the receiver waiting.
+/// No record with a changed bit yields plain text; a changed length may leave the receiver waiting.
 #[test]
 fn no_bit_can_be_changed() {
     const RECORD: usize = 5 + 3 + 17;
@@ -339,7 +339,7 @@ fn alerts_end_the_connection_whatever_level_they_claim() {
     assert_eq!(server.plain(), b"still here");
 }
 
-/// The peer asks for new keys and reads no answer.
+/// The peer requests new keys and reads no answer.
 #[test]
 fn key_updates_cost_a_bounded_answer_and_data() {
     let (mut client, mut server) = connected();
@@ -369,9 +369,9 @@ fn key_updates_cost_a_bounded_answer_and_data() {
     assert_eq!(error, PeerMisbehaved::TooManyKeyUpdateRequests.into());
 }
 
-/// A client that has the address of something else, and a scanner that speaks something like TLS, learn it at once.
+/// A client with the address of another service, and a scanner that speaks something like TLS, get an error at once.
 #[test]
-fn what_cannot_become_a_handshake_is_not_waited_for() {
+fn an_invalid_handshake_fails_at_once() {
     for banner in [&b"SSH-2.0-OpenSSH_9.6\r\n"[..], b"220 mail.example ESMTP\r\n", b"+OK POP3 ready\r\n"] {
         assert!(Ours::client(client()).take(banner).is_err(), "{banner:?}");
     }
@@ -383,7 +383,7 @@ fn what_cannot_become_a_handshake_is_not_waited_for() {
     }
 }
 
-/// What a client says at once, and its end, may come together with the end of its handshake.
+/// The first data of a client, and its close, may arrive together with the end of its handshake.
 #[test]
 fn everything_in_one_read() {
     let (mut client, mut server) = (Ours::client(client()), Ours::server());
@@ -413,7 +413,7 @@ fn handshakes_of_other_shapes() {
         config.max_fragment_size = Some(size);
         talk(Ours::client(client()), ServerConnection::new(Arc::new(config)).unwrap().into());
     }
-    // The client offers a key share that the server does not take, among groups of which it takes one.
+    // The client offers a key share that the server refuses, among groups of which the server accepts one.
     use rustls::crypto::aws_lc_rs::kx_group::{SECP384R1, X25519};
     let groups = |groups: Vec<_>| Arc::new(CryptoProvider { kx_groups: groups, ..CryptoProvider::clone(&provider()) });
     let (config, picky) = (client_with(groups(vec![X25519, SECP384R1])), server(groups(vec![SECP384R1])));
@@ -436,7 +436,7 @@ fn a_handshake_message_without_end_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Bytes come in pieces of any size, from the first one of the handshake on.
+    /// Bytes arrive in pieces of any size, from the start of the handshake on.
     #[test]
     fn pieces_of_any_size(
         sizes in prop::collection::vec(prop_oneof![1_usize..40, 1_usize..20_000], 1..12),
@@ -462,7 +462,7 @@ proptest! {
                 sent.extend_from_slice(&text);
             }
             while carry(&mut client, &mut server) | carry(&mut server, &mut client) {
-                // What a client says first comes right behind its handshake.
+                // The client's first data comes right behind its handshake.
                 if client.tls.is_established() && sent.is_empty() {
                     client.send(&text);
                     sent.extend_from_slice(&text);
@@ -475,9 +475,9 @@ proptest! {
         }
     }
 
-    /// Whatever a peer sends instead of a handshake, and behind one.
+    /// Any bytes instead of a handshake, and behind one.
     #[test]
-    fn noise_is_no_harm(noise in prop::collection::vec(any::<u8>(), 0..300), header: bool, size in 0_u16..400) {
+    fn noise_does_no_harm(noise in prop::collection::vec(any::<u8>(), 0..300), header: bool, size in 0_u16..400) {
         let mut bytes = noise;
         if header {
             bytes.splice(..0, [22, 3, 1, (size >> 8) as u8, size as u8]);

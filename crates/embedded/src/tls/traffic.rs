@@ -1,4 +1,4 @@
-//! A connection whose handshake is done: records both ways, changes of keys, and the end.
+//! A connection with a complete handshake: records both ways, key updates, and the close.
 
 use super::error::{TlsError, alert_for};
 use super::records::{Batch, Key};
@@ -9,17 +9,17 @@ use rustls::{
     PeerMisbehaved,
 };
 
-/// Changes of its key that a peer may make, and how much data it sends before it may make one more, bytes. An honest one
+/// Key updates that a peer may make at once, and the bytes of data that it must send before one more. An honest peer
 /// needs one in 256 GiB.
 const KEY_UPDATES_MAX: u32 = 32;
 const KEY_UPDATE_DATA: usize = 1024 * 1024;
-/// While so many bytes of TLS's own wait to be sent, requests for a new key are not answered: one answer does for all
-/// of them (RFC 8446, 4.6.3).
+/// While this many bytes of TLS's own output wait, requests for a new key get no answer: one answer serves all of them
+/// (RFC 8446, 4.6.3).
 const CONTROL_MAX: usize = 512;
 const LEVEL_FATAL: u8 = 2;
 const LEVEL_WARNING: u8 = 1;
 
-/// What rustls keeps of a connection, client's or server's: the secrets from which the next keys are made.
+/// What rustls keeps of a connection, client's or server's: the secrets from which it makes the next keys.
 trait Secrets: Send {
     fn next_sending(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error>;
     fn next_receiving(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error>;
@@ -40,15 +40,15 @@ pub(crate) struct Traffic {
     secrets: Box<dyn Secrets>,
     pub(super) sending: Key,
     receiving: Key,
-    /// Records that one key may seal.
+    /// Most records that one key may seal.
     limit: u64,
-    /// The peer's changes of its key that count, and bytes towards one that no longer does.
+    /// The key updates counted against the peer, and the bytes it has sent towards one that no longer counts.
     key_updates: u32,
     data: usize,
 }
 
 impl Traffic {
-    /// With what rustls gives out at the end of a handshake.
+    /// Takes what rustls returns at the end of a handshake.
     pub(super) fn new<D: Send + 'static>(
         (first, secrets): (ExtractedSecrets, KernelConnection<D>),
     ) -> Result<Traffic, TlsError> {
@@ -63,7 +63,7 @@ impl Traffic {
         })
     }
 
-    /// Opens all whole records of the window. After an error `out` may end with the alert that tells the peer.
+    /// Opens all complete records of the window. After an error `out` may end with the alert for the peer.
     pub(super) fn receive(&mut self, window: &mut Window, out: &mut Vec<u8>) -> Result<bool, TlsError> {
         let opened = self.open_all(window, out);
         if let Err(error) = &opened
@@ -92,14 +92,14 @@ impl Traffic {
                 (ContentType::Alert, [_, description]) => match AlertDescription::from(*description) {
                     AlertDescription::CloseNotify => return Ok(true),
                     AlertDescription::UserCanceled => {}
-                    // All others end the connection, whatever level they claim (RFC 8446, 6.2).
+                    // All other alerts end the connection, whatever level they claim (RFC 8446, 6.2).
                     description => return Err(Error::AlertReceived(description).into()),
                 },
                 (ContentType::Alert, [_, _, _, ..]) => {
                     return Err(Error::InvalidMessage(InvalidMessage::TrailingData("Alert")).into());
                 }
-                // Of the messages after a handshake this protocol uses one (docs/stream.md), and it stands alone: a key
-                // does not change within a record.
+                // Of the messages after a handshake this protocol uses one (docs/stream.md), which must be alone in its
+                // record: a key does not change within a record.
                 (ContentType::Handshake, [kind, 0, 0, 1, request])
                     if HandshakeType::from(*kind) == HandshakeType::KeyUpdate =>
                 {
@@ -130,7 +130,7 @@ impl Traffic {
         Ok(())
     }
 
-    /// Tells the peer, and then uses, a new key.
+    /// Announces a new key to the peer, and then uses it.
     fn update_key(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
         let message = [u8::from(HandshakeType::KeyUpdate), 0, 0, 1, 0];
         self.sending.append(ContentType::Handshake, &message, out)?;
@@ -143,9 +143,9 @@ impl Traffic {
         Ok(())
     }
 
-    /// Makes cipher text of application data. What is in `control` by then goes out before it.
+    /// Encrypts application data. Bytes that `control` contains on return go out before it.
     pub(super) fn seal(&mut self, batch: Batch, control: &mut Vec<u8>) -> Result<Vec<u8>, TlsError> {
-        // One more, for an alert.
+        // One record more, for an alert.
         if self.sending.used() + batch.records() >= self.limit {
             self.update_key(control)?;
         }
@@ -157,7 +157,7 @@ impl Traffic {
         self.sending.append(ContentType::Alert, &message, out)
     }
 
-    /// Has keys change after so many records, so that a test need not send 2^24.
+    /// Changes the key after this many records, so that a test need not send 2^24.
     #[cfg(test)]
     pub(crate) fn limit(&mut self, records: u64) {
         self.limit = records;

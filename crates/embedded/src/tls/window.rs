@@ -1,13 +1,13 @@
-//! The bytes of a connection that are being opened, where they were received.
+//! The received bytes of a connection while they are opened in place.
 
-/// Received bytes while they are opened: plain text, anything, cipher text.
+/// Received bytes while they are opened: plain text, then free space, then cipher text.
 ///
-/// Plain text is shorter than its cipher text, so it always finds room between the two.
+/// Plain text is shorter than its cipher text, so it always fits between the two.
 pub(crate) struct Window<'a> {
-    /// Up to the last byte received.
+    /// All bytes up to the last one received.
     pub(crate) bytes: &'a mut [u8],
-    /// Where the plain text ends; more of it is put there.
+    /// The end of the plain text, where more is appended.
     pub(crate) plain_end: usize,
-    /// What has not been opened; not before `plain_end`.
+    /// The start of the unopened bytes; at least `plain_end`.
     pub(crate) cipher_begin: usize,
 }

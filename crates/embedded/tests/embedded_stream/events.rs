@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What happened to one socket; the callbacks' argument.
+/// The events of one socket; the argument of the callbacks.
 #[derive(Default)]
 struct Notes {
     text: Mutex<Vec<String>>,
-    /// What `read` does.
+    /// What the `read` callback does.
     on_read: Mutex<Option<OnRead>>,
 }
 
@@ -89,7 +89,7 @@ unsafe extern "C" fn readable(es: *mut dap_events_socket, arg: *mut c_void) {
             OnRead::DeleteSelf => {
                 notes.note("read");
                 dap_events_socket_remove_and_delete_unsafe(es, false);
-                // Still there until this returns.
+                // The struct is still valid until this callback returns.
                 (*es).last_ping_request.set(1);
                 dap_events_socket_remove_and_delete_unsafe(es, false);
                 notes.note("still here");
@@ -147,7 +147,7 @@ fn a_descriptor_lives_in_a_loop() {
     let _sdk = Sdk::start(2);
     let mut socket = wrap(None);
     unsafe { dap_events_socket_assign_on_worker_mt(socket.es, worker(1)) };
-    // A second time is refused.
+    // A second assignment is refused.
     unsafe { dap_events_socket_assign_on_worker_mt(socket.es, worker(0)) };
     socket.peer.write_all(&[7, 8]).unwrap();
     socket.notes.wait(&["new@1", "assign@1", "read 7@1", "read 8@1"]);
@@ -186,7 +186,7 @@ fn a_malloced_inheritor_is_freed_as_the_sdk_does() {
     unsafe {
         let es = dap_events_socket_wrap_no_add(ours.into_raw_fd(), &raw mut callbacks);
         (*es)._inheritor.set(libc::malloc(100));
-        // In no loop yet: any thread may delete it. Leak and double free are valgrind's and the allocator's to find.
+        // The socket has no worker: any thread may delete it. Valgrind and the allocator detect leaks and double frees.
         dap_events_socket_remove_and_delete_unsafe(es, false);
         dap_events_socket_remove_and_delete_unsafe(es, false);
     }
@@ -205,7 +205,7 @@ fn a_socket_may_delete_itself_in_its_callback() {
 fn reading_stops_and_writing_starts_on_request() {
     let _sdk = Sdk::start(1);
     let mut socket = wrap(Some(OnRead::StopReading));
-    // Before it is in a loop as well.
+    // Works before the socket has a worker, too.
     unsafe { dap_events_socket_set_readable_unsafe(socket.es, false) };
     unsafe { dap_events_socket_assign_on_worker_mt(socket.es, worker(0)) };
     socket.peer.write_all(&[1]).unwrap();
@@ -239,7 +239,7 @@ fn a_hang_up_comes_after_the_last_byte() {
 }
 
 #[test]
-fn a_file_that_cannot_be_waited_for_is_an_error() {
+fn a_file_that_epoll_refuses_is_an_error() {
     let _sdk = Sdk::start(1);
     let notes = Arc::new(Notes::default());
     let mut callbacks = dap_events_socket_callbacks {
@@ -264,13 +264,13 @@ fn a_socket_moves_between_workers() {
     unsafe {
         dap_events_socket_assign_on_worker_mt(socket.es, worker(0));
         dap_events_socket_reassign_between_workers_mt(worker(0), socket.es, worker(1));
-        // Already there: nothing happens.
+        // The socket is already there: nothing happens.
         dap_events_socket_reassign_between_workers_mt(worker(0), socket.es, worker(1));
     }
     socket.notes.wait(&["new@0", "assign@0", "unassign@0", "assign@1"]);
     socket.peer.write_all(&[5]).unwrap();
     socket.notes.wait(&["new@0", "assign@0", "unassign@0", "assign@1", "read 5@1"]);
-    // By its old worker's name, as someone who has not heard of the move.
+    // Names the old worker, as a caller does that has not heard of the move.
     unsafe { dap_events_socket_remove_and_delete_mt(worker(0), socket.uuid) };
     socket.notes.wait(&["new@0", "assign@0", "unassign@0", "assign@1", "read 5@1", "delete@1"]);
 }
@@ -309,7 +309,7 @@ fn pointers_go_through_a_queue_in_order() {
         assert_eq!(value & 0xffff_ffff, next[value >> 32]);
         next[value >> 32] += 1;
     }
-    // Full, and what is left when it goes is handed over first.
+    // A full queue; when it is deleted, the callback receives the remaining pointers first.
     let uuid = unsafe { (*queue).uuid };
     on_worker(worker(1), move || {
         let queue: *mut dap_events_socket = ptr::with_exposed_provenance_mut(address);
@@ -337,7 +337,7 @@ unsafe extern "C" fn tick(_arg: *mut c_void) -> bool {
 
 unsafe extern "C" fn delete_own_timer(arg: *mut c_void) -> bool {
     TICKS.fetch_add(1, Ordering::SeqCst);
-    // SAFETY: `arg` is where the test put the timer's address.
+    // SAFETY: the test stored the timer's address behind `arg`.
     unsafe {
         let timer = (*arg.cast::<AtomicUsize>()).load(Ordering::SeqCst);
         dap_timerfd_delete_unsafe(ptr::with_exposed_provenance_mut(timer));
@@ -358,7 +358,7 @@ fn timers_repeat_until_they_are_told_not_to() {
 
     let uuid = unsafe { (*dap_timerfd_start_on_worker(worker(1), 1, Some(tick), ptr::null_mut())).esocket_uuid };
     eventually(|| TICKS.load(Ordering::SeqCst) > 10, || "no ticks".into());
-    // By another worker's name, too.
+    // Names another worker, too.
     unsafe { dap_timerfd_delete_mt(worker(0), uuid) };
     on_worker(worker(1), || ());
     let ticks = TICKS.load(Ordering::SeqCst);
@@ -392,7 +392,7 @@ fn jobs_run_in_order_on_their_worker() {
     on_worker(worker(1), || ());
     let wanted: Vec<_> = (0..1000).map(|number| (number, worker(1).addr())).collect();
     assert!(*ORDER.lock().unwrap() == wanted);
-    // Nobody's worker, and nothing to do.
+    // An unknown worker, and no callback.
     unsafe {
         dap_worker_exec_callback_on(ptr::null_mut(), Some(note), ptr::null_mut());
         dap_worker_exec_callback_on(worker(0), None, ptr::null_mut());

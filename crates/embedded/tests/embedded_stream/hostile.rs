@@ -1,4 +1,4 @@
-//! Peers that do not keep to docs/stream.md.
+//! Peers that violate docs/stream.md.
 
 use crate::support::*;
 use embedded::stream::{COUNTERS, MAX_DATA};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// A TLS connection with nothing said in it.
+/// A TLS connection without application data.
 fn tls_over(io: TcpStream, alpn: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -21,7 +21,7 @@ fn tls_over(io: TcpStream, alpn: &[&[u8]]) -> StreamOwned<ClientConnection, TcpS
         .with_custom_certificate_verifier(PinVerifier::new("test".into(), Expected::Anyone))
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    io.set_read_timeout(Some(PATIENCE)).unwrap();
+    io.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let connection = ClientConnection::new(Arc::new(config), "test".try_into().unwrap()).unwrap();
     StreamOwned::new(connection, io)
 }
@@ -38,7 +38,7 @@ pub(crate) fn opened(port: u16) -> StreamOwned<ClientConnection, TcpStream> {
     opened_over(TcpStream::connect(("127.0.0.1", port)).unwrap(), "RS").unwrap()
 }
 
-/// A stream with these channels, unless the server ends the connection before.
+/// A stream with these channels, unless the server ends the connection first.
 pub(crate) fn opened_over(io: TcpStream, channels: &str) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let mut stream = tls_over(io, &[b"cellframe-vpn/1"]);
     stream.write_all(b"CFVS\x01")?;
@@ -58,12 +58,12 @@ pub(crate) fn packet(channel: u8, kind: u8, size: u32, data: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// True when the peer ends the connection without another byte.
+/// True if the peer ends the connection without sending another byte.
 pub(crate) fn is_closed(io: &mut impl Read) -> bool {
     match io.read(&mut [0; 64]) {
         Ok(0) => true,
         Ok(_) => false,
-        // A reset, or TCP's end without TLS's; a timeout is neither.
+        // A reset, or TCP's close without TLS's, counts; a timeout does not.
         Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
     }
 }
@@ -87,7 +87,7 @@ fn bad_hellos_get_their_answer_and_the_end() {
         assert!(is_closed(&mut stream));
     }
     assert_eq!(OPENED.load(Ordering::SeqCst), 0);
-    // Byte by byte is as good as at once.
+    // Byte by byte works as well.
     let mut stream = good_tls(sdk.port());
     for byte in b"CFVS\x01\x01S" {
         stream.write_all(&[*byte]).unwrap();
@@ -151,16 +151,16 @@ fn the_first_byte_decides() {
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     for first in [0u8, 0x15, 0x80, b' ', b'1', 0xff] {
         let mut io = TcpStream::connect(sdk.server.unwrap()).unwrap();
-        io.set_read_timeout(Some(PATIENCE)).unwrap();
+        io.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         io.write_all(&[first]).unwrap();
         assert!(is_closed(&mut io), "{first:#x}");
     }
-    // TLS's byte and then anything.
+    // TLS's first byte, then arbitrary bytes.
     for garbage in [&b"\x16\x03\x01\x00\x05hello"[..], b"\x16\xff\xff\xff\xff\xff\xff\xff", &[0x16; 40_000]] {
         let mut io = TcpStream::connect(sdk.server.unwrap()).unwrap();
-        io.set_read_timeout(Some(PATIENCE)).unwrap();
+        io.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let _ = io.write_all(garbage);
-        // An alert may come first.
+        // An alert may arrive first.
         let _ = io.read(&mut [0; 64]);
         assert!(is_closed(&mut io), "{:?}", &garbage[..8]);
     }
@@ -183,10 +183,10 @@ fn half_open_connections_time_out() {
     let mut no_hello = good_tls(sdk.port());
     no_hello.write_all(b"CF").unwrap();
     let no_hello_io = patient(no_hello.sock.try_clone().unwrap());
-    // Whoever is through stays.
+    // A stream with a complete handshake stays.
     let client = sdk.connected("S");
     for (name, mut io) in [("silent", silent), ("partial", partial), ("no hello", no_hello_io)] {
-        // Whatever TLS says at the end may come first.
+        // TLS messages may arrive first at the end.
         while matches!(io.read(&mut [0; 4096]), Ok(read) if read > 0) {}
         let after = begin.elapsed();
         assert!(after > TIMEOUT - Duration::from_millis(500), "{name}: {after:?}");
@@ -230,7 +230,7 @@ fn a_paused_stream_notices_the_reset() {
     eventually(|| CLOSED.load(Ordering::SeqCst) == 1, || "not closed".into());
 }
 
-/// The address of something else, that speaks first.
+/// A port of another service, which speaks first.
 #[test]
 fn a_server_that_speaks_no_tls_is_an_error_at_once() {
     let _sdk = Sdk::start(1);

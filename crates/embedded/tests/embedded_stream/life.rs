@@ -1,4 +1,4 @@
-//! Start and end of the embedded SDK, and of what is in it.
+//! Start and stop of the embedded SDK and of its objects.
 
 use crate::support::*;
 use embedded::abi::{client, events, service, stream};
@@ -26,7 +26,7 @@ unsafe extern "C" fn again(_arg: *mut c_void) -> bool {
 #[test]
 fn two_hundred_cycles_leave_nothing_behind() {
     let mut sdk = Sdk::configured(2, "");
-    // Once for all cycles, as C code does it.
+    // Registered once for all cycles, as C code does.
     sdk.register_channels();
     let cycle = |sdk: &mut Sdk, index: u64| {
         lifecycle::retain().unwrap();
@@ -37,11 +37,11 @@ fn two_hundred_cycles_leave_nothing_behind() {
         client.watch(b'S');
         assert_eq!(client.send(b'S', 1, pattern(index, 2000)), 2000);
         client.wait_packets(1);
-        // Everything that can be left over is left over.
+        // Leaves over every kind of object that can be left over.
         DELETED.store(0, Ordering::SeqCst);
         let mut callbacks = dap_events_socket_callbacks { delete_callback: Some(socket_deleted), ..Default::default() };
         let (ours, theirs) = rustix::pipe::pipe().unwrap();
-        // SAFETY: any thread; the descriptor is given away.
+        // SAFETY: any thread; the SDK now owns the descriptor.
         unsafe {
             let fd = std::os::fd::IntoRawFd::into_raw_fd(ours);
             let es = events::dap_events_socket_wrap_no_add(fd, &raw mut callbacks);
@@ -59,7 +59,7 @@ fn two_hundred_cycles_leave_nothing_behind() {
         assert_eq!(DELETED.load(Ordering::SeqCst), 2);
         assert!(listener::addresses().is_empty());
     };
-    // The first ones fill what stays, such as the log and the randomness.
+    // The first cycles fill memory that stays, such as the log's and the random number generator's.
     for index in 0..3 {
         cycle(&mut sdk, index);
     }
@@ -67,7 +67,7 @@ fn two_hundred_cycles_leave_nothing_behind() {
     for index in 0..200 {
         cycle(&mut sdk, index);
     }
-    // A dialling thread may be between its last word and its end.
+    // A dialling thread may have reported but not ended yet.
     eventually(
         || (descriptors(), threads()) == (before.0, before.1),
         || format!("{:?} before, {:?} after", before, (descriptors(), threads())),
@@ -111,7 +111,7 @@ fn a_worker_may_give_the_last_one_back() {
     // SAFETY: any thread.
     unsafe { events::dap_worker_exec_callback_on(worker(0), Some(release), ptr::null_mut()) };
     client.wait("delete");
-    // Waits for the end of the one before.
+    // Waits for the previous stop.
     lifecycle::retain().unwrap();
     // SAFETY: any thread.
     assert_eq!(unsafe { events::dap_events_thread_get_count() }, 2);
@@ -136,7 +136,7 @@ fn channel_letters_survive_the_last_release() {
     client.watch(b'E');
     assert_eq!(client.send(b'E', 3, b"still there".to_vec()), 11);
     assert_eq!(client.wait_packets(1), [(3, b"still there".to_vec())]);
-    // The same functions once more are the same registration.
+    // Registering the same functions again keeps the registration.
     sdk.register_channels();
     assert_eq!(registered(), before);
 }
@@ -153,7 +153,7 @@ fn a_callback_that_waits_for_the_stopping_thread_holds_it_up_for_a_bounded_time(
         on_worker(worker(1), move || {
             is_blocked.send(()).unwrap();
             wait.recv().unwrap_err();
-            // What it may still call does no harm.
+            // Its further calls do no harm.
             // SAFETY: any thread.
             unsafe {
                 assert!(!events::dap_worker_get_current().is_null());
@@ -161,7 +161,7 @@ fn a_callback_that_waits_for_the_stopping_thread_holds_it_up_for_a_bounded_time(
             }
         });
     });
-    blocked.recv_timeout(PATIENCE).unwrap();
+    blocked.recv_timeout(TEST_TIMEOUT).unwrap();
     let client = sdk.connect("RS");
     let begin = Instant::now();
     lifecycle::release();
@@ -169,7 +169,7 @@ fn a_callback_that_waits_for_the_stopping_thread_holds_it_up_for_a_bounded_time(
     assert!((TIMEOUT - Duration::from_secs(1)..TIMEOUT + Duration::from_secs(4)).contains(&took), "{took:?}");
     // SAFETY: any thread.
     assert_eq!(unsafe { events::dap_events_thread_get_count() }, 0);
-    // A new one is not held up.
+    // The stop does not delay a new start.
     lifecycle::retain().unwrap();
     listener::ensure_started().unwrap();
     sdk.server = listener::addresses().first().copied();
@@ -212,25 +212,25 @@ fn settling_waits_for_the_last_release_of_a_callback() {
     let socket = sdk.directory.path().join("cli.sock");
     let with_cli = format!("[general]\nstate_dir={}\n[server]\nenabled=false\n", sdk.directory.path().display());
     config::set_current(Config::parse(&with_cli, "test").0);
-    let settled = || {
+    let settle = || {
         // SAFETY: any thread.
         unsafe { events::dap_embedded_settle() };
         // SAFETY: any thread.
         assert_eq!(unsafe { events::dap_events_thread_get_count() }, 0);
         assert!(!socket.exists());
     };
-    // By a worker.
+    // On a worker.
     lifecycle::retain().unwrap();
     assert!(socket.exists());
     // SAFETY: any thread.
     unsafe { events::dap_worker_exec_callback_on(worker(1), Some(release_late), ptr::null_mut()) };
-    settled();
-    // By a thread that connects.
+    settle();
+    // On a connecting thread.
     lifecycle::retain().unwrap();
     let callbacks =
         dap_chain_node_client_callbacks { connected: None, disconnected: None, r#delete: None, error: Some(failed) };
     let mut info = node_info("127.0.0.1", dead_port());
-    // SAFETY: everything is alive during the calls, which copy it; a stale client is not followed.
+    // SAFETY: all arguments live during the calls, which copy them; a stale client is not followed.
     unsafe {
         let (info, callbacks) = (info.as_mut_ptr().cast(), &raw const callbacks);
         let client = client::dap_chain_node_client_create_n_connect(
@@ -241,13 +241,13 @@ fn settling_waits_for_the_last_release_of_a_callback() {
             ptr::null_mut(),
         );
         assert!(!client.is_null());
-        // Closed before it had failed, it would not call back at all.
+        // If closed before it had failed, it would not call back at all.
         eventually(|| FAILING.load(Ordering::SeqCst), || "the connection does not fail".into());
         client::dap_chain_node_client_close_mt(client);
     }
-    settled();
+    settle();
     // With nothing to wait for.
-    settled();
+    settle();
     lifecycle::retain().unwrap();
     // SAFETY: any thread.
     unsafe { events::dap_embedded_settle() };
@@ -262,7 +262,7 @@ fn the_socket_file_goes_with_a_release_on_a_worker() {
     lifecycle::retain().unwrap();
     assert!(socket.exists());
     let path = socket.clone();
-    // At once: the process may end before the thread that stops the rest has come to it.
+    // At once: the process may end before the stopping thread removes it.
     let is_gone = on_worker(worker(0), move || {
         lifecycle::release();
         !path.exists()
@@ -274,7 +274,7 @@ fn the_socket_file_goes_with_a_release_on_a_worker() {
 }
 
 #[test]
-fn taking_an_http_path_back_starts_nothing() {
+fn unregistering_an_http_path_starts_nothing() {
     use embedded::abi::http;
     unsafe extern "C" fn nothing(_simple: *mut dap_http_simple, _status: *mut c_void) {}
     let sdk = Sdk::start(1);
@@ -284,7 +284,7 @@ fn taking_an_http_path_back_starts_nothing() {
     // SAFETY: a string constant and a function of this program.
     assert!(!unsafe { http::dap_http_simple_proc_add(server, path, 10, Some(nothing)) }.is_null());
     lifecycle::release();
-    // The listener has gone, and does not come back for this; nor does it when it is there to be started.
+    // The listener has stopped, and must not start for this call, whether or not it can start.
     // SAFETY: a string constant.
     let remove = || unsafe { http::dap_http_simple_proc_remove(server, path) };
     assert!(remove());
@@ -319,11 +319,11 @@ fn retained_from_many_threads_at_once() {
 fn nothing_retained_means_failure_not_waiting() {
     let sdk = Sdk::configured(1, "");
     sdk.register_channels();
-    let nobody: *mut c_void = ptr::without_provenance_mut(0x1000);
+    let stale: *mut c_void = ptr::without_provenance_mut(0x1000);
     let begin = Instant::now();
     // SAFETY: addresses are compared, not followed.
     unsafe {
-        for pointer in [ptr::null_mut(), nobody] {
+        for pointer in [ptr::null_mut(), stale] {
             assert!(events::dap_events_worker_get(0).is_null());
             assert!(events::dap_worker_get_current().is_null());
             events::dap_worker_exec_callback_on(pointer.cast(), None, ptr::null_mut());

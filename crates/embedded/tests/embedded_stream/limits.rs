@@ -1,4 +1,4 @@
-//! What the server grants its peers together, and to each of them.
+//! The server's limits for all peers together, and for each of them.
 
 use crate::hostile::{is_closed, opened, opened_over, packet};
 use crate::service::{add_service, ask, request};
@@ -17,7 +17,7 @@ fn from(host: u8, port: u16) -> TcpStream {
     bind(&io, &SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0))).unwrap();
     connect(&io, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
     let io = TcpStream::from(io);
-    io.set_read_timeout(Some(PATIENCE)).unwrap();
+    io.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     io
 }
 
@@ -34,14 +34,14 @@ fn streams_are_bounded_in_total_and_for_each_address() {
     let _of_others: Vec<_> = (2..4).map(|host| opened_over(from(host, sdk.port()), "SR").unwrap()).collect();
     assert!(is_closed(&mut from(4, sdk.port())), "the sixth of all");
     assert_eq!(turned_away(), before + 2);
-    // Who has one goes on, and a place that is given back can be taken.
+    // An open stream continues, and a returned permit can be taken.
     of_one[0].write_all(&packet(b'S', 4, 2, b"hi")).unwrap();
     of_one.pop();
-    eventually(|| opened_over(from(1, sdk.port()), "R").is_ok(), || "the place is not given back".into());
+    eventually(|| opened_over(from(1, sdk.port()), "R").is_ok(), || "the permit is not returned".into());
 }
 
 #[test]
-fn silent_connections_of_one_address_leave_places_to_the_others() {
+fn silent_connections_of_one_address_leave_permits_to_others() {
     let sdk = Sdk::start(2);
     let before = turned_away();
     let silent: Vec<_> = (0..HANDSHAKES_MAX_PER_SOURCE).map(|_| from(9, sdk.port())).collect();
@@ -53,7 +53,7 @@ fn silent_connections_of_one_address_leave_places_to_the_others() {
 }
 
 #[test]
-fn streams_that_nobody_uses_end() {
+fn idle_streams_end() {
     let sdk = Sdk::start_with(2, "idle_timeout=2\n");
     assert!(!add_service().is_null());
     let granted = sdk.connected("SR");
@@ -67,17 +67,17 @@ fn streams_that_nobody_uses_end() {
         .map(|channels| opened_over(from(5, sdk.port()), channels).unwrap())
         .collect();
     let mut speaking = opened(sdk.port());
-    // Bytes that are no packet, and packets for no channel, show no use.
+    // Bytes that form no packet, and packets for unknown channels, do not count as use.
     let mut dripping = opened(sdk.port());
     let mut astray = opened(sdk.port());
     let part = packet(b'S', 1, 1000, b"");
     let mut drips = part.into_iter().chain(std::iter::repeat(0));
     let mut echoes = 0;
     while COUNTERS.idle.load(Ordering::SeqCst) < idle + 102 {
-        assert!(begin.elapsed() < PATIENCE, "{} of 102", COUNTERS.idle.load(Ordering::SeqCst) - idle);
+        assert!(begin.elapsed() < TEST_TIMEOUT, "{} of 102", COUNTERS.idle.load(Ordering::SeqCst) - idle);
         speaking.write_all(&packet(b'S', 4, 2, b"hi")).unwrap();
         echoes += 1;
-        // These fail once they are closed.
+        // The writes fail once the streams are closed.
         let _ = dripping.write_all(&[drips.next().unwrap()]);
         let _ = astray.write_all(&packet(b'X', 1, 0, b""));
         std::thread::sleep(Duration::from_millis(50));
@@ -90,7 +90,7 @@ fn streams_that_nobody_uses_end() {
     std::io::Read::read_exact(&mut speaking, &mut heard).unwrap();
     drop((speaking, dripping, astray));
     eventually(|| descriptors() == before, || format!("{before} descriptors before, {} after", descriptors()));
-    // Who was granted a service is left to it, however silent.
+    // The service decides about a stream with a granted service, however silent.
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(granted.events(), ["connected"]);
 }
@@ -99,7 +99,7 @@ fn streams_that_nobody_uses_end() {
 fn a_moved_stream_is_looked_after_where_it_is() {
     use embedded::abi::{events, stream};
     use embedded::ctypes::dap_stream_ch;
-    /// Sends the server's end to worker 1.
+    /// Moves the server's end to worker 1.
     unsafe extern "C" fn send_away(ch: *mut dap_stream_ch, _arg: *mut std::ffi::c_void) {
         // SAFETY: a new channel on its worker.
         unsafe {

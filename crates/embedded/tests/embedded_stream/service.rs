@@ -28,7 +28,7 @@ unsafe extern "C" fn requested(
     data: *const c_void,
     size: usize,
 ) -> c_int {
-    // SAFETY: everything is alive during the callback, on the stream's worker.
+    // SAFETY: all arguments live during the callback, on the stream's worker.
     unsafe {
         assert_eq!(srv, dap_chain_net_srv_get(VPN));
         assert!(size >= Request::LEN && !data.is_null());
@@ -125,7 +125,7 @@ fn a_free_request_is_granted_and_again() {
     assert_eq!(*CALLS.lock().unwrap(), ["requested", "success"]);
     assert_eq!(ask(&client, pkt::REQUEST, &request().encode()), first, "the same answer to a repetition");
     assert_eq!(CALLS.lock().unwrap().len(), 2);
-    // With data of the service's own behind it; another stream, another usage.
+    // With the service's own data behind it; another stream gets another usage.
     let other = sdk.connected("SR");
     let mut longer = request().encode().to_vec();
     longer.extend_from_slice(b"more");
@@ -162,7 +162,7 @@ fn refusals_have_their_codes() {
         let client = sdk.connected("R");
         assert_eq!(code_of(ask(&client, pkt::REQUEST, &request().encode()[..size])), error_code::WRONG_SIZE, "{size}");
     }
-    // What the service itself says.
+    // The service's own code.
     let client = sdk.connected("RS");
     CALLS.lock().unwrap().clear();
     REFUSAL.store(0x123, Ordering::SeqCst);
@@ -171,7 +171,7 @@ fn refusals_have_their_codes() {
     SUCCESS_RESULT.store(-1, Ordering::SeqCst);
     assert_eq!(code_of(ask(&client, pkt::REQUEST, &request().encode())), error_code::SERVICE_CH_NOT_FOUND);
     assert_eq!(*CALLS.lock().unwrap(), ["requested", "error 0x123", "requested", "success", "error 0x101"]);
-    // Dropped, the session has none; and the next request may succeed.
+    // After the usage is dropped, the session has none, and the next request may succeed.
     let session: *mut dap_chain_net_srv_stream_session =
         ptr::with_exposed_provenance_mut(SESSION.load(Ordering::SeqCst));
     // SAFETY: the client's stream, and so its session, is alive.
@@ -269,7 +269,7 @@ fn checks_are_answered() {
         let client = sdk.connected("R");
         assert_eq!(code_of(ask(&client, pkt::CHECK_REQUEST, &message)), code);
     }
-    // What only a server may say is dropped.
+    // Messages that only a server may send are dropped.
     let client = sdk.connected("R");
     let before = COUNTERS.service_dropped.load(Ordering::SeqCst);
     for kind in [pkt::SUCCESS, pkt::ERROR, pkt::CHECK_RESPONSE, 0x10, 0x77] {

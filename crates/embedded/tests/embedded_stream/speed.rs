@@ -1,4 +1,4 @@
-//! How fast one stream is: `cargo test --release --test embedded_stream speed -- --ignored --nocapture`.
+//! The speed of one stream: `cargo test --release --test embedded_stream speed -- --ignored --nocapture`.
 
 use crate::support::*;
 use embedded::abi::stream;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 static SIZE: AtomicUsize = AtomicUsize::new(0);
 static RECEIVED: AtomicU64 = AtomicU64::new(0);
-/// A producer that keeps this much pending does not run into the limit.
+/// A producer that keeps this much pending does not reach the limit.
 const ENOUGH: usize = 512 * 1024;
 
-/// The server's end counts; the client's end sends until enough is pending, again when it has drained.
+/// The server's end counts; the client's end sends until this much is pending, and again when it has drained.
 unsafe extern "C" fn sink(_ch: *mut dap_stream_ch, packet: *mut c_void) -> bool {
     // SAFETY: a packet begins with its header.
     let header = unsafe { packet.cast::<dap_stream_ch_pkt_hdr>().read() };

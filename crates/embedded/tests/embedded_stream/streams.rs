@@ -47,7 +47,7 @@ fn packets_of_every_size_come_back_whole_and_in_order() {
             assert_eq!(accepted, size);
             sent += 1;
         }
-        // Below the output limit, whatever the speed.
+        // Below the output limit, at any speed.
         if round % 4 == 3 {
             let packets = client.wait_packets(sent);
             for (index, (kind, data)) in packets.iter().enumerate() {
@@ -98,7 +98,7 @@ fn new_streams_are_spread_over_the_workers() {
         // SAFETY: workers live until the last release.
         on_worker[unsafe { (*client.worker()).id } as usize] += 1;
     }
-    // Both ends are in this process: 32 streams, 8 a worker.
+    // Both ends are in this process: 32 streams, 8 per worker.
     assert!(on_worker.iter().all(|count| *count <= 8), "{on_worker:?}");
 }
 
@@ -118,8 +118,8 @@ fn a_stream_moves_under_traffic() {
         unsafe { events::dap_events_socket_reassign_between_workers_mt(old, es, target) };
         for _ in 0..10 {
             let data = pattern(sent, 100 + (sent as usize * 7919) % 20_000);
-            let deadline = Instant::now() + PATIENCE;
-            // SAFETY: any thread. The worker named is one of the past as often as not.
+            let deadline = Instant::now() + TEST_TIMEOUT;
+            // SAFETY: any thread. The worker named is often a former one.
             while unsafe {
                 stream::dap_stream_ch_pkt_write_mt(client.stream_worker(), uuid, 5, data.as_ptr().cast(), data.len())
             } == 0
@@ -129,7 +129,7 @@ fn a_stream_moves_under_traffic() {
             }
             sent += 1;
         }
-        // The server echoes all, and refuses to keep more than 4 MiB.
+        // The server echoes everything, and refuses to queue more than 4 MiB.
         let echoed = || client.log.packets.lock().unwrap().len() as u64;
         eventually(|| sent - echoed() < 200, || format!("{} of {sent} packets", echoed()));
     }
@@ -142,7 +142,8 @@ fn a_stream_moves_under_traffic() {
         || {
             client.worker() == worker(2)
                 && client.on_channel(b'S', |ch| {
-                    // SAFETY: on the worker that the client names; if the stream has left, only addresses are compared.
+                    // SAFETY: on the worker that the client names; if the stream has left it, only addresses are
+                    // compared.
                     unsafe {
                         (*ch).stream_worker.get() == (*(*ch).stream).stream_worker.get()
                             && (*(*(*ch).stream).esocket).was_reassigned.get()
@@ -251,9 +252,8 @@ fn packets_of_other_threads_keep_their_order() {
         next[usize::from(thread)] += 1;
     }
     // SAFETY: any thread.
-    let to_nobody =
-        unsafe { stream::dap_stream_ch_pkt_write_mt(client.stream_worker(), 0, 1, b"x".as_ptr().cast(), 1) };
-    assert_eq!(to_nobody, 0);
+    let to_stale = unsafe { stream::dap_stream_ch_pkt_write_mt(client.stream_worker(), 0, 1, b"x".as_ptr().cast(), 1) };
+    assert_eq!(to_stale, 0);
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_reader_that_stops_costs_at_most_the_limit() {
     PENDING_MAX.store(0, Ordering::SeqCst);
     FLOOD.store(true, Ordering::SeqCst);
     assert_eq!(slow.send(b'S', 1, vec![1]), 1);
-    // Full: the kernel's buffers, then ours.
+    // Full: first the kernel's buffers, then the stream's.
     let stands_still = || {
         let before = FLOODED.load(Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(200));
@@ -280,12 +280,12 @@ fn a_reader_that_stops_costs_at_most_the_limit() {
     FLOOD.store(false, Ordering::SeqCst);
     let pending = PENDING_MAX.load(Ordering::SeqCst);
     assert!(pending <= OUTPUT_LIMIT as u64 && pending > OUTPUT_LIMIT as u64 - 70_000, "{pending}");
-    // The others go on.
+    // The other streams continue.
     let other = sdk.connected("S");
     other.watch(b'S');
     assert_eq!(other.send(b'S', 9, pattern(1, 30_000)), 30_000);
     assert!(other.wait_packets(1)[0].1 == pattern(1, 30_000));
-    // Nothing that was accepted is lost.
+    // All accepted bytes arrive.
     assert_eq!(slow.log.bytes.load(Ordering::SeqCst), 0);
     slow.on_channel(b'S', |ch| {
         // SAFETY: on the channel's worker.
@@ -307,7 +307,7 @@ fn a_drained_output_is_announced() {
     FLOODED.store(0, Ordering::SeqCst);
     FLOOD.store(true, Ordering::SeqCst);
     client.send(b'S', 1, vec![1]);
-    // Far more than the limit: only the announcements keep it going.
+    // Far more than the limit: it continues only because of the announcements.
     let enough = 20 * OUTPUT_LIMIT as u64;
     eventually(|| FLOODED.load(Ordering::SeqCst) > enough, || format!("{}", FLOODED.load(Ordering::SeqCst)));
     FLOOD.store(false, Ordering::SeqCst);
@@ -332,7 +332,7 @@ fn failures_have_their_errno_and_come_once() {
         client.close();
         assert_eq!(client.events(), [format!("error {errno}").as_str(), "disconnected", "delete"], "{host}");
     }
-    // A listener that says nothing of TLS.
+    // A listener that sends no TLS.
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = mute.local_addr().unwrap().port();
     let answering = std::thread::spawn(move || {
@@ -359,7 +359,7 @@ fn a_client_may_be_closed_at_any_time() {
         client.wait("delete");
         assert_eq!(client.events(), ["connected", "disconnected", "delete"]);
     }
-    // At a random moment of connecting; what came before is complete, and delete is the last.
+    // At a random moment of connecting; the callbacks before are complete, and delete is the last.
     for step in 0..60u64 {
         let client = sdk.connect("RS");
         std::thread::sleep(Duration::from_micros(step * 100));
@@ -370,7 +370,7 @@ fn a_client_may_be_closed_at_any_time() {
         let events: Vec<&str> = events.iter().map(String::as_str).collect();
         assert!(matches!(events[..], ["delete"] | ["connected", "disconnected", "delete"]), "{events:?}");
     }
-    // To an address that never answers (RFC 5737), which must not hold anyone up.
+    // To an address that never answers (RFC 5737), which must delay nothing.
     let begin = Instant::now();
     let client = Client::connect("192.0.2.1", 9, "RS");
     client.close();
@@ -388,18 +388,18 @@ fn wrong_arguments_are_refused() {
     assert!(create("127.0.0.1", 0, "S", std::ptr::null_mut()).is_null());
     // A channel of another worker, or of none, is refused, not followed.
     let client = sdk.connected("S");
-    let nobody = std::ptr::without_provenance_mut(0x1000);
+    let stale = std::ptr::without_provenance_mut(0x1000);
     // SAFETY: addresses are compared, not followed.
     unsafe {
         assert_eq!(stream::dap_stream_ch_pkt_write_unsafe(client.channel(b'S'), 1, b"x".as_ptr().cast(), 1), 0);
-        assert_eq!(stream::dap_stream_ch_pkt_write_unsafe(nobody, 1, b"x".as_ptr().cast(), 1), 0);
-        stream::dap_stream_ch_set_ready_to_read_unsafe(nobody, true);
-        stream::dap_stream_ch_set_ready_to_write_unsafe(nobody, true);
-        assert!(stream::dap_stream_ch_by_id_unsafe(nobody.cast(), b'S' as i8).is_null());
-        assert!(stream::dap_stream_ch_find_by_uuid_unsafe(nobody.cast(), 1).is_null());
-        client::dap_chain_node_client_close_mt(nobody.cast());
-        assert!(client::dap_client_get_stream_ch_unsafe(nobody.cast(), b'S').is_null());
-        assert!(client::dap_client_get_stream_worker(nobody.cast()).is_null());
+        assert_eq!(stream::dap_stream_ch_pkt_write_unsafe(stale, 1, b"x".as_ptr().cast(), 1), 0);
+        stream::dap_stream_ch_set_ready_to_read_unsafe(stale, true);
+        stream::dap_stream_ch_set_ready_to_write_unsafe(stale, true);
+        assert!(stream::dap_stream_ch_by_id_unsafe(stale.cast(), b'S' as i8).is_null());
+        assert!(stream::dap_stream_ch_find_by_uuid_unsafe(stale.cast(), 1).is_null());
+        client::dap_chain_node_client_close_mt(stale.cast());
+        assert!(client::dap_client_get_stream_ch_unsafe(stale.cast(), b'S').is_null());
+        assert!(client::dap_client_get_stream_worker(stale.cast()).is_null());
     }
     let found = client.on_channel(b'S', |ch| {
         // SAFETY: on the channel's worker.
@@ -422,7 +422,7 @@ fn closing_the_socket_ends_the_stream() {
         unsafe {
             let es = (*(*ch).stream).esocket;
             events::dap_events_socket_remove_and_delete_unsafe(es, false);
-            // The stream is closing, not gone: the call is harmless, and refused.
+            // The stream is closing, not gone: the call is harmless and is refused.
             assert_eq!(stream::dap_stream_ch_pkt_write_unsafe(ch, 1, b"x".as_ptr().cast(), 1), 0);
         }
     });

@@ -1,4 +1,4 @@
-//! A running embedded SDK for one test at a time, and C-level clients with what happened to them.
+//! A running embedded SDK for one test at a time, and C-level clients that record their events.
 
 use embedded::abi::{client, events, stream};
 use embedded::config::{self, Config};
@@ -15,13 +15,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub(crate) use testkit::TEST_TIMEOUT as PATIENCE;
-/// Bytes that differ by place and by seed.
+pub(crate) use testkit::TEST_TIMEOUT;
+/// Bytes that differ by position and by seed.
 pub(crate) use testkit::noise as pattern;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// The embedded SDK, retained once, with a server on a loopback port if asked for.
+/// The embedded SDK, retained once, with a server on a loopback port if requested.
 pub(crate) struct Sdk {
     pub(crate) directory: TempDir,
     pub(crate) server: Option<SocketAddr>,
@@ -42,11 +42,11 @@ impl Sdk {
         sdk
     }
 
-    /// Configuration only; nothing is running.
+    /// Sets the configuration without starting the SDK.
     pub(crate) fn configured(workers: usize, more: &str) -> Sdk {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        // A test that failed may have left it running.
-        // SAFETY: any thread may ask.
+        // A failed test may have left the SDK running.
+        // SAFETY: any thread may call it.
         while unsafe { events::dap_events_thread_get_count() } > 0 {
             lifecycle::release();
         }
@@ -92,7 +92,7 @@ impl Sdk {
 
 impl Drop for Sdk {
     fn drop(&mut self) {
-        // SAFETY: any thread may ask.
+        // SAFETY: any thread may call it.
         if unsafe { events::dap_events_thread_get_count() } > 0 {
             lifecycle::release();
         }
@@ -116,7 +116,7 @@ pub(crate) fn configure(directory: &Path, workers: usize, more: &str) {
 /// Channels whose new and delete callbacks have run, both ends together.
 pub(crate) static OPENED: AtomicI64 = AtomicI64::new(0);
 pub(crate) static CLOSED: AtomicI64 = AtomicI64::new(0);
-/// The server's end of 'S' sends as much as the stream takes, again whenever it has drained.
+/// The server's end of 'S' sends as much as the stream accepts, again whenever it has drained.
 pub(crate) static FLOOD: AtomicBool = AtomicBool::new(false);
 /// Bytes that flooding streams accepted.
 pub(crate) static FLOODED: AtomicU64 = AtomicU64::new(0);
@@ -129,7 +129,7 @@ unsafe extern "C" fn channel_new(_ch: *mut dap_stream_ch, _arg: *mut c_void) {
 
 unsafe extern "C" fn channel_delete(ch: *mut dap_stream_ch, _arg: *mut c_void) {
     CLOSED.fetch_add(1, Ordering::SeqCst);
-    // SAFETY: the channel is alive in its delete callback; a client's `internal` is what `watch` put there.
+    // SAFETY: the channel is alive in its delete callback; `watch` stored a client's `internal`.
     unsafe {
         let internal = (*ch).internal.replace(ptr::null_mut());
         if !internal.is_null() {
@@ -138,7 +138,7 @@ unsafe extern "C" fn channel_delete(ch: *mut dap_stream_ch, _arg: *mut c_void) {
     }
 }
 
-/// The server echoes (or floods); a client's end notes what arrives.
+/// The server echoes (or floods); a client's end records arriving packets.
 unsafe extern "C" fn channel_packet(ch: *mut dap_stream_ch, packet: *mut c_void) -> bool {
     // SAFETY: a packet on a live channel: its data follows its header.
     let (header, data, is_client) = unsafe {
@@ -183,7 +183,7 @@ unsafe extern "C" fn channel_drained(ch: *mut dap_stream_ch, _arg: *mut c_void) 
     false
 }
 
-/// What happened to a client.
+/// The events of a client.
 #[derive(Default)]
 pub(crate) struct Log {
     events: Mutex<Vec<String>>,
@@ -209,7 +209,7 @@ impl Log {
     }
 }
 
-/// A node client of C's. Closed when dropped.
+/// A node client of C's. Dropping it closes it.
 pub(crate) struct Client {
     pub(crate) pointer: *mut dap_chain_node_client,
     pub(crate) log: Arc<Log>,
@@ -220,7 +220,7 @@ impl Client {
         Self::connect_with(host, port, channels, Arc::default())
     }
 
-    /// Closes itself in its `connected` callback.
+    /// A client that closes itself in its `connected` callback.
     pub(crate) fn fleeting(port: u16, channels: &str) -> Client {
         let log = Log { close_when_connected: AtomicBool::new(true), ..Log::default() };
         Self::connect_with("127.0.0.1", port, channels, Arc::new(log))
@@ -229,17 +229,17 @@ impl Client {
     fn connect_with(host: &str, port: u16, channels: &str, log: Arc<Log>) -> Client {
         let pointer = create(host, port, channels, Arc::into_raw(Arc::clone(&log)).cast_mut().cast());
         assert!(!pointer.is_null());
-        // SAFETY: the client lives until its delete callback, which only `close` brings about; a fleeting one may be
-        // gone, and gets no packets.
+        // SAFETY: the client lives until its delete callback, which only `close` causes; a fleeting client may be gone,
+        // and gets no packets.
         if !log.close_when_connected.load(Ordering::SeqCst) {
             unsafe { (*pointer).notify_callbacks.srv_pkt_in.set(Some(service_packet)) };
         }
         Client { pointer, log }
     }
 
-    /// Waits until an event has happened; panics with all events when it does not.
+    /// Waits until an event has happened; on a timeout panics with all events.
     pub(crate) fn wait(&self, event: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut events = self.log.events.lock().unwrap();
         while !events.iter().any(|known| known == event) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -253,7 +253,7 @@ impl Client {
     }
 
     pub(crate) fn channel(&self, letter: u8) -> *mut dap_stream_ch {
-        // SAFETY: the client is alive; any thread may ask.
+        // SAFETY: the client is alive; any thread may call it.
         unsafe { client::dap_client_get_stream_ch_unsafe((*self.pointer).client, letter) }
     }
 
@@ -278,7 +278,7 @@ impl Client {
         on_worker(self.worker(), move || body(ptr::with_exposed_provenance_mut(channel)))
     }
 
-    /// Notes the packets that arrive on a channel.
+    /// Records the packets that arrive on a channel.
     pub(crate) fn watch(&self, letter: u8) {
         let log = Arc::into_raw(Arc::clone(&self.log)).expose_provenance();
         self.on_channel(letter, move |ch| {
@@ -288,7 +288,7 @@ impl Client {
         });
     }
 
-    /// Sends on the channel's worker; the bytes accepted.
+    /// Sends on the channel's worker; returns the bytes accepted.
     pub(crate) fn send(&self, letter: u8, kind: u8, data: Vec<u8>) -> usize {
         self.on_channel(letter, move |ch| {
             // SAFETY: on the channel's worker.
@@ -305,7 +305,7 @@ impl Client {
     }
 
     pub(crate) fn close(&self) {
-        // SAFETY: any thread; a client that is gone is not followed.
+        // SAFETY: any thread; a deleted client is not followed.
         unsafe { client::dap_chain_node_client_close_mt(self.pointer) };
     }
 }
@@ -313,7 +313,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.close();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while !self.events().iter().any(|event| event == "delete") {
             if Instant::now() > deadline {
                 if !std::thread::panicking() {
@@ -335,7 +335,7 @@ pub(crate) fn create(host: &str, port: u16, channels: &str, arg: *mut c_void) ->
     };
     let channels = CString::new(channels).unwrap();
     let mut info = node_info(host, port);
-    // SAFETY: everything is alive during the call, which copies it.
+    // SAFETY: all arguments live during the call, which copies them.
     unsafe {
         client::dap_chain_node_client_create_n_connect(
             ptr::null_mut(),
@@ -398,7 +398,7 @@ unsafe extern "C" fn service_packet(_ch: *mut c_void, kind: u8, packet: *mut dap
 }
 
 pub(crate) fn worker(index: u8) -> *mut dap_worker {
-    // SAFETY: any thread may ask.
+    // SAFETY: any thread may call it.
     unsafe { events::dap_events_worker_get(index) }
 }
 
@@ -406,18 +406,18 @@ pub(crate) fn worker(index: u8) -> *mut dap_worker {
 pub(crate) fn on_worker<R: Send + 'static>(worker: *mut dap_worker, body: impl FnOnce() -> R + Send + 'static) -> R {
     let (send, receive) = std::sync::mpsc::channel();
     let body: Box<dyn FnOnce() + Send> = Box::new(move || drop(send.send(body())));
-    // SAFETY: any thread; `run_boxed` takes the box over.
+    // SAFETY: any thread; `run_boxed` takes over the box.
     unsafe { events::dap_worker_exec_callback_on(worker, Some(run_boxed), Box::into_raw(Box::new(body)).cast()) };
-    receive.recv_timeout(PATIENCE).unwrap()
+    receive.recv_timeout(TEST_TIMEOUT).unwrap()
 }
 
 unsafe extern "C" fn run_boxed(body: *mut c_void) {
-    // SAFETY: `on_worker` made the box and gave it away.
+    // SAFETY: `on_worker` leaked the box for this call.
     let body = unsafe { Box::from_raw(body.cast::<Box<dyn FnOnce() + Send>>()) };
     body();
 }
 
-/// Waits until `is_so`; panics with what `otherwise` says then.
+/// Waits until `is_so`; on a timeout panics with the text of `otherwise`.
 pub(crate) fn eventually(is_so: impl Fn() -> bool, otherwise: impl Fn() -> String) {
     testkit::eventually(fmt::from_fn(|f| f.write_str(&otherwise())), is_so);
 }
@@ -430,7 +430,7 @@ pub(crate) fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-/// A port of loopback on which nobody listens.
+/// A loopback port without a listener.
 pub(crate) fn dead_port() -> u16 {
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

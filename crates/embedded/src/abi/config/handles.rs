@@ -1,4 +1,4 @@
-//! The open configurations, and the strings of theirs that C holds.
+//! The open configurations, and their strings that C holds.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
@@ -18,12 +18,12 @@ pub(super) static HANDLES: Mutex<Handles> =
 
 #[derive(Default)]
 pub(super) struct Handles {
-    /// Where `dap_config_open` looks; None is the working directory.
+    /// Where `dap_config_open` looks for files; None is the working directory.
     pub(super) directory: Option<PathBuf>,
     /// By address.
     pub(super) open: BTreeMap<usize, Box<Handle>>,
-    /// Those that C got values from without having a pointer. Equal configurations share one, so that setting the same
-    /// again and again adds nothing.
+    /// Configurations from which C obtained values without having a pointer. Equal configurations share one handle, so
+    /// that setting the same one again adds nothing.
     unnamed: Vec<Handle>,
 }
 
@@ -56,18 +56,18 @@ impl Handles {
 
 pub(super) struct Handle {
     config: Arc<Config>,
-    /// What C was given pointers to. An entry is never changed or removed before the handle is.
+    /// The strings and arrays whose pointers C holds. An entry never changes, and lives as long as the handle.
     texts: BTreeMap<(String, String), CString>,
     arrays: BTreeMap<(String, String), Array>,
 }
 
 struct Array {
-    /// In a boxed slice of its own, so that neither moves with the map.
+    /// Each in a boxed slice, so that neither moves with the map.
     pointers: Box<[*const c_char]>,
     _texts: Vec<CString>,
 }
 
-// SAFETY: the pointers are to the heap blocks of `_texts`, which move with the array and have no thread.
+// SAFETY: the pointers point to the heap blocks of `_texts`, which move with the array and are not bound to a thread.
 unsafe impl Send for Array {}
 
 impl Handle {
@@ -75,7 +75,7 @@ impl Handle {
         Self { config, texts: BTreeMap::new(), arrays: BTreeMap::new() }
     }
 
-    /// The built-in defaults hold again, unless the Rust side has set another configuration since.
+    /// The built-in defaults apply again, unless the Rust side has set another configuration since.
     pub(super) fn leave_current(&self) {
         if Arc::ptr_eq(&config::current(), &self.config) {
             config::set_current(Config::empty());
@@ -83,44 +83,44 @@ impl Handle {
     }
 
     pub(super) fn text(&mut self, section: &str, item: &str) -> Option<*const c_char> {
-        let place = (section.to_owned(), item.to_owned());
-        if !self.texts.contains_key(&place) {
+        let key = (section.to_owned(), item.to_owned());
+        if !self.texts.contains_key(&key) {
             let text = c_text(self.config.get_str(section, item)?, section, item)?;
-            self.texts.insert(place.clone(), text);
+            self.texts.insert(key.clone(), text);
         }
-        self.texts.get(&place).map(|text| text.as_ptr())
+        self.texts.get(&key).map(|text| text.as_ptr())
     }
 
     pub(super) fn array(&mut self, section: &str, item: &str) -> Option<(*mut *const c_char, u16)> {
-        let place = (section.to_owned(), item.to_owned());
-        if !self.arrays.contains_key(&place) {
+        let key = (section.to_owned(), item.to_owned());
+        if !self.arrays.contains_key(&key) {
             let texts = self.config.get_list(section, item).into_iter().map(|text| c_text(text, section, item));
             let texts: Vec<CString> = texts.collect::<Option<_>>()?;
             if texts.is_empty() || texts.len() > usize::from(u16::MAX) {
                 return None;
             }
             let pointers = texts.iter().map(|text| text.as_ptr()).collect();
-            self.arrays.insert(place.clone(), Array { pointers, _texts: texts });
+            self.arrays.insert(key.clone(), Array { pointers, _texts: texts });
         }
-        let array = self.arrays.get_mut(&place)?;
+        let array = self.arrays.get_mut(&key)?;
         Some((array.pointers.as_mut_ptr(), array.pointers.len().try_into().ok()?))
     }
 }
 
 fn c_text(text: String, section: &str, item: &str) -> Option<CString> {
-    CString::new(text).inspect_err(|_| log::error!("[{section}] {item}: a NUL in the value; it is ignored")).ok()
+    CString::new(text).inspect_err(|_| log::error!("[{section}] {item}: the value contains a NUL; it is ignored")).ok()
 }
 
-/// Where a value is looked up. The texts are None for NULL and what is not UTF-8.
-pub(super) struct Place<'a> {
+/// The section and item of one look-up. The texts are None for NULL and for invalid UTF-8.
+pub(super) struct Lookup<'a> {
     config: *mut dap_config,
     section: Option<&'a str>,
     item: Option<&'a str>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Lookup<'a> {
     /// # Safety
-    /// `section` and `item` are NULL or NUL-terminated strings that outlive the place.
+    /// `section` and `item` are NULL or NUL-terminated strings that outlive the result.
     pub(super) unsafe fn new(config: *mut dap_config, section: *const c_char, item: *const c_char) -> Self {
         // SAFETY: the caller's promise.
         let section = unsafe { text::<'a>(section) };
@@ -150,7 +150,9 @@ impl<'a> Place<'a> {
         match handles.open.get_mut(&config.addr()) {
             Some(handle) => get(handle, section, item),
             None => {
-                log::error!("dap_config_get: {config:p} is no open configuration; [{section}] {item} has its default");
+                log::error!(
+                    "dap_config_get: {config:p} is not an open configuration; [{section}] {item} has its default"
+                );
                 default
             }
         }

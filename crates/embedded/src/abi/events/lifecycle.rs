@@ -1,10 +1,10 @@
-//! The life of the embedded SDK.
+//! Start and stop of the embedded SDK.
 
 use crate::lifecycle;
 use crate::panics::guard;
 use std::ffi::c_int;
 
-/// Counts a user of the embedded SDK; the first one starts worker threads and CLI. 0, or -1 with a log line.
+/// Counts a user of the embedded SDK; the first one starts worker threads and CLI. Returns 0, or -1 with a log line.
 ///
 /// # Safety
 /// May be called from any thread.
@@ -19,18 +19,19 @@ pub unsafe extern "C" fn dap_embedded_retain() -> c_int {
     })
 }
 
-/// Gives one `dap_embedded_retain` back; the last one stops everything: streams, sockets, timers and queues are deleted
-/// with their callbacks and the threads joined, before it returns; called on a worker, soon after it returns.
+/// Releases one `dap_embedded_retain`. The last release stops everything: it deletes streams, sockets, timers and
+/// queues, runs their callbacks, and joins the threads before it returns; on a worker, the stop ends soon after the
+/// return.
 ///
 /// # Safety
-/// May be called from any thread; pointers from the SDK are dead after the last release.
+/// May be called from any thread; pointers from the SDK are invalid after the last release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_embedded_release() {
     guard("dap_embedded_release", (), lifecycle::release);
 }
 
-/// Waits until callbacks that are running have returned, node clients that were closed are deleted, and a stop that is
-/// under way, such as by a release in one of these callbacks, is over; 10 s at most. At once on a thread of the SDK.
+/// Waits up to 10 s until running callbacks have returned, closed node clients are deleted, and a stop that is in
+/// progress, such as by a release in one of these callbacks, is complete. Returns at once on a thread of the SDK.
 ///
 /// # Safety
 /// May be called from any thread.

@@ -1,4 +1,4 @@
-//! Workers, event sockets, timers and pointer queues, as C calls them.
+//! Workers, event sockets, timers and pointer queues: the exported C functions.
 
 mod lifecycle;
 mod queues;

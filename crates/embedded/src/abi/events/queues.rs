@@ -15,9 +15,9 @@ use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::Arc;
 
-/// A queue of pointers into `worker`, which calls `callback(es, pointer)` for each, in order. NULL for a worker that is
-/// none, without a callback, and when descriptors are out. Deleted like any socket; what it still holds then is handed to
-/// `callback` first.
+/// Makes a queue of pointers into `worker`, which calls `callback(es, pointer)` for each, in order. Returns NULL if
+/// `worker` is not a worker, `callback` is NULL, or no descriptor is available. The queue is deleted like any socket;
+/// the pointers it still holds are passed to `callback` first.
 ///
 /// # Safety
 /// May be called from any thread; `callback` may be called on the worker's thread.
@@ -30,7 +30,7 @@ pub unsafe extern "C" fn dap_events_socket_create_type_queue_ptr_mt(
         let reactor = reactor::active();
         let target = reactor.as_ref().and_then(|reactor| Some((reactor, reactor.worker_at(worker.addr())?)));
         let (Some((reactor, worker)), Some(_)) = (target, callback) else {
-            log::error!("dap_events_socket_create_type_queue_ptr_mt: no such worker, or no callback");
+            log::error!("dap_events_socket_create_type_queue_ptr_mt: expected a worker of this SDK and a callback");
             return ptr::null_mut();
         };
         let queue = match PtrQueue::new() {
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn dap_events_socket_create_type_queue_ptr_mt(
     })
 }
 
-/// Sends a pointer through a queue: 0, EAGAIN when 65,536 wait already, EINVAL for a queue that is none (any more).
+/// Sends a pointer through a queue: 0, EAGAIN if 65,536 are already queued, EINVAL if `es` is not a queue or is closed.
 ///
 /// # Safety
 /// May be called from any thread; a stale address is compared, not followed.

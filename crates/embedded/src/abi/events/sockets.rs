@@ -10,9 +10,9 @@ use std::ffi::c_int;
 use std::ptr;
 use std::sync::Arc;
 
-/// An event socket for a descriptor, of type FILE, in no loop yet; waits for "readable" unless told otherwise. NULL
-/// while nothing is retained, and for a negative descriptor. Belongs to the SDK: remove it, or leave it to the last
-/// release.
+/// Makes an event socket for a descriptor, of type FILE, on no worker yet; it waits for "readable" unless told
+/// otherwise. Returns NULL if the SDK is not retained or the descriptor is negative. The SDK owns the socket: the
+/// caller removes it, or the last release does.
 ///
 /// # Safety
 /// May be called from any thread. `fd` stays open until `delete_callback`; `callbacks` is NULL or points to a struct,
@@ -31,7 +31,7 @@ pub unsafe extern "C" fn dap_events_socket_wrap_no_add(
             log::error!("dap_events_socket_wrap_no_add: {fd} is not a descriptor");
             return ptr::null_mut();
         }
-        // SAFETY: NULL, or a struct that the caller lets us copy.
+        // SAFETY: NULL, or a struct that the caller promises is readable.
         let callbacks = unsafe { callbacks.as_ref() }.copied().unwrap_or_default();
         let view = CBox::new(events::socket_view(fd, reactor::next_uuid(), events::DEFAULT_TYPE, callbacks));
         let pointer = view.as_ptr();
@@ -40,8 +40,8 @@ pub unsafe extern "C" fn dap_events_socket_wrap_no_add(
     })
 }
 
-/// Puts a socket of `dap_events_socket_wrap_no_add` into a worker's loop; `new_callback` and `worker_assign_callback`
-/// run there. A socket that is in a loop already is left where it is, with a log line.
+/// Adds a socket of `dap_events_socket_wrap_no_add` to a worker's loop; `new_callback` and `worker_assign_callback` run
+/// there. A socket that already has a worker stays there, with a log line.
 ///
 /// # Safety
 /// May be called from any thread; `es` is a socket that has not been deleted, or NULL.
@@ -58,22 +58,22 @@ pub unsafe extern "C" fn dap_events_socket_assign_on_worker_mt(
             return log::error!("dap_events_socket_assign_on_worker_mt: no such worker");
         };
         let Some(view) = reactor.unassigned.lock().remove(&es.addr()) else {
-            return log::error!("dap_events_socket_assign_on_worker_mt: not a socket that waits for a worker");
+            return log::error!("dap_events_socket_assign_on_worker_mt: expected a socket that has no worker yet");
         };
         socket::assign(&reactor, worker, view, None);
     });
 }
 
-/// Waits for "readable" or not. For a stream's socket: takes packets or not.
+/// Starts or stops waiting for "readable". For a stream's socket: resumes or pauses its packets.
 ///
 /// # Safety
-/// The socket's worker, or, before it is in a loop, any one thread; a socket of another worker is refused.
+/// Called on the socket's worker, or, before it has one, on any one thread; a socket of another worker is refused.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_events_socket_set_readable_unsafe(es: *mut dap_events_socket_t, is_ready: bool) {
     guard("dap_events_socket_set_readable_unsafe", (), || set_flag(es.addr(), FLAG_READABLE, is_ready));
 }
 
-/// Waits for "writable" or not. A stream's socket looks after itself.
+/// Starts or stops waiting for "writable". A stream's socket manages this itself.
 ///
 /// # Safety
 /// As for `dap_events_socket_set_readable_unsafe`.
@@ -82,12 +82,14 @@ pub unsafe extern "C" fn dap_events_socket_set_writable_unsafe(es: *mut dap_even
     guard("dap_events_socket_set_writable_unsafe", (), || set_flag(es.addr(), FLAG_WRITABLE, is_ready));
 }
 
-/// Deletes the socket: out of the loop, `delete_callback`, closed unless `no_close`, freed. Called in one of the
-/// socket's own callbacks, the last three follow when that has returned. A stream's socket ends the stream.
-/// `preserve_inheritor` false has `_inheritor` given to `free` if `delete_callback` leaves it set.
+/// Deletes the socket: leaves the loop, runs `delete_callback`, closes the descriptor unless `no_close`, and frees the
+/// struct. In one of the socket's own callbacks, the last three steps follow its return. Deleting a stream's socket
+/// ends the stream. With `preserve_inheritor` false, `_inheritor` is passed to `free` if `delete_callback` leaves it
+/// set.
 ///
 /// # Safety
-/// The socket's worker, or, for one in no loop, any one thread; a socket of another worker is refused.
+/// Called on the socket's worker, or, for one without a worker, on any one thread; a socket of another worker is
+/// refused.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_events_socket_remove_and_delete_unsafe(
     es: *mut dap_events_socket_t,
@@ -107,13 +109,13 @@ pub unsafe extern "C" fn dap_events_socket_remove_and_delete_unsafe(
                 events::close_descriptor(&view);
             }
             None if es.is_null() => {}
-            None => log::error!("dap_events_socket_remove_and_delete_unsafe: not a socket of this worker"),
+            None => log::error!("dap_events_socket_remove_and_delete_unsafe: expected a socket of this worker"),
         }
     });
 }
 
-/// As `dap_events_socket_remove_and_delete_unsafe(es, false)`, on the socket's worker, which finds it by its uuid, also
-/// after it has moved. A uuid of nothing is ignored.
+/// Like `dap_events_socket_remove_and_delete_unsafe(es, false)`, run on the socket's worker, which is found by uuid,
+/// also after a move. An unknown uuid is ignored.
 ///
 /// # Safety
 /// May be called from any thread.
@@ -144,9 +146,9 @@ pub unsafe extern "C" fn dap_events_socket_remove_and_delete_mt(
     });
 }
 
-/// Moves a socket or a stream from worker `old` to worker `new`: `worker_unassign_callback` on the old one, then
-/// `worker_assign_callback` on the new one. What a stream has received and not sent moves along. A socket that has left
-/// `old` meanwhile is moved from where it is.
+/// Moves a socket or a stream from worker `old` to worker `new`: `worker_unassign_callback` runs on the old one, then
+/// `worker_assign_callback` on the new one. A stream's received and unsent data moves with it. A socket that has left
+/// `old` meanwhile moves from its current worker.
 ///
 /// # Safety
 /// May be called from any thread; `es` has not been deleted (a stale address is compared, not followed).
@@ -162,7 +164,7 @@ pub unsafe extern "C" fn dap_events_socket_reassign_between_workers_mt(
             return log::error!("dap_events_socket_reassign_between_workers_mt: no such worker");
         };
         let Some(uuid) = reactor.socket_at(es.addr()) else {
-            return log::error!("dap_events_socket_reassign_between_workers_mt: not a socket in a loop");
+            return log::error!("dap_events_socket_reassign_between_workers_mt: expected a socket that has a worker");
         };
         let new = Arc::clone(new);
         let number = reactor.begin_move(uuid);
@@ -180,6 +182,6 @@ fn set_flag(address: usize, flag: u32, on: bool) {
     match reactor.unassigned.lock().get(&address) {
         Some(view) => events::set_flag(view, flag, on),
         None if address == 0 => {}
-        None => log::error!("dap_events_socket_set_..._unsafe: not a socket of this worker"),
+        None => log::error!("dap_events_socket_set_..._unsafe: expected a socket of this worker"),
     }
 }

@@ -8,8 +8,8 @@ use crate::reactor::timers;
 use std::ffi::c_void;
 use std::ptr;
 
-/// Calls `callback(arg)` on `worker` every `timeout_ms` while it returns true. NULL for a worker that is none and
-/// without a callback. The struct is freed when the timer ends.
+/// Calls `callback(arg)` on `worker` every `timeout_ms` while it returns true. Returns NULL if `worker` is not a worker
+/// or `callback` is NULL. The struct is freed when the timer ends.
 ///
 /// # Safety
 /// May be called from any thread; `callback` may be called with `arg` on the worker's thread.
@@ -24,7 +24,7 @@ pub unsafe extern "C" fn dap_timerfd_start_on_worker(
         let reactor = reactor::active();
         let target = reactor.as_ref().and_then(|reactor| Some((reactor, reactor.worker_at(worker.addr())?)));
         let (Some((reactor, target)), Some(_)) = (target, callback) else {
-            log::error!("dap_timerfd_start_on_worker: no such worker, or no callback");
+            log::error!("dap_timerfd_start_on_worker: expected a worker of this SDK and a callback");
             return ptr::null_mut();
         };
         let view = CBox::new(dap_timerfd {
@@ -38,8 +38,8 @@ pub unsafe extern "C" fn dap_timerfd_start_on_worker(
     })
 }
 
-/// Ends a timer by its uuid; one that has ended is ignored. On the timer's worker it is over on return, from another
-/// thread the callback may be running or run once more.
+/// Ends a timer by its uuid; a timer that has ended is ignored. On the timer's worker it has ended on return; on
+/// another thread the callback may still be running, or run once more.
 ///
 /// # Safety
 /// May be called from any thread.
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn dap_timerfd_delete_mt(worker: *mut dap_worker_t, uuid: 
 /// Ends a timer of the calling worker, also in the timer's own callback.
 ///
 /// # Safety
-/// The timer's worker; a stale address is compared, not followed.
+/// Called on the timer's worker; a stale address is compared, not followed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_timerfd_delete_unsafe(timer: *mut dap_timerfd_t) {
     guard("dap_timerfd_delete_unsafe", (), || {
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn dap_timerfd_delete_unsafe(timer: *mut dap_timerfd_t) {
             uuid.filter(|uuid| worker.timers.contains(*uuid)).map(|uuid| timers::delete(worker, uuid))
         });
         if found.flatten().is_none() && !timer.is_null() {
-            log::error!("dap_timerfd_delete_unsafe: not a timer of this worker");
+            log::error!("dap_timerfd_delete_unsafe: expected a timer of this worker");
         }
     });
 }

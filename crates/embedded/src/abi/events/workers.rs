@@ -1,4 +1,4 @@
-//! Workers, and work for them.
+//! Workers, and jobs for them.
 
 use crate::ctypes::{dap_worker_callback_t, dap_worker_t};
 use crate::cview::owned::{Callback, Opaque};
@@ -7,7 +7,7 @@ use crate::reactor;
 use std::ffi::c_void;
 use std::ptr;
 
-/// How many worker threads there are; 0 while nothing is retained.
+/// The number of worker threads; 0 while the SDK is not retained.
 ///
 /// # Safety
 /// May be called from any thread.
@@ -18,7 +18,7 @@ pub unsafe extern "C" fn dap_events_thread_get_count() -> u32 {
     })
 }
 
-/// Worker number `index`; NULL past the end and while nothing is retained. Valid until the last release.
+/// Worker number `index`; NULL past the end and while the SDK is not retained. Valid until the last release.
 ///
 /// # Safety
 /// May be called from any thread.
@@ -31,7 +31,7 @@ pub unsafe extern "C" fn dap_events_worker_get(index: u8) -> *mut dap_worker_t {
     })
 }
 
-/// The worker of the calling thread; NULL on a thread that is none.
+/// The worker of the calling thread; NULL if the calling thread is not a worker.
 ///
 /// # Safety
 /// May be called from any thread.
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn dap_worker_get_current() -> *mut dap_worker_t {
     })
 }
 
-/// Runs `callback(arg)` on `worker`, after what was asked of it before. Nothing happens for a worker that is none.
+/// Runs `callback(arg)` on `worker`, after all jobs posted to it before. Does nothing if `worker` is not a worker.
 ///
 /// # Safety
 /// May be called from any thread; `callback` may be called with `arg` on the worker's thread.
@@ -53,7 +53,9 @@ pub unsafe extern "C" fn dap_worker_exec_callback_on(
     arg: *mut c_void,
 ) {
     guard("dap_worker_exec_callback_on", (), || {
-        let Some(function) = callback else { return log::error!("dap_worker_exec_callback_on: no callback") };
+        let Some(function) = callback else {
+            return log::error!("dap_worker_exec_callback_on: expected a callback, not NULL");
+        };
         let reactor = reactor::current();
         let Some(target) = reactor.as_ref().and_then(|reactor| reactor.worker_at(worker.addr())) else {
             return log::error!("dap_worker_exec_callback_on: no such worker");

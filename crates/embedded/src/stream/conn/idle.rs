@@ -1,7 +1,7 @@
-//! Streams that nobody uses: one look of each worker every few seconds, while it has streams that others opened.
+//! Idle streams: each worker checks every few seconds, while it has streams that peers opened.
 //!
-//! A peer that was granted no service and says nothing loses its stream. Whoever was granted one is the service's
-//! business, which has a keep-alive of its own. Whose stream is quiet, for whatever reason, gives memory back.
+//! A peer without a granted service that is silent loses its stream. The service decides about a peer with a granted
+//! service, and has its own keep-alive. A quiet stream always releases memory.
 
 use super::registry;
 use crate::reactor::Worker;
@@ -10,38 +10,38 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Most time between two looks.
-const STEP_MAX: Duration = Duration::from_secs(5);
+/// Longest time between two checks.
+const INTERVAL_MAX: Duration = Duration::from_secs(5);
 
 thread_local! {
-    /// The calling worker has a timer for its next look.
-    static LOOKS: Cell<bool> = const { Cell::new(false) };
+    /// The calling worker has a timer for its next check.
+    static SCHEDULED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Has the worker look for streams that are idle for `limit`, if it does not already.
+/// Makes the worker check for streams that are idle for `limit`, unless it already does.
 pub(super) fn watch(worker: &Rc<Worker>, limit: Duration) {
-    if !LOOKS.replace(true) {
-        look_later(worker, limit);
+    if !SCHEDULED.replace(true) {
+        schedule(worker, limit);
     }
 }
 
-fn look_later(worker: &Rc<Worker>, limit: Duration) {
-    worker.timers.once((limit / 12).min(STEP_MAX), move |worker| look(worker, limit));
+fn schedule(worker: &Rc<Worker>, limit: Duration) {
+    worker.timers.once((limit / 12).min(INTERVAL_MAX), move |worker| check(worker, limit));
 }
 
-fn look(worker: &Rc<Worker>, limit: Duration) {
+fn check(worker: &Rc<Worker>, limit: Duration) {
     let mut any = false;
     for conn in registry::all() {
         any |= conn.client().is_none();
         conn.trim(worker);
         if conn.is_idle(worker.now()) {
-            log::debug!("a stream without a service said nothing for {limit:?}, closed");
+            log::debug!("closed a stream that has no service and was silent for {limit:?}");
             count(&COUNTERS.idle);
             conn.close(worker);
         }
     }
-    LOOKS.set(any);
+    SCHEDULED.set(any);
     if any {
-        look_later(worker, limit);
+        schedule(worker, limit);
     }
 }

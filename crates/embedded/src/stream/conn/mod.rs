@@ -27,7 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A stream without a packet for so long may do without it.
+/// A stream without a packet for this long releases its spare memory.
 const QUIET: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) enum Side {
     Client { client: Arc<dyn ClientEnd>, pin: Arc<PinVerifier> },
 }
 
-/// A connection. The owning thread only; moved whole, when no callback of it runs.
+/// A connection. Used on the owning thread alone; moved whole, while none of its callbacks runs.
 pub(crate) struct Conn {
     pub(crate) uuid: u64,
     io: TcpStream,
@@ -53,27 +53,27 @@ pub(crate) struct Conn {
     out: RefCell<Outgoing>,
     received: RefCell<Incoming>,
     phase: Cell<Phase>,
-    /// What C sees, from the hello on.
+    /// C's view, which exists from the hello on.
     view: OnceCell<StreamView>,
     mailbox: Arc<Mailbox>,
     /// Channels whose `new_callback` has run.
     opened: Cell<usize>,
     closing: Cell<bool>,
     torn_down: Cell<bool>,
-    /// The kernel took less than there was: wait until it takes more.
+    /// The kernel accepted only part of the output: wait until it accepts more.
     blocked: Cell<bool>,
-    /// Reads are paused for flow control: C has asked for no packets.
+    /// Reads are paused for flow control at C's request.
     paused: Cell<bool>,
     socket_readable: Cell<bool>,
     dirty: Cell<bool>,
-    /// Packets were written since the output last was empty.
+    /// Packets were written since the output was last empty.
     had_output: Cell<bool>,
-    /// Why a client's connection came to nothing, errno.
+    /// Why a client's connection failed, errno.
     failure: Cell<i32>,
     timer: Cell<Option<u64>>,
-    /// When a channel last got a packet.
+    /// When a channel last received a packet.
     last_packet: Cell<Instant>,
-    /// `None` at a client's end.
+    /// `None` at the client's end.
     permit: Option<ConnectionPermit>,
     load: RefCell<Load>,
 }
@@ -121,7 +121,7 @@ impl Conn {
             received: RefCell::default(),
             phase: Cell::new(Phase::Handshake),
             view: OnceCell::new(),
-            mailbox: Arc::new(Mailbox::new(uuid, load.worker(), Conn::on_mail)),
+            mailbox: Arc::new(Mailbox::new(uuid, load.worker(), Conn::on_queued)),
             opened: Cell::new(0),
             closing: Cell::new(false),
             torn_down: Cell::new(false),
@@ -138,19 +138,19 @@ impl Conn {
         }
     }
 
-    /// Begins on the worker of the calling thread.
+    /// Installs the connection on the worker of the calling thread.
     pub(crate) fn install(self, worker: &Rc<Worker>, deadline: Instant) {
         let uuid = self.uuid;
         let conn = Rc::new(self);
-        worker.reactor.set_place(uuid, worker.shared.index);
+        worker.reactor.set_owner(uuid, worker.shared.index);
         if let Err(error) = conn.attach(worker, EventFlags::IN) {
-            log::warn!("a connection cannot be waited for: {error}");
+            log::warn!("cannot add a connection to the worker's epoll: {error}");
             return conn.tear_down(worker);
         }
         let wait = deadline.saturating_duration_since(Instant::now());
         conn.timer.set(Some(worker.timers.once(wait, move |worker| {
             if let Some(conn) = registry::find(uuid) {
-                log::debug!("a handshake was not done by its deadline, closed");
+                log::debug!("closed a connection whose handshake missed its deadline");
                 conn.fail(worker, ETIMEDOUT);
             }
         })));
@@ -160,14 +160,14 @@ impl Conn {
         }
     }
 
-    // --- what the C functions call ---
+    // --- called by the C functions ---
 
     pub(crate) fn view(&self) -> Option<&StreamView> {
         self.view.get()
     }
 
-    /// A server's end whose peer uses it for nothing: no service was granted, and no packet has come for too long. One
-    /// that is not read is not idle, as it cannot get packets.
+    /// True for a server's end whose peer is idle: it has no granted service and has sent no packet for too long. A
+    /// paused stream is not idle, because it cannot receive packets.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         let (Some(view), Some(permit)) = (self.view.get(), &self.permit) else { return false };
         let silent = now.saturating_duration_since(self.last_packet.get());
@@ -177,7 +177,7 @@ impl Conn {
         view.session.service.lock().as_ref().and_then(|service| service.active()).is_none()
     }
 
-    /// Gives back what the beginnings of packets and records took, once the stream is quiet.
+    /// Releases the memory of incomplete packets and records once the stream is quiet.
     pub(crate) fn trim(&self, worker: &Worker) {
         if worker.now().saturating_duration_since(self.last_packet.get()) >= QUIET {
             self.received.borrow_mut().trim(&worker.buffers);
@@ -191,23 +191,23 @@ impl Conn {
         }
     }
 
-    /// Has the stream end as soon as the running callback has returned; nothing is sent or delivered from now on.
+    /// Ends the stream as soon as the running callback has returned; nothing is sent or delivered afterwards.
     pub(crate) fn close(&self, worker: &Worker) {
         if !self.closing.replace(true) {
             worker.close_soon(self.uuid);
         }
     }
 
-    // --- inner workings ---
+    // --- internals ---
 
-    /// Into the loop of the worker.
+    /// Adds the connection to the worker's loop.
     fn attach(self: &Rc<Self>, worker: &Rc<Worker>, flags: EventFlags) -> io::Result<()> {
         worker.add_source(self.uuid, &self.io, flags, Rc::clone(self) as Rc<dyn Source>)?;
         registry::add(self);
         Ok(())
     }
 
-    /// Out of the loop of the worker.
+    /// Removes the connection from the worker's loop.
     fn detach(&self, worker: &Worker) {
         worker.remove_source(self.uuid, &self.io);
         registry::remove(self.uuid);
@@ -238,7 +238,7 @@ impl Source for Conn {
             self.flush(worker);
         }
         if self.paused.get() {
-            // Nobody may read what is left, and the kernel would report the hang-up for ever.
+            // The reader is paused, and the kernel would report the hang-up again and again.
             if ready.error || ready.hangup {
                 self.close(worker);
             }
@@ -247,7 +247,7 @@ impl Source for Conn {
         }
     }
 
-    /// Delete callbacks, last output as far as the kernel takes it, everything freed.
+    /// Runs the delete callbacks, sends the last output as far as the kernel accepts it, and frees everything.
     fn tear_down(&self, worker: &Rc<Worker>) {
         self.closing.set(true);
         if self.torn_down.replace(true) {
@@ -264,9 +264,9 @@ impl Source for Conn {
         }
         self.flush_on_close(worker);
         self.detach(worker);
-        worker.reactor.clear_place(self.uuid);
+        worker.reactor.clear_owner(self.uuid);
         if let Some(view) = self.view.get() {
-            self.unlist(worker, view);
+            self.unregister_addresses(worker, view);
             worker.reactor.remove_socket(view.es.addr());
             self.mailbox.close();
             channels::remove(view.channels.iter().map(|channel| channel.uuid));
@@ -293,7 +293,7 @@ impl Source for Conn {
     }
 
     fn on_drained(&self, worker: &Rc<Worker>) {
-        self.ask_for_more(worker);
+        self.notify_drained(worker);
     }
 
     fn resume(&self, worker: &Rc<Worker>) {
@@ -304,7 +304,7 @@ impl Source for Conn {
         self.close(worker);
     }
 
-    /// Output is the stream's own business.
+    /// Only "readable" applies: the stream controls its output itself.
     fn set_flag(&self, worker: &Rc<Worker>, flag: u32, on: bool) {
         if flag == FLAG_READABLE {
             self.set_socket_readable(worker, on);

@@ -1,4 +1,4 @@
-//! A stream goes from one worker to another, and what C holds of it is found on the one that has it.
+//! Moves a stream between workers, with the addresses that C holds.
 
 use super::{Conn, idle};
 use crate::cview::events;
@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 impl Conn {
-    /// Moves the stream to another worker, with all that it has received and not sent.
+    /// Moves the stream to another worker, with its received and unsent data.
     pub(super) fn leave_for(self: Rc<Self>, worker: &Rc<Worker>, target: &Arc<Shared>) {
         let Some(view) = self.view.get() else {
             return log::debug!("a stream that is not open yet stays on its worker");
@@ -22,43 +22,43 @@ impl Conn {
         }
         let uuid = self.uuid;
         self.detach(worker);
-        self.unlist(worker, view);
+        self.unregister_addresses(worker, view);
         self.received.borrow_mut().detach_from_worker(&worker.buffers);
         let Ok(conn) = Rc::try_unwrap(self) else {
-            // Would need a caller that keeps a reference across turns of the loop.
-            return log::error!("internal error: a stream in use was to be moved; it is lost");
+            // Only a caller that keeps a reference across turns of the loop could cause this.
+            return log::error!("internal error: cannot move a stream that is in use; it is lost");
         };
         conn.load.replace(Load::new(target));
         if let Some(view) = conn.view.get() {
             view.move_to(&target.view);
         }
         conn.mailbox.set_owner(target);
-        // The new owner's job first: whoever reads the new place from the table posts behind it.
+        // Posts the new owner's job first: a thread that reads the new owner from the table posts behind it.
         target.post(Box::new(move |worker| Rc::new(conn).arrive(worker)));
-        worker.reactor.set_place(uuid, target.index);
+        worker.reactor.set_owner(uuid, target.index);
     }
 
     fn arrive(self: Rc<Self>, worker: &Rc<Worker>) {
         let Some(view) = self.view.get() else { return };
-        self.list(worker, view);
+        self.register_addresses(worker, view);
         if let Err(error) = self.attach(worker, self.interest()) {
-            log::warn!("a moved stream cannot be waited for: {error}");
+            log::warn!("cannot add a moved stream to the worker's epoll: {error}");
             return self.tear_down(worker);
         }
         events::worker_assign(&view.es, &worker.shared.view.worker);
-        self.take_mail(worker);
+        self.send_queued(worker);
         if let Some(permit) = &self.permit {
             idle::watch(worker, permit.idle_limit());
         }
-        // Whatever the old worker's lists said of this stream is said again here.
+        // The old worker's lists may have contained this stream: adds it to the same lists here.
         self.dirty.set(false);
         self.had_output.set(true);
         self.flush_later(worker);
         worker.resume_soon(self.uuid);
     }
 
-    /// Makes the addresses that C holds known to this worker.
-    pub(super) fn list(self: &Conn, worker: &Rc<Worker>, view: &StreamView) {
+    /// Registers the addresses that C holds with this worker.
+    pub(super) fn register_addresses(self: &Conn, worker: &Rc<Worker>, view: &StreamView) {
         let mut addresses = worker.addresses.borrow_mut();
         addresses.insert(view.es.addr(), self.uuid);
         addresses.insert(view.stream.addr(), self.uuid);
@@ -67,7 +67,7 @@ impl Conn {
         }
     }
 
-    pub(super) fn unlist(&self, worker: &Worker, view: &StreamView) {
+    pub(super) fn unregister_addresses(&self, worker: &Worker, view: &StreamView) {
         let mut addresses = worker.addresses.borrow_mut();
         addresses.remove(&view.es.addr());
         addresses.remove(&view.stream.addr());

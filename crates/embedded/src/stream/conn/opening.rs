@@ -1,4 +1,4 @@
-//! The beginning of a stream: TLS is there, then the hello and its answer, then the channels.
+//! The opening of a stream: TLS is established, then come the hello and its answer, then the channels.
 
 use super::{Conn, Phase, Side, idle};
 use crate::cview::stream::{self as cstream, Proc, StreamFacts, StreamView};
@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 impl Conn {
     pub(super) fn established(&self, worker: &Rc<Worker>) {
-        if !self.tls.borrow().speaks_ours() {
-            log::debug!("{} speaks another protocol inside TLS", self.peer);
+        if !self.tls.borrow().has_agreed_protocol() {
+            log::debug!("{} did not agree on the stream's protocol in TLS", self.peer);
             return self.fail(worker, EPROTO);
         }
         if let Side::Client { client, pin } = &self.side {
@@ -23,7 +23,10 @@ impl Conn {
                 Ok(true) => {}
                 Ok(false) => return self.fail(worker, EKEYREJECTED),
                 Err(error) => {
-                    log::error!("the identity of {} cannot be kept ({error}); not connected", client.address());
+                    log::error!(
+                        "cannot store the identity of server {} ({error}); the connection is closed",
+                        client.address()
+                    );
                     return self.fail(worker, EIO);
                 }
             }
@@ -36,7 +39,7 @@ impl Conn {
         let (channels, length) = match hello::parse(incoming.plain()) {
             Parsed::Incomplete => return,
             Parsed::Bad => {
-                log::debug!("{} sent a bad hello", self.peer);
+                log::debug!("{} sent an invalid hello", self.peer);
                 self.queue_handshake_bytes(worker, &hello::encode_answer(Status::BadHello));
                 return self.fail(worker, EPROTO);
             }
@@ -50,7 +53,7 @@ impl Conn {
                 self.open(worker, procs);
             }
             None => {
-                log::debug!("{} asked for channels {:?}", self.peer, String::from_utf8_lossy(&channels));
+                log::debug!("{} requested channels {:?}", self.peer, String::from_utf8_lossy(&channels));
                 self.queue_handshake_bytes(worker, &hello::encode_answer(Status::NoSuchChannel));
                 self.fail(worker, ECONNREFUSED);
             }
@@ -66,7 +69,7 @@ impl Conn {
         incoming.consume(length);
         let procs: Option<Vec<_>> = client.channels().iter().map(|letter| procs::find(*letter)).collect();
         match (status, procs) {
-            // Channels that nobody waits for must not open: their owner may be at its next connection.
+            // Channels of a closed client must not open: their owner may already use its next connection.
             _ if client.is_closed() => self.close(worker),
             (Status::Ok, Some(procs)) => {
                 self.open(worker, procs);
@@ -76,7 +79,7 @@ impl Conn {
             }
             (Status::BadHello, _) => self.fail(worker, EPROTO),
             (Status::NoSuchChannel | Status::Ok, _) => {
-                log::warn!("server {} does not offer the channels asked for", client.address());
+                log::warn!("server {} does not offer the requested channels", client.address());
                 self.fail(worker, ECONNREFUSED);
             }
         }
@@ -102,7 +105,7 @@ impl Conn {
         let view = StreamView::new(&facts, &worker.shared.view, procs, channels::is_taken);
         let view = self.view.get_or_init(|| view);
         self.phase.set(Phase::Open);
-        self.list(worker, view);
+        self.register_addresses(worker, view);
         worker.reactor.add_socket(view.es.addr(), self.uuid);
         channels::add(view.channels.iter().map(|channel| channel.uuid), &self.mailbox);
         if !is_client {

@@ -1,4 +1,4 @@
-//! What a stream receives, and when it is read at all.
+//! A stream's input, and when it is read.
 
 use super::{Conn, Phase, Side};
 use crate::cview::stream as cstream;
@@ -10,26 +10,26 @@ use std::io::{ErrorKind, Read};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Bytes read from one stream before the others get their turn.
+/// Most bytes read from one stream in a turn, so that other streams get theirs.
 const READ_BUDGET: usize = 512 * 1024;
 
 impl Conn {
-    /// Goes on with packets that had to wait.
+    /// Resumes the handling of packets that had to wait.
     pub(super) fn handle_received(&self, worker: &Rc<Worker>) {
         let mut incoming = self.received.take().begin(&worker.buffers);
         self.consume(worker, &mut incoming);
-        incoming.settle(&worker.buffers);
+        incoming.park(&worker.buffers);
         self.received.replace(incoming);
     }
 
-    /// Channel `index` wants packets, or none: the connection is read while all of them do.
+    /// Channel `index` resumes or pauses its packets: the connection is read while no channel is paused.
     pub(crate) fn set_ready_to_read(&self, worker: &Worker, index: usize, ready: bool) {
         let Some(channel) = self.view.get().and_then(|view| view.channels.get(index)) else { return };
         channel.view.ready_to_read.set(ready);
         self.update_paused(worker);
     }
 
-    /// As [`Conn::set_ready_to_read`], for the event socket as a whole.
+    /// Like [`Conn::set_ready_to_read`], for the event socket as a whole.
     pub(crate) fn set_socket_readable(&self, worker: &Worker, readable: bool) {
         self.socket_readable.set(readable);
         self.update_paused(worker);
@@ -37,13 +37,13 @@ impl Conn {
 
     pub(super) fn read(&self, worker: &Rc<Worker>) {
         let mut incoming = self.received.take().begin(&worker.buffers);
-        // Packets that nobody might have before make room.
+        // Handles waiting packets first, to free space.
         self.consume(worker, &mut incoming);
         let mut budget = READ_BUDGET;
         while budget > 0 && !self.closing.get() && !self.paused.get() {
-            let room = incoming.room(&worker.buffers);
-            let asked = room.len();
-            let read = match (&self.io).read(room) {
+            let spare = incoming.spare_capacity(&worker.buffers);
+            let asked = spare.len();
+            let read = match (&self.io).read(spare) {
                 Ok(0) => {
                     self.close(worker);
                     break;
@@ -59,25 +59,25 @@ impl Conn {
             incoming.received(read);
             self.receive(worker, &mut incoming);
             budget = budget.saturating_sub(read);
-            // A short read has emptied the socket; asking again would only return EAGAIN.
+            // A short read has emptied the socket; another would only return EAGAIN.
             if read < asked {
                 break;
             }
         }
-        incoming.settle(&worker.buffers);
+        incoming.park(&worker.buffers);
         self.received.replace(incoming);
         if let Some(view) = self.view.get() {
             view.es.last_time_active.set(seconds_now());
         }
     }
 
-    /// Decrypts, then acts on the plain text with nothing borrowed.
+    /// Decrypts, then handles the plain text with nothing borrowed.
     pub(super) fn receive(&self, worker: &Rc<Worker>, incoming: &mut Incoming) {
         let mut out = self.out.borrow_mut();
         let result = incoming.open(&mut self.tls.borrow_mut(), out.control());
-        let something_to_say = !out.control().is_empty();
+        let has_output = !out.control().is_empty();
         drop(out);
-        if something_to_say {
+        if has_output {
             self.flush_later(worker);
         }
         match result {
@@ -115,7 +115,7 @@ impl Conn {
         while !self.closing.get() && !self.paused.get() {
             let Some((letter, size)) = parse_header(incoming.plain()) else { break };
             if size > MAX_DATA {
-                log::debug!("{} announced a packet of {size} bytes, closed", self.peer);
+                log::debug!("closed the stream of {}: it announced a packet of {size} bytes", self.peer);
                 count(&COUNTERS.oversized);
                 return self.close(worker);
             }
@@ -137,7 +137,7 @@ impl Conn {
         if self.paused.replace(!wanted) == wanted {
             worker.watch(self.uuid, &self.io, self.interest());
             if wanted {
-                // Its peer could not show that it is there.
+                // While the stream was paused, its peer could not show that it is alive.
                 self.last_packet.set(worker.now());
                 worker.resume_soon(self.uuid);
             }
@@ -145,7 +145,7 @@ impl Conn {
     }
 }
 
-/// Channel letter and data size of the packet that begins `bytes`; None when the header is not all there.
+/// Channel letter and data size of the packet at the start of `bytes`; None if the header is incomplete.
 fn parse_header(bytes: &[u8]) -> Option<(u8, usize)> {
     let header: &[u8; HEADER_LEN] = bytes.first_chunk()?;
     let size = u32::from_le_bytes([header[12], header[13], header[14], header[15]]);

@@ -1,4 +1,4 @@
-//! The connections of the calling worker, by uuid and by what C holds of them.
+//! The connections of the calling worker, by uuid and by the addresses that C holds.
 
 use super::Conn;
 use crate::ctypes::dap_stream_ch;
@@ -37,7 +37,7 @@ pub(super) fn all() -> Vec<Rc<Conn>> {
     CONNS.with_borrow(|conns| conns.values().cloned().collect())
 }
 
-/// Calls `body` with the channel at an address, if it is one of the calling worker.
+/// Calls `body` with the channel at an address, if the calling worker owns it.
 pub(crate) fn on_channel<R>(
     ch: *mut dap_stream_ch,
     body: impl FnOnce(&Rc<Worker>, &Rc<Conn>, &Channel) -> R,
@@ -50,7 +50,7 @@ pub(crate) fn on_channel<R>(
     .flatten()
 }
 
-/// As [`on_channel`], with the channel's index among those of its stream.
+/// Like [`on_channel`], with the channel's index among those of its stream.
 pub(crate) fn on_channel_index<R>(
     ch: *mut dap_stream_ch,
     body: impl FnOnce(&Rc<Worker>, &Rc<Conn>, usize) -> R,

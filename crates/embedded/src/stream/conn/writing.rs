@@ -1,4 +1,4 @@
-//! What a stream sends: the packets of its channels, at the end of the worker's turn or as soon as there is much.
+//! A stream's output: the packets of its channels, sent at the end of the worker's turn or as soon as a batch is full.
 
 use super::{Conn, registry};
 use crate::cview::stream as cstream;
@@ -9,7 +9,7 @@ use libc::{ECONNRESET, EPROTO};
 use std::rc::Rc;
 
 impl Conn {
-    /// End of the loop's turn: what was written in it goes out.
+    /// The turn of the loop ends: sends the output written in it.
     pub(super) fn flush_turn(&self, worker: &Rc<Worker>) {
         self.dirty.set(false);
         if !self.closing.get() {
@@ -17,9 +17,9 @@ impl Conn {
         }
     }
 
-    /// The kernel has taken all output: the channels may write more.
-    pub(super) fn ask_for_more(&self, worker: &Rc<Worker>) {
-        self.take_mail(worker);
+    /// The kernel has accepted all output: the channels may write more.
+    pub(super) fn notify_drained(&self, worker: &Rc<Worker>) {
+        self.send_queued(worker);
         let Some(view) = self.view.get() else { return };
         for index in 0..view.channels.len() {
             if self.closing.get() {
@@ -29,7 +29,7 @@ impl Conn {
         }
     }
 
-    /// Queues one packet; the number of bytes of `data` accepted, 0 when the stream is closing or its output full.
+    /// Queues one packet; returns the bytes of `data` accepted, 0 if the stream is closing or its output is full.
     pub(crate) fn write_packet(&self, worker: &Worker, channel: u8, kind: u8, data: &[u8]) -> usize {
         let (Some(view), false) = (self.view.get(), self.closing.get()) else { return 0 };
         let mut out = self.out.borrow_mut();
@@ -37,7 +37,7 @@ impl Conn {
             count(&COUNTERS.output_full);
             return 0;
         }
-        // Cannot be cut: MAX_DATA is far below 4 GiB.
+        // Lossless: MAX_DATA is far below 4 GiB.
         out.push_packet(channel, kind, data, data.len() as u32, &worker.buffers);
         view.es.buf_out_size.set(out.pending());
         let early = out.has_full_batch() && !out.is_blocked();
@@ -50,27 +50,27 @@ impl Conn {
         data.len()
     }
 
-    /// Mail has come for the stream with this uuid, which may have moved on.
-    pub(super) fn on_mail(worker: &Rc<Worker>, uuid: u64) {
+    /// Handles queued packets for the stream with this uuid, unless it has moved.
+    pub(super) fn on_queued(worker: &Rc<Worker>, uuid: u64) {
         if let Some(conn) = registry::find(uuid) {
-            conn.take_mail(worker);
+            conn.send_queued(worker);
         }
     }
 
-    /// Sends what other threads have left for this stream.
-    pub(super) fn take_mail(&self, worker: &Worker) {
+    /// Sends the packets that other threads have queued for this stream.
+    pub(super) fn send_queued(&self, worker: &Worker) {
         let Some(view) = self.view.get() else { return };
-        while let Some(mail) = self.mailbox.take() {
-            let Some(channel) = view.channels.iter().find(|channel| channel.uuid == mail.channel) else { continue };
-            let full = self.out.borrow().pending() + HEADER_LEN + mail.data.len() > OUTPUT_LIMIT;
+        while let Some(packet) = self.mailbox.take() {
+            let Some(channel) = view.channels.iter().find(|channel| channel.uuid == packet.channel) else { continue };
+            let full = self.out.borrow().pending() + HEADER_LEN + packet.data.len() > OUTPUT_LIMIT;
             if full {
-                return self.mailbox.put_back(mail);
+                return self.mailbox.put_back(packet);
             }
-            self.write_packet(worker, channel.letter, mail.kind, &mail.data);
+            self.write_packet(worker, channel.letter, packet.kind, &packet.data);
         }
     }
 
-    /// Handshake-level bytes, before the first packet.
+    /// Queues bytes of the hello or its answer, before the first packet.
     pub(super) fn queue_handshake_bytes(&self, worker: &Worker, bytes: &[u8]) {
         self.out.borrow_mut().push(bytes, &worker.buffers);
         self.flush_later(worker);
@@ -108,7 +108,7 @@ impl Conn {
         }
     }
 
-    /// Output that is still here, and TLS's good-bye, as far as the kernel takes them without waiting.
+    /// Sends the remaining output and close_notify as far as the kernel accepts them without blocking.
     pub(super) fn flush_on_close(&self, worker: &Worker) {
         let mut out = self.out.borrow_mut();
         let mut tls = self.tls.borrow_mut();
@@ -116,7 +116,7 @@ impl Conn {
             && tls.is_established()
         {
             tls.send_close_notify(out.control());
-            // The connection ends either way.
+            // The connection ends in either case.
             let _ = out.flush(&self.io, &mut tls, &worker.buffers);
         }
         out.discard(&worker.buffers);
