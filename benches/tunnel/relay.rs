@@ -99,8 +99,8 @@ fn tun_to_tcp(queue: &Queue, mut stream: &TcpStream) -> io::Result<()> {
     let mut filled = 0;
     loop {
         // An EAGAIN costs a system call, which one more packet in the batch saves.
-        let room = buffer.len() - filled >= MAX_FRAME;
-        let received = if room { queue.recv(&mut buffer[filled + LENGTH..])? } else { None };
+        let fits = buffer.len() - filled >= MAX_FRAME;
+        let received = if fits { queue.recv(&mut buffer[filled + LENGTH..])? } else { None };
         match received {
             Some(length) => {
                 buffer[filled..filled + LENGTH].copy_from_slice(&(length as u32).to_le_bytes());

@@ -83,9 +83,9 @@ fn a_forged_source_is_dropped_and_counted() {
         let gateway = udp(GATEWAY);
         let port = gateway.local_addr().unwrap().port();
 
-        let nobody = Ipv4Addr::new(10, 98, 0, 200);
+        let unused = Ipv4Addr::new(10, 98, 0, 200);
         let outside = Ipv4Addr::new(192, 0, 2, 1);
-        let forged = [victim.address, GATEWAY, nobody, outside, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST];
+        let forged = [victim.address, GATEWAY, unused, outside, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST];
         for source in forged {
             raw.send_to(&Ip::new(source, GATEWAY).udp((4242, port), b"forged", Sum::Zero), (GATEWAY, 0)).unwrap();
         }

@@ -183,13 +183,13 @@ mod lease {
         let mut pool = Pool::new(SUBNET, Duration::from_secs(60));
         let mut drawn = 0;
         for _ in 0..leases {
-            pool.lease(Duration::ZERO, None, token(&mut drawn)).expect("the subnet has room");
+            pool.lease(Duration::ZERO, None, token(&mut drawn)).expect("the subnet has a free address");
         }
         let mut now = Duration::ZERO;
         bencher.bench_local(|| {
             // Keeps some thousand addresses for their clients at any time.
             now += Duration::from_millis(12);
-            let lease = pool.lease(now, None, token(&mut drawn)).expect("the subnet has room");
+            let lease = pool.lease(now, None, token(&mut drawn)).expect("the subnet has a free address");
             pool.release(lease.addr, lease.id, now)
         });
     }

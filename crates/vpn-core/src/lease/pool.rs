@@ -131,9 +131,9 @@ impl Pool {
     /// Leases an address.
     ///
     /// `now` is the monotonic time since any fixed origin. `resume` is the token of an earlier lease. Its address is
-    /// leased again if it still is leased, or was returned less than the hold time ago and nobody else holds it. The
-    /// client then keeps its token, because a reply with a new one may be lost with the connection. An unknown token is
-    /// treated like `None`. A new lease gets `fresh_token`.
+    /// leased again if it still is leased, or was returned less than the hold time ago and no other client holds it.
+    /// The client then keeps its token, because a reply with a new one may be lost with the connection. An unknown
+    /// token is treated like `None`. A new lease gets `fresh_token`.
     pub fn lease(&mut self, now: Duration, resume: Option<&Token>, fresh_token: Token) -> Result<Lease, LeaseError> {
         self.advance(now);
         let (host, token, origin) = match resume.and_then(|token| Some((self.resume(token)?, *token))) {
