@@ -94,7 +94,7 @@ impl Downlink {
             writer.end_turn(&self.queue);
             writer.take_lost()
         });
-        self.counters.lost_down(0, lost.unwrap_or_default());
+        self.counters.uncount_down(0, lost.unwrap_or_default());
     }
 
     fn deliver_elsewhere<'a>(&self, records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
@@ -103,7 +103,7 @@ impl Downlink {
 
     fn count(&self, load: Load, lost: Load) {
         self.counters.down(0, load);
-        self.counters.lost_down(0, lost);
+        self.counters.uncount_down(0, lost);
     }
 
     fn check<'a>(&self, record: &Record<'a>) -> Result<(&'a [u8], Ipv4View, Offload), DropCause> {

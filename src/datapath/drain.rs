@@ -36,7 +36,7 @@ pub(crate) fn drain(
     sink: &mut impl Sink,
 ) -> io::Result<()> {
     if let Some((memory, len)) = first.and_then(|read| queue.lend(read)) {
-        match bundler.take_over(memory, len) {
+        match bundler.adopt(memory, len) {
             Some(mut alone) => {
                 sink.take(&mut alone, len);
                 sink.flush(&mut alone);
@@ -52,7 +52,7 @@ pub(crate) fn drain(
 fn read(queue: &Queue, bundler: &mut Bundler, budget: &Budget, sink: &mut impl Sink) -> io::Result<()> {
     let mut bytes = 0;
     for _ in 0..budget.packets {
-        let Some(len) = queue.recv(bundler.room())? else { break };
+        let Some(len) = queue.recv(bundler.spare_capacity())? else { break };
         sink.take(bundler, len);
         bytes += len;
         if bytes >= budget.bytes || sink.is_full() {

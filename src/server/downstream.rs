@@ -49,7 +49,7 @@ impl Server {
         let mut batch = Batch { server: self, lane, receiver: None };
         lane.mailbox.drain(|route, read| {
             let len = read.len();
-            let Some(room) = bundler.room().get_mut(..len) else { return };
+            let Some(room) = bundler.spare_capacity().get_mut(..len) else { return };
             room.copy_from_slice(read);
             if let Ok(checked) = bundler.check(len) {
                 batch.deliver(bundler, len, route, &checked);
@@ -96,7 +96,9 @@ impl Sink for Batch<'_> {
             }
             Some(route) => match server.lanes.get(usize::from(route.worker)) {
                 None => Err(DropCause::SessionGone),
-                Some(other) if other.mailbox.post(route, bundler.room().get(..len).unwrap_or_default()) => Ok(()),
+                Some(other) if other.mailbox.post(route, bundler.spare_capacity().get(..len).unwrap_or_default()) => {
+                    Ok(())
+                }
                 Some(_) => Err(DropCause::QueueFull),
             },
         };
