@@ -122,7 +122,7 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
         // SAFETY: not NULL, and by the caller's promise a header and a_pkt_data_size bytes.
         let packet = unsafe { std::slice::from_raw_parts(a_pkt.cast::<u8>(), wire::HEADER_LEN + a_pkt_data_size) };
         match wire::parse_from_server(packet) {
-            Ok((_, wire::FromServer::AddrReply(reply))) => match Offer::judge(&reply, None) {
+            Ok((_, wire::FromServer::AddrReply(reply))) => match Offer::validate(&reply, None) {
                 // SAFETY: not NULL, and a VPN channel by the caller's promise.
                 Ok(offer) => leased(&offer, unsafe { ForeignChannel::of(a_sf) }),
                 Err(error) => {

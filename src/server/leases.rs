@@ -44,7 +44,7 @@ impl Server {
                 self.give(channel, session, sock_id, caps, &lease);
                 Ok(())
             }
-            Answer::AskHolder(Owner(holder)) => {
+            Answer::PingHolder(Owner(holder)) => {
                 ask(holder);
                 Ok(())
             }

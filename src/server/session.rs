@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA, UsageState};
 use crate::sdk::service::{ServiceHandler, ShownSession};
 use crate::sdk::worker;
-use vpn_core::exchange::{self, Care, UsageChange};
+use vpn_core::exchange::{self, SessionAction, UsageChange};
 use vpn_core::forward::{DropCause, Peer, Route};
 use vpn_core::wire::{self, FromClient, op, problem};
 
@@ -247,23 +247,23 @@ impl Server {
         let care = {
             let mut state = session.state.lock();
             let keep_alive = self.settings.keep_alive;
-            let care = state.look_after(self.now(), session.heard(), pending, is_leased, keep_alive);
+            let care = state.check(self.now(), session.heard(), pending, is_leased, keep_alive);
             session.heard.fetch_max(state.heard().as_millis() as u64, Ordering::Relaxed);
             care
         };
         let usage_id = session.usage_id();
         match care {
-            Care::Nothing => {}
-            Care::Ping => {
+            SessionAction::None => {}
+            SessionAction::Ping => {
                 if let Err(cause) = self.control(channel, op::PING, 0) {
                     log::trace!("no ping: {}", cause.name());
                 }
             }
-            Care::DropUnused => {
+            SessionAction::CloseUnused => {
                 log::info!("usage {usage_id}: {} does not use the service, dropped", channel.peer());
                 channel.close();
             }
-            Care::DropSilent(silent) => {
+            SessionAction::CloseSilent(silent) => {
                 let seconds = silent.as_secs();
                 log::info!("usage {usage_id}: {} is silent for {seconds} s, dropped", channel.peer());
                 channel.close();
