@@ -98,7 +98,7 @@ impl Lane {
 
     /// Counts what the host did not take, which was counted as carried.
     pub(super) fn count_lost(&self) -> Load {
-        let lost = self.state.with(|state| state.writer.take_lost()).unwrap_or_default();
+        let lost = self.state.with(|state| state.writer.take_refused()).unwrap_or_default();
         self.counters.uncount_up(self.worker as usize, lost);
         lost
     }
