@@ -1,10 +1,10 @@
 //! Compiles the C half of the seam and writes the C headers.
 //!
-//! Headers are made on the embedded SDK, and go to OUT_DIR; `VPN_UPDATE_HEADERS=1` writes them into `include/`, where
-//! they are committed. A build writes nothing else outside the build directory.
+//! It generates the headers from the embedded SDK's build, in OUT_DIR; `VPN_UPDATE_HEADERS=1` writes them into
+//! `include/`, where they are committed. A build writes nothing else outside the build directory.
 //!
-//! With the feature `sdk` the environment variable `VPN_SDK_FLAGS` names a file with the C compiler's flags, one a line,
-//! that the SDK's own modules are compiled with; CMakeLists.txt writes it.
+//! With the feature `sdk` the environment variable `VPN_SDK_FLAGS` names a file with the C compiler's flags for the
+//! SDK's own modules, one per line; CMakeLists.txt writes it.
 
 use std::env;
 use std::path::PathBuf;

@@ -1,9 +1,8 @@
-//! Reads what `src/sdk/raw.rs` declares, by its words alone: what each item is called in C, and whether a header has
-//! it.
+//! Reads the declarations of `src/sdk/raw.rs` as plain words: each item's name in C, and whether a header has it.
 
 use std::collections::BTreeSet;
 
-/// What a source declares: the Rust name of each item, and its name in C.
+/// Returns a source's declared items: the Rust name and the C name of each.
 pub(crate) fn items(source: &str) -> Vec<(&str, String)> {
     let types = declared(source, "struct").chain(declared(source, "type"));
     let types = types.map(|name| (name, format!("vpn_glue_{}_t", snake_case(name))));
@@ -12,8 +11,8 @@ pub(crate) fn items(source: &str) -> Vec<(&str, String)> {
     types.chain(constants).chain(functions).collect()
 }
 
-/// Whether a header has all that the source declares. cbindgen leaves out, without a word, what it does not understand,
-/// such as a `safe fn`, and constants that are not public.
+/// Checks that a header has every item that the source declares. cbindgen silently drops items that it does not
+/// understand, such as a `safe fn`, and constants that are not public.
 pub(crate) fn check(source: &str, header: &str) -> Result<(), String> {
     let in_header: BTreeSet<&str> = words(header).collect();
     match items(source).into_iter().find(|(_, in_c)| !in_header.contains(in_c.as_str())) {
@@ -25,7 +24,7 @@ pub(crate) fn check(source: &str, header: &str) -> Result<(), String> {
     }
 }
 
-/// The names that a source declares with a keyword, each at the start of a line.
+/// Returns the names that a source declares with a keyword, each at the start of a line.
 fn declared<'a>(source: &'a str, keyword: &'a str) -> impl Iterator<Item = &'a str> {
     code(source).filter_map(move |line| {
         let (before, after) = line.split_once(keyword)?;
@@ -35,12 +34,12 @@ fn declared<'a>(source: &'a str, keyword: &'a str) -> impl Iterator<Item = &'a s
     })
 }
 
-/// A source's lines, without comments.
+/// Returns a source's lines, without comments.
 pub(crate) fn code(source: &str) -> impl Iterator<Item = &str> {
     source.lines().map(|line| line.split("//").next().unwrap_or(""))
 }
 
-/// The words of a text: names, keywords, numbers.
+/// Returns the words of a text: names, keywords, numbers.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').filter(|word| !word.is_empty())
 }

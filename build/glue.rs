@@ -1,4 +1,4 @@
-//! Compiles the C half of the seam against the headers of the SDK that is linked.
+//! Compiles the C half of the seam against the headers of the linked SDK.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use crate::seam;
 
-/// Where the C files are.
+/// The folder of the C files.
 const FOLDER: &str = "src/sdk/glue";
 
-/// What differs between releases of the SDK: a macro for the C files, the header, and code that compiles where it is
-/// so.
+/// Differences between releases of the SDK: a macro for the C files, the header, and code that compiles only with a
+/// release that has the feature.
 const OFFERS: &[(&str, &str, &str)] = &[
     ("VPN_SDK_COMMAND_WITH_RPC", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, 0, \"\", \"\")"),
     ("VPN_SDK_COMMAND", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, \"\", \"\")"),
@@ -30,8 +30,8 @@ const OFFERS: &[(&str, &str, &str)] = &[
     ("VPN_SDK_PAY_KEY", "dap_chain_mempool.h", "PAY((dap_pkey_t *)0)"),
 ];
 
-/// Has cargo build again when any header changes that the seam is compiled against, as the compiler lists them. What is
-/// made in `out` is left out: this program has just written it.
+/// Makes cargo build again when a header changes that the seam is compiled against, as the compiler lists them. It
+/// leaves out the headers in `out`, which this program has just written.
 fn depend_on_headers(glue: &cc::Build, files: &[PathBuf], out: &Path) {
     let output = glue.get_compiler().to_command().arg("-M").args(files).output().expect("the C compiler runs");
     let rules = String::from_utf8_lossy(&output.stdout);
@@ -42,7 +42,7 @@ fn depend_on_headers(glue: &cc::Build, files: &[PathBuf], out: &Path) {
     }
 }
 
-/// Defines the macro of each offer that the SDK's headers make.
+/// Defines the macros of the features that the SDK's headers have.
 fn probe(glue: &mut cc::Build, out: &Path) {
     let source = out.join("probe.c");
     let compiler = glue.get_compiler();
@@ -65,7 +65,7 @@ fn probe(glue: &mut cc::Build, out: &Path) {
     }
 }
 
-/// The C files for the linked SDK: of a pair `x_embedded.c` and `x_node.c` one is left out.
+/// Returns the C files for the linked SDK: of each pair `x_embedded.c` and `x_node.c`, one.
 fn sources(embedded: bool) -> Vec<PathBuf> {
     let other = if embedded { "_node.c" } else { "_embedded.c" };
     let entries = fs::read_dir(FOLDER).unwrap_or_else(|error| panic!("{FOLDER}: {error}"));
@@ -76,7 +76,7 @@ fn sources(embedded: bool) -> Vec<PathBuf> {
     files
 }
 
-/// Writes the header that the C files are compiled against into `folder`.
+/// Writes the header for the C files into `folder`.
 fn write_header(root: &Path, folder: &Path) {
     let header = seam::header(&root.join("src/sdk/raw.rs")).unwrap_or_else(|error| panic!("{error}"));
     fs::create_dir_all(folder).expect("the build directory is writable");
@@ -84,14 +84,14 @@ fn write_header(root: &Path, folder: &Path) {
     println!("cargo:rustc-env=VPN_GLUE_HEADER={}", folder.join("vpn_glue.h").display());
 }
 
-/// Compiles the C half, with what the linked SDK needs.
+/// Compiles the C half with the flags and includes of the linked SDK.
 pub(crate) fn compile(root: &Path, out: &Path, embedded: bool) {
     let headers = out.join("glue");
     write_header(root, &headers);
     let files = sources(embedded);
     let mut glue = cc::Build::new();
     glue.files(&files).include(&headers).std("gnu11").warnings(true).extra_warnings(true);
-    // Of a function that raw.rs does not declare nothing would check the types.
+    // Without this warning, no compiler checks a function that raw.rs does not declare.
     glue.flag("-fvisibility=hidden").flag("-Wmissing-prototypes");
     if embedded {
         glue.include(root.join("include")).include(root.join("include/embedded")).warnings_into_errors(true);

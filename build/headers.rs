@@ -1,10 +1,10 @@
-//! Writes the public C headers with cbindgen, from the Rust sources that define what is in them.
+//! Writes the public C headers with cbindgen, from the Rust sources that define their contents.
 
 use std::fs;
 use std::path::Path;
 
-/// A public header: its file name, the sources it is made of, what it includes, and whether it carries the packet and
-/// the constants that cbindgen.toml spells out.
+/// A public header: its file name, its sources, its includes, and whether it contains the packet and the constants that
+/// cbindgen.toml spells out.
 struct Header {
     name: &'static str,
     sources: &'static [&'static str],
@@ -84,7 +84,7 @@ const HEADERS: &[Header] = &[
     },
 ];
 
-/// The embedded SDK's header under the names of the SDK's headers.
+/// The names of the SDK's headers under which the embedded SDK's header can be included.
 const EMBEDDED_NAMES: &[&str] = &[
     "dap_cert",
     "dap_chain_common",
@@ -177,9 +177,9 @@ pub(crate) fn write(root: &Path, out: &Path) {
     let mut config = base.clone();
     config.header =
         Some(banner("The embedded SDK, for C programs that run without a Cellframe node. See docs/embedded-sdk.md."));
-    config.pragma_once = true; // the trailer stands behind where a guard would end
+    config.pragma_once = true; // a guard would end in front of the trailer
     let part = |name: &str| {
-        fs::read_to_string(root.join("crates/embedded/src").join(name)).expect("the header's C parts are there")
+        fs::read_to_string(root.join("crates/embedded/src").join(name)).expect("the header's C parts exist")
     };
     let includes = ["stdarg", "stdbool", "stddef", "stdint", "stdio", "stdlib", "string", "netinet/in"];
     let includes: String = includes.iter().map(|name| format!("#include <{name}.h>\n")).collect();
@@ -215,7 +215,7 @@ fn generate(root: &Path, sources: &[&str], config: cbindgen::Config, to: &Path) 
     fs::write(to, text).expect("the build directory is writable");
 }
 
-/// The names of a source's public items of some kinds: cbindgen leaves out what no function mentions.
+/// Returns the names of a source's public items of some kinds: cbindgen leaves out items that no function mentions.
 fn public_names(source: &Path, kinds: &[&str]) -> Vec<String> {
     let text = fs::read_to_string(source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
     let name_of = |line: &str| {
@@ -233,10 +233,10 @@ fn guard(name: &str) -> String {
     name.to_uppercase().replace(['.', '-'], "_")
 }
 
-/// Copies a directory; files that are the same already keep their time stamps.
+/// Copies a directory; unchanged files keep their time stamps.
 pub(crate) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("include/ is writable");
-    for entry in fs::read_dir(from).expect("the generated headers are there").flatten() {
+    for entry in fs::read_dir(from).expect("the generated headers exist").flatten() {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy_tree(&entry.path(), &target);

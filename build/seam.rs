@@ -1,7 +1,7 @@
-//! Writes the header of the seam's C half from `src/sdk/raw.rs`, so that the contract is written once.
+//! Generates the header of the seam's C half from `src/sdk/raw.rs`, so that the contract is written once.
 //!
-//! Names in C: a struct or type `SessionStats` is `vpn_glue_session_stats_t`, a constant `NO_WORKER` is
-//! `VPN_GLUE_NO_WORKER`, a type of the SDK `dap_stream_ch_t` is `struct dap_stream_ch`, which any C file may name
+//! Names in C: a struct or type `SessionStats` becomes `vpn_glue_session_stats_t`, a constant `NO_WORKER` becomes
+//! `VPN_GLUE_NO_WORKER`. A type of the SDK `dap_stream_ch_t` becomes `struct dap_stream_ch`, which any C file can name
 //! without the SDK's header. Functions keep their names. `#[cfg]` has no effect: C defines all functions.
 
 use std::collections::BTreeSet;
@@ -11,9 +11,9 @@ use std::path::Path;
 use crate::contract;
 
 const BANNER: &str =
-    "/* The C half of the seam to the SDK, as the Rust half declares it. Made from src/sdk/raw.rs by build.rs. */";
+    "/* The C half of the seam to the SDK, as the Rust half declares it. build.rs generates it from src/sdk/raw.rs. */";
 
-/// The header that `raw` describes, or why it cannot be made.
+/// Returns the header that `raw` describes, or why it cannot be generated.
 pub(crate) fn header(raw: &Path) -> Result<String, String> {
     let source = fs::read_to_string(raw).map_err(|error| format!("{}: {error}", raw.display()))?;
     let bindings = cbindgen::Builder::new()
@@ -53,7 +53,7 @@ fn config(source: &str) -> cbindgen::Config {
     config
 }
 
-/// The types of the SDK that a source names, each with the C struct behind it.
+/// Returns the types of the SDK that a source names, each with its C struct.
 fn sdk_types(source: &str) -> Vec<(&str, String)> {
     let names: BTreeSet<_> = contract::code(source)
         .flat_map(contract::words)

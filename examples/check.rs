@@ -1,12 +1,12 @@
-//! Tests a VPN server: does it accept connections, does it answer, and how fast?
+//! Tests a VPN server: whether it accepts connections and answers, and how fast.
 //!
 //! ```text
 //! cargo run --example check -- vpn.example.com 8079 sha256:0123...
 //! ```
 //!
-//! The last argument is the identity that the server prints when it starts. Without it the example accepts the server
-//! that it meets first, remembers it in the state directory (docs/config.md), and refuses any other at that address
-//! later. A check makes no TUN device, so it needs no privilege.
+//! The last argument is the identity that the server prints when it starts. Without it the example accepts the first
+//! server that it meets, remembers it in the state directory (docs/config.md), and later refuses any other at that
+//! address. A check creates no TUN device, so it needs no privilege.
 
 use std::env;
 use std::error::Error;
@@ -14,7 +14,7 @@ use std::error::Error;
 use dap_chain_net_srv_vpn::app;
 use dap_chain_net_srv_vpn::embedded::config::{self, Config};
 
-/// The network that a server offers its service in, unless its configuration says otherwise.
+/// The network in which a server offers its service by default.
 const NETWORK: &str = "backbone";
 /// Bytes of test data in each direction.
 const PAYLOAD: usize = 1024;
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let port = port.parse().map_err(|_| format!("{port} is not a port: expected 1 to 65535"))?;
 
-    // No file is needed: the built-in defaults, and what differs from them.
+    // Uses no file: the built-in defaults with a few changes.
     let mut config = Config::empty();
     config.set("server", "enabled", "false");
     config.set("cli-server", "enabled", "false");

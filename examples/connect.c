@@ -13,7 +13,7 @@
 
 #include <dap_chain_net_vpn_client.h>
 
-/* Waits until standard input ends. Returns 0; 1 when the tunnel goes down before. */
+/* Waits until standard input ends and returns 0, or returns 1 if the tunnel goes down first. */
 static int stay_connected(void)
 {
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -32,12 +32,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s HOST PORT\n", argv[0]);
         return 2;
     }
-    /* The file that CELLFRAME_VPN_CONFIG names. Why a call has failed is in the log, on stderr. */
+    /* Opens the file that CELLFRAME_VPN_CONFIG names. The log on stderr says why a call failed. */
     dap_config_t *config = dap_config_default();
     if (!config || dap_chain_net_vpn_client_init(config) != 0)
         return 1;
 
-    /* Connects, asks for an address and sets the TUN device up. Returns when all of that is done, or has failed. */
+    /* Connects, asks for an address and sets the TUN device up. Returns when the tunnel is up or a step has failed. */
     dap_chain_net_t *net = dap_chain_net_by_name("backbone");
     int result = 1, code = dap_chain_net_vpn_client_start(net, argv[1], (uint16_t)port);
     if (code == 0) {

@@ -25,12 +25,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     logging::init();
     config::set_current(Config::load(Path::new(file))?);
 
-    // Connects, asks for an address and sets the TUN device up. Returns when all of that is done, or has failed.
+    // Connects, asks for an address and sets the TUN device up. Returns when the tunnel is up or a step has failed.
     app::client_start(host, port, "backbone")?;
     let lease = app::client_lease().ok_or("the connection was lost at once")?;
     println!("address {}, gateway {}, device {}, MTU {}", lease.addr, lease.gateway, lease.device, lease.mtu);
 
-    // The tunnel works on threads of its own. app::client_status() tells at any time whether it still does.
+    // The tunnel runs on its own threads. app::client_status() returns its state at any time.
     io::copy(&mut io::stdin(), &mut io::sink())?;
 
     let totals = app::client_totals();

@@ -27,7 +27,7 @@ static const char *explain(int code)
 
 int main(void)
 {
-    /* The file that CELLFRAME_VPN_CONFIG names. Why a call has failed is in the log, on stderr. */
+    /* Opens the file that CELLFRAME_VPN_CONFIG names. The log on stderr says why a call failed. */
     dap_config_t *config = dap_config_default();
     if (!config)
         return 1;
@@ -37,7 +37,7 @@ int main(void)
     if (code == 0)
         code = dap_chain_net_srv_vpn_init(config);
     if (code != 0) {
-        fprintf(stderr, "the server does not start: %s (code %d)\n", explain(code), code);
+        fprintf(stderr, "the server cannot start: %s (code %d)\n", explain(code), code);
         dap_config_close(config);
         return 1;
     }

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     logging::init();
     let config = Config::load(Path::new(&file))?;
 
-    // A client recognises the server by its key. The first call makes the key, in [general] state_dir.
+    // A client recognises the server by its key. The first call creates the key, in [general] state_dir.
     let identity = tls::fingerprint_text(&tls::identity_fingerprint(&config)?);
     let address = config.get_list("server", "listen_address").join(", ");
 
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     app::server_start()?;
     println!("listening on {address}, identity {identity}");
 
-    // The service works on threads of its own. This one has nothing to do but wait.
+    // The service runs on its own threads; this one only waits.
     io::copy(&mut io::stdin(), &mut io::sink())?;
 
     println!("{}", app::vpn_stat());

@@ -1,9 +1,9 @@
-//! What a program of its own does with the library, without C: the program `cellframe-vpn`, examples, tests.
+//! The library's Rust API, for programs without C: the program `cellframe-vpn`, examples, tests.
 //!
-//! The embedded SDK's configuration comes first (`embedded::config::set_current`); then these functions, which call what
-//! the C functions of the same meaning call. Each failure is in the log as well.
+//! Set the embedded SDK's configuration first (`embedded::config::set_current`). Each function here does the same as
+//! the C function with the same meaning. Every failure is also logged.
 //!
-//! A server that runs until its standard input ends, as root (`examples/` has it as a program, with a client):
+//! This server runs as root until its standard input ends (`examples/` has it as a program, and a client):
 //!
 //! ```no_run
 //! use dap_chain_net_srv_vpn::app;
@@ -43,18 +43,18 @@ pub fn server_stop() {
     server::deinit();
 }
 
-/// Traffic and drops of the service; None when it does not run.
+/// Returns the service's traffic and drops; `None` while it does not run.
 pub fn server_totals() -> Option<Totals> {
     server::totals()
 }
 
-/// Registers the command `vpn_client`, so that it can be called through the CLI socket.
+/// Registers the command `vpn_client` for the CLI socket.
 pub fn client_init() -> Result<(), NotRunning> {
     crate::sdk::start_logging();
     client::init(Config::of_node())
 }
 
-/// Takes the command back and stops the client.
+/// Unregisters the command and stops the client.
 pub fn client_deinit() {
     client::deinit();
 }
@@ -81,7 +81,7 @@ pub fn client_stop() {
     client::stop();
 }
 
-/// What the client is doing.
+/// Returns the client's state.
 ///
 /// ```
 /// use dap_chain_net_srv_vpn::app::{self, Status};
@@ -93,22 +93,22 @@ pub fn client_status() -> Status {
     client::status()
 }
 
-/// What the server gave; None while the tunnel is not up.
+/// Returns the lease; `None` unless the tunnel is up.
 pub fn client_lease() -> Option<LeaseInfo> {
     client::lease()
 }
 
-/// Traffic and drops of the tunnel.
+/// Returns the tunnel's traffic and drops.
 pub fn client_totals() -> Totals {
     client::totals()
 }
 
-/// Why the last start failed.
+/// Returns why the last start failed.
 pub fn client_last_error() -> Option<ClientError> {
     client::last_error()
 }
 
-/// Tests a server and tells how long it took.
+/// Tests a server and measures how long it takes.
 ///
 /// ```
 /// use dap_chain_net_srv_vpn::app;
@@ -116,7 +116,7 @@ pub fn client_last_error() -> Option<ClientError> {
 ///
 /// let mut config = Config::empty();
 /// config.set("cli-server", "enabled", "false");
-/// // The only identity that the server may have; with it nothing is read from or written to the state directory.
+/// // The only accepted identity of the server. With a pin, the client does not use the state directory.
 /// config.set("vpn_client", "server_pin", &format!("sha256:{}", "00".repeat(32)));
 /// config::set_current(config);
 ///
@@ -136,7 +136,7 @@ pub fn client_test(
     check::run(&network(net)?, host, port, &check::Request::from_c(send, receive, timeout_ms))
 }
 
-/// What `vpn_stat` says.
+/// Returns the text of `vpn_stat`.
 pub fn vpn_stat() -> String {
     cli::stat::run(&["vpn_stat".to_owned()]).text
 }

@@ -1,4 +1,5 @@
-//! The program `cellframe-vpn` as a user and a script see it: help, exit codes, and the demo from end to end.
+//! The program `cellframe-vpn` from the point of view of a user and a script: help, exit codes, and the demo from end
+//! to end.
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
@@ -29,7 +30,7 @@ fn without_arguments_the_demo_is_named_first() {
     let text = stdout(&output);
     let position = |command: &str| text.find(command).unwrap_or_else(|| panic!("{command} in {text}"));
     assert!(position("cellframe-vpn demo") < position("cellframe-vpn server"), "{text}");
-    assert!(text.lines().count() < 20, "short: {text}");
+    assert!(text.lines().count() < 20, "too long: {text}");
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn every_command_explains_itself() {
 }
 
 #[test]
-fn wrong_usage_is_2_and_says_why() {
+fn wrong_usage_is_2_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let table: [(&[&str], &str); 15] = [
         (&["fly"], "fly"),
@@ -97,20 +98,20 @@ fn the_example_configuration_is_printed() {
 }
 
 #[test]
-fn nobody_at_the_socket_is_3() {
+fn a_missing_socket_is_3() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let state = state.to_str().unwrap();
-    for (command, who) in [("stat", "no server runs here"), ("status", "no client"), ("stop", "no client")] {
+    for (command, expected_text) in [("stat", "no server runs here"), ("status", "no client"), ("stop", "no client")] {
         let output = PROGRAM.run(directory.path(), &[command, "--state-dir", state]);
         assert_eq!(code(&output), 3, "{command}: {}", stderr(&output));
-        assert!(stderr(&output).contains(who), "{command}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected_text), "{command}: {}", stderr(&output));
         assert!(stderr(&output).contains(state), "{command} names the socket: {}", stderr(&output));
     }
 }
 
 #[test]
-fn something_else_at_the_socket_is_4() {
+fn another_program_at_the_socket_is_4() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("other.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -126,7 +127,7 @@ fn something_else_at_the_socket_is_4() {
 #[test]
 fn a_check_of_a_closed_port_is_3() {
     let directory = tempfile::tempdir().unwrap();
-    // Taken by a socket of another kind, so no other test's listener gets it meanwhile.
+    // A socket of another kind holds the port, so no other test's listener gets it meanwhile.
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let target = taken.local_addr().unwrap().to_string();
     let state = directory.path().join("state");
@@ -148,7 +149,7 @@ fn a_check_of_a_silent_server_ends_in_time() {
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }
 
-/// What the demo says about this machine: None when it can run.
+/// Returns what this machine lacks for the demo; `None` if the demo can run.
 fn missing_for_the_demo(output: &Output) -> Option<String> {
     (output.status.code() == Some(PRIVILEGE)).then(|| stderr(output).trim().to_owned())
 }
@@ -185,7 +186,7 @@ fn the_demo_moves_traffic() {
 #[test]
 fn an_interrupted_demo_leaves_nothing() {
     for (signal, expected) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        // While it is being built, and in the middle of the traffic.
+        // Interrupts it while it sets up, and in the middle of the traffic.
         for wait_for in ["", "pings answered"] {
             let directory = tempfile::tempdir().unwrap();
             let mut demo = start_demo(directory.path(), &["--seconds", "60"]);
@@ -205,13 +206,13 @@ fn an_interrupted_demo_leaves_nothing() {
 }
 
 #[test]
-fn a_killed_demo_takes_its_ends_along_and_the_next_one_tidies_up() {
+fn a_killed_demo_ends_with_its_children_and_the_next_one_cleans_up() {
     let directory = tempfile::tempdir().unwrap();
     let mut demo = start_demo(directory.path(), &["--seconds", "60"]);
     if !wait_until_said(&mut demo, directory.path(), "server started") {
         let said = fs::read_to_string(directory.path().join("said")).unwrap();
         demo.wait().unwrap();
-        return skip("a_killed_demo_takes_its_ends_along_and_the_next_one_tidies_up", said.trim());
+        return skip("a_killed_demo_ends_with_its_children_and_the_next_one_cleans_up", said.trim());
     }
     send(&demo, Signal::KILL);
     demo.wait().unwrap();
@@ -228,7 +229,7 @@ fn a_killed_demo_takes_its_ends_along_and_the_next_one_tidies_up() {
 }
 
 #[test]
-fn the_demo_never_touches_the_hosts_links() {
+fn the_demo_leaves_the_hosts_links_alone() {
     let links = || {
         let mut names: Vec<_> =
             fs::read_dir("/sys/class/net").unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -245,18 +246,18 @@ fn the_demo_never_touches_the_hosts_links() {
     }
     wait(&mut demo, Duration::from_secs(10));
     if !runs {
-        return skip("the_demo_never_touches_the_hosts_links", "the demo cannot run here");
+        return skip("the_demo_leaves_the_hosts_links_alone", "the demo cannot run here");
     }
     assert_eq!(before, during);
 }
 
-/// A demo whose stderr goes to the file `said`.
+/// Starts a demo whose stderr goes to the file `said`.
 fn start_demo(directory: &Path, arguments: &[&str]) -> Child {
     let said = fs::File::create(directory.join("said")).unwrap();
     PROGRAM.command(directory).arg("demo").args(arguments).stdout(Stdio::null()).stderr(said).spawn().unwrap()
 }
 
-/// Waits for a text on the demo's stderr; for no text, for its first process. False when the demo ended before.
+/// Waits for a text on the demo's stderr; without a text, for its first process. Returns false if the demo ends first.
 fn wait_until_said(demo: &mut Child, directory: &Path, text: &str) -> bool {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
@@ -270,10 +271,10 @@ fn wait_until_said(demo: &mut Child, directory: &Path, text: &str) -> bool {
         sleep(Duration::from_millis(5));
     }
     demo.kill().unwrap();
-    panic!("the demo does not come to {text:?}");
+    panic!("the demo does not reach {text:?}");
 }
 
-/// The kernel ends the ends; that takes it a moment after their parent was waited for.
+/// The kernel kills both ends when their parent dies, which takes a moment.
 fn assert_no_process_of(directory: &Path) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !processes_of(directory).is_empty() {

@@ -1,4 +1,4 @@
-//! The program `cellframe-vpn` in real use: a server on one host, client and check on another, both hosts network
+//! The program `cellframe-vpn` in use: a server on one host, client and check on another. Both hosts are network
 //! namespaces with a veth pair between them.
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
@@ -20,8 +20,8 @@ const PROGRAM: Program = Program(env!("CARGO_BIN_EXE_cellframe-vpn"));
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 1);
 
 #[test]
-fn connect_look_and_stop() {
-    in_namespace("connect_look_and_stop", || {
+fn connect_inspect_and_stop() {
+    in_namespace("connect_inspect_and_stop", || {
         let hosts = Hosts::new(PROGRAM);
         let (mut server, pin) = hosts.server("server");
         let target = SERVER.to_string();
@@ -65,11 +65,11 @@ fn a_wrong_identity_is_refused_with_5() {
         let check = hosts.far(&["check", &target, "--pin", &pin]);
         assert_eq!(code(&check), 5, "{}", stderr(&check));
         assert!(stderr(&check).contains("identity"), "{}", stderr(&check));
-        // No --retry heals that.
+        // --retry does not repeat this failure.
         let client = hosts.client(&["--pin", &pin, "--retry"]).exit_code();
         assert_eq!(client, Some(5));
 
-        // Trust on first use: the first is remembered, another one at the same address is refused.
+        // Trust on first use: the client remembers the first identity and refuses another one at the same address.
         assert_eq!(code(&hosts.far(&["check", &target])), 0);
         assert_eq!(code(&hosts.far(&["check", &target])), 0);
         send(&server.child, Signal::TERM);
@@ -92,7 +92,7 @@ fn a_lost_server() {
         assert_eq!(client.exit_code(), Some(1), "{}", client.log());
         assert!(client.log().contains("the connection to 10.55.0.1:8079 was lost"), "{}", client.log());
 
-        // With --retry: not there yet, there, gone, there again, and a Ctrl-C while all is well.
+        // With --retry: the server is missing, then up, gone, and up again; Ctrl-C ends the connected client.
         let mut client = hosts.client(&["--retry"]);
         client.wait_for_log("next attempt in 1 s");
         let (mut server, _) = hosts.server("server");
@@ -101,7 +101,7 @@ fn a_lost_server() {
         server.exit_code();
         client.wait_for_log("was lost");
         let (_server, _) = hosts.server("server");
-        client.wait_until("connected twice", |client| client.said().matches("connected to").count() == 2);
+        client.wait_until("connected twice", |client| client.stdout().matches("connected to").count() == 2);
         send(&client.child, Signal::INT);
         assert_eq!(client.exit_code(), Some(0), "{}", client.log());
     });
@@ -123,7 +123,7 @@ fn stop_ends_a_client_that_waits_for_its_next_attempt() {
 fn interrupted_while_connecting() {
     in_namespace("interrupted_while_connecting", || {
         let hosts = Hosts::new(PROGRAM);
-        // Nobody has this address: the connect waits for an answer to ARP.
+        // This address is unused: the connection waits for an answer to ARP.
         let mut client = hosts.start_far("client", &["client", "--connect", "10.55.0.99"]);
         client.wait_for_log("connecting to 10.55.0.99:8079");
         let started = Instant::now();
@@ -134,8 +134,8 @@ fn interrupted_while_connecting() {
 }
 
 #[test]
-fn two_of_a_kind_need_two_state_directories() {
-    in_namespace("two_of_a_kind_need_two_state_directories", || {
+fn two_servers_need_two_state_directories() {
+    in_namespace("two_servers_need_two_state_directories", || {
         let hosts = Hosts::new(PROGRAM);
         let (_server, _) = hosts.server("server");
         let second = hosts.near(&["server", "--state-dir", &hosts.state("server")]);
@@ -146,8 +146,8 @@ fn two_of_a_kind_need_two_state_directories() {
 }
 
 #[test]
-fn a_server_that_cannot_start_is_1_and_says_why() {
-    in_namespace("a_server_that_cannot_start_is_1_and_says_why", || {
+fn a_server_that_cannot_start_is_1_with_the_reason() {
+    in_namespace("a_server_that_cannot_start_is_1_with_the_reason", || {
         let hosts = Hosts::new(PROGRAM);
         let config = hosts.path().join("bad.cfg");
         let bad = "[srv_vpn]\nenabled=true\nnetwork_address=10.0.0.0\nnetwork_mask=255.0.255.0\nnet=backbone\n";

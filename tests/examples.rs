@@ -1,4 +1,5 @@
-//! The programs in examples/ do what their heads say: a server on one host, the check and the client on another.
+//! Tests that the programs in examples/ work as their headers say: a server on one host, the check and the client on
+//! another.
 //!
 //! Cargo builds the examples when it builds all targets. To run this file alone:
 //! `cargo build --examples && cargo nextest run --test examples`.
@@ -11,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use testkit::PATIENCE;
+use testkit::TEST_TIMEOUT;
 use testkit::hosts::{Host, Hosts};
 use testkit::netns::in_namespace;
 use testkit::program::{Program, code, stderr, stdout, wait};
@@ -58,7 +59,7 @@ fn serve_check_and_connect_meet() {
 }
 
 #[test]
-fn without_their_arguments_they_explain_them() {
+fn without_arguments_they_print_their_usage() {
     for name in ["serve", "check", "connect"] {
         let output = example(name).output().unwrap();
         assert_eq!(code(&output), 1);
@@ -66,7 +67,7 @@ fn without_their_arguments_they_explain_them() {
     }
 }
 
-/// An example's executable, which cargo puts beside the directory of the tests.
+/// Returns the command of an example's executable, which cargo builds next to the directory of the tests.
 fn example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let path = test.ancestors().nth(2).unwrap().join("examples").join(name);
@@ -76,7 +77,7 @@ fn example(name: &str) -> Command {
     command
 }
 
-/// The configuration file of the examples with its state in a directory of the test.
+/// Returns the examples' configuration file, changed to keep its state in a directory of the test.
 fn config(hosts: &Hosts, name: &str) -> PathBuf {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name).with_extension("cfg");
     let text = fs::read_to_string(file).unwrap();
@@ -87,14 +88,14 @@ fn config(hosts: &Hosts, name: &str) -> PathBuf {
     path
 }
 
-/// An example that runs until its standard input ends. Killed when dropped.
+/// An example that runs until its standard input ends. Dropping it kills the example.
 struct Running {
     child: Child,
     out: BufReader<ChildStdout>,
 }
 
 impl Running {
-    /// Starts an example on the host of a client, or else on the server's. Its log goes where the test's goes.
+    /// Starts an example on a client's host, or on the server's. Its log goes to the test's stderr.
     fn start(mut command: Command, host: Option<&Host>) -> Running {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = match host {
@@ -105,17 +106,17 @@ impl Running {
         Running { child, out }
     }
 
-    /// The next line that it prints, without the line's end.
+    /// Returns the next printed line, without its line end.
     fn line(&mut self) -> String {
         let mut line = String::new();
         self.out.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
-    /// Ends its standard input; its exit code.
+    /// Closes its standard input; returns its exit code.
     fn end(&mut self) -> Option<i32> {
         drop(self.child.stdin.take());
-        wait(&mut self.child, PATIENCE)
+        wait(&mut self.child, TEST_TIMEOUT)
     }
 }
 

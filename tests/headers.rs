@@ -1,4 +1,4 @@
-//! The headers in `include/` are what cbindgen makes of the sources.
+//! Tests that the headers in `include/` are those that cbindgen generates from the sources.
 #![cfg(feature = "embedded")]
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ fn committed_headers_are_the_generated_ones() {
     let committed = headers(&Path::new(env!("CARGO_MANIFEST_DIR")).join("include"));
     let names = |headers: &BTreeMap<PathBuf, String>| headers.keys().cloned().collect::<Vec<_>>();
     assert!(generated.len() > 30, "only {:?}", names(&generated));
-    assert_eq!(names(&committed), names(&generated), "include/ holds other files than build.rs writes");
+    assert_eq!(names(&committed), names(&generated), "include/ has other files than build.rs writes");
     for (name, text) in &generated {
         let differs = text.lines().zip(committed[name].lines()).find(|(new, old)| new != old);
         assert!(
@@ -23,7 +23,7 @@ fn committed_headers_are_the_generated_ones() {
     }
 }
 
-/// Every file below a directory, by its path there.
+/// Returns every file below a directory, by its relative path.
 fn headers(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut directories = vec![root.to_owned()];

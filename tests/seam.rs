@@ -1,4 +1,5 @@
-//! The seam to the SDK is written once: the C half is compiled against a header that is made of `src/sdk/raw.rs`.
+//! Tests that the seam to the SDK is written once: the C half is compiled against a header that is generated from
+//! `src/sdk/raw.rs`.
 #![cfg(feature = "embedded")]
 #![allow(clippy::unwrap_used)]
 
@@ -17,19 +18,19 @@ fn raw() -> String {
     fs::read_to_string(root().join("src/sdk/raw.rs")).unwrap()
 }
 
-/// The header that the C half of this build was compiled against.
+/// Returns the header that the C half of this build was compiled against.
 fn header() -> String {
     fs::read_to_string(env!("VPN_GLUE_HEADER")).unwrap()
 }
 
-/// The header with one piece of its text replaced.
+/// Returns the header with one piece of its text replaced.
 fn changed(from: &str, to: &str) -> String {
     let header = header();
-    assert_eq!(header.matches(from).count(), 1, "the header has {from:?} once");
+    assert_eq!(header.matches(from).count(), 1, "the header must have {from:?} once");
     header.replace(from, to)
 }
 
-/// What the C compiler says of a C file of the seam with a header: nothing, or its errors.
+/// Returns the C compiler's messages for a C file of the seam with this header; empty without errors.
 fn complaints(file: &str, header: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("vpn_glue.h"), header).unwrap();
@@ -43,13 +44,13 @@ fn complaints(file: &str, header: &str) -> String {
     text
 }
 
-/// The part of a text between two others.
+/// Returns the part of a text between two others.
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
     text.split_once(begin).unwrap().1.split_once(end).unwrap().0
 }
 
 #[test]
-fn the_table_of_callbacks_has_its_order_from_raw_rs() {
+fn the_table_of_callbacks_has_the_order_of_raw_rs() {
     let (raw, header) = (raw(), header());
     let in_rust = between(&raw, "struct Callbacks {", "\n}").lines().filter_map(|line| {
         let (name, _) = line.trim().strip_prefix("pub(super) ")?.split_once(':')?;
@@ -66,7 +67,7 @@ fn the_table_of_callbacks_has_its_order_from_raw_rs() {
 }
 
 #[test]
-fn the_header_has_all_that_raw_rs_declares() {
+fn the_header_has_every_item_of_raw_rs() {
     contract::check(&raw(), &header()).unwrap();
     let functions = contract::items(&raw()).iter().filter(|(name, _)| name.starts_with("vpn_glue_")).count();
     assert!(functions > 60, "only {functions} functions are found in raw.rs");

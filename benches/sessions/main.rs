@@ -1,8 +1,10 @@
-//! What many clients cost, and what a slow one costs the others: `cargo bench --bench sessions -- [options]`, as root.
+//! Measures the cost of many clients, and the cost of a slow client to the others: `cargo bench --bench sessions --
+//! [options]`, as root.
 //!
-//! The program `cellframe-vpn server` runs in a network namespace, its clients in others. The first part opens thousands
-//! of streams with a lease each and reads the server's memory from /proc; the second has one of three clients stop
-//! reading. What sockets take in the kernel is not in the figures. Nothing leaves the namespaces, and nothing stays.
+//! The program `cellframe-vpn server` runs in a network namespace, its clients in others. The first part opens
+//! thousands of streams with a lease each and reads the server's memory from /proc; in the second, one of three clients
+//! stops reading. The figures do not include the kernel's socket memory. All traffic stays in the namespaces, which
+//! leave nothing behind.
 #![allow(clippy::unwrap_used)]
 
 mod sessions;
@@ -19,10 +21,10 @@ use rustix::thread::CapabilitySet;
 use serde_json::{Map, Value};
 use testkit::program::Program;
 
-/// The program that is measured.
+/// The measured program.
 const PROGRAM: Program = Program(env!("CARGO_BIN_EXE_cellframe-vpn"));
 
-/// What `cargo bench --bench sessions --` takes.
+/// The arguments of `cargo bench --bench sessions --`.
 #[derive(Parser, Debug)]
 #[command(name = "sessions", about = "Memory of many sessions, and the cost of a client that stops reading")]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
@@ -35,25 +37,25 @@ struct Arguments {
 
 #[derive(clap::Args, Debug)]
 struct Options {
-    /// What is measured
+    /// Parts to measure
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_values_t = [Part::Sessions, Part::Slow])]
     parts: Vec<Part>,
-    /// Streams with a lease; each takes a port of the one address that they come from
+    /// Number of streams with a lease; each takes a port of their common address
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=25_000))]
     count: u32,
     /// Length of one measurement of rates
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
     seconds: u32,
-    /// How often rates are measured; the medians count
+    /// Number of measurements of rates; the medians count
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Paced load of each client, Mbit/s
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
-    /// Writes the results as JSON too
+    /// Write the results as JSON too
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
-    /// Said by `cargo bench`
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -66,7 +68,7 @@ enum Part {
     Slow,
 }
 
-/// What this program starts itself as.
+/// The parts that this program runs as its own child.
 #[derive(Subcommand, Debug)]
 enum Child {
     /// Opens streams and keeps them open
@@ -79,7 +81,7 @@ fn main() -> ExitCode {
     if let Some(Child::Streams(options)) = arguments.child {
         streams::run(&options);
     }
-    // `cargo test --benches` starts it so, which is no time for thousands of streams.
+    // `cargo test --benches` runs this too, which should not open thousands of streams.
     if std::env::args_os().len() == 1 {
         eprintln!("skipped: `cargo bench --bench sessions` starts the measurement");
         return ExitCode::SUCCESS;
@@ -116,11 +118,11 @@ fn measure(options: &Options) -> (Value, bool) {
     (results.into(), all_met)
 }
 
-/// The privileges, and descriptors for all streams in each process that this one starts.
+/// Checks the privileges, and raises the limit of descriptors for all streams in each child process.
 fn prepare(options: &Options) -> Result<(), String> {
     let sets = rustix::thread::capabilities(None).map_err(|error| format!("no capabilities: {error}"))?;
     if !sets.effective.contains(CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN) {
-        let needed = "this makes network namespaces, veth pairs and TUN devices: run it as root (it needs \
+        let needed = "the measurement creates network namespaces, veth pairs and TUN devices: run it as root (it needs \
                       CAP_NET_ADMIN and CAP_SYS_ADMIN), for instance with `sudo -E cargo bench --bench sessions`";
         return Err(needed.into());
     }
@@ -129,6 +131,6 @@ fn prepare(options: &Options) -> Result<(), String> {
     let allowed = getrlimit(Resource::Nofile).maximum;
     let most = allowed.map(|allowed| allowed.max(needed));
     setrlimit(Resource::Nofile, Rlimit { current: most.or(Some(needed)), maximum: most }).map_err(|error| {
-        format!("{needed} descriptors cannot be had ({error}): fewer streams (--count), or a larger `ulimit -Hn`")
+        format!("{needed} descriptors are not available ({error}): lower --count, or use a larger `ulimit -Hn`")
     })
 }

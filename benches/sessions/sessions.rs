@@ -1,4 +1,5 @@
-//! Memory of many sessions: the server's resident memory with so many leased streams, beside that of the idle server.
+//! Memory of many sessions: the server's resident memory with all leased streams, compared with that of the idle
+//! server.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
@@ -14,14 +15,14 @@ use testkit::program::Running;
 
 use crate::PROGRAM;
 
-/// Docs: 10,000 sessions in less than 100 MB.
+/// Target of the documents: 10,000 sessions in less than 100 MB.
 const MOST_PER_SESSION: f64 = 10_000.0;
-/// Once a second a server makes what C may look at anew.
+/// Once a second a server renews the snapshot for C.
 const SETTLING: Duration = Duration::from_secs(3);
-/// Every five seconds it has quiet streams give memory back.
+/// Every five seconds it makes quiet streams release memory.
 const RESTING: Duration = Duration::from_secs(10);
 
-/// Bytes, from /proc/PID/smaps_rollup.
+/// In bytes, from /proc/PID/smaps_rollup.
 #[derive(Clone, Copy, Debug)]
 struct Memory {
     resident: u64,
@@ -33,14 +34,14 @@ pub(crate) struct Outcome {
     count: u32,
     idle: Memory,
     full: Memory,
-    /// When each has sent something and is quiet again.
+    /// After each stream has sent packets and is quiet again.
     used: Memory,
     /// From the first connection to the last lease.
     seconds: f64,
 }
 
 pub(crate) fn measure(count: u32) -> Outcome {
-    // The server's host: an empty network for this thread and what it starts.
+    // The server's host: an empty network for this thread and its children.
     enter_network().unwrap();
     let hosts = Hosts::new(PROGRAM);
     let config = hosts.config(&format!(
@@ -49,7 +50,7 @@ pub(crate) fn measure(count: u32) -> Outcome {
     ));
     let (server, pin) = hosts.server_with("server", &["--config", &config]);
     eprintln!("sessions: one client comes and goes");
-    // So that what is made for the first client only is there.
+    // One client first, so that allocations for the first client do not count.
     drop(Streams::open(&hosts, &pin, 1));
     await_leases(&hosts, 0);
     let idle = settled(&server);
@@ -69,7 +70,7 @@ fn await_leases(hosts: &Hosts, count: u32) {
     eventually(format!("{count} leases in use"), || leases() == count as usize);
 }
 
-/// The largest of some looks at the memory.
+/// Returns the largest of several readings of the memory.
 fn settled(server: &Running) -> Memory {
     thread::sleep(SETTLING);
     Memory::of(server.child.id())
@@ -86,7 +87,7 @@ impl Memory {
     }
 }
 
-/// The process that holds the streams. Killed when dropped.
+/// The process that holds the streams. Dropping it kills the process.
 struct Streams {
     child: Child,
     seconds: f64,
@@ -103,7 +104,7 @@ impl Streams {
         let mut said = String::new();
         BufReader::new(streams.child.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let seconds = said.trim().strip_prefix(&format!("leases {count} ")).and_then(|seconds| seconds.parse().ok());
-        streams.seconds = seconds.unwrap_or_else(|| panic!("the streams were not made: {said:?}"));
+        streams.seconds = seconds.unwrap_or_else(|| panic!("the streams were not opened: {said:?}"));
         streams
     }
 
@@ -124,7 +125,7 @@ impl Outcome {
         memory.resident.saturating_sub(self.idle.resident) as f64 / f64::from(self.count)
     }
 
-    /// With few sessions, what is made once counts for too much.
+    /// With few sessions, one-time allocations weigh too much.
     pub(crate) fn is_met(&self) -> bool {
         self.count < 1000 || self.per_session(self.full) < MOST_PER_SESSION
     }

@@ -1,4 +1,4 @@
-//! A client that stops reading: what it costs the server's memory, and the others' rates.
+//! A client that stops reading: its cost in the server's memory, and in the others' rates.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,21 +14,21 @@ use testkit::{eventually, median};
 
 use crate::{Options, PROGRAM};
 
-/// What the others must keep of their rates.
+/// The share of their rates that the others must keep.
 const LEAST_KEPT: f64 = 0.9;
-/// The default of `[srv_vpn] session_queue`, and what a queue of that size may take.
+/// The default of `[srv_vpn] session_queue`, and the memory that a queue of that size may use.
 const SESSION_QUEUE: u64 = 1024 * 1024;
 const MOST_GROWTH: u64 = SESSION_QUEUE + SESSION_QUEUE / 4;
 
-/// Between two measurements.
+/// The pause between two measurements.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// What the two clients get that go on reading. The third one always gets paced datagrams.
+/// The load of the two clients that keep reading. The third one always gets paced datagrams.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Load {
-    /// Paced datagrams, far below what the CPU can do: what is lost is lost to the third client.
+    /// Paced datagrams, far below the CPU's capacity: a loss is due to the third client.
     Paced,
-    /// TCP as fast as it goes. Here all share the CPU, and the rates rise when the third client leaves its share.
+    /// TCP at full speed. All clients share the CPU, so the others' rates rise when the third client leaves its share.
     Bulk,
 }
 
@@ -45,7 +45,7 @@ impl Load {
 
 pub(crate) struct Outcome {
     load: Load,
-    /// The third client reads and stands still in turns: what else the machine does meanwhile hits both alike.
+    /// The third client reads and stops in turns, so that other load on the machine affects both alike.
     before: Vec<Seen>,
     after: Vec<Seen>,
     /// Packets that were dropped because the third client did not read.
@@ -70,7 +70,7 @@ pub(crate) fn measure(load: Load, options: &Options) -> Outcome {
     for round in 1..=options.rounds {
         eprintln!("slow: {} load, round {round} of {}", load.name(), options.rounds);
         let had = dropped();
-        // Buffers and TCP windows grow to what the traffic needs, and what has waited is sent.
+        // Buffers and TCP windows grow to the size that the traffic needs, and queued packets are sent.
         watch(&flows, server, SETTLING);
         before.push(watch(&flows, server, time));
         send(&clients[2].running.child, Signal::STOP);
@@ -81,20 +81,20 @@ pub(crate) fn measure(load: Load, options: &Options) -> Outcome {
     Outcome { load, before, after, dropped: dropped() }
 }
 
-/// Of each client, the median of so many measurements.
+/// Returns each client's median over the measurements.
 fn rates(seen: &[Seen]) -> [f64; 3] {
     [0, 1, 2].map(|client| median(seen.iter().map(|seen| seen.rates[client]).collect()).unwrap())
 }
 
 impl Outcome {
-    /// Of the two clients that go on reading, the smaller share that one keeps.
+    /// Returns the smaller share that one of the two other clients keeps.
     fn kept(&self) -> f64 {
         let shares =
             rates(&self.before).into_iter().zip(rates(&self.after)).take(2).map(|(before, after)| after / before);
         shares.fold(f64::INFINITY, f64::min)
     }
 
-    /// In the first round: in later ones the server has kept memory of the rounds before.
+    /// Counts only the first round: later the server still has memory of the earlier rounds.
     fn growth(&self) -> u64 {
         self.after[0].resident.saturating_sub(self.before[0].resident)
     }

@@ -1,5 +1,5 @@
-//! The other end of many sessions: streams with a lease each, made by the library's own client side, in a process of
-//! their own that a measurement starts on a client's host.
+//! The clients' end of many sessions: streams with a lease each, opened with the library's own client code in a
+//! separate process, which a measurement starts on a client's host.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -17,10 +17,10 @@ use vpn_core::wire::{
     Capabilities, FromServer, Header, Request, Success, encode_addr_request, encode_control, op, parse_from_server, pkt,
 };
 
-/// Streams that are being made at once: the embedded SDK connects in 64 threads at most.
+/// The number of streams that connect at once: the embedded SDK connects in at most 64 threads.
 const AT_ONCE: u32 = 60;
-/// A stream that takes longer is one too few.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time limit of a stream's lease.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -35,8 +35,8 @@ pub(crate) struct Options {
     state_dir: String,
 }
 
-/// Opens the streams, says "leases COUNT SECONDS" when each has its lease, and keeps them until it is killed. A line on its
-/// standard input has each of them send some packets.
+/// Opens the streams, prints "leases COUNT SECONDS" when each has its lease, and keeps them until it is killed. A line
+/// on its standard input makes each of them send some packets.
 pub(crate) fn run(options: &Options) -> ! {
     start_logging();
     let text = format!(
@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options) -> ! {
     }
 }
 
-/// Packets from nobody, which the server drops: enough for records that the kernel delivers in parts.
+/// Sends packets without a source, which the server drops: enough for records that the kernel delivers in parts.
 fn send_some(channel: &Arc<Channel>) {
     const PACKETS: usize = 40;
     let (Some(owner), channel) = (channel.worker(), Arc::clone(channel)) else { return };
@@ -84,18 +84,18 @@ fn send_some(channel: &Arc<Channel>) {
 }
 
 fn wait_for_one(leases: &Receiver<()>) {
-    if leases.recv_timeout(PATIENCE).is_err() {
-        end(&format!("no lease within {PATIENCE:?}"));
+    if leases.recv_timeout(LEASE_TIMEOUT).is_err() {
+        end(&format!("no lease within {LEASE_TIMEOUT:?}"));
     }
 }
 
-/// Whoever waits for the leases sees this process end.
+/// The process that waits for the leases notices this end.
 fn end(why: &str) -> ! {
     eprintln!("streams: {why}");
     std::process::exit(1);
 }
 
-/// A stream that asks for service, and for an address when it has it.
+/// Opens a stream that requests the service, then an address.
 fn open(net: &Net, server: &str) -> Arc<Link> {
     const PORT: u16 = 8079;
     let request = Request {
@@ -114,7 +114,7 @@ fn open(net: &Net, server: &str) -> Arc<Link> {
         }
         Event::ServicePacket { kind: pkt::SUCCESS, data } => {
             let usage_id = Success::parse(data).unwrap().usage_id;
-            // As the program's client, so that the server pings.
+            // Like the program's client, so that the server pings.
             let caps = Capabilities {
                 bundle: Some(u16::MAX),
                 mtu: Some(1390),
@@ -132,7 +132,7 @@ fn open(net: &Net, server: &str) -> Arc<Link> {
     Link::connect(net, server, PORT, "RS", handler).unwrap_or_else(|| end("a connection was refused"))
 }
 
-/// Channels 'S': leases are counted, pings are answered.
+/// The channels 'S': counts leases and answers pings.
 struct Leased {
     leased: Sender<()>,
     channels: Arc<Mutex<Vec<Arc<Channel>>>>,

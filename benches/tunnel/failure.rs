@@ -2,19 +2,19 @@
 
 use std::process::ExitCode;
 
-/// One sentence: why something could not be measured.
+/// Why something could not be measured, as one sentence.
 #[derive(thiserror::Error, Debug)]
 pub(crate) enum Failure {
-    /// This machine lacks what it takes; the sentence says how to get it.
+    /// This machine lacks a requirement; the sentence says how to get it.
     #[error("{0}")]
     Missing(String),
-    /// What should have worked did not.
+    /// A step failed.
     #[error("{0}")]
     Failed(String),
 }
 
 impl Failure {
-    /// For `map_err`: what was being done, and the error.
+    /// For `map_err`: the step that failed, and the error.
     pub(crate) fn during<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Failure {
         move |error| Failure::Failed(format!("{what}: {error}"))
     }

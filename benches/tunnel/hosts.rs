@@ -1,4 +1,4 @@
-//! The two hosts: network namespaces joined by a veth pair, each held by a thread of this process.
+//! The two hosts: network namespaces joined by a veth pair; a thread of this process holds each.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use host::lab::{Cable, Namespace, Plug};
 use crate::failure::Failure;
 use crate::running::{Prepared, Running};
 
-/// The server's and the client's address on the cable, which has the usual MTU of 1500.
+/// The addresses of server and client on the cable, whose MTU is 1500.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 2);
 const SERVER_LINK: &str = "veth-server";
 const CLIENT_LINK: &str = "veth-client";
 
-/// The server's and the client's address inside every tunnel, in a /24.
+/// The addresses of server and client inside every tunnel, in a /24.
 pub(crate) const INNER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 pub(crate) const INNER_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
 pub(crate) const PREFIX: u8 = 24;
 
-/// Both hosts, and a directory for the files of what runs there.
+/// Both hosts, and a directory for the files of their programs.
 pub(crate) struct Hosts {
     pub(crate) server: Host,
     pub(crate) client: Host,
@@ -28,7 +28,7 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    /// Makes them; the namespaces vanish with their threads and with what runs in them.
+    /// Creates the hosts; the namespaces end with their threads and the programs in them.
     pub(crate) fn new(directory: &Path) -> Result<Hosts, Failure> {
         let hosts = Hosts {
             server: Host::new("server", directory)?,
@@ -57,14 +57,14 @@ impl Host {
         Ok(Host { name, directory: directory.to_owned(), namespace })
     }
 
-    /// Does something on this host. A socket that it makes stays in this host's network wherever it is used.
+    /// Runs a job on this host. A socket that the job opens stays in this host's network on any thread.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         self.namespace.run(job)
     }
 
     /// Starts a program on this host.
     pub(crate) fn start(&self, command: &Command) -> Result<Running, Failure> {
-        // By the thread that holds the namespace: it is what a child inherits, and whose end ends the child.
+        // On the thread that holds the namespace: the child inherits the namespace from it, and ends with it.
         let prepared = Prepared::new(command, &self.directory, self.name)?;
         self.run(move || prepared.start())
     }

@@ -1,4 +1,4 @@
-//! Traffic through a tunnel, and what it costs: iperf3 for throughput, a datagram to and fro for latency.
+//! Traffic through a tunnel, and its cost: iperf3 for throughput, a datagram there and back for latency.
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -13,7 +13,7 @@ use testkit::median;
 use crate::failure::Failure;
 use crate::hosts::Hosts;
 use crate::options::Options;
-use crate::running::PATIENCE;
+use crate::running::WAIT_TIMEOUT;
 use crate::tunnel::Tunnel;
 use crate::types::{Datagrams, Ends, Load, Sample};
 
@@ -38,7 +38,7 @@ pub(crate) fn measure(load: Load, hosts: &Hosts, tunnel: &Tunnel, options: &Opti
     }
     let before = tunnel.cpu()?;
     let client = hosts.client.start(&command)?;
-    let answer = client.output(PATIENCE + Duration::from_secs(options.seconds.into()))?;
+    let answer = client.output(WAIT_TIMEOUT + Duration::from_secs(options.seconds.into()))?;
     let after = tunnel.cpu()?;
 
     let answer: Value = serde_json::from_str(&answer).map_err(Failure::during("iperf3's answer"))?;
@@ -60,7 +60,7 @@ fn stream(end: &Value) -> Option<Sample> {
     Some(Sample { bytes: sum["bytes"].as_f64()?, mbit_per_second, datagrams: None, cpu: None })
 }
 
-/// What iperf3 sums up of UDP is the sender's count and, of the receiver, what was lost.
+/// For UDP, iperf3 sums up the sender's count and the receiver's losses.
 fn datagrams(end: &Value) -> Option<Sample> {
     let sum = &end["sum"];
     let number = |key: &str| sum[key].as_f64();
@@ -75,7 +75,7 @@ fn datagrams(end: &Value) -> Option<Sample> {
     })
 }
 
-/// An error that says how to get it, unless iperf3 is installed.
+/// Checks that iperf3 is installed; the error says how to get it.
 pub(crate) fn require_iperf3() -> Result<(), Failure> {
     match Command::new("iperf3").arg("--version").output() {
         Ok(_) => Ok(()),
@@ -86,24 +86,24 @@ pub(crate) fn require_iperf3() -> Result<(), Failure> {
     }
 }
 
-/// Waits until a datagram comes back from the server's end.
+/// Waits until the server's end sends a datagram back.
 pub(crate) fn wait_for_echo(hosts: &Hosts, gateway: Ipv4Addr) -> Result<(), Failure> {
     const ATTEMPT: Duration = Duration::from_millis(100);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     with_echo(hosts, gateway, ATTEMPT, |socket| {
-        // An answer to an earlier one will do as well.
+        // An answer to an earlier datagram counts too.
         while send_and_receive(socket, 0).is_err() {
             if Instant::now() > deadline {
-                return Err(Failure::Failed(format!("no packet passes to {gateway} and back in {PATIENCE:?}")));
+                return Err(Failure::Failed(format!("no packet passes to {gateway} and back in {WAIT_TIMEOUT:?}")));
             }
-            // What cannot be sent fails at once.
+            // A send error occurs at once.
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     })
 }
 
-/// The median time in which a small datagram gets to the server's end and back on an otherwise idle tunnel, seconds.
+/// Returns the median round trip of a small datagram to the server's end on an otherwise idle tunnel, in seconds.
 pub(crate) fn round_trip(hosts: &Hosts, gateway: Ipv4Addr) -> Result<f64, Failure> {
     const LENGTH: Duration = Duration::from_secs(1);
     let times = with_echo(hosts, gateway, Duration::from_secs(1), |socket| {
@@ -113,7 +113,7 @@ pub(crate) fn round_trip(hosts: &Hosts, gateway: Ipv4Addr) -> Result<f64, Failur
             if sent - begin >= LENGTH {
                 break;
             }
-            // One that is lost is no time; that the others come shows in the throughput.
+            // A lost datagram gives no time; the throughput shows whether the others arrive.
             if send_and_receive(socket, number).is_ok_and(|answer| answer == number) {
                 times.push(sent.elapsed().as_secs_f64());
             }
@@ -123,7 +123,7 @@ pub(crate) fn round_trip(hosts: &Hosts, gateway: Ipv4Addr) -> Result<f64, Failur
     median(times).ok_or_else(|| Failure::Failed(format!("{gateway} answers no datagram")))
 }
 
-/// Calls `job` with a socket on the client whose datagrams the server sends back, and which waits for one so long.
+/// Calls `job` with a socket on the client whose datagrams the server echoes, and whose reads wait for this time.
 fn with_echo<T>(
     hosts: &Hosts,
     gateway: Ipv4Addr,
@@ -147,7 +147,7 @@ fn with_echo<T>(
             let mut bytes = [0; 64];
             while !done.load(Ordering::Relaxed) {
                 if let Ok((length, from)) = echo.recv_from(&mut bytes) {
-                    // Lost where there is no way back yet.
+                    // Lost while there is no route back.
                     let _ = echo.send_to(&bytes[..length], from);
                 }
             }

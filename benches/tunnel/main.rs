@@ -1,9 +1,9 @@
-//! Whole tunnels against each other: `cargo bench --bench tunnel -- [options]`, as root.
+//! Compares whole tunnels: `cargo bench --bench tunnel -- [options]`, as root.
 //!
-//! Two network namespaces with a cable between them are two hosts. A system puts a tunnel between the two, iperf3 sends
-//! through it, and the CPU time of the tunnel's processes is read from /proc. The systems take turns: what the machine
-//! does beside them hits all alike, and the ratios to the relay of the same run are what can be compared between
-//! machines. Nothing leaves the two namespaces, and nothing of them stays.
+//! Two network namespaces with a cable between them are two hosts. A system puts a tunnel between them, iperf3 sends
+//! through it, and the CPU time of the tunnel's processes is read from /proc. The systems take turns, so that other
+//! load on the machine affects all alike; the ratios to the relay of the same run can be compared between machines. All
+//! traffic stays in the two namespaces, which leave nothing behind.
 
 mod failure;
 mod hosts;
@@ -30,7 +30,7 @@ use crate::hosts::Hosts;
 use crate::options::Options;
 use crate::report::{Report, Row};
 
-/// What `cargo bench --bench tunnel --` takes.
+/// The arguments of `cargo bench --bench tunnel --`.
 #[derive(Parser, Debug)]
 #[command(name = "tunnel", about = "Throughput, CPU and latency of whole tunnels, beside a relay without cryptography")]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
@@ -41,13 +41,13 @@ struct Arguments {
     part: Option<Part>,
 }
 
-/// What this program starts itself as, see [`running`].
+/// The parts that this program runs as its own child, see [`running`].
 #[derive(Subcommand, Debug)]
 enum Part {
     /// One end of the relay
     #[command(hide = true)]
     Relay(relay::Options),
-    /// A program that ends when this one does
+    /// Run a program that ends when this one does
     #[command(hide = true)]
     Run(running::Options),
 }
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     let result = match arguments.part {
         Some(Part::Relay(options)) => relay::run(&options),
         Some(Part::Run(options)) => running::become_program(&options),
-        // `cargo test --benches` starts it so, which is no time for minutes of traffic.
+        // `cargo test --benches` runs this too, which should not take minutes of traffic.
         None if std::env::args_os().len() == 1 => {
             eprintln!("skipped: `cargo bench --bench tunnel` starts the measurement");
             Ok(ExitCode::SUCCESS)
@@ -97,7 +97,7 @@ fn measure(options: &Options) -> Result<ExitCode, Failure> {
     Ok(if all_worked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Everything once, through a tunnel made for it.
+/// Takes every measurement once, through a new tunnel.
 fn measure_system(hosts: &Hosts, options: &Options, run: u32, row: &mut Row) -> Result<(), Failure> {
     let tunnel = systems::start(row.system, hosts, options.mtu)?;
     let said = format!("run {run} of {}: {}", options.runs, row.system.name());
@@ -115,7 +115,7 @@ fn measure_system(hosts: &Hosts, options: &Options, run: u32, row: &mut Row) -> 
 fn require_privileges() -> Result<(), Failure> {
     let sets = rustix::thread::capabilities(None).map_err(Failure::during("the capabilities of this process"))?;
     if !sets.effective.contains(CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN) {
-        let needed = "the measurement makes network namespaces, veth pairs and TUN devices: run it as root (it needs \
+        let needed = "the measurement creates network namespaces, veth pairs and TUN devices: run it as root (it needs \
                       CAP_NET_ADMIN and CAP_SYS_ADMIN), for instance with `sudo -E cargo bench --bench tunnel`";
         return Err(Failure::Missing(needed.into()));
     }
@@ -123,7 +123,7 @@ fn require_privileges() -> Result<(), Failure> {
     device.map(drop).map_err(|error| Failure::Missing(format!("/dev/net/tun cannot be opened: {error}")))
 }
 
-/// The kernel ends what this process started when it ends ([`running`]); files are left to us.
+/// When this process ends, the kernel ends its children ([`running`]); files are removed here.
 fn clean_up_on_signal(directory: PathBuf) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Failure::during("cannot watch for signals"))?;
     std::thread::spawn(move || {

@@ -1,9 +1,9 @@
-//! The limit: a tunnel that does nothing but move packets. TUN with offload to one TCP connection to TUN, whole
-//! super-packets with their virtio header, no cryptography and no sessions: what a tunnel over one TCP connection
-//! cannot be much faster than.
+//! The upper limit: a tunnel that only moves packets. It connects TUN with offload, one TCP connection and TUN, and
+//! passes whole super-packets with their virtio header, without cryptography and sessions. A tunnel over one TCP
+//! connection can hardly be faster.
 //!
-//! On the connection each packet is its length (u32, little-endian, of what follows), the virtio header, the packet:
-//! as the TUN device gives and takes them, so that nothing is copied or looked at beside the length.
+//! On the connection each packet is its length (u32, little-endian, of the rest), the virtio header and the packet in
+//! the TUN device's format, so that the relay copies nothing and inspects only the length.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
@@ -19,16 +19,16 @@ use vpn_core::wire::VNET_LEN;
 use crate::failure::Failure;
 use crate::hosts;
 
-/// Said on stdout once packets can pass.
+/// Printed on stdout once packets can pass.
 pub(crate) const READY: &str = "ready";
 
 const LENGTH: usize = 4;
 const MAX_FRAME: usize = LENGTH + VNET_LEN + 65535;
 
-/// What is read before it is written, at most. A quarter of it and four times as much measure the same.
+/// The most that is read before it is written. A quarter and four times as much give the same results.
 const BATCH: usize = 4 * MAX_FRAME;
 
-/// One end: it listens or connects.
+/// One end of the relay: it listens or connects.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[arg(long, required_unless_present = "connect", conflicts_with = "connect")]
@@ -42,7 +42,7 @@ pub(crate) struct Options {
     mtu: u16,
 }
 
-/// Relays until the connection ends.
+/// Relays packets until the connection ends.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let config = DeviceConfig {
         name: None,
@@ -60,11 +60,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
             "this kernel's TUN driver has no offload: there is no limit to compare with".into(),
         ));
     }
-    // Not before the device is there: the other end sends as soon as it is connected.
+    // Connects only after the device exists: the other end sends as soon as it is connected.
     let stream = connect(options).map_err(Failure::during("the relay's connection"))?;
     thread::scope(|scope| {
         scope.spawn(|| {
-            // Without this direction there is no use in the other.
+            // If this direction fails, the other is useless.
             let result = tun_to_tcp(queue, &stream);
             eprintln!("TUN to TCP: {result:?}");
             let _ = stream.shutdown(std::net::Shutdown::Both);
@@ -93,12 +93,12 @@ fn connect(options: &Options) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// All packets that wait become one write.
+/// Sends all waiting packets in one write.
 fn tun_to_tcp(queue: &Queue, mut stream: &TcpStream) -> io::Result<()> {
     let mut buffer = vec![0; BATCH];
     let mut filled = 0;
     loop {
-        // An EAGAIN costs a system call; a packet more in the batch saves one.
+        // An EAGAIN costs a system call, which one more packet in the batch saves.
         let room = buffer.len() - filled >= MAX_FRAME;
         let received = if room { queue.recv(&mut buffer[filled + LENGTH..])? } else { None };
         match received {
@@ -118,7 +118,7 @@ fn tun_to_tcp(queue: &Queue, mut stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// One read brings what has come, of which the whole packets go on.
+/// Receives with one read, and passes the whole packets on.
 fn tcp_to_tun(queue: &Queue, mut stream: &TcpStream) -> io::Result<()> {
     let mut buffer = vec![0; BATCH];
     let mut filled = 0;
@@ -132,7 +132,7 @@ fn tcp_to_tun(queue: &Queue, mut stream: &TcpStream) -> io::Result<()> {
         while let Some((length, rest)) = buffer[used..filled].split_first_chunk::<LENGTH>() {
             let length = u32::from_le_bytes(*length) as usize;
             let Some(packet) = rest.get(..length) else { break };
-            // What the host refuses is lost, as on any link.
+            // A packet that the host refuses is lost, as on any link.
             let _ = rustix::io::write(queue, packet);
             used += LENGTH + length;
         }

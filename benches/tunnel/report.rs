@@ -12,18 +12,18 @@ use crate::failure::Failure;
 use crate::options::Options;
 use crate::types::{Datagrams, Ends, Load, Sample, System};
 
-/// What one system did.
+/// The results of one system.
 pub(crate) struct Row {
     pub(crate) system: System,
-    /// Seconds, one of each run.
+    /// In seconds, one per run.
     pub(crate) rtts: Vec<f64>,
-    /// One of each run.
+    /// One per run.
     pub(crate) samples: Vec<(Load, Vec<Sample>)>,
-    /// Why there are no more.
+    /// Why there are no more samples.
     pub(crate) failure: Option<Failure>,
 }
 
-/// All systems, and where and how they were measured.
+/// The results of all systems, and the environment of the measurement.
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     runs: u32,
@@ -84,7 +84,7 @@ impl Report {
         out.trim_end().to_owned()
     }
 
-    /// Writes everything to `path`, else to cargo's target directory.
+    /// Writes everything to `path`, or to cargo's target directory.
     pub(crate) fn write_json(&self, path: Option<&Path>) -> Result<(), Failure> {
         let default = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tunnel.json");
         let path = path.unwrap_or(&default);
@@ -129,7 +129,7 @@ impl Report {
         })
     }
 
-    /// One value of each system and load, with its ratio to the relay's.
+    /// Returns a table with one value of each system and load, and its ratio to the relay's.
     fn table(&self, title: &str, loads: &[Load], decimals: usize, value: impl Fn(&Sample) -> Option<f64>) -> String {
         let relay = self.row(System::Relay);
         let mut out = format!("| {title} |");
@@ -179,7 +179,7 @@ impl Row {
     }
 }
 
-/// Nothing for a system of which nothing is known.
+/// Writes no row for a system without values.
 fn write_row(out: &mut String, row: &Row, cells: &[Option<String>]) {
     if cells.iter().any(Option::is_some) {
         let cells: Vec<_> = cells.iter().map(|cell| cell.as_deref().unwrap_or("")).collect();
@@ -198,7 +198,7 @@ fn ratio(value: Option<f64>, relays: Option<f64>) -> Option<f64> {
     Some(value? / relays.filter(|relays| *relays > 0.0)?)
 }
 
-/// The median of one value of the samples, if any has it.
+/// Returns the median of one value of the samples, if any sample has it.
 fn of(samples: &[Sample], value: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
     median(samples.iter().filter_map(value).collect())
 }
@@ -215,7 +215,7 @@ fn sample_to_json(sample: &Sample) -> Value {
     })
 }
 
-/// When, where and how: what somebody needs to judge the numbers.
+/// The environment that a reader needs to judge the numbers.
 fn environment() -> Vec<(&'static str, String)> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
@@ -237,7 +237,7 @@ fn environment() -> Vec<(&'static str, String)> {
         ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]).unwrap_or_else(unknown)),
         ("build", said("git", &["describe", "--always", "--dirty"]).unwrap_or_else(unknown)),
         ("machine", format!("{cpus} CPUs ({model}), {memory}")),
-        // Whatever else runs makes every number worse, and not all by the same factor.
+        // Other load makes every number worse, but not by the same factor.
         ("load average before", read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()),
         ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
         ("iperf3", said("iperf3", &["--version"]).unwrap_or_else(unknown)),

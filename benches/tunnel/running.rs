@@ -1,4 +1,4 @@
-//! Programs on a host: started so that they end with this process, waited for, and what they cost.
+//! Programs on a host: starts them so that they end with this process, waits for them, and reads their CPU time.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -13,14 +13,14 @@ use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_dea
 
 use crate::failure::Failure;
 
-/// How long a program may take to do what it is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+/// The time limit of every wait for a program.
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(5);
 
-/// What a tick of /proc/PID/stat is, seconds (`USER_HZ`).
+/// A tick of /proc/PID/stat in seconds (`USER_HZ`).
 const TICK: f64 = 0.01;
 
-/// A program that is to be started.
+/// A program that is ready to start.
 pub(crate) struct Prepared {
     command: Command,
     name: String,
@@ -29,7 +29,7 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// `command` with its output in files of `directory`; `host` is for messages.
+    /// Prepares `command` with its output in files of `directory`; `host` is for messages.
     pub(crate) fn new(command: &Command, directory: &Path, host: &str) -> Result<Prepared, Failure> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -45,19 +45,19 @@ impl Prepared {
         wrapped.args(command.get_args()).env_remove("RUST_LOG").env("TMPDIR", directory).stdin(Stdio::null());
         wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         wrapped.stdout(File::create(&out).map_err(failed())?).stderr(File::create(&err).map_err(failed())?);
-        // Ctrl-C is for this process, which then ends the others.
+        // Ctrl-C goes only to this process, which then ends the others.
         wrapped.process_group(0);
         Ok(Prepared { command: wrapped, name, out, err })
     }
 
-    /// Starts it, in the namespace of the calling thread and for as long as that lives.
+    /// Starts the program in the namespace of the calling thread, for that thread's lifetime.
     pub(crate) fn start(mut self) -> Result<Running, Failure> {
         let child = self.command.spawn().map_err(Failure::during(format!("start {}", self.name)))?;
         Ok(Running { child, name: self.name, out: self.out, err: self.err })
     }
 }
 
-/// A program that runs. Dropping it ends it.
+/// A running program. Dropping it ends the program.
 pub(crate) struct Running {
     child: Child,
     name: String,
@@ -70,7 +70,7 @@ impl Running {
         self.child.id()
     }
 
-    pub(crate) fn said(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         fs::read_to_string(&self.out).unwrap_or_default()
     }
 
@@ -78,11 +78,11 @@ impl Running {
         fs::read_to_string(&self.err).unwrap_or_default()
     }
 
-    /// Waits until `done` has something.
+    /// Waits until `done` returns a value.
     pub(crate) fn wait_for<T>(&mut self, what: &str, mut done: impl FnMut(&Self) -> Option<T>) -> Result<T, Failure> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         loop {
-            // Before it is looked at: what ended may have done it first.
+            // Reads the state before calling `done`: the program may have done its work and then ended.
             let ended = self.child.try_wait().map_err(Failure::during(&self.name))?;
             if let Some(result) = done(self) {
                 return Ok(result);
@@ -91,21 +91,21 @@ impl Running {
                 return Err(self.failure(&format!("ended ({status}) before {what}")));
             }
             if Instant::now() > deadline {
-                return Err(self.failure(&format!("took longer than {PATIENCE:?} for {what}")));
+                return Err(self.failure(&format!("took longer than {WAIT_TIMEOUT:?} for {what}")));
             }
             thread::sleep(POLL);
         }
     }
 
-    /// Waits for its end, and returns what it said; also when it reports a failure by its exit code.
+    /// Waits for the program's end, and returns its output, even if its exit code reports a failure.
     pub(crate) fn output(mut self, patience: Duration) -> Result<String, Failure> {
         match self.wait_until(Instant::now() + patience) {
-            true => Ok(self.said()),
+            true => Ok(self.stdout()),
             false => Err(self.failure(&format!("does not end in {patience:?}"))),
         }
     }
 
-    /// CPU time it has used so far, seconds: in user space and in the kernel, all threads, also those that ended.
+    /// Returns the CPU time so far, in seconds: in user space and in the kernel, of all threads, including ended ones.
     pub(crate) fn cpu(&self) -> Result<f64, Failure> {
         let path = format!("/proc/{}/stat", self.pid());
         let stat = fs::read_to_string(&path).map_err(Failure::during(&path))?;
@@ -118,7 +118,7 @@ impl Running {
         }
     }
 
-    /// Whether somebody listens on the TCP port on its host.
+    /// Whether a socket listens on the TCP port on the program's host.
     pub(crate) fn sees_listener(&self, port: u16) -> bool {
         const LISTEN: &str = "0A";
         let wanted = format!(":{port:04X}");
@@ -132,7 +132,7 @@ impl Running {
     }
 
     pub(crate) fn failure(&self, what: &str) -> Failure {
-        let (said, log) = (self.said(), self.log());
+        let (said, log) = (self.stdout(), self.log());
         let lines: Vec<&str> = said.lines().chain(log.lines()).collect();
         let last = lines[lines.len().saturating_sub(10)..].join("\n  ");
         Failure::Failed(format!("{} {what}; it said:\n  {last}", self.name))
@@ -163,7 +163,7 @@ impl Drop for Running {
     }
 }
 
-/// A program, and the process that it is not to outlive.
+/// A program, and the process that it must not outlive.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[arg(long)]
@@ -172,7 +172,7 @@ pub(crate) struct Options {
     command: Vec<std::ffi::OsString>,
 }
 
-/// Turns this process into the program, which the kernel kills when the thread that started it ends.
+/// Replaces this process by the program, which the kernel kills when the thread that started it ends.
 pub(crate) fn become_program(options: &Options) -> Result<ExitCode, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(Failure::during("the parent's death signal"))?;
     if getppid().map(Pid::as_raw_pid) != Some(options.parent) {

@@ -1,4 +1,4 @@
-//! How each system is started on the two hosts.
+//! Starts each system on the two hosts.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -41,13 +41,13 @@ fn start_relay(hosts: &Hosts, mtu: u16) -> Result<Ends<Running>, Failure> {
         command
     };
     let mut server = hosts.server.start(&command("--listen", INNER_SERVER))?;
-    server.wait_for(relay::READY, |server| server.said().contains(relay::READY).then_some(()))?;
+    server.wait_for(relay::READY, |server| server.stdout().contains(relay::READY).then_some(()))?;
     let mut client = hosts.client.start(&command("--connect", INNER_CLIENT))?;
-    client.wait_for(relay::READY, |client| client.said().contains(relay::READY).then_some(()))?;
+    client.wait_for(relay::READY, |client| client.stdout().contains(relay::READY).then_some(()))?;
     Ok(Ends { client, server })
 }
 
-/// With `more` in the section of either end.
+/// Starts the tunnel with `more` in the sections of both ends.
 fn start_ours(hosts: &Hosts, mtu: u16, more: &str) -> Result<Ends<Running>, Failure> {
     let command = |role: &str, config: String| {
         let (file, state) = (hosts.directory.join(format!("{role}.cfg")), hosts.directory.join(role));
@@ -62,14 +62,14 @@ fn start_ours(hosts: &Hosts, mtu: u16, more: &str) -> Result<Ends<Running>, Fail
     );
     let mut server = hosts.server.start(&command("server", config)?)?;
     let pin = server.wait_for("its ready line", |server| {
-        let said = server.said();
+        let said = server.stdout();
         let (_, pin) = said.strip_suffix('\n')?.rsplit_once(' ')?;
         Some(pin.to_owned())
     })?;
     let mut command = command("client", format!("[vpn_client]\nmtu={mtu}\n{more}"))?;
     command.args(["--connect", &format!("{SERVER}:{OUR_PORT}"), "--pin", &pin]);
     let mut client = hosts.client.start(&command)?;
-    client.wait_for("the tunnel", |client| client.said().contains("connected to").then_some(()))?;
+    client.wait_for("the tunnel", |client| client.stdout().contains("connected to").then_some(()))?;
     if !more.is_empty() && server.log().contains("no such key") {
         return Err(Failure::Missing(format!("this build has no key {}", more.trim_end())));
     }

@@ -1,4 +1,4 @@
-//! A tunnel that runs, and whose CPU time counts.
+//! A running tunnel, whose CPU time is measured.
 
 use std::net::Ipv4Addr;
 
@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::running::Running;
 use crate::types::Ends;
 
-/// A way that is there until it is dropped.
+/// A path between the hosts. Dropping it ends the path.
 pub(crate) struct Tunnel {
     /// The server's address on it.
     pub(crate) gateway: Ipv4Addr,
@@ -15,7 +15,7 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// CPU seconds that its processes have used so far; None when it has none.
+    /// Returns the CPU seconds of its processes so far; `None` without processes.
     pub(crate) fn cpu(&self) -> Result<Option<Ends<f64>>, Failure> {
         let Some(ends) = &self.ends else { return Ok(None) };
         Ok(Some(Ends { client: ends.client.cpu()?, server: ends.server.cpu()? }))

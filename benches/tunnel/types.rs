@@ -1,18 +1,18 @@
-//! What is measured and what comes of it: systems, loads, samples. Only data; nothing here starts or measures anything.
+//! The measurements and their results: systems, loads, samples. Only data; nothing here starts or measures anything.
 
 use std::fmt;
 
 use clap::ValueEnum;
 
-/// IPv4 and UDP headers, bytes.
+/// The IPv4 and UDP headers, in bytes.
 const UDP_OVERHEAD: u16 = 28;
 
-/// A way from the client to the server.
+/// A path from the client to the server.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum System {
     /// The cable itself
     Veth,
-    /// No cryptography: what the others are compared with
+    /// No cryptography: the reference of the others
     Relay,
     /// This build of cellframe-vpn
     Ours,
@@ -78,7 +78,7 @@ impl Load {
         matches!(self, Self::TcpDown | Self::Tcp4Down | Self::UdpDown | Self::Udp100Down)
     }
 
-    /// Payload of a datagram: what fills the MTU, or 100 bytes.
+    /// Returns a datagram's payload: the one that fills the MTU, or 100 bytes.
     pub(crate) fn datagram(self, mtu: u16) -> u16 {
         match self {
             Self::Udp100Up | Self::Udp100Down => 100,
@@ -87,26 +87,26 @@ impl Load {
     }
 }
 
-/// Something of both ends; the client's is dropped first.
+/// One value for each end; the client's is dropped first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends<T> {
     pub(crate) client: T,
     pub(crate) server: T,
 }
 
-/// What arrived.
+/// The traffic that arrived.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// Payload.
+    /// Its payload.
     pub(crate) bytes: f64,
     pub(crate) mbit_per_second: f64,
-    /// Of UDP alone.
+    /// For UDP only.
     pub(crate) datagrams: Option<Datagrams>,
-    /// CPU seconds of the tunnel's processes a gigabyte (10^9 bytes) of payload; a cable has none.
+    /// The CPU seconds of the tunnel's processes per gigabyte (10^9 bytes) of payload; a cable has none.
     pub(crate) cpu: Option<Ends<f64>>,
 }
 
-/// Datagrams that arrived, and the share of those sent that did not, percent.
+/// The rate of arrived datagrams, and the share of the sent ones that were lost, in percent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Datagrams {
     pub(crate) per_second: f64,

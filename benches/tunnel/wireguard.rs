@@ -1,5 +1,5 @@
-//! WireGuard in user space, where it is installed: started by its own program and configured through its socket
-//! (the cross-platform user space interface, wireguard.com/xplatform), so that `wg` is not needed.
+//! WireGuard in user space, if it is installed: its own program runs it, and its socket configures it (the
+//! cross-platform user space interface, wireguard.com/xplatform), so that `wg` is not needed.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -20,15 +20,15 @@ use crate::types::Ends;
 
 const PORT: u16 = 51820;
 
-/// Names of devices, which must differ although they are on different hosts: the sockets are in one directory.
+/// The names of the devices. They must differ even on different hosts, because the sockets are in one directory.
 const CLIENT_DEVICE: &str = "bench-wg-client";
 const SERVER_DEVICE: &str = "bench-wg-server";
 
-/// Keys of a tunnel that only this machine sees.
+/// The keys of a tunnel that only this machine uses.
 const CLIENT_KEY: [u8; 32] = [0x11; 32];
 const SERVER_KEY: [u8; 32] = [0x22; 32];
 
-/// Starts `program` in the foreground on both hosts, each with a device of its own.
+/// Starts `program` in the foreground on both hosts, with one device each.
 pub(crate) fn start(hosts: &Hosts, mtu: u16, program: &str) -> Result<Ends<Running>, Failure> {
     let Some(path) = find(program) else {
         return Err(Failure::Missing(format!("{program} is not installed (it is looked for in PATH)")));
@@ -39,7 +39,7 @@ pub(crate) fn start(hosts: &Hosts, mtu: u16, program: &str) -> Result<Ends<Runni
     let server_peer =
         format!("public_key={}\nendpoint={CLIENT}:{PORT}\nallowed_ip={INNER_CLIENT}/32\n", public(&CLIENT_KEY)?);
     let end = |host: &Host, device: &'static str, inner: Ipv4Addr, key: &[u8], peer: &str| {
-        // boringtun-cli's variable: it would become the user who called sudo, and could not be configured.
+        // Without this variable, boringtun-cli becomes the user who called sudo and cannot be configured.
         let mut running = host.start(Command::new(&path).arg("-f").arg(device).env("WG_SUDO", "1"))?;
         let mut stream = running.wait_for("its socket", |_| UnixStream::connect(socket(device)).ok())?;
         let configuration = format!("set=1\nprivate_key={}\nlisten_port={PORT}\n{peer}\n", hex(key));
@@ -60,7 +60,7 @@ fn plug_in(device: &str, inner: Ipv4Addr, mtu: u16) -> Result<(), LabError> {
     lab::plug_in(device, inner, PREFIX)
 }
 
-/// Removes the sockets that killed programs left; the last measurement may have been killed as well.
+/// Removes sockets of killed programs, also those of an earlier measurement.
 pub(crate) fn remove_leftovers() {
     for device in [CLIENT_DEVICE, SERVER_DEVICE] {
         let _ = fs::remove_file(socket(device));
@@ -81,7 +81,7 @@ fn configure(stream: &mut UnixStream, configuration: &str) -> std::io::Result<()
     stream.write_all(configuration.as_bytes())?;
     let mut answer = String::new();
     let mut bytes = [0; 256];
-    // An answer ends with an empty line; some programs close the socket then, others wait for more.
+    // An answer ends with an empty line; some programs then close the socket, others keep it open.
     while !answer.ends_with("\n\n") {
         match stream.read(&mut bytes)? {
             0 => break,

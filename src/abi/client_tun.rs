@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{boundary, text};
 use crate::client::device;
-use crate::sdk::foreign::ForeignChannel;
+use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::memory;
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::visible::dap_chain_net_srv_ch_vpn_t;
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
         match wire::parse_from_server(packet) {
             Ok((_, wire::FromServer::AddrReply(reply))) => match Offer::validate(&reply, None) {
                 // SAFETY: not NULL, and a VPN channel by the caller's promise.
-                Ok(offer) => leased(&offer, unsafe { ForeignChannel::of(a_sf) }),
+                Ok(offer) => leased(&offer, unsafe { ExternalChannel::of(a_sf) }),
                 Err(error) => {
                     log::warn!("{NAME}: {error}");
                     -1
@@ -142,13 +142,13 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
     })
 }
 
-fn leased(offer: &Offer, channel: Option<ForeignChannel>) -> c_int {
+fn leased(offer: &Offer, channel: Option<ExternalChannel>) -> c_int {
     let mut settings = device::Settings::from_offer(offer, device::MTU);
     match channel {
         Some(channel) => {
             settings.worker = Some(channel.worker());
             settings.usage_id = channel.usage_id();
-            settings.uplink = Some(device::UplinkChannel::Foreign(Arc::new(channel)));
+            settings.uplink = Some(device::UplinkChannel::External(Arc::new(channel)));
         }
         None => log::info!("the tunnel has no channel: it drops the packets that the host sends into it"),
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use crate::datapath::{Budget, Sink, drain};
 use crate::sdk::channel::{Channel, TYPE_DATA};
-use crate::sdk::foreign::ForeignChannel;
+use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::worker::Owned;
 use host::tun::Queue;
@@ -24,7 +24,7 @@ pub enum UplinkChannel {
     /// A channel of this library's connection.
     Own(Arc<Channel>),
     /// A channel of a connection that C has opened.
-    Foreign(Arc<ForeignChannel>),
+    External(Arc<ExternalChannel>),
 }
 
 /// Carries packets from the device to the server.
@@ -93,7 +93,7 @@ impl Uplink {
                 }
                 channel.send(TYPE_DATA, packet)
             }
-            UplinkChannel::Foreign(channel) => channel.send(packet, SEND_HIGH_WATER_MARK),
+            UplinkChannel::External(channel) => channel.send(packet, SEND_HIGH_WATER_MARK),
         }
     }
 

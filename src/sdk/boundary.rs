@@ -1,10 +1,10 @@
-//! The boundary between C and Rust: no panic crosses it, and bytes from C become slices here.
+//! The boundary between C and Rust: panics do not cross it, and it turns bytes from C into slices.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs what C calls. A panic is a defect of this library, and unwinding into C is undefined behaviour: the panic is
-/// logged under `what`, and C gets `failed`.
+/// Runs the body of a function that C calls. A panic is a defect of this library, and unwinding into C is undefined
+/// behaviour: a panic is logged under `what`, and C gets `failed`.
 pub(crate) fn guard<T>(what: &str, failed: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
         log::error!("internal error in {what}, please report it: {}", panic_text(&*panic));
@@ -12,7 +12,7 @@ pub(crate) fn guard<T>(what: &str, failed: T, body: impl FnOnce() -> T) -> T {
     })
 }
 
-/// A slice from C; empty for NULL.
+/// Makes a slice of bytes from C; empty for NULL.
 ///
 /// # Safety
 /// `data` is NULL or points to `size` bytes that stay unchanged for `'a`.
@@ -24,11 +24,11 @@ pub(super) unsafe fn bytes<'a>(data: *const u8, size: usize) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(data, size) }
 }
 
-/// What a caught panic said.
+/// Returns the message of a caught panic.
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,
         (_, Some(text)) => text,
-        _ => "a panic without a text",
+        _ => "a panic without a message",
     }
 }

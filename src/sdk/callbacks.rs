@@ -1,19 +1,19 @@
-//! The table of functions that the C half calls: each runs behind the panic boundary and goes to its module.
+//! The table of functions that the C half calls. Each runs behind the panic boundary and calls its module.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::Once;
 
 use super::boundary::{bytes, guard};
 use super::{channel, http, link, raw, service, tun_socket};
-use vpn_core::wire::BUNDLE_FRONT;
+use vpn_core::wire::BUNDLE_HEADROOM;
 
-/// Hands the table to the C half, once.
+/// Gives the table to the C half, once.
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         super::start_logging();
         let table = raw::Callbacks {
-            tun_front: BUNDLE_FRONT,
+            tun_headroom: BUNDLE_HEADROOM,
             channel_opened: channel::on_opened,
             channel_closed: channel::on_closed,
             channel_packet: channel::on_packet,
@@ -71,7 +71,7 @@ unsafe extern "C" fn tun_failed(inheritor: *mut c_void, error: c_int) {
 }
 
 unsafe extern "C" fn tun_deleted(inheritor: *mut c_void) {
-    // SAFETY: the C half calls this once for each socket, and clears _inheritor before.
+    // SAFETY: the C half clears _inheritor first and calls this once for each socket.
     guard("a deleted TUN queue", (), || unsafe { tun_socket::deleted(inheritor) });
 }
 
@@ -89,7 +89,7 @@ unsafe extern "C" fn client_disconnected(id: u64) {
 
 unsafe extern "C" fn client_service_packet(id: u64, kind: u8, data: *const u8, size: usize) {
     guard("a service packet", (), || {
-        // SAFETY: the SDK's packet has `size` bytes and stays during the call.
+        // SAFETY: the SDK's packet has `size` bytes and lives through the call.
         let data = unsafe { bytes(data, size) };
         link::event(id, link::Event::ServicePacket { kind, data });
     });
@@ -97,11 +97,11 @@ unsafe extern "C" fn client_service_packet(id: u64, kind: u8, data: *const u8, s
 
 unsafe extern "C" fn http_remain_limits(request: *mut c_void, query: *const c_char, size: usize) {
     let reply = guard("an HTTP request", None, || {
-        // SAFETY: the C half passes the query's bytes, which stay during the call.
+        // SAFETY: the C half passes the query's bytes, which live through the call.
         let query = unsafe { bytes(query.cast(), size) };
         Some(http::remain_limits(query))
     });
     let (status, body) = reply.unwrap_or_else(|| (500, String::from("{\"error\":\"internal error\"}")));
-    // SAFETY: request is the C half's, valid during this callback; body is read during the call.
+    // SAFETY: the C half's request is valid during this callback; body is read during the call.
     unsafe { raw::vpn_glue_http_reply(request, c_int::from(status), body.as_ptr().cast(), body.len()) };
 }

@@ -7,8 +7,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-use once_cell::sync::OnceCell;
 use parking_lot::RwLock;
+use std::sync::OnceLock;
 
 use super::boundary::{bytes, guard};
 use super::types::{dap_chain_net_srv_t, dap_stream_ch_pkt_t, dap_stream_ch_t};
@@ -20,28 +20,28 @@ pub use super::raw::{SessionStats, SessionView};
 /// The packet type that carries VPN packets.
 pub const TYPE_DATA: u8 = 0x02;
 
-/// What a role does with its channels. Called on the channel's worker.
+/// The channel events of a role. All are called on the channel's worker.
 pub trait ChannelHandler: Send + Sync {
-    /// A peer's channel is there.
+    /// A peer's channel was opened.
     fn opened(&self, channel: &Arc<Channel>);
-    /// It is gone: its functions fail from now on.
+    /// The channel was closed: its functions fail from now on.
     fn closed(&self, channel: &Arc<Channel>);
     /// A packet arrived.
     fn packet(&self, channel: &Arc<Channel>, kind: u8, data: &[u8]);
-    /// What was waiting to be sent has been sent.
+    /// The send queue is empty again.
     fn drained(&self, channel: &Arc<Channel>);
-    /// The stream leaves this worker: no call on the channel until `arrived`.
+    /// The stream leaves this worker: no further call on the channel until `arrived`.
     fn leaving(&self, _channel: &Arc<Channel>) {}
-    /// The stream has come to this worker.
+    /// The stream has arrived on this worker.
     fn arrived(&self, _channel: &Arc<Channel>, _worker: u32) {}
 }
 
 /// Which end of a stream a handler serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Streams that clients opened to this node.
+    /// Streams that clients open to this node.
     Server,
-    /// Streams that this node opened.
+    /// Streams that this node opens.
     Client,
 }
 
@@ -51,65 +51,66 @@ fn slot(role: Role) -> &'static RwLock<Option<Arc<dyn ChannelHandler>>> {
     &HANDLERS[usize::from(role == Role::Client)]
 }
 
-/// Serves the channels of a role that are opened from now on; None: they stay unused.
+/// Sets the handler for a role's channels that are opened from now on; with `None` those stay unused.
 pub fn set_handler(role: Role, handler: Option<Arc<dyn ChannelHandler>>) {
     let serves = handler.is_some();
     *slot(role).write() = handler;
     if serves {
-        // One registration serves both roles. It is repeated, since an SDK that was stopped in between may have lost it.
+        // One registration serves both roles. It is repeated because an SDK that was stopped in between may have lost
+        // it.
         // SAFETY: no arguments; the callbacks are installed.
         unsafe { raw::vpn_glue_channel_register() };
     }
 }
 
-/// A peer's channel. It can be held anywhere; what touches the SDK works on the owning worker only, and while the
-/// channel is open: elsewhere those functions do nothing and say so.
+/// A peer's channel. Any thread may hold it. Functions that call the SDK work only on the owning worker and while the
+/// channel is open; otherwise they do nothing and report that.
 pub struct Channel {
     ch: AtomicPtr<dap_stream_ch_t>,
     worker: AtomicU32,
     role: Role,
     handler: Arc<dyn ChannelHandler>,
     visible: AtomicPtr<dap_chain_net_srv_ch_vpn>,
-    data: OnceCell<Arc<dyn Any + Send + Sync>>,
+    data: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
-/// What `ch->internal` points to: first what C may look at, then what Rust needs.
+/// The target of `ch->internal`: first the struct that C may read, then Rust's part.
 #[repr(C)]
 struct Internal {
     visible: dap_chain_net_srv_ch_vpn,
     channel: Arc<Channel>,
 }
 
-/// What the SDK's billing side says of the session.
+/// The SDK's record of the session's use of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Number of the usage.
+    /// The number of the usage.
     pub id: u32,
-    /// Service may be given.
+    /// Whether the service may be provided.
     pub is_active: bool,
-    /// How it is paid.
+    /// How the usage is paid.
     pub state: UsageState,
-    /// The node's role in the network is one that serves (master or above).
+    /// Whether the node's role in the network allows it to serve (master or above).
     pub role_serves: bool,
 }
 
 /// How a usage is paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsageState {
-    /// Nothing agreed yet.
+    /// No payment agreed yet.
     Idle,
     /// The first payment is pending.
     Grace,
     /// Paid by receipts.
     Normal,
-    /// It went wrong; no service.
+    /// Payment failed; no service.
     Error,
-    /// A free order: nothing is counted.
+    /// A free order: nothing is billed.
     Free,
 }
 
 impl Channel {
-    /// The SDK's channel, if this is its worker and it is open.
+    /// Returns the SDK's channel if it is open and the caller is on its worker.
     fn here(&self) -> Option<*mut dap_stream_ch_t> {
         if worker::current() != Some(self.worker.load(Ordering::Acquire)) {
             return None;
@@ -118,20 +119,20 @@ impl Channel {
         (!ch.is_null()).then_some(ch)
     }
 
-    /// Sends a packet; false when it was not taken: the channel is closed, on another worker, or its stream is full.
+    /// Sends a packet. Returns false if the channel is closed or on another worker, or its stream's queue is full.
     pub fn send(&self, kind: u8, data: &[u8]) -> bool {
         let Some(ch) = self.here() else { return false };
         // SAFETY: open and on its worker; the SDK copies `data` before it returns.
         unsafe { raw::vpn_glue_channel_send(ch, kind, data.as_ptr().cast(), data.len()) > 0 }
     }
 
-    /// Bytes that wait to be sent on the stream; None when it cannot be told here.
+    /// Returns the number of bytes in the stream's send queue; `None` off the channel's worker.
     pub fn pending(&self) -> Option<usize> {
         // SAFETY: open and on its worker.
         self.here().map(|ch| unsafe { raw::vpn_glue_channel_pending(ch) })
     }
 
-    /// Asks for `drained` calls, or no longer.
+    /// Enables or disables `drained` calls.
     pub fn wake_on_drain(&self, wake: bool) {
         if let Some(ch) = self.here() {
             // SAFETY: open and on its worker.
@@ -139,7 +140,7 @@ impl Channel {
         }
     }
 
-    /// Lets packets come in: the SDK holds them back on a channel whose service is not accepted yet.
+    /// Enables reception: the SDK holds packets back until the channel's service is accepted.
     pub fn enable(&self) {
         if let Some(ch) = self.here() {
             // SAFETY: open and on its worker.
@@ -147,7 +148,7 @@ impl Channel {
         }
     }
 
-    /// Tells the SDK that the peer lives.
+    /// Reports to the SDK that the peer is alive.
     pub fn touch(&self) {
         if let Some(ch) = self.here() {
             // SAFETY: open and on its worker.
@@ -155,15 +156,15 @@ impl Channel {
         }
     }
 
-    /// Closes the whole stream, soon; `closed` follows.
+    /// Requests the end of the whole stream; `closed` follows.
     pub fn close(&self) {
         if let Some(ch) = self.here() {
-            // SAFETY: open and on its worker; the SDK only takes a note.
+            // SAFETY: open and on its worker; the SDK only records the request.
             unsafe { raw::vpn_glue_channel_close_stream(ch) };
         }
     }
 
-    /// "host:port" of the peer, for the log.
+    /// Returns the peer's "host:port", for the log.
     pub fn peer(&self) -> String {
         let Some(ch) = self.here() else { return "?".into() };
         let mut text: [c_char; 300] = [0; 300];
@@ -173,7 +174,7 @@ impl Channel {
         unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned()
     }
 
-    /// What the billing side says; None before REQUEST was accepted.
+    /// Returns the SDK's record of the usage; `None` before REQUEST was accepted.
     pub fn usage(&self) -> Option<Usage> {
         let ch = self.here()?;
         let mut usage = raw::Usage { id: 0, is_active: false, state: raw::USAGE_IDLE, role: raw::NO_ROLE };
@@ -195,7 +196,7 @@ impl Channel {
         })
     }
 
-    /// Marks the usage active: the service has begun.
+    /// Marks the usage active: the service has started.
     pub fn activate_usage(&self) {
         if let Some(ch) = self.here() {
             // SAFETY: open and on its worker.
@@ -203,7 +204,7 @@ impl Channel {
         }
     }
 
-    /// Writes the inner address where `vpn_stat` and C code look for it; None: no lease.
+    /// Sets the inner address that `vpn_stat` and C code read; `None` without a lease.
     pub fn set_inner_address(&self, address: Option<Ipv4Addr>) {
         let Some(ch) = self.here() else { return };
         let network_order = address.map_or(0, |address| u32::from_ne_bytes(address.octets()));
@@ -212,7 +213,7 @@ impl Channel {
         self.update_visible(|visible| visible.addr_ipv4.s_addr = network_order);
     }
 
-    /// Adds to the session's counters.
+    /// Adds `delta` to the session's counters.
     pub fn add_stats(&self, delta: &SessionStats) {
         if let Some(ch) = self.here() {
             // SAFETY: open and on its worker; delta is read during the call.
@@ -220,7 +221,7 @@ impl Channel {
         }
     }
 
-    /// Fills the C-visible fields of the service.
+    /// Sets the C-visible fields of the service.
     pub fn show_service(&self, service: *mut dap_chain_net_srv_t, tun: *mut dap_chain_net_srv_vpn_tun_socket) {
         self.update_visible(|visible| {
             visible.net_srv = service;
@@ -228,7 +229,7 @@ impl Channel {
         });
     }
 
-    /// Fills the C-visible fields of the usage.
+    /// Sets the C-visible fields of the usage.
     pub fn show_usage(&self, usage_id: u32, is_allowed: bool) {
         self.update_visible(|visible| {
             visible.usage_id = usage_id;
@@ -240,40 +241,40 @@ impl Channel {
         if self.here().is_none() {
             return;
         }
-        // SAFETY: the channel is open, so Internal lives; its fields are touched on this worker only.
+        // SAFETY: the channel is open, so Internal lives; only this worker accesses its fields.
         if let Some(visible) = unsafe { self.visible.load(Ordering::Acquire).as_mut() } {
             update(visible);
         }
     }
 
-    /// The C-visible struct, NULL when the channel is closed.
+    /// Returns the C-visible struct; NULL if the channel is closed.
     #[cfg(not(feature = "client-tun"))]
     pub(super) fn visible(&self) -> *mut dap_chain_net_srv_ch_vpn {
         self.visible.load(Ordering::Acquire)
     }
 
-    /// What the handler keeps with the channel; set once.
+    /// Attaches the handler's data to the channel, once; false if there already is some.
     pub fn set_data(&self, data: Arc<dyn Any + Send + Sync>) -> bool {
         self.data.set(data).is_ok()
     }
 
-    /// What the handler keeps with the channel.
+    /// Returns the handler's data.
     pub fn data<T: Any>(&self) -> Option<&T> {
         self.data.get()?.downcast_ref()
     }
 
-    /// The owning worker; None between two.
+    /// Returns the owning worker; `None` while the stream moves to another.
     pub fn worker(&self) -> Option<u32> {
         Some(self.worker.load(Ordering::Acquire)).filter(|worker| *worker != raw::NO_WORKER)
     }
 
-    /// The SDK's channel, for C that asks for it. Another thread must not follow it.
+    /// Returns the SDK's channel, for C callers. Other threads must not follow the pointer.
     pub fn raw(&self) -> *mut dap_stream_ch_t {
         self.ch.load(Ordering::Acquire)
     }
 }
 
-/// Every service session that the SDK knows of. Any thread.
+/// Returns every service session that the SDK lists. Any thread.
 pub fn sessions() -> Vec<SessionView> {
     unsafe extern "C" fn collect(context: *mut c_void, session: *const SessionView) {
         // SAFETY: context is the vector below, which is not used otherwise during the call.
@@ -289,10 +290,10 @@ pub fn sessions() -> Vec<SessionView> {
     list
 }
 
-/// The type and the data of a channel packet.
+/// Returns the type and the data of a channel packet.
 ///
 /// # Safety
-/// `packet` points to a whole packet that stays for `'a`.
+/// `packet` points to a whole packet that lives for `'a`.
 pub unsafe fn packet_parts<'a>(packet: *const dap_stream_ch_pkt_t) -> (u8, &'a [u8]) {
     let (mut kind, mut size) = (0, 0);
     // SAFETY: the caller's promise; the out pointers are writable.
@@ -301,7 +302,7 @@ pub unsafe fn packet_parts<'a>(packet: *const dap_stream_ch_pkt_t) -> (u8, &'a [
     (kind, unsafe { bytes(data, size) })
 }
 
-// --- what the SDK calls -------------------------------------------------------------------------------------------
+// --- callbacks of the SDK -----------------------------------------------------------------------------------------
 
 pub(super) unsafe extern "C" fn on_opened(ch: *mut dap_stream_ch_t, is_client: bool, worker: u32) -> *mut c_void {
     guard("a new channel", ptr::null_mut(), || {
@@ -313,7 +314,7 @@ pub(super) unsafe extern "C" fn on_opened(ch: *mut dap_stream_ch_t, is_client: b
             role,
             handler,
             visible: AtomicPtr::default(),
-            data: OnceCell::new(),
+            data: OnceLock::new(),
         });
         let internal = Box::into_raw(Box::new(Internal {
             visible: dap_chain_net_srv_ch_vpn {
@@ -344,27 +345,28 @@ pub(super) unsafe extern "C" fn on_opened(ch: *mut dap_stream_ch_t, is_client: b
 
 pub(super) unsafe extern "C" fn on_closed(_ch: *mut dap_stream_ch_t, internal: *mut c_void) {
     guard("a closed channel", (), || {
-        // SAFETY: what on_opened returned, and the C half took it out of ch->internal, so this is the only call.
+        // SAFETY: on_opened returned this pointer, and the C half removed it from ch->internal, so this is the only
+        // call.
         let internal = unsafe { Box::from_raw(internal.cast::<Internal>()) };
-        let gone = Gone(Arc::clone(&internal.channel));
-        gone.0.handler.closed(&gone.0);
+        let closing = ClearOnDrop(Arc::clone(&internal.channel));
+        closing.0.handler.closed(&closing.0);
     });
 }
 
-/// Lets go of what C is about to free, before `Internal` is freed, also when the handler panics.
-struct Gone(Arc<Channel>);
+/// Clears the pointers that C is about to free, before `Internal` is freed, even if the handler panics.
+struct ClearOnDrop(Arc<Channel>);
 
-impl Drop for Gone {
+impl Drop for ClearOnDrop {
     fn drop(&mut self) {
         self.0.ch.store(ptr::null_mut(), Ordering::Release);
         self.0.visible.store(ptr::null_mut(), Ordering::Release);
     }
 }
 
-/// The channel behind `ch->internal`; a clone, so that it outlives whatever the handler does.
+/// Returns the channel behind `ch->internal`; a clone, so that it outlives the handler's call.
 ///
 /// # Safety
-/// `internal` is what `on_opened` returned, and `on_closed` has not been called with it.
+/// `internal` was returned by `on_opened`, and `on_closed` has not been called with it.
 pub(super) unsafe fn of(internal: *mut c_void) -> Option<Arc<Channel>> {
     // SAFETY: the caller's promise.
     unsafe { internal.cast::<Internal>().as_ref() }.map(|internal| Arc::clone(&internal.channel))
@@ -374,12 +376,12 @@ pub(super) unsafe extern "C" fn on_packet(internal: *mut c_void, kind: u8, data:
     // SAFETY: the C half passes ch->internal of an open channel.
     let Some(channel) = (unsafe { of(internal) }) else { return };
     let done = guard("a packet", false, || {
-        // SAFETY: the SDK's packet has `size` bytes and stays during the call.
+        // SAFETY: the SDK's packet has `size` bytes and lives through the call.
         channel.handler.packet(&channel, kind, unsafe { bytes(data, size) });
         true
     });
     if !done {
-        // A panic half way through: the session's state cannot be trusted any more.
+        // After a panic in the middle of a packet, the session's state cannot be trusted.
         channel.close();
     }
 }

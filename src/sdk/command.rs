@@ -7,13 +7,13 @@ use super::raw;
 /// A command's C function: (argc, argv, reply, version) -> exit code.
 pub type Function = unsafe extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_void, c_int) -> c_int;
 
-/// Adds a command, or replaces the one of that name.
+/// Registers a command, or replaces the one with this name.
 pub fn add(name: &CStr, function: Function, summary: &CStr, usage: &CStr) {
     // SAFETY: NUL-terminated texts, which the SDK copies; the function lives as long as the program.
     unsafe { raw::vpn_glue_command_add(name.as_ptr(), function, summary.as_ptr(), usage.as_ptr()) };
 }
 
-/// Takes a command back.
+/// Unregisters a command.
 pub fn remove(name: &CStr) {
     // SAFETY: NUL-terminated.
     unsafe { raw::vpn_glue_command_remove(name.as_ptr()) };

@@ -7,20 +7,20 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use super::raw;
 use super::types::dap_config_t;
 
-/// A configuration, read section by section and key by key. Any thread.
+/// A configuration with sections and keys. Any thread.
 #[derive(Debug)]
 pub struct Config(AtomicPtr<c_void>);
 
 impl Config {
-    /// The node's own.
+    /// Returns the node's configuration.
     pub fn of_node() -> Config {
         Config(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// A configuration from C; NULL is the node's own.
+    /// Wraps a configuration from C; NULL means the node's.
     ///
     /// # Safety
-    /// NULL, or an open configuration of the linked SDK that stays open as long as the value is used.
+    /// `config` is NULL or an open configuration of the linked SDK, which stays open while the value is used.
     pub unsafe fn from_raw(config: *mut dap_config_t) -> Config {
         Config(AtomicPtr::new(config.cast()))
     }
@@ -29,7 +29,7 @@ impl Config {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// A text; None when the key is not there.
+    /// Returns a text; `None` if the key is missing.
     pub fn text(&self, section: &str, key: &str) -> Option<String> {
         let (section, key) = names(section, key)?;
         // SAFETY: the configuration is open, the names are NUL-terminated.
@@ -41,37 +41,38 @@ impl Config {
         Some(unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned())
     }
 
-    /// A truth value, or `otherwise`.
-    pub fn flag(&self, section: &str, key: &str, otherwise: bool) -> bool {
-        let Some((section, key)) = names(section, key) else { return otherwise };
+    /// Returns a truth value; `default` if the key is missing.
+    pub fn flag(&self, section: &str, key: &str, default: bool) -> bool {
+        let Some((section, key)) = names(section, key) else { return default };
         // SAFETY: the configuration is open, the names are NUL-terminated.
-        unsafe { raw::vpn_glue_config_bool(self.raw(), section.as_ptr(), key.as_ptr(), otherwise) }
+        unsafe { raw::vpn_glue_config_bool(self.raw(), section.as_ptr(), key.as_ptr(), default) }
     }
 
-    /// A number, or `otherwise`.
-    pub fn number(&self, section: &str, key: &str, otherwise: i64) -> i64 {
-        let Some((section, key)) = names(section, key) else { return otherwise };
+    /// Returns a number; `default` if the key is missing.
+    pub fn number(&self, section: &str, key: &str, default: i64) -> i64 {
+        let Some((section, key)) = names(section, key) else { return default };
         // SAFETY: the configuration is open, the names are NUL-terminated.
-        unsafe { raw::vpn_glue_config_int(self.raw(), section.as_ptr(), key.as_ptr(), otherwise) }
+        unsafe { raw::vpn_glue_config_int(self.raw(), section.as_ptr(), key.as_ptr(), default) }
     }
 
-    /// A number within bounds, or `otherwise`; what is no number or out of bounds is logged with what is expected.
-    pub fn number_in(&self, section: &str, key: &str, bounds: std::ops::RangeInclusive<i64>, otherwise: i64) -> i64 {
-        let value = self.number(section, key, otherwise);
+    /// Returns a number within bounds; `default` if the key is missing. Logs a warning and returns `default` if the
+    /// value is not a number or out of bounds.
+    pub fn number_in(&self, section: &str, key: &str, bounds: std::ops::RangeInclusive<i64>, default: i64) -> i64 {
+        let value = self.number(section, key, default);
         let text = self.text(section, key).filter(|text| !is_number(text));
         if bounds.contains(&value) && text.is_none() {
             return value;
         }
         log::warn!(
-            "[{section}] {key} = {}: {} to {} is expected; {otherwise} is used",
+            "[{section}] {key} = {}: expected a number from {} to {}; using {default}",
             text.unwrap_or_else(|| value.to_string()),
             bounds.start(),
             bounds.end()
         );
-        otherwise
+        default
     }
 
-    /// A list; empty when the key is not there.
+    /// Returns a list; empty if the key is missing.
     pub fn list(&self, section: &str, key: &str) -> Vec<String> {
         let Some((section, key)) = names(section, key) else { return Vec::new() };
         let mut count = 0u16;
@@ -91,7 +92,7 @@ impl Config {
     }
 }
 
-/// Whether an SDK reads this as a number: not every one says so when it does not.
+/// Whether an SDK reads this as a number; not every SDK reports other text.
 fn is_number(text: &str) -> bool {
     let digits = text.trim().trim_start_matches(['-', '+']);
     match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {

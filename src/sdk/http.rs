@@ -7,19 +7,17 @@ use parking_lot::RwLock;
 use super::config::Config;
 use super::raw;
 
-/// Answers a request: the query's bytes in, status and JSON out. Any thread.
+/// Answers a request: takes the query's bytes, returns status and JSON. Called on any thread.
 pub type Handler = fn(&[u8]) -> (u16, String);
 
 static HANDLER: RwLock<Option<Handler>> = RwLock::new(None);
 
-/// The node has no server to answer HTTP.
+/// The node has no HTTP server.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "[server] enabled is false, or nothing can be listened on: expected true, and a free listen_address for clients"
-)]
+#[error("[server] enabled is false, or no listen_address can be used: expected true, and a free address for clients")]
 pub struct NoServer;
 
-/// Registers the path with the node's server.
+/// Registers the path with the node's HTTP server.
 pub fn register(handler: Handler) -> Result<(), NoServer> {
     *HANDLER.write() = Some(handler);
     // SAFETY: no arguments.
@@ -32,7 +30,7 @@ pub fn register(handler: Handler) -> Result<(), NoServer> {
     }
 }
 
-/// Takes the path back; where the SDK cannot, requests get 404.
+/// Unregisters the path; if the SDK cannot, requests get 404.
 pub fn unregister() {
     *HANDLER.write() = None;
     // SAFETY: no arguments.
@@ -45,12 +43,12 @@ pub(super) fn remain_limits(query: &[u8]) -> (u16, String) {
         .map_or_else(|| (404, String::from("{\"error\":\"the VPN service is not running\"}")), |handler| handler(query))
 }
 
-/// "0x" and 64 hex digits: the hash of the key that signs this node's receipts; None when there is no such key. It is
-/// the key of the certificate that `[srv_vpn] receipt_sign_cert` names; the embedded SDK has one called "node", and takes
-/// that where the key is not there.
+/// Returns "0x" and 64 hex digits: the hash of the key that signs this node's receipts; `None` if there is no such key.
+/// `[srv_vpn] receipt_sign_cert` names the key's certificate; if it is not set, the embedded SDK uses its certificate
+/// "node".
 pub fn receipt_key_hash() -> Option<String> {
-    let otherwise = cfg!(feature = "embedded").then(|| String::from("node"));
-    let name = Config::of_node().text("srv_vpn", "receipt_sign_cert").or(otherwise)?;
+    let embedded_default = cfg!(feature = "embedded").then(|| String::from("node"));
+    let name = Config::of_node().text("srv_vpn", "receipt_sign_cert").or(embedded_default)?;
     let name = CString::new(name).ok()?;
     let mut hash = [0; 32];
     // SAFETY: NUL-terminated; 32 bytes are written.

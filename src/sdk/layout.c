@@ -1,5 +1,5 @@
-/* The sizes, alignments and offsets of the C ABI on 64-bit Linux, as C11 and as C++17. There is nothing in here to run:
- * that it compiles, with the headers of the SDK that is linked, is the check. sdk/visible.rs asserts the same in Rust. */
+/* The sizes, alignments and offsets of the C ABI on 64-bit Linux, as C11 and as C++17. This file only has to
+ * compile, with the headers of the linked SDK. sdk/visible.rs asserts the same in Rust. */
 #include <stddef.h>
 
 #include <dap_chain_net_srv_vpn.h>

@@ -2,8 +2,8 @@
 
 use super::raw;
 
-/// Registers the VPN's tag. 0, or the ledger's code.
+/// Registers the VPN's tag; returns 0, or the ledger's code.
 pub fn register_tag() -> i32 {
-    // SAFETY: no arguments; the check function and the tag live as long as the program.
+    // SAFETY: no arguments; the check function and the tag are static.
     unsafe { raw::vpn_glue_ledger_tag_register() }
 }

@@ -6,33 +6,33 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use once_cell::sync::Lazy;
 use parking_lot::Mutex;
+use std::sync::LazyLock;
 
 use super::net::Net;
 use super::types::{dap_chain_node_client_t, dap_stream_ch_t, dap_stream_worker_t};
 use super::{raw, worker};
 
-/// What happens on a connection.
+/// The events of a connection.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The stream is up and its channels are there. On the stream's worker, perhaps before `connect` has returned: the
-    /// link comes along.
+    /// The stream is up and its channels are open. Called on the stream's worker, possibly before `connect` returns;
+    /// therefore the event carries the link.
     Connected(&'a Arc<Link>),
-    /// It could not be made, or broke: an errno. Any thread.
+    /// The connection failed, with an errno. Called on any thread.
     Failed(c_int),
-    /// It is gone. Any thread.
+    /// The connection has ended. Called on any thread.
     Disconnected,
-    /// A packet on channel 'R'. On the stream's worker.
+    /// A packet on channel 'R'. Called on the stream's worker.
     ServicePacket {
-        /// Its type.
+        /// The packet's type.
         kind: u8,
-        /// Its body.
+        /// The packet's body.
         data: &'a [u8],
     },
 }
 
-/// What the client does with them.
+/// The client's handler of a connection's events.
 pub type Handler = Arc<dyn Fn(Event<'_>) + Send + Sync>;
 
 struct Entry {
@@ -40,18 +40,18 @@ struct Entry {
     link: Weak<Link>,
 }
 
-/// The SDK gets a number instead of a pointer, so an event that comes after the end finds nothing.
-static LINKS: Lazy<Mutex<HashMap<u64, Entry>>> = Lazy::new(Mutex::default);
+/// The SDK holds a number instead of a pointer, so a late event finds no entry.
+static LINKS: LazyLock<Mutex<HashMap<u64, Entry>>> = LazyLock::new(Mutex::default);
 
-/// A connection that is made, or being made. It is closed when dropped; no event comes after that, but for one that
-/// runs at that moment. It is shared by Arc, so that nobody has to hold a lock while the SDK is called through it.
+/// A connection, established or in progress. Dropping it closes it; afterwards only an event that is already running
+/// may still be delivered. It is shared by Arc, so that no caller holds a lock while calling the SDK through it.
 pub struct Link {
     id: u64,
     client: AtomicPtr<dap_chain_node_client_t>,
 }
 
 impl Link {
-    /// Connects, and opens the channels that the letters name, in their order. None when the SDK refuses at once.
+    /// Connects, and opens the channels that the letters name, in their order. `None` if the SDK refuses at once.
     pub fn connect(net: &Net, host: &str, port: u16, channels: &str, handler: Handler) -> Option<Arc<Link>> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let (host, channels) = (CString::new(host).ok()?, CString::new(channels).ok()?);
@@ -60,12 +60,12 @@ impl Link {
         LINKS.lock().insert(id, Entry { handler, link: Arc::downgrade(&link) });
         // SAFETY: NUL-terminated texts, which the SDK copies; a network of the node.
         let client = unsafe { raw::vpn_glue_client_connect(net.raw(), host.as_ptr(), port, channels.as_ptr(), id) };
-        // A link without a client is nothing to close: dropping it takes it out of the list, and that is all.
+        // Dropping a link without a client only removes it from the list.
         link.client.store(client, Ordering::Release);
         (!client.is_null()).then_some(link)
     }
 
-    /// Sends on a channel, from its worker; false when the channel is not there.
+    /// Sends on a channel, from its worker; false if the channel does not exist.
     pub fn send(&self, letter: u8, kind: u8, data: &[u8]) -> bool {
         let ch = self.channel(letter);
         if ch.is_null() {
@@ -75,7 +75,7 @@ impl Link {
         unsafe { raw::vpn_glue_channel_send(ch, kind, data.as_ptr().cast(), data.len()) > 0 }
     }
 
-    /// The SDK's channel, or NULL.
+    /// Returns the SDK's channel, or NULL.
     pub fn channel(&self, letter: u8) -> *mut dap_stream_ch_t {
         let client = self.client.load(Ordering::Acquire);
         if client.is_null() {
@@ -85,7 +85,7 @@ impl Link {
         unsafe { raw::vpn_glue_client_channel(client, letter as _) }
     }
 
-    /// The SDK's stream worker, or NULL.
+    /// Returns the SDK's stream worker, or NULL.
     pub fn stream_worker(&self) -> *mut dap_stream_worker_t {
         let client = self.client.load(Ordering::Acquire);
         if client.is_null() {
@@ -101,7 +101,7 @@ impl Drop for Link {
         LINKS.lock().remove(&self.id);
         let client = self.client.swap(ptr::null_mut(), Ordering::AcqRel);
         if !client.is_null() {
-            // SAFETY: taken out of `client`, so this is the only close.
+            // SAFETY: the pointer was taken out of `client`, so this is the only close.
             unsafe { raw::vpn_glue_client_close(client) };
         }
     }
@@ -120,12 +120,13 @@ pub(super) fn event(id: u64, event: Event<'_>) {
     }
 }
 
-/// On the stream's worker.
+/// Called on the stream's worker.
 pub(super) fn connected(id: u64) {
     let link = LINKS.lock().get(&id).and_then(|entry| entry.link.upgrade());
     let Some(link) = link else { return };
     if link.client.load(Ordering::Acquire).is_null() {
-        // The thread in `connect` is about to store it. It is not waited for, as the SDK may need this worker meanwhile.
+        // The thread in `connect` is about to store the client. This thread does not wait for it, because the SDK may
+        // need this worker meanwhile.
         if let Some(here) = worker::current() {
             worker::exec(here, move || connected(id));
         }

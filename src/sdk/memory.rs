@@ -1,17 +1,17 @@
-//! Memory that C frees: from the SDK's allocator, which need not be malloc.
+//! Memory that C frees: it comes from the SDK's allocator, which may differ from malloc.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
 
 use super::raw;
 
-/// A NUL-terminated copy for C, the caller's to free with the SDK's allocator; NULL for None and when out of memory.
-/// A NUL inside ends the text there.
+/// Copies a text for C, NUL-terminated. The caller frees it with the SDK's allocator. NULL for `None` and without
+/// memory. A NUL inside ends the text.
 pub fn c_string(text: Option<&str>) -> *mut c_char {
     let Some(text) = text else { return ptr::null_mut() };
     let bytes = text.as_bytes();
     let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    // SAFETY: any size is fine.
+    // SAFETY: every size is allowed.
     let copy = unsafe { raw::vpn_glue_alloc(length + 1) }.cast::<u8>();
     if !copy.is_null() {
         // SAFETY: copy has length + 1 zeroed bytes and is new, so it cannot overlap.
@@ -20,10 +20,10 @@ pub fn c_string(text: Option<&str>) -> *mut c_char {
     copy.cast()
 }
 
-/// Copies what the SDK allocated, and frees it. None for NULL.
+/// Copies memory of the SDK's allocator and frees it. `None` for NULL.
 ///
 /// # Safety
-/// `memory` is NULL or `size` bytes from the SDK's allocator that nobody else uses.
+/// `memory` is NULL or `size` bytes from the SDK's allocator that nothing else uses.
 pub(super) unsafe fn take(memory: *mut u8, size: usize) -> Option<Vec<u8>> {
     if memory.is_null() {
         return None;
@@ -35,10 +35,10 @@ pub(super) unsafe fn take(memory: *mut u8, size: usize) -> Option<Vec<u8>> {
     Some(copy)
 }
 
-/// A text from the SDK's allocator, copied and freed. None for NULL.
+/// Copies a text of the SDK's allocator and frees it. `None` for NULL.
 ///
 /// # Safety
-/// `text` is NULL or a NUL-terminated text from the SDK's allocator that nobody else uses.
+/// `text` is NULL or a NUL-terminated text from the SDK's allocator that nothing else uses.
 pub(super) unsafe fn take_string(text: *mut c_char) -> Option<String> {
     if text.is_null() {
         return None;

@@ -1,10 +1,10 @@
-//! The one seam to the SDK: safe types over `glue/*.c`, which are compiled against the headers of the SDK that is linked.
+//! The only seam to the SDK: safe types over `glue/*.c`, which are compiled against the headers of the linked SDK.
 //!
-//! No other room names a `dap_` type, `abi` apart. What the SDK calls back arrives in `callbacks`, behind a panic
-//! boundary, and goes to the handler that a room registered.
+//! Other layers, except `abi`, pass `dap_` types on at most. The SDK's callbacks arrive in `callbacks`, behind a panic
+//! boundary, and go to the handler that a layer has registered.
 //!
-//! Threads: the SDK's workers are numbered threads. A [`channel::Channel`] and a [`tun_socket::TunSocket`] belong to one
-//! worker; what may only be done there checks that it is there, so these types can be shared freely.
+//! Threads: the SDK's workers are numbered threads. A [`channel::Channel`] and a [`tun_socket::TunSocket`] belong to
+//! one worker. Functions that only this worker may call check the calling thread, so these types can be shared freely.
 #![allow(unsafe_code)]
 
 pub(crate) mod boundary;
@@ -13,7 +13,7 @@ pub mod channel;
 pub mod command;
 pub mod config;
 #[cfg(feature = "client-tun")]
-pub mod foreign;
+pub mod external_channel;
 pub mod http;
 pub mod ledger;
 pub mod link;
@@ -31,12 +31,13 @@ pub mod worker;
 
 use std::sync::Once;
 
-/// What the stream under a VPN packet adds to it on the outer wire, in bytes: the VPN header, the SDK's framing and
-/// cipher, TCP and IP. Measured on the real node at 1400 bytes (docs/wire.md); for the embedded stream: 20 VPN + 16
-/// channel + 22 TLS record + 32 TCP with time stamps + 20 IPv4.
+/// The bytes that the stream adds to a VPN packet on the outer wire: the VPN header, the SDK's framing and cipher, TCP
+/// and IP. Measured on the real node at 1400 bytes (docs/wire.md); for the embedded stream: 20 VPN + 16 channel + 22
+/// TLS record + 32 TCP with time stamps + 20 IPv4.
 pub const STREAM_OVERHEAD: u16 = if cfg!(feature = "embedded") { 110 } else { 147 };
 
-/// Keeps the SDK running: the embedded one starts with its first user and stops with its last; the node's runs anyway.
+/// Keeps the SDK running: the embedded SDK starts with its first user and stops with its last; the node's SDK runs
+/// anyway.
 #[derive(Debug)]
 pub struct Running(());
 
@@ -46,7 +47,7 @@ pub struct Running(());
 pub struct NotRunning;
 
 impl Running {
-    /// Starts the SDK if it does not run, and keeps it running until the value is dropped.
+    /// Starts the SDK unless it runs, and keeps it running until the value is dropped.
     pub fn retain() -> Result<Running, NotRunning> {
         callbacks::install();
         // SAFETY: no arguments; any thread may call it.
@@ -57,8 +58,8 @@ impl Running {
     }
 }
 
-/// Waits until nothing of the SDK's is still ending that a caller would take for ended. The last step of what stops
-/// something, with no lock held: the last reference may have been dropped in an event, on a thread of the SDK's.
+/// Blocks, for a bounded time, until everything that the caller has ended in the SDK is gone. It is the last step of a
+/// stop, without a lock held: an event on one of the SDK's threads may have dropped the last reference.
 pub fn settle() {
     // SAFETY: no arguments; any thread may call it.
     unsafe { raw::vpn_glue_settle() };
@@ -71,7 +72,7 @@ impl Drop for Running {
     }
 }
 
-/// Connects the `log` facade with the SDK's log, once. A logger that the host program has installed stays.
+/// Sends the `log` facade's lines to the SDK's log, once. A logger of the host program stays in place.
 pub fn start_logging() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -14,26 +14,26 @@ pub struct Net(Arc<AtomicPtr<dap_chain_net_t>>);
 /// An order of a service: its hash, and the node that serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// SHA3-256 of the order.
+    /// The order's SHA3-256 hash.
     pub hash: [u8; 32],
     /// The serving node's address.
     pub node: u64,
 }
 
 impl Net {
-    /// A network from C; None for NULL.
+    /// Wraps a network from C; `None` for NULL.
     pub fn from_raw(net: *mut dap_chain_net_t) -> Option<Net> {
         (!net.is_null()).then(|| Net(Arc::new(AtomicPtr::new(net))))
     }
 
-    /// The network of that name.
+    /// Returns the network with this name.
     pub fn by_name(name: &str) -> Option<Net> {
         let name = CString::new(name).ok()?;
         // SAFETY: NUL-terminated.
         Net::from_raw(unsafe { raw::vpn_glue_net_by_name(name.as_ptr()) })
     }
 
-    /// The network of that number.
+    /// Returns the network with this number.
     pub fn by_id(id: u64) -> Option<Net> {
         // SAFETY: a number.
         Net::from_raw(unsafe { raw::vpn_glue_net_by_id(id) })
@@ -43,13 +43,13 @@ impl Net {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Its number.
+    /// Returns the network's number.
     pub fn id(&self) -> u64 {
         // SAFETY: a network of the node, see Net.
         unsafe { raw::vpn_glue_net_id(self.raw()) }
     }
 
-    /// Its name.
+    /// Returns the network's name.
     pub fn name(&self) -> String {
         // SAFETY: a network of the node, see Net.
         let name = unsafe { raw::vpn_glue_net_name(self.raw()) };
@@ -57,7 +57,7 @@ impl Net {
         unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
     }
 
-    /// The prefix of its groups in the store.
+    /// Returns the prefix of the network's groups in the store.
     pub fn store_prefix(&self) -> String {
         // SAFETY: a network of the node, see Net.
         let prefix = unsafe { raw::vpn_glue_net_store_prefix(self.raw()) };
@@ -68,17 +68,17 @@ impl Net {
         unsafe { CStr::from_ptr(prefix) }.to_string_lossy().into_owned()
     }
 
-    /// An order with price 0 for the VPN service, if one is known.
+    /// Returns an order for the VPN service with price 0, if one is known.
     pub fn free_order(&self) -> Option<[u8; 32]> {
         self.collect_orders(true).into_iter().find_map(|(order, is_free)| is_free.then_some(order.hash))
     }
 
-    /// The VPN orders that are known.
+    /// Returns the known VPN orders.
     pub fn orders(&self) -> Vec<Order> {
         self.collect_orders(false).into_iter().map(|(order, _)| order).collect()
     }
 
-    /// The VPN orders that are known, or those that sell, each with whether its price is 0.
+    /// Returns all known VPN orders or only those that sell, each with whether its price is 0.
     fn collect_orders(&self, selling_only: bool) -> Vec<(Order, bool)> {
         unsafe extern "C" fn collect(context: *mut c_void, hash: *const u8, node: u64, is_free: bool) {
             // SAFETY: context is the vector below, which is not used otherwise during the call.

@@ -1,5 +1,5 @@
-//! What one part of the module calls of another: by its C symbol, so that it does not matter whether the other part is
-//! this library's or a legacy C file.
+//! Calls from one part of the module to another, by C symbols, because the other part may be this library or a legacy C
+//! file.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -110,8 +110,8 @@ pub fn client_wallet(net: &Net) -> (Option<String>, Option<String>, u64) {
     (wallet, unsafe { memory::take_string(token) }, value)
 }
 
-/// Part `client`: `dap_chain_net_vpn_client_get_stream_ch` and its worker, each NULL where there is none. Only that
-/// worker's thread may follow the channel.
+/// Part `client`: `dap_chain_net_vpn_client_get_stream_ch` and its worker, or NULL for each. Only that worker's thread
+/// may follow the channel.
 #[cfg(feature = "client-tun")]
 pub fn client_stream() -> (*mut dap_stream_ch_t, *mut dap_stream_worker_t) {
     // SAFETY: no arguments.
@@ -120,19 +120,20 @@ pub fn client_stream() -> (*mut dap_stream_ch_t, *mut dap_stream_worker_t) {
     (ch, unsafe { dap_chain_net_vpn_client_get_stream_worker() })
 }
 
-/// Part `client-tun`: an ADDR_REPLY, whole with its header. On the channel's worker; -1 when the channel is closed.
+/// Part `client-tun`: passes on a whole ADDR_REPLY with its header. On the channel's worker; -1 if the channel is
+/// closed.
 #[cfg(not(feature = "client-tun"))]
 pub fn tun_leased(channel: &Channel, packet: &mut [u8]) -> i32 {
     if channel.visible().is_null() {
         return -1;
     }
     let behind_header = packet.len().saturating_sub(vpn_core::wire::HEADER_LEN);
-    // SAFETY: the channel's C-visible struct; a packet with so many bytes behind its header.
+    // SAFETY: the channel's C-visible struct; the packet has `behind_header` bytes behind its header.
     unsafe { ch_sf_tun_addr_leased(channel.visible(), packet.as_mut_ptr().cast(), behind_header) }
 }
 
-/// Part `client-tun`: a packet from the server, written as the legacy module does, to the device's event socket;
-/// `ch_sf_tun_client_send` of the legacy file is not implemented. False when there is no device or it does not take it.
+/// Part `client-tun`: writes a packet from the server to the device's event socket, like the legacy module, whose
+/// `ch_sf_tun_client_send` is not implemented. False without a device, or if the write fails.
 #[cfg(not(feature = "client-tun"))]
 pub fn tun_deliver(packet: &[u8]) -> bool {
     // SAFETY: no arguments.

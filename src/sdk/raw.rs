@@ -1,13 +1,13 @@
-//! The seam as both halves see it: what Rust may call of `glue/*.c`, and the callbacks that it provides.
+//! The seam's contract: the functions of `glue/*.c` that Rust may call, and the callbacks that Rust provides.
 //!
-//! This file is the contract, and the one place where it is written. `build/seam.rs` makes `vpn_glue.h` of it, and the
-//! C compiler checks each definition against that header. The C half touches the SDK's structs, macros, varargs
-//! functions and allocator; Rust decides.
+//! The contract is written only here. `build/seam.rs` generates `vpn_glue.h` from this file, and the C compiler checks
+//! each definition against that header. The C half handles the SDK's structs, macros, varargs functions and allocator;
+//! decisions are Rust's.
 //!
-//! What holds where a function says nothing else:
+//! Rules for every function, unless its comment says otherwise:
 //! - Threads: any thread may call it. "The owner" is the worker thread that owns the channel or the socket. A worker is
-//!   named by its number, from 0 to the count less one.
-//! - Ownership: a pointer is not NULL and is used during the call alone, a text is NUL-terminated, an object of the SDK
+//!   identified by its number, from 0 to the count less one.
+//! - Ownership: a pointer is not NULL and is used only during the call, a text is NUL-terminated, an object of the SDK
 //!   is alive. A text that C returns belongs to the SDK.
 //! - Units: sizes are bytes; an inner address is an IPv4 address in network order.
 #![allow(unreachable_pub, reason = "cbindgen takes public constants only")]
@@ -16,10 +16,10 @@ use std::ffi::{c_char, c_int, c_void};
 
 use super::types::*;
 
-/// The number of no worker.
+/// Stands for "not a worker".
 pub const NO_WORKER: u32 = 0xffff_ffff;
 
-/// Levels of the SDK's log; those between belong to the next lower one.
+/// Levels of the SDK's log; values in between count as the next lower one.
 #[cfg(feature = "sdk")]
 pub const LOG_DEBUG: c_int = 0;
 #[cfg(feature = "sdk")]
@@ -29,31 +29,31 @@ pub const LOG_WARNING: c_int = 5;
 #[cfg(feature = "sdk")]
 pub const LOG_ERROR: c_int = 7;
 
-/// The role of a node in no network.
+/// Stands for "not in the network".
 pub const NO_ROLE: u32 = 0xffff_ffff;
 /// The role "master", by the SDK's number: a smaller one is a higher role. C asserts that the SDK's headers agree.
 pub const ROLE_MASTER: u32 = 0x20;
 
-/// How a usage is paid, by the SDK's numbers: not yet. C asserts that the SDK's headers agree.
+/// Payment states of a usage, by the SDK's numbers: not yet paid. C asserts that the SDK's headers agree.
 pub const USAGE_IDLE: i32 = 0;
 /// The first payment is pending.
 pub const USAGE_GRACE: i32 = 1;
-/// By receipts.
+/// Paid by receipts.
 pub const USAGE_NORMAL: i32 = 2;
-/// By a free order.
+/// A free order.
 pub const USAGE_FREE: i32 = 4;
 
 /// The unit of a price: bytes.
 pub const UNIT_BYTES: u32 = 1;
 
-/// What Rust provides. Every function returns without unwinding. C copies the table.
+/// The functions that Rust provides. Every function returns without unwinding. C copies the table.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Callbacks {
     /// Headroom in front of the data of `tun_readable`.
-    pub(super) tun_front: usize,
+    pub(super) tun_headroom: usize,
 
-    /// Channel 'S' was opened; on the owner, as all of channel_*. Returns what becomes `ch->internal`; with NULL the
+    /// Channel 'S' was opened; on the owner, like all channel_*. The result becomes `ch->internal`; if it is NULL, the
     /// channel stays unused.
     pub(super) channel_opened:
         unsafe extern "C" fn(ch: *mut dap_stream_ch_t, is_client: bool, worker: u32) -> *mut c_void,
@@ -65,49 +65,50 @@ pub(super) struct Callbacks {
     pub(super) channel_drained: unsafe extern "C" fn(internal: *mut c_void),
     /// The stream leaves its worker; on that worker.
     pub(super) channel_leaving: unsafe extern "C" fn(internal: *mut c_void),
-    /// The stream has come to another worker; on the new one.
+    /// The stream has arrived on another worker; on the new one.
     pub(super) channel_arrived: unsafe extern "C" fn(internal: *mut c_void, worker: u32),
 
-    /// A client asks for service; on the owner, as all of service_*. 0 lets the SDK go on, all else refuses.
+    /// A client requests the service; on the owner, like all service_*. 0 lets the SDK continue, any other value
+    /// refuses.
     pub(super) service_requested: unsafe extern "C" fn(usage_id: u32) -> c_int,
-    /// The SDK accepted the request, or a next receipt. `vpn_internal` is `ch->internal` of the session's channel 'S',
-    /// or NULL when the session has none. 0 sends SUCCESS, all else ERROR.
+    /// The SDK accepted the request or a next receipt. `vpn_internal` is `ch->internal` of the session's channel 'S',
+    /// or NULL if the session has none. 0 sends SUCCESS, any other value ERROR.
     pub(super) service_accepted: unsafe extern "C" fn(vpn_internal: *mut c_void, usage_id: u32) -> c_int,
-    /// The SDK refused the request, with a code of its own.
+    /// The SDK refused the request with this code.
     pub(super) service_refused: unsafe extern "C" fn(usage_id: u32, code: u32),
 
-    /// A TUN queue became readable; on the owner. `data` is the packet that the SDK's loop has read by itself, or NULL.
+    /// A TUN queue became readable; on the owner. `data` is a packet that the SDK's loop has already read, or NULL.
     pub(super) tun_readable: unsafe extern "C" fn(inheritor: *mut c_void, data: *mut u8, size: usize),
-    /// The queue failed with an errno, and leaves the loop; on the owner.
+    /// The queue failed with an errno and leaves the loop; on the owner.
     pub(super) tun_failed: unsafe extern "C" fn(inheritor: *mut c_void, error: c_int),
     /// The queue has left the loop; the last call with this `inheritor`.
     pub(super) tun_deleted: unsafe extern "C" fn(inheritor: *mut c_void),
 
-    /// The client's connection is up; on the stream's worker. `id` is what `vpn_glue_client_connect` was given.
+    /// The client's connection is up; on the stream's worker. `id` is the one passed to `vpn_glue_client_connect`.
     pub(super) client_connected: unsafe extern "C" fn(id: u64),
-    /// It could not be made, or broke: an errno.
+    /// The connection failed, with an errno.
     pub(super) client_failed: unsafe extern "C" fn(id: u64, error: c_int),
-    /// It is gone.
+    /// The connection has ended.
     pub(super) client_disconnected: unsafe extern "C" fn(id: u64),
     /// A packet arrived on channel 'R'; on the stream's worker.
     pub(super) client_service_packet: unsafe extern "C" fn(id: u64, kind: u8, data: *const u8, size: usize),
 
-    /// `GET /remain_limits_vpn`, on a thread of the SDK's. Answer with `vpn_glue_http_reply` during the call.
+    /// `GET /remain_limits_vpn`, on one of the SDK's threads. The callback answers with `vpn_glue_http_reply`.
     pub(super) http_remain_limits: unsafe extern "C" fn(request: *mut c_void, query: *const c_char, query_size: usize),
 }
 
-/// What the billing side says of a session's use of the service.
+/// The SDK's record of a session's use of the service.
 #[repr(C)]
 pub(super) struct Usage {
     pub(super) id: u32,
     pub(super) is_active: bool,
-    /// One of USAGE_*; all else is an error.
+    /// One of USAGE_*; any other value means failure.
     pub(super) state: i32,
     /// The node's role in the usage's network, or NO_ROLE.
     pub(super) role: u32,
 }
 
-/// Traffic of a session as `vpn_stat` shows it: "sent" by the client, "recv" by it.
+/// Traffic of a session, as `vpn_stat` names it: the client has "sent" or "recv" it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionStats {
@@ -129,17 +130,17 @@ pub struct SessionStats {
     pub packets_recv_lost: u64,
 }
 
-/// A session with a lease, for C to look at.
+/// A session with a lease, as an entry of C's snapshot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shown {
+pub(super) struct ListedSession {
     pub(super) usage_id: u32,
     pub(super) address: u32,
     pub(super) is_allowed: bool,
     pub(super) ch: *mut dap_stream_ch_t,
 }
 
-/// One service session as the SDK lists it.
+/// A service session, as the SDK lists it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SessionView {
@@ -147,25 +148,25 @@ pub struct SessionView {
     pub time_created: u64,
     /// The inner address, network order; 0 without a lease.
     pub address: u32,
-    /// Its traffic.
+    /// The session's traffic.
     pub stats: SessionStats,
 }
 
-/// A command of the node's CLI: `*reply` is for `vpn_glue_command_reply`.
+/// A command of the node's CLI: `*reply` is passed to `vpn_glue_command_reply`.
 pub(super) type Command =
     unsafe extern "C" fn(argc: c_int, argv: *mut *mut c_char, reply: *mut *mut c_void, version: c_int) -> c_int;
 
 // --- host.c, lifecycle_*.c: life, log, memory, configuration, workers, timers ------------------------------------
 unsafe extern "C" {
-    /// Hands the table over; once, before anything that calls back is registered or made.
+    /// Gives the table to C; once, before anything that calls back is registered or created.
     pub(super) fn vpn_glue_set_callbacks(callbacks: *const Callbacks);
 
-    /// Starts the embedded SDK with its first user; 0, or why it could not. The node's SDK runs anyway.
+    /// Starts the embedded SDK for its first user; 0, or an error code. The node's SDK runs anyway.
     pub(super) fn vpn_glue_retain() -> c_int;
     /// Balances a successful retain: the embedded SDK stops with its last user.
     pub(super) fn vpn_glue_release();
-    /// Blocks, for a bounded time, until what a release on one of the SDK's own threads has begun is done. Returns at
-    /// once on such a thread.
+    /// Blocks, for a bounded time, until the end that a release has started on one of the SDK's threads is complete.
+    /// Returns at once on such a thread.
     pub(super) fn vpn_glue_settle();
 
     /// Writes a line into the SDK's log, with one of LOG_*.
@@ -175,29 +176,30 @@ unsafe extern "C" {
     #[cfg(feature = "sdk")]
     pub(super) fn vpn_glue_log_level() -> c_int;
 
-    /// Zeroed memory from the allocator that C frees with; NULL when there is none.
+    /// Zeroed memory from the allocator that C frees with; NULL if there is no memory.
     pub(super) fn vpn_glue_alloc(size: usize) -> *mut c_void;
-    /// Frees what `vpn_glue_alloc` or `vpn_glue_store_get` returned, or nothing for NULL.
+    /// Frees the memory that `vpn_glue_alloc` or `vpn_glue_store_get` returned; does nothing for NULL.
     pub(super) fn vpn_glue_free(memory: *mut c_void);
 
-    /// A configuration's value, or `otherwise`. `config` NULL is the node's own, here and below.
+    /// A configuration's value, or `default_value` if the key is missing. `config` NULL means the node's, here and
+    /// below.
     pub(super) fn vpn_glue_config_bool(
         config: *mut c_void,
         section: *const c_char,
         key: *const c_char,
-        otherwise: bool,
+        default_value: bool,
     ) -> bool;
-    /// As `vpn_glue_config_bool`, for a number.
+    /// Like `vpn_glue_config_bool`, for a number.
     pub(super) fn vpn_glue_config_int(
         config: *mut c_void,
         section: *const c_char,
         key: *const c_char,
-        otherwise: i64,
+        default_value: i64,
     ) -> i64;
-    /// A text, which lives as long as the configuration; NULL when the key is not there.
+    /// A text, which lives as long as the configuration; NULL if the key is missing.
     pub(super) fn vpn_glue_config_str(config: *mut c_void, section: *const c_char, key: *const c_char)
     -> *const c_char;
-    /// `*count` texts, which live as long as the configuration; NULL when the key is not there.
+    /// `*count` texts, which live as long as the configuration; NULL if the key is missing.
     pub(super) fn vpn_glue_config_list(
         config: *mut c_void,
         section: *const c_char,
@@ -205,82 +207,82 @@ unsafe extern "C" {
         count: *mut u16,
     ) -> *const *const c_char;
 
-    /// The count of workers.
+    /// The number of workers.
     pub(super) fn vpn_glue_worker_count() -> u32;
-    /// The worker that the calling thread is, or NO_WORKER.
+    /// The calling thread's worker, or NO_WORKER.
     pub(super) fn vpn_glue_worker_current() -> u32;
-    /// The SDK's worker, `dap_worker_t *`; NULL for a number that no worker has.
+    /// The SDK's worker, `dap_worker_t *`; NULL if no worker has this number.
     pub(super) fn vpn_glue_worker_pointer(worker: u32) -> *mut c_void;
-    /// Has a worker call back once, after what it was given before; false when there is no such worker.
+    /// Makes a worker call back once, after its earlier tasks; false if the worker does not exist.
     pub(super) fn vpn_glue_worker_exec(
         worker: u32,
         callback: unsafe extern "C" fn(argument: *mut c_void),
         argument: *mut c_void,
     ) -> bool;
-    /// Has a worker call back every so many milliseconds while the callback returns true. Returns the timer's number, or
-    /// 0 on failure.
+    /// Makes a worker call back at this interval while the callback returns true. Returns the timer's number, or 0 on
+    /// failure.
     pub(super) fn vpn_glue_timer_start(
         worker: u32,
         milliseconds: u64,
         callback: unsafe extern "C" fn(argument: *mut c_void) -> bool,
         argument: *mut c_void,
     ) -> u64;
-    /// Stops a timer of that worker; one that has ended is nothing to stop.
+    /// Stops a timer of that worker; does nothing if it has ended.
     pub(super) fn vpn_glue_timer_stop(worker: u32, timer: u64);
 }
 
 // --- tun.c: TUN queues in a worker's loop ------------------------------------------------------------------------
 unsafe extern "C" {
-    /// Puts a descriptor, which stays the caller's, into a worker's loop; NULL on failure. `inheritor` comes back with
-    /// the tun_* callbacks until tun_deleted; `*uuid` names the socket for `vpn_glue_tun_remove`.
+    /// Adds a descriptor, which still belongs to the caller, to a worker's loop; NULL on failure. The tun_* callbacks
+    /// get `inheritor` until tun_deleted; `*uuid` identifies the socket for `vpn_glue_tun_remove`.
     pub(super) fn vpn_glue_tun_add(
         fd: c_int,
         worker: u32,
         inheritor: *mut c_void,
         uuid: *mut u64,
     ) -> *mut dap_events_socket_t;
-    /// Takes a socket out of the loop; tun_deleted tells when that is done.
+    /// Removes a socket from the loop; tun_deleted reports the end.
     pub(super) fn vpn_glue_tun_remove(worker: u32, uuid: u64);
-    /// Whether the loop looks for packets to read. On the owner.
+    /// Sets whether the loop reads packets. On the owner.
     pub(super) fn vpn_glue_tun_set_readable(es: *mut dap_events_socket_t, readable: bool);
-    /// Writes a packet to the descriptor of a TUN socket that a legacy part made and keeps; true when all of it went.
+    /// Writes a packet to the descriptor of a TUN socket that a legacy part owns; true if it was written completely.
     #[cfg(not(feature = "client-tun"))]
     pub(super) fn vpn_glue_tun_write(es: *const dap_events_socket_t, packet: *const c_void, size: usize) -> bool;
 }
 
 // --- channel.c: channel 'S'; on the owner, but for register ------------------------------------------------------
 unsafe extern "C" {
-    /// Has the SDK make channels 'S' that call back. May be repeated.
+    /// Registers channels 'S' that call back. May be repeated.
     pub(super) fn vpn_glue_channel_register();
-    /// Sends a packet, whose data the SDK copies; 0 when it took none of it.
+    /// Sends a packet, whose data the SDK copies; 0 if the SDK refused it.
     pub(super) fn vpn_glue_channel_send(ch: *mut dap_stream_ch_t, kind: u8, data: *const c_void, size: usize) -> usize;
-    /// What waits in the stream's send queue.
+    /// The size of the stream's send queue.
     pub(super) fn vpn_glue_channel_pending(ch: *const dap_stream_ch_t) -> usize;
-    /// Lets packets come in: the SDK holds them back on a channel whose service is not accepted yet.
+    /// Enables reception: the SDK holds packets back until the channel's service is accepted.
     pub(super) fn vpn_glue_channel_enable(ch: *mut dap_stream_ch_t);
-    /// Whether channel_drained is called.
+    /// Enables or disables channel_drained.
     pub(super) fn vpn_glue_channel_wake_on_drain(ch: *mut dap_stream_ch_t, wake: bool);
-    /// Tells the SDK that the peer is alive.
+    /// Reports to the SDK that the peer is alive.
     pub(super) fn vpn_glue_channel_touch(ch: *mut dap_stream_ch_t);
-    /// Has the stream closed, after the current callback.
+    /// Closes the stream after the current callback.
     pub(super) fn vpn_glue_channel_close_stream(ch: *mut dap_stream_ch_t);
-    /// Writes "host:port" of the peer as a text, cut at `size`.
+    /// Writes "host:port" of the peer as a text, truncated to `size`.
     pub(super) fn vpn_glue_channel_peer(ch: *const dap_stream_ch_t, out: *mut c_char, size: usize);
 
-    /// Whether the calling thread is the worker of this stream worker; false for NULL.
+    /// Whether the calling thread is the stream worker's; false for NULL.
     #[cfg(feature = "client-tun")]
     pub(super) fn vpn_glue_stream_worker_is_here(stream_worker: *const dap_stream_worker_t) -> bool;
-    /// Where an open channel is, for `vpn_glue_channel_find`; false off its worker.
+    /// The stream worker and the uuid of an open channel, for `vpn_glue_channel_find`; false off its worker.
     #[cfg(feature = "client-tun")]
     pub(super) fn vpn_glue_channel_place(
         ch: *const dap_stream_ch_t,
         stream_worker: *mut *mut dap_stream_worker_t,
         uuid: *mut u64,
     ) -> bool;
-    /// The channel of that number; NULL when it is gone.
+    /// The channel with this uuid; NULL if it is closed.
     #[cfg(feature = "client-tun")]
     pub(super) fn vpn_glue_channel_find(stream_worker: *mut dap_stream_worker_t, uuid: u64) -> *mut dap_stream_ch_t;
-    /// The data, the type and the size of a packet as the SDK hands it around.
+    /// The data, the type and the size of a packet of the SDK.
     pub(super) fn vpn_glue_packet_parts(
         packet: *const dap_stream_ch_pkt_t,
         kind: *mut u8,
@@ -290,11 +292,11 @@ unsafe extern "C" {
 
 // --- session.c: what the SDK keeps of a session; on the owner, but for sessions_each -----------------------------
 unsafe extern "C" {
-    /// The session's use of the service; false before a request was accepted.
+    /// The session's use of the service; false until a request is accepted.
     pub(super) fn vpn_glue_channel_usage(ch: *const dap_stream_ch_t, out: *mut Usage) -> bool;
     /// Marks the usage active: the service has begun.
     pub(super) fn vpn_glue_channel_usage_activate(ch: *mut dap_stream_ch_t);
-    /// Writes the inner address, 0 for none, where C looks for it.
+    /// Sets the inner address that C reads, 0 for none.
     pub(super) fn vpn_glue_channel_set_inner_address(ch: *mut dap_stream_ch_t, address: u32);
     /// Adds to the session's counters.
     pub(super) fn vpn_glue_channel_stats_add(ch: *mut dap_stream_ch_t, delta: *const SessionStats);
@@ -307,18 +309,18 @@ unsafe extern "C" {
 
 // --- service.c: the VPN as a service -----------------------------------------------------------------------------
 unsafe extern "C" {
-    /// Registers the service with the configuration section of its prices; NULL when the SDK refuses.
+    /// Registers the service with the configuration section of its prices; NULL if the SDK refuses.
     pub(super) fn vpn_glue_service_add(section: *const c_char) -> *mut dap_chain_net_srv_t;
-    /// Replaces what C finds behind the service, lists in a `dap_chain_net_srv_vpn_t`, by copies. On worker 0 alone, so
-    /// that C which runs there sees lists that stay as they are while it looks. NULL and 0 stand for none.
-    pub(super) fn vpn_glue_service_show(
+    /// Replaces the lists behind the service, in its `dap_chain_net_srv_vpn_t`, by copies. Only on worker 0: C that
+    /// runs there sees lists that do not change during its callback. NULL and 0 mean empty lists.
+    pub(super) fn vpn_glue_service_publish(
         service: *mut dap_chain_net_srv_t,
-        sessions: *const Shown,
+        sessions: *const ListedSession,
         session_count: usize,
         released: *const u32,
         released_count: usize,
     );
-    /// Takes the service back; `service` is not used again.
+    /// Unregisters the service; the caller does not use `service` again.
     pub(super) fn vpn_glue_service_remove(service: *mut dap_chain_net_srv_t);
     /// Registers the VPN's tag in the ledger; 0, or the ledger's code.
     pub(super) fn vpn_glue_ledger_tag_register() -> c_int;
@@ -326,19 +328,19 @@ unsafe extern "C" {
 
 // --- net.c, payment_*.c: networks, orders, wallets ---------------------------------------------------------------
 unsafe extern "C" {
-    /// The network of that name, which lives as long as the node's configuration; NULL when there is none.
+    /// The network with this name, which lives as long as the node's configuration; NULL if there is none.
     pub(super) fn vpn_glue_net_by_name(name: *const c_char) -> *mut dap_chain_net_t;
-    /// As `vpn_glue_net_by_name`, by number.
+    /// Like `vpn_glue_net_by_name`, by number.
     pub(super) fn vpn_glue_net_by_id(id: u64) -> *mut dap_chain_net_t;
-    /// Its number.
+    /// The network's number.
     pub(super) fn vpn_glue_net_id(net: *const dap_chain_net_t) -> u64;
-    /// Its name, which lives as long as the network.
+    /// The network's name, which lives as long as the network.
     pub(super) fn vpn_glue_net_name(net: *const dap_chain_net_t) -> *const c_char;
-    /// The prefix of its groups in the store, which lives as long as the network; or NULL.
+    /// The prefix of the network's groups in the store, which lives as long as the network; or NULL.
     pub(super) fn vpn_glue_net_store_prefix(net: *const dap_chain_net_t) -> *const c_char;
 
-    /// Calls back for each order of the VPN service that is known in the network, or for those that sell: its hash (32
-    /// bytes), the serving node's address, and whether its price is 0.
+    /// Calls back for each known order of the VPN service in the network, or only for those that sell: with the order's
+    /// hash (32 bytes), the serving node's address, and whether the price is 0.
     pub(super) fn vpn_glue_net_orders(
         net: *mut dap_chain_net_t,
         selling_only: bool,
@@ -347,8 +349,8 @@ unsafe extern "C" {
     );
     /// Whether the node can open the wallet.
     pub(super) fn vpn_glue_wallet_exists(name: *const c_char) -> bool;
-    /// Makes a conditional transaction of `value` datoshi that pays the VPN service by `unit` (UNIT_*), and writes its
-    /// hash (32 bytes); false when it cannot be made.
+    /// Creates a conditional transaction of `value` datoshi that pays the VPN service by `unit` (UNIT_*), and writes
+    /// its hash (32 bytes); false on failure.
     pub(super) fn vpn_glue_wallet_pay(
         net: *mut dap_chain_net_t,
         wallet: *const c_char,
@@ -361,8 +363,8 @@ unsafe extern "C" {
 
 // --- client.c: the client's connection ---------------------------------------------------------------------------
 unsafe extern "C" {
-    /// Connects to a server, and opens the channels that the letters name, in their order; NULL when the SDK refuses at
-    /// once. `id` comes back with the client_* callbacks: a number, so that a late one finds nothing.
+    /// Connects to a server, and opens the channels that the letters name, in their order; NULL if the SDK refuses at
+    /// once. The client_* callbacks get `id`, a number, so that a late one finds no connection.
     pub(super) fn vpn_glue_client_connect(
         net: *mut dap_chain_net_t,
         host: *const c_char,
@@ -370,18 +372,18 @@ unsafe extern "C" {
         channels: *const c_char,
         id: u64,
     ) -> *mut dap_chain_node_client_t;
-    /// Closes the connection; `client` is not used again.
+    /// Closes the connection; the caller does not use `client` again.
     pub(super) fn vpn_glue_client_close(client: *mut dap_chain_node_client_t);
-    /// The channel of a letter; NULL when it is not there.
+    /// The channel with this letter; NULL if it does not exist.
     pub(super) fn vpn_glue_client_channel(client: *mut dap_chain_node_client_t, letter: c_char)
     -> *mut dap_stream_ch_t;
-    /// The stream worker of the connection; NULL when there is none yet.
+    /// The stream worker of the connection; NULL before there is one.
     pub(super) fn vpn_glue_client_stream_worker(client: *mut dap_chain_node_client_t) -> *mut dap_stream_worker_t;
 }
 
 // --- services.c: store, commands, HTTP, certificates -------------------------------------------------------------
 unsafe extern "C" {
-    /// A value, which the caller frees with `vpn_glue_free`; NULL when it is absent.
+    /// A value, which the caller frees with `vpn_glue_free`; NULL if it does not exist.
     pub(super) fn vpn_glue_store_get(group: *const c_char, key: *const c_char, size: *mut usize) -> *mut u8;
     /// Writes a value, which the SDK copies; 0, or the store's code.
     pub(super) fn vpn_glue_store_set(
@@ -398,18 +400,18 @@ unsafe extern "C" {
         summary: *const c_char,
         usage: *const c_char,
     );
-    /// Takes a command back; where the SDK cannot, it stays and is still called.
+    /// Unregisters a command; if the SDK cannot, the command is still called.
     pub(super) fn vpn_glue_command_remove(name: *const c_char);
-    /// Sets what a command answers, which the SDK copies.
+    /// Sets a command's answer, which the SDK copies.
     pub(super) fn vpn_glue_command_reply(reply: *mut *mut c_void, text: *const c_char);
 
-    /// Registers `/remain_limits_vpn` with the node's server; 0, or -1 when the node has none.
+    /// Registers `/remain_limits_vpn` with the node's HTTP server; 0, or -1 if the node has none.
     pub(super) fn vpn_glue_http_register() -> c_int;
-    /// Takes the path back; where the SDK cannot, http_remain_limits is still called.
+    /// Unregisters the path; if the SDK cannot, http_remain_limits is still called.
     pub(super) fn vpn_glue_http_unregister();
     /// Answers the request of http_remain_limits with JSON, which the SDK copies.
     pub(super) fn vpn_glue_http_reply(request: *mut c_void, status: c_int, body: *const c_char, size: usize);
 
-    /// SHA3-256 (32 bytes) of the public key of a certificate; false when the node has no such certificate.
+    /// The SHA3-256 (32 bytes) of a certificate's public key; false if the node has no such certificate.
     pub(super) fn vpn_glue_certificate_key_hash(name: *const c_char, hash: *mut u8) -> bool;
 }

@@ -1,4 +1,4 @@
-//! The VPN as a service of the node: REQUESTs on channel 'R', billed by the SDK.
+//! The VPN as a service of the node: REQUESTs on channel 'R', which the SDK bills.
 
 use std::ffi::c_int;
 use std::net::Ipv4Addr;
@@ -11,47 +11,46 @@ use super::channel::Channel;
 use super::types::dap_chain_net_srv_t;
 use super::{raw, worker};
 
-/// What the service decides. Called on the session's worker.
+/// The decisions of the service. All are called on the session's worker.
 pub trait ServiceHandler: Send + Sync {
-    /// A client asks for service. 0 lets it go on, anything else refuses with that code.
+    /// A client requests the service. 0 accepts; any other value refuses with that code.
     fn requested(&self, usage_id: u32) -> i32;
-    /// The request was accepted, or a next receipt was. `channel` is the session's channel 'S', if it opened one.
-    /// 0 sends SUCCESS, anything else ERROR.
+    /// The SDK accepted the request or a next receipt. `channel` is the session's channel 'S', if it opened one.
     fn accepted(&self, channel: Option<&Arc<Channel>>, usage_id: u32) -> i32;
-    /// The request was refused with a code of the SDK's.
+    /// The SDK refused the request with this code.
     fn refused(&self, usage_id: u32, code: u32);
 }
 
 static HANDLER: RwLock<Option<Arc<dyn ServiceHandler>>> = RwLock::new(None);
 
-/// The registered service; taken back when dropped.
+/// The registered service. Dropping it unregisters it.
 #[derive(Debug)]
 pub struct Service {
     sdk: AtomicPtr<dap_chain_net_srv_t>,
 }
 
-/// The SDK refused: the service's number is taken, or the network that its section names is unknown.
+/// The SDK refused the service: its number is taken, or its section names an unknown network.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the SDK refused the service: its number 0x1 is registered already, or [srv_vpn] net names no network of this node"
+    "the SDK refused the service: its number 0x1 is already registered, or [srv_vpn] net is not a network of this node"
 )]
 pub struct Taken;
 
-/// A session with a lease, as C finds it in the service's list.
+/// A session with a lease, as an entry of the service's list for C.
 #[derive(Clone, Debug)]
-pub struct ShownSession {
-    /// The usage that REQUEST opened.
+pub struct ListedSession {
+    /// The number of the usage that REQUEST opened.
     pub usage_id: u32,
     /// The leased inner address.
     pub address: Ipv4Addr,
-    /// The billing side lets it use the service.
+    /// Whether the SDK's billing allows the session to use the service.
     pub is_allowed: bool,
-    /// Its channel.
+    /// The session's channel.
     pub channel: Arc<Channel>,
 }
 
 impl Service {
-    /// Registers the service, with the configuration section that its prices and its grace period come from.
+    /// Registers the service with the configuration section of its prices and its grace period.
     pub fn register(handler: Arc<dyn ServiceHandler>) -> Result<Service, Taken> {
         *HANDLER.write() = Some(handler);
         // SAFETY: the section is NUL-terminated.
@@ -63,21 +62,21 @@ impl Service {
         Ok(Service { sdk: AtomicPtr::new(sdk) })
     }
 
-    /// The SDK's service.
+    /// Returns the SDK's service.
     pub fn raw(&self) -> *mut dap_chain_net_srv_t {
         self.sdk.load(Ordering::Relaxed)
     }
 
-    /// Shows C the sessions with a lease, and the released addresses in the order of their next lease: copies, which
-    /// replace those shown before. Only on worker 0, the one worker that C may look at them on; elsewhere it does nothing.
-    pub fn show(&self, sessions: &[ShownSession], released: impl Iterator<Item = Ipv4Addr>) {
+    /// Replaces C's snapshot of the sessions with a lease, and of the released addresses in the order of their next
+    /// lease. Works only on worker 0, the only one on which C may read the snapshot; elsewhere it does nothing.
+    pub fn publish_snapshot(&self, sessions: &[ListedSession], released: impl Iterator<Item = Ipv4Addr>) {
         if worker::current() != Some(0) {
             return;
         }
         let network_order = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
         let sessions: Vec<_> = sessions
             .iter()
-            .map(|session| raw::Shown {
+            .map(|session| raw::ListedSession {
                 usage_id: session.usage_id,
                 address: network_order(session.address),
                 is_allowed: session.is_allowed,
@@ -87,7 +86,7 @@ impl Service {
         let released: Vec<_> = released.map(network_order).collect();
         // SAFETY: the service lives until drop; both lists are read during the call; on worker 0, as raw.rs asks.
         unsafe {
-            raw::vpn_glue_service_show(
+            raw::vpn_glue_service_publish(
                 self.raw(),
                 sessions.as_ptr(),
                 sessions.len(),
@@ -101,7 +100,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         *HANDLER.write() = None;
-        // SAFETY: what register got, and this is the only call.
+        // SAFETY: register got this pointer, and this is the only call.
         unsafe { raw::vpn_glue_service_remove(self.raw()) };
     }
 }

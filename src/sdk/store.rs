@@ -1,10 +1,10 @@
-//! What the node keeps: groups of keys and values. Any thread; blocks.
+//! The node's store: groups of keys and values. Any thread; blocks.
 
 use std::ffi::CString;
 
 use super::{memory, raw};
 
-/// A value that could not be kept.
+/// A value that could not be stored.
 #[derive(Debug, thiserror::Error)]
 #[error("the store refused {group} / {key} (code {code})")]
 pub struct StoreError {
@@ -13,17 +13,17 @@ pub struct StoreError {
     code: i32,
 }
 
-/// The value; None when there is none.
+/// Returns the value; `None` if there is none.
 pub fn get(group: &str, key: &str) -> Option<Vec<u8>> {
     let (group, key) = (CString::new(group).ok()?, CString::new(key).ok()?);
     let mut size = 0;
     // SAFETY: NUL-terminated names; size is writable.
     let value = unsafe { raw::vpn_glue_store_get(group.as_ptr(), key.as_ptr(), &mut size) };
-    // SAFETY: the SDK hands over `size` bytes of its allocator.
+    // SAFETY: the SDK passes `size` bytes of its allocator, which the caller owns.
     unsafe { memory::take(value, size) }
 }
 
-/// Keeps a value.
+/// Stores a value.
 pub fn set(group: &str, key: &str, value: &[u8]) -> Result<(), StoreError> {
     let error = |code| StoreError { group: group.to_owned(), key: key.to_owned(), code };
     let (Ok(c_group), Ok(c_key)) = (CString::new(group), CString::new(key)) else { return Err(error(-1)) };

@@ -13,17 +13,18 @@ use super::types::dap_events_socket_t;
 use super::visible::dap_chain_net_srv_vpn_tun_socket;
 use super::{raw, worker};
 
-/// What a room does with a queue. Called on the queue's worker.
+/// The events of a queue. All are called on the queue's worker.
 pub trait TunHandler: Send + Sync {
-    /// There is something to read. `first` is a packet that the SDK's loop has read by itself, if it did, with
-    /// [`BUNDLE_FRONT`](vpn_core::wire::BUNDLE_FRONT) bytes of room in front; all of it may be written to.
+    /// The queue is readable. `first` is a packet that the SDK's loop may already have read, with
+    /// [`BUNDLE_HEADROOM`](vpn_core::wire::BUNDLE_HEADROOM) bytes of headroom in front; the handler may overwrite all
+    /// of it.
     fn readable(&self, first: Option<&mut [u8]>);
-    /// The descriptor failed (`errno`); the queue is dead.
+    /// The descriptor failed with this errno; the queue is unusable.
     fn failed(&self, errno: c_int);
 }
 
-/// The registration of a queue. It ends with [`TunSocket::remove`] or when dropped; the descriptor must stay open until
-/// then.
+/// The registration of a queue with a worker. [`TunSocket::remove`] or dropping it ends the registration; the
+/// descriptor must stay open until then.
 pub struct TunSocket {
     shared: Arc<Shared>,
     worker: u32,
@@ -38,7 +39,7 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What the event socket's `_inheritor` points to: first what C may look at, then what Rust needs.
+/// The target of the event socket's `_inheritor`: first the struct that C may read, then Rust's part.
 #[repr(C)]
 pub(super) struct Inheritor {
     visible: dap_chain_net_srv_vpn_tun_socket,
@@ -46,7 +47,7 @@ pub(super) struct Inheritor {
 }
 
 impl TunSocket {
-    /// Puts a queue's descriptor into a worker's loop. None when there is no such worker.
+    /// Adds a queue's descriptor to a worker's loop. `None` if the worker does not exist.
     pub fn add(queue: BorrowedFd<'_>, worker: u32, handler: Arc<dyn TunHandler>) -> Option<TunSocket> {
         let shared = Arc::new(Shared {
             handler,
@@ -59,7 +60,7 @@ impl TunSocket {
         let inheritor = Box::into_raw(Box::new(Inheritor {
             visible: dap_chain_net_srv_vpn_tun_socket {
                 worker_id: u8::try_from(worker).unwrap_or(u8::MAX),
-                // SAFETY: a number; NULL when there is no such worker.
+                // SAFETY: a number; NULL if the worker does not exist.
                 worker: unsafe { raw::vpn_glue_worker_pointer(worker) }.cast(),
                 es: ptr::null_mut(),
                 clients: ptr::null_mut(),
@@ -72,41 +73,41 @@ impl TunSocket {
         // SAFETY: the inheritor lives until tun_deleted takes it back; uuid is writable.
         let es = unsafe { raw::vpn_glue_tun_add(queue.as_raw_fd(), worker, inheritor.cast::<c_void>(), &mut uuid) };
         if es.is_null() {
-            // SAFETY: the SDK did not take it.
+            // SAFETY: the SDK refused the inheritor, so this is its only owner.
             drop(unsafe { Box::from_raw(inheritor) });
             return None;
         }
         shared.es.store(es, Ordering::Release);
         shared.uuid.store(uuid, Ordering::Release);
         shared.visible.store(inheritor.cast(), Ordering::Release);
-        // The worker may look at `es` from its first event on; it is the one field that was not known before.
+        // C on the worker may read `es` from its first event on; it is the only field that was unknown until now.
         let complete = Arc::clone(&shared);
         worker::exec(worker, move || {
             let visible = complete.visible.load(Ordering::Acquire);
             if !visible.is_null() && !*complete.gone.lock() {
-                // SAFETY: on the owning worker, where alone tun_deleted frees it, and it has not run.
+                // SAFETY: on the owning worker, which alone runs tun_deleted; it has not freed the struct yet.
                 unsafe { (*visible).es = complete.es.load(Ordering::Acquire) };
             }
         });
         Some(TunSocket { shared, worker })
     }
 
-    /// The SDK's event socket, NULL when it is gone. Another thread must not follow it.
+    /// Returns the SDK's event socket; NULL after its end. Other threads must not follow it.
     pub fn event_socket(&self) -> *mut dap_events_socket_t {
         if *self.shared.gone.lock() { ptr::null_mut() } else { self.shared.es.load(Ordering::Acquire) }
     }
 
-    /// The C-visible struct, NULL when it is gone. Only the owning worker may follow it.
+    /// Returns the C-visible struct; NULL after its end. Only the owning worker may follow it.
     pub fn visible(&self) -> *mut dap_chain_net_srv_vpn_tun_socket {
         if *self.shared.gone.lock() { ptr::null_mut() } else { self.shared.visible.load(Ordering::Acquire) }
     }
 
-    /// The worker whose loop the queue is in.
+    /// Returns the worker whose loop has the queue.
     pub fn worker(&self) -> u32 {
         self.worker
     }
 
-    /// Stops or resumes the `readable` calls. Only on the owning worker; elsewhere nothing happens.
+    /// Enables or disables `readable` calls. Works only on the owning worker; elsewhere it does nothing.
     pub fn set_readable(&self, readable: bool) {
         if worker::current() != Some(self.worker) || *self.shared.gone.lock() {
             return;
@@ -115,8 +116,8 @@ impl TunSocket {
         unsafe { raw::vpn_glue_tun_set_readable(self.shared.es.load(Ordering::Acquire), readable) };
     }
 
-    /// Takes the queue out of its loop. When this returns true the SDK does not use the descriptor any more. On the
-    /// owning worker it cannot wait and returns false: [`TunSocket::is_gone`] tells later.
+    /// Removes the queue from its loop. If it returns true, the SDK no longer uses the descriptor. On the owning worker
+    /// it cannot wait and returns false; [`TunSocket::is_gone`] becomes true later.
     pub fn remove(&self, wait: Duration) -> bool {
         if self.is_gone() {
             return true;
@@ -131,7 +132,7 @@ impl TunSocket {
         *gone
     }
 
-    /// The event socket has been deleted.
+    /// Whether the event socket has been deleted.
     pub fn is_gone(&self) -> bool {
         *self.shared.gone.lock()
     }
@@ -147,7 +148,7 @@ impl Drop for TunSocket {
 }
 
 /// # Safety
-/// `inheritor` is NULL or what `TunSocket::add` gave to the SDK, and `deleted` has not been called with it.
+/// `inheritor` is NULL or was given to the SDK by `TunSocket::add`, and `deleted` has not been called with it.
 pub(super) unsafe fn handler(inheritor: *mut c_void) -> Option<Arc<dyn TunHandler>> {
     // SAFETY: the caller's promise.
     let inheritor = unsafe { inheritor.cast::<Inheritor>().as_ref() }?;
@@ -155,7 +156,7 @@ pub(super) unsafe fn handler(inheritor: *mut c_void) -> Option<Arc<dyn TunHandle
 }
 
 /// # Safety
-/// As `handler`; `inheritor` is freed.
+/// Like `handler`; frees `inheritor`.
 pub(super) unsafe fn deleted(inheritor: *mut c_void) {
     if inheritor.is_null() {
         return;

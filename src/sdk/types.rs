@@ -1,4 +1,4 @@
-//! Names of the SDK's types. Rust never looks into them: that is for `glue/*.c`, compiled against the linked SDK's headers.
+//! The SDK's types, opaque in Rust: only `glue/*.c`, compiled against the linked SDK's headers, accesses their fields.
 #![allow(non_camel_case_types, missing_docs)]
 
 macro_rules! opaque {

@@ -1,4 +1,4 @@
-//! The module's structs that the node's C code may read. The five parts share them.
+//! The structs of the VPN module that the node's C code may read, shared by all five parts.
 //!
 //! Sizes and offsets are those measured on the legacy module (docs/abi.md); this file asserts them for Rust, c-tests/
 //! for C. cbindgen writes the structs into `include/dap_chain_net_srv_vpn.h`.

@@ -5,14 +5,14 @@ use std::ffi::CString;
 use super::net::Net;
 use super::raw;
 
-/// The wallet can be opened.
+/// Whether the node can open the wallet.
 pub fn exists(name: &str) -> bool {
     let Ok(name) = CString::new(name) else { return false };
     // SAFETY: NUL-terminated.
     unsafe { raw::vpn_glue_wallet_exists(name.as_ptr()) }
 }
 
-/// Makes a conditional transaction that pays the VPN service by the byte; its hash, or None when it cannot be made.
+/// Creates a conditional transaction that pays the VPN service by the byte; returns its hash, or `None` on failure.
 pub fn conditional_transaction(net: &Net, wallet: &str, token: &str, value: u64) -> Option<[u8; 32]> {
     let (wallet, token) = (CString::new(wallet).ok()?, CString::new(token).ok()?);
     let mut hash = [0; 32];

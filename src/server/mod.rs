@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
+use std::sync::OnceLock;
 
 pub use settings::{Settings, SettingsError};
 
@@ -94,7 +94,7 @@ pub(crate) struct Server {
     c_snapshot_is_stale: AtomicBool,
     /// Channels 'S' of clients, with or without a lease.
     open_channels: Mutex<Vec<Arc<Channel>>>,
-    service: OnceCell<Service>,
+    service: OnceLock<Service>,
     sockets: Mutex<Vec<TunSocket>>,
     timers: Mutex<Vec<worker::Timer>>,
     device: Device,
@@ -145,7 +145,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
         tunnel_down: AtomicBool::new(false),
         c_snapshot_is_stale: AtomicBool::new(false),
         open_channels: Mutex::default(),
-        service: OnceCell::new(),
+        service: OnceLock::new(),
         sockets: Mutex::default(),
         timers: Mutex::default(),
         device,
@@ -319,7 +319,7 @@ impl Server {
         let server = Arc::clone(self);
         let accepted = worker::exec(0, move || {
             if let Some(service) = server.service.get() {
-                service.show(&[], std::iter::empty());
+                service.publish_snapshot(&[], std::iter::empty());
             }
             drop(server);
             // The send fails if the wait has timed out.
@@ -334,9 +334,9 @@ impl Server {
     fn publish_c_snapshot(&self) {
         let Some(service) = self.service.get() else { return };
         let channels = self.open_channels.lock().clone();
-        let sessions: Vec<_> = channels.into_iter().filter_map(session::c_snapshot).collect();
+        let sessions: Vec<_> = channels.into_iter().filter_map(session::listed).collect();
         let released: Vec<_> = self.leases.lock().pool().released().take(SNAPSHOT_RELEASED_MAX).collect();
-        service.show(&sessions, released.into_iter());
+        service.publish_snapshot(&sessions, released.into_iter());
     }
 }
 

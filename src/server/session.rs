@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA, UsageState};
-use crate::sdk::service::{ServiceHandler, ShownSession};
+use crate::sdk::service::{ListedSession, ServiceHandler};
 use crate::sdk::worker;
 use vpn_core::exchange::{self, SessionAction, UsageChange};
 use vpn_core::forward::{DropCause, Peer, Route};
@@ -40,10 +40,10 @@ pub(super) struct Session {
 }
 
 /// Returns what C may read of a session; `None` without a lease.
-pub(super) fn c_snapshot(channel: Arc<Channel>) -> Option<ShownSession> {
+pub(super) fn listed(channel: Arc<Channel>) -> Option<ListedSession> {
     let session = channel.data::<Session>()?;
     let (address, usage_id, is_allowed) = (session.leased()?, session.usage_id(), session.is_allowed());
-    Some(ShownSession { usage_id, address, is_allowed, channel })
+    Some(ListedSession { usage_id, address, is_allowed, channel })
 }
 
 impl Session {

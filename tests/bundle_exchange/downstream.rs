@@ -1,4 +1,5 @@
-//! What clients are sent: bundles that keep the rules for who has asked for them, plain packets for the others.
+//! The packets that clients receive: bundles by the rules for clients that have requested them, plain packets for the
+//! others.
 
 use std::time::Duration;
 
@@ -23,12 +24,12 @@ fn datagrams_to_clients_of_small_bundles() {
     in_namespace("downstream::datagrams_to_clients_of_small_bundles", || {
         let got = send_everything(&Lab::start("", b"CFV1\x01\x02\xd0\x07"), 2000);
         assert!(got.bundles > 0, "nothing fits into 2000 bytes: {got:?}");
-        // A packet of 1028 bytes fits into no bundle of these.
+        // A packet of 1028 bytes exceeds these bundles.
         let got = send_everything(&Lab::start("", b"CFV1\x01\x02\x0f\x04"), 1039);
         assert!(got.bundles > 0 && got.plain > 100, "{got:?}");
         for limit in [1u8, 12, 13, 40] {
-            let says = [b"CFV1\x01\x02".as_slice(), &[limit, 0]].concat();
-            let got = send_everything(&Lab::start("", &says), limit.into());
+            let offer = [b"CFV1\x01\x02".as_slice(), &[limit, 0]].concat();
+            let got = send_everything(&Lab::start("", &offer), limit.into());
             assert!(got.plain > 0, "{got:?}");
         }
     });
@@ -37,20 +38,20 @@ fn datagrams_to_clients_of_small_bundles() {
 #[test]
 fn clients_without_bundles_get_complete_packets() {
     in_namespace("downstream::clients_without_bundles_get_complete_packets", || {
-        for (keys, says) in [
+        for (keys, offer) in [
             ("", b"CFV1\x01\x02\x00\x00".as_slice()),
             ("", b"CFV1\x02\x02\x6e\x05"),
             ("", b""),
             ("offload=false\n", &BUNDLES),
             ("offload=false\n", b""),
         ] {
-            let got = send_everything(&Lab::start(keys, says), 0);
-            assert!(got.bundles == 0 && got.plain > 100, "{keys:?} {says:02x?}: {got:?}");
+            let got = send_everything(&Lab::start(keys, offer), 0);
+            assert!(got.bundles == 0 && got.plain > 100, "{keys:?} {offer:02x?}: {got:?}");
         }
     });
 }
 
-/// A burst of all kinds: everything comes, in its order, cut as it was sent.
+/// Sends a burst of all kinds; checks that everything arrives in order, cut at the original boundaries.
 fn send_everything(lab: &Lab, limit: usize) -> Got {
     let mut got = Got::default();
     let target = (lab.address, 4242);
@@ -63,7 +64,7 @@ fn send_everything(lab: &Lab, limit: usize) -> Got {
     }
     expected.iter().for_each(|payload| send(payload));
     receive(lab, limit, &expected, &mut got);
-    // In one call; a kernel before 6.11 refuses that where the device leaves checksums to it.
+    // In one call. A kernel before 6.11 refuses that if the device leaves checksums to it.
     for (size, count, rest) in [(1000, 40, 13), (1362, 40, 1362), (400, 100, 1), (1, 128, 1), (33, 60, 32)] {
         let bytes = noise(size as u64, size * (count - 1) + rest);
         segment(&lab.socket, size);
@@ -95,11 +96,11 @@ fn receive(lab: &Lab, limit: usize, expected: &[Vec<u8>], got: &mut Got) {
             for payload in
                 payload.chunks(size.unwrap_or(payload.len()).max(1)).chain(payload.is_empty().then_some(payload))
             {
-                assert!(at < expected.len(), "more came than was sent");
+                assert!(at < expected.len(), "more datagrams arrived than were sent");
                 let what = format!("datagram {at} of {} for a client of {limit}", expected.len());
                 assert!(
                     payload == expected[at],
-                    "{what}: {} bytes came, not these {}",
+                    "{what}: {} bytes arrived, not these {}",
                     payload.len(),
                     expected[at].len()
                 );
@@ -123,5 +124,5 @@ fn receive_fragments(lab: &Lab, limit: usize, payload: &[u8], got: &mut Got) {
         }
     }
     assert!(whole[8..] == *payload, "the datagram is not what was sent");
-    assert!(lab.peer.next_within(Duration::from_millis(20)).is_none(), "something came twice");
+    assert!(lab.peer.next_within(Duration::from_millis(20)).is_none(), "a packet arrived twice");
 }

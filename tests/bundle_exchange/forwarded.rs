@@ -1,4 +1,4 @@
-//! From a client with bundles to one without: what the one says of its packets has to be done before the other gets them.
+//! From a client with bundles to one without: the server's host finishes the packets before the other client gets them.
 
 use std::net::Ipv4Addr;
 
@@ -14,7 +14,7 @@ use crate::peer::Peer;
 
 const PORTS: (u16, u16) = (41_005, 41_006);
 
-/// The lab's client, another one, and a host between them that forwards; None where it cannot be told to.
+/// The lab's client, another client, and a host between them that forwards; `None` if forwarding cannot be enabled.
 struct Pair {
     lab: Lab,
     other: Peer,
@@ -22,12 +22,12 @@ struct Pair {
 }
 
 impl Pair {
-    fn start(test: &str, says: &[u8]) -> Option<Pair> {
+    fn start(test: &str, offer: &[u8]) -> Option<Pair> {
         if !forwards_packets(test) {
             return None;
         }
         let lab = Lab::start("", &BUNDLES);
-        let (other, address) = Peer::leased(lab.server.port, says);
+        let (other, address) = Peer::leased(lab.server.port, offer);
         Some(Pair { lab, other, address })
     }
 
@@ -39,7 +39,8 @@ impl Pair {
         self.lab.peer.send(&vpn(BUNDLE_SEND, self.lab.peer.usage, &record(vnet, packet)));
     }
 
-    /// The next packet with the test's ports that the other client gets; it takes no bundles, so it is complete.
+    /// Returns the next packet with the test's ports at the other client, which accepts no bundles, so the packet is
+    /// complete.
     fn next(&self, what: &str) -> Vec<u8> {
         loop {
             let packets = packets_of(&self.other.next(what), 0, &mut Got::default());
@@ -55,7 +56,7 @@ impl Pair {
     }
 }
 
-/// What it is, its IP header, what is said of it, TCP's flags and options, and how much payload it has.
+/// The case's name, its IP header, its virtio header, TCP's flags and options, and the size of its payload.
 type Case<'a> = (&'a str, &'a Ip, Vnet, u8, &'a [u8], usize);
 
 #[test]
@@ -75,7 +76,7 @@ fn tcp_super_packets_are_cut() {
             ("FIN", &plain, good, FIN | PSH, &[], 3500),
             ("ECE", &plain, good, ECE, &[], 3500),
             ("CWR", &plain, Vnet { gso_type: 0x81, ..good }, CWR, &[], 3500),
-            ("CWR that the header does not tell", &plain, good, CWR, &[], 3500),
+            ("CWR that the header does not announce", &plain, good, CWR, &[], 3500),
             ("ECN bit without CWR", &plain, Vnet { gso_type: 0x81, ..good }, 0, &[], 3500),
             ("all", &plain, Vnet { gso_type: 0x81, ..good }, CWR | ECE | PSH | FIN, &[], 3500),
             ("DSCP and ECN", &tos, good, 0, &[], 3500),
@@ -99,7 +100,7 @@ fn tcp_super_packets_are_cut() {
                 flags |= if at + 1 == segments { marks & (PSH | FIN) } else { 0 };
                 let seq = first.seq.wrapping_add((at * usize::from(vnet.gso_size)) as u32);
                 let tcp = Tcp { seq, flags, ..first.clone() };
-                // The router counts the TTL down. Each has an id of its own, or all have the first one's.
+                // The router decrements the TTL. Each segment has its own id, or all have that of the first.
                 let expected = Ip { ttl: 63, id: seen.id(), ..ip.clone() }.tcp(PORTS, &tcp, payload, Sum::Right);
                 assert!([77, 77 + at as u16].contains(&seen.id()), "id {}: {what}", seen.id());
                 let heads = (&packet[..packet.len().min(72)], &expected[..expected.len().min(72)]);
@@ -136,7 +137,7 @@ fn udp_super_packets_are_cut() {
     });
 }
 
-/// In UDP 0 says that there is no checksum (RFC 768): one that comes out as 0 goes as 0xffff.
+/// In UDP 0 means "no checksum" (RFC 768): a checksum that computes to 0 is sent as 0xffff.
 #[test]
 fn a_completed_udp_checksum_is_never_zero() {
     const NAME: &str = "forwarded::a_completed_udp_checksum_is_never_zero";
@@ -164,15 +165,15 @@ fn a_completed_udp_checksum_is_never_zero() {
     });
 }
 
-/// A packet that lacks its "checksum" where the port is: the host's packet filter lets pass what goes to one port, and it
-/// is delivered to another.
+/// A packet whose checksum field is said to be at the port: the host's packet filter would accept one port, and the
+/// packet would be delivered to another.
 #[test]
-fn nobody_writes_a_port_by_way_of_a_checksum() {
-    const NAME: &str = "forwarded::nobody_writes_a_port_by_way_of_a_checksum";
+fn a_checksum_cannot_overwrite_a_port() {
+    const NAME: &str = "forwarded::a_checksum_cannot_overwrite_a_port";
     in_namespace(NAME, || {
         let Some(pair) = Pair::start(NAME, b"") else { return };
         let hidden = Vnet { flags: 1, csum_start: 20, csum_offset: 2, ..Vnet::default() };
-        // Without a UDP checksum, so that it is valid whatever its port becomes.
+        // It has no UDP checksum, so it is valid with any port.
         pair.send(hidden, &pair.ip().udp(PORTS, b"through the filter", Sum::Zero));
         pair.send(Vnet::default(), &pair.ip().udp(PORTS, b"the end", Sum::Right));
         loop {

@@ -1,4 +1,4 @@
-//! Bundles that are broken, forged or nonsense.
+//! Malformed, forged and random bundles.
 
 use dap_chain_net_srv_vpn::app;
 use testkit::inner::{Ip, Sum};
@@ -6,15 +6,15 @@ use testkit::netns::in_namespace;
 use testkit::records::{Vnet, one_of_each, random_bundle, record};
 use testkit::sockets::received;
 use testkit::wire::{BUNDLE_SEND, VPN_SEND, vpn};
-use testkit::{Noise, PATIENCE, noise};
+use testkit::{Noise, TEST_TIMEOUT, noise};
 use vpn_core::forward::DropCause;
 
 use crate::lab::{BUNDLES, GATEWAY, Lab};
 use crate::peer::Peer;
 
 #[test]
-fn forged_sources_are_dropped_out_of_the_middle() {
-    in_namespace("hostile::forged_sources_are_dropped_out_of_the_middle", || {
+fn forged_sources_are_dropped_between_good_records() {
+    in_namespace("hostile::forged_sources_are_dropped_between_good_records", || {
         let lab = Lab::start("", &BUNDLES);
         let victim = Peer::leased(lab.server.port, &BUNDLES).1;
         let payload = noise(1, 2000);
@@ -28,7 +28,7 @@ fn forged_sources_are_dropped_out_of_the_middle() {
         }
         let between = [b"between".as_slice(); 6];
         let expected = [[b"first".as_slice()].as_slice(), &between].concat();
-        // One count for a record, or one for each segment of a super-packet: the page does not say which.
+        // One count for a record, or one for each segment of a super-packet: the document leaves that open.
         let before = app::server_totals().unwrap();
         lab.peer.send(&vpn(BUNDLE_SEND, lab.peer.usage, &data));
         for expected in expected {
@@ -43,8 +43,8 @@ fn forged_sources_are_dropped_out_of_the_middle() {
 }
 
 #[test]
-fn isolated_clients_are_not_reached_by_bundles() {
-    in_namespace("hostile::isolated_clients_are_not_reached_by_bundles", || {
+fn bundles_do_not_reach_isolated_clients() {
+    in_namespace("hostile::bundles_do_not_reach_isolated_clients", || {
         let lab = Lab::start("client_isolation=true\n", &BUNDLES);
         let victim = Peer::leased(lab.server.port, &BUNDLES).1;
         let peer = Ip::new(lab.address, victim).udp(lab.ports(), b"let me in", Sum::Right);
@@ -54,8 +54,8 @@ fn isolated_clients_are_not_reached_by_bundles() {
 }
 
 #[test]
-fn a_record_cut_off_anywhere_ends_the_bundle() {
-    in_namespace("hostile::a_record_cut_off_anywhere_ends_the_bundle", || {
+fn a_truncated_record_ends_the_bundle() {
+    in_namespace("hostile::a_truncated_record_ends_the_bundle", || {
         let lab = Lab::start("", &BUNDLES);
         let (first, second) = (lab.good(b"first"), lab.good(b"second"));
         for length in 0..=second.len() {
@@ -74,8 +74,8 @@ fn a_record_cut_off_anywhere_ends_the_bundle() {
 }
 
 #[test]
-fn sizes_and_packets_that_cannot_be() {
-    in_namespace("hostile::sizes_and_packets_that_cannot_be", || {
+fn impossible_sizes_and_packets() {
+    in_namespace("hostile::impossible_sizes_and_packets", || {
         let lab = Lab::start("", &BUNDLES);
         let (one, two) = (lab.good(b"one"), lab.good(b"two"));
         let amid = |what: &str, packet: &[u8], cause| {
@@ -105,7 +105,7 @@ fn sizes_and_packets_that_cannot_be() {
         let mut large = one.clone();
         large.extend(65_535u16.to_le_bytes());
         large.extend([0; 4000]);
-        lab.check("size 65535 of which 4000 are there", &large, &[b"one"], &[(DropCause::Malformed, 1)]);
+        lab.check("size 65535 of which 4000 are present", &large, &[b"one"], &[(DropCause::Malformed, 1)]);
         let payload = noise(2, 65_535 - 12 - 28);
         let largest = lab.good(&payload);
         assert_eq!(largest.len(), 65_535);
@@ -114,8 +114,8 @@ fn sizes_and_packets_that_cannot_be() {
 }
 
 #[test]
-fn the_size_in_the_header_has_to_be_right() {
-    in_namespace("hostile::the_size_in_the_header_has_to_be_right", || {
+fn the_size_in_the_header_must_be_right() {
+    in_namespace("hostile::the_size_in_the_header_must_be_right", || {
         let lab = Lab::start("", &BUNDLES);
         let right = vpn(BUNDLE_SEND, lab.peer.usage, &lab.good(b"payload"));
         let size = right.len() as u32 - 20;
@@ -124,7 +124,7 @@ fn the_size_in_the_header_has_to_be_right() {
             bundle[12..16].copy_from_slice(&wrong.to_le_bytes());
             lab.check_packets(&format!("{wrong}"), vec![bundle], &[], &[(DropCause::SizeMismatch, 1)]);
         }
-        // BUNDLE_RECV is the server's to send.
+        // Only a server sends BUNDLE_RECV.
         let theirs = vpn(0xbf, lab.peer.usage, &lab.good(b"payload"));
         lab.check_packets("BUNDLE_RECV", vec![theirs], &[], &[(DropCause::UnexpectedOp, 1)]);
         lab.check_packets("right", vec![right], &[b"payload"], &[]);
@@ -150,8 +150,8 @@ fn many_tiny_records() {
     });
 }
 
-/// A client without bundles, whose packets are put together: a packet that the host would not take alone must not get
-/// right by what is done to its neighbours.
+/// A client without bundles, whose packets the server merges: a packet that the host would refuse alone must not become
+/// valid by being merged with its neighbours.
 #[test]
 fn wrong_checksums_of_plain_packets_are_not_repaired() {
     in_namespace("hostile::wrong_checksums_of_plain_packets_are_not_repaired", || {
@@ -179,11 +179,11 @@ fn wrong_checksums_of_plain_packets_are_not_repaired() {
     });
 }
 
-/// Nothing says whether an empty bundle is malformed, and what one is that exceeds the server's TLV 1: whatever they are
-/// counted as, the session lives on.
+/// docs/wire.md leaves open whether an empty bundle is malformed, and how a bundle beyond the server's TLV 1 is
+/// counted. However they are counted, the session continues.
 #[test]
-fn bundles_of_no_and_of_too_many_bytes() {
-    in_namespace("hostile::bundles_of_no_and_of_too_many_bytes", || {
+fn empty_and_oversized_bundles() {
+    in_namespace("hostile::empty_and_oversized_bundles", || {
         let lab = Lab::start("", &BUNDLES);
         let too_many = lab.good(&noise(3, 1200)).repeat(100);
         for data in [Vec::new(), too_many] {
@@ -194,19 +194,19 @@ fn bundles_of_no_and_of_too_many_bytes() {
         lab.socket.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
         let mut buffer = vec![0; 65_536];
         while lab.socket.recv(&mut buffer).is_ok() {}
-        lab.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        lab.socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         lab.check("afterwards", &lab.good(b"good"), &[b"good"], &[]);
     });
 }
 
-/// Valid bundles with a few bytes changed, and bytes of no meaning at all.
+/// Valid bundles with a few bytes changed, and random bytes.
 #[test]
-fn the_server_outlives_random_bundles() {
-    in_namespace("hostile::the_server_outlives_random_bundles", || {
+fn the_server_survives_random_bundles() {
+    in_namespace("hostile::the_server_survives_random_bundles", || {
         const ROUNDS: usize = 100;
         const EACH: usize = 300;
         let lab = Lab::start("", &BUNDLES);
-        // Not the socket's port, so that what gets through is in nobody's way.
+        // Uses another port than the socket's, so that packets that pass do not disturb the checks.
         let ports = (4242, 9);
         let ip = lab.ip();
         let good = one_of_each(&ip, ports);
@@ -221,7 +221,7 @@ fn the_server_outlives_random_bundles() {
         let drops = crate::lab::drops_since(&before);
         for cause in [DropCause::Malformed, DropCause::BadOffload, DropCause::SpoofedSource, DropCause::NotIpv4] {
             let count = drops.iter().find(|(other, _)| *other == cause).map_or(0, |(_, count)| *count);
-            assert!(count > 100, "{cause:?} is not what the bundles have tried: {drops:?}");
+            assert!(count > 100, "the bundles did not provoke {cause:?}: {drops:?}");
         }
         let passed = app::server_totals().unwrap().up_packets - before.up_packets;
         assert!(passed > 1000, "only {passed} packets got through: {drops:?}");

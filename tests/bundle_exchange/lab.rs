@@ -1,4 +1,4 @@
-//! A server, a client with bundles, a socket at the server's inner address, and what the server has counted.
+//! A server, a client with bundles, a socket at the server's inner address, and the server's counters.
 
 use std::fmt;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -12,7 +12,7 @@ use testkit::logged::{capture_log, log_lines};
 use testkit::records::{Vnet, record};
 use testkit::sockets::{large_buffer, received};
 use testkit::wire::{BUNDLE_SEND, VPN_SEND, vpn};
-use testkit::{PATIENCE, eventually};
+use testkit::{TEST_TIMEOUT, eventually};
 use vpn_core::forward::{DropCause, Totals};
 
 use crate::peer::Peer;
@@ -22,14 +22,14 @@ pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 /// "CFV1" and TLV 1: 65535.
 pub(crate) const BUNDLES: [u8; 8] = *b"CFV1\x01\x02\xff\xff";
 
-/// The service in this process, until it is dropped.
+/// The service in this process. Dropping it stops the service.
 pub(crate) struct Server {
     pub(crate) port: u16,
     _directory: tempfile::TempDir,
 }
 
 impl Server {
-    /// Starts it with these keys of `[srv_vpn]`.
+    /// Starts the service with these keys of `[srv_vpn]`.
     pub(crate) fn start(keys: &str) -> Server {
         capture_log();
         sdk::start_logging();
@@ -51,7 +51,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         app::server_stop();
         if !std::thread::panicking() {
-            // A caught panic above all.
+            // Above all, no panic was caught.
             assert_eq!(log_lines("ERROR"), [""; 0], "the library has logged errors");
         }
     }
@@ -61,16 +61,16 @@ pub(crate) struct Lab {
     pub(crate) peer: Peer,
     /// The client's address.
     pub(crate) address: Ipv4Addr,
-    /// On the server's host, at the server's inner address.
+    /// A socket on the server's host, at the server's inner address.
     pub(crate) socket: UdpSocket,
     pub(crate) server: Server,
 }
 
 impl Lab {
-    /// The client says this in its ADDR_REQUEST.
-    pub(crate) fn start(keys: &str, says: &[u8]) -> Lab {
+    /// Starts a lab whose client sends this in its ADDR_REQUEST.
+    pub(crate) fn start(keys: &str, capabilities: &[u8]) -> Lab {
         let server = Server::start(keys);
-        let (peer, address) = Peer::leased(server.port, says);
+        let (peer, address) = Peer::leased(server.port, capabilities);
         Lab { peer, address, socket: socket(), server }
     }
 
@@ -78,28 +78,28 @@ impl Lab {
         Ip::new(self.address, GATEWAY)
     }
 
-    /// The ports of what the client sends to the socket.
+    /// Returns the ports of the client's packets to the socket.
     pub(crate) fn ports(&self) -> (u16, u16) {
         (4242, self.socket.local_addr().unwrap().port())
     }
 
-    /// A datagram to the socket that lacks nothing.
+    /// Returns a complete datagram to the socket.
     pub(crate) fn datagram(&self, payload: &[u8]) -> Vec<u8> {
         self.ip().udp(self.ports(), payload, Sum::Right)
     }
 
-    /// The same as a record.
+    /// Returns the same datagram as a record.
     pub(crate) fn good(&self, payload: &[u8]) -> Vec<u8> {
         record(Vnet::default(), &self.datagram(payload))
     }
 
-    /// Sends a bundle with this data; then the socket gets these payloads and no others, and the server counts these
-    /// drops and no others.
+    /// Sends a bundle with this data. The socket must receive exactly these payloads, and the server must count exactly
+    /// these drops.
     pub(crate) fn check(&self, what: &str, data: &[u8], payloads: &[&[u8]], drops: &[(DropCause, u64)]) {
         self.check_packets(what, vec![vpn(BUNDLE_SEND, self.peer.usage, data)], payloads, drops);
     }
 
-    /// As [`Lab::check`], of whole VPN packets.
+    /// Like [`Lab::check`], with whole VPN packets.
     pub(crate) fn check_packets(
         &self,
         what: &str,
@@ -132,17 +132,17 @@ impl Lab {
     }
 }
 
-/// What was dropped meanwhile. Not what the host itself sends into the tunnel's network.
+/// Returns the drops since then, except of packets that the host itself sends into the tunnel's network.
 pub(crate) fn drops_since(before: &Totals) -> Vec<(DropCause, u64)> {
     let now = app::server_totals().unwrap();
     let causes = DropCause::ALL.into_iter().filter(|cause| *cause != DropCause::NoRoute);
     causes.map(|cause| (cause, now.dropped(cause) - before.dropped(cause))).filter(|(_, count)| *count > 0).collect()
 }
 
-/// A socket at the server's inner address that takes large bursts.
+/// Opens a socket at the server's inner address that can buffer large bursts.
 pub(crate) fn socket() -> UdpSocket {
     let socket = UdpSocket::bind((GATEWAY, 0)).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     large_buffer(&socket);
     socket
 }

@@ -1,6 +1,6 @@
-//! The server against clients that speak docs/wire.md byte by byte, above all its "Bundles": what they are answered, what
-//! gets through, what is dropped and counted, and what they are sent. Server and clients are in this process, each test
-//! in a network namespace of its own.
+//! Tests the server with clients that speak docs/wire.md byte by byte, above all its "Bundles": the server's replies,
+//! the packets that pass, the drops and their counts, and the packets to the clients. Server and clients are in this
+//! process, each test in its own network namespace.
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 

@@ -1,15 +1,15 @@
-//! What a record's virtio_net_hdr may say of its packet, and what it may not.
+//! The valid and invalid contents of a record's virtio_net_hdr.
 
 use dap_chain_net_srv_vpn::app;
 use testkit::inner::{ACK, DF, Ip, MF, Sum, TCP, Tcp, UDP};
 use testkit::netns::in_namespace;
 use testkit::records::{Vnet, record};
-use testkit::{PATIENCE, noise};
+use testkit::{TEST_TIMEOUT, noise};
 use vpn_core::forward::DropCause;
 
 use crate::lab::{BUNDLES, Lab};
 
-/// Each is in the midst of good records, which it must not take with it.
+/// Each invalid record is between good ones, which must be delivered.
 #[test]
 fn a_header_that_does_not_fit_is_dropped_alone() {
     in_namespace("offloads::a_header_that_does_not_fit_is_dropped_alone", || {
@@ -28,7 +28,7 @@ fn of(what: &str, vnet: Vnet, packet: &[u8]) -> (String, Vec<u8>) {
     (format!("{what}: {vnet:?}"), record(vnet, packet))
 }
 
-/// What is wrong with a super-packet of either protocol, given a good one.
+/// Returns invalid variants of a good super-packet of either protocol.
 fn bad_for_both(name: &str, good: Vnet, other: Vnet, make: &dyn Fn(&Ip) -> Vec<u8>, ip: &Ip) -> Vec<(String, Vec<u8>)> {
     let packet = make(ip);
     let mut bad = Vec::new();
@@ -103,8 +103,8 @@ fn bad_udp(lab: &Lab) -> Vec<(String, Vec<u8>)> {
     bad
 }
 
-/// Not super-packets, but with a checksum to complete where there is none: before the transport header, where it would
-/// change what was checked, or past the end.
+/// Single packets whose checksum field is in an invalid place: before the transport header, where it would change
+/// checked fields, or beyond the end.
 fn bad_single(lab: &Lab) -> Vec<(String, Vec<u8>)> {
     let packet = lab.ip().udp(lab.ports(), &noise(4, 100), Sum::Pseudo);
     let end = packet.len() as u16;
@@ -130,9 +130,9 @@ fn bad_single(lab: &Lab) -> Vec<(String, Vec<u8>)> {
     places.into_iter().map(|place| of("one packet, checksum elsewhere", single(place), &packet)).collect()
 }
 
-/// The place of a checksum in a header of TCP or UDP is known. Were any other taken, a kernel would write over a port, a
-/// length or a flag after the host's packet filter has seen another one there: see `forwarded`. (Behind that header the
-/// place may be any: a packet in a packet has its checksum there.)
+/// The place of the checksum in a TCP or UDP header is fixed. With any other place, a kernel would overwrite a port, a
+/// length or a flag after the host's packet filter has seen another value: see `forwarded`. (Behind that header every
+/// place is valid: an encapsulated packet has its checksum there.)
 #[test]
 fn a_checksum_is_completed_only_where_the_protocol_has_it() {
     in_namespace("offloads::a_checksum_is_completed_only_where_the_protocol_has_it", || {
@@ -153,8 +153,8 @@ fn a_checksum_is_completed_only_where_the_protocol_has_it() {
     });
 }
 
-/// The sum of the pseudo header is of a whole datagram or segment: a part of one has no place for it, and the second part
-/// would have a port or a flag where the first has a checksum.
+/// The pseudo header's sum covers a whole datagram or segment. A fragment has no field for it, and the second fragment
+/// would have a port or a flag in its place.
 #[test]
 fn a_fragment_has_no_checksum_to_complete() {
     in_namespace("offloads::a_fragment_has_no_checksum_to_complete", || {
@@ -169,10 +169,10 @@ fn a_fragment_has_no_checksum_to_complete() {
     });
 }
 
-/// What the receiver ignores, and all that fits.
+/// Values that the receiver ignores, and every valid one.
 #[test]
-fn what_fits_is_delivered_whatever_else_the_header_says() {
-    in_namespace("offloads::what_fits_is_delivered_whatever_else_the_header_says", || {
+fn valid_packets_are_delivered_whatever_the_hints_say() {
+    in_namespace("offloads::valid_packets_are_delivered_whatever_the_hints_say", || {
         let lab = Lab::start("", &BUNDLES);
         let payload = noise(5, 3333);
         let cut: Vec<&[u8]> = payload.chunks(1000).collect();
@@ -210,10 +210,10 @@ fn what_fits_is_delivered_whatever_else_the_header_says() {
     });
 }
 
-/// Flag 2 says to a kernel that the checksum was verified: no peer may say that.
+/// Flag 2 tells a kernel that the checksum was verified: no peer may claim that.
 #[test]
-fn no_peer_vouches_for_a_checksum() {
-    in_namespace("offloads::no_peer_vouches_for_a_checksum", || {
+fn a_peer_cannot_declare_a_checksum_verified() {
+    in_namespace("offloads::a_peer_cannot_declare_a_checksum_verified", || {
         let lab = Lab::start("", &BUNDLES);
         let wrong = lab.ip().udp(lab.ports(), b"wrong", Sum::Wrong);
         for flags in [0, 2, 6, 0xfe] {
@@ -235,12 +235,12 @@ fn segments_are_counted_as_packets() {
         let good = lab.good(b"and one");
         let data = [record(Vnet::udp(700), &packet), good].concat();
         let cut: Vec<&[u8]> = payload.chunks(700).chain([b"and one".as_slice()]).collect();
-        // The mark of the check before may be counted after it was received.
+        // The mark of the previous check may be counted after its arrival.
         lab.peer.ping();
         let before = app::server_totals().unwrap();
         lab.check("a super-packet and a packet", &data, &cut, &[]);
         let packets = || app::server_totals().unwrap().up_packets - before.up_packets;
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = std::time::Instant::now() + TEST_TIMEOUT;
         while packets() < 43 && std::time::Instant::now() < deadline {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }

@@ -1,4 +1,4 @@
-//! What a server's host forwards from a cable, whose driver has verified the checksums, as network cards do.
+//! Packets that a server's host forwards from a cable, whose driver has verified the checksums, like network cards.
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -17,8 +17,8 @@ use crate::lab::{BUNDLES, Lab};
 const PORTS: (u16, u16) = (41_007, 41_008);
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 2);
 
-/// "One packet alone that needs no header goes as a plain packet." The kernel says of it that its checksum is verified
-/// (flag 2), which is nothing that a client needs, and no flag of a record either.
+/// "One packet alone that needs no header goes as a plain packet." The kernel marks its checksum as verified (flag 2),
+/// which a client does not need and which is not a flag of a record.
 #[test]
 fn a_verified_packet_alone_goes_plain() {
     const NAME: &str = "outside::a_verified_packet_alone_goes_plain";
@@ -38,7 +38,7 @@ fn a_verified_packet_alone_goes_plain() {
                 }
                 let packets = packets_of(&vpn, 65_535, &mut Got::default());
                 if packets.iter().any(|(packet, _)| Seen::new(packet).source() == SOURCE) {
-                    assert!(!is_bundle, "a bundle of one packet that lacks nothing: {what}");
+                    assert!(!is_bundle, "a bundle of one complete packet: {what}");
                     break;
                 }
             }
@@ -46,7 +46,7 @@ fn a_verified_packet_alone_goes_plain() {
     });
 }
 
-/// What the kernel has put together on the cable is a super-packet for one client and has to be cut for the others.
+/// The kernel merges packets on the cable: one client gets super-packets, the others get cut ones.
 #[test]
 fn a_burst_from_the_cable_in_large_bundles() {
     burst("outside::a_burst_from_the_cable_in_large_bundles", &BUNDLES, 65_535);
@@ -62,10 +62,10 @@ fn a_burst_from_the_cable_without_bundles() {
     burst("outside::a_burst_from_the_cable_without_bundles", b"", 0);
 }
 
-fn burst(test: &str, says: &[u8], limit: usize) {
+fn burst(test: &str, offer: &[u8], limit: usize) {
     in_namespace(test, || {
-        let Some((lab, sender)) = outside(test, says) else { return };
-        // What waits for the answer to ARP (RFC 826) has little room, so something else goes first.
+        let Some((lab, sender)) = outside(test, offer) else { return };
+        // The queue of packets that wait for ARP (RFC 826) is short, so one packet goes first.
         let first = Ip::new(SOURCE, lab.address).udp(PORTS, b"first", Sum::Right);
         sender.send_to(&first, (lab.address, 0)).unwrap();
         while !lab.peer.next("the first packet").ends_with(b"first") {}
@@ -84,32 +84,33 @@ fn burst(test: &str, says: &[u8], limit: usize) {
                 let seen = Seen::new(&packet);
                 if seen.source() == SOURCE {
                     let at = seen.seq().wrapping_sub(seq) as usize;
-                    assert_eq!(at, bytes.len(), "not the next bytes, after {got:?}");
+                    assert_eq!(at, bytes.len(), "unexpected bytes after {got:?}");
                     bytes.extend(seen.payload());
                 }
             }
         }
-        assert!(bytes == payload, "the bytes are not those that were sent");
+        assert!(bytes == payload, "the bytes differ from those sent");
         println!("{got:?}");
     });
 }
 
-/// A client that says this, and a socket on a host outside that sends whole packets to it; None where the server's host
-/// cannot forward.
-fn outside(test: &str, says: &[u8]) -> Option<(Lab, UdpSocket)> {
+/// Returns a client with these capabilities, and a socket on a host outside that sends whole packets to it; `None` if
+/// the server's host cannot forward.
+fn outside(test: &str, offer: &[u8]) -> Option<(Lab, UdpSocket)> {
     if !forwards_packets(test) {
         return None;
     }
     let host = Host::new(0);
-    let lab = Lab::start("", says);
-    // The host answers on the cable for its clients; generic receive offload has the kernel verify checksums there.
+    let lab = Lab::start("", offer);
+    // The host answers ARP on the cable for its clients. With generic receive offload the kernel verifies checksums
+    // there.
     fs::write("/proc/sys/net/ipv4/conf/near0/proxy_arp", "1").unwrap();
     turn("near0", GRO, 1);
     let sender = host.run(|| {
-        // A cable between two namespaces does that only where the other end cuts its packets itself.
+        // On a cable between two namespaces that works only if the other end cuts its packets itself.
         turn("far0", TSO, 0);
         let raw = raw_sender();
-        // Without a route, the target is taken to be on the cable.
+        // Without a route, the kernel looks for the target on the cable.
         bind_to_device(&raw, b"far0");
         raw
     });
@@ -145,7 +146,7 @@ fn turn(device: &str, command: u32, data: u32) {
 /// SO_BINDTODEVICE of socket(7).
 fn bind_to_device(socket: &UdpSocket, device: &[u8]) {
     let (level, name, length) = (libc::SOL_SOCKET, libc::SO_BINDTODEVICE, device.len() as libc::socklen_t);
-    // SAFETY: an open socket; the name lives through the call and has the length that is given.
+    // SAFETY: an open socket; the name lives through the call, and its length is passed.
     let code = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, device.as_ptr().cast(), length) };
     assert_eq!(code, 0, "SO_BINDTODEVICE: {}", std::io::Error::last_os_error());
 }

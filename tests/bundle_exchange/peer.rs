@@ -1,4 +1,4 @@
-//! A client that sends what a test tells it to, and keeps what it gets.
+//! A client that sends what a test tells it to, and keeps what it receives.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ use dap_chain_net_srv_vpn::sdk::link::{Event, Link};
 use dap_chain_net_srv_vpn::sdk::net::Net;
 use dap_chain_net_srv_vpn::sdk::worker;
 use parking_lot::{Condvar, Mutex};
-use testkit::PATIENCE;
+use testkit::TEST_TIMEOUT;
 use testkit::wire::{ADDR_REPLY, ADDR_REQUEST, PING, PONG, op, vpn};
 use vpn_core::wire::{Request, pkt};
 
@@ -37,7 +37,7 @@ struct Got {
 }
 
 impl Peer {
-    /// A stream with the channels 'R' and 'S'; nothing is said on it yet.
+    /// Opens a stream with the channels 'R' and 'S'; nothing is sent on it yet.
     pub(crate) fn connect(port: u16) -> Peer {
         channel::set_handler(Role::Client, Some(Arc::new(Channels)));
         let inbox = Arc::<Inbox>::default();
@@ -48,7 +48,7 @@ impl Peer {
         Peer { link, channel, inbox, usage: 0 }
     }
 
-    /// Asks for service, and has it.
+    /// Requests the service and waits until it is granted.
     pub(crate) fn request(&mut self) {
         let net = Net::by_name("backbone").unwrap();
         let request = Request {
@@ -66,7 +66,7 @@ impl Peer {
         self.usage = u32::from_le_bytes(*success.1.first_chunk().unwrap());
     }
 
-    /// Asks for an address, with this data behind the header: the whole reply.
+    /// Requests an address, with this data behind the header; returns the whole reply.
     pub(crate) fn ask(&self, data: &[u8]) -> Vec<u8> {
         self.send(&vpn(ADDR_REQUEST, self.usage, data));
         let reply = self.next("an answer to ADDR_REQUEST");
@@ -74,7 +74,7 @@ impl Peer {
         reply
     }
 
-    /// A client with service and an address, which it gets for this data.
+    /// Returns a client with service and an address, which it requests with this data.
     pub(crate) fn leased(port: u16, data: &[u8]) -> (Peer, Ipv4Addr) {
         let mut peer = Peer::connect(port);
         peer.request();
@@ -88,10 +88,10 @@ impl Peer {
         self.send_all(vec![packet.to_vec()]);
     }
 
-    /// Sends these, so close behind each other as it can be.
+    /// Sends these packets as close together as possible.
     pub(crate) fn send_all(&self, packets: Vec<Vec<u8>>) {
         let mut left = VecDeque::from(packets);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while !left.is_empty() {
             let channel = Arc::clone(&self.channel);
             left = self.on_worker(move || {
@@ -100,21 +100,22 @@ impl Peer {
                 }
                 left
             });
-            assert!(Instant::now() < deadline, "the stream takes nothing; its end: {:?}", self.inbox.got.lock().end);
+            assert!(Instant::now() < deadline, "the stream accepts nothing; its end: {:?}", self.inbox.got.lock().end);
         }
     }
 
-    /// The next VPN packet from the server.
+    /// Returns the next VPN packet from the server.
     pub(crate) fn next(&self, what: &str) -> Vec<u8> {
         self.inbox.wait(what, |got| got.packets.pop_front())
     }
 
-    /// The next one, if it comes within this time.
+    /// Returns the next packet, if it arrives within this time.
     pub(crate) fn next_within(&self, time: Duration) -> Option<Vec<u8>> {
         self.inbox.wait_until(Instant::now() + time, |got| got.packets.pop_front())
     }
 
-    /// Waits until the server has worked through everything that was sent. What comes before its answer is dropped.
+    /// Waits until the server has processed everything that was sent. Packets that arrive before its answer are
+    /// dropped.
     pub(crate) fn ping(&self) {
         self.send(&vpn(PING, self.usage, &[]));
         while op(&self.next("PONG")) != PONG {}
@@ -124,7 +125,7 @@ impl Peer {
         let (done, result) = sync_channel(1);
         let worker = self.channel.worker().expect("the channel is between two workers");
         assert!(worker::exec(worker, move || done.send(job()).unwrap()));
-        result.recv_timeout(PATIENCE).expect("the client's worker has not done it")
+        result.recv_timeout(TEST_TIMEOUT).expect("the client's worker has not done it")
     }
 }
 
@@ -148,8 +149,10 @@ impl Inbox {
     }
 
     fn wait<T>(&self, what: &str, take: impl FnMut(&mut Got) -> Option<T>) -> T {
-        let taken = self.wait_until(Instant::now() + PATIENCE, take);
-        taken.unwrap_or_else(|| panic!("not within {PATIENCE:?}: {what}; the stream's end: {:?}", self.got.lock().end))
+        let taken = self.wait_until(Instant::now() + TEST_TIMEOUT, take);
+        taken.unwrap_or_else(|| {
+            panic!("not within {TEST_TIMEOUT:?}: {what}; the stream's end: {:?}", self.got.lock().end)
+        })
     }
 
     fn wait_until<T>(&self, deadline: Instant, mut take: impl FnMut(&mut Got) -> Option<T>) -> Option<T> {
@@ -165,7 +168,7 @@ impl Inbox {
     }
 }
 
-/// Channels that are open, of all clients.
+/// The open channels of all clients.
 static OPEN: Mutex<Vec<Arc<Channel>>> = Mutex::new(Vec::new());
 
 struct Channels;
@@ -180,7 +183,7 @@ impl ChannelHandler for Channels {
     }
 
     fn packet(&self, channel: &Arc<Channel>, kind: u8, data: &[u8]) {
-        let inbox = channel.data::<Inbox>().expect("a packet before the stream was said to be connected");
+        let inbox = channel.data::<Inbox>().expect("a packet before the stream's event `Connected`");
         assert_eq!(kind, TYPE_DATA, "packet type on channel 'S'");
         inbox.got.lock().packets.push_back(data.to_vec());
         inbox.changed.notify_all();

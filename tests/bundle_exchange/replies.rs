@@ -1,4 +1,4 @@
-//! ADDR_REPLY to the byte, and what a client that may not send bundles gets for sending them.
+//! ADDR_REPLY byte by byte, and the answer to bundles from a client that may not send them.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -14,7 +14,7 @@ use vpn_core::forward::DropCause;
 use crate::lab::{BUNDLES, GATEWAY, Lab, Server, drops_since, socket};
 use crate::peer::Peer;
 
-/// Header, address, gateway, netmask and these TLVs, then the token, which is the only thing that is not known before.
+/// Returns the expected header, address, gateway, netmask and these TLVs. The token, which is random, follows them.
 fn reply(usage: u32, address: [u8; 4], tlvs: &[u8]) -> Vec<u8> {
     let size = 12 + 4 + tlvs.len() + 2;
     let mut reply = vec![0, 0, 0, 0, 0xb3, 0, 0, 0];
@@ -46,8 +46,8 @@ fn assert_reply(server: &Server, data: &[u8], tlvs: &[u8]) {
     assert_ne!(got[expected.len()..], [0; 16], "a token without a secret");
 }
 
-/// As it has always been, and each asker gets the first address that is free.
-fn assert_old_reply(server: &Server, data: &[u8]) {
+/// The reply is byte-identical to the legacy reply, and each client gets the first free address.
+fn assert_legacy_reply(server: &Server, data: &[u8]) {
     let (usage, got) = ask(server, data);
     let mut expected = vec![0, 0, 0, 0, 0xb3, 0, 0, 0];
     expected.extend(usage.to_le_bytes());
@@ -58,8 +58,8 @@ fn assert_old_reply(server: &Server, data: &[u8]) {
 }
 
 #[test]
-fn the_bundle_is_answered_to_who_asks() {
-    in_namespace("replies::the_bundle_is_answered_to_who_asks", || {
+fn the_reply_accepts_bundles_if_the_request_offers_them() {
+    in_namespace("replies::the_reply_accepts_bundles_if_the_request_offers_them", || {
         let server = Server::start("");
         for asked in [65_535u16, 2000, 1] {
             let [low, high] = asked.to_le_bytes();
@@ -74,19 +74,20 @@ fn the_bundle_is_answered_to_who_asks() {
         assert_reply(&server, b"CFV1\x01\x02\x00\x00", b"");
         assert_reply(&server, b"CFV1\x02\x02\x6e\x05", b"\x02\x02\x6e\x05");
         assert_reply(&server, b"CFV1\x04\x02\x05\x00", b"\x04\x02\x14\x00");
-        for old in [b"".as_slice(), b"CFV2\x01\x02\xff\xff", b"\x01\x02\xff\xff"] {
-            assert_old_reply(&server, old);
+        for legacy in [b"".as_slice(), b"CFV2\x01\x02\xff\xff", b"\x01\x02\xff\xff"] {
+            assert_legacy_reply(&server, legacy);
         }
     });
 }
 
 #[test]
-fn a_server_without_offload_answers_no_bundle() {
-    in_namespace("replies::a_server_without_offload_answers_no_bundle", || {
+fn a_server_without_offload_accepts_no_bundles() {
+    in_namespace("replies::a_server_without_offload_accepts_no_bundles", || {
         let server = Server::start("offload=false\n");
         assert_reply(&server, b"CFV1\x01\x02\xff\xff\x02\x02\x6e\x05", b"\x02\x02\x6e\x05");
-        assert_old_reply(&server, b"");
-        // Whether a server without offload knows TLV 1, so that a netmask and a token are answered, is left open here.
+        assert_legacy_reply(&server, b"");
+        // This test leaves open whether a server without offload knows TLV 1, and so whether it sends a netmask and a
+        // token.
         let (_, got) = ask(&server, &BUNDLES);
         let tlvs = got.get(36..).unwrap_or_default();
         assert!(tlvs.is_empty() || tlvs[0] != 1, "TLV 1 is answered: {got:02x?}");
@@ -94,8 +95,8 @@ fn a_server_without_offload_answers_no_bundle() {
 }
 
 #[test]
-fn a_broken_bundle_capability_is_malformed() {
-    in_namespace("replies::a_broken_bundle_capability_is_malformed", || {
+fn a_malformed_bundle_capability_is_refused() {
+    in_namespace("replies::a_malformed_bundle_capability_is_refused", || {
         let lab = Lab::start("", &BUNDLES);
         let usage = lab.peer.usage;
         for (what, data) in [
@@ -109,11 +110,11 @@ fn a_broken_bundle_capability_is_malformed() {
     });
 }
 
-/// Each bundle here would be fine, were there an agreement.
+/// Each bundle here would be valid with an agreement.
 #[test]
 fn without_an_agreement_bundles_are_unexpected() {
     in_namespace("replies::without_an_agreement_bundles_are_unexpected", || {
-        for (keys, says) in [
+        for (keys, offer) in [
             ("", b"".as_slice()),
             ("", b"CFV1\x02\x02\x6e\x05"),
             ("", b"CFV2\x01\x02\xff\xff"),
@@ -121,8 +122,8 @@ fn without_an_agreement_bundles_are_unexpected() {
             ("offload=false\n", &BUNDLES),
             ("offload=false\n", b""),
         ] {
-            let lab = Lab::start(keys, says);
-            let what = format!("{keys:?}, the client said {says:02x?}");
+            let lab = Lab::start(keys, offer);
+            let what = format!("{keys:?}, the client offered {offer:02x?}");
             let two = [lab.good(b"one"), lab.good(b"two")].concat();
             lab.check(&what, &two, &[], &[(DropCause::UnexpectedOp, 1)]);
             lab.check(&format!("{what}, empty"), &[], &[], &[(DropCause::UnexpectedOp, 1)]);
@@ -131,17 +132,17 @@ fn without_an_agreement_bundles_are_unexpected() {
     });
 }
 
-/// TLV 1 is what its sender takes, however little: "each side may send bundles to the other".
+/// TLV 1 limits what its sender receives, even if it is small: "each side may send bundles to the other".
 #[test]
-fn a_client_that_takes_only_tiny_bundles_may_send_others() {
-    in_namespace("replies::a_client_that_takes_only_tiny_bundles_may_send_others", || {
+fn a_client_that_accepts_only_tiny_bundles_may_send_large_ones() {
+    in_namespace("replies::a_client_that_accepts_only_tiny_bundles_may_send_large_ones", || {
         let lab = Lab::start("", b"CFV1\x01\x02\x01\x00");
         let two = [lab.good(b"one"), lab.good(b"two")].concat();
         lab.check("bundles of one byte at most", &two, &[b"one", b"two"], &[]);
     });
 }
 
-/// A client may, as soon as it has got its answer.
+/// A client may send bundles as soon as it has its reply.
 #[test]
 fn the_agreement_begins_with_the_reply() {
     in_namespace("replies::the_agreement_begins_with_the_reply", || {
@@ -154,7 +155,7 @@ fn the_agreement_begins_with_the_reply() {
         };
         let socket = socket();
         let ports = (4242, socket.local_addr().unwrap().port());
-        // The address that the first client gets.
+        // The address of the first client.
         let address = Ipv4Addr::new(10, 98, 0, 2);
         let datagram = Ip::new(address, GATEWAY).udp(ports, b"early", Sum::Right);
         let bundle = vpn(BUNDLE_SEND, 0, &record(Vnet::default(), &datagram));

@@ -1,4 +1,4 @@
-//! TCP super-packets, up and down. The client's end of the connection is made by hand.
+//! TCP super-packets in both directions. The test builds the client's end of the connection by hand.
 
 use std::io::Write;
 use std::net::{SocketAddrV4, TcpListener, UdpSocket};
@@ -9,24 +9,24 @@ use testkit::inner::{ACK, CWR, ECE, Ip, PSH, RST, SYN, Seen, Sum, Tcp};
 use testkit::netns::in_namespace;
 use testkit::records::{Got, Vnet, packets_of, record};
 use testkit::wire::{BUNDLE_SEND, VPN_SEND, vpn};
-use testkit::{PATIENCE, noise};
+use testkit::{TEST_TIMEOUT, noise};
 
 use crate::lab::{BUNDLES, GATEWAY, Lab};
 
-/// What it is, its IP header, what is said of it, TCP's flags and options, and how much payload it has.
+/// The case's name, its IP header, its virtio header, TCP's flags and options, and the size of its payload.
 type Case<'a> = (&'a str, &'a Ip, Vnet, u8, &'a [u8], usize);
 
-/// To a port where nobody listens; a raw socket sees them before TCP answers.
+/// Sends to a closed port; a raw socket receives the packets before TCP answers.
 #[test]
-fn super_segments_come_out_whole() {
-    in_namespace("tcp::super_segments_come_out_whole", || {
+fn super_packets_arrive_complete() {
+    in_namespace("tcp::super_packets_arrive_complete", || {
         let lab = Lab::start("", &BUNDLES);
         let ports = (41_001, 41_002);
         let raw = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::TCP)).unwrap();
         rustix::net::bind(&raw, &SocketAddrV4::new(GATEWAY, 0)).unwrap();
         let raw = UdpSocket::from(raw);
         let _ = sockopt::set_socket_recv_buffer_size_force(&raw, 16 << 20);
-        raw.set_read_timeout(Some(PATIENCE)).unwrap();
+        raw.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let (plain, options) = (lab.ip(), Ip { options: vec![1, 1, 1, 0], ..lab.ip() });
         let stamps = vec![1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
         let good = Vnet::tcp(1000);
@@ -57,7 +57,7 @@ fn super_segments_come_out_whole() {
     });
 }
 
-/// The bytes from `seq` on, in one packet or several, that must all say what the super-packet said.
+/// Receives the bytes from `seq` on, in one packet or several, each with the super-packet's header values.
 fn stream(raw: &UdpSocket, ports: (u16, u16), seq: u32, size: usize, flags: u8, options: &[u8], what: &str) -> Vec<u8> {
     let mut got = Vec::new();
     let mut buffer = vec![0; 65_536];
@@ -78,11 +78,11 @@ fn stream(raw: &UdpSocket, ports: (u16, u16), seq: u32, size: usize, flags: u8, 
     got
 }
 
-/// The server's kernel cuts nothing when its device has offload: what the client gets depends on what it has asked for.
+/// The server's kernel cuts no packets if its device has offload: each client gets what its request allows.
 #[test]
 fn a_stream_to_each_kind_of_client() {
     in_namespace("tcp::a_stream_to_each_kind_of_client", || {
-        for (says, limit) in [
+        for (offer, limit) in [
             (BUNDLES.as_slice(), 65_535),
             (b"CFV1\x01\x02\xd0\x07", 2000),
             (b"CFV1\x01\x02\x10\x27", 10_000),
@@ -90,11 +90,11 @@ fn a_stream_to_each_kind_of_client() {
             (b"CFV1\x01\x02\x00\x00", 0),
             (b"", 0),
         ] {
-            let lab = Lab::start("", says);
+            let lab = Lab::start("", offer);
             let payload = noise(9, 400_000);
             let down = download(&lab, &payload, limit, limit > 0);
             if limit == 65_535 {
-                assert!(down.supers > 0, "no super-packet for a client that takes any: {down:?}");
+                assert!(down.supers > 0, "no super-packet for a client that accepts all sizes: {down:?}");
             }
             if limit <= 13 {
                 assert_eq!(down.bundles, 0, "{down:?}");
@@ -106,7 +106,7 @@ fn a_stream_to_each_kind_of_client() {
     });
 }
 
-/// A connection that the client's side opens by hand, over which the server's host sends these bytes.
+/// A connection that the client's side opens by hand; the server's host sends these bytes over it.
 fn download(lab: &Lab, payload: &[u8], limit: usize, may_send_bundles: bool) -> Got {
     let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
     let ports = (41_003, listener.local_addr().unwrap().port());
@@ -136,9 +136,9 @@ fn download(lab: &Lab, payload: &[u8], limit: usize, may_send_bundles: bool) -> 
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (mut stream, _) = listener.accept().unwrap();
-            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+            stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
             stream.write_all(payload).unwrap();
-            // Closed by the end of the scope, when all has been read.
+            // The end of the scope closes it, when everything has been read.
             std::thread::sleep(Duration::from_millis(1));
         });
         while got.len() < payload.len() {
@@ -150,7 +150,7 @@ fn download(lab: &Lab, payload: &[u8], limit: usize, may_send_bundles: bool) -> 
                 }
                 assert_eq!(seen.flags() & RST, 0, "the server's kernel has given the connection up");
                 let at = seen.seq().wrapping_sub(first) as usize;
-                // What is sent again on a slow machine is not new; nothing gets lost here, so nothing is ahead.
+                // A slow machine may cause retransmissions; nothing is lost here, so no segment is ahead.
                 if at + seen.payload().len() > got.len() && at < payload.len() {
                     assert!(at <= got.len(), "bytes {} to {at} are missing, or the order is lost", got.len());
                     got.extend(&seen.payload()[got.len() - at..]);
@@ -158,7 +158,7 @@ fn download(lab: &Lab, payload: &[u8], limit: usize, may_send_bundles: bool) -> 
             }
             send(&ack(got.len()));
         }
-        // One that has been sent in bundles as well: the server must take it from who may send it.
+        // The client has also sent it in bundles: the server must accept that from a client that may send them.
         if may_send_bundles {
             let reset = lab.ip().tcp(ports, &Tcp { seq: 101, ..ack(got.len()) }, &[], Sum::Right);
             lab.peer.send(&vpn(BUNDLE_SEND, lab.peer.usage, &record(Vnet::default(), &reset)));

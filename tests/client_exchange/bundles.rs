@@ -1,4 +1,5 @@
-//! The client against servers that misuse bundles, and what it sends to servers that take some or none.
+//! Tests the client with servers that misuse bundles, and the packets that it sends to servers with and without
+//! bundles.
 
 use std::fmt;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -10,28 +11,28 @@ use testkit::netns::in_namespace;
 use testkit::records::{Got, Vnet, one_of_each, packets_of, random_bundle, record};
 use testkit::sockets::{large_buffer, segment};
 use testkit::wire::{BUNDLE_RECV, BUNDLE_SEND, PING, PONG, VPN_RECV, VPN_SEND, vpn};
-use testkit::{Noise, PATIENCE, eventually, noise};
+use testkit::{Noise, TEST_TIMEOUT, eventually, noise};
 use vpn_core::forward::DropCause;
 use vpn_core::wire::Capabilities;
 
 use crate::server::{ADDRESS, GATEWAY, OUTER, Server, reply};
 
-/// The usage id that the server gives.
+/// The usage id from the server.
 const USAGE: u32 = 1;
 
-/// A client that is connected, and a socket at its address.
+/// A connected client, and a socket at its address.
 struct Lab<'a> {
     server: &'a Server,
     socket: UdpSocket,
 }
 
 impl<'a> Lab<'a> {
-    /// The server answers this bundle.
+    /// Connects to the server, which replies with this bundle size.
     fn connect(server: &'a Server, bundle: Option<u16>) -> Lab<'a> {
         server.will_answer(&reply(Some(Capabilities { bundle, ..Capabilities::default() })));
         assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         socket.set_broadcast(true).unwrap();
         large_buffer(&socket);
         Lab { server, socket }
@@ -49,8 +50,8 @@ impl<'a> Lab<'a> {
         record(Vnet::default(), &self.datagram(ADDRESS, payload))
     }
 
-    /// Sends a bundle with this data; then the socket gets these payloads and no others, and the client counts these
-    /// drops and no others.
+    /// Sends a bundle with this data. The socket must receive exactly these payloads, and the client must count exactly
+    /// these drops.
     fn check(&self, what: &str, data: &[u8], payloads: &[&[u8]], drops: &[(DropCause, u64)]) {
         const MARK: &[u8] = b"the end of what is checked";
         let before = app::client_totals();
@@ -66,11 +67,11 @@ impl<'a> Lab<'a> {
             got.push(buffer[..size].to_vec());
         }
         let same = got == payloads;
-        assert!(same, "{what}: {} datagrams came, not these {}", got.len(), payloads.len());
+        assert!(same, "{what}: {} datagrams arrived, not these {}", got.len(), payloads.len());
         let since = || {
             let now = app::client_totals();
             let counts = DropCause::ALL.map(|cause| (cause, now.dropped(cause) - before.dropped(cause)));
-            // What the host itself sends into the tunnel's network is not looked at.
+            // Ignores packets that the host itself sends into the tunnel's network.
             let is_ours = |cause: DropCause| cause != DropCause::NotIpv4 || drops.iter().any(|(of, _)| *of == cause);
             counts.into_iter().filter(|(cause, count)| *count > 0 && is_ours(*cause)).collect::<Vec<_>>()
         };
@@ -85,7 +86,7 @@ impl Drop for Lab<'_> {
     }
 }
 
-/// The TLVs of the ADDR_REQUEST that the client has sent first.
+/// Returns the TLVs of the client's first ADDR_REQUEST.
 fn offered(server: &Server) -> Vec<u8> {
     let got = server.shared.got.lock();
     let request = got.iter().find(|packet| packet[4..8] == [0xb2, 0, 0, 0]).unwrap();
@@ -107,7 +108,7 @@ fn without_an_agreement_bundles_are_unexpected() {
         server.will_answer(&reply(Some(Capabilities { bundle: Some(65_535), ..Capabilities::default() })));
         assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
         lab.check("not offered, but answered", &two, &[], &one);
-        // And it sends none to this server.
+        // The client sends no bundles to this server either.
         lab.socket.send_to(b"up", (GATEWAY, 9)).unwrap();
         eventually("the client sends", || lab.server.got(VPN_SEND) > 0);
         assert_eq!(lab.server.got(BUNDLE_SEND), 0);
@@ -178,10 +179,10 @@ fn good_records_are_delivered_and_bad_ones_counted() {
     });
 }
 
-/// As for plain packets: nothing on the client's host is reached but the leased address.
+/// As for plain packets, a bundle reaches only the leased address of the client's host.
 #[test]
-fn other_destinations_are_dropped_out_of_the_middle() {
-    in_namespace("bundles::other_destinations_are_dropped_out_of_the_middle", || {
+fn other_destinations_are_dropped_between_good_records() {
+    in_namespace("bundles::other_destinations_are_dropped_between_good_records", || {
         let server = Server::start("");
         let lab = Lab::connect(&server, Some(65_535));
         let others = [Ipv4Addr::LOCALHOST, OUTER, GATEWAY, Ipv4Addr::new(10, 98, 0, 255), Ipv4Addr::BROADCAST];
@@ -196,7 +197,7 @@ fn other_destinations_are_dropped_out_of_the_middle() {
             let mut buffer = [0; 2048];
             let size = lab.socket.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..size], b"behind", "a super-packet to {target}");
-            // One record, of two segments.
+            // One record with two segments.
             eventually("counted", || {
                 let count = app::client_totals().dropped(DropCause::WrongDestination) - before;
                 [1, 2].contains(&count)
@@ -205,7 +206,7 @@ fn other_destinations_are_dropped_out_of_the_middle() {
     });
 }
 
-/// They are lost as plain packets are.
+/// They are lost, like plain packets.
 #[test]
 fn bundles_before_the_device_are_counted() {
     in_namespace("bundles::bundles_before_the_device_are_counted", || {
@@ -214,7 +215,7 @@ fn bundles_before_the_device_are_counted() {
         let agrees = reply(Some(Capabilities { bundle: Some(65_535), ..Capabilities::default() })).encode(1, 0);
         *server.shared.answers.lock() = vec![agrees, bundle];
         assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
-        // The device may have become ready in between; what is not lost has then been delivered.
+        // The device may have become ready in between; it then delivers the packets that are not lost.
         eventually("counted or delivered", || {
             let totals = app::client_totals();
             totals.dropped(DropCause::TunWrite) + totals.down_packets == 3
@@ -244,7 +245,7 @@ fn early() -> Vec<u8> {
     record(Vnet::default(), &Ip::new(GATEWAY, ADDRESS).udp((53, 9), b"early", Sum::Right))
 }
 
-/// A checksum whose place is a port changes the port when it is completed, behind the host's packet filter.
+/// A checksum field at a port would change the port when it is completed, behind the host's packet filter.
 #[test]
 fn a_checksum_is_completed_only_where_the_protocol_has_it() {
     in_namespace("bundles::a_checksum_is_completed_only_where_the_protocol_has_it", || {
@@ -260,34 +261,34 @@ fn a_checksum_is_completed_only_where_the_protocol_has_it() {
 }
 
 #[test]
-fn the_client_outlives_random_bundles() {
-    in_namespace("bundles::the_client_outlives_random_bundles", || {
+fn the_client_survives_random_bundles() {
+    in_namespace("bundles::the_client_survives_random_bundles", || {
         let server = Server::start("");
         let lab = Lab::connect(&server, Some(65_535));
-        // Not the socket's port, so that what gets through is in nobody's way.
+        // Uses another port than the socket's, so that packets that pass do not disturb the checks.
         let good = one_of_each(&Ip::new(GATEWAY, ADDRESS), (4242, 9));
         let mut noise = Noise::new(0xc11e);
         for _ in 0..4000 {
             server.send(&vpn(BUNDLE_RECV, USAGE, &random_bundle(&mut noise, &good)));
         }
-        // It has worked through all of them when it answers.
+        // The client has processed all of them when it answers.
         let pongs = server.got(PONG);
         server.send(&vpn(PING, USAGE, &[]));
         eventually("PONG", || server.got(PONG) > pongs);
         lab.check("afterwards", &lab.good(b"good"), &[b"good"], &[]);
         let totals = app::client_totals();
         for cause in [DropCause::Malformed, DropCause::BadOffload, DropCause::WrongDestination, DropCause::NotIpv4] {
-            assert!(totals.dropped(cause) > 100, "{cause:?} is not what the bundles have tried: {totals:?}");
+            assert!(totals.dropped(cause) > 100, "the bundles did not provoke {cause:?}: {totals:?}");
         }
         assert!(totals.down_packets > 1000, "{totals:?}");
         assert_eq!(log_lines("ERROR"), [""; 0]);
     });
 }
 
-/// What goes up keeps to the server's TLV 1.
+/// The client's bundles keep to the server's TLV 1.
 #[test]
-fn the_server_gets_what_it_takes() {
-    in_namespace("bundles::the_server_gets_what_it_takes", || {
+fn the_client_respects_the_servers_bundle_limit() {
+    in_namespace("bundles::the_client_respects_the_servers_bundle_limit", || {
         let server = Server::start("");
         for limit in [Some(65_535), Some(2000), Some(13), Some(0), None] {
             let lab = Lab::connect(&server, limit);
@@ -297,7 +298,7 @@ fn the_server_gets_what_it_takes() {
             segment(&lab.socket, 1000);
             let sent = lab.socket.send_to(&payload, (GATEWAY, 4243));
             segment(&lab.socket, 0);
-            // A kernel before 6.11 refuses this where the device leaves checksums to it.
+            // A kernel before 6.11 refuses this if the device leaves checksums to it.
             let is_sent = sent.is_ok();
             assert!(is_sent || limit.is_none_or(|limit| limit == 0), "{sent:?}");
             for number in 0..50u8 {
@@ -321,7 +322,7 @@ fn the_server_gets_what_it_takes() {
                 }
                 payloads.len() >= expected.len()
             });
-            assert!(payloads == expected, "{limit:?}: not these datagrams, or not in this order");
+            assert!(payloads == expected, "{limit:?}: other datagrams, or another order");
             match limit {
                 Some(65_535) => assert!(got.supers > 0, "{got:?}"),
                 Some(2000) => assert!(got.bundles > 0, "{got:?}"),

@@ -1,4 +1,4 @@
-//! How a connection ends, and what a new one has to do with it.
+//! The end of a connection, and its effect on the next one.
 
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -14,7 +14,7 @@ use vpn_core::wire::{ServiceError, encode_control, op, pkt, problem};
 
 use crate::server::Server;
 
-/// A server that stops to serve drops all packets from then on: the user has to learn of it.
+/// A server whose service stops drops all packets from then on: the client must report that to the user.
 #[test]
 fn the_end_of_the_service_is_the_loss_of_the_connection() {
     in_namespace("ends::the_end_of_the_service_is_the_loss_of_the_connection", || {
@@ -43,7 +43,7 @@ fn the_end_of_the_service_is_the_loss_of_the_connection() {
     });
 }
 
-/// The first stream opens its channels when the second connection is being made already.
+/// The first stream opens its channels while the second connection is in progress.
 #[test]
 fn a_late_stream_is_not_the_next_connection() {
     in_namespace("ends::a_late_stream_is_not_the_next_connection", || {
@@ -53,7 +53,7 @@ fn a_late_stream_is_not_the_next_connection() {
         *server.shared.gate.lock() = Some((opening, may_open));
         thread::scope(|scope| {
             let first = scope.spawn(|| server.connect());
-            // The client has said hello, and gets its answer when the gate opens.
+            // The client has sent its hello; it gets the answer when the gate opens.
             let servers = is_opening.recv().unwrap();
             let (release, released) = sync_channel::<()>(1);
             let (stand, stands) = sync_channel(1);

@@ -1,5 +1,5 @@
-//! The client against servers that do what no good server does. Client and server are in this process, each test in a
-//! network namespace of its own.
+//! Tests the client with misbehaving servers. Client and server are in this process, each test in its own network
+//! namespace.
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used, clippy::multiple_unsafe_ops_per_block)]
 

@@ -1,4 +1,4 @@
-//! What the client makes of the server's ADDR_REPLY.
+//! The client's handling of the server's ADDR_REPLY.
 
 use std::ffi::CString;
 use std::fs;
@@ -16,8 +16,8 @@ use vpn_core::wire::{AddrReply, Capabilities, op};
 use crate::server::{ADDRESS, GATEWAY, Server, reply};
 
 #[test]
-fn no_server_gets_what_it_may_not_have() {
-    in_namespace("offers::no_server_gets_what_it_may_not_have", || {
+fn invalid_offers_are_refused() {
+    in_namespace("offers::invalid_offers_are_refused", || {
         let server = Server::start("");
         let other = Ipv4Addr::new(10, 55, 0, 7);
         for (addr, gateway, netmask, says) in [
@@ -58,7 +58,7 @@ fn the_smaller_mtu_counts_also_above_the_default() {
     });
 }
 
-/// A server behind a gateway with a short memory asks for frequent pings.
+/// A server behind a gateway with a short timeout requests frequent pings.
 #[test]
 fn pings_come_as_often_as_the_server_asks() {
     in_namespace("offers::pings_come_as_often_as_the_server_asks", || {
@@ -71,7 +71,7 @@ fn pings_come_as_often_as_the_server_asks() {
     });
 }
 
-/// The configuration of `dap_chain_net_vpn_client_init` is the one that a start reads.
+/// A start reads the configuration that was given to `dap_chain_net_vpn_client_init`.
 #[test]
 fn the_configuration_of_init_is_used() {
     in_namespace("offers::the_configuration_of_init_is_used", || {
@@ -90,7 +90,7 @@ fn the_configuration_of_init_is_used() {
         // SAFETY: NUL-terminated strings; the configuration stays open until deinit.
         unsafe {
             assert_eq!(dap_config_init(directory.as_ptr()), 0);
-            // The first that is opened is the node's.
+            // The first open configuration is the node's.
             let node = dap_config_open(c"node".as_ptr());
             assert!(!node.is_null());
             let other = dap_config_open(c"other".as_ptr());

@@ -1,4 +1,4 @@
-//! What comes out of the tunnel on the client's host.
+//! The packets that the client delivers on its host.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
@@ -7,15 +7,15 @@ use dap_chain_net_srv_vpn::app;
 use testkit::inner::{Ip, Sum};
 use testkit::netns::in_namespace;
 use testkit::wire::{VPN_RECV, vpn};
-use testkit::{PATIENCE, eventually};
+use testkit::{TEST_TIMEOUT, eventually};
 use vpn_core::forward::DropCause;
 
 use crate::server::{ADDRESS, GATEWAY, OUTER, Server, reply};
 
-/// A server must not reach the services of the client's host that listen on other addresses than the tunnel's.
+/// A server must not reach services of the client's host that listen on other addresses than the tunnel's.
 #[test]
-fn only_what_goes_to_the_leased_address_is_delivered() {
-    in_namespace("packets::only_what_goes_to_the_leased_address_is_delivered", || {
+fn only_packets_to_the_leased_address_are_delivered() {
+    in_namespace("packets::only_packets_to_the_leased_address_are_delivered", || {
         let server = Server::start("");
         assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -34,7 +34,7 @@ fn only_what_goes_to_the_leased_address_is_delivered() {
         }
         server.send(&from_gateway(ADDRESS, port, b"for you"));
         let mut buffer = [0; 64];
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         let size = socket.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..size], b"for you");
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -46,7 +46,7 @@ fn only_what_goes_to_the_leased_address_is_delivered() {
     });
 }
 
-/// The device is not there yet when these come.
+/// These packets arrive before the device exists.
 #[test]
 fn packets_before_the_device_are_counted() {
     in_namespace("packets::packets_before_the_device_are_counted", || {
@@ -60,7 +60,7 @@ fn packets_before_the_device_are_counted() {
     });
 }
 
-/// VPN_RECV with a UDP datagram from the gateway, without a checksum.
+/// Returns a VPN_RECV with a UDP datagram from the gateway, without a checksum.
 fn from_gateway(target: Ipv4Addr, port: u16, payload: &[u8]) -> Vec<u8> {
     vpn(VPN_RECV, 1, &Ip::new(GATEWAY, target).udp((53, port), payload, Sum::Zero))
 }

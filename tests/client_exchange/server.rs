@@ -1,4 +1,4 @@
-//! A server that answers as a test wants it, and the client's side of the process.
+//! A server that answers as a test demands, and the client's side of the process.
 
 use std::ffi::CString;
 use std::net::Ipv4Addr;
@@ -17,16 +17,16 @@ use embedded::ctypes::dap_stream_ch;
 use embedded::listener;
 use host::lab::plug_in;
 use parking_lot::Mutex;
-use testkit::PATIENCE;
+use testkit::TEST_TIMEOUT;
 use testkit::logged::capture_log;
 use vpn_core::wire::{self, AddrReply, Capabilities, FromClient};
 
-/// What the server's host is reached at. Not of loopback's network, as a lease must not be either.
+/// The address of the server's host. It is outside of loopback's network, because a lease must be so too.
 pub(crate) const OUTER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 1);
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
-/// A reply with the usual address, and these capabilities.
+/// Returns a reply with the usual address and these capabilities.
 pub(crate) fn reply(caps: Option<Capabilities>) -> AddrReply {
     let netmask = caps.as_ref().map(|_| Ipv4Addr::new(255, 255, 255, 0));
     AddrReply { addr: ADDRESS, gateway: GATEWAY, netmask, caps }
@@ -41,17 +41,17 @@ pub(crate) struct Server {
 }
 
 pub(crate) struct Shared {
-    /// What is sent for an ADDR_REQUEST: whole VPN packets.
+    /// The answers to an ADDR_REQUEST: whole VPN packets.
     pub(crate) answers: Mutex<Vec<Vec<u8>>>,
-    /// The VPN packets of clients.
+    /// The received VPN packets of clients.
     pub(crate) got: Mutex<Vec<Vec<u8>>>,
     channel: Mutex<Option<Arc<Channel>>>,
-    /// The next stream says here that it is being opened, and waits there until it may be.
+    /// The next stream reports here that it is being opened, and waits for permission to continue.
     pub(crate) gate: Mutex<Option<(SyncSender<u32>, Receiver<()>)>>,
 }
 
 impl Server {
-    /// Listens; the client's configuration has these keys of its section.
+    /// Starts to listen; the client's configuration gets these keys in its section.
     pub(crate) fn start(client: &str) -> Server {
         capture_log();
         sdk::start_logging();
@@ -77,12 +77,12 @@ impl Server {
         Server { port, shared, _service: service, _running: running, directory }
     }
 
-    /// Has the server answer so from now on.
+    /// Sets the server's answer from now on.
     pub(crate) fn will_answer(&self, reply: &AddrReply) {
         *self.shared.answers.lock() = vec![reply.encode(1, 0)];
     }
 
-    /// The code of a start through the C API.
+    /// Starts the client through the C API; returns the code.
     pub(crate) fn connect(&self) -> i32 {
         let host = CString::new(OUTER.to_string()).unwrap();
         // SAFETY: both texts are NUL-terminated and live through the calls; the network is the SDK's own.
@@ -102,7 +102,7 @@ impl Server {
     pub(crate) fn send_service(&self, kind: u8, message: &[u8]) {
         let message = message.to_vec();
         self.on_channel(move |channel| {
-            // SAFETY: on the channel's worker, with the channel open.
+            // SAFETY: the channel is open, and this is its worker.
             let written = unsafe {
                 let service = stream::dap_stream_ch_by_id_unsafe(
                     (*channel.raw().cast::<dap_stream_ch>()).stream,
@@ -121,10 +121,10 @@ impl Server {
             work(&channel);
             done.send(()).unwrap();
         }));
-        wait.recv_timeout(PATIENCE).unwrap();
+        wait.recv_timeout(TEST_TIMEOUT).unwrap();
     }
 
-    /// Op codes of the packets that clients have sent.
+    /// Returns the number of packets with this op that clients have sent.
     pub(crate) fn got(&self, op: u32) -> usize {
         let got = self.shared.got.lock();
         got.iter().filter(|packet| wire::Header::parse(packet).is_ok_and(|(header, _)| header.op == op)).count()
@@ -137,7 +137,7 @@ impl ChannelHandler for Shared {
         let gate = self.gate.lock().take();
         if let Some((opening, may_open)) = gate {
             opening.send(worker::current().unwrap()).unwrap();
-            may_open.recv_timeout(PATIENCE).unwrap();
+            may_open.recv_timeout(TEST_TIMEOUT).unwrap();
         }
     }
 

@@ -1,4 +1,4 @@
-//! The two rules: no circle among the modules of one folder, and no use beyond a layer's row.
+//! The two rules: no circle among the modules of one folder, and each layer uses only what its row allows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,16 +8,16 @@ use crate::modules::{Crate, Target};
 const WORKSPACE: [(&str, &str); 4] =
     [("vpn_core", "vpn-core"), ("host", "host"), ("embedded", "embedded"), ("testkit", "testkit")];
 
-/// Who uses whom among the children of one module, each with all that is below it, and an example.
+/// The uses among the children of one module, each child with all modules below it, and an example of each use.
 type Uses = BTreeMap<String, BTreeMap<String, String>>;
 
-/// The circles of a crate, a line each with an example of every reference in it.
+/// Returns the circles of a crate, one per line with an example of every reference in it.
 pub(crate) fn circles(krate: &Crate) -> Vec<String> {
     let mut folders: BTreeMap<&[String], Uses> = BTreeMap::new();
     for (from, target) in krate.references() {
         let Target::Module(to) = target else { continue };
         let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
-        // One contains the other: parent and child.
+        // One module contains the other: parent and child.
         let (Some(user), Some(used)) = (from.get(common), to.get(common)) else { continue };
         let example = format!("{} -> {}", from.join("::"), to.join("::"));
         folders.entry(&from[..common]).or_default().entry(user.clone()).or_default().insert(used.clone(), example);
@@ -25,7 +25,7 @@ pub(crate) fn circles(krate: &Crate) -> Vec<String> {
     folders.values().flat_map(circles_among).collect()
 }
 
-/// A module is in a circle when it reaches itself; modules that reach each other are one circle.
+/// A module is in a circle if it reaches itself; modules that reach each other form one circle.
 fn circles_among(uses: &Uses) -> Vec<String> {
     let reached: BTreeMap<&String, BTreeSet<&String>> =
         uses.keys().map(|module| (module, reachable(uses, module))).collect();
@@ -56,7 +56,7 @@ fn reachable<'a>(uses: &'a Uses, from: &'a String) -> BTreeSet<&'a String> {
     reached
 }
 
-/// How a crate's layers and their rows under its heading differ.
+/// Returns the differences between a crate's layers and their rows under its heading.
 pub(crate) fn layer_faults(krate: &Crate, document: &str, heading: &str) -> Vec<String> {
     let rows = rows(document, heading);
     let mut uses: BTreeMap<&str, BTreeSet<String>> =
@@ -87,12 +87,12 @@ pub(crate) fn layer_faults(krate: &Crate, document: &str, heading: &str) -> Vec<
     faults.extend(
         rows.keys()
             .filter(|layer| !uses.contains_key(layer.as_str()))
-            .map(|layer| format!("`{layer}` has a row and is no module")),
+            .map(|layer| format!("`{layer}` has a row but is not a module")),
     );
     faults
 }
 
-/// The rows below the heading: the layers that the first cell names, and what the third one allows them.
+/// Returns the rows below the heading: the layers in the first cell, and what the third cell allows them.
 fn rows(document: &str, heading: &str) -> BTreeMap<String, BTreeSet<String>> {
     let heading = format!("### `{heading}`");
     let section =

@@ -1,5 +1,5 @@
-//! The architecture, held to the sources: no two modules of a crate use each other, parent and child apart, and each
-//! layer uses what its row in docs/architecture.md allows.
+//! Tests the architecture against the sources: no two modules of a crate use each other, except parent and child, and
+//! each layer uses what its row in docs/architecture.md allows.
 #![allow(clippy::unwrap_used)]
 
 mod check;
@@ -15,14 +15,14 @@ fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The crates, by the heading they have in docs/architecture.md, and the file each begins with.
+/// The crates, by their headings in docs/architecture.md, and the root file of each.
 const CRATES: [(&str, &str); 4] = [
     ("crates/vpn-core", "crates/vpn-core/src/lib.rs"),
     ("crates/host", "crates/host/src/lib.rs"),
     ("crates/embedded", "crates/embedded/src/lib.rs"),
     ("src", "src/lib.rs"),
 ];
-/// What is not shipped, and the program: their modules have no rows.
+/// Crates that are not shipped, and the program: their modules have no rows.
 const WITHOUT_ROWS: [&str; 4] = [
     "crates/testkit/src/lib.rs",
     "src/bin/cellframe-vpn/main.rs",
@@ -55,7 +55,7 @@ fn each_layer_uses_what_its_row_allows() {
     assert!(faults.is_empty(), "docs/architecture.md and the sources differ:\n{}", faults.join("\n"));
 }
 
-/// A crate in a folder of its own, of these files.
+/// Writes a crate with these files into its own folder.
 fn crate_of(files: &[(&str, &str)]) -> (tempfile::TempDir, Crate) {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -68,7 +68,7 @@ fn crate_of(files: &[(&str, &str)]) -> (tempfile::TempDir, Crate) {
 }
 
 #[test]
-fn a_circle_is_found_wherever_its_references_stand() {
+fn a_circle_is_found_in_every_kind_of_reference() {
     for back in ["use crate::a::A;", "fn f() { super::a::f() }", "fn f() { log::info!(\"{}\", crate::a::NUMBER) }"] {
         let (_folder, krate) = crate_of(&[
             ("lib.rs", "mod a;\nmod b;"),
@@ -81,7 +81,7 @@ fn a_circle_is_found_wherever_its_references_stand() {
 }
 
 #[test]
-fn parent_and_child_and_tests_are_no_circle() {
+fn parent_and_child_and_tests_form_no_circle() {
     let (_folder, krate) = crate_of(&[
         ("lib.rs", "mod a;\nmod b;"),
         ("a/mod.rs", "mod c;\npub use c::C;\nuse crate::b::B;"),

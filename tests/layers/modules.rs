@@ -1,4 +1,4 @@
-//! The modules of a crate, read from its sources, and what each refers to.
+//! Reads the modules of a crate, and their references, from its sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,9 +11,10 @@ use syn::{Attribute, Item, UseTree};
 /// A module's path inside its crate; empty for the root.
 pub(crate) type Module = Vec<String>;
 
-/// The modules of one crate without its tests, and the paths that each one refers to.
+/// The modules of one crate without its tests, and the paths to which each refers.
 pub(crate) struct Crate {
-    /// What each module refers to: absolute paths, whose first segments are a module's, or another crate's behind `::`.
+    /// The references of each module: absolute paths that start with a module of this crate, or with `::` and another
+    /// crate.
     references: BTreeMap<Module, BTreeSet<Vec<String>>>,
 }
 
@@ -22,30 +23,30 @@ pub(crate) struct Crate {
 pub(crate) enum Target {
     /// A module of the same crate.
     Module(Module),
-    /// The first segment of a path that leaves the crate.
+    /// The first segment of a path into another crate.
     Crate(String),
 }
 
 impl Crate {
-    /// Reads the crate whose root is this file, following its `mod` declarations.
+    /// Reads the crate with this root file, and follows its `mod` declarations.
     pub(crate) fn read(root: &Path) -> Crate {
         let mut reader = Reader { krate: Crate { references: BTreeMap::new() } };
-        let folder = root.parent().expect("a source file lies in a folder");
+        let folder = root.parent().expect("a source file is in a folder");
         reader.file(Vec::new(), root, folder);
         reader.krate
     }
 
-    /// The modules directly below the root.
+    /// Returns the modules directly below the root.
     pub(crate) fn top_level(&self) -> BTreeSet<&str> {
         self.references.keys().filter(|module| module.len() == 1).map(|module| module[0].as_str()).collect()
     }
 
-    /// Every reference from one module to another, or to another crate.
+    /// Returns every reference from one module to another, or to another crate.
     pub(crate) fn references(&self) -> impl Iterator<Item = (&Module, Target)> {
         self.references.iter().flat_map(move |(from, paths)| paths.iter().map(move |path| (from, self.resolve(path))))
     }
 
-    /// The deepest module that a path leads into.
+    /// Returns the deepest module on a path.
     fn resolve(&self, path: &[String]) -> Target {
         if let Some((first, rest)) = path.split_first()
             && first == "::"
@@ -62,7 +63,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// `folder` is where the files of the module's children lie.
+    /// `folder` has the files of the module's children.
     fn file(&mut self, module: Module, file: &Path, folder: &Path) {
         let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -85,7 +86,7 @@ impl Reader {
                 Item::Use(item) => used(&item.tree, &mut Vec::new(), &mut |path| {
                     paths.extend(absolute(&module, path, &children));
                 }),
-                other => written_out(other.to_token_stream(), &mut |path| {
+                other => inline_paths(other.to_token_stream(), &mut |path| {
                     paths.extend(absolute(&module, path, &children));
                 }),
             }
@@ -103,7 +104,7 @@ fn source_of(folder: &Path, name: &str) -> PathBuf {
     if file.exists() { file } else { folder.join(name).join("mod.rs") }
 }
 
-/// True for `#[cfg(test)]`: tests may look anywhere.
+/// Whether an item is `#[cfg(test)]`: tests may use every module.
 fn is_for_tests(item: &Item) -> bool {
     let attributes: &[Attribute] = match item {
         Item::Mod(item) => &item.attrs,
@@ -117,7 +118,7 @@ fn is_for_tests(item: &Item) -> bool {
     })
 }
 
-/// The paths of a `use`, one for each name it brings in.
+/// The paths of a `use`, one for each imported name.
 fn used(tree: &UseTree, prefix: &mut Vec<String>, found: &mut impl FnMut(&[String])) {
     match tree {
         UseTree::Path(path) => {
@@ -132,8 +133,8 @@ fn used(tree: &UseTree, prefix: &mut Vec<String>, found: &mut impl FnMut(&[Strin
     }
 }
 
-/// The paths in other code, also in the arguments of macros, which have no syntax tree.
-fn written_out(tokens: TokenStream, found: &mut impl FnMut(&[String])) {
+/// The paths in other code, including the arguments of macros, which have no syntax tree.
+fn inline_paths(tokens: TokenStream, found: &mut impl FnMut(&[String])) {
     let mut path: Vec<String> = Vec::new();
     let mut colons = 0;
     for token in tokens {
@@ -149,7 +150,7 @@ fn written_out(tokens: TokenStream, found: &mut impl FnMut(&[String])) {
             TokenTree::Group(group) => {
                 finish(&mut path, found);
                 colons = 0;
-                written_out(group.stream(), found);
+                inline_paths(group.stream(), found);
             }
             _ => {
                 finish(&mut path, found);
@@ -167,7 +168,7 @@ fn finish(path: &mut Vec<String>, found: &mut impl FnMut(&[String])) {
     path.clear();
 }
 
-/// A path as seen from the crate's root; behind `::` when its first segment names nothing in this crate.
+/// Returns a path from the crate's root; it starts with `::` if its first segment is not in this crate.
 fn absolute(module: &[String], path: &[String], children: &BTreeSet<String>) -> Option<Vec<String>> {
     let (first, rest) = path.split_first()?;
     match first.as_str() {

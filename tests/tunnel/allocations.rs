@@ -1,5 +1,5 @@
-//! The server's data path, with the stream and TLS under it, allocates nothing for a packet. The service
-//! runs in the test itself, under an allocator that counts; the client is a process of its own.
+//! Tests that the server's data path, with the stream and TLS below it, allocates nothing per packet. The service runs
+//! in the test itself, under a counting allocator; the client is a separate process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{SocketAddr, UdpSocket};
@@ -14,9 +14,9 @@ use testkit::tunnel::{Client, GATEWAY};
 
 use crate::PROGRAM;
 
-/// Packets each way that are counted.
+/// The number of counted packets in each direction.
 const PACKETS: usize = 20_000;
-/// How many are under way together: three records of TLS.
+/// The number of packets in flight: three records of TLS.
 const BURST: usize = 32;
 
 struct Counting;
@@ -26,7 +26,7 @@ static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call goes on to the system's allocator as it came.
+// SAFETY: every call is passed on unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
@@ -59,13 +59,13 @@ fn nothing_is_allocated_for_a_packet() {
         for (what, from, to, target) in
             [("from the client", &far, &near, near_address), ("to the client", &near, &far, far_address)]
         {
-            // Buffers and queues grow to what the traffic needs.
+            // Buffers and queues grow to the size that the traffic needs.
             pass(from, to, target, PACKETS / 10);
             let before = ALLOCATIONS.load(Ordering::Relaxed);
             pass(from, to, target, PACKETS);
             let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
             println!("{allocations} allocations for {PACKETS} packets {what}");
-            // The loops' timers may.
+            // The loops' timers may allocate.
             assert!(allocations < PACKETS / 1000, "{allocations} allocations for {PACKETS} packets {what}");
         }
         let totals = app::server_totals().unwrap();

@@ -1,4 +1,4 @@
-//! What a client is given, and what becomes of it.
+//! The addresses of clients, from lease to return.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -18,8 +18,8 @@ use crate::PROGRAM;
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
 const SECOND: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 3);
 
-/// Room for one client: .1 is the gateway, .2 the client's, .3 the broadcast address.
-pub(crate) const ROOM_FOR_ONE: &str = "[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.252\n";
+/// A network for one client: .1 is the gateway, .2 the client, .3 the broadcast address.
+pub(crate) const NETWORK_FOR_ONE: &str = "[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.252\n";
 
 #[test]
 fn both_ends_have_their_addresses_and_reach_each_other() {
@@ -49,18 +49,18 @@ fn both_ends_have_their_addresses_and_reach_each_other() {
 fn a_full_network_refuses_and_recovers() {
     in_namespace("leases::a_full_network_refuses_and_recovers", || {
         let hosts = Hosts::with_clients(PROGRAM, 2);
-        let config = hosts.config(ROOM_FOR_ONE);
+        let config = hosts.config(NETWORK_FOR_ONE);
         let (server, _) = hosts.server_with("server", &["--config", &config]);
-        assert!(server.said().contains("network 10.98.0.0/30"), "{}", server.said());
+        assert!(server.stdout().contains("network 10.98.0.0/30"), "{}", server.stdout());
         let mut first = Client::connect(&hosts, 0, "first", &[]);
         assert_eq!((first.address, first.gateway), (FIRST, GATEWAY));
 
-        // Waiting does not help a client that is refused, so --retry is no reason to stay.
+        // A refused client gains nothing by waiting, so it ends even with --retry.
         for arguments in [&[][..], &["--retry"]] {
             let mut second = hosts.client_at(1, "second", arguments);
             assert_eq!(second.exit_code(), Some(5), "{}", second.log());
             assert!(second.log().contains("10.55.1.1:8079 refused: it has no free address"), "{}", second.log());
-            assert_eq!(second.said(), "");
+            assert_eq!(second.stdout(), "");
         }
         assert_eq!(hosts.at(1).run(tun_devices).len(), 0, "a refused client has no device");
         echo(&udp_at(hosts.at(0), FIRST), &udp(GATEWAY), b"the first has not noticed");
@@ -74,8 +74,8 @@ fn a_full_network_refuses_and_recovers() {
 }
 
 #[test]
-fn who_returns_gets_the_same_address() {
-    in_namespace("leases::who_returns_gets_the_same_address", || {
+fn a_returning_client_gets_the_same_address() {
+    in_namespace("leases::a_returning_client_gets_the_same_address", || {
         let hosts = Hosts::with_clients(PROGRAM, 2);
         let _server = hosts.server("server");
         let leave = |mut client: Client| {
@@ -91,7 +91,7 @@ fn who_returns_gets_the_same_address() {
         assert_eq!(first.address, FIRST);
         echo(&udp_at(hosts.at(0), FIRST), &udp(GATEWAY), b"back again");
 
-        // The order in which they return does not matter, nor where from: the state directory is who a client is.
+        // Neither the order of their return matters nor the host: the state directory identifies a client.
         leave(first);
         leave(second);
         let second = Client::connect(&hosts, 1, "second", &[]);
@@ -105,8 +105,8 @@ fn who_returns_gets_the_same_address() {
 }
 
 #[test]
-fn a_lease_is_not_kept_for_longer_than_its_time() {
-    in_namespace("leases::a_lease_is_not_kept_for_longer_than_its_time", || {
+fn a_lease_is_kept_no_longer_than_its_time() {
+    in_namespace("leases::a_lease_is_kept_no_longer_than_its_time", || {
         let hosts = Hosts::new(PROGRAM);
         let config = hosts.config("[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.248\nlease_time=0\n");
         let _server = hosts.server_with("server", &["--config", &config]);
@@ -120,10 +120,10 @@ fn a_lease_is_not_kept_for_longer_than_its_time() {
     });
 }
 
-/// A copied state directory: both clients show the same token.
+/// Both clients show the same token, because the state directory was copied.
 #[test]
-fn two_clients_with_one_token_do_not_push_each_other_out() {
-    in_namespace("leases::two_clients_with_one_token_do_not_push_each_other_out", || {
+fn two_clients_with_one_token_do_not_evict_each_other() {
+    in_namespace("leases::two_clients_with_one_token_do_not_evict_each_other", || {
         let hosts = Hosts::with_clients(PROGRAM, 2);
         let (_server, _) = hosts.server("server");
         let mut first = Client::connect(&hosts, 0, "original", &[]);
@@ -133,16 +133,16 @@ fn two_clients_with_one_token_do_not_push_each_other_out() {
         fs::copy(hosts.path().join("original/store.redb"), hosts.path().join("copy/store.redb")).unwrap();
         let mut original = Client::connect(&hosts, 0, "original", &["--retry"]);
         assert_eq!(original.address, first.address);
-        // Tokens are kept by the server's address, so the copy's host needs a way to the same one.
+        // Tokens are stored by the server's address, so the copy's host needs a route to the same address.
         let (server, gateway) = (hosts.at(0).server, hosts.at(1).server);
         hosts.at(1).run(move || Netlink::open().unwrap().add_route(server, 32, Some(gateway), None).unwrap());
         let target = server.to_string();
         let mut copy = Client::connected(hosts.start_at(1, "copy", &["client", "--connect", &target, "--retry"]), 1);
         assert_ne!(copy.address, original.address);
-        // As long as a push and the answer to it would take.
+        // Long enough for one eviction and the answer to it.
         thread::sleep(Duration::from_secs(3));
         for client in [&mut original, &mut copy] {
-            assert_eq!(client.running.said().matches("connected to ").count(), 1, "{}", client.running.log());
+            assert_eq!(client.running.stdout().matches("connected to ").count(), 1, "{}", client.running.log());
             send(&client.running.child, Signal::TERM);
             assert_eq!(client.running.exit_code(), Some(0));
         }

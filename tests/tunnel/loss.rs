@@ -1,4 +1,4 @@
-//! One side goes without a word.
+//! One side disappears without notice.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
@@ -9,24 +9,24 @@ use testkit::eventually;
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
 use testkit::program::send;
-use testkit::sockets::{ask_from, echo, exchange, tcp, udp, udp_at};
+use testkit::sockets::{connect_from, echo, exchange, tcp, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY, NETWORK, tun_devices};
 
 use crate::PROGRAM;
-use crate::leases::ROOM_FOR_ONE;
+use crate::leases::NETWORK_FOR_ONE;
 
 #[test]
 fn a_killed_client_leaves_nothing() {
     in_namespace("loss::a_killed_client_leaves_nothing", || {
         let hosts = Hosts::with_clients(PROGRAM, 2);
-        let config = hosts.config(ROOM_FOR_ONE);
+        let config = hosts.config(NETWORK_FOR_ONE);
         let _server = hosts.server_with("server", &["--config", &config]);
         let mut client = Client::connect(&hosts, 0, "client", &[]);
         assert!(hosts.stat("server").contains("client addr........10.98.0.2\n"), "{}", hosts.stat("server"));
         assert_eq!(hosts.at(0).run(tun_devices).len(), 1);
         // In the middle of a transfer, so that packets are on their way in both directions.
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-        let transfer = tcp(&listener, ask_from(hosts.at(0)));
+        let transfer = tcp(&listener, connect_from(hosts.at(0)));
         for end in [&transfer.0, &transfer.1] {
             end.set_nonblocking(true).unwrap();
             while (&mut &*end).write(&[0; 65_536]).is_ok() {}
@@ -39,7 +39,7 @@ fn a_killed_client_leaves_nothing() {
         assert!(left.is_empty(), "{left:?}");
 
         let other = Client::connect(&hosts, 1, "other", &[]);
-        assert_eq!(other.address, client.address, "the only one there is");
+        assert_eq!(other.address, client.address, "the only address");
         echo(&udp_at(hosts.at(1), other.address), &udp(GATEWAY), b"another one");
     });
 }
@@ -51,7 +51,7 @@ fn a_client_comes_back_to_a_server_that_was_killed() {
         let (mut server, pin) = hosts.server("server");
         let client = Client::connect(&hosts, 0, "client", &["--retry", "--pin", &pin]);
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-        exchange(&tcp(&listener, ask_from(hosts.at(0))), 100_000, 1);
+        exchange(&tcp(&listener, connect_from(hosts.at(0))), 100_000, 1);
 
         send(&server.child, Signal::KILL);
         assert_eq!(server.exit_code(), None);
@@ -63,12 +63,12 @@ fn a_client_comes_back_to_a_server_that_was_killed() {
         assert_eq!(far.len(), 1, "{far:?}");
         assert_eq!(far[0].1, [(client.address, 24)]);
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-        exchange(&tcp(&listener, ask_from(hosts.at(0))), 1_000_000, 2);
+        exchange(&tcp(&listener, connect_from(hosts.at(0))), 1_000_000, 2);
         echo(&udp(GATEWAY), &udp_at(hosts.at(0), client.address), b"down");
     });
 }
 
-/// No connection is closed when a cable is cut: each side has to notice that it hears nothing.
+/// A cut cable closes no connection: each side must notice the silence.
 #[test]
 fn a_cut_cable_is_noticed_by_both() {
     in_namespace("loss::a_cut_cable_is_noticed_by_both", || {
@@ -93,13 +93,13 @@ fn a_cut_cable_is_noticed_by_both() {
     });
 }
 
-/// A telephone that leaves the Wi-Fi: its connection is dead, but the server will not know that for a minute. The token
-/// tells who is coming, so the address goes with it, even where it is the only one.
+/// A telephone leaves the Wi-Fi: its connection is dead, but the server will not notice that for a minute. The token
+/// identifies the client, so it keeps the address, even the only one (take-over).
 #[test]
 fn a_client_that_changes_networks_keeps_its_address() {
     in_namespace("loss::a_client_that_changes_networks_keeps_its_address", || {
         let hosts = Hosts::new(PROGRAM);
-        let config = hosts.config(&format!("{ROOM_FOR_ONE}[vpn_client]\nkeep_alive=1\n"));
+        let config = hosts.config(&format!("{NETWORK_FOR_ONE}[vpn_client]\nkeep_alive=1\n"));
         let (server, _) = hosts.server_with("server", &["--config", &config]);
         let client = Client::connect(&hosts, 0, "client", &["--retry", "--config", &config]);
         hosts.at(0).run(|| {

@@ -1,5 +1,5 @@
-//! The VPN as its users have it: `cellframe-vpn server` on one host, `cellframe-vpn client` on others, and what
-//! applications on these hosts see of the network between them. The hosts are network namespaces, all else is real.
+//! The VPN from its users' point of view: `cellframe-vpn server` on one host, `cellframe-vpn client` on others, and
+//! applications that use the network between them. The hosts are network namespaces; everything else is real.
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,5 @@
-//! Super-packets: whatever the two ends are allowed to put together or have to cut, applications see what was sent.
-//! Each test is there for the four mixes of `offload` in the server's and the client's configuration.
+//! Super-packets: whatever both ends merge or cut, applications receive what was sent. Each test exists for the four
+//! combinations of `offload` in the server's and the client's configuration.
 
 mod odd;
 mod segments;
@@ -14,9 +14,9 @@ use testkit::hosts::{Host, Hosts, forwards_packets};
 use testkit::inner::Seen;
 use testkit::netns::in_namespace;
 use testkit::program::Running;
-use testkit::sockets::{ask_from, echo, every_packet, exchange, large_buffer, received, segment, tcp, udp, udp_at};
+use testkit::sockets::{connect_from, echo, every_packet, exchange, large_buffer, received, segment, tcp, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY, NETWORK};
-use testkit::{PATIENCE, noise};
+use testkit::{TEST_TIMEOUT, noise};
 
 use crate::PROGRAM;
 
@@ -61,7 +61,7 @@ fn a_forwarded_flow_is_cut_for_the_client_that_needs_it() {
         let watches = [hosts.at(0).run(every_packet), hosts.at(1).run(every_packet)];
         let listeners = [(0, one.address), (1, other.address)]
             .map(|(number, address)| hosts.at(number).run(move || TcpListener::bind((address, 0)).unwrap()));
-        let streams = [tcp(&listeners[0], ask_from(hosts.at(1))), tcp(&listeners[1], ask_from(hosts.at(0)))];
+        let streams = [tcp(&listeners[0], connect_from(hosts.at(1))), tcp(&listeners[1], connect_from(hosts.at(0)))];
         exchange_all(&streams, 1_500_000);
         let largest = watches.map(|watch| largest_seen(&watch, one.address, other.address));
         assert!(largest[0] > one.mtu, "no super-packet on the host that has offload: {largest:?}");
@@ -122,7 +122,7 @@ impl Tunnel {
     }
 }
 
-/// Does something on a client's host, or on the server's, which is this thread's.
+/// Runs a job on a client's host, or on the server's, which is this thread's.
 fn on<T: Send + 'static>(host: Option<&Host>, job: impl FnOnce() -> T + Send + 'static) -> T {
     match host {
         Some(host) => host.run(job),
@@ -151,11 +151,11 @@ fn carries_everything(tunnel: &Tunnel) {
     let address = client.address;
     let near = TcpListener::bind((GATEWAY, 0)).unwrap();
     let far = hosts.at(0).run(move || TcpListener::bind((address, 0)).unwrap());
-    // Two that the client's host opened, two that the server's host opened, all busy in both directions at once.
+    // Two connections from the client's host and two from the server's, all busy in both directions at once.
     let streams: Vec<_> =
-        (0..2).flat_map(|_| [tcp(&near, ask_from(hosts.at(0))), tcp(&far, TcpStream::connect)]).collect();
+        (0..2).flat_map(|_| [tcp(&near, connect_from(hosts.at(0))), tcp(&far, TcpStream::connect)]).collect();
     exchange_all(&streams, 1_000_000);
-    // What the devices carried shows whether the configuration was followed: no more is to be seen without offload.
+    // The devices' packets show whether the configuration is respected; without offload no other sign is visible.
     for (number, (watch, offloads)) in watches.iter().enumerate() {
         let largest = largest_seen(watch, GATEWAY, address);
         assert!(largest > 1000, "host {number}: the watch saw nothing");
@@ -188,7 +188,7 @@ fn exchange_all(streams: &[(TcpStream, TcpStream)], size: usize) {
     });
 }
 
-/// Many equal datagrams and a last one of another size: each arrives as it is, in this order.
+/// Sends many equal datagrams and a last one of another size: each must arrive unchanged and in order.
 fn send_one_by_one(from: &UdpSocket, to: &UdpSocket, size: usize, count: usize, last: usize) {
     large_buffer(to);
     let payloads: Vec<_> = (0..count).map(|at| noise(at as u64, if at + 1 == count { last } else { size })).collect();
@@ -203,8 +203,8 @@ fn send_one_by_one(from: &UdpSocket, to: &UdpSocket, size: usize, count: usize, 
     }
 }
 
-/// The same handed to the kernel in one call (UDP_SEGMENT of udp(7)): a super-packet where the device takes any. A kernel
-/// before 6.11 refuses that where the device leaves checksums to it: with `must`, it has to be possible.
+/// Sends the same in one call (UDP_SEGMENT of udp(7)): a super-packet if the device accepts any. A kernel before 6.11
+/// refuses that if the device leaves checksums to it; with `must`, it has to work.
 fn send_in_one(from: &UdpSocket, to: &UdpSocket, size: usize, count: usize, last: usize, must: bool) {
     large_buffer(to);
     let bytes = noise(size as u64, size * (count - 1) + last);
@@ -223,7 +223,7 @@ fn send_in_one(from: &UdpSocket, to: &UdpSocket, size: usize, count: usize, last
     }
 }
 
-/// Two flows, a datagram of each in turn: what belongs together does not follow each other.
+/// Sends datagrams of two flows in turn: packets of one flow are not consecutive.
 fn alternate(from: [&UdpSocket; 2], to: [&UdpSocket; 2]) {
     let payload = |flow: usize, at: usize| noise((1000 * flow + at) as u64, 500 + 300 * flow);
     to.into_iter().for_each(large_buffer);
@@ -240,14 +240,14 @@ fn alternate(from: [&UdpSocket; 2], to: [&UdpSocket; 2]) {
     }
 }
 
-/// The largest inner packet that was seen so far between the two, bytes.
+/// Returns the size of the largest inner packet so far between the two addresses, in bytes.
 fn largest_seen(watch: &UdpSocket, one: Ipv4Addr, other: Ipv4Addr) -> usize {
     watch.set_nonblocking(true).unwrap();
     let mut buffer = vec![0; 65_536];
     let mut largest = 0;
     loop {
         match watch.recv(&mut buffer) {
-            // A cable's packet may be anything, IPv6 too.
+            // A cable may carry any packet, also IPv6.
             Ok(size) if size >= 20 && buffer[0] >> 4 == 4 => {
                 let seen = Seen { whole: &buffer[..size] };
                 if [(one, other), (other, one)].contains(&(seen.source(), seen.target())) {
@@ -261,14 +261,14 @@ fn largest_seen(watch: &UdpSocket, one: Ipv4Addr, other: Ipv4Addr) -> usize {
     }
 }
 
-/// Sees the packets of one protocol between two addresses with their IP header, as the kernel delivers them: whole, super
-/// or not, and before UDP or TCP looks at them. On the calling thread's host.
+/// Opens a socket on the calling thread's host that receives the packets of one protocol between two addresses with
+/// their IP header, as the kernel delivers them: whole, also super-packets, and before UDP or TCP processes them.
 fn raw_receiver(protocol: Protocol, address: Ipv4Addr, peer: Ipv4Addr) -> UdpSocket {
     let raw = socket(AddressFamily::INET, SocketType::RAW, Some(protocol)).unwrap();
     rustix::net::bind(&raw, &std::net::SocketAddrV4::new(address, 0)).unwrap();
     let raw = UdpSocket::from(raw);
     raw.connect((peer, 0)).unwrap();
-    raw.set_read_timeout(Some(PATIENCE)).unwrap();
+    raw.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     large_buffer(&raw);
     raw
 }

@@ -1,4 +1,4 @@
-//! Clients among themselves: they reach each other, or are kept apart, and none can pass for another.
+//! Traffic between clients: they reach each other or are isolated, and none can impersonate another.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use host::netlink::Netlink;
 use testkit::hosts::{Host, Hosts, forward_packets, forwards_packets};
 use testkit::inner::{Ip, Sum};
 use testkit::netns::in_namespace;
-use testkit::sockets::{ask_from, echo, every_packet, exchange, raw_sender, received, tcp, udp, udp_at};
+use testkit::sockets::{connect_from, echo, every_packet, exchange, raw_sender, received, tcp, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY, NETWORK, stat_number};
-use testkit::{PATIENCE, eventually, noise};
+use testkit::{TEST_TIMEOUT, eventually, noise};
 use vpn_core::forward::DropCause;
 
 use crate::PROGRAM;
@@ -32,7 +32,7 @@ fn clients_reach_each_other() {
         }
         let address = other.address;
         let listener = hosts.at(1).run(move || TcpListener::bind((address, 0)).unwrap());
-        exchange(&tcp(&listener, ask_from(hosts.at(0))), 2_000_000, 4);
+        exchange(&tcp(&listener, connect_from(hosts.at(0))), 2_000_000, 4);
         for socket in [here, there] {
             echo(&socket, &udp(GATEWAY), b"and the gateway");
         }
@@ -42,7 +42,7 @@ fn clients_reach_each_other() {
 #[test]
 fn isolated_clients_reach_only_the_gateway() {
     in_namespace("peers::isolated_clients_reach_only_the_gateway", || {
-        // Where it can be set, the host would forward: it is the server that keeps clients apart.
+        // The host forwards if that can be enabled: only the server isolates the clients.
         let _ = forward_packets();
         let hosts = Hosts::with_clients(PROGRAM, 2);
         let config = hosts.config(&format!("{NETWORK}client_isolation=true\n"));
@@ -57,7 +57,7 @@ fn isolated_clients_reach_only_the_gateway() {
             }
             let lost = || stat_number(&hosts.stat("server"), clients[from].address, "packets send lost");
             eventually("all five are counted as lost", || lost() == 5);
-            // What the gateway sends is the first thing that the other hears.
+            // The gateway's packet is the first that the other client receives.
             gateway.send_to(b"hello", receiver.local_addr().unwrap()).unwrap();
             assert_eq!(received(receiver, "the gateway's").0, b"hello");
             echo(sender, &gateway, b"still welcome");
@@ -66,10 +66,10 @@ fn isolated_clients_reach_only_the_gateway() {
     });
 }
 
-/// The service runs in the test itself, because only [`app::server_totals`] tells drops by their cause.
+/// The service runs in the test itself, because only [`app::server_totals`] reports drops by their cause.
 #[test]
-fn a_forged_source_goes_nowhere_and_is_counted() {
-    in_namespace("peers::a_forged_source_goes_nowhere_and_is_counted", || {
+fn a_forged_source_is_dropped_and_counted() {
+    in_namespace("peers::a_forged_source_is_dropped_and_counted", || {
         let hosts = Hosts::with_clients(PROGRAM, 2);
         let text = format!("[general]\nstate_dir={}\n", hosts.state("server"));
         config::set_current(Config::parse(&text, "test").0);
@@ -89,17 +89,18 @@ fn a_forged_source_goes_nowhere_and_is_counted() {
         for source in forged {
             raw.send_to(&Ip::new(source, GATEWAY).udp((4242, port), b"forged", Sum::Zero), (GATEWAY, 0)).unwrap();
         }
-        // The easy way: an application that is bound to another address of its device.
+        // The simple way: an application binds to another address of its device.
         add_address(hosts.at(0), &liar.device, outside);
         udp_at(hosts.at(0), outside).send_to(b"forged", gateway.local_addr().unwrap()).unwrap();
         let count = forged.len() as u64 + 1;
         eventually("every forged packet is counted", || spoofed() >= count);
 
-        // Forged by hand in the same way, but with the true source: this one must be seen, or nothing above is shown.
+        // Built by hand in the same way, but with the true source: this one must arrive, or the checks above prove
+        // nothing.
         raw.send_to(&Ip::new(liar.address, GATEWAY).udp((4242, port), b"honest", Sum::Zero), (GATEWAY, 0)).unwrap();
         let (payload, from) = received(&gateway, "the honest packet");
         assert_eq!((payload.as_slice(), from.ip()), (&b"honest"[..], liar.address.into()));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut packet = vec![0; 65_536];
         loop {
             assert!(Instant::now() < deadline, "the honest packet was not seen on the server's TUN");

@@ -1,4 +1,4 @@
-//! A client that stops reading is its own loss.
+//! A client that stops reading loses only its own packets.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use testkit::tunnel::Client;
 
 use crate::PROGRAM;
 
-/// Bytes a second to each client: far below what a loaded machine of two processors can do.
+/// The rate of each client in bytes per second: far below the capacity of a loaded machine with two processors.
 const RATE: u64 = 2_500_000;
 /// The default of `[srv_vpn] session_queue`, and of the stream's own limit above it.
 const SESSION_QUEUE: u64 = 1024 * 1024;
 
-/// The bounds are generous: `cargo bench --bench sessions` measures what this only holds to.
+/// The bounds are generous: `cargo bench --bench sessions` measures, this test only limits.
 #[test]
 fn a_client_that_stops_reading_costs_its_queue() {
     in_namespace("slow::a_client_that_stops_reading_costs_its_queue", || {
@@ -25,7 +25,7 @@ fn a_client_that_stops_reading_costs_its_queue() {
         let (server, pin) = hosts.server("server");
         let pin = ["--pin", &pin];
         let clients = [0, 1, 2].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &pin));
-        // What the third one does not read would fill its queue many times, were it not bounded.
+        // Without a bound, the third client's unread packets would fill its queue many times over.
         let rates = [RATE, RATE, 4 * RATE];
         let flows = [0, 1, 2].map(|number| Flow::paced(hosts.at(number), clients[number].address, rates[number]));
         let server = server.child.id();

@@ -1,4 +1,4 @@
-//! What goes in on one side comes out on the other, unchanged.
+//! Data that one side sends arrives unchanged on the other.
 
 use std::net::{TcpListener, TcpStream};
 use std::thread;
@@ -6,7 +6,7 @@ use std::thread;
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
 use testkit::noise;
-use testkit::sockets::{ask_from, echo, exchange, tcp, udp, udp_at};
+use testkit::sockets::{connect_from, echo, exchange, tcp, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY, NETWORK, tun_devices};
 
 use crate::PROGRAM;
@@ -23,8 +23,8 @@ fn streams_arrive_byte_for_byte() {
         let address = client.address;
         let near = TcpListener::bind((GATEWAY, 0)).unwrap();
         let far = hosts.at(0).run(move || TcpListener::bind((address, 0)).unwrap());
-        // One that the client's host opened, one that the server's host opened, both busy in both directions at once.
-        let streams = [tcp(&near, ask_from(hosts.at(0))), tcp(&far, TcpStream::connect)];
+        // One connection from the client's host and one from the server's, both busy in both directions at once.
+        let streams = [tcp(&near, connect_from(hosts.at(0))), tcp(&far, TcpStream::connect)];
         thread::scope(|scope| {
             for (streams, seed) in streams.iter().zip(1..) {
                 scope.spawn(move || exchange(streams, 6_000_000, seed));
@@ -42,7 +42,7 @@ fn datagrams_of_all_sizes_arrive() {
         let _server = hosts.server("server");
         let client = Client::connect(&hosts, 0, "client", &[]);
         let (near, far) = (udp(GATEWAY), udp_at(hosts.at(0), client.address));
-        // One that fills a packet, one byte less, one more: the last is the first that comes in fragments.
+        // One that fills a packet, one byte less, one more: the last is the smallest that arrives in fragments.
         let whole = client.mtu - 28;
         for size in [0, 1, whole - 1, whole, whole + 1, 2 * whole, 3_000, 9_000, LARGEST] {
             echo(&far, &near, &noise(size as u64, size));
@@ -51,7 +51,7 @@ fn datagrams_of_all_sizes_arrive() {
     });
 }
 
-/// The operator's MTU is what both devices get, and full packets of it pass.
+/// Both devices get the operator's MTU, and full packets of that size pass.
 #[test]
 fn a_configured_mtu_holds_on_both_sides() {
     in_namespace("traffic::a_configured_mtu_holds_on_both_sides", || {
@@ -68,7 +68,7 @@ fn a_configured_mtu_holds_on_both_sides() {
             echo(&near, &far, &noise(size as u64 + 1, size));
         }
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-        exchange(&tcp(&listener, ask_from(hosts.at(0))), 1_000_000, 3);
+        exchange(&tcp(&listener, connect_from(hosts.at(0))), 1_000_000, 3);
     });
 }
 
@@ -82,7 +82,7 @@ fn more_workers_than_processors_serve_all() {
     in_namespace("traffic::more_workers_than_processors_serve_all", || serve_four_with(5));
 }
 
-/// Clients get the same number of workers: their part of the program has to cope with it too.
+/// Clients get the same number of workers, so their side is tested with it too.
 fn serve_four_with(workers: u32) {
     const CLIENTS: u8 = 4;
     let hosts = Hosts::with_clients(PROGRAM, CLIENTS);
@@ -92,7 +92,7 @@ fn serve_four_with(workers: u32) {
     let connect = |number| Client::connect(&hosts, number, &format!("client{number}"), &["--config", &config]);
     let clients: Vec<_> = (0..usize::from(CLIENTS)).map(connect).collect();
     let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-    let streams: Vec<_> = (0..clients.len()).map(|number| tcp(&listener, ask_from(hosts.at(number)))).collect();
+    let streams: Vec<_> = (0..clients.len()).map(|number| tcp(&listener, connect_from(hosts.at(number)))).collect();
     thread::scope(|scope| {
         for (streams, seed) in streams.iter().zip(1..) {
             scope.spawn(move || exchange(streams, 1_000_000, seed));

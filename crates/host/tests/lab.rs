@@ -43,8 +43,8 @@ fn a_cable_joins_two_namespaces_that_threads_hold() {
 }
 
 #[test]
-fn a_cable_goes_with_the_namespace_at_its_other_end() {
-    in_namespace("a_cable_goes_with_the_namespace_at_its_other_end", || {
+fn a_cable_vanishes_with_the_namespace_at_its_other_end() {
+    in_namespace("a_cable_vanishes_with_the_namespace_at_its_other_end", || {
         let far = Namespace::new().unwrap();
         cable().connect(&far).unwrap();
         drop(far);
@@ -59,10 +59,10 @@ fn a_second_cable_of_the_same_name_is_refused() {
         cable().connect(&far).unwrap();
         let error = cable().connect(&far).unwrap_err();
         assert!(matches!(error, LabError::Cable(NetlinkError::Kernel { errno: libc::EEXIST, .. })), "{error:?}");
-        let said = error.to_string();
+        let message = error.to_string();
         assert!(
-            said.starts_with("the network namespaces cannot be connected: add veth pair lab-near, lab-far: "),
-            "{said}"
+            message.starts_with("the network namespaces cannot be connected: add veth pair lab-near, lab-far: "),
+            "{message}"
         );
     });
 }

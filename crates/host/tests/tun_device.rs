@@ -14,7 +14,7 @@ use testkit::eventually;
 use testkit::inner::{DF, Ip, Sum};
 use testkit::netns::in_namespace;
 use vpn_core::forward::{Bundler, Offload, Peer};
-use vpn_core::wire::{BUNDLE_FRONT, VNET_LEN, VnetHeader};
+use vpn_core::wire::{BUNDLE_HEADROOM, VNET_LEN, VnetHeader};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -59,7 +59,8 @@ fn a_device_appears_as_configured_and_vanishes_when_dropped() {
             assert_eq!((subnet.prefix, subnet.gateway, subnet.index), (24, None, Some(device.index())));
             for (key, expected) in [("ipv4/conf/tun0/send_redirects", "0"), ("ipv6/conf/tun0/disable_ipv6", "1")] {
                 let path = format!("/proc/sys/net/{key}");
-                // Read-only in many containers, and without IPv6 the second is missing: the device does without.
+                // The file is read-only in many containers, and the second is missing without IPv6; the device copes
+                // with both.
                 if std::fs::OpenOptions::new().write(true).open(&path).is_ok() {
                     assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), expected, "{key}");
                 }
@@ -73,8 +74,8 @@ fn a_device_appears_as_configured_and_vanishes_when_dropped() {
 }
 
 #[test]
-fn either_end_of_its_life_removes_a_device() {
-    in_namespace("either_end_of_its_life_removes_a_device", || {
+fn dropping_the_device_or_all_queues_removes_the_link() {
+    in_namespace("dropping_the_device_or_all_queues_removes_the_link", || {
         let mut buf = [0; 2048];
         for queues in [1, 3] {
             let (device, opened) = Device::create(&named("vpn-life", queues)).unwrap();
@@ -90,7 +91,7 @@ fn either_end_of_its_life_removes_a_device() {
             drop(opened);
             assert!(is_missing("vpn-life"), "the queues are dropped, the device is held");
             assert!(!device.is_up().unwrap());
-            // Another link of that index or name must survive the drop of a device that is gone.
+            // A device that is gone must not delete another link of that index or name when it is dropped.
             Netlink::open().unwrap().add_veth("vpn-life", "vpn-other").unwrap();
             drop(device);
             assert!(!is_missing("vpn-life"));
@@ -131,27 +132,27 @@ fn whole_packets_cross_in_both_directions() {
     });
 }
 
-/// As the SDK's loop does it, which reads one packet by itself.
+/// The SDK's loop reads one packet before it calls the handler.
 #[test]
-fn what_somebody_else_has_read_is_a_bundle_where_it_is() {
-    in_namespace("what_somebody_else_has_read_is_a_bundle_where_it_is", || {
+fn a_packet_that_the_loop_has_read_becomes_a_bundle_in_place() {
+    in_namespace("a_packet_that_the_loop_has_read_becomes_a_bundle_in_place", || {
         for offload in [false, true] {
             let (_device, queues) = Device::create(&DeviceConfig { offload, ..config(1) }).unwrap();
             assert_eq!(queues[0].has_offload(), offload);
             let socket = UdpSocket::bind((HOST, 0)).unwrap();
             socket.send_to(b"a datagram", (PEER, 4242)).unwrap();
-            let mut read = vec![0xee; BUNDLE_FRONT + 2048];
+            let mut read = vec![0xee; BUNDLE_HEADROOM + 2048];
             let deadline = Instant::now() + WAIT;
             let length = loop {
-                let length = rustix::io::read(&queues[0], &mut read[BUNDLE_FRONT..]).unwrap_or(0);
+                let length = rustix::io::read(&queues[0], &mut read[BUNDLE_HEADROOM..]).unwrap_or(0);
                 let header = if offload { VNET_LEN } else { 0 };
-                if length > 0 && read[BUNDLE_FRONT + header] >> 4 == 4 {
+                if length > 0 && read[BUNDLE_HEADROOM + header] >> 4 == 4 {
                     break length;
                 }
                 assert!(Instant::now() < deadline, "no packet");
                 std::thread::sleep(Duration::from_micros(200));
             };
-            let (memory, filled) = queues[0].lend(&mut read[..BUNDLE_FRONT + length]).unwrap();
+            let (memory, filled) = queues[0].lend(&mut read[..BUNDLE_HEADROOM + length]).unwrap();
             let mut bundler = Bundler::over(memory);
             let (view, found, load) = bundler.check(filled).unwrap();
             assert_eq!((view.source, view.destination, load.bytes), (HOST, PEER, 28 + 10));
@@ -166,14 +167,14 @@ fn what_somebody_else_has_read_is_a_bundle_where_it_is() {
             assert_eq!(sent[0][4], if offload { 0xbf } else { 0xbd });
         }
         let (_device, queues) = Device::create(&config(1)).unwrap();
-        assert!(queues[0].lend(&mut [0; BUNDLE_FRONT]).is_none());
+        assert!(queues[0].lend(&mut [0; BUNDLE_HEADROOM]).is_none());
         assert!(queues[0].lend(&mut []).is_none());
     });
 }
 
 #[test]
-fn what_is_no_ip_packet_is_refused_and_the_queue_lives_on() {
-    in_namespace("what_is_no_ip_packet_is_refused_and_the_queue_lives_on", || {
+fn other_bytes_than_an_ip_packet_are_refused_and_the_queue_stays_usable() {
+    in_namespace("other_bytes_than_an_ip_packet_are_refused_and_the_queue_stays_usable", || {
         let (device, opened) = Device::create(&config(1)).unwrap();
         let queue = &opened[0];
         for garbage in [&[][..], &[0x00; 40], &[0xf0; 40]] {
@@ -198,7 +199,7 @@ fn descriptors_do_not_block_and_do_not_survive_exec() {
                 let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
                 assert_eq!(flags & libc::O_NONBLOCK, libc::O_NONBLOCK);
                 assert_eq!(flags & libc::O_CLOEXEC, libc::O_CLOEXEC);
-                // Ends with `None` instead of waiting for a packet.
+                // The loop ends with `None`; it does not wait for a packet.
                 while queue.recv(&mut [0; 2048]).unwrap().is_some() {}
             }
         }
@@ -206,8 +207,8 @@ fn descriptors_do_not_block_and_do_not_survive_exec() {
 }
 
 #[test]
-fn a_taken_name_is_a_clear_error_and_its_owner_is_untouched() {
-    in_namespace("a_taken_name_is_a_clear_error_and_its_owner_is_untouched", || {
+fn a_taken_name_is_a_clear_error_and_its_owner_stays() {
+    in_namespace("a_taken_name_is_a_clear_error_and_its_owner_stays", || {
         let (device, _queues) = Device::create(&named("vpn-taken", 2)).unwrap();
         Netlink::open().unwrap().add_veth("vpn-veth", "vpn-far").unwrap();
         for name in ["vpn-taken", "vpn-veth", "lo"] {
@@ -237,12 +238,12 @@ fn a_failed_creation_leaves_nothing() {
     in_namespace("a_failed_creation_leaves_nothing", || {
         let before = open_descriptors();
         for queues in [1, 4] {
-            // The address comes after device and MTU.
+            // The address is set after the device exists and has its MTU.
             let error = Device::create(&DeviceConfig { prefix: 33, ..named("vpn-bad", queues) }).unwrap_err();
             assert!(matches!(error, TunError::Netlink(NetlinkError::Kernel { .. })), "{error:?}");
             assert!(error.to_string().starts_with("add address 10.77.0.1/33 to link "), "{error}");
             assert!(is_missing("vpn-bad"));
-            // A name that only the kernel knows to be bad.
+            // Only the kernel knows that this name is invalid.
             let error = Device::create(&named("a/b", queues)).unwrap_err();
             assert!(matches!(error, TunError::Create { .. }), "{error:?}");
             assert!(matches!(Device::create(&DeviceConfig { mtu: 67, ..config(queues) }), Err(TunError::BadMtu(67))));
@@ -254,8 +255,8 @@ fn a_failed_creation_leaves_nothing() {
 }
 
 #[test]
-fn as_many_queues_as_the_kernel_takes() {
-    in_namespace("as_many_queues_as_the_kernel_takes", || {
+fn a_device_can_have_256_queues() {
+    in_namespace("a_device_can_have_256_queues", || {
         let (device, queues) = Device::create(&config(256)).unwrap();
         let distinct: HashSet<_> = queues.iter().map(AsRawFd::as_raw_fd).collect();
         assert_eq!(distinct.len(), 256);
@@ -282,8 +283,8 @@ fn two_hundred_devices_leave_no_descriptor() {
 }
 
 #[test]
-fn an_overlap_with_an_address_of_the_host_is_seen() {
-    in_namespace("an_overlap_with_an_address_of_the_host_is_seen", || {
+fn an_overlap_with_an_address_of_the_host_is_found() {
+    in_namespace("an_overlap_with_an_address_of_the_host_is_found", || {
         let mut netlink = Netlink::open().unwrap();
         let overlapping = |netlink: &mut Netlink| {
             let addresses = netlink.addresses().unwrap();
@@ -299,15 +300,15 @@ fn an_overlap_with_an_address_of_the_host_is_seen() {
         assert_eq!((found.index, found.addr, found.prefix), (lan, Ipv4Addr::new(10, 77, 200, 9), 30));
         netlink.del_address(lan, found.addr, found.prefix).unwrap();
         assert_eq!(overlapping(&mut netlink), None);
-        // And the address of a device of this library, down or up.
+        // The address of this library's own device, which is up, overlaps too.
         let (device, _queues) = Device::create(&config(1)).unwrap();
         assert_eq!(overlapping(&mut netlink).unwrap().index, device.index());
     });
 }
 
 #[test]
-fn links_are_made_changed_and_deleted() {
-    in_namespace("links_are_made_changed_and_deleted", || {
+fn links_are_created_changed_and_deleted() {
+    in_namespace("links_are_created_changed_and_deleted", || {
         let mut netlink = Netlink::open().unwrap();
         netlink.add_veth("vpn-a", "vpn-b").unwrap();
         let index = netlink.link_index("vpn-a").unwrap();
@@ -363,10 +364,10 @@ fn routes_are_added_found_and_deleted() {
     });
 }
 
-/// More links and routes than one datagram of a dump holds.
+/// The listings exceed one datagram of a dump.
 #[test]
-fn long_listings_come_whole() {
-    in_namespace("long_listings_come_whole", || {
+fn long_listings_are_complete() {
+    in_namespace("long_listings_are_complete", || {
         let mut netlink = Netlink::open().unwrap();
         for pair in 0..60 {
             netlink.add_veth(&format!("va{pair}"), &format!("vb{pair}")).unwrap();
@@ -423,7 +424,7 @@ impl Drop for Neighbour {
     }
 }
 
-/// The first IPv4 packet on any queue. Where /proc/sys is read-only, the kernel sends some of IPv6.
+/// Returns the first IPv4 packet on any queue. Where /proc/sys is read-only, the kernel also sends IPv6 packets.
 fn first_packet<'a>(queues: &[Queue], buf: &'a mut [u8]) -> &'a [u8] {
     let deadline = Instant::now() + WAIT;
     loop {

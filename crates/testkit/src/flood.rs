@@ -1,4 +1,4 @@
-//! Traffic from the server's host to clients for some seconds, and how much of it arrives.
+//! Sends traffic from the server's host to clients for some seconds, and measures how much arrives.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -8,17 +8,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::hosts::Host;
-use crate::sockets::{ask_from, tcp, udp, udp_at};
+use crate::sockets::{connect_from, tcp, udp, udp_at};
 use crate::tunnel::GATEWAY;
 
-/// Bytes of a datagram, which fits into a packet of the tunnel.
+/// Payload of a datagram in bytes; the packet fits the tunnel's MTU.
 const DATAGRAM: usize = 1_200;
-/// How often a paced sender sends what is due.
+/// The interval at which a paced sender sends what is due.
 const STEP: Duration = Duration::from_millis(2);
-/// A sender that was held up makes up for so much at most, as a device's queue holds so much.
+/// Upper bound on what a delayed sender sends at once; a device's queue holds about as much.
 const BURST: u64 = 100 * DATAGRAM as u64;
 
-/// Traffic to one client, until it is dropped.
+/// Traffic to one client. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Flow {
     arrived: Arc<AtomicU64>,
@@ -26,7 +26,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Datagrams, so many bytes a second. They go on whether the client takes them or not.
+    /// Sends datagrams at `rate` bytes per second, whether the client reads them or not.
     pub fn paced(host: &Host, address: Ipv4Addr, rate: u64) -> Flow {
         let (near, far) = (udp(GATEWAY), udp_at(host, address));
         let target = far.local_addr().unwrap();
@@ -39,7 +39,7 @@ impl Flow {
                 let due = (began.elapsed().as_secs_f64() * rate as f64) as u64;
                 sent = sent.max(due.saturating_sub(BURST));
                 while sent < due {
-                    // What the device does not take is lost, as on any network.
+                    // The device drops what exceeds its queue, as any network does.
                     let _ = near.send_to(&[7; DATAGRAM], target);
                     sent += DATAGRAM as u64;
                 }
@@ -49,17 +49,17 @@ impl Flow {
         flow
     }
 
-    /// A TCP stream, as fast as it goes.
+    /// Sends a TCP stream at full speed.
     pub fn bulk(host: &Host) -> Flow {
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-        let (mut far, mut near) = tcp(&listener, ask_from(host));
+        let (mut far, mut near) = tcp(&listener, connect_from(host));
         let flow = Flow::new();
         near.set_write_timeout(Some(STEP * 50)).unwrap();
         far.set_read_timeout(Some(STEP * 50)).unwrap();
         let ended = Arc::clone(&flow.ended);
         thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
-                // Fails when it takes too long; then the end is looked for.
+                // Times out on a blocked connection, so that the loop checks `ended`.
                 let _ = near.write(&[7; 65_536]);
             }
         });
@@ -95,16 +95,16 @@ impl Drop for Flow {
     }
 }
 
-/// What was seen during a measurement.
+/// The results of a measurement.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Of each flow, bytes a second.
+    /// The rate of each flow in bytes per second.
     pub rates: Vec<f64>,
-    /// The most memory of the process that was watched, bytes.
+    /// The largest resident memory of the watched process in bytes.
     pub resident: u64,
 }
 
-/// Measures the flows, and watches the memory of a process meanwhile.
+/// Measures the flows' rates and the memory of a process for `time`.
 pub fn watch(flows: &[Flow], pid: u32, time: Duration) -> Seen {
     let arrived = || flows.iter().map(|flow| flow.arrived.load(Ordering::Relaxed)).collect::<Vec<_>>();
     let (before, began) = (arrived(), Instant::now());
@@ -118,14 +118,14 @@ pub fn watch(flows: &[Flow], pid: u32, time: Duration) -> Seen {
     Seen { rates, resident: most }
 }
 
-/// Resident memory of a process, bytes.
+/// Returns the resident memory of a process in bytes.
 pub fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// Packets that the server dropped for this cause, as `stat` says.
+/// Returns the number of packets that the server dropped for this cause, from the text of `stat`.
 pub fn dropped(stat: &str, cause: &str) -> u64 {
     let line = stat.lines().find(|line| line.contains(&format!(": {cause} (")));
     let number = line.and_then(|line| line.trim().strip_prefix("dropped ")?.split(':').next()?.parse().ok());

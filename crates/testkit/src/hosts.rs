@@ -1,7 +1,7 @@
-//! A server's host and its clients' hosts: network namespaces joined by cables, with the program running in them.
+//! A server's host and its clients' hosts: network namespaces joined by cables, and the program that runs in them.
 //!
-//! Inside [`crate::netns::in_namespace`], the test's own namespace is the server's host; each client's host is a namespace
-//! that a thread of the test holds.
+//! Inside [`crate::netns::in_namespace`], the test's own namespace is the server's host. Each client's host is a
+//! namespace that a thread of the test holds.
 
 use std::fs;
 use std::io;
@@ -14,17 +14,17 @@ use host::lab::{Cable, Namespace, Plug};
 use crate::program::{Program, Running};
 use crate::skip::skip;
 
-/// A client's host, on a cable to the calling thread's.
+/// A client's host, connected by a cable to the calling thread's host.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// The server's address on the cable between the two.
+    /// The server's address on this cable.
     pub server: Ipv4Addr,
     namespace: Namespace,
 }
 
 impl Host {
-    /// The host of client `number`: its cable is 10.55.`number`.0/24, from `near0` with address .1 on the server's host
-    /// to `far0` with address .2, or as many as `number` says.
+    /// Creates the host of client `number`. Its cable is 10.55.`number`.0/24. The link `near<number>` on the server's
+    /// host has address .1, the link `far<number>` on the client's host has address .2.
     pub fn new(number: u8) -> Host {
         let plug = |end: &str, last| Plug {
             link: format!("{end}{number}"),
@@ -37,7 +37,7 @@ impl Host {
         host
     }
 
-    /// Does something on this host. A socket that it makes stays in this host's network wherever it is used.
+    /// Runs a job on this host. A socket that the job opens stays in this host's network on any thread.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         self.namespace.run(job)
     }
@@ -56,83 +56,83 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// A server's host, and one for a client.
+    /// Creates a server's host and one client's host.
     pub fn new(program: Program) -> Hosts {
         Hosts::with_clients(program, 1)
     }
 
-    /// A server's host, and one for each of so many clients, each on a cable of its own.
+    /// Creates a server's host and `count` clients' hosts, each on its own cable.
     pub fn with_clients(program: Program, count: u8) -> Hosts {
         Hosts { program, directory: tempfile::tempdir().unwrap(), clients: (0..count).map(Host::new).collect() }
     }
 
-    /// The directory.
+    /// The directory for files.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The path of the state directory of this name.
+    /// Returns the path of the state directory `name`.
     pub fn state(&self, name: &str) -> String {
         self.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// A configuration file with this text.
+    /// Writes a configuration file with this text; returns its path.
     pub fn config(&self, text: &str) -> String {
         let path = self.path().join("test.cfg");
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    /// The host of one client.
+    /// The host of this client.
     pub fn at(&self, client: usize) -> &Host {
         &self.clients[client]
     }
 
-    /// A server with the built-in configuration that is ready, and its identity.
+    /// Starts a server with the built-in configuration and waits until it is ready; returns it and its identity.
     pub fn server(&self, state: &str) -> (Running, String) {
         let (server, pin) = self.server_with(state, &[]);
-        let said = server.said();
+        let said = server.stdout();
         let ready = "ready: listening on 0.0.0.0:8079, network 10.98.0.0/24 for backbone, identity sha256:";
         assert!(said.starts_with(ready), "{said}");
         (server, pin)
     }
 
-    /// A server that is ready, and its identity.
+    /// Starts a server and waits until it is ready; returns it and its identity.
     pub fn server_with(&self, state: &str, arguments: &[&str]) -> (Running, String) {
         let mut command = self.program.command(self.path());
         command.arg("server").args(arguments).args(["--state-dir", &self.state(state)]);
         let mut server = Running::start(self.path(), "server", command, |mut command| command.spawn().unwrap());
-        server.wait_until("ready", |server| server.said().ends_with('\n'));
-        let said = server.said();
+        server.wait_until("ready", |server| server.stdout().ends_with('\n'));
+        let said = server.stdout();
         let (_, pin) = said.trim().rsplit_once(' ').unwrap();
         (server, pin.to_owned())
     }
 
-    /// What `stat` says of the server with this state.
+    /// Returns the output of `stat` for the server with this state.
     pub fn stat(&self, state: &str) -> String {
         let output = self.near(&["stat", "--state-dir", &self.state(state)]);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A client of the server, on the first client's host.
+    /// Starts a client of the server on the first client's host.
     pub fn client(&self, arguments: &[&str]) -> Running {
         self.client_at(0, "client", arguments)
     }
 
-    /// A client of the server, on the host of that client.
+    /// Starts a client of the server on the host of `client`.
     pub fn client_at(&self, client: usize, state: &str, arguments: &[&str]) -> Running {
         let target = self.at(client).server.to_string();
         let arguments = [&["client", "--connect", &target], arguments].concat();
         self.start_at(client, state, &arguments)
     }
 
-    /// The program with these arguments, on the first client's host.
+    /// Starts the program with these arguments on the first client's host.
     pub fn start_far(&self, state: &str, arguments: &[&str]) -> Running {
         self.start_at(0, state, arguments)
     }
 
-    /// The program with these arguments, on the host of that client.
+    /// Starts the program with these arguments on the host of `client`.
     pub fn start_at(&self, client: usize, state: &str, arguments: &[&str]) -> Running {
         let mut command = self.program.command(self.path());
         command.args(arguments).args(["--state-dir", &self.state(state)]);
@@ -153,15 +153,15 @@ impl Hosts {
     }
 }
 
-/// Lets the calling thread's host forward packets. That is the operator's decision: a server does not make it.
+/// Makes the calling thread's host forward packets. A server leaves that decision to the operator.
 ///
 /// # Errors
-/// Where /proc/sys may not be written.
+/// If /proc/sys is read-only.
 pub fn forward_packets() -> io::Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")
 }
 
-/// As [`forward_packets`]. Where that is not possible the test is skipped, and this is false.
+/// Like [`forward_packets`]. If that fails, it skips the test and returns false.
 pub fn forwards_packets(test: &str) -> bool {
     let result = forward_packets();
     if let Err(error) = &result {

@@ -1,5 +1,5 @@
-//! Inner packets that a test makes and reads by hand: IPv4 (RFC 791), UDP (RFC 768), TCP (RFC 9293). Nothing of the
-//! library's is used, so that a mistake there is not made here too.
+//! Builds and reads inner packets by hand: IPv4 (RFC 791), UDP (RFC 768), TCP (RFC 9293). It uses no code of the
+//! library, so that both do not share a mistake.
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +8,7 @@ pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
 
-/// "Don't fragment", in the field that the fragment offset is in.
+/// "Don't fragment", in the field of the fragment offset.
 pub const DF: u16 = 0x4000;
 /// "More fragments", in the same field.
 pub const MF: u16 = 0x2000;
@@ -30,16 +30,16 @@ pub const ECE: u8 = 64;
 /// TCP's flag CWR (RFC 3168).
 pub const CWR: u8 = 128;
 
-/// What stands in a transport header's checksum.
+/// The content of a transport header's checksum field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sum {
-    /// The one that the packet must have.
+    /// The correct checksum.
     Right,
-    /// Neither the right one nor UDP's "none".
+    /// A wrong checksum, other than UDP's "none".
     Wrong,
-    /// UDP may do without.
+    /// UDP's "none".
     Zero,
-    /// The sum of the pseudo header: somebody else will complete it.
+    /// The sum of the pseudo header: the receiver completes it.
     Pseudo,
 }
 
@@ -73,7 +73,7 @@ impl Ip {
         20 + self.options.len()
     }
 
-    /// The packet with this behind the header, whose length and checksum are right.
+    /// Returns the packet with this header in front of `transport`. Length and header checksum are correct.
     pub fn packet(&self, protocol: u8, transport: &[u8]) -> Vec<u8> {
         assert_eq!(self.options.len() % 4, 0);
         let mut packet = vec![0x40 | (self.header_len() / 4) as u8, self.tos];
@@ -90,7 +90,7 @@ impl Ip {
         packet
     }
 
-    /// The packet with a datagram from one port to another.
+    /// Returns the packet with a datagram from one port to another.
     pub fn udp(&self, (from, to): (u16, u16), payload: &[u8], checksum: Sum) -> Vec<u8> {
         let mut datagram = Vec::new();
         for field in [from, to, (8 + payload.len()) as u16, 0] {
@@ -101,7 +101,7 @@ impl Ip {
         self.packet(UDP, &datagram)
     }
 
-    /// The packet with a segment from one port to another.
+    /// Returns the packet with a segment from one port to another.
     pub fn tcp(&self, ports: (u16, u16), tcp: &Tcp, payload: &[u8], checksum: Sum) -> Vec<u8> {
         let mut segment = Vec::new();
         segment.extend(ports.0.to_be_bytes());
@@ -141,9 +141,9 @@ pub struct Tcp {
     pub seq: u32,
     /// The acknowledgement number.
     pub ack: u32,
-    /// The flags, as [`ACK`].
+    /// The flags, such as [`ACK`].
     pub flags: u8,
-    /// The window, not scaled.
+    /// The window, without scaling.
     pub window: u16,
     /// The urgent pointer.
     pub urgent: u16,
@@ -158,18 +158,18 @@ impl Tcp {
     }
 }
 
-/// An IPv4 packet as it was received.
+/// A received IPv4 packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
-    /// All its bytes.
+    /// The whole packet.
     pub whole: &'a [u8],
 }
 
 impl<'a> Seen<'a> {
-    /// Panics when it is no whole packet with a right header: nothing else may come out of a tunnel.
+    /// Panics unless this is one whole packet with a correct header: a tunnel must deliver nothing else.
     pub fn new(whole: &'a [u8]) -> Seen<'a> {
         let seen = Seen { whole };
-        assert!(whole.len() >= 20 && whole[0] >> 4 == 4, "no IPv4 packet: {whole:02x?}");
+        assert!(whole.len() >= 20 && whole[0] >> 4 == 4, "not an IPv4 packet: {whole:02x?}");
         assert!(seen.header_len() >= 20 && seen.header_len() <= whole.len(), "header length: {whole:02x?}");
         assert_eq!(usize::from(seen.word(2)), whole.len(), "total length: {:02x?}", &whole[..20]);
         match seen.protocol() {
@@ -238,7 +238,7 @@ impl<'a> Seen<'a> {
         usize::from(self.transport()[12] >> 4) * 4
     }
 
-    /// Behind the UDP or TCP header.
+    /// The data behind the UDP or TCP header.
     pub fn payload(&self) -> &'a [u8] {
         let header = if self.protocol() == TCP { self.data_offset() } else { 8 };
         &self.transport()[header..]
@@ -269,12 +269,12 @@ impl<'a> Seen<'a> {
         self.word(self.header_len() + 18)
     }
 
-    /// UDP's or TCP's checksum as it stands there.
+    /// The checksum field of UDP or TCP.
     pub fn checksum(&self) -> u16 {
         self.word(self.header_len() + if self.protocol() == TCP { 16 } else { 6 })
     }
 
-    /// Whether the IP header's checksum is right.
+    /// Whether the IP header's checksum is correct.
     pub fn has_right_header_sum(&self) -> bool {
         sum(&self.whole[..self.header_len()]) == 0xffff
     }
@@ -283,12 +283,12 @@ impl<'a> Seen<'a> {
         pseudo_sum(self.source(), self.target(), self.protocol(), self.transport().len())
     }
 
-    /// Whether UDP's or TCP's checksum is right. UDP without a checksum has a right one (RFC 768).
+    /// Whether UDP's or TCP's checksum is correct; so is a missing UDP checksum (RFC 768).
     pub fn has_right_sum(&self) -> bool {
         (self.protocol() == UDP && self.checksum() == 0) || add(self.pseudo_sum(), sum(self.transport())) == 0xffff
     }
 
-    /// Whether in the checksum's place is what somebody else has to complete.
+    /// Whether the checksum field holds the sum of the pseudo header, which the receiver completes.
     pub fn has_pseudo_sum(&self) -> bool {
         self.checksum() == self.pseudo_sum()
     }

@@ -1,10 +1,10 @@
-//! What the tests and benches share: hosts on a cable, the running program, packets made by hand, waiting, captured
-//! logs.
+//! Code that tests and benches share: hosts on a cable, the running program, hand-made packets, waiting, captured logs.
 //!
-//! A test that changes links, addresses or routes runs in a network namespace of its own ([`netns::in_namespace`]). There
-//! it makes [`hosts::Hosts`], starts the program on them ([`program::Program`], [`tunnel::Client`]), and looks at the
-//! network with the sockets of [`sockets`]. [`inner`], [`wire`] and [`records`] make and read packets with nothing of the
-//! library's, so that a mistake there is not made here too. What goes wrong in here is a panic: it fails the test.
+//! A test that changes links, addresses or routes runs in its own network namespace ([`netns::in_namespace`]). There it
+//! creates [`hosts::Hosts`], starts the program on them ([`program::Program`], [`tunnel::Client`]), and tests the
+//! network with the sockets of [`sockets`]. [`inner`], [`wire`] and [`records`] build and read packets without the
+//! library's code, so that both do not share a mistake. Every fault in this crate panics, which fails the test.
+#![deny(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 pub mod flood;
@@ -25,4 +25,4 @@ pub mod wire;
 pub use noise::{Noise, noise};
 pub use skip::skip;
 pub use stats::median;
-pub use wait::{PATIENCE, eventually};
+pub use wait::{TEST_TIMEOUT, eventually};

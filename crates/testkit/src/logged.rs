@@ -1,17 +1,17 @@
-//! What the library logs while a test has it in its own process.
+//! Captures the library's log while a test runs it in its own process.
 
 use std::sync::{Mutex, PoisonError};
 
 static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// The lines that the library has logged so far and that hold this, each with its level in front.
+/// Returns the logged lines that contain `part`, each with its level in front.
 pub fn log_lines(part: &str) -> Vec<String> {
     let log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
     log.iter().filter(|line| line.contains(part)).cloned().collect()
 }
 
-/// Keeps and shows what this process logs from now on by the crate `log`; once more changes nothing. The library's own
-/// log goes there after `sdk::start_logging`.
+/// Captures and prints everything that this process logs through the crate `log`. Further calls have no effect.
+/// `sdk::start_logging` sends the library's own log there.
 pub fn capture_log() {
     struct Capture;
     impl log::Log for Capture {

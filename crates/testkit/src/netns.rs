@@ -1,31 +1,31 @@
-//! Tests that change links, addresses or routes run in a network namespace of their own, so that nothing touches the
+//! Runs tests that change links, addresses or routes in their own network namespace, so that they cannot affect the
 //! host.
 //!
-//! [`in_namespace`] starts the test's own binary again, for that one test, under util-linux `unshare`: as root with a
-//! new network namespace, otherwise with a new user namespace around it. The inner run, marked by an environment
-//! variable, is the one that executes the test's body.
+//! [`in_namespace`] starts the test's binary again, for that one test, under util-linux `unshare`: as root with a new
+//! network namespace, otherwise also with a new user namespace. An environment variable marks the inner run, which
+//! executes the test's body.
 
 use std::fs::OpenOptions;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::skip::{say, skip};
+use crate::skip::{skip, write_to_stderr};
 
-/// Set in the inner run to the name of the test.
+/// In the inner run it holds the name of the test.
 const INNER: &str = "VPN_TEST_IN_NAMESPACE";
 
-/// An inner run that takes longer hangs.
+/// The time limit of an inner run.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// What `unshare` is asked for, by preference: the first is root's, the second works for everyone where the kernel has
-/// unprivileged user namespaces. The mount namespace keeps what a test mounts to itself.
+/// Arguments of `unshare`, best first: the first set needs root, the second works for every user if the kernel allows
+/// unprivileged user namespaces. The mount namespace hides a test's mounts from the host.
 const NAMESPACES: [&[&str]; 2] = [&["--net", "--mount"], &["--user", "--map-root-user", "--net", "--mount"]];
 
-/// Runs `body` in a fresh network namespace, as its root, with only a loopback link that is down.
+/// Runs `body` in a new network namespace, as its root. The namespace has only a loopback link, which is down.
 ///
-/// `test_name` is the calling test's name as `cargo test` prints it. Where namespaces or TUN devices are missing, it
-/// says "skipped: why" on stderr and returns; with `VPN_TESTS_MUST_NOT_SKIP=1` it panics instead. Panics when `body`
-/// does.
+/// `test_name` is the calling test's name as `cargo test` prints it. Without namespaces or TUN devices it prints
+/// "skipped: test: reason" on stderr and returns; with `VPN_TESTS_MUST_NOT_SKIP=1` it panics instead. Panics if `body`
+/// panics.
 pub fn in_namespace(test_name: &str, body: impl FnOnce()) {
     if std::env::var(INNER).is_ok_and(|inner| inner == test_name) {
         std::thread::spawn(|| {
@@ -41,7 +41,7 @@ pub fn in_namespace(test_name: &str, body: impl FnOnce()) {
     }
 }
 
-/// The arguments of `unshare` that work here, or what is missing.
+/// Returns the arguments of `unshare` that work here, or the reason why none does.
 fn available() -> Result<&'static [&'static str], String> {
     if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
         return Err(format!("/dev/net/tun cannot be opened: {error}"));
@@ -68,13 +68,13 @@ fn run_inside(namespaces: &[&str], test_name: &str) {
         .output()
         .unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    // A name that matches no test would run none and succeed.
+    // With a name that matches no test, the run would succeed without running any.
     let ran = stdout.contains("test result: ok. 1 passed");
     assert!(
         output.status.success() && ran,
         "{test_name} in its namespace: {}\n--- stdout\n{stdout}\n--- stderr\n{stderr}",
         output.status
     );
-    // What the body could not do here, it has said inside.
-    stderr.lines().filter(|line| line.starts_with("skipped: ")).for_each(say);
+    // Passes on the inner run's reasons for skipping.
+    stderr.lines().filter(|line| line.starts_with("skipped: ")).for_each(write_to_stderr);
 }

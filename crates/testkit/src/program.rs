@@ -1,4 +1,4 @@
-//! The program `cellframe-vpn` as a test starts it.
+//! Runs the program `cellframe-vpn` for tests.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,38 +9,38 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::wait::PATIENCE;
+use crate::wait::TEST_TIMEOUT;
 
-/// The program, by the path that cargo tells its tests and benches: `Program(env!("CARGO_BIN_EXE_cellframe-vpn"))`.
+/// The program, by the path that cargo gives to tests and benches: `Program(env!("CARGO_BIN_EXE_cellframe-vpn"))`.
 #[derive(Clone, Copy, Debug)]
 pub struct Program(pub &'static str);
 
 impl Program {
-    /// A command that starts it, with its state and temporary files in `directory`.
+    /// Returns a command that starts the program, with its state and temporary files in `directory`.
     pub fn command(self, directory: &Path) -> Command {
         let mut command = Command::new(self.0);
-        // Neither the user's state nor the system's.
+        // Hides the user's and the system's state from the program.
         command.env("XDG_STATE_HOME", directory).env("TMPDIR", directory).env_remove("RUST_LOG").stdin(Stdio::null());
         command
     }
 
-    /// Runs it to its end.
+    /// Runs the program to its end.
     pub fn run(self, directory: &Path, arguments: &[&str]) -> Output {
         self.command(directory).args(arguments).output().unwrap()
     }
 }
 
-/// The exit code. Panics when a signal ended the program.
+/// Returns the exit code. Panics if a signal ended the program.
 pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
 }
 
-/// What it said on stdout.
+/// Returns the program's stdout.
 pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// What it said on stderr.
+/// Returns the program's stderr.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
@@ -50,9 +50,9 @@ pub fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// The exit code; None when it does not end in time or is ended by a signal.
-pub fn wait(child: &mut Child, patience: Duration) -> Option<i32> {
-    let deadline = Instant::now() + patience;
+/// Waits for the program's end and returns the exit code; `None` after `timeout`, or if a signal ended the program.
+pub fn wait(child: &mut Child, timeout: Duration) -> Option<i32> {
+    let deadline = Instant::now() + timeout;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status.code();
@@ -66,14 +66,14 @@ pub fn wait(child: &mut Child, patience: Duration) -> Option<i32> {
     }
 }
 
-/// Process ids whose environment names the test's directory: the demo and all it started.
+/// Returns the ids of processes whose environment names the test's directory: the demo and its children.
 pub fn processes_of(directory: &Path) -> Vec<String> {
     let mark = directory.to_str().unwrap();
     let own = rustix::process::geteuid().as_raw();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let is_ours = entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own);
-        // A zombie's environment is empty: it is gone but for its exit code.
+        // A zombie has an empty environment; it counts as ended.
         if is_ours
             && let Ok(environment) = fs::read(entry.path().join("environ"))
             && String::from_utf8_lossy(&environment).contains(mark)
@@ -84,7 +84,7 @@ pub fn processes_of(directory: &Path) -> Vec<String> {
     found
 }
 
-/// A program that goes on running, and what it says. Killed when dropped.
+/// A running program with its output. Dropping it kills the program.
 #[derive(Debug)]
 pub struct Running {
     /// The process.
@@ -94,7 +94,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts the command by `spawn`, with its output in files of `directory` that are called after `name`.
+    /// Starts the command by `spawn`, with its output in the files `name`.out and `name`.err of `directory`.
     pub fn start(directory: &Path, name: &str, mut command: Command, spawn: impl FnOnce(Command) -> Child) -> Running {
         let number = fs::read_dir(directory).unwrap().count();
         let file = |kind: &str| directory.join(format!("{name}-{number}.{kind}"));
@@ -103,40 +103,40 @@ impl Running {
         Running { child: spawn(command), out, err }
     }
 
-    /// What it has said on stdout so far.
-    pub fn said(&self) -> String {
+    /// The stdout so far.
+    pub fn stdout(&self) -> String {
         fs::read_to_string(&self.out).unwrap()
     }
 
-    /// What it has said on stderr so far.
+    /// The stderr so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.err).unwrap()
     }
 
-    /// Waits until it says this on stdout.
+    /// Waits until the stdout contains this text.
     pub fn wait_for(&mut self, text: &str) {
-        self.wait_until(text, |running| running.said().contains(text));
+        self.wait_until(text, |running| running.stdout().contains(text));
     }
 
-    /// Waits until it says this on stderr.
+    /// Waits until the stderr contains this text.
     pub fn wait_for_log(&mut self, text: &str) {
         self.wait_until(text, |running| running.log().contains(text));
     }
 
-    /// Waits until this is done. Panics with all that was said when the program ends before, or after [`PATIENCE`].
+    /// Waits until `done` holds. Panics with all output if the program ends first, or after [`TEST_TIMEOUT`].
     pub fn wait_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while !done(self) {
             let ended = self.child.try_wait().unwrap();
             let alive = ended.is_none() && Instant::now() < deadline;
-            assert!(alive || done(self), "no {what:?}, {ended:?}:\n{}\n{}", self.said(), self.log());
+            assert!(alive || done(self), "no {what:?}, {ended:?}:\n{}\n{}", self.stdout(), self.log());
             sleep(Duration::from_millis(5));
         }
     }
 
-    /// Waits for its end: the exit code. None when it does not end in time or is ended by a signal.
+    /// Waits for the program's end and returns the exit code; `None` after [`TEST_TIMEOUT`], or if a signal ended it.
     pub fn exit_code(&mut self) -> Option<i32> {
-        wait(&mut self.child, PATIENCE)
+        wait(&mut self.child, TEST_TIMEOUT)
     }
 }
 

@@ -1,23 +1,23 @@
-//! Bundles and their records, made by hand and read by the rules of docs/wire.md, with nothing of the library's.
+//! Builds bundles and their records by hand, and checks them by the rules of docs/wire.md, without the library's code.
 
 use crate::inner::{ACK, Ip, MF, Seen, Sum, TCP, Tcp, UDP};
 use crate::noise::{Noise, noise};
 use crate::wire::{BUNDLE_RECV, BUNDLE_SEND, PING, PONG, VPN_RECV, VPN_SEND, op};
 
-/// What of a packet is still to be done, field by field as in docs/wire.md.
+/// The unfinished work on a packet, with the fields of docs/wire.md.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vnet {
-    /// 1: the checksum is to be completed.
+    /// 1: the checksum is incomplete.
     pub flags: u8,
     /// 0: one packet; 1: TCP, with 0x80 for ECN; 5: UDP.
     pub gso_type: u8,
     /// The length of the headers, which a receiver ignores.
     pub hdr_len: u16,
-    /// The payload of a segment.
+    /// The payload of each segment.
     pub gso_size: u16,
-    /// From where on the checksum is made.
+    /// The offset from which the checksum is computed.
     pub csum_start: u16,
-    /// Where it belongs, from there on.
+    /// The offset of the checksum field from there.
     pub csum_offset: u16,
 }
 
@@ -44,7 +44,7 @@ pub fn record(vnet: Vnet, packet: &[u8]) -> Vec<u8> {
     record
 }
 
-/// What has been got in VPN packets.
+/// Counts of the received VPN packets and their contents.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Got {
     /// Bundles.
@@ -53,12 +53,12 @@ pub struct Got {
     pub records: usize,
     /// Super-packets among the records.
     pub supers: usize,
-    /// Packets that came as such.
+    /// Plain packets.
     pub plain: usize,
 }
 
-/// The packets in a VPN packet for a side that takes bundles of at most `limit` bytes, each checked, with the payload of
-/// a segment where it is a super-packet.
+/// Returns the packets in a VPN packet for a peer that accepts bundles of at most `limit` bytes. Each is checked; a
+/// super-packet comes with its segments' payload size.
 pub fn packets_of(vpn: &[u8], limit: usize, got: &mut Got) -> Vec<(Vec<u8>, Option<usize>)> {
     let size = u32::from_le_bytes(*vpn[12..].first_chunk().unwrap()) as usize;
     let data = &vpn[20..];
@@ -71,7 +71,7 @@ pub fn packets_of(vpn: &[u8], limit: usize, got: &mut Got) -> Vec<(Vec<u8>, Opti
         }
         BUNDLE_SEND | BUNDLE_RECV => {
             assert_eq!(size, data.len());
-            assert!(size <= limit, "a bundle of {size} bytes for a side that takes {limit}");
+            assert!(size <= limit, "a bundle of {size} bytes for a peer that accepts {limit}");
             assert!(size > 0, "an empty bundle");
             got.bundles += 1;
             let packets = records(data);
@@ -87,7 +87,7 @@ pub fn packets_of(vpn: &[u8], limit: usize, got: &mut Got) -> Vec<(Vec<u8>, Opti
 fn records(mut data: &[u8]) -> Vec<(Vec<u8>, Option<usize>)> {
     let mut packets = Vec::new();
     while !data.is_empty() {
-        assert!(data.len() > 12, "a record is cut off: {data:02x?}");
+        assert!(data.len() > 12, "truncated record: {data:02x?}");
         let number = |at: usize| u16::from_le_bytes([data[at], data[at + 1]]);
         let vnet = Vnet {
             flags: data[2],
@@ -98,7 +98,7 @@ fn records(mut data: &[u8]) -> Vec<(Vec<u8>, Option<usize>)> {
             csum_offset: number(10),
         };
         let end = 12 + usize::from(number(0));
-        assert!(end > 12 && end <= data.len(), "a record of {end} bytes, of which {} are there", data.len());
+        assert!(end > 12 && end <= data.len(), "a record of {end} bytes, of which {} are present", data.len());
         let packet = &data[12..end];
         packets.push((packet.to_vec(), check(vnet, &Seen::new(packet))));
         data = &data[end..];
@@ -106,7 +106,7 @@ fn records(mut data: &[u8]) -> Vec<(Vec<u8>, Option<usize>)> {
     packets
 }
 
-/// Checks header and packet by docs/wire.md: the payload of a super-packet's segment.
+/// Checks header and packet by docs/wire.md; returns the payload size of a super-packet's segments.
 fn check(vnet: Vnet, seen: &Seen<'_>) -> Option<usize> {
     let what = format!("{vnet:?}, {:02x?}", &seen.whole[..seen.whole.len().min(60)]);
     assert!(seen.has_right_header_sum(), "{what}");
@@ -116,7 +116,7 @@ fn check(vnet: Vnet, seen: &Seen<'_>) -> Option<usize> {
         return None;
     }
     assert_eq!(vnet.flags, 1, "{what}");
-    assert!(seen.has_pseudo_sum(), "what stands in the checksum's place is not the pseudo header's sum: {what}");
+    assert!(seen.has_pseudo_sum(), "the checksum field does not hold the pseudo header's sum: {what}");
     assert_eq!(seen.fragment() & (MF | 0x1fff), 0, "a fragment: {what}");
     assert_eq!(usize::from(vnet.csum_start), seen.header_len(), "{what}");
     let (protocol, offset) = if seen.protocol() == TCP { (TCP, 16) } else { (UDP, 6) };
@@ -141,7 +141,7 @@ fn check_complete(seen: &Seen<'_>) {
     assert!(seen.whole.len() <= 1390, "{} bytes in one packet, the MTU is 1390", seen.whole.len());
 }
 
-/// A record of each kind that a receiver knows.
+/// Returns a record of each kind that a receiver accepts.
 pub fn one_of_each(ip: &Ip, ports: (u16, u16)) -> [Vec<u8>; 4] {
     [
         record(Vnet::default(), &ip.udp(ports, b"plain", Sum::Right)),
@@ -151,7 +151,7 @@ pub fn one_of_each(ip: &Ip, ports: (u16, u16)) -> [Vec<u8>; 4] {
     ]
 }
 
-/// The data of a bundle: some of these records with a few bytes changed, or bytes of no meaning at all.
+/// Returns the data of a bundle: some of these records with a few bytes changed, or random bytes.
 pub fn random_bundle(noise: &mut Noise, good: &[Vec<u8>]) -> Vec<u8> {
     let mut data = Vec::new();
     if noise.below(4) == 0 {
@@ -161,7 +161,7 @@ pub fn random_bundle(noise: &mut Noise, good: &[Vec<u8>]) -> Vec<u8> {
         for _ in 0..1 + noise.below(5) {
             let mut record = good[noise.below(good.len())].clone();
             for _ in 0..noise.below(4) {
-                // The header of the record and those of the packet rather than the payload.
+                // Changes the record's and the packet's headers rather than the payload.
                 let at = noise.below(record.len().min(56));
                 record[at] = match noise.below(3) {
                     0 => noise.below(256) as u8,

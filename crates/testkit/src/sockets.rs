@@ -1,4 +1,4 @@
-//! Sockets of applications on both sides of a tunnel, and the traffic between them.
+//! Sockets of applications on both sides of a tunnel, and traffic between them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
@@ -10,21 +10,21 @@ use rustix::net::{AddressFamily, SocketType, eth, ipproto, socket, sockopt};
 
 use crate::hosts::Host;
 use crate::noise::noise;
-use crate::wait::PATIENCE;
+use crate::wait::TEST_TIMEOUT;
 
-/// A UDP socket of the calling thread's host.
+/// Opens a UDP socket on the calling thread's host.
 pub fn udp(address: Ipv4Addr) -> UdpSocket {
     let socket = UdpSocket::bind((address, 0)).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     socket
 }
 
-/// A UDP socket of a client's host, with its inner address.
+/// Opens a UDP socket on a client's host, at the client's inner address.
 pub fn udp_at(host: &Host, address: Ipv4Addr) -> UdpSocket {
     host.run(move || udp(address))
 }
 
-/// One datagram there, another of the same size back, both unchanged and from where they say.
+/// Sends one datagram there and another of the same size back. Both must arrive unchanged, with the right source.
 pub fn echo(near: &UdpSocket, far: &UdpSocket, payload: &[u8]) {
     let (near_address, far_address) = (near.local_addr().unwrap(), far.local_addr().unwrap());
     let answer: Vec<u8> = payload.iter().map(|byte| !byte).collect();
@@ -37,7 +37,7 @@ pub fn echo(near: &UdpSocket, far: &UdpSocket, payload: &[u8]) {
     }
 }
 
-/// The next datagram, and who sent it.
+/// Receives the next datagram; returns it and its source.
 pub fn received(socket: &UdpSocket, what: &str) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 65_536];
     let (size, from) = socket.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -45,34 +45,35 @@ pub fn received(socket: &UdpSocket, what: &str) -> (Vec<u8>, SocketAddr) {
     (buffer, from)
 }
 
-/// A TCP connection through the tunnel: the end that asked, the end that was asked. `ask` runs on the asking host.
+/// Opens a TCP connection through the tunnel; returns the connecting end and the accepting end. `connect` runs on the
+/// connecting host.
 pub fn tcp(
     listener: &TcpListener,
-    ask: impl FnOnce(SocketAddr) -> Result<TcpStream, std::io::Error>,
+    connect: impl FnOnce(SocketAddr) -> Result<TcpStream, std::io::Error>,
 ) -> (TcpStream, TcpStream) {
-    let asking = ask(listener.local_addr().unwrap()).unwrap();
-    // The kernel has accepted already, so this does not wait.
-    let (asked, _) = listener.accept().unwrap();
-    (asking, asked)
+    let connecting = connect(listener.local_addr().unwrap()).unwrap();
+    // The kernel has completed the handshake, so this returns at once.
+    let (accepted, _) = listener.accept().unwrap();
+    (connecting, accepted)
 }
 
-/// For [`tcp`]: asks from a client's host.
-pub fn ask_from(host: &Host) -> impl FnOnce(SocketAddr) -> Result<TcpStream, std::io::Error> {
-    move |target| host.run(move || TcpStream::connect_timeout(&target, PATIENCE))
+/// For [`tcp`]: connects from a client's host.
+pub fn connect_from(host: &Host) -> impl FnOnce(SocketAddr) -> Result<TcpStream, std::io::Error> {
+    move |target| host.run(move || TcpStream::connect_timeout(&target, TEST_TIMEOUT))
 }
 
-/// Sends so many bytes each way at the same time, to the end, and compares all of them.
+/// Sends `size` bytes each way at the same time, to the end, and compares all of them.
 pub fn exchange((one, other): &(TcpStream, TcpStream), size: usize, seed: u64) {
     let (there, back) = (noise(seed, size), noise(seed ^ 0x5eed, size));
     thread::scope(|scope| {
         for (from, to, bytes) in [(one, other, &there), (other, one, &back)] {
             scope.spawn(move || {
-                from.set_write_timeout(Some(PATIENCE)).unwrap();
+                from.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
                 (&mut &*from).write_all(bytes).unwrap();
                 from.shutdown(Shutdown::Write).unwrap();
             });
             scope.spawn(move || {
-                to.set_read_timeout(Some(PATIENCE)).unwrap();
+                to.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
                 let mut got = Vec::with_capacity(size);
                 let end = (&mut &*to).read_to_end(&mut got);
                 let same = got.iter().zip(bytes).take_while(|(got, sent)| got == sent).count();
@@ -82,11 +83,11 @@ pub fn exchange((one, other): &(TcpStream, TcpStream), size: usize, seed: u64) {
     });
 }
 
-/// Whether the kernel at this address answers an ICMP echo (RFC 792) of the calling thread's host.
+/// Whether the kernel at this address answers an ICMP echo (RFC 792) from the calling thread's host.
 pub fn ping(target: Ipv4Addr) -> bool {
-    // A raw socket needs no sysctl, unlike a ping socket; it shows the IP header and others' messages too.
+    // A raw socket needs no sysctl, unlike a ping socket. It also delivers the IP header and other messages.
     let socket = UdpSocket::from(socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).unwrap());
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let mut request = vec![8, 0, 0, 0, 0x43, 0x46, 0, 1];
     request.extend(noise(7, 56));
     let sum: u32 = request.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
@@ -94,7 +95,7 @@ pub fn ping(target: Ipv4Addr) -> bool {
     let checksum = !((sum + (sum >> 16)) as u16);
     request[2..4].copy_from_slice(&checksum.to_be_bytes());
     socket.send_to(&request, SocketAddrV4::new(target, 0)).unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     let mut packet = [0; 2048];
     while Instant::now() < deadline {
         match socket.recv(&mut packet) {
@@ -112,30 +113,32 @@ pub fn ping(target: Ipv4Addr) -> bool {
     false
 }
 
-/// A socket whose packets bring their IP header; the kernel adds its length and checksum, and an id in place of 0
-/// (raw(7)). On the calling thread's host.
+/// Opens a socket for packets with their own IP header, on the calling thread's host. The kernel fills in length and
+/// checksum, and an id in place of 0 (raw(7)).
 pub fn raw_sender() -> UdpSocket {
     UdpSocket::from(socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW)).unwrap())
 }
 
-/// Every packet of every device of the calling thread's host that comes from now on, from its IP header on (packet(7)).
+/// Opens a socket that receives every packet of every device of the calling thread's host, from the IP header on
+/// (packet(7)).
 pub fn every_packet() -> UdpSocket {
     let socket = UdpSocket::from(socket(AddressFamily::PACKET, SocketType::DGRAM, Some(eth::ALL)).unwrap());
     large_buffer(&socket);
     socket
 }
 
-/// Room for a burst, which must not get lost in the receiving socket. Beyond the system's bound only where that may be
-/// passed.
+/// Enlarges the receive buffer, so that a burst is not lost in the socket; beyond the system's limit if that is
+/// permitted.
 pub fn large_buffer(socket: &UdpSocket) {
     let _ = sockopt::set_socket_recv_buffer_size_force(socket, 32 << 20);
 }
 
-/// Sets or, with 0, unsets UDP_SEGMENT of udp(7).
+/// Sets UDP_SEGMENT of udp(7), which rustix does not support; 0 disables it.
+#[allow(unsafe_code)]
 pub fn segment(socket: &UdpSocket, size: usize) {
     let size = size as libc::c_int;
     let length = size_of_val(&size) as libc::socklen_t;
-    // SAFETY: an open socket; the value lives through the call and has the length that is given.
+    // SAFETY: an open socket; the value lives through the call, and its length is passed.
     let code = unsafe {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw const size).cast(), length)
     };

@@ -1,6 +1,6 @@
-//! What a benchmark makes of its samples.
+//! Statistics of benchmarks.
 
-/// The value in the middle, or the mean of the two there.
+/// Returns the median: the middle value, or the mean of the two middle values.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;

@@ -1,4 +1,4 @@
-//! A client that is connected, and what its host and the server say of it.
+//! A connected client, its host's devices, and the server's numbers for it.
 
 use std::net::Ipv4Addr;
 
@@ -10,10 +10,11 @@ use crate::program::Running;
 /// The server's inner address, which is the clients' gateway.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
-/// The start of a configuration that goes on with other keys of its section, which has no default network then.
+/// The start of a configuration that continues with other keys of this section. The program's default network does not
+/// apply to it.
 pub const NETWORK: &str = "[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\n";
 
-/// A client whose tunnel is up, and what it said of it.
+/// A client whose tunnel is up, with the values that it printed.
 #[derive(Debug)]
 pub struct Client {
     /// The program.
@@ -29,16 +30,16 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects on the host of client `number`, with the state directory of this name.
+    /// Connects on the host of client `number`, with the state directory `state`.
     pub fn connect(hosts: &Hosts, number: usize, state: &str, arguments: &[&str]) -> Client {
         Client::connected(hosts.client_at(number, state, arguments), 1)
     }
 
-    /// Waits until the client has been connected so many times.
+    /// Waits until the client has connected `times` times.
     pub fn connected(mut running: Running, times: usize) -> Client {
-        let lines = |running: &Running| running.said().matches("connected to ").count();
-        running.wait_until("connected", |running| lines(running) >= times && running.said().ends_with('\n'));
-        let said = running.said();
+        let lines = |running: &Running| running.stdout().matches("connected to ").count();
+        running.wait_until("connected", |running| lines(running) >= times && running.stdout().ends_with('\n'));
+        let said = running.stdout();
         let line = said.lines().last().unwrap();
         let value = |name: &str| {
             let (_, value) = line.split_once(name).unwrap_or_else(|| panic!("no {name:?}: {line}"));
@@ -54,7 +55,7 @@ impl Client {
     }
 }
 
-/// The TUN devices of the calling thread's host, each with its addresses.
+/// Returns the TUN devices of the calling thread's host, each with its addresses.
 pub fn tun_devices() -> Vec<(Link, Vec<(Ipv4Addr, u8)>)> {
     let mut netlink = Netlink::open().unwrap();
     let addresses = netlink.addresses().unwrap();
@@ -65,7 +66,7 @@ pub fn tun_devices() -> Vec<(Link, Vec<(Ipv4Addr, u8)>)> {
     links.map(|link| (link.clone(), of(&link))).collect()
 }
 
-/// A number that `stat` shows of the session with this address.
+/// Returns a number that `stat` shows for the session with this address.
 pub fn stat_number(stat: &str, address: Ipv4Addr, name: &str) -> u64 {
     let block = stat.split("\n\n").find(|block| block.contains(&format!("client addr........{address}\n")));
     let block = block.unwrap_or_else(|| panic!("no session of {address}:\n{stat}"));

@@ -1,18 +1,18 @@
-//! Waiting for a condition that nobody announces.
+//! Waits for conditions by polling.
 
 use std::fmt::Display;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything in a test may take: long enough for a loaded machine, and a test that needs it all has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of every wait in a test: long enough for a loaded machine. A test that reaches it fails.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Waits until the condition holds. Panics after [`PATIENCE`], and says then what did not come true: `what` is displayed
-/// no earlier, so [`std::fmt::from_fn`] can show the state at the end.
-pub fn eventually(what: impl Display, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+/// Waits until the condition holds. Panics after [`TEST_TIMEOUT`] with `what`, which is formatted only then, so that
+/// [`std::fmt::from_fn`] can show the final state.
+pub fn eventually(what: impl Display, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {TEST_TIMEOUT:?}: {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }

@@ -1,4 +1,4 @@
-//! VPN packets made by hand, as docs/wire.md has them.
+//! Builds VPN packets by hand, as docs/wire.md defines them.
 
 /// A client asks for an address.
 pub const ADDR_REQUEST: u32 = 0xb2;
@@ -12,7 +12,7 @@ pub const VPN_RECV: u32 = 0xbd;
 pub const BUNDLE_SEND: u32 = 0xbe;
 /// A bundle to the client.
 pub const BUNDLE_RECV: u32 = 0xbf;
-/// A sign of life, which is answered.
+/// Asks for a sign of life.
 pub const PING: u32 = 0xc0;
 /// The answer to [`PING`].
 pub const PONG: u32 = 0xc1;

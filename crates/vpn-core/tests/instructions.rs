@@ -1,5 +1,6 @@
-//! What the pure rooms do for a packet, in instructions: counted by valgrind, the same at each run. A look-up that grew
-//! with the number of leases, or a check that went over a packet's bytes, would show here before any clock shows it.
+//! Counts with valgrind the instructions that the packet path takes in this crate; the count is the same at each run.
+//! It would reveal a look-up whose cost grows with the number of leases, or a check that reads all bytes of a packet,
+//! long before any clock does.
 #![allow(clippy::unwrap_used)]
 
 use std::hint::black_box;
@@ -13,7 +14,7 @@ use vpn_core::wire::{self, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
 
 const SUBNET: Subnet = Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 8 };
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-/// Names the work of a process under valgrind, and how often it is to be done.
+/// Names the work of a process under valgrind, and the number of repetitions.
 const WORK: &str = "VPN_TEST_WORK";
 
 fn client() -> Ipv4Addr {
@@ -21,7 +22,7 @@ fn client() -> Ipv4Addr {
 }
 
 #[test]
-fn a_packet_costs_the_same_however_many_leases_there_are_and_however_long_it_is() {
+fn the_cost_of_a_packet_depends_neither_on_the_leases_nor_on_its_length() {
     if let Ok(work) = std::env::var(WORK) {
         let (name, times) = work.split_once(':').unwrap();
         return run(name, times.parse().unwrap());
@@ -32,13 +33,13 @@ fn a_packet_costs_the_same_however_many_leases_there_are_and_however_long_it_is(
     let few = instructions("look up, 10");
     let many = instructions("look up, 65000");
     assert_eq!(few, many, "a look-up among 10 leases and among 65,000");
-    assert_ne!(few, instructions("upstream, 40"), "valgrind counts something else");
+    assert_ne!(few, instructions("upstream, 40"), "valgrind counts other work");
     for (short, long) in [("upstream, 40", "upstream, 65000"), ("downstream, 40", "downstream, 65000")] {
         assert_eq!(instructions(short), instructions(long), "{short} and {long} bytes");
     }
 }
 
-/// Of one repetition: what twice as many of them cost more.
+/// Returns the instructions of one repetition: the difference that doubling their number makes.
 fn instructions(name: &str) -> u64 {
     const TIMES: u64 = 1_000;
     let [once, twice] = [TIMES, 2 * TIMES].map(|times| counted(name, times));
@@ -53,18 +54,18 @@ fn counted(name: &str, times: u64) -> u64 {
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*counted_loop*"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--test-threads=1"])
-        .arg("a_packet_costs_the_same_however_many_leases_there_are_and_however_long_it_is")
+        .arg("the_cost_of_a_packet_depends_neither_on_the_leases_nor_on_its_length")
         .env(WORK, format!("{name}:{times}"))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    let line = said.lines().find_map(|line| line.split_once("Collected : "));
-    let (_, number) = line.unwrap_or_else(|| panic!("valgrind counted nothing: {said}"));
+    let output = String::from_utf8_lossy(&output.stderr);
+    let line = output.lines().find_map(|line| line.split_once("Collected : "));
+    let (_, number) = line.unwrap_or_else(|| panic!("valgrind counted nothing: {output}"));
     number.trim().parse().unwrap()
 }
 
-/// Only what is called from here is counted. It has no closure of its own: that would have a name like it, and end the
-/// counting.
+/// valgrind counts only calls from here. The function has no closure of its own: that would have a similar name and end
+/// the counting.
 #[inline(never)]
 fn counted_loop(times: u64, mut work: impl FnMut()) {
     for _ in 0..times {

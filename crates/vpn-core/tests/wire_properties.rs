@@ -1,4 +1,5 @@
-//! Properties of the wire format: what is written is read back, and no bytes make a parser panic or lie.
+//! Properties of the wire format: a value that is written is read back, and no bytes make a parser panic or return a
+//! wrong value.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -20,13 +21,13 @@ fn capabilities() -> impl Strategy<Value = Capabilities> {
         .prop_map(|((bundle, mtu, keep_alive), dns, resume)| Capabilities { bundle, mtu, dns, keep_alive, resume })
 }
 
-/// A netmask that goes over the wire: 0.0.0.0 stands for none there.
+/// A netmask that can be sent: on the wire 0.0.0.0 means none.
 fn netmask() -> impl Strategy<Value = Option<Ipv4Addr>> {
     (0_u32..=32).prop_map(|prefix| (prefix > 0).then(|| Ipv4Addr::from(u32::MAX << (32 - prefix))))
 }
 
-/// Bytes that look like a VPN packet often enough to get past the header: any op that is in use, and a size that is
-/// right in two of three cases; data that begins with our magic in half of them.
+/// Bytes that often look enough like a VPN packet to pass the header's check: an op in use; in two of three cases the
+/// correct size; in half of the cases data that starts with the magic.
 fn packets() -> impl Strategy<Value = Vec<u8>> {
     let data = (any::<bool>(), vec(any::<u8>(), 0..60)).prop_map(|(magic, mut data)| {
         if magic {
@@ -85,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn capabilities_cut_anywhere_but_between_two_are_refused(caps in capabilities(), cut: prop::sample::Index) {
+    fn truncated_capabilities_are_refused_except_between_two(caps in capabilities(), cut: prop::sample::Index) {
         let mut out = Vec::new();
         caps.encode(&mut out);
         let tlvs = &out[4..];
@@ -121,7 +122,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_accepted_is_what_the_header_says(packet in packets()) {
+    fn an_accepted_message_matches_its_header(packet in packets()) {
         let present = packet.len() - HEADER_LEN;
         if let Ok((header, message)) = parse_from_client(&packet) {
             let sized = match message {

@@ -11,7 +11,7 @@
 #include "dap_stream_session.h"
 #include "dap_stream_worker.h"
 
-/* The stream's own callbacks, which ours call first. They are the same functions for all streams of one kind. */
+/* The stream's own callbacks, which ours call first. All streams of one kind have the same ones. */
 static dap_events_socket_worker_callback_t s_previous_arrived, s_previous_leaving;
 
 static void s_stream_arrived(dap_events_socket_t *es, dap_worker_t *worker)
@@ -56,7 +56,7 @@ static void s_channel_delete(dap_stream_ch_t *ch, void *argument)
 {
     (void)argument;
     void *internal = ch->internal;
-    ch->internal = NULL;        /* Rust's memory: the SDK must not free it */
+    ch->internal = NULL;        /* it is Rust's memory, which the SDK must not free */
     if (internal)
         vpn_internal_rust.channel_closed(ch, internal);
 }
@@ -117,7 +117,7 @@ void vpn_glue_channel_close_stream(struct dap_stream_ch *ch)
 void vpn_glue_channel_peer(const struct dap_stream_ch *ch, char *out, size_t size)
 {
     const dap_events_socket_t *es = ch->stream->esocket;
-    /* By the socket: on the client's end the SDK keeps the name that was dialled, and no port. */
+    /* Taken from the socket: on the client's end the SDK keeps the dialled name, without a port. */
     struct sockaddr_storage peer;
     socklen_t peer_size = sizeof(peer);
     char host[NI_MAXHOST], port[NI_MAXSERV];

@@ -4,7 +4,7 @@
 #include "dap_client.h"
 #include "dap_stream_ch_pkt.h"
 
-/* The SDK passes back a pointer; ours is a number, so a call that comes late finds nothing instead of freed memory. */
+/* The SDK passes back a pointer. Ours is a number, so a late call finds no connection instead of freed memory. */
 static uint64_t s_client_id(void *argument)
 {
     return (uint64_t)(uintptr_t)argument;

@@ -1,4 +1,4 @@
-/* What every program needs of the SDK: log, memory, configuration, workers and timers. */
+/* Functions of the SDK for every program: log, memory, configuration, workers and timers. */
 #include "internal.h"
 #include "dap_config.h"
 #include "dap_timerfd.h"
@@ -16,7 +16,7 @@ void vpn_glue_set_callbacks(const vpn_glue_callbacks_t *callbacks)
 
 void vpn_glue_log(int level, const char *message)
 {
-    /* In some releases log_it is a macro that wants the level's name. */
+    /* In some releases log_it is a macro that needs the level's name. */
     switch (level) {
     case VPN_GLUE_LOG_ERROR: log_it(L_ERROR, "%s", message); break;
     case VPN_GLUE_LOG_WARNING: log_it(L_WARNING, "%s", message); break;
@@ -47,14 +47,14 @@ static dap_config_t *s_config(void *config)
     return config ? (dap_config_t *)config : g_config;
 }
 
-bool vpn_glue_config_bool(void *config, const char *section, const char *key, bool otherwise)
+bool vpn_glue_config_bool(void *config, const char *section, const char *key, bool default_value)
 {
-    return dap_config_get_item_bool_default(s_config(config), section, key, otherwise);
+    return dap_config_get_item_bool_default(s_config(config), section, key, default_value);
 }
 
-int64_t vpn_glue_config_int(void *config, const char *section, const char *key, int64_t otherwise)
+int64_t vpn_glue_config_int(void *config, const char *section, const char *key, int64_t default_value)
 {
-    return dap_config_get_item_int64_default(s_config(config), section, key, otherwise);
+    return dap_config_get_item_int64_default(s_config(config), section, key, default_value);
 }
 
 const char *vpn_glue_config_str(void *config, const char *section, const char *key)

@@ -1,5 +1,5 @@
-/* What the C files of the seam share. The functions that Rust calls are in vpn_glue.h, which is made from sdk/raw.rs;
- * those here are called by other files of this folder only.
+/* Declarations that the C files of the seam share. vpn_glue.h, which is generated from sdk/raw.rs, declares the
+ * functions that Rust calls; only files of this folder call those declared here.
  *
  * A file x_embedded.c and its twin x_node.c define the same functions, one for the embedded SDK and one for the Cellframe
  * SDK; build.rs compiles one of the two. */
@@ -21,10 +21,10 @@
 #define VPN_SERVICE_UID 0x0000000000000001
 #define VPN_CHANNEL 'S'
 
-/* What Rust has handed to vpn_glue_set_callbacks. */
+/* The table that Rust has passed to vpn_glue_set_callbacks. */
 extern vpn_glue_callbacks_t vpn_internal_rust;
 
-/* The SDK's worker of that number, or NULL. */
+/* The SDK's worker with this number, or NULL. */
 static inline dap_worker_t *vpn_internal_worker(uint32_t worker)
 {
     return worker < vpn_glue_worker_count() ? dap_events_worker_get((uint8_t)worker) : NULL;
@@ -48,8 +48,8 @@ static inline dap_chain_net_srv_uid_t vpn_internal_service_uid(void)
 
 /* The stream behind a socket. */
 dap_stream_t *vpn_internal_stream_of(dap_events_socket_t *es);
-/* Registers the service with the SDK, NULL when the SDK refuses, and takes it back. */
+/* Registers the service with the SDK, NULL if the SDK refuses; and unregisters it. */
 dap_chain_net_srv_t *vpn_internal_service_register(const char *section, dap_chain_net_srv_callbacks_t *callbacks);
 void vpn_internal_service_unregister(dap_chain_net_srv_t *service);
-/* Takes a path back from the server, where the SDK can. */
+/* Unregisters a path from the server, if the SDK can. */
 void vpn_internal_http_remove(dap_http_server_t *http, const char *path);

@@ -1,4 +1,4 @@
-/* Start and end on the embedded SDK, which runs while somebody uses it. */
+/* Start and stop of the embedded SDK, which runs while it has users. */
 #include "internal.h"
 #include "dap_http_simple.h"
 

@@ -1,4 +1,4 @@
-/* Start and end on the Cellframe SDK, which the node starts and ends, and which keeps what was registered with it. */
+/* Start and stop with the Cellframe SDK, which the node starts and stops, and which keeps registrations. */
 #include "internal.h"
 
 int vpn_glue_retain(void)
@@ -19,8 +19,8 @@ dap_stream_t *vpn_internal_stream_of(dap_events_socket_t *es)
     return dap_stream_get_from_es(es);
 }
 
-/* The usages of a node point to their service until their channel 'R' goes, and the SDK's dap_chain_net_srv_del would
- * free it under them. So it stays registered, closed, and the next start takes it up again. */
+/* A node's usages point to their service until their channel 'R' is closed, and the SDK's dap_chain_net_srv_del
+ * would free it too early. So the service stays registered, but closed, and the next start uses it again. */
 static dap_chain_net_srv_t *s_kept_service;
 
 dap_chain_net_srv_t *vpn_internal_service_register(const char *section, dap_chain_net_srv_callbacks_t *callbacks)
@@ -36,11 +36,11 @@ dap_chain_net_srv_t *vpn_internal_service_register(const char *section, dap_chai
 
 void vpn_internal_service_unregister(dap_chain_net_srv_t *service)
 {
-    service->allow_free_srv = false;    /* the SDK refuses who asks for free service from now on */
+    service->allow_free_srv = false;    /* from now on the SDK refuses requests for free service */
     s_kept_service = service;
 }
 
-/* The SDK has no way to take a path back: the handler answers 404 while the service is down. */
+/* The SDK cannot unregister a path: the handler answers 404 while the service is down. */
 void vpn_internal_http_remove(dap_http_server_t *http, const char *path)
 {
     (void)http, (void)path;

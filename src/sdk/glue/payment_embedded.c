@@ -1,4 +1,4 @@
-/* Orders and wallets on the embedded SDK: each network has one order, which is free, and there are no wallets. */
+/* Orders and wallets with the embedded SDK: each network has one free order, and there are no wallets. */
 #include "internal.h"
 #include "dap_chain_net.h"
 #include "dap_hash.h"

@@ -1,4 +1,4 @@
-/* Orders and wallets on the Cellframe SDK. */
+/* Orders and wallets with the Cellframe SDK. */
 #include "internal.h"
 #include "dap_chain_mempool.h"
 #include "dap_chain_net.h"
@@ -56,7 +56,7 @@ bool vpn_glue_wallet_exists(const char *name)
     return wallet != NULL;
 }
 
-/* The SDK's name of a unit of raw.rs. */
+/* Converts a unit of raw.rs to the SDK's. */
 static bool s_price_unit(uint32_t unit, dap_chain_net_srv_price_unit_uid_t *out)
 {
     memset(out, 0, sizeof(*out));

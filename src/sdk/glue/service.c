@@ -1,4 +1,4 @@
-/* The VPN as a service of the node: the SDK's callbacks, what C finds behind the service, the tag in the ledger. */
+/* The VPN as a service of the node: the SDK's callbacks, C's snapshot behind the service, the tag in the ledger. */
 #include "internal.h"
 #include "dap_chain_ledger.h"
 #include "dap_stream_ch_chain_net_srv.h"
@@ -45,8 +45,8 @@ static int s_service_next_receipt(dap_chain_net_srv_t *service, uint32_t usage_i
     return vpn_internal_rust.service_accepted(s_vpn_internal(client), usage_id);
 }
 
-/* The SDK calls these two without looking whether they are there: the first when a paid usage begins, the second when
- * a channel 'R' with a usage goes. Nothing is counted yet, so there is nothing to give or to keep. */
+/* The SDK calls these two without a check for NULL: the first when a paid usage starts, the second when a channel
+ * 'R' with a usage closes. Nothing is metered yet, so there is nothing to return or to store. */
 static dap_stream_ch_chain_net_srv_remain_service_store_t *s_service_get_remain(dap_chain_net_srv_t *service, uint32_t usage_id,
                                                                                 dap_chain_net_srv_client_remote_t *client)
 {
@@ -83,7 +83,7 @@ struct dap_chain_net_srv *vpn_glue_service_add(const char *section)
     return service;
 }
 
-static void s_hide(dap_chain_net_srv_vpn_t *root)
+static void s_clear_snapshot(dap_chain_net_srv_vpn_t *root)
 {
     dap_chain_net_srv_vpn_item_ipv4_t *item = root->ipv4_unleased;
     dap_chain_net_srv_ch_vpn_t *session = root->ch_vpn_ipv4;
@@ -95,7 +95,7 @@ static void s_hide(dap_chain_net_srv_vpn_t *root)
         DAP_DELETE(gone);
     }
 #ifdef HASH_CLEAR
-    /* Frees the table, not the elements, whose links stay. */
+    /* Frees the table but not the elements, whose links stay valid. */
     dap_chain_net_srv_ch_vpn_t *head = session;
     HASH_CLEAR(hh, head);
 #endif
@@ -106,9 +106,9 @@ static void s_hide(dap_chain_net_srv_vpn_t *root)
     }
 }
 
-/* Adds a session to the list that C sees. The Cellframe SDK brings uthash, whose UT_hash_handle the list's elements have:
- * the session joins a hash table. The embedded SDK does not: it goes behind `last`, the session that was added before. */
-static void s_show_session(dap_chain_net_srv_vpn_t *root, dap_chain_net_srv_ch_vpn_t *session,
+/* Adds a session to the snapshot. The Cellframe SDK has uthash, whose UT_hash_handle is part of each element: the
+ * session joins a hash table. The embedded SDK lacks it: the session follows `last`, the one that was added before. */
+static void s_list_session(dap_chain_net_srv_vpn_t *root, dap_chain_net_srv_ch_vpn_t *session,
                            dap_chain_net_srv_ch_vpn_t *last)
 {
 #ifdef HASH_ADD
@@ -123,11 +123,11 @@ static void s_show_session(dap_chain_net_srv_vpn_t *root, dap_chain_net_srv_ch_v
 #endif
 }
 
-void vpn_glue_service_show(struct dap_chain_net_srv *service, const vpn_glue_shown_t *sessions, size_t session_count,
-                           const uint32_t *released, size_t released_count)
+void vpn_glue_service_publish(struct dap_chain_net_srv *service, const vpn_glue_listed_session_t *sessions,
+                              size_t session_count, const uint32_t *released, size_t released_count)
 {
     dap_chain_net_srv_vpn_t *root = (dap_chain_net_srv_vpn_t *)service->_internal;
-    s_hide(root);
+    s_clear_snapshot(root);
     dap_chain_net_srv_vpn_item_ipv4_t **end = &root->ipv4_unleased;
     for (size_t i = 0; i < released_count; i++) {
         dap_chain_net_srv_vpn_item_ipv4_t *item = DAP_NEW_Z(dap_chain_net_srv_vpn_item_ipv4_t);
@@ -147,7 +147,7 @@ void vpn_glue_service_show(struct dap_chain_net_srv *service, const vpn_glue_sho
         session->is_allowed = sessions[i].is_allowed;
         session->addr_ipv4.s_addr = sessions[i].address;
         session->ch = sessions[i].ch;
-        s_show_session(root, session, last);
+        s_list_session(root, session, last);
         last = session;
     }
 }
@@ -158,12 +158,12 @@ void vpn_glue_service_remove(struct dap_chain_net_srv *service)
     service->_internal = NULL;
     vpn_internal_service_unregister(service);
     if (root) {
-        s_hide(root);
+        s_clear_snapshot(root);
         DAP_DELETE(root);
     }
 }
 
-/* A transaction is the VPN's when it pays into the VPN service (OPEN) or spends what was paid into it (USE). */
+/* A transaction belongs to the VPN if it pays into the VPN service (OPEN) or spends such a payment (USE). */
 static bool s_tag_check(dap_ledger_t *ledger, dap_chain_datum_tx_t *tx, dap_chain_datum_tx_item_groups_t *items,
                         dap_chain_tx_tag_action_type_t *action)
 {

@@ -41,7 +41,7 @@ void vpn_glue_command_remove(const char *name)
 #ifdef VPN_SDK_COMMAND_REMOVE
     dap_cli_server_cmd_remove(name);
 #else
-    (void)name;     /* stays, and answers that nothing runs */
+    (void)name;     /* the command stays, and answers that the service is not running */
 #endif
 }
 

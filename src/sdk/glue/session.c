@@ -1,4 +1,4 @@
-/* What the SDK keeps of a session: how it is paid, and its counters. */
+/* The SDK's record of a session: how it is paid, and its counters. */
 #include <time.h>
 
 #include "internal.h"
@@ -55,7 +55,7 @@ void vpn_glue_channel_set_inner_address(struct dap_stream_ch *ch, uint32_t addre
         ch->stream->session->tun_client_addr.s_addr = address;
 }
 
-/* vpn_stat reads the counters from another thread, so each is added and read in one piece. */
+/* vpn_stat reads the counters on another thread, so each is read and written atomically. */
 #define STAT_ADD(stats, field, delta) __atomic_fetch_add(&(stats)->field, (delta)->field, __ATOMIC_RELAXED)
 #define STAT_GET(stats, field) ((uint64_t)__atomic_load_n(&(stats)->field, __ATOMIC_RELAXED))
 

@@ -3,26 +3,26 @@
 
 #include "internal.h"
 
-/* The SDK's loop reads one packet by itself, behind what it takes for input that is there already: room for headers. */
+/* The SDK's loop reads one packet itself, behind the bytes that it takes for pending input: headroom for headers. */
 static void s_tun_read(dap_events_socket_t *es, void *argument)
 {
     (void)argument;
     size_t size = es->buf_in_size;
-    es->buf_in_size = vpn_internal_rust.tun_front;
-    vpn_internal_rust.tun_readable(es->_inheritor, size > vpn_internal_rust.tun_front ? es->buf_in : NULL, size);
+    es->buf_in_size = vpn_internal_rust.tun_headroom;
+    vpn_internal_rust.tun_readable(es->_inheritor, size > vpn_internal_rust.tun_headroom ? es->buf_in : NULL, size);
 }
 
 static bool s_tun_write(dap_events_socket_t *es, void *argument)
 {
     (void)es;
     (void)argument;
-    return false;   /* packets are written to the descriptor directly, never through the SDK's buffer */
+    return false;   /* packets go to the descriptor directly, never through the SDK's buffer */
 }
 
 static void s_tun_error(dap_events_socket_t *es, int error)
 {
     vpn_internal_rust.tun_failed(es->_inheritor, error);
-    /* The SDK leaves a socket with no_close in its loop, which would report the error for ever. */
+    /* The SDK leaves a socket with no_close in its loop, which would report the error endlessly. */
     if (es->worker)
         dap_events_socket_remove_and_delete_mt(es->worker, es->uuid);
 }
@@ -31,7 +31,7 @@ static void s_tun_delete(dap_events_socket_t *es, void *argument)
 {
     (void)argument;
     void *inheritor = es->_inheritor;
-    es->_inheritor = NULL;      /* Rust's memory: the SDK must not free it */
+    es->_inheritor = NULL;      /* it is Rust's memory, which the SDK must not free */
     vpn_internal_rust.tun_deleted(inheritor);
 }
 
@@ -52,7 +52,7 @@ struct dap_events_socket *vpn_glue_tun_add(int fd, uint32_t worker, void *inheri
     es->type = DESCRIPTOR_TYPE_FILE;
     es->no_close = true;
     es->_inheritor = inheritor;
-    es->buf_in_size = vpn_internal_rust.tun_front;
+    es->buf_in_size = vpn_internal_rust.tun_headroom;
     *uuid = es->uuid;
     dap_events_socket_assign_on_worker_mt(es, target);
     return es;

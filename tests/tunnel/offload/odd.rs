@@ -1,4 +1,4 @@
-//! Single packets that are not like others, made by hand in the midst of ordinary ones of the same flow.
+//! Single unusual packets, built by hand, among ordinary ones of the same flow.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use rustix::net::ipproto;
 use testkit::inner::{DF, Ip, MF, Seen, Sum};
 use testkit::sockets::{echo, every_packet, large_buffer, raw_sender, received, udp};
-use testkit::{PATIENCE, noise};
+use testkit::{TEST_TIMEOUT, noise};
 
 use super::{Tunnel, Way, in_tunnel, on, raw_receiver};
 
-/// Payload of each datagram, so that what was put together can be told apart.
+/// The payload of each datagram, so that merged datagrams can be told apart.
 const SIZE: usize = 64;
-/// The id of the fragment whose rest never comes.
+/// The id of a fragment whose rest never arrives.
 const LONE: u16 = 0x7777;
 /// No operation, three times, and the end of the list.
 const NOPS: [u8; 4] = [1, 1, 1, 0];
-/// Record route with room for two addresses, and the end of the list.
+/// Record route with space for two addresses, and the end of the list.
 const ROUTE: [u8; 12] = [7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 #[test]
@@ -65,7 +65,7 @@ fn odd_packets_arrive(tunnel: &Tunnel) {
             }
         }
         compare(&packets, ports, &sent);
-        // The kernel has verified checksums, and cut again what it was given in one.
+        // The kernel has verified checksums, and has cut merged datagrams again.
         for one in &sent {
             let (got, from) = received(&datagrams, one.what);
             assert_eq!((got, from.ip(), from.port()), (one.payload.clone(), source.into(), ports.0), "{}", one.what);
@@ -73,12 +73,12 @@ fn odd_packets_arrive(tunnel: &Tunnel) {
         let lone = Ip { id: LONE, fragment: MF, ..Ip::new(source, target) }.udp(ports, &noise(7, SIZE), Sum::Right);
         assert!(saw(&device, &lone), "the lone fragment did not arrive as it was sent");
         datagrams.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        assert!(datagrams.recv(&mut [0; 2048]).is_err(), "something was delivered twice, or the lone fragment");
-        echo(&on(way.from, move || udp(source)), &on(way.to, move || udp(target)), b"nobody was hurt");
+        assert!(datagrams.recv(&mut [0; 2048]).is_err(), "a datagram was delivered twice, or the lone fragment");
+        echo(&on(way.from, move || udp(source)), &on(way.to, move || udp(target)), b"still working");
     }
 }
 
-/// Each odd one twice in a row, with ordinary ones before and behind; all differ in id and payload.
+/// Returns each unusual datagram twice in a row, with ordinary ones before and after; all differ in id and payload.
 fn datagrams_to_send(way: &Way<'_>) -> Vec<Sent> {
     let plain = Ip::new(way.source, way.target);
     let tos = |tos| Ip { tos, ..plain.clone() };
@@ -116,7 +116,7 @@ fn send(raw: &UdpSocket, packet: &[u8]) {
     assert_eq!(raw.send_to(packet, (target, 0)).unwrap(), packet.len());
 }
 
-/// The packets come as they were sent, or several as one that tells the same of each.
+/// Checks that the packets arrive as they were sent, or several of equal headers as one.
 fn compare(packets: &UdpSocket, ports: (u16, u16), sent: &[Sent]) {
     let mut buffer = vec![0; 65_536];
     let mut at = 0;
@@ -128,7 +128,7 @@ fn compare(packets: &UdpSocket, ports: (u16, u16), sent: &[Sent]) {
         }
         let payload = seen.payload();
         let count = payload.len().div_ceil(SIZE).max(1);
-        assert!(at + count <= sent.len(), "more than was sent");
+        assert!(at + count <= sent.len(), "more datagrams than were sent");
         let parts = &sent[at..at + count];
         let what = format!("{at} ({count} together): {}, came as {:02x?}", parts[0].what, &buffer[..size.min(48)]);
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.payload.clone()).collect();
@@ -143,15 +143,15 @@ fn compare(packets: &UdpSocket, ports: (u16, u16), sent: &[Sent]) {
         } else {
             let options = parts.iter().any(|part| !part.ip.options.is_empty());
             let without = parts.iter().any(|part| part.checksum == Sum::Zero);
-            assert!(!options && !without, "these may not be put together: {what}");
+            assert!(!options && !without, "these must not be merged: {what}");
             assert_eq!(seen.id(), parts[0].ip.id, "{what}");
         }
         at += count;
     }
 }
 
-/// Byte for byte. A receiving kernel writes its own address into a recorded route, and leaves the header's checksum as
-/// it was then; there is nothing else that one of the kernels may rewrite.
+/// Compares byte by byte. A receiving kernel writes its own address into a recorded route, and leaves the header's
+/// checksum unchanged; no kernel may rewrite anything else.
 fn compare_one(seen: &Seen<'_>, sent: &Sent, ports: (u16, u16), what: &str) {
     let mut expected = sent.ip.udp(ports, &sent.payload, sent.checksum);
     if sent.ip.options == ROUTE {
@@ -164,10 +164,10 @@ fn compare_one(seen: &Seen<'_>, sent: &Sent, ports: (u16, u16), what: &str) {
     assert!(seen.whole == expected, "{what}\n  expected {:02x?}", &expected[..expected.len().min(48)]);
 }
 
-/// Whether this packet came in on a device.
+/// Whether this packet arrived on a device.
 fn saw(device: &UdpSocket, packet: &[u8]) -> bool {
     device.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     let mut buffer = vec![0; 65_536];
     while Instant::now() < deadline {
         let Ok(size) = device.recv(&mut buffer) else { return false };

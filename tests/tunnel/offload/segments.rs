@@ -1,5 +1,5 @@
-//! Consecutive TCP segments, some with what forbids to put them together with others. The flow is made by hand, so that
-//! every flag is where the test wants it: no kernel has a connection for it, and what they answer is not looked at.
+//! Consecutive TCP segments, some with properties that forbid merging. The test builds the flow by hand, so that every
+//! flag is in its place: no kernel has a connection for it, and the kernels' answers are ignored.
 
 use std::net::UdpSocket;
 
@@ -11,12 +11,12 @@ use testkit::sockets::raw_sender;
 use super::{Tunnel, Way, in_tunnel, on, raw_receiver};
 
 const PORTS: (u16, u16) = (41_001, 41_002);
-/// Payload of a segment.
+/// The payload of a segment.
 const SIZE: usize = 1000;
 const SEGMENTS: usize = 48;
-/// The one whose checksum is wrong.
+/// The segment with the wrong checksum.
 const BROKEN: usize = 25;
-/// Flags of segments beside ACK; the others have none.
+/// The flags of segments besides ACK; the others have none.
 const MARKED: [(usize, u8); 12] = [
     (0, CWR),
     (4, PSH),
@@ -31,7 +31,7 @@ const MARKED: [(usize, u8); 12] = [
     (38, PSH | FIN),
     (42, CWR),
 ];
-/// The last is shorter.
+/// The payload of the last segment, which is shorter.
 const LAST: usize = 137;
 
 #[test]
@@ -59,8 +59,8 @@ fn marked_segments_stay_apart(tunnel: &Tunnel) {
         let Way { source, target, .. } = way;
         let sender = on(way.from, raw_sender);
         let receiver = on(way.to, move || raw_receiver(ipproto::TCP, target, source));
-        // Who has offload puts together what comes from a peer without. How much of a burst it finds waiting depends on
-        // the machine, so it gets more bursts than two, but one in a hundred has to be enough.
+        // An end with offload merges packets from a peer without. The merging depends on how much of a burst it finds
+        // queued, so it gets more than two bursts; one in a hundred has to suffice.
         let must_join = way.to_offloads && !way.from_offloads;
         let mut joined = false;
         let mut bursts = 0;
@@ -68,12 +68,12 @@ fn marked_segments_stay_apart(tunnel: &Tunnel) {
             joined |= burst(&sender, &receiver, &way, bursts);
             bursts += 1;
         }
-        assert!(joined || !must_join, "no segments were put together, in {bursts} bursts from {source} to {target}");
+        assert!(joined || !must_join, "no segments were merged in {bursts} bursts from {source} to {target}");
         assert!(!joined || way.to_offloads, "a super-packet on a device without offload, from {source} to {target}");
     }
 }
 
-/// What was sent, segment by segment.
+/// The sent data, segment by segment.
 struct Burst {
     seq: u32,
     payload: Vec<u8>,
@@ -82,7 +82,7 @@ struct Burst {
 
 impl Burst {
     fn new(way: &Way<'_>, number: u32) -> Burst {
-        // The second begins where the sequence numbers wrap.
+        // The second burst starts where the sequence numbers wrap.
         let seq = if number == 1 { 0u32.wrapping_sub(20_500) } else { 1_000_000 * (number + 1) };
         let payload = noise(u64::from(number), SIZE * (SEGMENTS - 1) + LAST);
         let packets = payload.chunks(SIZE).enumerate().map(|(at, payload)| {
@@ -95,14 +95,14 @@ impl Burst {
         Burst { seq, packets: packets.collect(), payload }
     }
 
-    /// Segment numbers of the packet's bytes. It begins and ends where segments do.
+    /// Returns the segment numbers of the packet's bytes, which must begin and end at segment boundaries.
     fn segments(&self, seen: &Seen<'_>) -> std::ops::Range<usize> {
         let start = seen.seq().wrapping_sub(self.seq) as usize;
         let end = start + seen.payload().len();
         assert!(start < end && end <= self.payload.len(), "bytes {start} to {end} were never sent");
         assert_eq!(start % SIZE, 0, "begins within a segment: {start}");
         assert!(end.is_multiple_of(SIZE) || end == self.payload.len(), "ends within a segment: {end}");
-        assert!(seen.payload() == &self.payload[start..end], "bytes {start} to {end} are not those that were sent");
+        assert!(seen.payload() == &self.payload[start..end], "bytes {start} to {end} differ from those sent");
         start / SIZE..end.div_ceil(SIZE)
     }
 }
@@ -111,7 +111,7 @@ fn marks(segment: usize) -> u8 {
     MARKED.iter().find(|(at, _)| *at == segment).map_or(0, |(_, marks)| *marks)
 }
 
-/// Sends a burst and compares what comes. Whether segments were put together.
+/// Sends a burst and compares the received packets. Returns whether segments were merged.
 fn burst(sender: &UdpSocket, receiver: &UdpSocket, way: &Way<'_>, number: u32) -> bool {
     let burst = Burst::new(way, number);
     for packet in &burst.packets {
@@ -125,7 +125,7 @@ fn burst(sender: &UdpSocket, receiver: &UdpSocket, way: &Way<'_>, number: u32) -
         let missing = got.iter().position(|got| !got).unwrap();
         let size = receiver
             .recv(&mut buffer)
-            .unwrap_or_else(|error| panic!("burst {number}, segment {missing} did not come: {error}"));
+            .unwrap_or_else(|error| panic!("burst {number}, segment {missing} did not arrive: {error}"));
         let seen = Seen::new(&buffer[..size]);
         if seen.ports() != PORTS {
             continue;
@@ -135,7 +135,7 @@ fn burst(sender: &UdpSocket, receiver: &UdpSocket, way: &Way<'_>, number: u32) -
         assert_eq!(segments.start, next, "out of order: {what}");
         next = segments.end;
         for segment in segments.clone() {
-            assert!(!got[segment], "segment {segment} came twice: {what}");
+            assert!(!got[segment], "segment {segment} arrived twice: {what}");
             got[segment] = true;
         }
         joined |= segments.len() > 1;
@@ -146,15 +146,16 @@ fn burst(sender: &UdpSocket, receiver: &UdpSocket, way: &Way<'_>, number: u32) -
 
 fn compare(burst: &Burst, seen: &Seen<'_>, segments: std::ops::Range<usize>, what: &str) {
     if segments.len() == 1 {
-        // Alone, it is to the byte what was sent, the wrong checksum included: nothing asks a kernel to rewrite it.
+        // A segment that arrives alone is byte-identical to the sent one, with a wrong checksum too: no kernel has to
+        // rewrite it.
         let sent = &burst.packets[segments.start];
         assert!(seen.whole == sent, "{what}\n  came {:02x?}\n  sent {:02x?}", &seen.whole[..40], &sent[..40]);
         assert_eq!(seen.has_right_sum(), segments.start != BROKEN, "checksum: {what}");
         return;
     }
-    assert!(!segments.contains(&BROKEN), "the segment with the wrong checksum was put together with others: {what}");
+    assert!(!segments.contains(&BROKEN), "the segment with the wrong checksum was merged: {what}");
     assert!(seen.has_right_header_sum(), "IP checksum: {what}");
-    // The kernel takes a super-packet with its checksum to be completed; how it shows a verified one is its business.
+    // The kernel accepts a super-packet with an incomplete checksum; either form of a verified one is allowed.
     assert!(seen.has_pseudo_sum() || seen.has_right_sum(), "checksum {:#06x}: {what}", seen.checksum());
     let first = Seen::new(&burst.packets[segments.start]);
     let of = (seen.tos(), seen.id(), seen.fragment(), seen.whole[8], seen.ack(), seen.window(), seen.urgent());

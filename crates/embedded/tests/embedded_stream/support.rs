@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub(crate) use testkit::PATIENCE;
+pub(crate) use testkit::TEST_TIMEOUT as PATIENCE;
 /// Bytes that differ by place and by seed.
 pub(crate) use testkit::noise as pattern;
 

@@ -1,4 +1,4 @@
-//! A cable: a veth pair with each end in a namespace, an address on each, both up.
+//! A cable: a veth pair with one end in each of two namespaces. Each end has an address and is up.
 
 use std::net::Ipv4Addr;
 
@@ -8,25 +8,25 @@ use crate::netlink::Netlink;
 /// One end of a cable.
 #[derive(Clone, Debug)]
 pub struct Plug {
-    /// The name of the link in the namespace of this end, at most 15 bytes.
+    /// The name of the link in this end's namespace, at most 15 bytes.
     pub link: String,
     /// The address of the link.
     pub address: Ipv4Addr,
-    /// The length of the network's prefix, the same at both ends.
+    /// The prefix length of the network, the same at both ends.
     pub prefix: u8,
 }
 
-/// A virtual Ethernet cable with an MTU of 1500. It vanishes with either of the namespaces that it joins.
+/// A virtual Ethernet cable with an MTU of 1500. The kernel removes it when either of its two namespaces ends.
 #[derive(Clone, Debug)]
 pub struct Cable {
-    /// The end in the namespace of the thread that lays the cable.
+    /// The end in the namespace of the thread that creates the cable.
     pub near: Plug,
     /// The end in the other namespace.
     pub far: Plug,
 }
 
 impl Cable {
-    /// Joins the calling thread's namespace to `far`. Both ends are up when it returns.
+    /// Connects the calling thread's namespace to `far`. Both ends are up when it returns.
     ///
     /// # Errors
     /// [`LabError::Cable`].
@@ -35,8 +35,8 @@ impl Cable {
         far.run(move || self.take())
     }
 
-    /// Lays the cable from the calling thread's namespace to that of the process or thread `far`, and plugs the near end
-    /// in. The other side calls [`Cable::take`] then.
+    /// Creates the cable in the calling thread's namespace, moves its far end to the namespace of the process or thread
+    /// `far`, and configures the near end. The other side calls [`Cable::take`] next.
     ///
     /// # Errors
     /// [`LabError::Cable`].
@@ -48,7 +48,7 @@ impl Cable {
         self.near.plug_in()
     }
 
-    /// Plugs the far end in, in the calling thread's namespace, after [`Cable::lay`].
+    /// Configures the far end, which is in the calling thread's namespace after [`Cable::lay`].
     ///
     /// # Errors
     /// [`LabError::Cable`].
@@ -63,7 +63,7 @@ impl Plug {
     }
 }
 
-/// Gives a link that is in the calling thread's namespace its address and sets it up, and loopback too.
+/// Adds the address to a link of the calling thread's namespace, and sets the link and loopback up.
 ///
 /// # Errors
 /// [`LabError::Cable`].
@@ -75,7 +75,7 @@ pub fn plug_in(link: &str, address: Ipv4Addr, prefix: u8) -> Result<(), LabError
     Ok(netlink.set_up(index)?)
 }
 
-/// Sets the loopback link up, which is down in a new namespace.
+/// Sets the loopback link up. In a new namespace it is down.
 ///
 /// # Errors
 /// [`LabError::Cable`].

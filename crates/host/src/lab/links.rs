@@ -1,4 +1,4 @@
-//! Changes of links, addresses and routes that only demonstrations and tests make.
+//! Changes to links, addresses and routes that only the demo and tests make.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ impl Netlink {
         self.set_flags(index, LinkFlags::empty(), format_args!("set link {index} down"))
     }
 
-    /// Renames the link, which older kernels allow only while it is down.
+    /// Renames the link. Older kernels allow that only while the link is down.
     pub fn rename(&mut self, index: u32, name: &str) -> Result<(), NetlinkError> {
         let what = format_args!("rename link {index} to {name}");
         self.set_attribute(index, LinkAttribute::IfName(name.to_owned()), what)
@@ -27,17 +27,17 @@ impl Netlink {
     /// Removes an address.
     ///
     /// # Errors
-    /// `EADDRNOTAVAIL` when the link does not have it.
+    /// `EADDRNOTAVAIL` if the link does not have the address.
     pub fn del_address(&mut self, index: u32, addr: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
         let request = RouteNetlinkMessage::DelAddress(address_request(index, addr, prefix));
         self.command(request, 0, format_args!("delete address {addr}/{prefix} from link {index}"))
     }
 
     /// Adds a route to the main table, through a gateway, a link, or a gateway on a link. Its protocol is `static`, so
-    /// routing daemons and network managers leave it alone.
+    /// that routing daemons and network managers leave it alone.
     ///
     /// # Errors
-    /// `EEXIST` when there is one to this destination already, `ENETUNREACH` when the gateway cannot be reached.
+    /// `EEXIST` if a route to this destination exists, `ENETUNREACH` if the gateway cannot be reached.
     pub fn add_route(
         &mut self,
         destination: Ipv4Addr,
@@ -53,10 +53,10 @@ impl Netlink {
         self.command(RouteNetlinkMessage::NewRoute(request), NLM_F_CREATE | NLM_F_EXCL, what)
     }
 
-    /// Removes the route of the main table that has this destination and, where given, this gateway and link.
+    /// Removes the route to this destination from the main table; a given gateway or link must match too.
     ///
     /// # Errors
-    /// `ESRCH` when there is none.
+    /// `ESRCH` if no route matches.
     pub fn del_route(
         &mut self,
         destination: Ipv4Addr,
@@ -65,13 +65,13 @@ impl Netlink {
         index: Option<u32>,
     ) -> Result<(), NetlinkError> {
         let mut request = route_request(destination, prefix, gateway, index);
-        // The kernel reads "nowhere" in a deletion as "of any scope".
+        // In a deletion the kernel takes the scope "nowhere" as "any scope".
         request.header.scope = RouteScope::NoWhere;
         let what = format_args!("delete route {}", Path { destination, prefix, gateway, index });
         self.command(RouteNetlinkMessage::DelRoute(request), 0, what)
     }
 
-    /// Makes a pair of virtual Ethernet links, both down. Deleting one deletes the other.
+    /// Creates a pair of virtual Ethernet links, both down. Deleting one deletes the other.
     pub fn add_veth(&mut self, name: &str, peer: &str) -> Result<(), NetlinkError> {
         let mut far = LinkMessage::default();
         far.attributes.push(LinkAttribute::IfName(peer.to_owned()));
@@ -85,14 +85,14 @@ impl Netlink {
         self.command(RouteNetlinkMessage::NewLink(near), NLM_F_CREATE | NLM_F_EXCL, what)
     }
 
-    /// Moves the link into the network namespace of process `pid`. It arrives down and without addresses.
+    /// Moves the link into the network namespace of process `pid`. The link arrives down and without addresses.
     pub fn set_netns_by_pid(&mut self, index: u32, pid: u32) -> Result<(), NetlinkError> {
         let what = format_args!("move link {index} to the network namespace of process {pid}");
         self.set_attribute(index, LinkAttribute::NetNsPid(pid), what)
     }
 }
 
-/// A route as an error message names it: "10.0.0.0/8 via 192.168.1.1 on link 2".
+/// A route in the form of an error message: "10.0.0.0/8 via 192.168.1.1 on link 2".
 struct Path {
     destination: Ipv4Addr,
     prefix: u8,
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_is_named_by_what_is_known_of_it() {
+    fn a_route_is_named_by_its_known_parts() {
         let path = |gateway, index| Path { destination: Ipv4Addr::new(10, 0, 0, 0), prefix: 8, gateway, index };
         assert_eq!(path(None, None).to_string(), "10.0.0.0/8");
         assert_eq!(path(None, Some(3)).to_string(), "10.0.0.0/8 on link 3");

@@ -1,8 +1,8 @@
-//! Network namespaces: one for this process, or one for a thread that does there what it is told.
+//! Network namespaces: for the whole process, or for a thread that runs jobs in its namespace.
 //!
-//! A process leaves the host's network by unshare(2) on itself, before it has a second thread: as root directly,
-//! otherwise inside a user namespace where it is root (user_namespaces(7)). A second process joins the user namespace of
-//! the first, since only there it may be given an end of the first one's cable.
+//! A process leaves the host's network by unshare(2) on itself, before it starts a second thread: directly as root,
+//! otherwise inside a user namespace in which it is root (user_namespaces(7)). A second process joins the user
+//! namespace of the first: only there may it receive an end of the first one's cable.
 
 use std::fs;
 use std::io;
@@ -16,30 +16,30 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, gettid};
 
 use super::LabError;
 
-/// By what right a namespace was made.
+/// The privileges that created a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privileges {
     /// `CAP_SYS_ADMIN` on the host.
     Root,
-    /// A user namespace, no privilege.
+    /// None: the namespace is inside a user namespace.
     UserNamespace,
 }
 
-/// Moves this process, which must have one thread, into a new network namespace.
+/// Moves this process into a new network namespace. The process must have only one thread.
 ///
 /// # Errors
 /// [`LabError::NotPermitted`].
 pub fn enter_new() -> Result<Privileges, LabError> {
     match unshare(UnshareFlags::NEWNET) {
         Ok(()) => return Ok(Privileges::Root),
-        // Root of a container often is not root enough; a user namespace may still do.
+        // Root in a container often lacks the capability; a user namespace may still work.
         Err(Errno::PERM) => {}
         Err(error) => return Err(no_network_namespace(error)),
     }
     let not_permitted = |source| LabError::NotPermitted { what: "an unprivileged user namespace", source };
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());
     unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET).map_err(|error| not_permitted(error.into()))?;
-    // Root inside, this user outside. Without "deny" an unprivileged process may not write a group map.
+    // Maps this user to root. An unprivileged process may write a group map only after "deny".
     fs::write("/proc/self/setgroups", "deny")
         .and_then(|()| fs::write("/proc/self/uid_map", format!("0 {user} 1")))
         .and_then(|()| fs::write("/proc/self/gid_map", format!("0 {group} 1")))
@@ -47,7 +47,7 @@ pub fn enter_new() -> Result<Privileges, LabError> {
     Ok(Privileges::UserNamespace)
 }
 
-/// As [`enter_new`], in the user namespace of the process `pid`.
+/// Like [`enter_new`], but in the user namespace of the process `pid`.
 ///
 /// # Errors
 /// [`LabError::Join`] or [`LabError::NotPermitted`].
@@ -56,8 +56,8 @@ pub fn enter_beside(pid: u32) -> Result<(), LabError> {
     enter_network()
 }
 
-/// Moves the calling thread alone into a new network namespace, which needs `CAP_SYS_ADMIN`. Threads and processes that
-/// it starts from now on are there too.
+/// Moves only the calling thread into a new network namespace, which needs `CAP_SYS_ADMIN`. Threads and processes that
+/// it starts later inherit the namespace.
 ///
 /// # Errors
 /// [`LabError::NotPermitted`].
@@ -67,7 +67,7 @@ pub fn enter_network() -> Result<(), LabError> {
 
 fn join_user_namespace(pid: u32) -> io::Result<()> {
     let theirs = format!("/proc/{pid}/ns/user");
-    // To join the namespace one is in already is an error.
+    // The kernel refuses to join a namespace twice.
     if fs::read_link(&theirs)? == fs::read_link("/proc/self/ns/user")? {
         return Ok(());
     }
@@ -80,8 +80,8 @@ fn no_network_namespace(error: Errno) -> LabError {
     LabError::NotPermitted { what: "a network namespace", source: error.into() }
 }
 
-/// rustix deprecates its safe `unshare` for one flag, FILES, with which threads could come to see each other's
-/// descriptors; only namespaces are asked for here, and this crate denies `unsafe`.
+/// rustix deprecates its safe `unshare` because of the flag FILES, with which threads may see each other's descriptors.
+/// This crate denies `unsafe` and passes only flags of namespaces.
 #[allow(deprecated)]
 fn unshare(namespaces: UnshareFlags) -> Result<(), Errno> {
     rustix::thread::unshare(namespaces)
@@ -89,8 +89,8 @@ fn unshare(namespaces: UnshareFlags) -> Result<(), Errno> {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A network namespace that a thread of this process holds. A clone is a second handle to the same one; the thread ends
-/// with the last handle, and the namespace with the last process that is left in it.
+/// A network namespace that a thread of this process holds. A clone is another handle to the same namespace. The thread
+/// ends when the last handle is dropped; the namespace ends with the last process in it.
 #[derive(Clone, Debug)]
 pub struct Namespace {
     thread: u32,
@@ -98,7 +98,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes one, which needs `CAP_SYS_ADMIN`. It has only a loopback link that is down.
+    /// Creates a namespace, which needs `CAP_SYS_ADMIN`. It has only a loopback link, which is down.
     ///
     /// # Errors
     /// [`LabError::NotPermitted`] or [`LabError::Thread`].
@@ -117,20 +117,20 @@ impl Namespace {
         Ok(Namespace { thread, jobs })
     }
 
-    /// The id of the thread that holds the namespace, by which the kernel finds the namespace.
+    /// The id of the thread that holds the namespace; the kernel finds the namespace by it.
     pub fn thread(&self) -> u32 {
         self.thread
     }
 
-    /// Does something in this namespace. A socket that the job makes stays in this network wherever it is used, and a
-    /// process that the job starts is in it.
+    /// Runs a job in this namespace. A socket that the job opens stays in this network on any thread, and a process
+    /// that the job starts is in the namespace.
     ///
     /// # Panics
-    /// When the job panics, which also ends the thread.
+    /// If the job panics, which also ends the thread.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();
         let job: Job = Box::new(move || {
-            // The caller waits for it below.
+            // The caller waits for the job below.
             let _ = done.send(job());
         });
         self.jobs.send(job).expect("a job in this namespace has panicked before");

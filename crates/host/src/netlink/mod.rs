@@ -1,11 +1,11 @@
-//! Links, addresses and routes of the host, over the kernel's rtnetlink(7). No command is run.
+//! Links, addresses and routes of the host, over the kernel's rtnetlink(7), without external commands.
 //!
 //! [`Netlink`] is one synchronous `NETLINK_ROUTE` socket: each method sends one request and waits for the kernel's
-//! answer, which the kernel gives at once. The socket belongs to the network namespace that the calling thread was in
-//! when [`Netlink::open`] was called, and stays there wherever it is used later.
+//! answer, which comes at once. The socket belongs to the network namespace in which the calling thread opened it, and
+//! stays there on any thread.
 //!
-//! Messages to the kernel are built by `netlink-packet-route`. Answers are read by `reply`, which looks at the few
-//! attributes this crate needs and never at the rest: a link type unknown to a library must not stop a VPN.
+//! `netlink-packet-route` builds the requests. `reply` reads the answers: only the few attributes that this crate
+//! needs. A link type that a library does not know must not stop a VPN.
 
 mod reply;
 mod socket;
@@ -22,10 +22,10 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 pub use reply::{Address, Link, RouteEntry};
 
-/// One rtnetlink socket. Needs `CAP_NET_ADMIN` in its network namespace for everything that changes something; reading
-/// needs nothing.
+/// One rtnetlink socket. Every change needs `CAP_NET_ADMIN` in its network namespace; reading needs no privilege.
 ///
-/// One request is under way at a time, hence `&mut self`; `Send`, so it may move to another thread.
+/// Methods take `&mut self` because a socket has one request under way at a time. `Send`, so it may move to another
+/// thread.
 ///
 /// ```
 /// use host::netlink::{Netlink, NetlinkError};
@@ -43,16 +43,16 @@ pub struct Netlink {
     socket: socket::RouteSocket,
 }
 
-/// What can go wrong between this process and the kernel's routing tables.
+/// Errors of the requests to the kernel.
 #[derive(thiserror::Error, Debug)]
 pub enum NetlinkError {
-    /// The socket could not be made: out of descriptors, or a sandbox that forbids `AF_NETLINK`.
+    /// The socket could not be opened: out of descriptors, or a sandbox forbids `AF_NETLINK`.
     #[error("open a netlink socket: {0}")]
     Open(#[source] io::Error),
-    /// The request could not be handed to the kernel.
+    /// The request could not be sent.
     #[error("send to the kernel's netlink: {0}")]
     Send(#[source] io::Error),
-    /// The answer could not be read.
+    /// The answer could not be received.
     #[error("receive from the kernel's netlink: {0}")]
     Receive(#[source] io::Error),
     /// The kernel refused. `what` is the operation with its object, `errno` the kernel's positive error number.
@@ -63,17 +63,16 @@ pub enum NetlinkError {
         /// A positive `errno` value.
         errno: i32,
     },
-    /// No such link; the text names it.
+    /// The link does not exist; the text names it.
     #[error("{0} does not exist")]
     NotFound(String),
-    /// The kernel's answer breaks the netlink framing, or was larger than the receive buffer.
+    /// The kernel's answer breaks the netlink framing, or exceeds the receive buffer.
     #[error("the kernel's netlink answer is malformed")]
     Malformed,
 }
 
 impl NetlinkError {
-    /// The kernel's error number, where the kernel gave one: `libc::EEXIST` for an address that is there already, and
-    /// so on.
+    /// The kernel's error number, if the kernel refused: `libc::EEXIST` for an existing address, for example.
     pub fn errno(&self) -> Option<i32> {
         match self {
             NetlinkError::Kernel { errno, .. } => Some(*errno),
@@ -98,7 +97,7 @@ impl Netlink {
     /// The index of the link called `name`.
     ///
     /// # Errors
-    /// [`NetlinkError::NotFound`] when there is none.
+    /// [`NetlinkError::NotFound`] if no link has this name.
     pub fn link_index(&mut self, name: &str) -> Result<u32, NetlinkError> {
         let mut request = LinkMessage::default();
         request.attributes.push(LinkAttribute::IfName(name.to_owned()));
@@ -108,12 +107,12 @@ impl Netlink {
     /// The link with this index.
     ///
     /// # Errors
-    /// [`NetlinkError::NotFound`] when there is none.
+    /// [`NetlinkError::NotFound`] if no link has this index.
     pub fn link(&mut self, index: u32) -> Result<Link, NetlinkError> {
         self.get_link(link_request(index), format_args!("link {index}"))
     }
 
-    /// Every link of the namespace.
+    /// All links of the namespace.
     pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
         self.socket.dump(request, format_args!("list links"), |payload, links| {
@@ -122,7 +121,7 @@ impl Netlink {
         })
     }
 
-    /// Every IPv4 address of the namespace, for the check that a VPN's subnet overlaps none of them.
+    /// All IPv4 addresses of the namespace; a server compares its subnet with them.
     pub fn addresses(&mut self) -> Result<Vec<Address>, NetlinkError> {
         let mut request = AddressMessage::default();
         request.header.family = AddressFamily::Inet;
@@ -145,22 +144,21 @@ impl Netlink {
         self.set_flags(index, LinkFlags::Up, format_args!("set link {index} up"))
     }
 
-    /// Sets the link's MTU in bytes. The kernel checks the bounds of the device.
+    /// Sets the link's MTU in bytes. The kernel checks the device's bounds.
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
         self.set_attribute(index, LinkAttribute::Mtu(mtu), format_args!("set MTU {mtu} on link {index}"))
     }
 
-    /// Sets the length of the link's transmit queue in packets. On a TUN device this is how many packets wait in each
-    /// queue for the reader.
+    /// Sets the length of the link's transmit queue in packets. On a TUN device this is the capacity of each queue.
     pub fn set_txqlen(&mut self, index: u32, len: u32) -> Result<(), NetlinkError> {
         let what = format_args!("set transmit queue length {len} on link {index}");
         self.set_attribute(index, LinkAttribute::TxQueueLen(len), what)
     }
 
-    /// Adds an address and with it the route to its subnet, once the link is up.
+    /// Adds an address. Once the link is up, the kernel also adds the route to the address's subnet.
     ///
     /// # Errors
-    /// `EEXIST` when the link has this address already; see [`NetlinkError::errno`].
+    /// `EEXIST` if the link already has this address; see [`NetlinkError::errno`].
     pub fn add_address(&mut self, index: u32, addr: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
         let request = RouteNetlinkMessage::NewAddress(address_request(index, addr, prefix));
         let what = format_args!("add address {addr}/{prefix} to link {index}");
@@ -170,13 +168,13 @@ impl Netlink {
     /// Deletes the link with its addresses and routes.
     ///
     /// # Errors
-    /// [`NetlinkError::NotFound`] when there is none with this index.
+    /// [`NetlinkError::NotFound`] if no link has this index.
     pub fn del_link(&mut self, index: u32) -> Result<(), NetlinkError> {
         let request = RouteNetlinkMessage::DelLink(link_request(index));
         not_found(self.command(request, 0, format_args!("delete link {index}")), format_args!("link {index}"))
     }
 
-    /// Does one change and waits for its acknowledgement; `what` names it in an error.
+    /// Sends a change and waits for its acknowledgement; `what` names the change in an error.
     pub(crate) fn command(
         &mut self,
         request: RouteNetlinkMessage,

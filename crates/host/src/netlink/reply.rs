@@ -1,7 +1,7 @@
-//! Reading the kernel's answers: the headers and attributes of rtnetlink(7) that this crate needs.
+//! Reads the kernel's answers: the headers and attributes of rtnetlink(7) that this crate needs.
 //!
-//! Pure functions over bytes, `None` for a message that is cut short. Numbers are in the host's byte order, addresses
-//! in network order.
+//! Pure functions over bytes. They return `None` for a truncated message. Numbers are in the host's byte order,
+//! addresses in network order.
 
 use std::net::Ipv4Addr;
 
@@ -29,13 +29,13 @@ const RTM_F_CLONED: u32 = 0x200;
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The number that every other call knows the link by; never 0.
+    /// The link's index, which identifies it in every other call; never 0.
     pub index: u32,
     /// The name, at most 15 bytes.
     pub name: String,
-    /// Whether it is set up by the administrator (`IFF_UP`).
+    /// Whether the administrator has set it up (`IFF_UP`).
     pub up: bool,
-    /// The largest packet in bytes, link-layer header excluded.
+    /// The largest packet in bytes, without the link-layer header.
     pub mtu: u32,
     /// The length of the transmit queue in packets.
     pub txqlen: u32,
@@ -68,12 +68,12 @@ impl Link {
 /// An IPv4 address of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// The link that has it.
+    /// The index of the link that has the address.
     pub index: u32,
     /// The host's own address.
     pub addr: Ipv4Addr,
-    /// The length of its network prefix; 32 on a point-to-point link, where the prefix belongs to the peer (and is
-    /// found among the routes).
+    /// The prefix length of its network; 32 on a point-to-point link, where the prefix belongs to the peer and appears
+    /// among the routes.
     pub prefix: u8,
 }
 
@@ -85,7 +85,7 @@ impl Address {
         (u32::from(self.addr) ^ u32::from(network)) & mask == 0
     }
 
-    /// Reads an `RTM_NEWADDR` message; adds nothing when it is not of IPv4.
+    /// Reads an `RTM_NEWADDR` message. Ignores addresses of other families than IPv4.
     pub(super) fn parse_into(message: &[u8], list: &mut Vec<Address>) -> Option<()> {
         let (header, attributes) = message.split_first_chunk::<ADDRESS_HEADER_LEN>()?;
         let [family, prefix, _flags, _scope, ..] = *header;
@@ -114,20 +114,21 @@ impl Address {
 pub struct RouteEntry {
     /// The destination network; 0.0.0.0 with prefix 0 is the default route.
     pub destination: Ipv4Addr,
-    /// The length of the destination's prefix.
+    /// The prefix length of the destination.
     pub prefix: u8,
-    /// The next hop; `None` for a network on the link, and for a route that leads nowhere.
+    /// The next hop; `None` for a directly connected network, and for blackhole, unreachable and prohibit routes.
     pub gateway: Option<Ipv4Addr>,
-    /// The link that packets leave by; `None` for a route that leads nowhere (blackhole, unreachable, prohibit).
+    /// The outgoing link; `None` for blackhole, unreachable and prohibit routes.
     pub index: Option<u32>,
-    /// The priority among routes to one destination: the smaller wins, `None` is 0.
+    /// The priority among routes to one destination: the lowest wins, `None` is 0.
     pub metric: Option<u32>,
     /// The routing table; 254 is the main one.
     pub table: u32,
 }
 
 impl RouteEntry {
-    /// Reads an `RTM_NEWROUTE` message; one entry for each next hop, none when it is not of IPv4 or a cached copy.
+    /// Reads an `RTM_NEWROUTE` message: one entry for each next hop. Ignores cached copies and families other than
+    /// IPv4.
     pub(super) fn parse_into(message: &[u8], list: &mut Vec<RouteEntry>) -> Option<()> {
         let (header, attributes) = message.split_first_chunk::<ROUTE_HEADER_LEN>()?;
         let [family, prefix, _source_prefix, _tos, table, ..] = *header;
@@ -148,7 +149,7 @@ impl RouteEntry {
             match attribute.kind() {
                 RTA_DST => route.destination = ipv4(attribute.value())?,
                 RTA_PRIORITY => route.metric = Some(host_u32(attribute.value())?),
-                // The header has one byte for the table; this one has room for all.
+                // The header has one byte for the table; this attribute holds every number.
                 RTA_TABLE => route.table = host_u32(attribute.value())?,
                 RTA_MULTIPATH => hops = Some(attribute),
                 _ => route.take_hop(&attribute)?,
@@ -161,7 +162,7 @@ impl RouteEntry {
         Some(())
     }
 
-    /// Takes a gateway or an outgoing link from an attribute of the route or of one of its next hops.
+    /// Reads a gateway or an outgoing link from an attribute of the route or of one of its next hops.
     fn take_hop(&mut self, attribute: &NlaBuffer<&[u8]>) -> Option<()> {
         match attribute.kind() {
             RTA_GATEWAY => self.gateway = Some(ipv4(attribute.value())?),
@@ -318,8 +319,8 @@ mod tests {
         assert!(list.iter().all(|route| route.table == 252 && route.prefix == 16));
     }
 
-    /// Every proper prefix of a message is either read (it ends between attributes) or refused; none panics. A next hop
-    /// whose length is below its header, 0 above all, must not loop.
+    /// Every proper prefix of a message is either read (if it ends between attributes) or refused; none panics. A next
+    /// hop whose length is below that of its header, above all 0, must not cause an endless loop.
     #[test]
     fn truncated_messages_are_refused() {
         let hops = attribute(RTA_MULTIPATH, &[hop(2, [10, 0, 0, 1]), hop(3, [10, 0, 1, 1])].concat());

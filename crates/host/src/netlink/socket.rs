@@ -13,13 +13,13 @@ use netlink_sys::{Socket, SocketAddr};
 
 use super::NetlinkError;
 
-/// The kernel fills at most 32 KiB of a dump at once; the rest is room for one large link.
+/// The kernel writes at most 32 KiB of a dump at once; the rest is spare capacity for one large link.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 
-/// How often a listing starts over when the tables change under it, before the change is reported as an error.
+/// How often a listing starts over because the table changed, before the change becomes an error.
 const DUMP_ATTEMPTS: usize = 8;
 
-/// A socket connected to the kernel, so that no other process's messages arrive on it.
+/// A socket that is connected to the kernel, so that it receives nothing from other processes.
 pub(super) struct RouteSocket {
     socket: Socket,
     sequence: u32,
@@ -34,7 +34,7 @@ impl RouteSocket {
         Ok(RouteSocket { socket, sequence: 0, buffer: vec![0; RECEIVE_BUFFER] })
     }
 
-    /// Does one change and waits for its acknowledgement.
+    /// Sends a change and waits for its acknowledgement.
     pub(super) fn command(
         &mut self,
         request: RouteNetlinkMessage,
@@ -44,7 +44,7 @@ impl RouteSocket {
         self.exchange(request, NLM_F_ACK | flags, what, &mut |_| Some(())).map(|_| ())
     }
 
-    /// Asks for one object; the payload of the answer.
+    /// Requests one object; returns the payload of the answer.
     pub(super) fn query(
         &mut self,
         request: RouteNetlinkMessage,
@@ -58,7 +58,7 @@ impl RouteSocket {
         answer.ok_or(NetlinkError::Malformed)
     }
 
-    /// Lists a table. `parse` adds what one message holds to the list, or returns `None` when it is malformed.
+    /// Lists a table. `parse` appends the entries of one message, or returns `None` if the message is malformed.
     pub(super) fn dump<T>(
         &mut self,
         request: RouteNetlinkMessage,
@@ -75,10 +75,11 @@ impl RouteSocket {
         Err(NetlinkError::Kernel { what: what.to_string(), errno: libc::EINTR })
     }
 
-    /// Sends `request` and hands every message of the answer to `each`, up to the acknowledgement or the dump's end.
+    /// Sends `request` and passes every message of the answer to `each`, up to the acknowledgement or the end of the
+    /// dump.
     ///
-    /// The answer is always read to its end, even after `each` found a malformed message: the kernel refuses a new dump
-    /// on a socket while the old one is unread.
+    /// It always reads the whole answer, even after `each` found a malformed message: the kernel refuses a new dump on
+    /// a socket while the previous one is unread.
     fn exchange(
         &mut self,
         request: RouteNetlinkMessage,
@@ -114,7 +115,8 @@ impl RouteSocket {
         uninterrupted(|| self.socket.send(&bytes, 0)).map(|_| ()).map_err(NetlinkError::Send)
     }
 
-    /// One datagram into the buffer; its length. A datagram that does not fit is malformed, since its rest is lost.
+    /// Receives one datagram into the buffer; returns its length. A datagram larger than the buffer is malformed, since
+    /// its rest is lost.
     fn receive(&mut self) -> Result<usize, NetlinkError> {
         let RouteSocket { socket, buffer, .. } = self;
         let length = uninterrupted(|| socket.recv(&mut buffer.as_mut_slice(), libc::MSG_TRUNC))
@@ -132,15 +134,15 @@ impl fmt::Debug for RouteSocket {
     }
 }
 
-/// Whether a dump is a consistent picture of the table.
+/// Whether a dump is a consistent view of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Complete,
-    /// The table changed while the kernel was writing it out (`NLM_F_DUMP_INTR`).
+    /// The table changed during the dump (`NLM_F_DUMP_INTR`).
     Interrupted,
 }
 
-/// What has been read of the answer to one request.
+/// The state of one answer that is being read.
 struct Answer {
     sequence: u32,
     outcome: Outcome,
@@ -148,8 +150,8 @@ struct Answer {
 }
 
 impl Answer {
-    /// Takes one datagram. The error number that closes the answer, 0 for success, or `None` when there is more to
-    /// come.
+    /// Processes one datagram. Returns the error number that ends the answer, 0 for success, or `None` if more
+    /// datagrams follow.
     fn take(
         &mut self,
         datagram: &[u8],
@@ -157,7 +159,7 @@ impl Answer {
     ) -> Result<Option<i32>, NetlinkError> {
         for frame in Frames(datagram) {
             let frame = frame?;
-            // What an earlier exchange left behind when it failed half way.
+            // Messages that an earlier exchange left unread when it failed.
             if frame.sequence_number() != self.sequence {
                 continue;
             }
@@ -175,7 +177,7 @@ impl Answer {
     }
 }
 
-/// The netlink messages of one datagram. Ends after the first broken one.
+/// The netlink messages of one datagram. Iteration ends after the first malformed one.
 struct Frames<'a>(&'a [u8]);
 
 impl<'a> Iterator for Frames<'a> {
@@ -185,7 +187,7 @@ impl<'a> Iterator for Frames<'a> {
         if self.0.is_empty() {
             return None;
         }
-        // The check covers the header and that the length it declares is within the bytes present.
+        // The check ensures that the header is whole and that its declared length is within the bytes present.
         let Ok(frame) = NetlinkBuffer::new_checked(self.0) else {
             self.0 = &[];
             return Some(Err(NetlinkError::Malformed));
@@ -196,7 +198,7 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// The error number that closes an exchange, positive; 0 is success. The kernel writes it negated.
+/// The error number that ends an exchange, positive; 0 is success. The kernel sends it negated.
 fn status(payload: &[u8]) -> Result<i32, NetlinkError> {
     let code = payload.first_chunk::<4>().ok_or(NetlinkError::Malformed)?;
     Ok(i32::from_ne_bytes(*code).saturating_neg().max(0))
@@ -217,7 +219,7 @@ mod tests {
 
     const RTM_NEWROUTE: u16 = 24;
 
-    /// A message with header fields as given; `declared` is its length field.
+    /// A message with these header fields; `declared` is its length field.
     fn frame(declared: u32, kind: u16, body: &[u8]) -> Vec<u8> {
         let mut bytes = declared.to_ne_bytes().to_vec();
         bytes.extend(kind.to_ne_bytes());
@@ -303,7 +305,7 @@ mod tests {
     fn messages_of_another_exchange_are_passed_over() {
         let mut socket = RouteSocket::open().unwrap();
         let links = || RouteNetlinkMessage::GetLink(Default::default());
-        // An exchange that gave up after sending: its whole answer is still to be read.
+        // An earlier exchange that ended after sending: its whole answer is still unread.
         socket.send(links(), NLM_F_ACK).unwrap();
         let counted = socket.dump(links(), format_args!("list links"), |_, list| {
             list.push(());

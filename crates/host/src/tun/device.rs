@@ -1,4 +1,4 @@
-//! The device: made, configured and removed as one.
+//! The device: created, configured and removed as a unit.
 
 use std::fs;
 use std::io;
@@ -9,13 +9,14 @@ use parking_lot::Mutex;
 use super::{DeviceConfig, MAX_QUEUES, MIN_MTU, Queue, TunError, queue};
 use crate::netlink::{Netlink, NetlinkError};
 
-/// The longest name of a link, without the closing NUL (`IFNAMSIZ`).
+/// The maximum length of a link's name, without the closing NUL (`IFNAMSIZ`).
 const MAX_NAME: usize = libc::IFNAMSIZ - 1;
 
 /// A TUN device. Dropping it removes the device at once, even while queues are open: their reads and writes then fail
-/// with `EBADFD`. The kernel removes it too when the last queue is closed, so a killed process leaves none behind.
+/// with `EBADFD`. The kernel also removes the device when its last queue is closed, so a killed process leaves none
+/// behind.
 ///
-/// `Send` and `Sync`; it acts on the network namespace it was created in, whichever thread calls.
+/// `Send` and `Sync`. All methods act on the network namespace in which the device was created.
 #[derive(Debug)]
 pub struct Device {
     netlink: Mutex<Netlink>,
@@ -27,14 +28,14 @@ pub struct Device {
 }
 
 impl Device {
-    /// Makes a device in the calling thread's network namespace: queues, MTU, address, and last "up". On failure
-    /// nothing of it stays.
+    /// Creates a device in the calling thread's network namespace: queues, MTU, address, and "up" last. On failure
+    /// nothing remains.
     ///
-    /// The queues come in the order they were attached, all of this one device. The device sends no ICMP redirects (as
-    /// far as `net.ipv4.conf.all.send_redirects` allows) and does no IPv6 of its own.
+    /// All queues belong to this device, in the order of their attachment. The device sends no ICMP redirects (as far
+    /// as `net.ipv4.conf.all.send_redirects` allows) and has no IPv6.
     ///
     /// # Errors
-    /// See [`TunError`]; a link that has the name already is [`TunError::Create`] with `AlreadyExists`.
+    /// See [`TunError`]; if a link already has the name, [`TunError::Create`] with `AlreadyExists`.
     ///
     /// ```no_run
     /// // Needs CAP_NET_ADMIN and /dev/net/tun.
@@ -68,7 +69,7 @@ impl Device {
         Ok((device, queues))
     }
 
-    /// The name, as the kernel knows it.
+    /// The name of the link.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -88,12 +89,12 @@ impl Device {
         self.addr
     }
 
-    /// The length of the prefix of the tunnel's subnet.
+    /// The prefix length of the tunnel's subnet.
     pub fn prefix(&self) -> u8 {
         self.prefix
     }
 
-    /// Whether the device is there and up. An administrator may set it down or delete it at any time.
+    /// Whether the device exists and is up. An administrator may set it down or delete it at any time.
     pub fn is_up(&self) -> Result<bool, TunError> {
         match self.netlink.lock().link(self.index) {
             Ok(link) => Ok(link.up),
@@ -103,8 +104,8 @@ impl Device {
     }
 
     fn configure(&self, txqlen: Option<u32>) -> Result<(), NetlinkError> {
-        // Before "up", so that no packet is ever seen with the defaults, and IPv6 never begins.
-        quieten(&self.name);
+        // Before "up", so that no packet sees the defaults and IPv6 never starts.
+        disable_redirects_and_ipv6(&self.name);
         let mut netlink = self.netlink.lock();
         netlink.set_mtu(self.index, u32::from(self.mtu))?;
         if let Some(length) = txqlen {
@@ -118,13 +119,17 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         let netlink = self.netlink.get_mut();
-        // With all queues closed the device is gone already; the name tells it from a link that came later.
+        // Once all queues are closed, the device is gone; the name distinguishes it from a later link with the same
+        // index.
         let ours = netlink.link(self.index).is_ok_and(|link| link.name == self.name);
         if !ours {
             return;
         }
         if let Err(error) = netlink.del_link(self.index) {
-            log::debug!("TUN device {} goes when its last queue is closed: {error}", self.name);
+            log::debug!(
+                "TUN device {} cannot be deleted; it disappears when its last queue closes: {error}",
+                self.name
+            );
         }
     }
 }
@@ -145,7 +150,7 @@ fn check(config: &DeviceConfig) -> Result<(), TunError> {
     }
 }
 
-/// The driver would attach to a persistent TUN device of that name, and removing ours at the end would remove it.
+/// The driver would attach to an existing persistent TUN device of that name, and removing our device would remove it.
 fn refuse_existing(netlink: &mut Netlink, name: &str) -> Result<(), TunError> {
     match netlink.link_index(name) {
         Ok(_) => Err(queue::already_exists(name)),
@@ -154,10 +159,10 @@ fn refuse_existing(netlink: &mut Netlink, name: &str) -> Result<(), TunError> {
     }
 }
 
-/// Stops what the kernel would send on the device by itself. ICMP redirects would tell clients of one subnet to bypass
-/// the gateway, which they cannot; IPv6 would send router solicitations to peers that cannot answer. Best effort:
-/// /proc/sys is read-only in many containers, and IPv6 may be missing.
-fn quieten(name: &str) {
+/// Stops packets that the kernel sends on the device by itself. ICMP redirects would tell clients of the subnet to
+/// bypass the gateway, which they cannot; IPv6 would send router solicitations to peers that cannot answer. Best
+/// effort: /proc/sys is read-only in many containers, and IPv6 may be missing.
+fn disable_redirects_and_ipv6(name: &str) {
     for (key, value) in
         [(format!("ipv4/conf/{name}/send_redirects"), "0"), (format!("ipv6/conf/{name}/disable_ipv6"), "1")]
     {
@@ -200,7 +205,7 @@ mod tests {
         assert!(check(&DeviceConfig { name: Some("fifteen-bytes-x".into()), ..config() }).is_ok());
     }
 
-    /// Needs no privilege: the loopback link is in every namespace, and the name is looked at before the driver.
+    /// Needs no privilege: every namespace has a loopback link, and the name is checked before the driver is opened.
     #[test]
     fn the_name_of_a_link_is_refused() {
         let error = Device::create(&DeviceConfig { name: Some("lo".into()), ..config() }).unwrap_err();

@@ -1,15 +1,15 @@
 //! The TUN device: its creation, its queues, its address and MTU.
 //!
-//! [`Device::create`] makes a device that lives as long as the process wants it and hands out one [`Queue`] for each
-//! worker. A queue's descriptor is non-blocking and goes into that worker's event loop; one read or write is one whole
-//! IP packet without a link-layer header, or, with offload, a super-packet of up to 64 KiB: many segments of one flow
-//! that whoever sends them on a wire cuts, as its [`VnetHeader`](vpn_core::wire::VnetHeader) says.
+//! [`Device::create`] creates a device that exists until it is dropped, and returns one [`Queue`] per worker. A queue's
+//! descriptor is non-blocking and belongs in that worker's event loop. One read or write is one whole IP packet without
+//! a link-layer header or, with offload, a super-packet of up to 64 KiB: many segments of one flow, which the sender
+//! onto a wire cuts as its [`VnetHeader`](vpn_core::wire::VnetHeader) says.
 //!
-//! Who does what:
-//! - Queues are attached here, with the ioctls of the kernel's tuntap.rst: the crate `tun` makes one queue of a device,
-//!   and none with offload. It makes the bare device of [`open_plain`].
-//! - Address, MTU and "up" are set through [`crate::netlink`]: with the crate they would be ioctls that replace whatever
-//!   address is there and cannot tell what failed.
+//! Division of work:
+//! - This module attaches queues, with the ioctls of the kernel's tuntap.rst: the crate `tun` attaches one queue per
+//!   device, without offload. It makes the bare device of [`open_plain`].
+//! - [`crate::netlink`] sets address, MTU and "up". The crate would use ioctls that replace any existing address and
+//!   cannot report which step failed.
 
 mod device;
 mod ioctl;
@@ -24,60 +24,61 @@ pub use queue::Queue;
 
 use crate::netlink::NetlinkError;
 
-/// The most queues one device takes (`MAX_TAP_QUEUES` of the kernel).
+/// The largest number of queues per device (`MAX_TAP_QUEUES` of the kernel).
 pub const MAX_QUEUES: usize = 256;
 
 /// The smallest MTU that IPv4 allows (RFC 791), in bytes; the kernel refuses less on any link. The largest is 65535.
 pub const MIN_MTU: u16 = 68;
 
-/// What a device is to be.
+/// The properties of a new device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceConfig {
-    /// The name, 1 to 15 bytes; `None` lets the kernel pick the first free `tunN`. A name with `%d` in it is a pattern
-    /// whose number the kernel picks.
+    /// The name, 1 to 15 bytes; `None` lets the kernel choose the first free `tunN`. In a name with `%d` the kernel
+    /// replaces that by a number.
     pub name: Option<String>,
-    /// How many queues, 1 to [`MAX_QUEUES`].
+    /// The number of queues, 1 to [`MAX_QUEUES`].
     pub queues: usize,
     /// The host's own address in the tunnel.
     pub addr: Ipv4Addr,
-    /// The length of the prefix of the tunnel's subnet, which is routed into the device.
+    /// The prefix length of the tunnel's subnet, which is routed to the device.
     pub prefix: u8,
     /// The largest IP packet in bytes, [`MIN_MTU`] or more.
     pub mtu: u16,
-    /// How many packets wait in each queue for the reader; `None` is the kernel's default of 500.
+    /// The capacity of each queue in packets; `None` is the kernel's default of 500.
     pub txqlen: Option<u32>,
-    /// Super-packets and packets without checksum pass, as far as the kernel can: [`Queue::has_offload`] says it.
+    /// Whether super-packets and packets without a checksum may pass, if the kernel supports it: see
+    /// [`Queue::has_offload`].
     pub offload: bool,
 }
 
-/// Why there is no device.
+/// Why a device could not be created.
 #[derive(thiserror::Error, Debug)]
 pub enum TunError {
-    /// The TUN driver is not there or not ours to use.
+    /// The TUN driver is missing or access is denied.
     #[error(
         "open /dev/net/tun: {0} (a VPN needs the kernel module `tun` and, as root or with CAP_NET_ADMIN, access to \
          /dev/net/tun; in a container, pass that device in)"
     )]
     Open(#[source] io::Error),
-    /// The driver refused to make the device.
+    /// The driver refused to create the device.
     #[error("create TUN device {name}: {source}{}", privilege_hint(.source))]
     Create {
-        /// The name that was asked for, or the pattern.
+        /// The requested name or pattern.
         name: String,
-        /// `AlreadyExists` when a link has that name, `PermissionDenied` without CAP_NET_ADMIN.
+        /// `AlreadyExists` if a link has that name, `PermissionDenied` without CAP_NET_ADMIN.
         source: io::Error,
     },
-    /// No queue at all, or more than the kernel takes.
+    /// No queue, or more than the kernel supports.
     #[error("a TUN device has 1 to {MAX_QUEUES} queues, not {0}")]
     TooManyQueues(usize),
     /// Below the smallest MTU of IPv4.
     #[error("an MTU is {MIN_MTU} to 65535 bytes, not {0}")]
     BadMtu(u16),
-    /// The device was made, but its configuration failed; it is removed again.
+    /// The device was created and removed again, because its configuration failed.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    /// The kernel's TUN driver lacks multiple queues (Linux before 3.8).
-    #[error("this kernel's TUN driver has no multiple queues")]
+    /// The kernel's TUN driver does not support multiple queues (Linux before 3.8).
+    #[error("this kernel's TUN driver does not support multiple queues")]
     NotSupported,
 }
 
@@ -102,9 +103,9 @@ impl TunError {
     }
 }
 
-/// A bare device of one queue, down and without an address: its descriptor, which blocks, and its name.
+/// A bare device with one queue, down and without an address. Returns its blocking descriptor and its name.
 ///
-/// The device is gone when the descriptor is closed.
+/// The kernel removes the device when the descriptor is closed.
 pub fn open_plain(name: Option<&str>) -> Result<(OwnedFd, String), TunError> {
     queue::open_plain(name)
 }
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_say_what_is_needed() {
+    fn errors_name_what_is_missing() {
         let denied = || io::Error::from_raw_os_error(libc::EPERM);
         let create = TunError::Create { name: "tun0".into(), source: denied() }.to_string();
         assert!(create.starts_with("create TUN device tun0: Operation not permitted"), "{create}");

@@ -1,4 +1,4 @@
-//! One queue of a TUN device: how it is attached, and packets in and out.
+//! One queue of a TUN device: attaching, reading and writing.
 #![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
@@ -9,12 +9,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use ::tun::{AbstractDevice, Layer};
 
 use super::{TunError, ioctl};
-use vpn_core::wire::{BUNDLE_FRONT, VNET_LEN, VnetHeader};
+use vpn_core::wire::{BUNDLE_HEADROOM, VNET_LEN, VnetHeader};
 
-/// The kernel's own pattern for a device without a given name.
+/// The kernel's default name pattern.
 const ANY_NAME: &str = "tun%d";
 
-/// Sets of offloads, the best first: what this kernel does not have is left out. USO is there from Linux 6.2 on.
+/// Sets of offloads, the best first; the first one that the kernel supports is used. USO needs Linux 6.2.
 const OFFLOADS: [(libc::c_uint, &str); 3] = [
     (CHECKSUM_AND_TSO | libc::TUN_F_USO4 | libc::TUN_F_USO6, "TCP and UDP"),
     (CHECKSUM_AND_TSO, "TCP"),
@@ -24,48 +24,48 @@ const CHECKSUM_AND_TSO: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | lib
 
 /// One queue of a TUN device: a non-blocking, close-on-exec descriptor, closed on drop.
 ///
-/// The kernel keeps the packets of one flow on one queue, and moves a flow to the queue that last sent for it. `Send`
-/// and `Sync`; each call moves one whole packet, so calls from several threads do not mix.
+/// The kernel keeps the packets of a flow on one queue, and moves the flow to the queue that last sent for it. `Send`
+/// and `Sync`: each call moves one whole packet, so calls from several threads do not mix.
 #[derive(Debug)]
 pub struct Queue {
     file: File,
     has_header: bool,
-    /// The kernel cuts UDP super-packets.
+    /// Whether the kernel cuts UDP super-packets.
     has_uso: bool,
 }
 
 impl Queue {
-    /// Reads one whole IP packet, or a super-packet, with its [`VnetHeader`] in front, and returns the length of both;
-    /// `Ok(None)` when none is waiting.
+    /// Reads one whole IP packet or super-packet with its [`VnetHeader`] in front, and returns the length of both;
+    /// `Ok(None)` if the queue is empty.
     ///
-    /// What does not fit into `buf` is cut off without notice: [`VNET_LEN`] and 65535 bytes always fit all.
+    /// The kernel silently truncates packets that exceed `buf`: [`VNET_LEN`] and 65535 bytes always suffice.
     ///
     /// # Errors
-    /// `EBADFD` once the device is removed; the queue is then of no more use.
+    /// `EBADFD` once the device is removed; the queue is then useless.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        let front = if self.has_header { 0 } else { VNET_LEN };
-        let room = buf.get_mut(front..).ok_or(ErrorKind::InvalidInput)?;
+        let offset = if self.has_header { 0 } else { VNET_LEN };
+        let space = buf.get_mut(offset..).ok_or(ErrorKind::InvalidInput)?;
         let length = loop {
-            match (&self.file).read(room) {
-                Ok(length) => break front + length,
+            match (&self.file).read(space) {
+                Ok(length) => break offset + length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         };
-        if let Some(missing) = buf.get_mut(..front) {
+        if let Some(missing) = buf.get_mut(..offset) {
             missing.fill(0);
         }
         Ok(Some(length))
     }
 
-    /// Hands one whole IP packet to the host's network stack, as if it had arrived from the network; where
-    /// [`Queue::has_offload`], a super-packet or one without checksum too, which `header` describes.
+    /// Passes one whole IP packet to the host's network stack, as if it had arrived from the network. With
+    /// [`Queue::has_offload`], it may be a super-packet or lack its checksum; `header` describes that.
     ///
     /// # Errors
     /// `EINVAL` for bytes that are not an IP packet or a header that does not fit, `EIO` while the device is down,
-    /// `EBADFD` once it is removed, `WouldBlock` or `ENOMEM` when the kernel has no room; `Unsupported` for a header
-    /// that this queue cannot pass on. The packet is lost in each case, as on any link.
+    /// `EBADFD` once it is removed, `WouldBlock` or `ENOMEM` if the kernel's buffers are full, `Unsupported` for a
+    /// header that this queue cannot pass on. In each case the packet is lost, as on any link.
     pub fn send(&self, header: &VnetHeader, packet: &[u8]) -> io::Result<()> {
         if !self.has_header && *header != VnetHeader::default() {
             return Err(ErrorKind::Unsupported.into());
@@ -84,28 +84,29 @@ impl Queue {
         }
     }
 
-    /// Super-packets and packets without checksum pass, both ways.
+    /// Whether super-packets and packets without a checksum pass, in both directions.
     pub fn has_offload(&self) -> bool {
         self.has_header
     }
 
-    /// Super-packets of UDP pass too.
+    /// Whether UDP super-packets pass too.
     pub fn has_uso(&self) -> bool {
         self.has_uso
     }
 
-    /// What somebody else has read from the descriptor, with [`BUNDLE_FRONT`] bytes of room in front: the memory of a
-    /// bundle whose first room it fills, and how much of that room. None for what is no packet.
+    /// Prepares a packet that the caller has read from the descriptor, with [`BUNDLE_HEADROOM`] bytes of headroom in
+    /// offset, to become the first record of a bundle. Returns the memory of that bundle, and the length of header and
+    /// packet in its spare capacity. `None` if `read` holds no packet.
     pub fn lend<'a>(&self, read: &'a mut [u8]) -> Option<(&'a mut [u8], usize)> {
-        let length = read.len().checked_sub(BUNDLE_FRONT).filter(|length| *length > 0)?;
+        let length = read.len().checked_sub(BUNDLE_HEADROOM).filter(|length| *length > 0)?;
         if self.has_header {
             return Some((read.get_mut(VNET_LEN..)?, length));
         }
-        read.get_mut(BUNDLE_FRONT - VNET_LEN..BUNDLE_FRONT)?.fill(0);
+        read.get_mut(BUNDLE_HEADROOM - VNET_LEN..BUNDLE_HEADROOM)?.fill(0);
         Some((read, VNET_LEN + length))
     }
 
-    /// Opens the driver, without a device yet.
+    /// Opens the driver; the descriptor is not attached to a device yet.
     fn open() -> Result<Queue, TunError> {
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun");
         Ok(Queue { file: file.map_err(TunError::Open)?, has_header: false, has_uso: false })
@@ -124,8 +125,8 @@ impl AsRawFd for Queue {
     }
 }
 
-/// Attaches `count` queues of a new device; its name, and the queues. The device is down and has no address. A kernel
-/// without offload gives plain queues.
+/// Attaches `count` queues of a new device; returns its name and the queues. The device is down and has no address. If
+/// the kernel has no offload, the queues are plain.
 pub(super) fn attach(name: &Option<String>, count: usize, offload: bool) -> Result<(String, Vec<Queue>), TunError> {
     let asked = name.as_deref().unwrap_or(ANY_NAME);
     let first = Queue::open()?;
@@ -142,7 +143,7 @@ pub(super) fn attach(name: &Option<String>, count: usize, offload: bool) -> Resu
     if has_header {
         flags |= libc::IFF_VNET_HDR;
     }
-    // The first makes the device, which fails where the name is taken, the others join.
+    // The first queue creates the device and fails if the name is taken; the others join.
     let created = ioctl::attach(first.as_fd(), asked, flags | libc::IFF_TUN_EXCL);
     let name = created.map_err(|source| create_error(asked, source))?;
     let mut queues = Vec::with_capacity(count);
@@ -157,12 +158,13 @@ pub(super) fn attach(name: &Option<String>, count: usize, offload: bool) -> Resu
     Ok((name, queues))
 }
 
-/// Offloads are the device's, the order of a header's bytes is each queue's. True when the kernel has all of them.
+/// Offloads belong to the device, the byte order of a header to each queue. Returns true if the kernel supports all
+/// offloads.
 fn set_offload(name: &str, queues: &[Queue], wanted: bool) -> io::Result<bool> {
     let Some(first) = queues.first() else { return Ok(false) };
     if !first.has_header {
         if wanted {
-            log::info!("TUN device {name}: this kernel's driver has no offload, packets go one by one");
+            log::info!("TUN device {name}: the kernel's driver has no offload; packets pass singly");
         }
         return ioctl::set_offload(first.as_fd(), 0).map(|()| false);
     }
@@ -173,15 +175,15 @@ fn set_offload(name: &str, queues: &[Queue], wanted: bool) -> io::Result<bool> {
     match set.and_then(|set| OFFLOADS.get(set)) {
         Some((_, what)) => log::debug!("TUN device {name}: offload of {what}"),
         None => {
-            log::info!("TUN device {name}: this kernel takes no offload, the host's packets come one by one");
+            log::info!("TUN device {name}: the kernel refuses every offload; the host's packets arrive singly");
             ioctl::set_offload(first.as_fd(), 0)?;
         }
     }
     Ok(set == Some(0))
 }
 
-/// A bare device of one queue without offload, by the crate `tun`. `ensure_root_privileges(false)` is its switch for
-/// "attach, configure nothing".
+/// Opens a bare device with one queue and no offload by the crate `tun`. `ensure_root_privileges(false)` is the crate's
+/// switch for "attach, configure nothing".
 pub(super) fn open_plain(name: Option<&str>) -> Result<(OwnedFd, String), TunError> {
     let asked = name.unwrap_or(ANY_NAME);
     let failed = |error: ::tun::Error| create_error(asked, error.into());
@@ -195,12 +197,12 @@ pub(super) fn open_plain(name: Option<&str>) -> Result<(OwnedFd, String), TunErr
     let raw = device.into_raw_fd();
     // SAFETY: `into_raw_fd` gave up the device's ownership of this open descriptor, and nothing else has it.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-    // Offloads belong to the device, and a plain queue passes no header that could describe a packet that needs them.
+    // Offloads belong to the device. A plain queue has no header to describe a packet that needs one.
     ioctl::set_offload(fd.as_fd(), 0).map_err(|source| create_error(&name, source))?;
     Ok((fd, name))
 }
 
-/// What the driver says of a taken name is "busy".
+/// The driver reports a taken name as "busy".
 fn create_error(name: &str, source: io::Error) -> TunError {
     match source.raw_os_error() {
         Some(libc::EBUSY) => already_exists(name),

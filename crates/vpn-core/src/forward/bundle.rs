@@ -103,7 +103,7 @@ const PLAIN_OFFSET: usize = RECORD_HEADER_LEN;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{BUNDLE_FRONT, Header};
+    use crate::wire::{BUNDLE_HEADROOM, Header};
 
     fn header_of(packet: &[u8]) -> VnetHeader {
         VnetHeader { gso_size: packet.len() as u16, ..VnetHeader::default() }
@@ -165,7 +165,7 @@ mod tests {
     /// A packet that the caller has read, with headroom in front.
     #[test]
     fn a_packet_becomes_a_bundle_in_place() {
-        let mut memory = [vec![0xee; BUNDLE_FRONT], b"there".to_vec()].concat();
+        let mut memory = [vec![0xee; BUNDLE_HEADROOM], b"there".to_vec()].concat();
         let mut bundle = Bundle::over(memory.as_mut_slice());
         let filled = VNET_LEN + 5;
         assert_eq!((bundle.spare_capacity().len(), bundle.next(filled).unwrap().1), (filled, b"there".as_slice()));

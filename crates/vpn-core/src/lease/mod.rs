@@ -1,7 +1,7 @@
-//! The IPv4 pool of a server: which client has which address of the tunnel's subnet.
+//! The server's IPv4 pool: which client holds which address of the tunnel's subnet.
 //!
-//! No clock, no randomness, no lock: time and fresh tokens are arguments, and the owner of a [`Pool`] serialises its
-//! use.
+//! No clock, no randomness, no lock: time and new tokens are arguments, and the owner of a [`Pool`] serialises access
+//! to it.
 
 mod pool;
 mod slots;
@@ -10,5 +10,5 @@ mod subnet;
 pub use pool::{Lease, LeaseError, Origin, Pool};
 pub use subnet::{Subnet, SubnetError};
 
-/// What a client shows to get its address back. Drawn at random by the server, secret between the two.
+/// The secret with which a client gets its address back. The server draws it at random and only these two know it.
 pub type Token = [u8; 16];

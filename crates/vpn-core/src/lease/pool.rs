@@ -1,4 +1,4 @@
-//! The pool: hands out addresses, takes them back, and keeps a returned one for its client for a while.
+//! The pool: leases addresses, and keeps a returned address for its client for a while.
 
 use super::Token;
 use super::slots::{Slot, Slots, State};
@@ -10,32 +10,32 @@ use std::iter;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// An address that now belongs to one client.
+/// An address that belongs to one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The address.
     pub addr: Ipv4Addr,
-    /// The token that brings it back after the lease: the fresh one, or the one that was resumed.
+    /// The token that resumes this address later: the new one, or the one that the client showed.
     pub token: Token,
-    /// Number of this lease: an address's next lease has another one.
+    /// The number of this lease, unique among all leases of the pool.
     pub id: u64,
-    /// Where the address came from.
+    /// How the pool chose the address.
     pub origin: Origin,
 }
 
-/// Where a leased address came from.
+/// How the pool chose a leased address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The client had it never, or too long ago.
+    /// The client never held it, or its hold time is over.
     New,
-    /// The client had it before, and got it back.
+    /// The client returned it earlier and resumes it.
     Resumed,
-    /// The client still had it, by a connection that it has left without the server's noticing. The lease of that
-    /// connection has ended with this one.
+    /// The client still held it by a connection that it lost without the server's noticing. That connection's lease has
+    /// ended (take-over).
     TakenOver,
 }
 
-/// Why there is no lease.
+/// Why the pool cannot lease an address.
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseError {
     /// Every address is leased.
@@ -43,16 +43,17 @@ pub enum LeaseError {
     Exhausted,
 }
 
-/// The addresses of one subnet: network, gateway and broadcast address never leave it.
+/// The addresses of one subnet. The network, gateway and broadcast addresses are never leased.
 ///
-/// Never used addresses go first, from .2 upward, then returned ones in the order of their return. A returned address
-/// can be resumed for the hold time; it goes to somebody else within that time only when nothing else is left.
+/// Unused addresses are leased first, from .2 upward, then returned ones in the order of their return. A returned
+/// address can be resumed during the hold time; another client gets it within that time only if no other address is
+/// left.
 ///
-/// Every operation costs the same however large the subnet is, and memory grows with the addresses in use: 50 bytes for
-/// each. Most of the time goes into waiting for memory, so a lease touches little of it: one slot, which its release
-/// touches again, and one entry of the table of tokens, which stays as it is until the address is kept no longer.
+/// The cost of an operation does not depend on the size of the subnet, and memory grows with the addresses in use: 50
+/// bytes for each. Most of the time is spent waiting for memory, so a lease touches little of it: one slot, which its
+/// release touches again, and one entry of the token table, which stays unchanged until the hold time is over.
 ///
-/// A client that comes back within the hold time gets its address again by the token of its lease:
+/// A client that returns within the hold time shows the token of its lease to get the same address:
 ///
 /// ```
 /// use std::time::Duration;
@@ -65,13 +66,13 @@ pub enum LeaseError {
 ///
 /// let lease = pool.lease(at(0), None, [1; 16])?;
 /// assert_eq!(lease.addr.to_string(), "10.98.0.2");
-/// // A /30 has one address for a client.
+/// // A /30 has one address for clients.
 /// assert_eq!(pool.lease(at(1), None, [2; 16]), Err(LeaseError::Exhausted));
 ///
 /// assert!(pool.release(lease.addr, lease.id, at(10)));
 /// let again = pool.lease(at(20), Some(&lease.token), [3; 16])?;
 /// assert_eq!((again.addr, again.origin), (lease.addr, Origin::Resumed));
-/// // The first lease has ended, so it has nothing left to release.
+/// // The first lease has ended, so this release has no effect.
 /// assert!(!pool.release(lease.addr, lease.id, at(30)));
 /// # Ok(())
 /// # }
@@ -80,37 +81,37 @@ pub enum LeaseError {
 pub struct Pool {
     subnet: Subnet,
     hold: u64,
-    /// Number of the next address that was never leased.
+    /// The number of the next unused address.
     fresh: u32,
-    /// Leased addresses, and those that are kept for their clients.
+    /// The leased addresses, and those that are kept for their clients.
     slots: Slots,
     leased: u32,
-    /// Ends of the list of kept addresses, which is in the order of their return; 0: it is empty.
+    /// The ends of the list of kept addresses, in the order of their return; 0 if it is empty.
     oldest: u32,
     newest: u32,
-    /// The numbers that tokens bring back: those in `slots`, where the token is. The server drew all tokens in here at
-    /// random, so nobody can arrange collisions in a fast hash.
+    /// Maps a token's hash to the address's number; the token itself is in `slots`. The server draws every token at
+    /// random, so a client cannot provoke collisions in a fast hash.
     by_token: HashTable<u32>,
-    /// Returned before all that are kept, and kept no longer.
+    /// Addresses that were returned and are no longer kept, in the order of their return.
     free: VecDeque<u32>,
     next_lease: u64,
-    /// The latest time seen, nanoseconds. Workers read the clock before they reach the pool, so an earlier one may
+    /// The latest time seen, in nanoseconds. Workers read the clock before they lock the pool, so an earlier time may
     /// follow.
     now: u64,
 }
 
-/// Number of the first address for a client: 0 is the network, 1 the gateway.
+/// The number of the first address for a client: 0 is the network, 1 the gateway.
 const FIRST_HOST: u32 = 2;
 
-/// The network's number, which is no client's: the end of a list.
+/// The network's number, which is never a client's: marks the end of a list.
 const NONE: u32 = 0;
 
-/// How many outdated holds one operation drops at most: more than one, so that they cannot pile up, and few, so that
-/// no operation pays for thousands of clients that left together.
-const SWEEP: usize = 8;
+/// The largest number of expired holds that one operation removes: more than one, so that they cannot pile up, and few,
+/// so that no operation pays for thousands of clients that left together.
+const MAX_EXPIRED_PER_CALL: usize = 8;
 
 impl Pool {
-    /// A pool of all addresses of the subnet; a returned one can be resumed for `hold`.
+    /// Creates a pool of all addresses of the subnet. A returned address is kept for `hold`.
     pub fn new(subnet: Subnet, hold: Duration) -> Pool {
         Pool {
             subnet,
@@ -129,10 +130,10 @@ impl Pool {
 
     /// Leases an address.
     ///
-    /// `now` is monotonic time since any fixed origin. `resume` is the token of an earlier lease: its address comes
-    /// back if it still is leased, or was returned less than the hold time ago and nobody got it since; and so does its
-    /// token, because the reply that would tell a new one may be lost with the connection. A token that is unknown is
-    /// answered like none. `fresh_token` is a new random token for the lease otherwise.
+    /// `now` is the monotonic time since any fixed origin. `resume` is the token of an earlier lease. Its address is
+    /// leased again if it still is leased, or was returned less than the hold time ago and nobody else holds it. The
+    /// client then keeps its token, because a reply with a new one may be lost with the connection. An unknown token is
+    /// treated like `None`. A new lease gets `fresh_token`.
     pub fn lease(&mut self, now: Duration, resume: Option<&Token>, fresh_token: Token) -> Result<Lease, LeaseError> {
         self.advance(now);
         let (host, token, origin) = match resume.and_then(|token| Some((self.resume(token)?, *token))) {
@@ -143,7 +144,7 @@ impl Pool {
         self.next_lease += 1;
         self.slots.set(host, Slot { token, state: State::Live { id } });
         if origin == Origin::New {
-            self.know(host, token);
+            self.index_token(host, token);
         }
         if origin != Origin::TakenOver {
             self.leased += 1;
@@ -151,8 +152,8 @@ impl Pool {
         Ok(Lease { addr: self.addr(host), token, id, origin })
     }
 
-    /// Takes an address back from the lease of that number; `false` when it was not leased by it, so that a second
-    /// release, and one of a lease that was taken over, change nothing.
+    /// Ends the lease with this number. Returns `false` if the address is not leased under it, so a second release, or
+    /// that of a lease that was taken over, has no effect.
     pub fn release(&mut self, addr: Ipv4Addr, id: u64, now: Duration) -> bool {
         self.advance(now);
         let Some(host) = self.subnet.host(addr) else { return false };
@@ -170,18 +171,18 @@ impl Pool {
         true
     }
 
-    /// The address that is leased to who shows the token.
+    /// The address that is leased under this token.
     pub fn leased_to(&self, token: &Token) -> Option<Ipv4Addr> {
         let host = self.host_of(token)?;
         matches!(self.slots.get(host)?.state, State::Live { .. }).then(|| self.addr(host))
     }
 
-    /// Addresses that are leased.
+    /// The number of leased addresses.
     pub fn leased(&self) -> u32 {
         self.leased
     }
 
-    /// Addresses that can be leased now, kept ones included.
+    /// The number of addresses that can be leased now, including the kept ones.
     pub fn available(&self) -> u32 {
         self.subnet.capacity() - self.leased()
     }
@@ -197,12 +198,12 @@ impl Pool {
         slot.is_some_and(|slot| matches!(slot.state, State::Live { .. }))
     }
 
-    /// Addresses that were leased and came back, in the order in which they would be leased again.
+    /// The returned addresses, in the order in which they are leased again.
     pub fn released(&self) -> impl Iterator<Item = Ipv4Addr> {
         self.free.iter().copied().chain(self.held()).map(|host| self.addr(host))
     }
 
-    /// The addresses that are kept, in the order of their return.
+    /// The kept addresses, in the order of their return.
     fn held(&self) -> impl Iterator<Item = u32> {
         let some = |host: u32| (host != NONE).then_some(host);
         iter::successors(some(self.oldest), move |host| match self.slots.get(*host)?.state {
@@ -211,10 +212,10 @@ impl Pool {
         })
     }
 
-    /// Moves time on and stops keeping some of the addresses whose hold time has passed.
+    /// Advances the pool's clock, and stops keeping some of the addresses whose hold time is over.
     fn advance(&mut self, now: Duration) {
         self.now = self.now.max(nanoseconds(now));
-        for _ in 0..SWEEP {
+        for _ in 0..MAX_EXPIRED_PER_CALL {
             match self.slots.get(self.oldest) {
                 Some(Slot { state: State::Held { returned, .. }, .. }) if !self.is_kept(*returned) => {}
                 _ => break,
@@ -233,7 +234,7 @@ impl Pool {
         let host = self.host_of(token)?;
         match self.slots.get(host)?.state {
             State::Live { .. } => Some((host, Origin::TakenOver)),
-            // The sweep is bounded, so an outdated hold may still be here.
+            // Each operation removes only some expired holds, so this one may have expired.
             State::Held { returned, .. } => self.is_kept(returned).then(|| {
                 self.unlink(host);
                 (host, Origin::Resumed)
@@ -241,8 +242,8 @@ impl Pool {
         }
     }
 
-    /// The next address in order: never used, returned and free, returned and kept. As all are kept equally long, the
-    /// order of return is also the order in which the hold times pass.
+    /// Takes the next address: an unused one, a free returned one, or the oldest kept one. All are kept equally long,
+    /// so holds expire in the order of return.
     fn next_host(&mut self) -> Option<u32> {
         if self.fresh < self.subnet.host_mask() {
             let host = self.fresh;
@@ -252,12 +253,12 @@ impl Pool {
         self.free.pop_front().or_else(|| self.pop_held())
     }
 
-    /// Keeps the oldest no longer; its token is worth nothing from now on.
+    /// Stops keeping the oldest kept address. Its token becomes invalid.
     fn pop_held(&mut self) -> Option<u32> {
         let host = self.oldest;
         let token = self.slots.get(host)?.token;
         self.unlink(host);
-        // Were a token ever drawn twice, its entry is the later lease's.
+        // If a token was drawn twice, the entry belongs to the later lease.
         if let Ok(entry) = self.by_token.find_entry(hash(&token), |known| *known == host) {
             entry.remove();
         }
@@ -265,7 +266,7 @@ impl Pool {
         Some(host)
     }
 
-    /// Takes an address out of the list of kept ones.
+    /// Removes an address from the list of kept ones.
     fn unlink(&mut self, host: u32) {
         let Some(Slot { state: State::Held { older, newer, .. }, .. }) = self.slots.get(host).copied() else { return };
         match older {
@@ -278,7 +279,7 @@ impl Pool {
         }
     }
 
-    /// Changes the neighbours, older and newer, of a kept address.
+    /// Changes the older and the newer neighbour of a kept address.
     fn link(&mut self, host: u32, change: impl FnOnce(&mut u32, &mut u32)) {
         if let Some(Slot { state: State::Held { older, newer, .. }, .. }) = self.slots.get_mut(host) {
             change(older, newer);
@@ -289,8 +290,8 @@ impl Pool {
         self.by_token.find(hash(token), |host| self.has_token(*host, token)).copied()
     }
 
-    /// From now on the token stands for this address.
-    fn know(&mut self, host: u32, token: Token) {
+    /// Makes the token resume this address.
+    fn index_token(&mut self, host: u32, token: Token) {
         let slots = &self.slots;
         let is_its = |known: &u32| slots.get(*known).is_some_and(|slot| slot.token == token);
         let rehash = |known: &u32| slots.get(*known).map_or(0, |slot| hash(&slot.token));
@@ -307,12 +308,12 @@ impl Pool {
     }
 
     fn addr(&self, host: u32) -> Ipv4Addr {
-        // Numbers in the pool are below the broadcast address's, so this is never the network address.
+        // Numbers in the pool are below that of the broadcast address, so the default is never used.
         self.subnet.address(host).unwrap_or(self.subnet.network)
     }
 }
 
-/// Tokens are random already; those of tests are not, so the halves are mixed.
+/// Real tokens are random already; those of tests are not, so this mixes the halves.
 fn hash(token: &Token) -> u64 {
     let token = u128::from_le_bytes(*token);
     let mixed = ((token >> 64) as u64 ^ token as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);

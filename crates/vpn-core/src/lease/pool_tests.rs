@@ -23,7 +23,7 @@ fn host(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, number)
 }
 
-/// Takes an address back from whichever lease has it.
+/// Ends the current lease of an address.
 fn release(pool: &mut Pool, addr: Ipv4Addr, now: Duration) -> bool {
     let id = match pool.subnet.host(addr).and_then(|host| pool.slots.get(host)).map(|slot| slot.state) {
         Some(State::Live { id }) => id,
@@ -32,12 +32,12 @@ fn release(pool: &mut Pool, addr: Ipv4Addr, now: Duration) -> bool {
     pool.release(addr, id, now)
 }
 
-/// What matters of a lease to its client.
+/// The parts of a lease that its client sees.
 fn of(lease: &Lease) -> (Ipv4Addr, Token, Origin) {
     (lease.addr, lease.token, lease.origin)
 }
 
-/// Leases without a token to resume and returns the last octet.
+/// Leases an address without a token and returns its last octet.
 fn next(pool: &mut Pool, now: u64) -> u8 {
     let number = pool.next_lease;
     pool.lease(at(now), None, token(10_000 + number)).unwrap().addr.octets()[3]
@@ -93,13 +93,13 @@ fn never_used_first_then_the_oldest_return() {
     for (number, now) in [(3, 1), (2, 2)] {
         assert!(release(&mut pool, host(number), at(now)));
     }
-    assert_eq!(next(&mut pool, 200), 5, "never used, though others' hold time has passed");
+    assert_eq!(next(&mut pool, 200), 5, "unused, although the hold time of others is over");
     assert_eq!(next(&mut pool, 200), 6);
     assert_eq!(pool.released().collect::<Vec<_>>(), [host(3), host(2)]);
     assert!(release(&mut pool, host(6), at(200)));
     assert_eq!(next(&mut pool, 200), 3);
     assert_eq!(next(&mut pool, 200), 2);
-    assert_eq!(next(&mut pool, 200), 6, "kept, but nothing else is left");
+    assert_eq!(next(&mut pool, 200), 6, "kept, but no other address is left");
     assert_eq!(pool.lease(at(200), None, token(0)), Err(LeaseError::Exhausted));
 }
 
@@ -112,23 +112,23 @@ fn a_client_gets_its_address_back_within_the_hold_time() {
     let again = pool.lease(at(69), Some(&token(1)), token(2)).unwrap();
     assert_eq!(of(&again), (first.addr, token(1), Origin::Resumed));
     assert_eq!(pool.released().count(), 0);
-    // And again after another loss, with the same token.
+    // The same token works again after another loss.
     assert!(release(&mut pool, first.addr, at(70)));
     assert_eq!(pool.lease(at(71), Some(&token(1)), token(3)).unwrap().origin, Origin::Resumed);
 }
 
 #[test]
-fn a_token_is_worth_nothing_after_the_hold_time() {
+fn a_token_is_invalid_after_the_hold_time() {
     let mut pool = pool(24);
     let first = pool.lease(at(0), None, token(1)).unwrap();
     assert!(release(&mut pool, first.addr, at(10)));
     let again = pool.lease(at(70), Some(&token(1)), token(2)).unwrap();
     assert_eq!(of(&again), (host(3), token(2), Origin::New));
-    assert!(pool.host_of(&token(1)).is_none(), "nothing is remembered of it");
+    assert!(pool.host_of(&token(1)).is_none(), "the pool has forgotten it");
 }
 
 #[test]
-fn a_token_after_the_hold_time_is_worth_nothing_even_before_the_sweep_reached_it() {
+fn a_token_is_invalid_after_the_hold_time_even_before_the_sweep() {
     let mut pool = pool(24);
     let leases: Vec<_> = (0..40).map(|number| pool.lease(at(0), None, token(number)).unwrap()).collect();
     for lease in &leases {
@@ -136,19 +136,19 @@ fn a_token_after_the_hold_time_is_worth_nothing_even_before_the_sweep_reached_it
     }
     let late = pool.lease(at(100), Some(&token(39)), token(100)).unwrap();
     assert!(late.origin == Origin::New && pool.held().count() > 1, "the sweep is bounded");
-    // The order of reuse does not depend on how far the sweep is.
+    // The order of reuse does not depend on the progress of the sweep.
     let order: Vec<_> = pool.released().collect();
     assert_eq!(order, leases.iter().map(|lease| lease.addr).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_client_that_comes_back_before_its_loss_was_noticed_takes_its_lease_over() {
+fn a_client_that_returns_before_its_loss_is_noticed_takes_its_lease_over() {
     let mut pool = pool(30);
     let lost = pool.lease(at(0), None, token(1)).unwrap();
     assert_eq!(pool.lease(at(1), None, token(2)), Err(LeaseError::Exhausted), "without the token it is another client");
     let again = pool.lease(at(1), Some(&token(1)), token(3)).unwrap();
     assert_eq!(of(&again), (lost.addr, token(1), Origin::TakenOver));
-    // When the lost connection is noticed at last, the address is not its any more.
+    // Once the server notices the lost connection, that connection's lease no longer owns the address.
     assert!(!pool.release(lost.addr, lost.id, at(2)));
     assert!(pool.is_leased(again.addr));
     assert!(pool.release(again.addr, again.id, at(3)));
@@ -156,7 +156,7 @@ fn a_client_that_comes_back_before_its_loss_was_noticed_takes_its_lease_over() {
 }
 
 #[test]
-fn the_token_of_an_address_that_was_given_to_another_is_worth_nothing() {
+fn the_token_of_an_address_that_another_client_got_is_invalid() {
     let mut pool = pool(30);
     let first = pool.lease(at(0), None, token(1)).unwrap();
     assert!(release(&mut pool, first.addr, at(0)));
@@ -167,7 +167,7 @@ fn the_token_of_an_address_that_was_given_to_another_is_worth_nothing() {
 }
 
 #[test]
-fn a_token_drawn_twice_harms_nobody() {
+fn a_token_drawn_twice_does_no_harm() {
     let mut pool = pool(29);
     for _ in 0..5 {
         pool.lease(at(0), None, token(7)).unwrap();
@@ -211,7 +211,7 @@ fn without_hold_time_nothing_is_resumed() {
 }
 
 #[test]
-fn a_subnet_without_room_leases_nothing() {
+fn a_subnet_without_client_addresses_leases_none() {
     for prefix in [31, 32, 40] {
         assert_eq!(pool(prefix).lease(at(0), None, token(0)), Err(LeaseError::Exhausted));
         assert_eq!(pool(prefix).available(), 0);
@@ -222,7 +222,7 @@ fn a_subnet_without_room_leases_nothing() {
 fn memory_grows_with_use_not_with_the_subnet() {
     let mut pool = pool(8);
     assert_eq!((pool.slots.chunks(), pool.by_token.capacity(), pool.free.capacity()), (0, 0, 0));
-    // A day of short sessions: every one gets a never used address.
+    // A day of short sessions: each gets an unused address.
     for number in 0..100_000 {
         let lease = pool.lease(at(number), None, token(number)).unwrap();
         assert!(release(&mut pool, lease.addr, at(number)));
@@ -252,19 +252,19 @@ fn lease_and_release_take_less_than_200_ns() {
         let mut number = 0_u64;
         let mut fresh = || {
             number += 1;
-            // Tokens as random as real ones: the maps' cost depends on it.
+            // Tokens are as random as real ones: the cost of the maps depends on it.
             u128::from(number).wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).to_le_bytes()
         };
         for _ in 0..live {
             pool.lease(at(0), None, fresh()).unwrap();
         }
-        // The best of five: a pause that the machine makes in one of them is not the pool's.
+        // Takes the best of five, so that a pause of the machine does not count.
         const ROUNDS: u32 = 200_000;
         let mut now = Duration::ZERO;
         let mut series = || {
             let start = Instant::now();
             for _ in 0..ROUNDS {
-                // So that 5000 addresses are being kept at any time where there is room.
+                // Keeps 5000 addresses at any time if the subnet is large enough.
                 now += Duration::from_millis(12);
                 let lease = pool.lease(now, None, fresh()).unwrap();
                 assert!(release(&mut pool, lease.addr, now));
@@ -279,7 +279,7 @@ fn lease_and_release_take_less_than_200_ns() {
 
 type Given = (Ipv4Addr, Token, Origin);
 
-/// The rules of the pool, said as naively as possible.
+/// A naive model of the pool's rules.
 struct Model {
     capacity: u32,
     used: u32,
@@ -319,7 +319,7 @@ impl Model {
 #[derive(Clone, Debug)]
 enum Step {
     Lease,
-    /// With the token of the n-th lease so far, whatever became of it.
+    /// Resumes with the token of the n-th lease so far, in whatever state that lease is.
     Resume(usize),
     Release(u8),
     Wait(u8),

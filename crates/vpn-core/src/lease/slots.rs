@@ -1,12 +1,12 @@
-//! What the pool knows of an address, by the address's number.
+//! The pool's record of each address, by the address's number.
 
 use super::Token;
 
-/// Addresses in one block of memory: it is made with its first address and freed with its last.
+/// The number of addresses in one block of memory. A block is allocated with its first address and freed with its last.
 const CHUNK: usize = 128;
 
-/// Of the addresses that are leased or kept. Neighbours share memory: fresh addresses leave in order, so what belongs to
-/// one lease is seldom far from what was touched just before.
+/// The records of leased and kept addresses. Neighbours share memory: new addresses are leased in order, so a lease's
+/// record is usually close to one that was touched just before.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     chunks: Vec<Option<Box<Chunk>>>,
@@ -18,7 +18,7 @@ struct Chunk {
     slots: [Option<Slot>; CHUNK],
 }
 
-/// One address.
+/// The record of one address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) token: Token,
@@ -28,16 +28,16 @@ pub(super) struct Slot {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum State {
     Live {
-        /// Number of the lease.
+        /// The number of the lease.
         id: u64,
     },
-    /// A link of the list of kept addresses, in the order of their return.
+    /// A link in the list of kept addresses, in the order of their return.
     Held {
-        /// Nanoseconds on the pool's clock.
+        /// The time of the return, in nanoseconds on the pool's clock.
         returned: u64,
-        /// Number of the address that came back before; 0: none.
+        /// The number of the next older kept address, or 0.
         older: u32,
-        /// Number of the address that came back after; 0: none.
+        /// The number of the next newer kept address, or 0.
         newer: u32,
     },
 }
@@ -76,7 +76,7 @@ impl Slots {
         }
     }
 
-    /// Blocks that take memory.
+    /// The number of allocated blocks.
     #[cfg(test)]
     pub(super) fn chunks(&self) -> usize {
         self.chunks.iter().flatten().count()

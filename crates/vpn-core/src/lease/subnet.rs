@@ -1,18 +1,18 @@
-//! The tunnel's subnet, as the configuration names it.
+//! The tunnel's subnet, as configured.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 
-/// A range of IPv4 addresses: a network address and how many of its leading bits are the network.
+/// A range of IPv4 addresses: a network address and a prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Subnet {
     /// The first address; its host bits are zero.
     pub network: Ipv4Addr,
-    /// Bits of the network part, 1 to 30 where [`Subnet::parse`] made it.
+    /// The prefix length: 1 to 30 if [`Subnet::parse`] made it.
     pub prefix: u8,
 }
 
-/// Why `network_address` and `network_mask` are no subnet to lease from. The sentence says what was expected.
+/// Why `network_address` and `network_mask` do not define a subnet for leases. The message says what was expected.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum SubnetError {
     /// The address is not four decimal numbers.
@@ -25,9 +25,9 @@ pub enum SubnetError {
     #[error("netmask {0} is not contiguous: its ones must all stand before its zeros, as in 255.255.255.0")]
     NonContiguousMask(Ipv4Addr),
     /// The mask is 0.0.0.0: the whole Internet.
-    #[error("netmask 0.0.0.0 takes the whole Internet; expected one such as 255.255.255.0")]
+    #[error("netmask 0.0.0.0 covers the whole Internet; expected one such as 255.255.255.0")]
     ZeroMask,
-    /// The address is one inside the subnet, not the subnet's own.
+    /// The address has host bits.
     #[error("{address} is not a network address, bits outside the netmask are set: {meant} was probably meant")]
     HostBitsSet {
         /// The address as given.
@@ -35,23 +35,23 @@ pub enum SubnetError {
         /// The subnet it lies in.
         meant: Subnet,
     },
-    /// Longer than /30: no room for a gateway and a client.
-    #[error("{0} has no room for a gateway and a client; the longest prefix is /30 (255.255.255.252)")]
+    /// Longer than /30: too small for a gateway and a client.
+    #[error("{0} is too small for a gateway and a client; the longest prefix is /30 (255.255.255.252)")]
     TooSmall(Subnet),
-    /// Overlaps addresses that no tunnel can have.
+    /// It overlaps addresses that a tunnel cannot use.
     #[error("{subnet} overlaps {reserved}, which is {purpose}; expected a private network such as 10.0.0.0/24")]
     Reserved {
         /// The subnet as given.
         subnet: Subnet,
-        /// What it overlaps.
+        /// The addresses that it overlaps.
         reserved: Subnet,
-        /// What those addresses are for.
+        /// The purpose of those addresses.
         purpose: &'static str,
     },
 }
 
 impl Subnet {
-    /// Reads a network address and a netmask, both in dotted decimal, as the configuration has them.
+    /// Parses a network address and a netmask from the configuration, both in dotted decimal.
     ///
     /// ```
     /// use vpn_core::lease::{Subnet, SubnetError};
@@ -97,39 +97,40 @@ impl Subnet {
         Ipv4Addr::from(u32::from(self.network) | self.host_mask())
     }
 
-    /// The server's own address: host part 1.
+    /// The server's own address: host number 1.
     pub fn gateway(&self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.network) | 1)
     }
 
-    /// Whether the address lies in the subnet, network, gateway and broadcast address included.
+    /// Whether the address is in the subnet, which includes the network, gateway and broadcast addresses.
     pub fn contains(&self, addr: Ipv4Addr) -> bool {
         self.host(addr).is_some()
     }
 
-    /// Whether any address lies in both.
+    /// Whether the two subnets have an address in common.
     pub fn overlaps(&self, other: &Subnet) -> bool {
         let wider = self.host_mask() | other.host_mask();
         u32::from(self.network) & !wider == u32::from(other.network) & !wider
     }
 
-    /// Addresses that clients can get: all but network, gateway and broadcast address.
+    /// The number of addresses for clients: all but the network, gateway and broadcast addresses.
     pub fn capacity(&self) -> u32 {
         self.host_mask().saturating_sub(2)
     }
 
-    /// The number of an address in the subnet: 0 is the network address, 1 the gateway; `None` outside.
+    /// The number of an address in the subnet: 0 is the network address, 1 the gateway; `None` if the address is
+    /// outside.
     pub fn host(&self, addr: Ipv4Addr) -> Option<u32> {
         let host = u32::from(addr) ^ (u32::from(self.network) & !self.host_mask());
         (host & !self.host_mask() == 0).then_some(host)
     }
 
-    /// The address with a number in the subnet; `None` where it has no such number.
+    /// The address with this number; `None` if the subnet has no such number.
     pub fn address(&self, host: u32) -> Option<Ipv4Addr> {
         (host <= self.host_mask()).then(|| Ipv4Addr::from((u32::from(self.network) & !self.host_mask()) | host))
     }
 
-    /// Ones where the host part is; the number of the broadcast address.
+    /// The complement of the netmask, which is also the broadcast address's number.
     pub(crate) fn host_mask(&self) -> u32 {
         u32::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0)
     }
@@ -141,7 +142,7 @@ impl fmt::Display for Subnet {
     }
 }
 
-/// What no tunnel can use: the kernel drops these as sources or destinations (RFC 6890, RFC 5771).
+/// Ranges that a tunnel cannot use: the kernel drops them as sources or destinations (RFC 6890, RFC 5771).
 const RESERVED: [(Subnet, &str); 3] = [
     (Subnet { network: Ipv4Addr::new(0, 0, 0, 0), prefix: 8 }, "\"this network\""),
     (Subnet { network: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 }, "loopback"),
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sentence_names_what_was_meant() {
+    fn the_message_names_the_intended_subnet() {
         let error = Subnet::parse("10.0.0.5", "255.255.255.0").unwrap_err();
         assert_eq!(
             error,
@@ -248,10 +249,10 @@ mod tests {
                 let odd = Subnet { network: Ipv4Addr::from(addr), prefix };
                 Subnet { network: Ipv4Addr::from(addr & !odd.host_mask()), prefix }
             };
-            // Half of the cases share their upper half, so that both answers are common.
+            // In half of the cases both share their upper half, so that both results are frequent.
             for b in [b, a & 0xffff_0000 | b & 0xffff] {
                 let (a, b) = (cut(a, pa), cut(b, pb));
-                // Of two subnets that share an address one contains the other.
+                // Of two subnets with a common address, one contains the other.
                 let shared = a.contains(b.network) || b.contains(a.network);
                 prop_assert_eq!(a.overlaps(&b), shared);
                 prop_assert_eq!(b.overlaps(&a), shared);

@@ -1,34 +1,34 @@
-//! Bundles (ops 0xbe, 0xbf): records one behind the other, each {size 2, virtio_net_hdr 10, packet of `size` bytes}.
+//! Bundles (ops 0xbe, 0xbf): consecutive records, each {size 2, virtio_net_hdr 10, packet of `size` bytes}.
 
 use super::WireError;
 use super::packet::HEADER_LEN;
 use super::vnet::{VNET_LEN, VnetHeader};
 
-/// What stands before each packet, bytes.
+/// The length of a record's header, which precedes each packet, in bytes.
 pub const RECORD_HEADER_LEN: usize = 2 + VNET_LEN;
 
-/// What stands before the first packet of a bundle, bytes.
-pub const BUNDLE_FRONT: usize = HEADER_LEN + RECORD_HEADER_LEN;
+/// The headroom in front of a bundle's first packet, in bytes: VPN header and record header.
+pub const BUNDLE_HEADROOM: usize = HEADER_LEN + RECORD_HEADER_LEN;
 
-/// The largest bundle, bytes of data behind the VPN packet header: what TLV 1 can say.
+/// The size of the largest bundle, in bytes of data behind the VPN packet header: the maximum of TLV 1.
 pub const MAX_BUNDLE: usize = u16::MAX as usize;
 
-/// One packet of a bundle; not checked yet.
+/// One packet of a bundle, not checked yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// What is left to do to the packet.
+    /// The unfinished work on the packet.
     pub header: VnetHeader,
     /// Bytes that claim to be one IPv4 packet, or a super-packet.
     pub packet: &'a [u8],
 }
 
-/// The records of a bundle, in their order. After an error, [`WireError::BadRecord`], there are no more: where the next
-/// one would begin is not known.
+/// Iterates over the records of a bundle. It ends after an error, [`WireError::BadRecord`], because the start of the
+/// next record is then unknown.
 ///
 /// ```
 /// use vpn_core::wire::{RECORD_HEADER_LEN, WireError, records};
 ///
-/// // Two records of 3 bytes, whose headers ask for nothing, and one that is cut off.
+/// // Two records of 3 bytes, whose packets are complete, and a truncated one.
 /// let record = [&[3, 0], [0; RECORD_HEADER_LEN - 2].as_slice(), b"abc"].concat();
 /// let bundle = [record.as_slice(), &record, &record[..8]].concat();
 ///

@@ -3,10 +3,10 @@
 use super::WireError;
 use std::net::Ipv4Addr;
 
-/// What announces capabilities inside ADDR_REQUEST and ADDR_REPLY.
+/// The magic in front of the capabilities in ADDR_REQUEST and ADDR_REPLY.
 pub const CAPS_MAGIC: [u8; 4] = *b"CFV1";
 
-/// Most DNS servers that one side announces.
+/// The largest number of DNS servers that one side announces.
 pub const MAX_DNS: usize = 8;
 
 const BUNDLE: u8 = 1;
@@ -15,26 +15,26 @@ const DNS: u8 = 3;
 const KEEP_ALIVE: u8 = 4;
 const RESUME: u8 = 5;
 
-/// What one side can do (in a request) or accepts (in a reply). The default is a peer that knows none of it.
+/// The capabilities that a request offers or a reply accepts. The default is that of a peer without capabilities.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Largest bundle this side takes, bytes of data behind the VPN packet header. 0 takes none.
+    /// The largest bundle that this side accepts, in bytes of data behind the VPN packet header. 0: no bundles.
     pub bundle: Option<u16>,
-    /// MTU of the tunnel, bytes of an inner packet.
+    /// The MTU of the tunnel, in bytes of an inner packet.
     pub mtu: Option<u16>,
-    /// DNS servers inside the tunnel, at most [`MAX_DNS`]; what is beyond is not sent.
+    /// The DNS servers inside the tunnel, at most [`MAX_DNS`]; more are not sent.
     pub dns: Vec<Ipv4Addr>,
-    /// Seconds between keep-alive pings.
+    /// The interval of keep-alive pings in seconds.
     pub keep_alive: Option<u16>,
-    /// Token of a lease: in a request the last one, in a reply the one to offer next time.
+    /// The token of a lease: in a request that of the last lease, in a reply the one to show next time.
     pub resume: Option<[u8; 16]>,
 }
 
 impl Capabilities {
     /// Parses the TLVs behind the magic.
     ///
-    /// Types that this version does not know are skipped, and of a repeated one the last counts. A TLV that is longer
-    /// than the rest, or a known one whose length is wrong, is [`WireError::BadTlv`].
+    /// Unknown types are skipped, and the last of repeated ones counts. A TLV that exceeds the data, or a known one
+    /// with a wrong length, is [`WireError::BadTlv`].
     pub fn parse(tlvs: &[u8]) -> Result<Self, WireError> {
         let mut caps = Capabilities::default();
         let mut rest = tlvs;
@@ -71,7 +71,7 @@ impl Capabilities {
         }
     }
 
-    /// `None` when the value's length is wrong for a known type.
+    /// Sets a known capability; `None` if its value has a wrong length.
     fn set(&mut self, kind: u8, value: &[u8]) -> Option<()> {
         match kind {
             BUNDLE => self.bundle = Some(u16_value(value)?),

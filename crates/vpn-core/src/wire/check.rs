@@ -1,4 +1,4 @@
-//! The check of a server on the service channel 'R': data there and back, with hashes and time stamps.
+//! The check of a server on the service channel 'R': data to the server and back, with hashes and time stamps.
 
 use super::WireError;
 use super::reader::Reader;
@@ -7,33 +7,34 @@ use sha3::{Digest, Sha3_256};
 /// CHECK_REQUEST and CHECK_RESPONSE: a test of a server, the same message both ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Usage, 0 where there is none.
+    /// The usage, or 0.
     pub usage_id: u32,
     /// The network.
     pub net_id: u64,
     /// The service: 1 is the VPN.
     pub srv_uid: u64,
-    /// How long the client took to connect, milliseconds.
+    /// The time that the client took to connect, in milliseconds.
     pub time_connect_ms: i32,
-    /// When the client got the response, nanoseconds of the Unix time of its clock; as the three below.
+    /// When the client received the response, in nanoseconds of Unix time by the client's clock. The next three are in
+    /// the same unit.
     pub recv_time1: u64,
-    /// When the server got the request, by the server's clock.
+    /// When the server received the request, by the server's clock.
     pub recv_time2: u64,
     /// When the client sent the request.
     pub send_time1: u64,
     /// When the server sent the response, by the server's clock.
     pub send_time2: u64,
-    /// Host that sends the request, NUL padded text.
+    /// The host that sends the request, NUL padded text.
     pub host_send: [u8; 256],
-    /// Host that receives it, NUL padded text.
+    /// The host that receives the request, NUL padded text.
     pub host_recv: [u8; 256],
     /// 0, or one of [`error_code`](super::error_code).
     pub err_code: i32,
-    /// Bytes of data that the client sends.
+    /// The size of the data that the client sends, in bytes.
     pub data_size_send: u64,
-    /// Bytes of data that the client wants back.
+    /// The size of the data that the client requests, in bytes.
     pub data_size_recv: u64,
-    /// Bytes of data behind this message's fixed part.
+    /// The size of the data behind this message's fixed part, in bytes.
     pub data_size: u64,
     /// [`Check::hash`] of that data.
     pub data_hash: [u8; 32],
@@ -62,11 +63,11 @@ impl Default for Check {
 }
 
 impl Check {
-    /// Length of the fixed part on the wire, bytes.
+    /// The length of the fixed part on the wire, in bytes.
     pub const LEN: usize = 628;
 
-    /// The message with `data` behind it. `data_size` goes out as the length of `data`, whatever the field says, so
-    /// that no message contradicts itself; every other field goes as it is.
+    /// Returns the message with `data` behind it. `data_size` is set to the length of `data`, so that the message is
+    /// consistent; every other field is sent as it is.
     pub fn encode(&self, data: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(Self::LEN + data.len());
         out.extend_from_slice(&self.usage_id.to_le_bytes());
@@ -88,7 +89,7 @@ impl Check {
     }
 
     /// Splits a message into its fixed part and its data. Errors: [`WireError::TooShort`], and
-    /// [`WireError::SizeMismatch`] where `data_size` is not what is present. The hash is the caller's to compare.
+    /// [`WireError::SizeMismatch`] if `data_size` differs from the data present. The caller compares the hash.
     ///
     /// ```
     /// use vpn_core::wire::{Check, WireError};
@@ -129,7 +130,7 @@ impl Check {
         Ok((check, data))
     }
 
-    /// SHA3-256 (FIPS 202) of the data, the hash that this network uses everywhere.
+    /// Returns the SHA3-256 (FIPS 202) of the data, the hash that this network uses everywhere.
     pub fn hash(data: &[u8]) -> [u8; 32] {
         Sha3_256::digest(data).into()
     }

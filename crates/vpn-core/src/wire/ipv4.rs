@@ -2,27 +2,27 @@
 
 use std::net::Ipv4Addr;
 
-/// What forwarding needs to know of an IPv4 packet.
+/// The fields of an IPv4 header that forwarding needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4View {
     /// Source address.
     pub source: Ipv4Addr,
     /// Destination address.
     pub destination: Ipv4Addr,
-    /// Length of the header with its options, bytes: 20 to 60.
+    /// The length of the header with its options, in bytes: 20 to 60.
     pub header_len: usize,
-    /// Length of the whole packet, bytes; always what was inspected.
+    /// The length of the whole packet, in bytes; always that of the inspected bytes.
     pub total_len: usize,
     /// Protocol number (IANA): 1 ICMP, 6 TCP, 17 UDP.
     pub protocol: u8,
-    /// It is a piece of a packet: more follow, or it is not the first.
+    /// Whether this is a fragment: more follow, or it is not the first.
     pub is_fragment: bool,
 }
 
 /// Why bytes are not one whole IPv4 packet.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum PacketError {
-    /// No byte at all.
+    /// There are no bytes.
     #[error("empty packet")]
     Empty,
     /// The version nibble is not 4.
@@ -31,24 +31,24 @@ pub enum PacketError {
     /// The header is shorter than 20 bytes, or longer than the packet.
     #[error("bad IPv4 header length: {header_len} bytes in a packet of {len}")]
     BadHeaderLen {
-        /// What the header says, bytes.
+        /// The header's value, in bytes.
         header_len: usize,
         /// Bytes present.
         len: usize,
     },
-    /// The total length field is not the number of bytes present: a cut off packet, or one with a trailer.
+    /// The total length field differs from the number of bytes present: the packet is truncated or has a trailer.
     #[error("the total length field says {total_len} bytes, {len} are present")]
     LengthMismatch {
-        /// What the header says, bytes.
+        /// The header's value, in bytes.
         total_len: usize,
         /// Bytes present.
         len: usize,
     },
 }
 
-/// Looks at the header of a packet that should be one whole IPv4 packet, nothing less and nothing more.
+/// Checks the header of a packet that should be exactly one whole IPv4 packet.
 ///
-/// The header checksum is not verified: the kernel that the packet is handed to does it.
+/// Does not verify the header checksum: the kernel that receives the packet does.
 ///
 /// ```
 /// use vpn_core::wire::{PacketError, inspect};
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn knows_a_fragment() {
         let mut bytes = packet(20, 40);
-        // "Don't fragment" is no fragment; "more fragments" and an offset are.
+        // "Don't fragment" does not make a fragment; "more fragments" and an offset do.
         for (flags, is_fragment) in [(0x0000, false), (0x4000, false), (0x2000, true), (0x0001, true), (0x1fff, true)] {
             bytes[6..8].copy_from_slice(&u16::to_be_bytes(flags));
             assert_eq!(inspect(&bytes).map(|view| view.is_fragment), Ok(is_fragment), "{flags:#x}");
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(inspect(&bytes[..39]), Err(PacketError::LengthMismatch { total_len: 40, len: 39 }));
         bytes.push(0);
         assert_eq!(inspect(&bytes), Err(PacketError::LengthMismatch { total_len: 40, len: 41 }));
-        // More than the field can say: a total length of 0, as the kernel's big TCP has it, is no packet of ours.
+        // The length exceeds the field: a total length of 0, as in the kernel's big TCP, is not accepted.
         let mut big = packet(20, 40);
         big.resize(65536, 0);
         big[2..4].fill(0);

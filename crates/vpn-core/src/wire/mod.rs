@@ -1,8 +1,8 @@
-//! What goes over the wire: VPN packets of channel 'S', service messages of channel 'R', capabilities, and the IPv4
-//! header inside.
+//! The messages on the wire: VPN packets of channel 'S', service messages of channel 'R', capabilities, and the IPv4
+//! header of inner packets.
 //!
-//! Pure functions over byte slices. Nothing here trusts a length: every parser takes bytes as they came from a peer
-//! and either returns a value or a [`WireError`]; none panics. docs/wire.md describes the exchange.
+//! Pure functions over byte slices. They trust no length: every parser takes bytes from a peer and returns either a
+//! value or a [`WireError`]; none panics. docs/wire.md describes the exchange.
 
 mod bundle;
 mod caps;
@@ -13,7 +13,7 @@ mod reader;
 mod service;
 mod vnet;
 
-pub use bundle::{BUNDLE_FRONT, MAX_BUNDLE, RECORD_HEADER_LEN, Record, records};
+pub use bundle::{BUNDLE_HEADROOM, MAX_BUNDLE, RECORD_HEADER_LEN, Record, records};
 pub use caps::{CAPS_MAGIC, Capabilities, MAX_DNS};
 pub use check::Check;
 pub use ipv4::{Ipv4View, PacketError, inspect};
@@ -26,36 +26,37 @@ pub use vnet::{VNET_LEN, VnetHeader};
 
 use std::net::Ipv4Addr;
 
-/// Why bytes from a peer are not the message they claim to be. The packet is dropped and counted, the session lives.
+/// Why bytes from a peer are not the message they claim to be. The receiver drops and counts the packet; the session
+/// continues.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum WireError {
     /// Fewer bytes than the fixed part of the message has.
     #[error("too short: {len} bytes")]
     TooShort {
-        /// Bytes that were there.
+        /// The number of bytes present.
         len: usize,
     },
     /// The size field and the bytes present differ.
     #[error("the size field says {declared} bytes, {present} are present")]
     SizeMismatch {
-        /// Size field, bytes.
+        /// The size field's value.
         declared: usize,
-        /// Bytes behind the header.
+        /// The number of bytes behind the header.
         present: usize,
     },
     /// An op code that this side never receives, known or not.
     #[error("op code {0:#x} is not accepted from this side")]
     UnexpectedOp(u32),
-    /// A capability that is cut off, or a known one whose value has a wrong length.
+    /// A truncated capability, or a known one with a wrong length.
     #[error("capability {kind} is cut off or has a wrong length")]
     BadTlv {
-        /// Its type byte; 0 when not even type and length were whole.
+        /// Its type byte; 0 if type and length are incomplete.
         kind: u8,
     },
-    /// A record of a bundle that is cut off.
+    /// A truncated record of a bundle.
     #[error("a record of the bundle is cut off")]
     BadRecord,
-    /// A netmask in an address reply whose ones are not contiguous.
+    /// A netmask in an address reply with non-contiguous ones.
     #[error("netmask {0} is not contiguous")]
     BadNetmask(Ipv4Addr),
 }

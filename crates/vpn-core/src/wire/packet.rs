@@ -5,14 +5,14 @@ use super::caps::{CAPS_MAGIC, Capabilities};
 use super::reader::Reader;
 use std::net::Ipv4Addr;
 
-/// Length of the VPN packet header, bytes (`dap_stream_ch_vpn_pkt_t::header`).
+/// The length of the VPN packet header, in bytes (`dap_stream_ch_vpn_pkt_t::header`).
 pub const HEADER_LEN: usize = 20;
 
-/// Op codes of VPN packets that this implementation speaks (`VPN_PACKET_OP_CODE_*`).
+/// The op codes of VPN packets that this implementation uses (`VPN_PACKET_OP_CODE_*`).
 pub mod op {
-    /// Either way: something went wrong, the header's value is a code of [`problem`](super::problem).
+    /// Both ways: reports a failure. The header's value is a code of [`problem`](super::problem).
     pub const PROBLEM: u32 = 0xae;
-    /// Client -> server: asks for an address; data is empty or capabilities.
+    /// Client -> server: asks for an address; the data is empty or capabilities.
     pub const ADDR_REQUEST: u32 = 0xb2;
     /// Server -> client: the leased address and the gateway.
     pub const ADDR_REPLY: u32 = 0xb3;
@@ -24,9 +24,9 @@ pub mod op {
     pub const BUNDLE_SEND: u32 = 0xbe;
     /// Server -> client: a bundle of records; only after both sides announced bundles.
     pub const BUNDLE_RECV: u32 = 0xbf;
-    /// Either way: refreshes the session, answered with [`PONG`].
+    /// Both ways: refreshes the session; answered with [`PONG`].
     pub const PING: u32 = 0xc0;
-    /// Either way: the answer to [`PING`].
+    /// Both ways: the answer to [`PING`].
     pub const PONG: u32 = 0xc1;
 }
 
@@ -44,21 +44,21 @@ pub mod problem {
 
 /// The header of a VPN packet, all integers little-endian on the wire.
 ///
-/// Its last four bytes are padding: written as zero, ignored on reading, since old peers leave garbage there.
+/// Its last four bytes are padding: written as zero and ignored on reading, since legacy peers leave garbage there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Unused by IP traffic; old peers put a descriptor here.
+    /// Not used for IP traffic; legacy peers put a descriptor here.
     pub sock_id: i32,
     /// One of [`op`].
     pub op: u32,
-    /// The usage that the service channel's SUCCESS named.
+    /// The number of the usage, from the service channel's SUCCESS.
     pub usage_id: u32,
-    /// Bytes of data behind the header; for [`op::PROBLEM`] its code, which lies at the same offset.
+    /// The size of the data behind the header, in bytes; for [`op::PROBLEM`] its code, at the same offset.
     pub value: u32,
 }
 
 impl Header {
-    /// Splits a VPN packet into its header and the bytes behind it, whatever the header says about their number.
+    /// Splits a VPN packet into its header and the bytes behind it, without a check of their number.
     pub fn parse(packet: &[u8]) -> Result<(Header, &[u8]), WireError> {
         let mut reader = Reader::new(packet);
         let header =
@@ -67,12 +67,12 @@ impl Header {
         Ok((header, reader.rest()))
     }
 
-    /// Writes the header in place.
+    /// Writes the header to `out`.
     pub fn write_to(&self, out: &mut [u8; HEADER_LEN]) {
         *out = self.to_bytes();
     }
 
-    /// The header as it goes over the wire.
+    /// The header in its wire format.
     pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
         let mut out = [0; HEADER_LEN];
         out[0..4].copy_from_slice(&self.sock_id.to_le_bytes());
@@ -83,10 +83,10 @@ impl Header {
     }
 }
 
-/// What a server accepts from a client.
+/// The messages that a server accepts from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromClient<'a> {
-    /// Asks for an address; no capabilities where the client announced none.
+    /// Asks for an address, with the client's capabilities; the default if it announced none.
     AddrRequest(Capabilities),
     /// Bytes that claim to be one IPv4 packet; not checked yet.
     Send(&'a [u8]),
@@ -100,7 +100,7 @@ pub enum FromClient<'a> {
 
 /// Parses a VPN packet that a client sent.
 ///
-/// Errors: [`WireError::UnexpectedOp`] for whatever only servers send, ADDR_REPLY above all;
+/// Errors: [`WireError::UnexpectedOp`] for ops that only servers send, above all ADDR_REPLY;
 /// [`WireError::SizeMismatch`], [`WireError::TooShort`], [`WireError::BadTlv`].
 ///
 /// ```
@@ -128,7 +128,7 @@ pub fn parse_from_client(packet: &[u8]) -> Result<(Header, FromClient<'_>), Wire
     Ok((header, message))
 }
 
-/// What a client accepts from a server.
+/// The messages that a client accepts from a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromServer<'a> {
     /// The lease.
@@ -137,7 +137,7 @@ pub enum FromServer<'a> {
     Recv(&'a [u8]),
     /// Bytes that claim to be bundle records; not checked yet.
     Bundle(&'a [u8]),
-    /// A code of [`problem`], or one that this version does not know.
+    /// A code of [`problem`], or an unknown one.
     Problem(u32),
     /// Refreshes the session.
     Ping,
@@ -185,16 +185,16 @@ pub struct AddrReply {
     pub addr: Ipv4Addr,
     /// The server's own address in the subnet.
     pub gateway: Ipv4Addr,
-    /// Netmask of the subnet. It goes over the wire only together with `caps`: a plain reply has no room for it.
+    /// The subnet's netmask. It is sent only together with `caps`: a plain reply has no field for it.
     pub netmask: Option<Ipv4Addr>,
-    /// The capabilities that the server accepts; `None` for a client that announced nothing (the reply then is what
-    /// it has always been, to the byte) and from a server that knows none.
+    /// The capabilities that the server accepts; `None` for a client that announced none (the reply is then
+    /// byte-identical to the legacy reply) and from a legacy server.
     pub caps: Option<Capabilities>,
 }
 
 impl AddrReply {
-    /// The whole VPN packet, header included. Without `caps` it is exactly 28 bytes; with `caps` and no netmask, the
-    /// netmask goes as 0.0.0.0, which [`parse_from_server`] reads as none.
+    /// Returns the whole VPN packet, header included. Without `caps` it is exactly 28 bytes. With `caps` and no
+    /// netmask, the netmask field is 0.0.0.0, which [`parse_from_server`] reads as `None`.
     pub fn encode(&self, usage_id: u32, sock_id: i32) -> Vec<u8> {
         let mut data = Vec::with_capacity(8);
         data.extend_from_slice(&self.addr.octets());
@@ -210,7 +210,7 @@ impl AddrReply {
         let mut reader = Reader::new(data);
         let (addr, gateway) = (reader.ipv4()?, reader.ipv4()?);
         let plain = AddrReply { addr, gateway, netmask: None, caps: None };
-        // What follows belongs to us only when the magic says so; other peers may append what they like.
+        // The data that follows is ours only if it starts with the magic; other implementations may append their own.
         let Some((netmask, rest)) = reader.rest().split_first_chunk::<4>() else { return Ok(plain) };
         let Some(tlvs) = rest.strip_prefix(CAPS_MAGIC.as_slice()) else { return Ok(plain) };
         let mask = u32::from_be_bytes(*netmask);
@@ -222,7 +222,8 @@ impl AddrReply {
     }
 }
 
-/// A whole ADDR_REQUEST packet: with `None` the 20 bytes that every server knows, with `Some` the capabilities behind.
+/// Returns a whole ADDR_REQUEST packet: with `None` the 20 bytes that every server accepts, with `Some` followed by the
+/// capabilities.
 ///
 /// ```
 /// use vpn_core::wire::{Capabilities, FromClient, HEADER_LEN, WireError, encode_addr_request, parse_from_client};
@@ -242,7 +243,7 @@ pub fn encode_addr_request(usage_id: u32, caps: Option<&Capabilities>) -> Vec<u8
     with_header(0, op::ADDR_REQUEST, usage_id, &data)
 }
 
-/// Writes the header of a VPN packet whose data is in place behind it; the whole packet.
+/// Writes the header of a VPN packet in front of its data; returns the whole packet.
 pub fn write_header(packet: &mut [u8], op: u32, usage_id: u32) -> &[u8] {
     let value = packet.len().saturating_sub(HEADER_LEN) as u32;
     if let Some(front) = packet.first_chunk_mut() {
@@ -251,24 +252,24 @@ pub fn write_header(packet: &mut [u8], op: u32, usage_id: u32) -> &[u8] {
     packet
 }
 
-/// A packet that is a header only: PING and PONG (`value` 0) and PROBLEM (`value` is the code).
+/// Returns a packet without data: PING and PONG (`value` 0), or PROBLEM (`value` is the code).
 pub fn encode_control(op: u32, usage_id: u32, value: u32) -> [u8; HEADER_LEN] {
     Header { sock_id: 0, op, usage_id, value }.to_bytes()
 }
 
-/// The data, once the header's size agrees with it.
+/// Returns the data if the header's size matches it.
 fn sized<'a>(header: &Header, data: &'a [u8]) -> Result<&'a [u8], WireError> {
     let declared = usize::try_from(header.value).unwrap_or(usize::MAX);
     if declared == data.len() { Ok(data) } else { Err(WireError::SizeMismatch { declared, present: data.len() }) }
 }
 
-/// Data without our magic is some other peer's extension: a client without capabilities.
+/// Data without our magic is another implementation's extension: a client without capabilities.
 fn parse_addr_request(data: &[u8]) -> Result<Capabilities, WireError> {
     data.strip_prefix(CAPS_MAGIC.as_slice()).map_or(Ok(Capabilities::default()), Capabilities::parse)
 }
 
 fn with_header(sock_id: i32, op: u32, usage_id: u32, data: &[u8]) -> Vec<u8> {
-    // What is sent this way is a few hundred bytes at most.
+    // Packets that are sent this way have a few hundred bytes at most.
     let value = u32::try_from(data.len()).unwrap_or(u32::MAX);
     let mut out = Vec::with_capacity(HEADER_LEN + data.len());
     out.extend_from_slice(&Header { sock_id, op, usage_id, value }.to_bytes());
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn header_layout_is_the_one_of_the_abi() {
+    fn header_layout_matches_the_abi() {
         let header = Header { sock_id: -2, op: 0x0403_0201, usage_id: 0x0807_0605, value: 0x0c0b_0a09 };
         let bytes = header.to_bytes();
         assert_eq!(bytes, [0xfe, 0xff, 0xff, 0xff, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0, 0, 0]);
@@ -364,7 +365,7 @@ mod tests {
         let announced = encode_addr_request(7, Some(&caps));
         let (header, message) = parse_from_client(&announced).unwrap();
         assert_eq!((header.value, message), (8, FromClient::AddrRequest(caps)));
-        // Another project's extension is no capability of ours.
+        // Another implementation's extension is not a capability.
         let foreign = packet(op::ADDR_REQUEST, 6, b"CFV2\x02\x09");
         assert_eq!(parse_from_client(&foreign).unwrap().1, FromClient::AddrRequest(Capabilities::default()));
         let cut = packet(op::ADDR_REQUEST, 6, b"CFV1\x02\x02");
@@ -392,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn reply_tolerates_foreign_bytes_but_not_broken_ones_of_ours() {
+    fn reply_tolerates_foreign_bytes_but_not_malformed_capabilities() {
         let plain = FromServer::AddrReply(AddrReply { addr: ADDR, gateway: GATEWAY, netmask: None, caps: None });
         let mut data = vec![10, 0, 0, 2, 10, 0, 0, 1];
         for extra in [b"".as_slice(), b"x", &[255, 255, 255, 0], b"\xff\xff\xff\x00CFV0"] {

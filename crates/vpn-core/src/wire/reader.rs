@@ -1,9 +1,9 @@
-//! A cursor over received bytes whose every step is checked.
+//! A cursor over received bytes that checks every step.
 
 use super::WireError;
 use std::net::Ipv4Addr;
 
-/// Takes fields off the front of a message; a field that is not whole is [`WireError::TooShort`].
+/// Takes fields off the front of a message; an incomplete field is [`WireError::TooShort`].
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
     len: usize,
@@ -37,7 +37,7 @@ impl<'a> Reader<'a> {
         self.take::<4>().map(Ipv4Addr::from)
     }
 
-    /// What has not been taken.
+    /// The remaining bytes.
     pub(super) fn rest(&self) -> &'a [u8] {
         self.rest
     }

@@ -1,4 +1,4 @@
-//! Messages of the service channel 'R': how a client asks for the service, and what the server answers.
+//! Messages of the service channel 'R': the client's request for the service, and the server's answers.
 //!
 //! All structs are packed and little-endian on the wire. The structs here are values; the channel packet around them
 //! belongs to the SDK.
@@ -22,7 +22,7 @@ pub mod pkt {
     pub const NEW_TX_COND_RESPONSE: u8 = 0x41;
     /// Client -> server: a [`Check`](crate::wire::Check) with data.
     pub const CHECK_REQUEST: u8 = 0x50;
-    /// Server -> client: the [`Check`](crate::wire::Check) answered.
+    /// Server -> client: the answer to CHECK_REQUEST.
     pub const CHECK_RESPONSE: u8 = 0x51;
     /// Server -> client: a [`Success`](super::Success).
     pub const SUCCESS: u8 = 0xf0;
@@ -54,7 +54,7 @@ pub mod error_code {
     pub const TX_COND_WRONG_SRV_UID: u32 = 0x404;
     /// The message's size is wrong.
     pub const WRONG_SIZE: u32 = 0x406;
-    /// More data asked for or sent than allowed.
+    /// The client requests or sends more data than allowed.
     pub const BIG_SIZE: u32 = 0x407;
     /// No such receipt.
     pub const RECEIPT_CANT_FIND: u32 = 0x500;
@@ -64,7 +64,7 @@ pub mod error_code {
     pub const RECEIPT_WRONG_PKEY_HASH: u32 = 0x502;
     /// The receipt is signed by a banned key.
     pub const RECEIPT_BANNED_PKEY_HASH: u32 = 0x503;
-    /// No price for what was asked.
+    /// The server has no price for the request.
     pub const PRICE_ERROR: u32 = 0x600;
     /// The request names no order.
     pub const PRICE_NO_ORDER_HASH: u32 = 0x601;
@@ -72,11 +72,12 @@ pub mod error_code {
     pub const PRICE_NO_TX_HASH: u32 = 0x602;
     /// Data does not match its hash.
     pub const WRONG_HASH: u32 = 0xBAD;
-    /// Whatever has no code of its own.
+    /// Every error without its own code.
     pub const UNKNOWN: u32 = 0xffff_ffff;
 }
 
-/// What an error code means, for a log line or the CLI. A code that is not known says so; print the number beside it.
+/// Returns the meaning of an error code, for a log line or the CLI. For an unknown code it says so; print the number
+/// beside it.
 pub fn error_text(code: u32) -> &'static str {
     match code {
         error_code::SERVICE_NOT_FOUND => "the server does not offer this service",
@@ -119,15 +120,15 @@ pub fn error_text(code: u32) -> &'static str {
 pub struct Request {
     /// The network.
     pub net_id: u64,
-    /// Hash of the conditional transaction that pays; any non-zero value for a free order.
+    /// The hash of the conditional transaction that pays; any non-zero value for a free order.
     pub tx_cond: [u8; 32],
     /// The service: 1 is the VPN.
     pub srv_uid: u64,
-    /// Ticker of the token, NUL padded.
+    /// The ticker of the token, NUL padded.
     pub token: [u8; 10],
-    /// Hash of the client's public key.
+    /// The hash of the client's public key.
     pub client_pkey_hash: [u8; 32],
-    /// Hash of the order that the client accepts; all zeros is answered with PRICE_NO_ORDER_HASH.
+    /// The hash of the order that the client accepts; the server answers all zeros with PRICE_NO_ORDER_HASH.
     pub order_hash: [u8; 32],
 }
 
@@ -164,7 +165,7 @@ impl Request {
 /// SUCCESS: the service is granted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Success {
-    /// What VPN packets name in their header.
+    /// The usage's number, which VPN packets carry in their header.
     pub usage_id: u32,
     /// The network of the request.
     pub net_id: u64,
@@ -199,9 +200,9 @@ pub struct ServiceError {
     pub net_id: u64,
     /// The service of the request.
     pub srv_uid: u64,
-    /// The usage, 0 where there is none yet.
+    /// The usage, or 0 before there is one.
     pub usage_id: u32,
-    /// One of [`error_code`]; [`error_text`] puts it into words.
+    /// One of [`error_code`]; [`error_text`] returns its meaning.
     pub code: u32,
 }
 
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_its_own_sentence() {
+    fn every_code_has_its_own_text() {
         let codes = [
             0x100,
             0x101,

@@ -1,28 +1,28 @@
-//! `struct virtio_net_hdr` (virtio 1.2, 5.1.6): what of a packet's segmentation and checksum is still to be done.
+//! `struct virtio_net_hdr` (virtio 1.2, 5.1.6): the unfinished segmentation and checksum of a packet.
 
-/// Its length, bytes: the form without `num_buffers`, which a TUN device uses by default.
+/// The header's length, in bytes: the form without `num_buffers`, which is the default of TUN devices.
 pub const VNET_LEN: usize = 10;
 
-/// The header of a packet as a TUN queue or a bundle record carries it, integers little-endian. The default asks for
-/// nothing: the packet is complete.
+/// The header of a packet on a TUN queue or in a bundle record, integers little-endian. The default is that of a
+/// complete packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VnetHeader {
     /// [`VnetHeader::NEEDS_CSUM`] or 0; other bits are hints.
     pub flags: u8,
     /// One of the `GSO_` constants, TCP's perhaps with [`VnetHeader::GSO_ECN`].
     pub gso_type: u8,
-    /// Length of all headers, bytes; a hint that nobody should rely on.
+    /// The length of all headers, in bytes; only a hint.
     pub hdr_len: u16,
-    /// Payload of each segment but the last, bytes.
+    /// The payload of each segment but the last, in bytes.
     pub gso_size: u16,
-    /// Where the checksum begins to count, bytes from the packet's begin.
+    /// The start of the checksummed bytes, in bytes from the packet's start.
     pub csum_start: u16,
-    /// Where it is stored, bytes from `csum_start`; the sum of the pseudo header is there already.
+    /// The offset of the checksum field from `csum_start`, in bytes; it holds the sum of the pseudo header.
     pub csum_offset: u16,
 }
 
 impl VnetHeader {
-    /// Flag: the checksum is not complete.
+    /// Flag: the checksum is incomplete.
     pub const NEEDS_CSUM: u8 = 1;
     /// One packet.
     pub const GSO_NONE: u8 = 0;
@@ -30,10 +30,10 @@ impl VnetHeader {
     pub const GSO_TCPV4: u8 = 1;
     /// UDP datagrams, each of one packet.
     pub const GSO_UDP_L4: u8 = 5;
-    /// With TCP: the first segment alone has the flag CWR (RFC 3168).
+    /// With TCP: only the first segment has the flag CWR (RFC 3168).
     pub const GSO_ECN: u8 = 0x80;
 
-    /// The header in its ten bytes.
+    /// Reads the header from its ten bytes.
     pub fn parse(bytes: &[u8; VNET_LEN]) -> VnetHeader {
         let number = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         VnetHeader {
@@ -46,7 +46,7 @@ impl VnetHeader {
         }
     }
 
-    /// The ten bytes.
+    /// Writes the header as its ten bytes.
     pub fn to_bytes(&self) -> [u8; VNET_LEN] {
         let mut out = [0; VNET_LEN];
         out[0] = self.flags;
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layout_is_the_kernel_s() {
+    fn layout_matches_the_kernels() {
         let header = VnetHeader {
             flags: VnetHeader::NEEDS_CSUM,
             gso_type: VnetHeader::GSO_TCPV4 | VnetHeader::GSO_ECN,

@@ -1,7 +1,7 @@
-//! The pure rooms, per packet and per lease: `cargo bench -p vpn-core`.
+//! Micro-benchmarks, per packet and per lease: `cargo bench -p vpn-core`.
 //!
-//! What the data path does for each packet beside the kernel and the SDK: parse the VPN header, look at the IPv4 header,
-//! check the source, find the session; where a side does not take super-packets, cut them, and put them together.
+//! They measure the data path without kernel and SDK: parsing the VPN header, inspecting the IPv4 header, checking the
+//! source, finding the session; cutting super-packets for a peer that does not accept them, and merging packets.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -70,13 +70,13 @@ mod downstream {
         });
     }
 
-    /// The look-up alone, of addresses all over the table: each of them in every sample.
+    /// The look-up alone, of addresses all over the table; every sample looks up each.
     #[divan::bench(args = LEASES, sample_size = 65_000)]
     fn look_up(bencher: Bencher<'_, '_>, leases: u32) {
         let table = table(leases);
         let mut host = 0;
         bencher.bench_local(|| {
-            // A step that has no factor in common with the number of leases visits them all.
+            // The step has no factor in common with the number of leases, so it visits all of them.
             host = (host + 7_919) % leases;
             table.get(black_box(address(2 + host)))
         });
@@ -94,15 +94,16 @@ mod downstream {
 mod offload {
     use super::*;
 
-    /// Payload of a segment of a tunnel with the default MTU, and how many of them the largest super-packet has.
+    /// The payload of a segment of a tunnel with the default MTU, and the number of segments in the largest
+    /// super-packet.
     const SEGMENT: usize = 1340;
     const SEGMENTS: usize = 48;
     const HEADERS: usize = 40;
     const LARGEST: usize = HEADERS + SEGMENT * SEGMENTS;
-    /// Room for what a bundle or a VPN packet puts in front.
-    const FRONT: usize = 64;
+    /// Headroom for the headers of a bundle or a VPN packet.
+    const HEADROOM: usize = 64;
 
-    /// A packet of 1400 bytes, and one as long as a packet can be: the checksum alone, as it is completed.
+    /// The checksum alone, as it is completed: of a packet of 1400 bytes and of one with the maximum length.
     #[divan::bench(args = [1_400, 65_535])]
     fn checksum(bencher: Bencher<'_, '_>, len: usize) {
         let mut packet = tcp_packet(len);
@@ -114,21 +115,21 @@ mod offload {
         });
     }
 
-    /// A super-packet of 64 KB. What was cut is cut again: only the headers of the first segment are put back.
+    /// Cuts a super-packet of 64 KB repeatedly; only the headers of the first segment are restored in between.
     #[divan::bench]
     fn split_super_packet(bencher: Bencher<'_, '_>) {
         let packet = tcp_packet(LARGEST);
         let (_, offload) = Offload::check(&super_packet_header(), &packet).expect("it is a super-packet");
-        let mut buffer = [vec![0; FRONT], packet.clone()].concat();
+        let mut buffer = [vec![0; HEADROOM], packet.clone()].concat();
         bencher.counter(BytesCount::new(LARGEST)).bench_local(|| {
-            buffer[FRONT..FRONT + HEADERS].copy_from_slice(&packet[..HEADERS]);
-            split(black_box(&mut buffer), FRONT, &offload, |segment| {
+            buffer[HEADROOM..HEADROOM + HEADERS].copy_from_slice(&packet[..HEADERS]);
+            split(black_box(&mut buffer), HEADROOM, &offload, |segment| {
                 black_box(segment);
             });
         });
     }
 
-    /// The segments of a super-packet of 64 KB.
+    /// Merges the segments of a super-packet of 64 KB.
     #[divan::bench]
     fn coalesce_segments(bencher: Bencher<'_, '_>) {
         let mut packet = tcp_packet(LARGEST);
@@ -186,14 +187,14 @@ mod lease {
         }
         let mut now = Duration::ZERO;
         bencher.bench_local(|| {
-            // So that some thousand addresses are being kept for their clients at any time.
+            // Keeps some thousand addresses for their clients at any time.
             now += Duration::from_millis(12);
             let lease = pool.lease(now, None, token(&mut drawn)).expect("the subnet has room");
             pool.release(lease.addr, lease.id, now)
         });
     }
 
-    /// As random as real ones, without the kernel.
+    /// Tokens as random as real ones, without the kernel.
     fn token(drawn: &mut u64) -> Token {
         *drawn += 1;
         u128::from(*drawn).wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).to_le_bytes()
