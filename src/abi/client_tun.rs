@@ -122,7 +122,7 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
         // SAFETY: not NULL, and by the caller's promise a header and a_pkt_data_size bytes.
         let packet = unsafe { std::slice::from_raw_parts(a_pkt.cast::<u8>(), wire::HEADER_LEN + a_pkt_data_size) };
         match wire::parse_from_server(packet) {
-            Ok((_, wire::FromServer::AddrReply(reply))) => match Offer::judge(&reply, None) {
+            Ok((_, wire::FromServer::AddrReply(reply))) => match Offer::validate(&reply, None) {
                 // SAFETY: not NULL, and a VPN channel by the caller's promise.
                 Ok(offer) => leased(&offer, unsafe { ExternalChannel::of(a_sf) }),
                 Err(error) => {
@@ -148,7 +148,7 @@ fn leased(offer: &Offer, channel: Option<ExternalChannel>) -> c_int {
         Some(channel) => {
             settings.worker = Some(channel.worker());
             settings.usage_id = channel.usage_id();
-            settings.uplink = Some(device::UplinkChannel::Foreign(Arc::new(channel)));
+            settings.uplink = Some(device::UplinkChannel::External(Arc::new(channel)));
         }
         None => log::info!("the tunnel has no channel: it drops the packets that the host sends into it"),
     }

@@ -1,4 +1,4 @@
-//! A test of a server: connect, send a payload, get one back.
+//! A check of a server: connect, send a payload, receive one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,24 +12,24 @@ use crate::sdk::net::Net;
 use crate::sdk::worker::{self, Timer};
 use vpn_core::wire::{self, Check, ServiceError, pkt};
 
-/// The largest payload each way, bytes.
+/// The largest payload in each direction, in bytes.
 pub const PAYLOAD_MAX: usize = 65_536;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is asked of the server.
+/// The parameters of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Bytes to send.
     pub send: usize,
-    /// Bytes to get back.
+    /// Bytes to receive.
     pub receive: usize,
-    /// How long the whole test may take.
+    /// The time limit of the whole check.
     pub timeout: Duration,
 }
 
 impl Request {
-    /// C's conventions: a size of -1 is 1024; a timeout of -1 is 10 s, and none is shorter than 5 s, which leaves a
-    /// server behind a slow link a chance.
+    /// Converts C's arguments: a size of -1 means 1024, a timeout of -1 means 10 s. A timeout is at least 5 s, to give
+    /// a server behind a slow link time to answer.
     pub fn from_c(send: usize, receive: usize, timeout_ms: i32) -> Request {
         let size = |size: usize| if size == usize::MAX { 1024 } else { size };
         let timeout_ms = if timeout_ms < 0 { 10_000 } else { timeout_ms.max(5_000) };
@@ -38,10 +38,10 @@ impl Request {
     }
 }
 
-/// How long it took.
+/// The durations of a successful check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Until the stream was up.
+    /// From the start until the stream was up.
     pub connect: Duration,
     /// From the request to its answer.
     pub round_trip: Duration,
@@ -65,7 +65,7 @@ struct Test {
     timer: Mutex<Option<Timer>>,
 }
 
-/// Tests a server; blocks.
+/// Checks a server; blocks.
 pub fn run(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, ClientError> {
     let result = check_request(host, port, request).and_then(|()| test(net, host, port, request));
     if let Err(error) = &result {
@@ -88,7 +88,7 @@ fn test(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, C
     let test = Arc::new(Test {
         server: format!("{host}:{port}"),
         packet: encode(net, host, request),
-        send: sent(request) as u64,
+        send: request_size(request) as u64,
         receive: request.receive as u64,
         progress: Mutex::default(),
         changed: Condvar::new(),
@@ -100,14 +100,14 @@ fn test(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, C
     result
 }
 
-/// Bytes that go out: where some are asked for both ways, at least as many as come back. The SDK of a node makes its
-/// answer in the request's memory, which must not be too small for it.
-fn sent(request: &Request) -> usize {
+/// Returns the size of the request's payload, which is at least the size of the answer's if both are requested. A
+/// node's SDK builds its answer in the request's memory, which must be large enough.
+fn request_size(request: &Request) -> usize {
     if request.send == 0 { 0 } else { request.send.max(request.receive) }
 }
 
 fn encode(net: &Net, host: &str, request: &Request) -> Vec<u8> {
-    let data: Vec<u8> = (0..sent(request)).map(|index| (index % 251) as u8).collect();
+    let data: Vec<u8> = (0..request_size(request)).map(|index| (index % 251) as u8).collect();
     let mut host_recv = [0; 256];
     for (to, from) in host_recv.iter_mut().take(255).zip(host.bytes()) {
         *to = from;
@@ -145,16 +145,16 @@ impl Test {
         let link = Link::connect(net, host, port, "R", handler)
             .ok_or_else(|| ClientError::Connect { server: self.server.clone(), errno: libc::EIO })?;
         *self.link.lock() = Some(link);
-        let give_up = started + request.timeout;
+        let deadline = started + request.timeout;
         let mut progress = self.progress.lock();
-        let connect_by = (started + CONNECT_TIMEOUT).min(give_up);
+        let connect_deadline = (started + CONNECT_TIMEOUT).min(deadline);
         while progress.connected.is_none() && progress.outcome.is_none() {
-            if self.changed.wait_until(&mut progress, connect_by).timed_out() {
+            if self.changed.wait_until(&mut progress, connect_deadline).timed_out() {
                 return Err(ClientError::Connect { server: self.server.clone(), errno: libc::ETIMEDOUT });
             }
         }
         while progress.outcome.is_none() {
-            if self.changed.wait_until(&mut progress, give_up).timed_out() {
+            if self.changed.wait_until(&mut progress, deadline).timed_out() {
                 break;
             }
         }
@@ -172,7 +172,7 @@ impl Test {
     }
 
     fn end(&self) {
-        // Both call the SDK when they are dropped: not under their locks.
+        // Dropping either calls the SDK: not under their locks.
         let timer = self.timer.lock().take();
         drop(timer);
         let link = self.link.lock().take();
@@ -206,7 +206,8 @@ impl Test {
         }
     }
 
-    /// Sends the request, and again every second: a server may lose what comes with the first bytes of a stream.
+    /// Sends the request, and repeats it every second, because a server may lose data that arrives with the first bytes
+    /// of a stream.
     fn connected(self: &Arc<Self>, link: &Link) {
         self.progress.lock().connected = Some(Instant::now());
         self.changed.notify_all();
@@ -217,7 +218,7 @@ impl Test {
             Timer::start(here, Duration::from_secs(1), move || test.upgrade().is_some_and(|test| test.repeat()));
     }
 
-    /// False when there is nothing to wait for any more.
+    /// Repeats the request; returns false if the check is over.
     fn repeat(&self) -> bool {
         let link = self.link.lock().clone();
         if self.progress.lock().outcome.is_none()
@@ -237,7 +238,7 @@ impl Test {
     fn response(&self, packet: &[u8]) -> Result<Instant, ClientError> {
         let refused = |reason: &str| ClientError::Refused { server: self.server.clone(), reason: reason.to_owned() };
         let (check, data) = Check::parse(packet).map_err(|_| refused("its answer is malformed"))?;
-        // A server that is asked for nothing may send the request back as it came: the nodes do.
+        // A server that is asked for an empty answer may echo the request: nodes do.
         let echoed = self.receive == 0 && check.data_size == self.send;
         if check.data_size != self.receive && !echoed {
             return Err(refused("its answer has another size than was asked for"));
@@ -255,7 +256,7 @@ mod tests {
 
     #[test]
     fn no_answer_is_larger_than_its_request() {
-        let sent = |send, receive| sent(&Request { send, receive, timeout: Duration::ZERO });
+        let sent = |send, receive| request_size(&Request { send, receive, timeout: Duration::ZERO });
         assert_eq!([sent(0, 0), sent(0, 9), sent(9, 0), sent(9, 9), sent(9, 10), sent(10, 9)], [0, 0, 9, 9, 10, 10]);
     }
 

@@ -1,7 +1,7 @@
-//! One connection to one server: the IO around [`Exchange`], which decides what is asked and when.
+//! One connection to one server: the IO around [`Exchange`], which decides what to send and when.
 //!
-//! Events come on the stream's worker, from the thread in `start`, and from whoever stops the client. They go to the
-//! machine under one lock; what it answers is done without it, since that calls the SDK. Data packets take no lock.
+//! Events come from the stream's worker, the thread in `start`, and the thread that stops the client. One lock guards
+//! the state machine. Its actions are performed without the lock, because they call the SDK. Data packets take no lock.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,38 +25,38 @@ use vpn_core::forward::DropCause;
 use vpn_core::lease::Token;
 use vpn_core::wire::{self, FromServer, pkt};
 
-/// Where lease tokens are kept, so that a client that returns gets its address back.
+/// The store's group of lease tokens. With its token a returning client gets its address back.
 const LEASES: &str = "local.vpn_client.leases";
-/// How long [`Connection::end`] waits for the channel to be gone.
+/// How long [`Connection::end`] waits for the channel to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One connection to one server.
 pub(super) struct Connection {
     /// For the timer, which does not keep the connection alive.
-    me: Weak<Connection>,
+    weak_self: Weak<Connection>,
     net: Net,
-    /// host:port, as it stands in the log and in the store.
+    /// host:port, for the log and the store.
     server: String,
     host: String,
     port: u16,
     settings: Settings,
     shared: Mutex<Shared>,
-    /// Something in `shared` has changed: for the thread in `start`.
+    /// Wakes the thread in `start` after a change in `shared`.
     changed: Condvar,
     started: Instant,
-    // What data packets ask and tell, without the lock:
-    /// Lost or stopping.
+    // For data packets, which read and write these without the lock:
+    /// The connection is lost or stopping.
     is_over: AtomicBool,
-    /// Both sides have said that they take bundles.
+    /// Both sides have announced bundles.
     bundles: AtomicBool,
-    /// Milliseconds since `started` when the server was last heard.
+    /// When the last packet from the server arrived, in milliseconds since `started`.
     heard: AtomicU64,
     _running: Running,
 }
 
 struct Shared {
     exchange: Exchange,
-    /// From the worker that got it to the thread that makes the device.
+    /// Passes the grant from the worker that received it to the thread that creates the device.
     grant: Option<Grant>,
     link: Option<Arc<Link>>,
     channel: Option<Arc<Channel>>,
@@ -67,11 +67,11 @@ impl Connection {
     pub(super) fn new(net: Net, host: &str, port: u16, config: &Config, running: Running) -> Arc<Connection> {
         let settings = Settings::read(config);
         let server = format!("{host}:{port}");
-        // Read here: the stream's worker, which asks for an address, does not wait for the store.
+        // Read here, because the stream's worker, which requests the address, must not wait for the store.
         let resume = store::get(LEASES, &server).and_then(|token| token.try_into().ok());
         let exchange = Exchange::new(settings.exchange(&net, resume));
-        Arc::new_cyclic(|me| Connection {
-            me: Weak::clone(me),
+        Arc::new_cyclic(|weak_self| Connection {
+            weak_self: Weak::clone(weak_self),
             net,
             server,
             host: host.to_owned(),
@@ -91,7 +91,7 @@ impl Connection {
         self.shared.lock().exchange.state()
     }
 
-    /// Makes the connection and waits until the tunnel is up, or something failed.
+    /// Connects, and waits until the tunnel is up or a step has failed.
     pub(super) fn establish(self: &Arc<Self>) -> Result<(), ClientError> {
         log::info!("connecting to {} in network {}", self.server, self.net.name());
         self.dial()?;
@@ -125,7 +125,7 @@ impl Connection {
                         shared.exchange.handle(self.now(), Event::Timeout);
                     }
                 }
-                // The worker is about to hand the grant over.
+                // The worker is about to pass the grant on.
                 None => self.changed.wait(&mut shared),
             }
         }
@@ -135,14 +135,15 @@ impl Connection {
         }
     }
 
-    /// Makes the device, here and not on the stream's worker, which others need meanwhile.
+    /// Creates the device, on the calling thread: the stream's worker has other streams to serve.
     fn bring_up(&self, grant: &Grant) -> Result<(), ClientError> {
         let Some(channel) = self.channel() else { return Err(self.start_error(&self.shared.lock().exchange)) };
         if let Err(error) = tunnel::create(&channel, grant, &self.settings) {
             self.handle(Event::DeviceFailed(error.clone()));
             return Err(ClientError::Tunnel(error));
         }
-        // Otherwise stopped, refused or lost meanwhile: the caller takes the device down again.
+        // In any other state the start was stopped or refused, or the connection lost, meanwhile: the caller deletes
+        // the device.
         match self.handle(Event::DeviceMade) {
             State::Up => Ok(()),
             _ => Err(self.start_error(&self.shared.lock().exchange)),
@@ -152,28 +153,28 @@ impl Connection {
     fn keep_token(&self, token: Option<Token>) {
         let Some(token) = token else { return };
         if let Err(error) = store::set(LEASES, &self.server, &token) {
-            log::warn!("the lease's token is not kept, the next start may get another address: {error}");
+            log::warn!("cannot store the lease's token, the next start may get another address: {error}");
         }
     }
 
-    /// Why the tunnel is not up.
+    /// Returns why the tunnel is not up.
     fn start_error(&self, exchange: &Exchange) -> ClientError {
-        ClientError::of_start(exchange.failure(), &self.server, self.settings.start_timeout)
+        ClientError::from_failure(exchange.failure(), &self.server, self.settings.start_timeout)
     }
 
-    /// Ends a waiting `establish`.
+    /// Makes a waiting `establish` return.
     pub(super) fn cancel(&self) {
         self.handle(Event::Cancel);
     }
 
-    /// Closes the stream, and waits until its channel is gone if this thread can wait.
+    /// Closes the stream. Waits until its channel is closed, unless the caller is a worker.
     pub(super) fn end(&self) {
         self.handle(Event::Stop);
         let (timer, link) = {
             let mut shared = self.shared.lock();
             (shared.timer.take(), shared.link.take())
         };
-        // Both call the SDK when they are dropped: not under the lock.
+        // Dropping either calls the SDK: not under the lock.
         drop(timer);
         drop(link);
         let deadline = Instant::now() + CLOSE_TIMEOUT;
@@ -206,7 +207,7 @@ impl Connection {
         Duration::from_millis(self.now_ms())
     }
 
-    /// Has the machine take an event, and does what it answers. The state that the event has led to.
+    /// Passes an event to the state machine and performs the resulting actions. Returns the state after the event.
     fn handle(&self, event: Event<'_>) -> State {
         let (state, actions) = {
             let mut shared = self.shared.lock();
@@ -252,22 +253,22 @@ impl Connection {
         }
     }
 
-    /// On the stream's worker.
+    /// Starts the ticks, on the stream's worker.
     fn start_ticks(&self) {
         let Some(here) = worker::current() else { return };
-        let connection = Weak::clone(&self.me);
+        let connection = Weak::clone(&self.weak_self);
         let timer = Timer::start(here, TICK, move || connection.upgrade().is_some_and(|connection| connection.tick()));
         let mut shared = self.shared.lock();
         if shared.exchange.is_alive() {
             shared.timer = timer;
         } else {
-            // Stopped meanwhile. Not dropped under the lock: that calls the SDK.
+            // The connection was stopped meanwhile. Dropping the timer calls the SDK: not under the lock.
             drop(shared);
             drop(timer);
         }
     }
 
-    /// On the stream's worker. False ends the timer.
+    /// Handles a tick, on the stream's worker. Returns false to end the timer.
     fn tick(&self) -> bool {
         let pending = self.channel().and_then(|channel| channel.pending()).unwrap_or(0);
         let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
@@ -300,7 +301,7 @@ impl Connection {
         self.handle(event);
     }
 
-    /// On the stream's worker, perhaps before the thread in `dial` has got the link.
+    /// Handles a connected link, on the stream's worker, possibly before the thread in `dial` has received the link.
     fn connected(self: &Arc<Self>, link: &Arc<Link>) {
         {
             let mut shared = self.shared.lock();
@@ -313,8 +314,8 @@ impl Connection {
         self.handle(event);
     }
 
-    /// Takes the channel 'S' of this link, and of no other: a stream whose connection was stopped while it was being
-    /// made may open its channels when the next connection is there.
+    /// Binds the channel 'S' of this link only: a stream that was stopped while connecting may open its channels after
+    /// the next connection has started.
     fn bind(self: &Arc<Self>, link: &Link) -> bool {
         let raw = link.channel(b'S');
         let found = OPEN.lock().iter().find(|channel| !raw.is_null() && channel.raw() == raw).cloned();
@@ -325,14 +326,14 @@ impl Connection {
         true
     }
 
-    /// A packet on channel 'S', on its worker.
+    /// Handles a packet on channel 'S', on its worker.
     pub(super) fn packet(&self, kind: u8, data: &[u8]) {
         self.heard.store(self.now_ms(), Ordering::Relaxed);
         if kind != TYPE_DATA {
             return tunnel::dropped(DropCause::UnexpectedOp);
         }
         match wire::parse_from_server(data) {
-            // A connection that is over must not reach the next one's device.
+            // A connection that has ended must not reach the next one's device.
             Ok((_, FromServer::Recv(_) | FromServer::Bundle(_))) if self.is_over.load(Ordering::Acquire) => {
                 tunnel::dropped(DropCause::SessionGone)
             }
@@ -357,18 +358,17 @@ impl Connection {
         self.handle(event);
     }
 
-    /// Where the server is reached.
+    /// Returns the address at which the client reaches the server.
     fn outer_address(&self) -> Option<IpAddr> {
         let peer = self.channel()?.peer().parse().map(|peer: SocketAddr| peer.ip());
         peer.or_else(|_| self.host.parse()).ok()
     }
 }
 
-/// Channels 'S' of the streams that this node has opened, while they are open. To which connection one belongs is known
-/// when its link is up.
+/// The open channels 'S' of this node's outgoing streams. A channel's connection is known once the link is up.
 static OPEN: Mutex<Vec<Arc<Channel>>> = Mutex::new(Vec::new());
 
-/// The client's side of channels 'S'.
+/// Handles the client's side of channels 'S'.
 pub(super) struct Channels;
 
 impl ChannelHandler for Channels {
@@ -379,7 +379,8 @@ impl ChannelHandler for Channels {
     fn closed(&self, channel: &Arc<Channel>) {
         OPEN.lock().retain(|open| !Arc::ptr_eq(open, channel));
         if let Some(connection) = channel.data::<Connection>() {
-            // First lost, then detached: a device that is being made meanwhile either sees the one or gets the other.
+            // Report the loss first, then detach: a device that is being created meanwhile either sees the loss or is
+            // detached.
             connection.handle(Event::Disconnected);
             tunnel::detach(channel);
             connection.shared.lock().channel = None;

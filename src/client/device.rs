@@ -1,7 +1,8 @@
-//! The client's TUN device: made, looked at, removed. What its packets do is in `uplink` and `downlink`.
+//! The client's TUN device: creation, status, removal. `uplink` and `downlink` handle its packets.
 //!
-//! One device at a time. It can exist without a connection, as the C functions make it; then what the host sends into
-//! it is dropped and counted. When a connection is lost the device stays until `stop`, so that nothing leaks past it.
+//! There is one device at a time. The C functions can create it without a connection; the host's packets to it are then
+//! dropped and counted. When a connection is lost the device stays until `stop`, so that no packet leaves around the
+//! tunnel.
 
 use std::ffi::c_int;
 use std::net::Ipv4Addr;
@@ -28,38 +29,37 @@ use vpn_core::exchange::{Offer, guess_prefix};
 use vpn_core::forward::{Counters, DropCause, Totals};
 use vpn_core::wire::{Record, VnetHeader, WireError};
 
-/// How long [`delete`] waits for the worker to let go of the descriptor.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long [`delete`] waits for the worker to release the descriptor.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Largest inner packet by default, bytes: what the stream adds to it fits into an Ethernet frame.
+/// The default size of the largest inner packet, in bytes: with the stream's overhead it fits into an Ethernet frame.
 pub const MTU: u16 = 1500 - STREAM_OVERHEAD;
 
-/// What the device is to be.
+/// The parameters of the device.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// This host's inner address.
     pub addr: Ipv4Addr,
     /// The server's inner address.
     pub gateway: Ipv4Addr,
-    /// Length of the subnet's prefix, which is routed into the device.
+    /// The prefix length of the subnet that is routed into the device.
     pub prefix: u8,
-    /// Largest inner packet, bytes.
+    /// The largest inner packet, in bytes.
     pub mtu: u16,
-    /// The worker that reads the device; None: the first one.
+    /// The worker that reads the device; `None` for the first one.
     pub worker: Option<u32>,
-    /// Where the host's packets go; None: nowhere, they are dropped and counted.
+    /// The channel for the host's packets; with `None` they are dropped and counted.
     pub uplink: Option<UplinkChannel>,
-    /// Number of the usage that packets are sent under.
+    /// The number of the usage under which packets are sent.
     pub usage_id: u32,
-    /// Super-packets between the device and a server that takes them.
+    /// Whether super-packets pass between the device and a server that accepts them.
     pub offload: bool,
-    /// Largest bundle that the server takes, bytes; 0: none.
+    /// The largest bundle that the server accepts, in bytes; 0 for none.
     pub bundle: usize,
 }
 
 impl Settings {
-    /// A device of its own, with no connection behind it. The subnet is the smallest that holds both addresses, at
-    /// least a /24.
+    /// Describes a device without a connection. The subnet is the smallest that holds both addresses, at least a /24.
     pub fn new(addr: Ipv4Addr, gateway: Ipv4Addr) -> Settings {
         Settings {
             addr,
@@ -69,13 +69,13 @@ impl Settings {
             worker: None,
             uplink: None,
             usage_id: 0,
-            // C writes packets to the descriptor of a device that it made, and knows of no header in front of them.
+            // C writes packets to the descriptor of a device that it created, without a header in front.
             offload: false,
             bundle: 0,
         }
     }
 
-    /// What a server offers. The MTU is the smaller of the server's and `mtu`, this host's own.
+    /// Describes the device for a server's offer. The MTU is the smaller of the server's and `mtu`, this host's own.
     pub fn from_offer(offer: &Offer, mtu: u16) -> Settings {
         Settings {
             prefix: offer.prefix,
@@ -86,35 +86,36 @@ impl Settings {
     }
 }
 
-/// Why there is no device.
+/// Why the device cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
-    /// The address cannot be a host's.
-    #[error("{0} is no address that a host can have")]
+    /// No host can have this address.
+    #[error("{0} is not a valid host address")]
     BadAddress(Ipv4Addr),
-    /// The address is in use on this host.
+    /// The subnet overlaps a network of this host.
     #[error("{subnet} overlaps this host's own address {other}")]
     Overlap {
         /// The tunnel's address and prefix.
         subnet: String,
-        /// The address in the way.
+        /// The host's address that overlaps it.
         other: Ipv4Addr,
     },
-    /// The kernel refused.
+    /// The kernel refused the device.
     #[error(transparent)]
     Tun(#[from] TunError),
-    /// The kernel does not tell.
+    /// The kernel does not report its addresses.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    /// No worker reads it.
+    /// There is no worker to read the device.
     #[error(transparent)]
     NotRunning(#[from] NotRunning),
-    /// Another thread makes or removes it, and this one is a worker that it may wait for.
-    #[error("the tunnel device is being made or removed by another thread; not waited for on a worker")]
+    /// Another thread is creating or removing the device. The caller is a worker, and that thread may be waiting for
+    /// it.
+    #[error("another thread is creating or removing the tunnel device; a worker must not wait for it")]
     Busy,
 }
 
-/// The device as its packets see it. They reach it without a lock.
+/// The packets' view of the device, which they reach without a lock.
 struct Path {
     queue: Arc<Queue>,
     worker: u32,
@@ -125,7 +126,7 @@ struct Path {
 
 impl TunHandler for Path {
     fn readable(&self, first: Option<&mut [u8]>) {
-        // What waits for the host does not wait for a batch of the other direction.
+        // Downlink packets that are waiting must not wait for an uplink batch.
         self.downlink.flush();
         self.uplink.drain(&self.queue, first);
     }
@@ -135,24 +136,24 @@ impl TunHandler for Path {
     }
 }
 
-/// A device that is there.
+/// An existing device.
 struct Tunnel {
-    /// Shared, so that it is used without the lock.
+    /// Shared, so that callers use it without the lock.
     socket: Arc<TunSocket>,
     device: Device,
     lease: LeaseInfo,
     _running: Running,
 }
 
-/// The process's one tunnel, as the C functions need it.
+/// The process's only tunnel: the state that the C functions share.
 #[derive(Default)]
 struct Slot {
     tunnel: Mutex<Option<Tunnel>>,
-    /// The tunnel's part that packets need.
+    /// The part of the tunnel that packets need.
     path: ArcSwapOption<Path>,
-    /// What was dropped before there is a device: its statistics begin with that.
+    /// The counters of packets that were dropped before the device exists; the next device continues them.
     early: Mutex<Option<Arc<Counters>>>,
-    /// For devices that are made without one.
+    /// The gateway for devices that are created without one.
     gateway: Mutex<Option<Ipv4Addr>>,
     /// Serialises [`create`] and [`delete`], which block.
     change: Mutex<()>,
@@ -160,17 +161,17 @@ struct Slot {
 
 static SLOT: LazyLock<Slot> = LazyLock::new(Slot::default);
 
-/// The gateway for devices that are made without one.
+/// Sets the gateway for devices that are created without one.
 pub fn set_gateway(gateway: Ipv4Addr) {
     *SLOT.gateway.lock() = Some(gateway);
 }
 
-/// The gateway that was set.
+/// Returns the gateway that [`set_gateway`] set.
 pub fn gateway() -> Option<Ipv4Addr> {
     *SLOT.gateway.lock()
 }
 
-/// Makes the device, up and with its address; one that exists is replaced.
+/// Creates the device, with its address and up; replaces an existing device.
 pub fn create(settings: &Settings) -> Result<(), TunnelError> {
     let unfit =
         |addr: Ipv4Addr| addr.is_unspecified() || addr.is_loopback() || addr.is_multicast() || addr.is_broadcast();
@@ -227,7 +228,7 @@ fn refuse_overlap(settings: &Settings) -> Result<(), TunnelError> {
     }
 }
 
-/// Takes the device down; harmless when there is none.
+/// Removes the device; does nothing if there is none.
 pub fn delete() {
     let Some(_change) = worker::serialise(&SLOT.change) else { return log::warn!("{}", TunnelError::Busy) };
     remove();
@@ -236,35 +237,35 @@ pub fn delete() {
 
 fn remove() {
     let Some(tunnel) = SLOT.tunnel.lock().take() else { return };
-    // The socket's handler keeps the descriptor open as long as the SDK's loop has it.
+    // The socket's handler keeps the descriptor open as long as the SDK's event loop uses it.
     SLOT.path.store(None);
-    if !tunnel.socket.remove(PATIENCE) {
-        log::debug!("the tunnel's queue goes when its worker has time");
+    if !tunnel.socket.remove(DELETE_TIMEOUT) {
+        log::debug!("the tunnel's worker is busy and releases the queue later");
     }
     log::info!("tunnel device {} removed", tunnel.lease.device);
 }
 
-/// Some(up) while there is a device.
+/// Returns whether the device is up; `None` if there is no device.
 pub fn status() -> Result<Option<bool>, TunError> {
     SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.device.is_up()).transpose()
 }
 
-/// Whether there is a device.
+/// Returns whether there is a device.
 pub(super) fn exists() -> bool {
     SLOT.tunnel.lock().is_some()
 }
 
-/// The device's address and the like.
+/// Returns the device's address, gateway, MTU and name.
 pub fn lease() -> Option<LeaseInfo> {
     SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.lease.clone())
 }
 
-/// Traffic and drops since the device was made.
+/// Returns traffic and drops since the device was created.
 pub fn totals() -> Totals {
     counters().totals()
 }
 
-/// The SDK's event socket of the device, or NULL.
+/// Returns the SDK's event socket of the device, or NULL.
 pub fn event_socket() -> *mut dap_events_socket_t {
     SLOT.tunnel.lock().as_ref().map_or(ptr::null_mut(), |tunnel| tunnel.socket.event_socket())
 }
@@ -273,7 +274,7 @@ fn path() -> Option<Arc<Path>> {
     SLOT.path.load_full()
 }
 
-/// What is counted in: the device's, or what the next device begins with.
+/// Returns the device's counters, or those that the next device will continue.
 fn counters() -> Arc<Counters> {
     match path() {
         Some(path) => Arc::clone(&path.counters),
@@ -281,8 +282,8 @@ fn counters() -> Arc<Counters> {
     }
 }
 
-/// Writes a packet from the server to the device, for the host. Only what goes to the leased address: the server must
-/// not reach this host's other addresses through the tunnel. Any thread.
+/// Writes a packet from the server to the device, for the host. Drops a packet to another address than the leased one:
+/// the server must not reach this host's other addresses through the tunnel. Call it on any thread.
 pub fn deliver(packet: &[u8]) {
     match path() {
         Some(path) => path.downlink.deliver(&Record { header: VnetHeader::default(), packet }),
@@ -290,7 +291,7 @@ pub fn deliver(packet: &[u8]) {
     }
 }
 
-/// As [`deliver`], for the records of a bundle. What the device takes whole is written whole.
+/// Like [`deliver`], for the records of a bundle. Super-packets that the device accepts are written whole.
 pub(super) fn deliver_all<'a>(records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
     match path() {
         Some(path) => path.downlink.deliver_all(records),
@@ -298,12 +299,12 @@ pub(super) fn deliver_all<'a>(records: impl Iterator<Item = Result<Record<'a>, W
     }
 }
 
-/// Counts a packet from the server that was dropped.
+/// Counts a dropped packet from the server.
 pub(super) fn dropped(cause: DropCause) {
     counters().dropped(0, cause);
 }
 
-/// The connection of this channel is gone: packets go nowhere from now on. On the stream's worker.
+/// Detaches the channel of an ended connection, on the stream's worker: from now on the host's packets are dropped.
 pub(super) fn detach(channel: &Arc<Channel>) {
     if path().is_some_and(|path| path.uplink.detach(channel)) {
         set_readable(true);
@@ -318,7 +319,7 @@ pub(super) fn set_readable(readable: bool) {
     }
 }
 
-/// The device of the host's default route.
+/// Returns the device of the host's default route.
 pub fn default_route_device() -> Option<String> {
     let mut netlink = Netlink::open().ok()?;
     let routes = netlink.routes().ok()?;
@@ -326,21 +327,21 @@ pub fn default_route_device() -> Option<String> {
     Some(netlink.link(default.index?).ok()?.name)
 }
 
-/// Turns IPv6 on or off on a device; a failure is logged.
+/// Enables or disables IPv6 on a device; logs a failure.
 pub fn set_ipv6(device: &str, on: bool) {
     let fits =
         (1..=15).contains(&device.len()) && !device.contains(['/', '.']) && !device.contains(char::is_whitespace);
     if !fits {
-        log::warn!("\"{device}\" is no name of a network device");
+        log::warn!("\"{device}\" is not a valid name for a network device");
         return;
     }
     let path = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
     if let Err(error) = std::fs::write(&path, if on { "0" } else { "1" }) {
-        log::warn!("IPv6 of {device} cannot be turned {}: {path}: {error}", if on { "on" } else { "off" });
+        log::warn!("cannot {} IPv6 on {device}: {path}: {error}", if on { "enable" } else { "disable" });
     }
 }
 
-/// The worker that reads the device, while there is one.
+/// Returns the worker that reads the device, if there is one.
 pub fn worker() -> Option<u32> {
     path().map(|path| path.worker).filter(|worker| *worker < worker::count())
 }
@@ -349,7 +350,7 @@ pub fn worker() -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// C may write packets to the descriptor of a device that it made: a header in front would be part of them.
+    /// C may write packets to the descriptor of a device that it created: a header in front would become part of them.
     #[test]
     fn a_device_that_c_makes_has_no_offload() {
         let settings = Settings::new(Ipv4Addr::new(10, 0, 1, 2), Ipv4Addr::new(10, 0, 1, 1));

@@ -12,43 +12,44 @@ use host::tun::Queue;
 use vpn_core::forward::{Counters, DropCause, Load, Offload};
 use vpn_core::wire::{Ipv4View, Record, WireError};
 
-/// The way from the server to the device.
+/// Carries packets from the server to the device.
 pub(super) struct Downlink {
     queue: Arc<Queue>,
     /// The leased address: the server must not reach this host's other addresses through the tunnel.
     addr: Ipv4Addr,
     counters: Arc<Counters>,
     writer: Owned<Writer>,
-    /// For packets that come on another thread than the worker's: C's, or that of a stream which was moved.
-    others_writer: Mutex<Option<Writer>>,
+    /// For packets that arrive on a thread other than the device's worker: C's thread, or the worker that the stream
+    /// has moved to.
+    shared_writer: Mutex<Option<Writer>>,
 }
 
 impl Downlink {
     pub(super) fn new(queue: Arc<Queue>, worker: u32, addr: Ipv4Addr, counters: Arc<Counters>) -> Downlink {
         let writer = Owned::new(worker, Writer::new(&queue));
-        Downlink { queue, addr, counters, writer, others_writer: Mutex::default() }
+        Downlink { queue, addr, counters, writer, shared_writer: Mutex::default() }
     }
 
-    /// Writes what waits for the host, on the device's worker.
+    /// Writes the waiting packets to the host, on the device's worker.
     pub(super) fn flush(&self) {
         self.writer.with(|writer| writer.flush(&self.queue));
     }
 
-    /// A packet from the server that came by itself. Any thread.
+    /// Delivers a packet that the server sent without a bundle. Call it on any thread.
     pub(super) fn deliver(self: &Arc<Self>, record: &Record<'_>) {
         if worker::current() == Some(self.writer.worker()) {
             self.deliver_single(record);
         } else {
-            self.deliver_elsewhere(std::iter::once(Ok(*record)));
+            self.deliver_off_worker(std::iter::once(Ok(*record)));
         }
     }
 
-    /// The records of a bundle. Any thread.
+    /// Delivers the records of a bundle. Call it on any thread.
     pub(super) fn deliver_all<'a>(&self, records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
         if worker::current() == Some(self.writer.worker()) {
             self.writer.with(|writer| self.write_all(writer, records));
         } else {
-            self.deliver_elsewhere(records);
+            self.deliver_off_worker(records);
         }
     }
 
@@ -64,10 +65,11 @@ impl Downlink {
             }
         }
         writer.flush(&self.queue);
-        self.count(load, writer.take_lost());
+        self.count(load, writer.take_refused());
     }
 
-    /// A packet by itself, on the device's worker: one of a batch may wait for the end of the worker's turn.
+    /// Delivers a single packet, on the device's worker. A packet of a batch may wait until the end of the worker's
+    /// turn.
     fn deliver_single(self: &Arc<Self>, record: &Record<'_>) {
         let (packet, view, offload) = match self.check(record) {
             Ok(checked) => checked,
@@ -76,10 +78,10 @@ impl Downlink {
         let now = Instant::now();
         let written = self.writer.with(|writer| {
             let flush = writer.write_single(&self.queue, packet, &view, &offload, now);
-            (flush, writer.take_lost())
+            (flush, writer.take_refused())
         });
-        let Some((flush, lost)) = written else { return };
-        self.count(Load::of(&offload, packet.len()), lost);
+        let Some((flush, refused)) = written else { return };
+        self.count(Load::of(&offload, packet.len()), refused);
         if flush {
             let downlink = Arc::clone(self);
             if !worker::exec(self.writer.worker(), move || downlink.end_turn()) {
@@ -88,22 +90,22 @@ impl Downlink {
         }
     }
 
-    /// Writes what was left waiting for more of its batch.
+    /// Writes the packets that were waiting for more of their batch.
     fn end_turn(&self) {
-        let lost = self.writer.with(|writer| {
+        let refused = self.writer.with(|writer| {
             writer.end_turn(&self.queue);
-            writer.take_lost()
+            writer.take_refused()
         });
-        self.counters.lost_down(0, lost.unwrap_or_default());
+        self.counters.uncount_down(0, refused.unwrap_or_default());
     }
 
-    fn deliver_elsewhere<'a>(&self, records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
-        self.write_all(self.others_writer.lock().get_or_insert_with(|| Writer::new(&self.queue)), records);
+    fn deliver_off_worker<'a>(&self, records: impl Iterator<Item = Result<Record<'a>, WireError>>) {
+        self.write_all(self.shared_writer.lock().get_or_insert_with(|| Writer::new(&self.queue)), records);
     }
 
-    fn count(&self, load: Load, lost: Load) {
+    fn count(&self, load: Load, refused: Load) {
         self.counters.down(0, load);
-        self.counters.lost_down(0, lost);
+        self.counters.uncount_down(0, refused);
     }
 
     fn check<'a>(&self, record: &Record<'a>) -> Result<(&'a [u8], Ipv4View, Offload), DropCause> {

@@ -4,24 +4,24 @@ use std::time::Duration;
 
 use vpn_core::exchange::Failure;
 
-/// Why a connection or a test of one failed.
+/// Why a connection, or a check of a server, failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
-    /// An argument is wrong.
+    /// An argument is invalid.
     #[error("{0}")]
     Argument(&'static str),
-    /// The SDK's workers do not run.
+    /// The SDK's workers are not running.
     #[error("the SDK's workers could not be started; the log says why")]
     NotRunning,
-    /// The connection could not be made.
+    /// The client cannot connect.
     #[error("cannot connect to {server}: {}", connect_text(*.errno))]
     Connect {
         /// host:port.
         server: String,
-        /// Why, as an errno.
+        /// The reason, as an errno.
         errno: i32,
     },
-    /// The server said no.
+    /// The server refused.
     #[error("{server} refused: {reason}")]
     Refused {
         /// host:port.
@@ -29,23 +29,23 @@ pub enum ClientError {
         /// Its reason.
         reason: String,
     },
-    /// The tunnel could not be made.
+    /// The tunnel cannot be created.
     #[error("the tunnel cannot be made: {0}")]
     Tunnel(String),
-    /// Nothing came in time.
+    /// The server did not answer in time.
     #[error("no answer from {server} ({waiting_for}) within {} ms", .after.as_millis())]
     NoAnswer {
         /// host:port.
         server: String,
-        /// What did not come.
+        /// The missing answer.
         waiting_for: &'static str,
-        /// The time that was given.
+        /// The time limit.
         after: Duration,
     },
-    /// Called where it may not wait.
+    /// The caller is a worker, which must not wait.
     #[error("it was called on one of the SDK's workers, which it would block; any other thread may call it")]
     OnWorker,
-    /// `stop` came in between.
+    /// The user stopped the start.
     #[error("stopped while connecting")]
     Stopped,
 }
@@ -55,7 +55,7 @@ fn connect_text(errno: i32) -> String {
         libc::EKEYREJECTED => "the server's identity is not the pinned one".into(),
         libc::ENOENT => "the host name is not known".into(),
         libc::EPROTO => "it does not speak this protocol (TLS failed)".into(),
-        // The node's SDK says this of every failure.
+        // The node's SDK reports every failure with this errno.
         libc::EINVAL => "it cannot be reached, or does not answer as a node; the log says why".into(),
         0 => "the connection was closed".into(),
         errno => std::io::Error::from_raw_os_error(errno).to_string(),
@@ -63,8 +63,8 @@ fn connect_text(errno: i32) -> String {
 }
 
 impl ClientError {
-    /// Of a start that has failed; None: the connection was up, and is not any more.
-    pub(super) fn of_start(failure: Option<&Failure>, server: &str, start_timeout: Duration) -> ClientError {
+    /// Returns the error of a failed start. Without a failure the connection was up and has ended.
+    pub(super) fn from_failure(failure: Option<&Failure>, server: &str, start_timeout: Duration) -> ClientError {
         let server = server.to_owned();
         match failure {
             None => ClientError::Connect { server, errno: 0 },

@@ -1,18 +1,18 @@
 //! The VPN client: one connection at a time, from [`start`] to [`stop`].
 //!
-//! The files are layers, the highest first. Each uses what stands below it:
+//! The files are layers, from the highest to the lowest. Each uses the layers below it:
 //!
-//! - this one: start and stop, status; holds the one connection.
+//! - this one: start, stop and status; holds the only connection.
 //! - `connection`: one connection to one server, the IO around the state machine
 //!   [`Exchange`](vpn_core::exchange::Exchange).
 //! - `tunnel_part`: the tunnel as a connection uses it, [`device`] or the legacy C file in its place.
-//! - [`device`]: the TUN device, made and removed; hands its packets to the two below.
+//! - [`device`]: creates and removes the TUN device; passes its packets to the two below.
 //! - `uplink`: packets from the device to the server, with back-pressure; `downlink`: from the server to the device.
-//!   Neither knows the other.
-//! - `error`: why it failed; `settings`: what the user has configured.
+//!   Neither uses the other.
+//! - `error`: why a start failed; `settings`: the user's configuration.
 //!
-//! Beside them, without a tunnel: [`check`], a test of a server; [`orders`] and [`wallet`], what service is offered and
-//! what it is paid with.
+//! These need no tunnel: [`check`], a check of a server; [`orders`] and [`wallet`], the offered services and the means
+//! of payment.
 
 pub mod check;
 mod connection;
@@ -45,7 +45,7 @@ pub use error::ClientError;
 pub use vpn_core::exchange::State;
 use vpn_core::forward::Totals;
 
-/// How the command `vpn_client` is used.
+/// The usage text of the command `vpn_client`.
 const USAGE: &CStr = c"vpn_client [start -addr <server_address> -port <server_port>|stop|status] -net <net_name>\n\
 vpn_client init -w <wallet_name> -token <token_name> -value <value> -net <net_name>\n\
 vpn_client stop -net <net_name>\n\
@@ -53,71 +53,76 @@ vpn_client status -net <net_name>\n\
 vpn_client check -addr <ip_addr> -port <port> -net <net_name>\n\
 vpn_client check result -net <net_name> [-H hex(default)|base58]\n";
 
-/// What the client is doing, as C sees it.
+/// The client's status, as C sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Never started, or its last start failed.
+    /// The client was never started, or its last start failed.
     NotStarted,
     /// The tunnel is up.
     Started,
-    /// Stopped, by `stop` after a `start`; also while a connection is being made or taken down.
+    /// `stop` ended the client after a `start`; also while a connection is being established or closed.
     Stopped,
     /// The connection was lost.
     ConnectionLost,
 }
 
-/// How a start went well.
+/// The result of a successful start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Started {
-    /// By this call.
+    /// This call started the client.
     Now,
-    /// Before it.
+    /// The client was already started.
     Already,
 }
 
-/// What the server has given.
+/// The lease and the device of the running tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseInfo {
     /// This host's inner address.
     pub addr: Ipv4Addr,
     /// The server's inner address.
     pub gateway: Ipv4Addr,
-    /// Largest inner packet, bytes.
+    /// The largest inner packet, in bytes.
     pub mtu: u16,
-    /// The TUN device.
+    /// The name of the TUN device.
     pub device: String,
 }
 
-/// The last thing the client was asked for.
+/// The last command that the client received.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Nothing,
+enum LastCommand {
+    None,
     Start,
     Stop,
 }
 
 struct Client {
     connection: Option<Arc<Connection>>,
-    asked: Asked,
+    last_command: LastCommand,
     last_error: Option<ClientError>,
-    /// Held from `init` to `deinit`, so that the command can be called.
+    /// Keeps the SDK running from `init` to `deinit`, so that the command can be called.
     registered: Option<Running>,
-    /// What `init` was given; None: the node's.
+    /// The configuration that `init` received; `None` for the node's.
     config: Option<Arc<Config>>,
 }
 
-static CLIENT: Mutex<Client> =
-    Mutex::new(Client { connection: None, asked: Asked::Nothing, last_error: None, registered: None, config: None });
-/// Serialises what blocks: start, stop, deinit.
+static CLIENT: Mutex<Client> = Mutex::new(Client {
+    connection: None,
+    last_command: LastCommand::None,
+    last_error: None,
+    registered: None,
+    config: None,
+});
+/// Serialises the blocking functions: start, stop, deinit.
 static CHANGE: Mutex<()> = Mutex::new(());
-/// What a worker is told that may not wait for it.
-const BUSY: &str = "the VPN client is being started or stopped by another thread; not waited for on a worker";
+/// The message for a worker, which must not wait for another thread's change.
+const BUSY: &str = "another thread is starting or stopping the VPN client; a worker must not wait for it";
 
 fn connection() -> Option<Arc<Connection>> {
     CLIENT.lock().connection.clone()
 }
 
-/// Registers the command `vpn_client`, and keeps the configuration for the starts that follow.
+/// Registers the command `vpn_client`, and keeps the configuration for later starts.
 pub fn init(config: Config) -> Result<(), NotRunning> {
     let mut running = Some(Running::retain()?);
     let is_first = {
@@ -135,16 +140,16 @@ pub fn init(config: Config) -> Result<(), NotRunning> {
     Ok(())
 }
 
-/// Stops the client and takes the command back; harmless when it was not initialised.
+/// Stops the client and unregisters the command; does nothing if the client was not initialised.
 pub fn deinit() {
     stop_now();
     let (registered, config) = {
-        // A start that began in between is through with the configuration then.
+        // With the lock, no start is still reading the configuration.
         let Some(_change) = worker::serialise(&CHANGE) else { return log::warn!("{BUSY}") };
         let mut client = CLIENT.lock();
         (client.registered.take(), client.config.take())
     };
-    // C may close it now.
+    // Dropping the configuration lets C close it.
     drop(config);
     if registered.is_some() {
         command::remove(c"vpn_client");
@@ -153,9 +158,9 @@ pub fn deinit() {
     settle();
 }
 
-/// Connects and brings the tunnel up; blocks until it is up or has failed. A wrong argument changes nothing.
+/// Connects and brings the tunnel up; blocks until it is up or has failed. An invalid argument changes nothing.
 ///
-/// Not on a worker: it would wait for what the worker alone can do.
+/// Must not be called on a worker: it would wait for actions that only the worker can do.
 pub fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
     let result = match worker::current() {
         None => check_target(host, port).and_then(|()| start_anew(net, host, port)),
@@ -175,10 +180,10 @@ fn start_anew(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> 
         if old.state() != State::Lost {
             return Ok(Started::Already);
         }
-        // Its device stays until the new one is there: what was meant for the tunnel does not leave around it.
+        // The old device stays until the new one exists, so that the host's packets do not leave around the tunnel.
         end_connection(&old);
     }
-    CLIENT.lock().asked = Asked::Start;
+    CLIENT.lock().last_command = LastCommand::Start;
     connect(net, host, port).map(|()| Started::Now)
 }
 
@@ -199,7 +204,7 @@ fn connect(net: &Net, host: &str, port: u16) -> Result<(), ClientError> {
     result
 }
 
-/// Takes a connection down, and waits until its channel is gone.
+/// Ends a connection, and waits until its channel is closed.
 fn end_connection(connection: &Arc<Connection>) {
     connection.end();
     let mut client = CLIENT.lock();
@@ -208,7 +213,7 @@ fn end_connection(connection: &Arc<Connection>) {
     }
 }
 
-/// Takes the tunnel down and closes the connection; also while `start` is still waiting for it.
+/// Removes the tunnel and closes the connection, even while `start` is still waiting.
 pub fn stop() {
     stop_now();
     settle();
@@ -223,22 +228,22 @@ fn stop_now() {
     if let Some(connection) = &running {
         end_connection(connection);
     }
-    // A device that C made without a start is C's to delete.
-    if CLIENT.lock().asked == Asked::Start {
+    // A device that C created without a start is C's to delete.
+    if CLIENT.lock().last_command == LastCommand::Start {
         tunnel_part::delete();
-        CLIENT.lock().asked = Asked::Stop;
+        CLIENT.lock().last_command = LastCommand::Stop;
     }
     if running.is_some() {
         log::info!("VPN client stopped");
     }
 }
 
-/// What the client is doing.
+/// Returns the client's status.
 pub fn status() -> Status {
     let client = CLIENT.lock();
-    match (&client.connection, client.asked) {
-        (None, Asked::Stop) => Status::Stopped,
-        (None, Asked::Nothing | Asked::Start) => Status::NotStarted,
+    match (&client.connection, client.last_command) {
+        (None, LastCommand::Stop) => Status::Stopped,
+        (None, LastCommand::None | LastCommand::Start) => Status::NotStarted,
         (Some(connection), _) => match connection.state() {
             State::Up => Status::Started,
             State::Lost => Status::ConnectionLost,
@@ -247,39 +252,39 @@ pub fn status() -> Status {
     }
 }
 
-/// What the server has given; None while the tunnel is not up.
+/// Returns the lease and the device; `None` while the tunnel is not up.
 pub fn lease() -> Option<LeaseInfo> {
     connection().filter(|connection| connection.state() == State::Up).and_then(|_| tunnel_part::lease())
 }
 
-/// Why the last start failed.
+/// Returns why the last start failed.
 pub fn last_error() -> Option<ClientError> {
     CLIENT.lock().last_error.clone()
 }
 
-/// Traffic and drops of the tunnel since it was made.
+/// Returns traffic and drops since the tunnel was created.
 pub fn totals() -> Totals {
     tunnel_part::totals()
 }
 
-/// The SDK's channel 'S' of the running connection, or NULL.
+/// Returns the SDK's channel 'S' of the running connection, or NULL.
 pub fn stream_channel() -> *mut dap_stream_ch_t {
     connection().map_or(ptr::null_mut(), |connection| connection.stream_channel())
 }
 
-/// The SDK's stream worker of the running connection, or NULL.
+/// Returns the SDK's stream worker of the running connection, or NULL.
 pub fn stream_worker() -> *mut dap_stream_worker_t {
     connection().map_or(ptr::null_mut(), |connection| connection.stream_worker())
 }
 
-/// A packet of channel 'S', on its worker.
+/// Handles a packet of channel 'S', on its worker.
 pub fn packet_in(kind: u8, data: &[u8]) {
     if let Some(connection) = connection() {
         connection.packet(kind, data);
     }
 }
 
-/// A host name or address, and a port, that can be connected to.
+/// Checks that the host name or address, and the port, are valid targets.
 fn check_target(host: &str, port: u16) -> Result<(), ClientError> {
     if host.is_empty() || host.len() > 253 || host.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
         return Err(ClientError::Argument("the host is no name or address of 1 to 253 characters"));

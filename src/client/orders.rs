@@ -1,4 +1,4 @@
-//! The VPN orders of a network, and whether their nodes serve.
+//! The VPN orders of a network, and whether their nodes are available.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use parking_lot::Mutex;
 
 use crate::sdk::net::Net;
 
-/// Tells the state of a node by its address: 1 available, 0 not available, anything else unknown.
+/// Returns the state of the node with an address: 1 available, 0 not available, anything else unknown.
 pub type StateCallback = Arc<dyn Fn(u64) -> i32 + Send + Sync>;
 
 static STATE: Mutex<Option<StateCallback>> = Mutex::new(None);
 
-/// Sets who tells the state of a node; None: nobody.
+/// Sets the callback that returns a node's state; `None` for no callback.
 pub fn set_state_callback(callback: Option<StateCallback>) {
     *STATE.lock() = callback;
 }
 
-/// How hashes are written.
+/// The text format of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HashFormat {
     /// "0x" and hex digits.
@@ -26,7 +26,7 @@ pub enum HashFormat {
 }
 
 impl HashFormat {
-    /// "hex" or "base58".
+    /// Parses "hex" or "base58".
     pub fn parse(text: &str) -> Option<HashFormat> {
         match text {
             "hex" => Some(HashFormat::Hex),
@@ -43,13 +43,13 @@ impl HashFormat {
     }
 }
 
-/// A line for each order.
+/// Returns a line for each order.
 pub fn report(net: &Net, format: HashFormat) -> String {
     net.orders().into_iter().map(|order| line(&format.write(&order.hash), order.node)).collect()
 }
 
 fn line(hash: &str, node: u64) -> String {
-    // It is C's, and may set another one while it runs: not under the lock.
+    // The callback belongs to C and may replace itself: not under the lock.
     let state = STATE.lock().clone();
     match state.map(|state| state(node)) {
         None => format!("Order {hash}\n"),

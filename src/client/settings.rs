@@ -1,4 +1,4 @@
-//! `[vpn_client]`: what the user says. docs/config.md lists the keys.
+//! The user's configuration, section `[vpn_client]`. docs/config.md lists the keys.
 
 use std::time::Duration;
 
@@ -17,15 +17,16 @@ const SECTION: &str = "vpn_client";
 /// The client's configuration.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    /// How long a start may take.
+    /// The time limit of a start.
     pub(super) start_timeout: Duration,
-    /// Largest inner packet that this host sends, bytes; the server may ask for less.
+    /// The largest inner packet that this host sends, in bytes; the server may request less.
     pub(super) mtu: u16,
-    /// A ping goes out after so long a silence; after three times as long the connection is lost.
+    /// The silence after which the client pings; after three times as long the connection is lost.
     pub(super) keep_alive: Duration,
-    /// Super-packets between the device and a server that takes them. A legacy part's device has none.
+    /// Whether super-packets pass between the device and a server that accepts them. The device of a legacy part has
+    /// none.
     pub(super) offload: bool,
-    /// The order to use the service by, where the network's orders do not reach this node.
+    /// The order for the service, for networks whose orders do not reach this node.
     pub(super) order_hash: Option<[u8; 32]>,
 }
 
@@ -43,7 +44,7 @@ impl Settings {
                 let hash = parse_hash(&text);
                 if hash.is_none() {
                     log::warn!(
-                        "[{SECTION}] order_hash = {text}: 64 hex digits are expected, with or without 0x; ignored"
+                        "[{SECTION}] order_hash = {text} is ignored: expected 64 hex digits, with or without 0x"
                     );
                 }
                 hash
@@ -51,7 +52,8 @@ impl Settings {
         }
     }
 
-    /// What a connection asks for in a network. The REQUEST is drawn once, so that a repeated one is the same.
+    /// Returns the parameters of a connection in a network. The REQUEST is created once, so every repetition is
+    /// identical.
     pub(super) fn exchange(&self, net: &Net, resume: Option<Token>) -> exchange::Settings {
         let request = Request {
             net_id: net.id(),
@@ -72,16 +74,16 @@ impl Settings {
     }
 }
 
-/// Random bytes that a peer must not be able to guess are not needed here, only ones that differ.
+/// Returns random bytes. They only have to differ; a peer may be able to guess them.
 fn random() -> [u8; 32] {
     let mut bytes = [1; 32];
     if rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).is_err() {
-        log::debug!("no random numbers from the kernel");
+        log::debug!("the kernel provides no random numbers");
     }
     bytes
 }
 
-/// 64 hex digits, with or without 0x.
+/// Parses 64 hex digits, with or without 0x.
 fn parse_hash(text: &str) -> Option<[u8; 32]> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
     if digits.len() != 64 || !digits.is_ascii() {

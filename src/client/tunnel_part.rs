@@ -17,7 +17,7 @@ mod own {
     use crate::sdk::channel::Channel;
     use vpn_core::exchange::Grant;
 
-    /// Makes the device that a server's offer asks for. Blocks: not on a worker.
+    /// Creates the device for a server's offer. Blocks: do not call it on a worker.
     pub(in crate::client) fn create(channel: &Arc<Channel>, grant: &Grant, own: &Settings) -> Result<(), String> {
         let mut settings = device::Settings::from_offer(&grant.offer, own.mtu);
         settings.offload = own.offload;
@@ -41,8 +41,8 @@ mod foreign {
     use vpn_core::forward::{Counters, DropCause, Totals};
     use vpn_core::wire::inspect;
 
-    /// How long the legacy part may take.
-    const PATIENCE: Duration = Duration::from_secs(10);
+    /// The time limit of the legacy part.
+    const LEGACY_TIMEOUT: Duration = Duration::from_secs(10);
 
     /// The legacy part expects to be called on the channel's worker.
     pub(in crate::client) fn create(channel: &Arc<Channel>, grant: &Grant, _own: &Settings) -> Result<(), String> {
@@ -50,11 +50,11 @@ mod foreign {
         let (channel, mut packet) = (Arc::clone(channel), grant.packet.clone());
         if let Some(worker) = channel.worker() {
             worker::exec(worker, move || {
-                // A send fails only when nobody waits any more.
+                // The send fails if the wait has timed out.
                 let _ = done.send(parts::tun_leased(&channel, &mut packet));
             });
         }
-        match result.recv_timeout(PATIENCE) {
+        match result.recv_timeout(LEGACY_TIMEOUT) {
             Ok(0) => Ok(()),
             Ok(code) => Err(format!("ch_sf_tun_addr_leased returned {code}")),
             Err(_) => Err("the stream's worker did not call ch_sf_tun_addr_leased".into()),
@@ -70,7 +70,7 @@ mod foreign {
         }
     }
 
-    /// Bundles are not announced, so nobody may send one.
+    /// Drops the records: this client does not announce bundles, so no server may send one.
     pub(in crate::client) fn deliver_all<R>(records: impl Iterator<Item = R>) {
         records.for_each(|_| dropped(DropCause::UnexpectedOp));
     }
@@ -79,12 +79,12 @@ mod foreign {
         parts::tun_delete();
     }
 
-    /// The legacy part makes one device and has no other.
+    /// Returns false: the legacy part has no device other than the one that it creates.
     pub(in crate::client) fn exists() -> bool {
         false
     }
 
-    /// The legacy part looks for the running connection with each packet.
+    /// The legacy part looks up the running connection for each packet.
     pub(in crate::client) fn detach(_channel: &Arc<Channel>) {}
 
     pub(in crate::client) fn set_readable(_readable: bool) {}

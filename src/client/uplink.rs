@@ -1,4 +1,4 @@
-//! From the host to the server: what the device's packets do, on the device's worker.
+//! From the host to the server: handles the device's packets, on the device's worker.
 
 use std::ops::DerefMut;
 use std::sync::{Arc, OnceLock, Weak};
@@ -12,39 +12,39 @@ use host::tun::Queue;
 use vpn_core::forward::{Bundler, Counters, DropCause, Load, Peer};
 use vpn_core::wire::op;
 
-/// Back-pressure: while more bytes wait in the stream to the server, the device is not read.
+/// Back-pressure: the client stops reading the device while more bytes than this wait in the stream to the server.
 const SEND_HIGH_WATER_MARK: usize = 512 * 1024;
 
-/// What one wake-up of the device reads. Its bytes are bounded by [`SEND_HIGH_WATER_MARK`].
+/// The limit of one wake-up of the device. [`SEND_HIGH_WATER_MARK`] limits its bytes.
 const BUDGET: Budget = Budget { packets: 256, bytes: usize::MAX };
 
 /// The channel that carries the host's packets to the server.
 #[derive(Clone, Debug)]
 pub enum UplinkChannel {
-    /// Of this library's connection.
+    /// A channel of this library's connection.
     Own(Arc<Channel>),
-    /// Of a connection that C has made.
-    Foreign(Arc<ExternalChannel>),
+    /// A channel of a connection that C has opened.
+    External(Arc<ExternalChannel>),
 }
 
-/// The way from the device to the server.
+/// Carries packets from the device to the server.
 pub(super) struct Uplink {
     counters: Arc<Counters>,
     state: Owned<State>,
-    /// The device in its worker's loop, which back-pressure stops. Set once the device is there.
+    /// The device's event socket, which back-pressure pauses. Set once the device is in its worker's event loop.
     device: OnceLock<Weak<TunSocket>>,
 }
 
-/// What only the device's worker touches.
+/// The data that only the device's worker accesses.
 struct State {
     channel: Option<UplinkChannel>,
     peer: Peer,
-    /// Taken while a batch is handled; None after a panic in the last batch.
+    /// `None` while a batch is handled, and after a panic in the last batch.
     bundler: Option<Box<Bundler>>,
 }
 
 impl Uplink {
-    /// `largest` is the largest bundle that the server takes, bytes; 0: none.
+    /// Creates an uplink. `largest` is the largest bundle that the server accepts, in bytes; 0 for none.
     pub(super) fn new(
         worker: u32,
         channel: Option<UplinkChannel>,
@@ -57,33 +57,33 @@ impl Uplink {
         Uplink { counters, state: Owned::new(worker, state), device: OnceLock::new() }
     }
 
-    /// Names the event socket that back-pressure stops. Once.
+    /// Sets the event socket that back-pressure pauses. Call this once.
     pub(super) fn set_device(&self, device: &Arc<TunSocket>) {
-        // A device has one event socket: a second call changes nothing.
+        // A device has one event socket; a second call changes nothing.
         let _ = self.device.set(Arc::downgrade(device));
     }
 
-    /// Reads what the host wants to send, up to the budget, and sends it to the server.
+    /// Reads the host's packets, up to the budget, and sends them to the server.
     pub(super) fn drain(&self, queue: &Queue, first: Option<&mut [u8]>) {
         let taken =
             self.state.with(|state| (state.bundler.take().unwrap_or_default(), state.channel.clone(), state.peer));
         let Some((mut bundler, channel, peer)) = taken else { return };
         let mut batch = Batch { uplink: self, channel, peer };
         if let Err(error) = drain(queue, first, &mut bundler, &BUDGET, &mut batch) {
-            log::debug!("tunnel device: {error}");
+            log::debug!("cannot read the tunnel device: {error}");
         }
         self.state.with(|state| state.bundler = Some(bundler));
     }
 
-    /// Drops this connection's channel, on the device's worker. False when the device had another: another connection
-    /// may use it by now.
+    /// Releases this connection's channel, on the device's worker. Returns false if the uplink uses another channel,
+    /// because another connection may have taken the device over.
     pub(super) fn detach(&self, channel: &Arc<Channel>) -> bool {
         let is_ours =
             |current: &mut UplinkChannel| matches!(current, UplinkChannel::Own(own) if Arc::ptr_eq(own, channel));
         self.state.with(|state| state.channel.take_if(is_ours).is_some()) == Some(true)
     }
 
-    /// Sends a whole VPN packet; false when it was not taken.
+    /// Sends a whole VPN packet; returns false if the channel refuses it.
     fn send(&self, channel: &UplinkChannel, packet: &[u8]) -> bool {
         match channel {
             UplinkChannel::Own(channel) => {
@@ -93,7 +93,7 @@ impl Uplink {
                 }
                 channel.send(TYPE_DATA, packet)
             }
-            UplinkChannel::Foreign(channel) => channel.send(packet, SEND_HIGH_WATER_MARK),
+            UplinkChannel::External(channel) => channel.send(packet, SEND_HIGH_WATER_MARK),
         }
     }
 
@@ -109,7 +109,7 @@ fn is_above_mark(channel: &Channel) -> bool {
     channel.pending().is_none_or(|waiting| waiting > SEND_HIGH_WATER_MARK)
 }
 
-/// What one wake-up takes from the device, on its way to the server.
+/// The packets of one wake-up, on their way to the server.
 struct Batch<'a> {
     uplink: &'a Uplink,
     channel: Option<UplinkChannel>,
@@ -117,7 +117,7 @@ struct Batch<'a> {
 }
 
 impl Sink for Batch<'_> {
-    /// The packet in the room: into the bundle, or by itself.
+    /// Adds the packet to the bundle, or sends it alone.
     fn take<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>, len: usize) {
         match bundler.check(len) {
             Ok((_, offload, load)) => {
@@ -131,14 +131,14 @@ impl Sink for Batch<'_> {
         bundler.flush(0, &self.peer, |packet, load| self.send(packet, load));
     }
 
-    /// For C's connection nobody would tell when it has drained: what it cannot take is dropped instead.
+    /// A connection of C does not report when it has drained; packets that exceed its limit are dropped instead.
     fn is_full(&self) -> bool {
         matches!(&self.channel, Some(UplinkChannel::Own(channel)) if is_above_mark(channel))
     }
 }
 
 impl Batch<'_> {
-    /// Sends a whole VPN packet, and counts what became of it.
+    /// Sends a whole VPN packet, and counts it as forwarded or dropped.
     fn send(&self, packet: &[u8], load: Load) {
         let counters = &self.uplink.counters;
         match self.channel.as_ref().map(|channel| self.uplink.send(channel, packet)) {

@@ -1,4 +1,4 @@
-//! What paid service is bought with: a wallet, a token and a value, kept in the store.
+//! The means of payment for paid service: a wallet, a token and a value, kept in the store.
 
 use crate::sdk::net::Net;
 use crate::sdk::store::{self, StoreError};
@@ -7,27 +7,27 @@ use crate::sdk::wallet;
 /// `local.` and `DAP_CHAIN_NET_SRV_VPN_CDB_GDB_PREFIX`.
 const GROUP: &str = "local.srv.vpn";
 
-/// What was chosen; None where nothing was.
+/// The user's choice; `None` for each value that is not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chosen {
-    /// Name of the wallet.
+    /// The wallet's name.
     pub wallet: Option<String>,
-    /// Ticker of the token.
+    /// The token's ticker.
     pub token: Option<String>,
-    /// Value in datoshi.
+    /// The value in datoshi.
     pub value: Option<u64>,
 }
 
-/// Why nothing was bought.
+/// Why the purchase failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WalletError {
-    /// No such wallet, or it cannot be opened.
+    /// The wallet does not exist or cannot be opened.
     #[error("wallet \"{0}\" cannot be opened")]
     Closed(String),
-    /// The choice could not be kept.
+    /// The choice cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No conditional transaction was made.
+    /// The conditional transaction cannot be created.
     #[error("no conditional transaction of {value} datoshi {token}: not enough funds")]
     Funds {
         /// The token.
@@ -37,7 +37,7 @@ pub enum WalletError {
     },
 }
 
-/// Keeps the choice and makes the conditional transaction that service is paid from.
+/// Stores the choice and creates the conditional transaction that pays for the service.
 pub fn update(net: &Net, name: &str, token: &str, value: u64) -> Result<(), WalletError> {
     if !wallet::exists(name) {
         return Err(WalletError::Closed(name.to_owned()));
@@ -51,7 +51,7 @@ pub fn update(net: &Net, name: &str, token: &str, value: u64) -> Result<(), Wall
     Ok(())
 }
 
-/// What was chosen last.
+/// Returns the last choice.
 pub fn chosen() -> Chosen {
     let text = |key| {
         let value = store::get(GROUP, key)?;
@@ -62,7 +62,7 @@ pub fn chosen() -> Chosen {
     Chosen { wallet: text("wallet_name"), token: text("token_name"), value }
 }
 
-/// Texts are kept with their NUL, as the SDK's own code reads them.
+/// Appends the NUL that the SDK's own code expects.
 fn terminated(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     bytes.push(0);

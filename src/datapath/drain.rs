@@ -1,4 +1,4 @@
-//! One wake-up of a TUN queue: reads what the host wants to send, until nothing waits or the budget is used.
+//! Drains a TUN queue at a wake-up: reads the host's packets until the queue is empty or the budget is used.
 
 use std::io;
 use std::ops::DerefMut;
@@ -6,28 +6,28 @@ use std::ops::DerefMut;
 use host::tun::Queue;
 use vpn_core::forward::Bundler;
 
-/// What one wake-up may read before the other sockets of the worker get their turn.
+/// The limit of one wake-up; then the worker's other sockets get their turn.
 pub(crate) struct Budget {
     pub(crate) packets: usize,
     pub(crate) bytes: usize,
 }
 
-/// Where the packets of a queue go: into bundles, and with these to their receivers.
+/// Receives the packets of a queue, bundles them, and sends the bundles.
 pub(crate) trait Sink {
-    /// Takes the packet that fills the first `len` bytes of the bundler's room, or drops and counts it.
+    /// Takes the packet in the first `len` bytes of the bundler's spare capacity, or drops and counts it.
     fn take<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>, len: usize);
 
     /// Sends the bundle that is being filled.
     fn flush<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>);
 
-    /// Back-pressure: whether the queue should be read no further for the moment.
+    /// Back-pressure: whether to stop reading the queue for now.
     fn is_full(&self) -> bool {
         false
     }
 }
 
-/// Drains the queue into the sink. `first` is a packet that the SDK's loop has read already. Every bundle is sent before
-/// this returns: no packet waits for one that has not come.
+/// Drains the queue into the sink. `first` is a packet that the SDK's event loop has already read. The sink sends every
+/// bundle before this returns: no packet waits for a later one.
 pub(crate) fn drain(
     queue: &Queue,
     first: Option<&mut [u8]>,
@@ -36,7 +36,7 @@ pub(crate) fn drain(
     sink: &mut impl Sink,
 ) -> io::Result<()> {
     if let Some((memory, len)) = first.and_then(|read| queue.lend(read)) {
-        match bundler.take_over(memory, len) {
+        match bundler.adopt(memory, len) {
             Some(mut alone) => {
                 sink.take(&mut alone, len);
                 sink.flush(&mut alone);
@@ -52,7 +52,7 @@ pub(crate) fn drain(
 fn read(queue: &Queue, bundler: &mut Bundler, budget: &Budget, sink: &mut impl Sink) -> io::Result<()> {
     let mut bytes = 0;
     for _ in 0..budget.packets {
-        let Some(len) = queue.recv(bundler.room())? else { break };
+        let Some(len) = queue.recv(bundler.spare_capacity())? else { break };
         sink.take(bundler, len);
         bytes += len;
         if bytes >= budget.bytes || sink.is_full() {

@@ -1,4 +1,4 @@
-//! What both ends of the tunnel do with a TUN queue: `drain` reads it, `writer` writes it.
+//! How both ends of the tunnel handle a TUN queue: `drain` reads it, `writer` writes it.
 
 mod drain;
 mod writer;

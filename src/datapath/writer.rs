@@ -1,5 +1,5 @@
-//! What comes from a peer into a queue, as this kernel takes it: small packets of a flow together, super-packets whole or
-//! cut.
+//! Writes a peer's packets to a TUN queue in the form that the kernel accepts: small packets of a flow merged,
+//! super-packets whole or cut.
 
 use std::time::{Duration, Instant};
 
@@ -7,59 +7,65 @@ use host::tun::Queue;
 use vpn_core::forward::{Coalescer, Load, Offload, split};
 use vpn_core::wire::Ipv4View;
 
-/// Packets that come one by one, and closer together than this, are taken for one batch. It decides whether a packet may
-/// wait for those behind it: until the end of the worker's turn at most, which is soon unless there is much to do.
+/// Single packets that arrive within this interval count as one batch. A packet of a batch may wait for the next one
+/// until the end of the worker's turn, which is soon unless the worker is busy.
 const BATCH_GAP: Duration = Duration::from_micros(50);
 
-/// Writes packets into a queue, in their order. One packet may wait in it for those that follow: [`Writer::flush`] ends a
-/// batch.
+/// Writes packets to a queue in order. One packet may wait for those that follow; [`Writer::flush`] ends a batch.
 pub(crate) struct Writer {
-    /// None for a queue that takes no super-packets.
+    /// `None` for a queue that accepts no super-packets.
     coalescer: Option<Coalescer>,
-    /// A super-packet that this kernel cannot cut is cut here.
+    /// Memory in which a super-packet is cut if the kernel cannot cut it.
     scratch: Vec<u8>,
-    lost: Load,
-    /// When a single packet last came.
+    refused: Load,
+    /// When the last single packet arrived.
     last_single: Option<Instant>,
-    /// The end of the turn was asked for and has not come.
-    is_due: bool,
+    /// The caller has been told to call [`Writer::end_turn`], and has not called it yet.
+    end_turn_requested: bool,
 }
 
 impl Writer {
-    /// For this queue.
+    /// Creates a writer for this queue.
     pub(crate) fn new(queue: &Queue) -> Writer {
         let coalescer = queue.has_offload().then(|| Coalescer::new(queue.has_uso()));
-        Writer { coalescer, scratch: Vec::new(), lost: Load::default(), last_single: None, is_due: false }
+        Writer {
+            coalescer,
+            scratch: Vec::new(),
+            refused: Load::default(),
+            last_single: None,
+            end_turn_requested: false,
+        }
     }
 
-    /// Takes a packet that was [checked](Offload::check).
+    /// Writes a [checked](Offload::check) packet.
     pub(crate) fn write(&mut self, queue: &Queue, packet: &[u8], view: &Ipv4View, offload: &Offload) {
-        let lost = &mut self.lost;
+        let refused = &mut self.refused;
         match (&mut self.coalescer, offload) {
             (Some(coalescer), Offload::None | Offload::Checksum { .. }) => {
-                coalescer.push(packet, view, offload, &mut |offload, packet| hand_over(queue, offload, packet, lost));
+                coalescer.push(packet, view, offload, &mut |offload, packet| send(queue, offload, packet, refused));
                 return;
             }
             (Some(coalescer), Offload::Segments(_)) => {
-                coalescer.flush(&mut |offload, packet| hand_over(queue, offload, packet, lost))
+                coalescer.flush(&mut |offload, packet| send(queue, offload, packet, refused))
             }
             (None, _) => {}
         }
-        let passes = match offload {
+        let is_accepted = match offload {
             Offload::None => true,
             Offload::Checksum { .. } => false,
             Offload::Segments(segments) => queue.has_offload() && (segments.is_tcp || queue.has_uso()),
         };
-        if passes {
-            return hand_over(queue, offload, packet, lost);
+        if is_accepted {
+            return send(queue, offload, packet, refused);
         }
         self.scratch.clear();
         self.scratch.extend_from_slice(packet);
-        split(&mut self.scratch, 0, offload, |packet| hand_over(queue, &Offload::None, packet, lost));
+        split(&mut self.scratch, 0, offload, |packet| send(queue, &Offload::None, packet, refused));
     }
 
-    /// Takes a packet that came by itself, from a peer that knows no bundles. The first of a batch is written at once; of
-    /// those that follow one may be left waiting. True: have [`Writer::end_turn`] called at the end of the worker's turn.
+    /// Writes a packet from a peer that does not send bundles. The first packet of a batch is written at once; a later
+    /// one may be left waiting. Returns true if the caller must call [`Writer::end_turn`] at the end of the worker's
+    /// turn.
     pub(crate) fn write_single(
         &mut self,
         queue: &Queue,
@@ -73,35 +79,35 @@ impl Writer {
         let in_batch = last.is_some_and(|last| now.saturating_duration_since(last) < BATCH_GAP);
         let waits = self.coalescer.as_ref().is_some_and(|coalescer| !coalescer.is_empty());
         if in_batch && waits {
-            return !std::mem::replace(&mut self.is_due, true);
+            return !std::mem::replace(&mut self.end_turn_requested, true);
         }
         self.flush(queue);
         false
     }
 
-    /// Writes what [`Writer::write_single`] has left waiting.
+    /// Writes the packet that [`Writer::write_single`] left waiting.
     pub(crate) fn end_turn(&mut self, queue: &Queue) {
-        self.is_due = false;
+        self.end_turn_requested = false;
         self.flush(queue);
     }
 
-    /// Writes what waits.
+    /// Writes the waiting packets.
     pub(crate) fn flush(&mut self, queue: &Queue) {
-        let lost = &mut self.lost;
+        let refused = &mut self.refused;
         if let Some(coalescer) = &mut self.coalescer {
-            coalescer.flush(&mut |offload, packet| hand_over(queue, offload, packet, lost));
+            coalescer.flush(&mut |offload, packet| send(queue, offload, packet, refused));
         }
     }
 
-    /// What the queue did not take since this was last asked.
-    pub(crate) fn take_lost(&mut self) -> Load {
-        std::mem::take(&mut self.lost)
+    /// Returns the packets that the queue has refused since the last call.
+    pub(crate) fn take_refused(&mut self) -> Load {
+        std::mem::take(&mut self.refused)
     }
 }
 
-fn hand_over(queue: &Queue, offload: &Offload, packet: &[u8], lost: &mut Load) {
+fn send(queue: &Queue, offload: &Offload, packet: &[u8], refused: &mut Load) {
     if let Err(error) = queue.send(&offload.to_header(), packet) {
-        log::trace!("TUN queue: {error}");
-        *lost += Load::of(offload, packet.len());
+        log::trace!("cannot write to the TUN queue: {error}");
+        *refused += Load::of(offload, packet.len());
     }
 }

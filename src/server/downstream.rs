@@ -1,4 +1,4 @@
-//! From the host to clients: what a wake-up of a TUN queue, or of a mailbox, does.
+//! From the host to clients: drains a TUN queue, or a mailbox, at a wake-up.
 
 use std::ops::DerefMut;
 use std::sync::Arc;
@@ -9,31 +9,31 @@ use vpn_core::forward::{Bundler, DropCause, Load, Offload, Route};
 use vpn_core::wire::Ipv4View;
 
 use super::Server;
-use super::lane::Lane;
 use super::session::Session;
+use super::worker_datapath::WorkerDatapath;
 
-/// What one wake-up of a queue reads.
+/// The limit for one wake-up of a queue.
 const BUDGET: Budget = Budget { packets: 256, bytes: 1024 * 1024 };
 
 impl Server {
-    /// Reads what the host wants to send to clients, up to the budget, and sends it on.
-    pub(super) fn drain_tun(self: &Arc<Self>, lane: &Lane, first: Option<&mut [u8]>) {
-        // What waits for the host does not wait for a batch of the other direction.
-        lane.flush_tun();
-        let Some(mut guard) = lane.lend_bundler() else { return };
-        let mut batch = Batch { server: self, lane, receiver: None };
-        if let Err(error) = drain(&lane.queue, first, guard.bundler(), &BUDGET, &mut batch) {
-            log::debug!("TUN queue of worker {}: {error}", lane.worker);
+    /// Reads the host's packets for clients, up to the budget, and sends them on.
+    pub(super) fn drain_tun(self: &Arc<Self>, datapath: &WorkerDatapath, first: Option<&mut [u8]>) {
+        // Upstream packets that are waiting must not wait for a downstream batch.
+        datapath.flush_tun();
+        let Some(mut guard) = datapath.lend_bundler() else { return };
+        let mut batch = Batch { server: self, datapath, receiver: None };
+        if let Err(error) = drain(&datapath.queue, first, guard.bundler(), &BUDGET, &mut batch) {
+            log::debug!("cannot read the TUN queue of worker {}: {error}", datapath.worker);
         }
         drop(guard);
-        self.wake_others(lane.worker);
+        self.wake_other_workers(datapath.worker);
     }
 
-    fn wake_others(self: &Arc<Self>, worker: u32) {
-        for lane in self.lanes.iter().filter(|lane| lane.worker != worker) {
+    fn wake_other_workers(self: &Arc<Self>, worker: u32) {
+        for datapath in self.datapaths.iter().filter(|datapath| datapath.worker != worker) {
             let server = Arc::downgrade(self);
-            let receiver = lane.worker;
-            lane.mailbox.wake(move || {
+            let receiver = datapath.worker;
+            datapath.mailbox.wake(move || {
                 if let Some(server) = server.upgrade() {
                     server.open_mailbox(receiver);
                 }
@@ -42,15 +42,15 @@ impl Server {
     }
 
     fn open_mailbox(&self, worker: u32) {
-        let Some(lane) = self.lanes.get(worker as usize) else { return };
-        lane.mailbox.open();
-        let Some(mut guard) = lane.lend_bundler() else { return };
+        let Some(datapath) = self.datapaths.get(worker as usize) else { return };
+        datapath.mailbox.open();
+        let Some(mut guard) = datapath.lend_bundler() else { return };
         let bundler = guard.bundler();
-        let mut batch = Batch { server: self, lane, receiver: None };
-        lane.mailbox.drain(|route, read| {
+        let mut batch = Batch { server: self, datapath, receiver: None };
+        datapath.mailbox.drain(|route, read| {
             let len = read.len();
-            let Some(room) = bundler.room().get_mut(..len) else { return };
-            room.copy_from_slice(read);
+            let Some(space) = bundler.spare_capacity().get_mut(..len) else { return };
+            space.copy_from_slice(read);
             if let Ok(checked) = bundler.check(len) {
                 batch.deliver(bundler, len, route, &checked);
             }
@@ -58,50 +58,52 @@ impl Server {
         batch.flush(bundler);
     }
 
-    /// A whole VPN packet. A client that does not read costs its queue, and no more.
-    fn send_down(&self, lane: &Lane, channel: &Channel, packet: &[u8], load: Load) {
+    /// Sends a whole VPN packet. If the client reads too slowly, only its own packets are dropped.
+    fn send_down(&self, datapath: &WorkerDatapath, channel: &Channel, packet: &[u8], load: Load) {
         let Load { packets, bytes } = load;
-        let has_room = channel.pending().is_some_and(|waiting| waiting + packet.len() <= self.settings.session_queue);
-        if has_room && channel.send(TYPE_DATA, packet) {
-            self.counters.down(lane.worker as usize, load);
+        let fits_queue = channel.pending().is_some_and(|waiting| waiting + packet.len() <= self.settings.session_queue);
+        if fits_queue && channel.send(TYPE_DATA, packet) {
+            self.counters.down(datapath.worker as usize, load);
             channel.add_stats(&SessionStats { bytes_recv: bytes, packets_recv: packets, ..SessionStats::default() });
         } else {
-            self.counters.dropped_all(lane.worker as usize, DropCause::OutputFull, packets);
+            self.counters.dropped_all(datapath.worker as usize, DropCause::OutputFull, packets);
             let lost = SessionStats { bytes_recv_lost: bytes, packets_recv_lost: packets, ..SessionStats::default() };
             channel.add_stats(&lost);
         }
     }
 }
 
-/// What one wake-up has for clients: the bundle that is being filled is the receiver's.
+/// The packets of one wake-up. The bundle that is being filled belongs to the receiver.
 struct Batch<'a> {
     server: &'a Server,
-    lane: &'a Lane,
+    datapath: &'a WorkerDatapath,
     receiver: Option<Arc<Channel>>,
 }
 
 impl Sink for Batch<'_> {
-    /// The packet in the room: to its session here, or into the mailbox of the worker that has it.
+    /// Delivers the packet to its session on this worker, or puts it into the mailbox of the session's worker.
     fn take<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>, len: usize) {
-        let Batch { server, lane, .. } = *self;
+        let Batch { server, datapath, .. } = *self;
         let checked = match bundler.check(len) {
             Ok(checked) => checked,
-            Err(cause) => return server.counters.dropped(lane.worker as usize, cause),
+            Err(cause) => return server.counters.dropped(datapath.worker as usize, cause),
         };
         let (view, _, load) = &checked;
         let result = match server.table.get(view.destination) {
             None => Err(DropCause::NoRoute),
-            Some(route) if u32::from(route.worker) == lane.worker => {
+            Some(route) if u32::from(route.worker) == datapath.worker => {
                 return self.deliver(bundler, len, route, &checked);
             }
-            Some(route) => match server.lanes.get(usize::from(route.worker)) {
+            Some(route) => match server.datapaths.get(usize::from(route.worker)) {
                 None => Err(DropCause::SessionGone),
-                Some(other) if other.mailbox.post(route, bundler.room().get(..len).unwrap_or_default()) => Ok(()),
+                Some(other) if other.mailbox.post(route, bundler.spare_capacity().get(..len).unwrap_or_default()) => {
+                    Ok(())
+                }
                 Some(_) => Err(DropCause::QueueFull),
             },
         };
         if let Err(cause) = result {
-            server.counters.dropped_all(lane.worker as usize, cause, load.packets);
+            server.counters.dropped_all(datapath.worker as usize, cause, load.packets);
         }
     }
 
@@ -111,7 +113,7 @@ impl Sink for Batch<'_> {
 }
 
 impl Batch<'_> {
-    /// Takes the packet in the room to its client, on the session's worker.
+    /// Adds the packet to the bundle for its client, on the session's worker.
     fn deliver<B: DerefMut<Target = [u8]>>(
         &mut self,
         bundler: &mut Bundler<B>,
@@ -119,36 +121,36 @@ impl Batch<'_> {
         route: Route,
         (view, offload, load): &(Ipv4View, Offload, Load),
     ) {
-        let Batch { server, lane, .. } = *self;
-        let channel = lane.channel(route);
+        let Batch { server, datapath, .. } = *self;
+        let channel = datapath.channel(route);
         let owner = channel.as_ref().and_then(|channel| Some((channel, channel.data::<Session>()?)));
-        // Since the route was read its slot may have become another's.
+        // Another session may have taken the slot since the route was read.
         let Some((channel, session)) = owner.filter(|(_, session)| session.leased() == Some(view.destination)) else {
-            return server.counters.dropped_all(lane.worker as usize, DropCause::SessionGone, load.packets);
+            return server.counters.dropped_all(datapath.worker as usize, DropCause::SessionGone, load.packets);
         };
         if !session.is_allowed() {
-            return server.counters.dropped_all(lane.worker as usize, DropCause::NotAllowed, load.packets);
+            return server.counters.dropped_all(datapath.worker as usize, DropCause::NotAllowed, load.packets);
         }
         if !self.receiver.as_ref().is_some_and(|receiver| Arc::ptr_eq(receiver, channel)) {
             self.flush_before(bundler, len);
             self.receiver = Some(Arc::clone(channel));
         }
-        let send = |packet: &[u8], load| server.send_down(lane, channel, packet, load);
+        let send = |packet: &[u8], load| server.send_down(datapath, channel, packet, load);
         bundler.take(len, offload, *load, &session.as_peer(), send);
     }
 
-    /// Sends the bundle that is being filled; the `next` bytes in its room begin the next one.
+    /// Sends the bundle that is being filled. The packet of `next` bytes behind it starts the next bundle.
     fn flush_before<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>, next: usize) {
-        let Batch { server, lane, .. } = *self;
+        let Batch { server, datapath, .. } = *self;
         let receiver = self.receiver.take();
         match receiver.as_ref().and_then(|channel| Some((channel, channel.data::<Session>()?))) {
             Some((channel, session)) => {
-                let send = |packet: &[u8], load| server.send_down(lane, channel, packet, load);
+                let send = |packet: &[u8], load| server.send_down(datapath, channel, packet, load);
                 bundler.flush(next, &session.as_peer(), send);
             }
             None => {
                 let load = bundler.discard(next);
-                server.counters.dropped_all(lane.worker as usize, DropCause::SessionGone, load.packets);
+                server.counters.dropped_all(datapath.worker as usize, DropCause::SessionGone, load.packets);
             }
         }
     }

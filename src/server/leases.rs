@@ -1,7 +1,7 @@
-//! Leases as sessions have them: given, kept, taken over by a client that has come back, ended. Who gets what is decided
-//! by [`Leases`](vpn_core::exchange::Leases).
+//! The leases of sessions: given, kept, taken over by a returning client, ended. [`Leases`](vpn_core::exchange::Leases)
+//! decides who gets which address.
 //!
-//! A session's address is written under the lock of the leases, so that at no moment two sessions have the same one.
+//! A session's address is written under the lock of the leases, so no two sessions have the same address at any moment.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use vpn_core::forward::DropCause;
 use vpn_core::lease::{Lease, LeaseError, Token};
 use vpn_core::wire::{self, Capabilities, op, problem};
 
-/// A session as the leases know it: the same channel is the same session.
+/// Identifies a session by its channel.
 #[derive(Clone, Debug)]
 pub(super) struct Owner(Arc<Channel>);
 
@@ -26,7 +26,7 @@ impl PartialEq for Owner {
 }
 
 impl Server {
-    /// Answers a client that asks for an address, on its worker.
+    /// Answers a client's ADDR_REQUEST, on its worker.
     pub(super) fn address_request(
         &self,
         channel: &Arc<Channel>,
@@ -34,25 +34,27 @@ impl Server {
         sock_id: i32,
         caps: &Capabilities,
     ) -> Result<(), DropCause> {
-        // The usage may have ended since the last look.
+        // The usage may have ended since the last check.
         self.refresh(channel);
         match self.decide(channel, session, caps) {
             Answer::Give { lease, evicted } => {
                 if let Some(Owner(evicted)) = evicted {
-                    close(evicted);
+                    close_evicted(evicted);
                 }
                 self.give(channel, session, sock_id, caps, &lease);
                 Ok(())
             }
-            Answer::AskHolder(Owner(holder)) => {
-                ask(holder);
+            Answer::PingHolder(Owner(holder)) => {
+                ping_holder(holder);
                 Ok(())
             }
             Answer::Wait => Ok(()),
             Answer::NotAllowed => Err(DropCause::NotAllowed),
             Answer::Problem(code) => self.refuse(channel, session, code),
             Answer::NoToken => {
-                log::error!("no random numbers from the kernel: a lease's token could be guessed, so none is given");
+                log::error!(
+                    "the kernel provides no random numbers: a lease's token could be guessed, so no lease is given"
+                );
                 self.refuse(channel, session, problem::NO_FREE_ADDR)
             }
         }
@@ -70,12 +72,12 @@ impl Server {
             is_tunnel_down: self.tunnel_down.load(Ordering::Acquire),
         };
         let mut answer = leases.request(self.now(), &mut state, &request, |Owner(holder)| {
-            // One that is between two workers is asked when the request is repeated.
+            // A session that is moving between workers is pinged when the client repeats its request.
             holder.worker().and_then(|_| holder.data::<Session>()).map(Session::heard)
         });
         if let Answer::Give { lease, evicted } = &mut answer {
             let address = lease.addr;
-            // One whose end has begun is closed already.
+            // A session that is already ending needs no close.
             evicted.take_if(|Owner(loser)| !loser.data::<Session>().is_some_and(|loser| loser.evict(address)));
             session.set_address(address);
         }
@@ -84,7 +86,7 @@ impl Server {
 
     fn give(&self, channel: &Arc<Channel>, session: &Session, sock_id: i32, caps: &Capabilities, lease: &Lease) {
         self.announce_route(channel);
-        self.view_is_stale.store(true, Ordering::Release);
+        self.c_snapshot_is_stale.store(true, Ordering::Release);
         session.set_bundle(self.terms.bundle(caps));
         channel.set_inner_address(Some(lease.addr));
         let usage_id = session.usage_id();
@@ -94,27 +96,30 @@ impl Server {
     }
 
     fn refuse(&self, channel: &Channel, session: &Session, code: u32) -> Result<(), DropCause> {
-        if code == problem::NO_FREE_ADDR && !session.warned_exhausted.swap(true, Ordering::Relaxed) {
+        if code == problem::NO_FREE_ADDR && !session.warned_pool_exhausted.swap(true, Ordering::Relaxed) {
             log::warn!("no address for {}: {}", channel.peer(), LeaseError::Exhausted);
         }
         self.control(channel, op::PROBLEM, code)
     }
 
-    /// Leads packets to the session, on its worker, if it has a lease.
+    /// Sets the session's route, on its worker, if it has a lease.
     pub(super) fn announce_route(&self, channel: &Arc<Channel>) {
         let Some(session) = channel.data::<Session>() else { return };
-        // No session may take the lease over in between.
+        // The lock keeps other sessions from taking the lease over meanwhile.
         let leases = self.leases.lock();
         let Some(address) = session.leased() else { return };
         let Some(route) = self.adopt(channel) else { return };
         *session.route.lock() = Some(route);
         if !self.table.set(address, route) {
-            log::error!("worker {} has more sessions than can be told apart; one gets no packets", route.worker);
+            log::error!(
+                "worker {} has more sessions than routes can address; one session receives no packets",
+                route.worker
+            );
         }
         drop(leases);
     }
 
-    /// No more packets to the session, on its worker.
+    /// Clears the session's route, on its worker.
     pub(super) fn withdraw_route(&self, channel: &Arc<Channel>) {
         let Some(session) = channel.data::<Session>() else { return };
         let Some(route) = session.route.lock().take() else { return };
@@ -129,14 +134,14 @@ impl Server {
         let Some(session) = channel.data::<Session>() else { return };
         if let Some(address) = session.take_address() {
             self.leases.lock().end(self.now(), &Owner(Arc::clone(channel)), address);
-            self.view_is_stale.store(true, Ordering::Release);
+            self.c_snapshot_is_stale.store(true, Ordering::Release);
             channel.set_inner_address(None);
         }
     }
 }
 
-/// Asks the client of a session whether it still is there. A question that does not go out is not answered.
-fn ask(holder: Arc<Channel>) {
+/// Pings the holder of a lease on behalf of another client. If the PING is not sent, the holder counts as silent.
+fn ping_holder(holder: Arc<Channel>) {
     let usage_id = holder.data::<Session>().map_or(0, Session::usage_id);
     let ping = wire::encode_control(op::PING, usage_id, 0);
     if let Some(worker) = holder.worker() {
@@ -146,8 +151,8 @@ fn ask(holder: Arc<Channel>) {
     }
 }
 
-/// Closes a session that has lost its lease. One that is between two workers is closed when it arrives.
-fn close(evicted: Arc<Channel>) {
+/// Closes a session that has lost its lease. If its stream is moving between workers, the session closes on arrival.
+fn close_evicted(evicted: Arc<Channel>) {
     if let Some(worker) = evicted.worker() {
         worker::exec(worker, move || evicted.close());
     }

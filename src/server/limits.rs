@@ -1,4 +1,4 @@
-//! `GET /remain_limits_vpn?net_id=<decimal>&user_pkey_hash=<hash>`: what is left of a client's paid service.
+//! `GET /remain_limits_vpn?net_id=<decimal>&user_pkey_hash=<hash>`: the remaining limits of a client's paid service.
 
 use crate::sdk::net::Net;
 use crate::sdk::{http, store};
@@ -6,7 +6,7 @@ use crate::sdk::{http, store};
 /// The service's number in the names of its groups in the store.
 const SERVICE: &str = "0x0000000000000001";
 
-/// Answers a request: status and JSON. The parameters may come in either order; what is wrong is named.
+/// Answers a request with status and JSON. The parameters may be in either order; the reply names an invalid one.
 pub(super) fn answer(query: &[u8]) -> (u16, String) {
     match parse(query).and_then(|(net_id, user)| limits(net_id, &user)) {
         Ok(body) => (200, body),
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_a_400() {
+    fn invalid_parameters_return_400() {
         let long = format!("net_id=7&user_pkey_hash={}", "a".repeat(129));
         let queries: [&[u8]; 8] = [
             b"",
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_value_of_another_size_is_none() {
+    fn a_stored_value_of_another_size_is_ignored() {
         let mut value = 5i64.to_ne_bytes().to_vec();
         assert_eq!(decode(&value), None);
         value.extend(9i64.to_ne_bytes());

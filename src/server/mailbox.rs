@@ -1,4 +1,4 @@
-//! Packets that cross from one worker to another: a bounded queue for each receiving worker, one wake-up a batch.
+//! Packets that cross from one worker to another: a bounded queue for each receiving worker, one wake-up per batch.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -7,38 +7,38 @@ use crossbeam::queue::ArrayQueue;
 use crate::sdk::worker;
 use vpn_core::forward::Route;
 
-/// How many packets wait for a worker at most, and how many bytes of them.
+/// The limits of a mailbox, in packets and in bytes.
 const DEPTH: usize = 1024;
 const DEPTH_BYTES: usize = 4 * 1024 * 1024;
-/// Buffers that are kept for the next packets.
-const SPARE: usize = 64;
+/// The number of buffers that are kept for reuse.
+const SPARE_BUFFERS: usize = 64;
 
 /// A packet on its way to the worker that owns its session.
-pub(super) struct Parcel {
+pub(super) struct QueuedPacket {
     pub(super) route: Route,
-    /// What was read from the TUN queue.
+    /// The bytes that were read from the TUN queue.
     pub(super) read: Vec<u8>,
 }
 
 /// One worker's mailbox.
 pub(super) struct Mailbox {
     worker: u32,
-    parcels: ArrayQueue<Parcel>,
-    /// Bytes in them.
+    packets: ArrayQueue<QueuedPacket>,
+    /// The total size of the queued packets, in bytes.
     bytes: AtomicUsize,
-    /// Buffers that come back to be filled again.
+    /// Emptied buffers for reuse.
     spare: ArrayQueue<Vec<u8>>,
-    /// The worker has been woken and has not looked yet.
+    /// The worker has been woken and has not opened the mailbox yet.
     woken: AtomicBool,
 }
 
 impl Mailbox {
     pub(super) fn new(worker: u32) -> Mailbox {
-        let (parcels, spare) = (ArrayQueue::new(DEPTH), ArrayQueue::new(SPARE));
-        Mailbox { worker, parcels, bytes: AtomicUsize::new(0), spare, woken: AtomicBool::new(false) }
+        let (packets, spare) = (ArrayQueue::new(DEPTH), ArrayQueue::new(SPARE_BUFFERS));
+        Mailbox { worker, packets, bytes: AtomicUsize::new(0), spare, woken: AtomicBool::new(false) }
     }
 
-    /// Puts a packet in; false when the box is full. `read` is copied.
+    /// Queues a copy of `read`; returns false if the mailbox is full.
     pub(super) fn post(&self, route: Route, read: &[u8]) -> bool {
         if self.bytes.fetch_add(read.len(), Ordering::Relaxed) + read.len() > DEPTH_BYTES {
             self.bytes.fetch_sub(read.len(), Ordering::Relaxed);
@@ -47,33 +47,33 @@ impl Mailbox {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(read);
-        let posted = self.parcels.push(Parcel { route, read: buffer }).is_ok();
+        let posted = self.packets.push(QueuedPacket { route, read: buffer }).is_ok();
         if !posted {
             self.bytes.fetch_sub(read.len(), Ordering::Relaxed);
         }
         posted
     }
 
-    /// Wakes the receiving worker, once for all that was posted; `open` then runs there.
+    /// Wakes the receiving worker, once for all queued packets; `open` then runs there.
     pub(super) fn wake(&self, open: impl FnOnce() + Send + 'static) {
-        if !self.parcels.is_empty() && !self.woken.swap(true, Ordering::AcqRel) && !worker::exec(self.worker, open) {
+        if !self.packets.is_empty() && !self.woken.swap(true, Ordering::AcqRel) && !worker::exec(self.worker, open) {
             self.woken.store(false, Ordering::Release);
         }
     }
 
-    /// What is posted from now on wakes again. Before [`Mailbox::drain`].
+    /// Lets the next packet wake the worker again. Call this before [`Mailbox::drain`].
     pub(super) fn open(&self) {
         self.woken.store(false, Ordering::Release);
     }
 
-    /// Hands out what is there, in the order of posting, on the receiving worker.
+    /// Passes the queued packets to `deliver`, in order, on the receiving worker.
     pub(super) fn drain(&self, mut deliver: impl FnMut(Route, &[u8])) {
         for _ in 0..DEPTH {
-            let Some(parcel) = self.parcels.pop() else { return };
-            self.bytes.fetch_sub(parcel.read.len(), Ordering::Relaxed);
-            deliver(parcel.route, &parcel.read);
-            // A full pool drops the buffer, which bounds what a burst leaves behind.
-            drop(self.spare.push(parcel.read));
+            let Some(packet) = self.packets.pop() else { return };
+            self.bytes.fetch_sub(packet.read.len(), Ordering::Relaxed);
+            deliver(packet.route, &packet.read);
+            // If the pool is full, the buffer is freed; that limits the memory that a burst leaves allocated.
+            drop(self.spare.push(packet.read));
         }
     }
 }

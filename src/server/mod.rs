@@ -1,22 +1,22 @@
 //! The VPN service: a TUN device with a queue for each worker, sessions, leases.
 //!
-//! - [`settings`](Settings): what the operator configured, checked first.
-//! - `session`: one client, from the opening of its channel to its end; `leases`: who has which address.
-//! - `lane`: one worker's TUN queue, and its sessions.
-//! - `upstream`: what a client's packets do; runs on the worker of the client's stream.
-//! - `downstream`: what the host's packets do; runs on the worker whose queue they came in by.
+//! - [`settings`](Settings): the operator's configuration, validated first.
+//! - `session`: one client, from the opening of its channel to its end; `leases`: which session has which address.
+//! - `worker_datapath`: one worker's TUN queue, and its sessions.
+//! - `upstream`: handles packets from clients, on the worker of the client's stream.
+//! - `downstream`: handles packets from the host, on the worker whose queue they arrived at.
 //! - `mailbox`: packets that cross from one worker to another.
 //!
-//! There is one service in a process. It is made by [`init`] and undone by [`deinit`].
+//! A process has one service. [`init`] creates it and [`deinit`] removes it.
 
 mod downstream;
-mod lane;
 mod leases;
 mod limits;
 mod mailbox;
 mod session;
 mod settings;
 mod upstream;
+mod worker_datapath;
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,39 +39,40 @@ use host::tun::{Device, DeviceConfig, TunError};
 use vpn_core::exchange::{Leases, Terms};
 use vpn_core::forward::{Counters, Route, Table, Totals};
 
-use lane::{Lane, LaneHandler};
+use worker_datapath::{QueueHandler, WorkerDatapath};
 
-/// So many released addresses C sees at most: their copies are made on a worker, which has other things to do.
-const SHOWN_RELEASED: usize = 4096;
+/// Upper bound on the released addresses that C sees: a worker copies them, and delays its other work meanwhile.
+const SNAPSHOT_RELEASED_MAX: usize = 4096;
 
-/// How long [`deinit`] waits for the workers to let go of a session or a queue.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long [`deinit`] waits for the workers to release a session or a queue.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the service did not start. Nothing of it is left.
+/// Why the service did not start. Nothing remains of the attempt.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// The SDK's workers do not run.
+    /// The SDK's workers are not running.
     #[error(transparent)]
     NotRunning(#[from] NotRunning),
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The TUN device cannot be made.
+    /// The TUN device cannot be created.
     #[error(transparent)]
     Tun(#[from] TunError),
-    /// A queue could not be put into its worker's loop.
-    #[error("worker {0} did not take its TUN queue")]
+    /// A worker's event loop rejected its TUN queue.
+    #[error("worker {0} cannot add its TUN queue to its event loop")]
     Queue(u32),
     /// The service's number is taken.
     #[error(transparent)]
     Taken(#[from] Taken),
-    /// The service runs already.
-    #[error("the VPN service is running already: dap_chain_net_srv_vpn_deinit comes first")]
+    /// The service is running already.
+    #[error("the VPN service is already running; call dap_chain_net_srv_vpn_deinit first")]
     AlreadyRunning,
-    /// Another thread starts or stops the service, and this one is a worker that it may wait for.
-    #[error("the VPN service is being started or stopped by another thread; not waited for on a worker")]
+    /// Another thread is starting or stopping the service. The caller is a worker, and that thread may be waiting for
+    /// it.
+    #[error("another thread is starting or stopping the VPN service; a worker must not wait for it")]
     Busy,
-    /// The node has no server.
+    /// The node has no HTTP server.
     #[error(transparent)]
     NoServer(#[from] http::NoServer),
 }
@@ -79,19 +80,19 @@ pub enum InitError {
 /// The running service.
 pub(crate) struct Server {
     settings: Settings,
-    lanes: Vec<Arc<Lane>>,
+    datapaths: Vec<Arc<WorkerDatapath>>,
     table: Table,
     leases: Mutex<Leases<leases::Owner>>,
-    /// What clients are told together with an address.
+    /// The settings that clients receive together with an address.
     terms: Terms,
     counters: Arc<Counters>,
     started: Instant,
     closing: AtomicBool,
-    /// A queue of the device has failed: no traffic, no leases.
+    /// A queue of the device has failed: the service carries no traffic and gives no leases.
     tunnel_down: AtomicBool,
-    /// What C sees of the sessions is out of date.
-    view_is_stale: AtomicBool,
-    /// Channels 'S' of clients, leased or not.
+    /// The snapshot of the sessions for C is out of date.
+    c_snapshot_is_stale: AtomicBool,
+    /// Channels 'S' of clients, with or without a lease.
     open_channels: Mutex<Vec<Arc<Channel>>>,
     service: OnceLock<Service>,
     sockets: Mutex<Vec<TunSocket>>,
@@ -123,18 +124,18 @@ pub fn init(config: &Config) -> Result<(), InitError> {
         offload: settings.offload,
     })?;
     let counters = Arc::new(Counters::new(workers as usize));
-    let lane = |(queue, worker)| Arc::new(Lane::new(worker, queue, Arc::clone(&counters)));
-    let lanes: Vec<_> = queues.into_iter().zip(0..).map(lane).collect();
+    let datapath = |(queue, worker)| Arc::new(WorkerDatapath::new(worker, queue, Arc::clone(&counters)));
+    let datapaths: Vec<_> = queues.into_iter().zip(0..).map(datapath).collect();
     let terms = Terms {
         subnet: settings.subnet,
         mtu: settings.mtu,
         dns: settings.dns.clone(),
         keep_alive: settings.keep_alive,
-        // Clients may send super-packets when the device can pass them on.
-        bundles: lanes.first().is_some_and(|lane| lane.queue.has_offload()),
+        // Clients may send super-packets if the device accepts them.
+        bundles: datapaths.first().is_some_and(|datapath| datapath.queue.has_offload()),
     };
     let server = Arc::new(Server {
-        lanes,
+        datapaths,
         table: Table::new(&settings.subnet, workers as u16),
         leases: Mutex::new(Leases::new(settings.subnet, settings.lease_hold)),
         terms,
@@ -142,7 +143,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
         started: Instant::now(),
         closing: AtomicBool::new(false),
         tunnel_down: AtomicBool::new(false),
-        view_is_stale: AtomicBool::new(false),
+        c_snapshot_is_stale: AtomicBool::new(false),
         open_channels: Mutex::default(),
         service: OnceLock::new(),
         sockets: Mutex::default(),
@@ -153,13 +154,13 @@ pub fn init(config: &Config) -> Result<(), InitError> {
     });
     match server.open() {
         Ok(()) => {
-            warn_without_forwarding();
+            warn_if_not_forwarding();
             log::info!(
                 "VPN service ready: {} on {}, MTU {}, {} queues{}",
                 server.settings.subnet,
                 server.device.name(),
                 server.settings.mtu,
-                server.lanes.len(),
+                server.datapaths.len(),
                 if server.terms.bundles { ", offload" } else { "" }
             );
             *SERVER.lock() = Some(server);
@@ -167,7 +168,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
         }
         Err(error) => {
             server.close();
-            // As in deinit: the last reference goes without the lock.
+            // As in deinit: the last reference is dropped without the lock.
             drop(change);
             drop(server);
             Err(error)
@@ -175,7 +176,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
     }
 }
 
-/// Stops the service; harmless when it does not run.
+/// Stops the service; does nothing if it is not running.
 pub fn deinit() {
     let Some(change) = worker::serialise(&CHANGE) else {
         return log::warn!("{}", InitError::Busy);
@@ -183,49 +184,50 @@ pub fn deinit() {
     let server = SERVER.lock().take();
     if let Some(server) = &server {
         server.close();
-        // A callback that runs at this moment holds it too, and with it the service's number.
-        let give_up = Instant::now() + PATIENCE;
-        while worker::current().is_none() && Arc::strong_count(server) > 1 && Instant::now() < give_up {
+        // A callback that is running now also holds the server, and with it the service's number.
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while worker::current().is_none() && Arc::strong_count(server) > 1 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
         log::info!("VPN service stopped");
     }
-    // The last reference may stop the SDK, which waits for the workers, and one of them may wait for this lock.
+    // Dropping the last reference may stop the SDK. The SDK then waits for the workers, one of which may be waiting for
+    // this lock.
     drop(change);
     drop(server);
     settle();
 }
 
-/// Whether this host forwards is its administrator's to say, and what clients can reach depends on it.
-fn warn_without_forwarding() {
+/// Warns if the host does not forward IPv4. The administrator decides that; the service leaves the setting alone.
+fn warn_if_not_forwarding() {
     let path = "/proc/sys/net/ipv4/ip_forward";
     if std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "0") {
         log::warn!(
-            "this host forwards no IPv4: clients reach it alone, neither each other nor what is behind it; expected \
+            "this host does not forward IPv4: clients can reach only the host itself; expected \
              net.ipv4.ip_forward = 1 (sysctl)"
         );
     }
 }
 
-/// Traffic and drops since the start; None when the service does not run.
+/// Returns traffic and drops since the start; `None` if the service is not running.
 pub fn totals() -> Option<Totals> {
     SERVER.lock().as_ref().map(|server| server.counters.totals())
 }
 
 impl Server {
     fn open(self: &Arc<Self>) -> Result<(), InitError> {
-        let handler: Arc<dyn ServiceHandler> = Arc::new(Door(Arc::downgrade(self)));
+        let handler: Arc<dyn ServiceHandler> = Arc::new(WeakHandler(Arc::downgrade(self)));
         let service = Service::register(handler)?;
         if self.service.set(service).is_err() {
             return Err(InitError::AlreadyRunning);
         }
-        for lane in &self.lanes {
-            let handler = Arc::new(LaneHandler { server: Arc::downgrade(self), lane: Arc::clone(lane) });
-            let socket =
-                TunSocket::add(lane.queue.as_fd(), lane.worker, handler).ok_or(InitError::Queue(lane.worker))?;
+        for datapath in &self.datapaths {
+            let handler = Arc::new(QueueHandler { server: Arc::downgrade(self), datapath: Arc::clone(datapath) });
+            let socket = TunSocket::add(datapath.queue.as_fd(), datapath.worker, handler)
+                .ok_or(InitError::Queue(datapath.worker))?;
             self.sockets.lock().push(socket);
             let server = Arc::downgrade(self);
-            let worker = lane.worker;
+            let worker = datapath.worker;
             let look = move || server.upgrade().map(|server| server.tick(worker)).is_some();
             self.timers.lock().extend(worker::Timer::start(worker, Duration::from_secs(1), look));
         }
@@ -243,37 +245,37 @@ impl Server {
         let timers = std::mem::take(&mut *self.timers.lock());
         drop(timers);
         self.close_streams();
-        self.hide();
-        // Not under the lock: a worker may need it before it lets go of its queue.
+        self.clear_c_snapshot();
+        // Without the lock: a worker may need it before it releases its queue.
         let sockets = std::mem::take(&mut *self.sockets.lock());
         for socket in sockets {
-            if !socket.remove(PATIENCE) {
-                log::debug!("the TUN queue of worker {} goes when its worker has time", socket.worker());
+            if !socket.remove(STOP_TIMEOUT) {
+                log::debug!("worker {} is busy and releases its TUN queue later", socket.worker());
             }
         }
     }
 
-    /// Ends every client's stream and waits until they are gone, if this thread can wait.
+    /// Closes every client's stream. Waits until all are closed, unless the caller is a worker.
     fn close_streams(&self) {
         let channels: Vec<_> = self.open_channels.lock().clone();
         for channel in channels {
             let Some(worker) = channel.worker() else { continue };
             worker::exec(worker, move || channel.close());
         }
-        let give_up = Instant::now() + PATIENCE;
-        while worker::current().is_none() && !self.open_channels.lock().is_empty() && Instant::now() < give_up {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while worker::current().is_none() && !self.open_channels.lock().is_empty() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Once a second on each worker.
+    /// Runs once a second on each worker.
     fn tick(&self, worker: u32) {
         let channels = self.open_channels.lock().clone();
         for channel in channels.iter().filter(|channel| channel.worker() == Some(worker)) {
-            self.look_after(channel);
+            self.check_session(channel);
         }
-        if worker == 0 && self.view_is_stale.swap(false, Ordering::AcqRel) {
-            self.show();
+        if worker == 0 && self.c_snapshot_is_stale.swap(false, Ordering::AcqRel) {
+            self.publish_c_snapshot();
         }
     }
 
@@ -281,7 +283,8 @@ impl Server {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Time since the start, in whole milliseconds: that is how exactly a session knows when its client was heard.
+    /// Returns the time since the start in whole milliseconds, the resolution in which sessions store when a packet
+    /// from their client last arrived.
     fn now(&self) -> Duration {
         Duration::from_millis(self.started.elapsed().as_millis() as u64)
     }
@@ -297,12 +300,12 @@ impl Server {
     }
 
     fn adopt(&self, channel: &Arc<Channel>) -> Option<Route> {
-        self.lanes.get(channel.worker()? as usize)?.adopt(channel)
+        self.datapaths.get(channel.worker()? as usize)?.adopt(channel)
     }
 
     fn disown(&self, route: Route, channel: &Arc<Channel>) {
-        if let Some(lane) = self.lanes.get(usize::from(route.worker)) {
-            lane.disown(route, channel);
+        if let Some(datapath) = self.datapaths.get(usize::from(route.worker)) {
+            datapath.disown(route, channel);
         }
     }
 
@@ -310,37 +313,37 @@ impl Server {
         self.leases.lock().pool().leased()
     }
 
-    /// Takes C's lists back on worker 0, where alone C may look at them.
-    fn hide(self: &Arc<Self>) {
-        let (done, hidden) = crossbeam::channel::bounded(1);
+    /// Clears the lists that C reads, on worker 0, the only worker on which C may read them.
+    fn clear_c_snapshot(self: &Arc<Self>) {
+        let (done, cleared) = crossbeam::channel::bounded(1);
         let server = Arc::clone(self);
         let accepted = worker::exec(0, move || {
             if let Some(service) = server.service.get() {
                 service.publish_snapshot(&[], std::iter::empty());
             }
             drop(server);
-            // Nobody waits any more when this comes too late.
+            // The send fails if the wait has timed out.
             let _ = done.send(());
         });
-        if accepted && worker::current().is_none() && hidden.recv_timeout(PATIENCE).is_err() {
-            log::debug!("the service's lists are taken back when worker 0 has time");
+        if accepted && worker::current().is_none() && cleared.recv_timeout(STOP_TIMEOUT).is_err() {
+            log::debug!("worker 0 is busy and clears the lists for C later");
         }
     }
 
-    /// Shows C the sessions with a lease and the released addresses, on worker 0.
-    fn show(&self) {
+    /// Publishes the sessions with a lease and the released addresses to C, on worker 0.
+    fn publish_c_snapshot(&self) {
         let Some(service) = self.service.get() else { return };
         let channels = self.open_channels.lock().clone();
-        let sessions: Vec<_> = channels.into_iter().filter_map(session::shown).collect();
-        let released: Vec<_> = self.leases.lock().pool().released().take(SHOWN_RELEASED).collect();
+        let sessions: Vec<_> = channels.into_iter().filter_map(session::listed).collect();
+        let released: Vec<_> = self.leases.lock().pool().released().take(SNAPSHOT_RELEASED_MAX).collect();
         service.publish_snapshot(&sessions, released.into_iter());
     }
 }
 
-/// The service's callbacks, which do not keep the server alive.
-struct Door(Weak<Server>);
+/// Receives the service's callbacks without keeping the server alive.
+struct WeakHandler(Weak<Server>);
 
-impl ServiceHandler for Door {
+impl ServiceHandler for WeakHandler {
     fn requested(&self, usage_id: u32) -> i32 {
         self.0.upgrade().map_or(-1, |server| server.requested(usage_id))
     }

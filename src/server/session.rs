@@ -1,4 +1,4 @@
-//! One client's session: from the opening of its channel to its end.
+//! One client's session, from the opening of its channel to its end.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -10,36 +10,37 @@ use parking_lot::Mutex;
 use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA, UsageState};
 use crate::sdk::service::{ListedSession, ServiceHandler};
 use crate::sdk::worker;
-use vpn_core::exchange::{self, Care, UsageChange};
+use vpn_core::exchange::{self, SessionAction, UsageChange};
 use vpn_core::forward::{DropCause, Peer, Route};
 use vpn_core::wire::{self, FromClient, op, problem};
 
 use super::Server;
 
-/// What the server keeps with a channel. Written on the channel's worker, but for a take-over.
+/// The server's data of a channel. The channel's worker writes it, except in a take-over.
 #[derive(Debug)]
 pub(super) struct Session {
-    /// Whether the client is allowed, alive and of use. Data packets do not touch it.
+    /// The state machine that decides whether the client is allowed, alive and using the service. Data packets do not
+    /// lock it.
     pub(super) state: Mutex<exchange::Session>,
-    /// The billing side lets this client use the service.
+    /// The billing side allows this client to use the service.
     allowed: AtomicBool,
     usage_id: AtomicU32,
-    /// Leased inner address as a number, host order; 0 without a lease. Written under the lock of the leases.
+    /// The leased inner address as a number in host order; 0 without a lease. Written under the lock of the leases.
     address: AtomicU32,
-    /// Another session has taken the lease over: this one is to be closed.
+    /// Another session has taken the lease over: this session has to be closed.
     evicted: AtomicBool,
-    /// Where the forwarding table leads; None without a lease, and while the stream moves.
+    /// The session's route in the forwarding table; `None` without a lease, and while the stream moves.
     pub(super) route: Mutex<Option<Route>>,
-    /// Milliseconds on the server's clock when the client was last heard.
+    /// When the last packet from the client arrived, in milliseconds on the server's clock.
     heard: AtomicU64,
-    /// Largest bundle that the client takes, bytes; 0: none.
+    /// The largest bundle that the client accepts, in bytes; 0 for none.
     bundle: AtomicUsize,
-    /// The log has a line on that no address was free for this client.
-    pub(super) warned_exhausted: AtomicBool,
+    /// The log already has a warning that no address was free for this client.
+    pub(super) warned_pool_exhausted: AtomicBool,
 }
 
-/// What C may see of a session: those with a lease.
-pub(super) fn shown(channel: Arc<Channel>) -> Option<ListedSession> {
+/// Returns what C may read of a session; `None` without a lease.
+pub(super) fn listed(channel: Arc<Channel>) -> Option<ListedSession> {
     let session = channel.data::<Session>()?;
     let (address, usage_id, is_allowed) = (session.leased()?, session.usage_id(), session.is_allowed());
     Some(ListedSession { usage_id, address, is_allowed, channel })
@@ -56,7 +57,7 @@ impl Session {
             route: Mutex::default(),
             heard: AtomicU64::new(now.as_millis() as u64),
             bundle: AtomicUsize::new(0),
-            warned_exhausted: AtomicBool::new(false),
+            warned_pool_exhausted: AtomicBool::new(false),
         }
     }
 
@@ -65,12 +66,13 @@ impl Session {
         (address != 0).then(|| Ipv4Addr::from(address))
     }
 
-    /// Under the lock of the leases, as [`Session::evict`].
+    /// Sets the address. Like [`Session::evict`], it needs the lock of the leases.
     pub(super) fn set_address(&self, address: Ipv4Addr) {
         self.address.store(u32::from(address), Ordering::Relaxed);
     }
 
-    /// Takes the address away if it is this one: another session has it now.
+    /// Takes this address away from the session, because another session has it now. Returns false if the session no
+    /// longer had it.
     pub(super) fn evict(&self, address: Ipv4Addr) -> bool {
         let (had, none) = (u32::from(address), 0);
         let evicted = self.address.compare_exchange(had, none, Ordering::Relaxed, Ordering::Relaxed).is_ok();
@@ -80,13 +82,13 @@ impl Session {
         evicted
     }
 
-    /// Gives the address up.
+    /// Gives up the address, and returns it.
     pub(super) fn take_address(&self) -> Option<Ipv4Addr> {
         let address = self.address.swap(0, Ordering::Relaxed);
         (address != 0).then(|| Ipv4Addr::from(address))
     }
 
-    /// When the client was last heard, on the server's clock.
+    /// When the last packet from the client arrived, on the server's clock.
     pub(super) fn heard(&self) -> Duration {
         Duration::from_millis(self.heard.load(Ordering::Relaxed))
     }
@@ -107,7 +109,7 @@ impl Session {
         self.bundle.store(usize::from(largest), Ordering::Relaxed);
     }
 
-    /// What goes down to it.
+    /// Describes the client as the receiver of downstream packets.
     pub(super) fn as_peer(&self) -> Peer {
         let (bundle_op, plain_op) = (op::BUNDLE_RECV, op::VPN_RECV);
         Peer { bundle_op, plain_op, usage_id: self.usage_id(), largest: self.bundle() }
@@ -123,7 +125,7 @@ impl ChannelHandler for Server {
         channel.set_data(Arc::new(Session::new(self.now())));
         channel.show_service(self.service_raw(), self.tun_visible(channel.worker()));
         self.open_channels.lock().push(Arc::clone(channel));
-        // A peer may have been accepted on 'R' before it opened 'S'.
+        // The billing side may have accepted the client on 'R' before the client opened 'S'.
         self.refresh(channel);
         if self.is_closing() {
             channel.close();
@@ -150,9 +152,9 @@ impl ChannelHandler for Server {
     fn drained(&self, _channel: &Arc<Channel>) {}
 
     fn leaving(&self, channel: &Arc<Channel>) {
-        // What the next worker writes must not overtake it.
-        if let Some(lane) = channel.worker().and_then(|worker| self.lanes.get(worker as usize)) {
-            lane.flush_tun();
+        // The packets that the next worker writes must not overtake these.
+        if let Some(datapath) = channel.worker().and_then(|worker| self.datapaths.get(worker as usize)) {
+            datapath.flush_tun();
         }
         self.withdraw_route(channel);
     }
@@ -160,7 +162,8 @@ impl ChannelHandler for Server {
     fn arrived(&self, channel: &Arc<Channel>, worker: u32) {
         channel.show_service(self.service_raw(), self.tun_visible(Some(worker)));
         self.announce_route(channel);
-        // It was between two workers when the streams were closed, or when its lease was taken over.
+        // The stream was between two workers when the service closed all streams, or when another session took the
+        // lease over.
         if self.is_closing() || channel.data::<Session>().is_some_and(Session::is_evicted) {
             channel.close();
         }
@@ -174,20 +177,23 @@ impl ServiceHandler for Server {
 
     fn accepted(&self, channel: Option<&Arc<Channel>>, usage_id: u32) -> i32 {
         let Some(channel) = channel else {
-            log::debug!("usage {usage_id}: the client asks for the VPN without a channel 'S', refused");
+            log::debug!("usage {usage_id} refused: the client requests the VPN without a channel 'S'");
             return -2;
         };
         channel.activate_usage();
         channel.enable();
-        // A repeated REQUEST, which a client sends until it has an answer, and a next receipt change nothing.
+        // A repeated REQUEST, which a client sends until it receives an answer, and the next receipt change nothing.
         if self.refresh(channel) {
-            log::info!("usage {usage_id}: VPN service begins for {}", channel.peer());
+            log::info!("usage {usage_id}: VPN service starts for {}", channel.peer());
         }
         0
     }
 
     fn refused(&self, usage_id: u32, code: u32) {
-        log::debug!("usage {usage_id}: refused with code {code:#x} ({})", wire::error_text(code));
+        log::debug!(
+            "usage {usage_id}: the billing side refused service with code {code:#x} ({})",
+            wire::error_text(code)
+        );
     }
 }
 
@@ -209,15 +215,16 @@ impl Server {
         }
     }
 
-    /// Sends a packet of no data, unless the client does not read what it was sent before.
+    /// Sends a VPN packet without data, unless the client's send queue is full.
     pub(super) fn control(&self, channel: &Channel, op: u32, value: u32) -> Result<(), DropCause> {
         let usage_id = channel.data::<Session>().map_or(0, Session::usage_id);
-        let has_room = channel.pending().is_some_and(|waiting| waiting <= self.settings.session_queue);
-        let sent = has_room && channel.send(TYPE_DATA, &wire::encode_control(op, usage_id, value));
+        let fits_queue = channel.pending().is_some_and(|waiting| waiting <= self.settings.session_queue);
+        let sent = fits_queue && channel.send(TYPE_DATA, &wire::encode_control(op, usage_id, value));
         if sent { Ok(()) } else { Err(DropCause::OutputFull) }
     }
 
-    /// Takes the billing side's word anew: whether this client may use the service. True when it may from now on.
+    /// Reads from the billing side whether this client may use the service. Returns true if the permission has just
+    /// started.
     pub(super) fn refresh(&self, channel: &Channel) -> bool {
         let Some(session) = channel.data::<Session>() else { return false };
         let usage = channel.usage();
@@ -239,39 +246,39 @@ impl Server {
         change == UsageChange::Begins
     }
 
-    /// The periodic look at a session, on its worker.
-    pub(super) fn look_after(&self, channel: &Arc<Channel>) {
+    /// Checks a session periodically, on its worker.
+    pub(super) fn check_session(&self, channel: &Arc<Channel>) {
         self.refresh(channel);
         let Some(session) = channel.data::<Session>() else { return };
         let (is_leased, pending) = (session.leased().is_some(), channel.pending().unwrap_or(0));
-        let care = {
+        let action = {
             let mut state = session.state.lock();
             let keep_alive = self.settings.keep_alive;
-            let care = state.look_after(self.now(), session.heard(), pending, is_leased, keep_alive);
+            let action = state.check(self.now(), session.heard(), pending, is_leased, keep_alive);
             session.heard.fetch_max(state.heard().as_millis() as u64, Ordering::Relaxed);
-            care
+            action
         };
         let usage_id = session.usage_id();
-        match care {
-            Care::Nothing => {}
-            Care::Ping => {
+        match action {
+            SessionAction::None => {}
+            SessionAction::Ping => {
                 if let Err(cause) = self.control(channel, op::PING, 0) {
-                    log::trace!("no ping: {}", cause.name());
+                    log::trace!("PING not sent: {}", cause.name());
                 }
             }
-            Care::DropUnused => {
-                log::info!("usage {usage_id}: {} does not use the service, dropped", channel.peer());
+            SessionAction::CloseUnused => {
+                log::info!("usage {usage_id}: {} does not use the service, disconnected", channel.peer());
                 channel.close();
             }
-            Care::DropSilent(silent) => {
+            SessionAction::CloseSilent(silent) => {
                 let seconds = silent.as_secs();
-                log::info!("usage {usage_id}: {} is silent for {seconds} s, dropped", channel.peer());
+                log::info!("usage {usage_id}: {} is silent for {seconds} s, disconnected", channel.peer());
                 channel.close();
             }
         }
     }
 
-    /// The device is gone or broken: every client with a lease is told, and nobody gets one any more.
+    /// Tells every client with a lease that the device is gone or broken. From now on the service gives no leases.
     pub(super) fn tunnel_failed(self: &Arc<Self>) {
         if self.tunnel_down.swap(true, Ordering::AcqRel) {
             return;

@@ -1,4 +1,4 @@
-//! `[srv_vpn]`: what the operator says, checked before anything is made.
+//! The operator's configuration, section `[srv_vpn]`, validated before anything is created.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -13,27 +13,28 @@ const SECTION: &str = "srv_vpn";
 /// The service's configuration. docs/config.md lists the keys.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The inner subnet; its host 1 is the gateway.
+    /// The inner subnet; host 1 is the gateway.
     pub subnet: Subnet,
-    /// Largest inner packet, in bytes.
+    /// The largest inner packet, in bytes.
     pub mtu: u16,
-    /// How long a released address is kept for the client that had it.
+    /// How long a released address is kept for its last client.
     pub lease_hold: Duration,
-    /// Clients may not reach each other.
+    /// Whether clients are kept from reaching each other.
     pub client_isolation: bool,
-    /// Bytes that may wait for one client before packets to it are dropped.
+    /// The bytes that may wait in a client's send queue before packets to it are dropped.
     pub session_queue: usize,
-    /// Name servers that clients are told.
+    /// The name servers that clients receive.
     pub dns: Vec<Ipv4Addr>,
-    /// A client that is silent for three times as long is dropped, if it said that it answers pings.
+    /// The silence after which a client is pinged; after three times as long it is disconnected. Applies to clients
+    /// that announced that they answer pings.
     pub keep_alive: Duration,
-    /// Super-packets between the device and clients that take them.
+    /// Whether super-packets pass between the device and clients that accept them.
     pub offload: bool,
-    /// The device's name; None lets the kernel pick tunN.
+    /// The device's name; with `None` the kernel picks tunN.
     pub device: Option<String>,
 }
 
-/// What is wrong with the configuration.
+/// Why the configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A key is missing.
@@ -41,48 +42,48 @@ pub enum SettingsError {
     Missing {
         /// The key.
         key: &'static str,
-        /// What would be right.
+        /// The values that are valid.
         expected: &'static str,
     },
-    /// The subnet is none.
+    /// Invalid subnet.
     #[error(
         "[srv_vpn] network_address = {address}, network_mask = {mask}: {source}; expected a network like 10.0.0.0 with a mask like 255.255.255.0, at most /30"
     )]
     Subnet {
-        /// As configured.
+        /// The configured value.
         address: String,
-        /// As configured.
+        /// The configured value.
         mask: String,
-        /// What is wrong.
+        /// The reason.
         source: SubnetError,
     },
-    /// The subnet is in use on this host.
+    /// The subnet overlaps a network of this host.
     #[error(
-        "[srv_vpn] network_address = {subnet} overlaps this host's own {other}; expected a network that nothing on this host uses"
+        "[srv_vpn] network_address = {subnet} overlaps this host's {other}; expected a network that this host does not use"
     )]
     Overlap {
-        /// As configured.
+        /// The configured value.
         subnet: Subnet,
-        /// The address that is in the way.
+        /// The host's address that overlaps it.
         other: String,
     },
-    /// A value is not what its key takes.
+    /// The value is invalid for its key.
     #[error("[srv_vpn] {key} = {value}: expected {expected}")]
     Value {
         /// The key.
         key: &'static str,
-        /// As configured.
+        /// The configured value.
         value: String,
-        /// What would be right.
+        /// The values that are valid.
         expected: &'static str,
     },
-    /// The host's addresses could not be read.
-    #[error("this host's addresses cannot be read: {0}")]
+    /// The host's addresses cannot be read.
+    #[error("cannot read this host's addresses: {0}")]
     Host(#[from] NetlinkError),
 }
 
 impl Settings {
-    /// Reads and checks the configuration, also against the host's own addresses.
+    /// Reads the configuration, and validates it, including against the host's own addresses.
     pub fn read(config: &Config) -> Result<Settings, SettingsError> {
         let expected = "the inner network, for example 10.0.0.0";
         let address = config
@@ -111,8 +112,8 @@ impl Settings {
     fn check_host(&self) -> Result<(), SettingsError> {
         let Subnet { network, prefix } = self.subnet;
         let mut netlink = Netlink::open()?;
-        let in_the_way = netlink.addresses()?.into_iter().find(|address| address.overlaps(network, prefix));
-        match in_the_way {
+        let overlapping = netlink.addresses()?.into_iter().find(|address| address.overlaps(network, prefix));
+        match overlapping {
             Some(other) => Err(SettingsError::Overlap {
                 subnet: self.subnet,
                 other: format!("address {}/{}", other.addr, other.prefix),

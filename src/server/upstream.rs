@@ -1,15 +1,15 @@
-//! From clients to the host: what the packets and bundles of one client do, on the worker of the client's stream.
+//! From clients to the host: handles the packets and bundles of a client, on the worker of its stream.
 
 use crate::sdk::channel::{Channel, SessionStats};
 use vpn_core::forward::{DropCause, Load, Offload, check_upstream};
 use vpn_core::wire::{Ipv4View, Record, VnetHeader, records};
 
 use super::Server;
-use super::lane::Lane;
 use super::session::Session;
+use super::worker_datapath::WorkerDatapath;
 
 impl Server {
-    /// Writes a packet that a client sent by itself to the host's network.
+    /// Writes to the host a packet that a client sent without a bundle.
     pub(super) fn upstream(
         &self,
         channel: &Channel,
@@ -17,16 +17,16 @@ impl Server {
         worker: u32,
         packet: &[u8],
     ) -> Result<(), DropCause> {
-        let lane = self.lanes.get(worker as usize).ok_or(DropCause::SessionGone)?;
+        let datapath = self.datapaths.get(worker as usize).ok_or(DropCause::SessionGone)?;
         let record = Record { header: VnetHeader::default(), packet };
         let (view, offload) = self.check(session, &record)?;
-        lane.write_tun_single(packet, &view, &offload);
-        self.count_up(channel, lane, Load::of(&offload, packet.len()));
+        datapath.write_tun_single(packet, &view, &offload);
+        self.count_up(channel, datapath, Load::of(&offload, packet.len()));
         Ok(())
     }
 
-    /// Writes the packets and super-packets of a bundle. Only a client that announced bundles, and was told that the
-    /// server takes them, may send one.
+    /// Writes the packets and super-packets of a bundle to the host. Only a client that announced bundles, and learned
+    /// that the server accepts them, may send one.
     pub(super) fn bundle_upstream(
         &self,
         channel: &Channel,
@@ -37,7 +37,7 @@ impl Server {
         if session.bundle() == 0 {
             return Err(DropCause::UnexpectedOp);
         }
-        let lane = self.lanes.get(worker as usize).ok_or(DropCause::SessionGone)?;
+        let datapath = self.datapaths.get(worker as usize).ok_or(DropCause::SessionGone)?;
         let mut load = Load::default();
         for record in records(data) {
             let bytes = record.as_ref().map_or(0, |record| record.packet.len());
@@ -45,14 +45,14 @@ impl Server {
                 record.map_err(DropCause::from).and_then(|record| Ok((self.check(session, &record)?, record)));
             match checked {
                 Ok(((view, offload), Record { packet, .. })) => {
-                    lane.write_tun(packet, &view, &offload);
+                    datapath.write_tun(packet, &view, &offload);
                     load += Load::of(&offload, packet.len());
                 }
                 Err(cause) => self.count_drop(channel, worker, cause, bytes),
             }
         }
-        lane.flush_tun();
-        self.count_up(channel, lane, load);
+        datapath.flush_tun();
+        self.count_up(channel, datapath, load);
         Ok(())
     }
 
@@ -65,10 +65,10 @@ impl Server {
         check_upstream(&record.header, record.packet, session.leased(), subnet, isolate)
     }
 
-    /// Counts what the lane took for the host; what the device refused of it counts as dropped.
-    fn count_up(&self, channel: &Channel, lane: &Lane, load: Load) {
-        self.counters.up(lane.worker as usize, load);
-        let lost = lane.count_lost();
+    /// Counts the packets as forwarded, except those that the device refused: they count as dropped.
+    fn count_up(&self, channel: &Channel, datapath: &WorkerDatapath, load: Load) {
+        self.counters.up(datapath.worker as usize, load);
+        let lost = datapath.reclassify_refused();
         channel.add_stats(&SessionStats {
             bytes_sent: load.bytes.saturating_sub(lost.bytes),
             packets_sent: load.packets.saturating_sub(lost.packets),

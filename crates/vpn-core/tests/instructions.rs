@@ -105,8 +105,8 @@ fn run(name: &str, times: u64) {
             assert!(table.set(client(), Route { worker: 0, slot: 0 }));
             let mut bundle = Bundle::default();
             let filled = VNET_LEN + inner.len();
-            bundle.room()[..VNET_LEN].copy_from_slice(&VnetHeader::default().to_bytes());
-            bundle.room()[VNET_LEN..filled].copy_from_slice(&inner);
+            bundle.spare_capacity()[..VNET_LEN].copy_from_slice(&VnetHeader::default().to_bytes());
+            bundle.spare_capacity()[VNET_LEN..filled].copy_from_slice(&inner);
             counted_loop(times, || {
                 let (header, packet) = bundle.next(filled).unwrap();
                 let (view, offload) = Offload::check(&header, packet).unwrap();

@@ -1,4 +1,4 @@
-//! What goes into the client's [`Exchange`](super::Exchange), and what comes out of it.
+//! The inputs and outputs of the client's [`Exchange`](super::Exchange).
 
 use super::Offer;
 use crate::lease::Token;
@@ -7,102 +7,103 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Where a connection stands. It moves forward only.
+/// The state of a connection. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// The stream is being made.
+    /// The stream is being established.
     Connecting,
-    /// REQUEST is sent, until it is answered.
+    /// The client sends REQUEST until the server answers.
     Requesting,
-    /// Service is granted, the address is asked for.
+    /// The service is granted; the client requests an address.
     AwaitingAddress,
-    /// The address is there, the device is being made.
+    /// The client has an address; the device is being created.
     MakingTunnel,
     /// The tunnel is up.
     Up,
-    /// The stream is gone.
+    /// The connection is lost.
     Lost,
-    /// The connection is being taken down.
+    /// The connection is being closed.
     Stopping,
 }
 
-/// What has happened.
+/// An input of the state machine.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// The stream is being made: the time limit of the start runs from now on.
+    /// The stream is being established: the start's time limit begins.
     Dialled,
-    /// The stream is up, and channel 'S' is this connection's.
+    /// The stream is up, and channel 'S' belongs to this connection.
     Connected,
-    /// The stream is up, and another part of the program serves channel 'S'.
+    /// The stream is up, but another part of the program serves channel 'S'.
     ChannelTaken,
-    /// The stream could not be made: an errno.
+    /// The stream cannot be established: an errno.
     ConnectFailed(i32),
-    /// The stream is gone.
+    /// The stream is closed.
     Disconnected,
-    /// A packet on channel 'R'.
+    /// A packet arrived on channel 'R'.
     ServicePacket {
         /// Its type, one of [`pkt`](crate::wire::pkt).
         kind: u8,
         /// Its body.
         data: &'a [u8],
     },
-    /// ADDR_REPLY on channel 'S'.
+    /// ADDR_REPLY arrived on channel 'S'.
     AddrReply {
         /// The parsed reply.
         reply: &'a AddrReply,
         /// The whole packet.
         packet: &'a [u8],
-        /// The address that the server is reached at, where it is known.
+        /// The server's outer address, if known.
         outer: Option<IpAddr>,
     },
-    /// PROBLEM on channel 'S': its code.
+    /// PROBLEM arrived on channel 'S': its code.
     Problem(u32),
-    /// PING on channel 'S'.
+    /// PING arrived on channel 'S'.
     Ping,
-    /// [`TICK`](super::TICK) has passed since the last one, or more.
+    /// At least [`TICK`](super::TICK) has passed since the last tick.
     Tick {
-        /// When the last packet of any kind came: the driver counts data packets without the machine.
+        /// When the last packet of any kind arrived. The state machine does not see data packets; the driver records
+        /// them.
         heard: Duration,
-        /// Bytes that wait in the stream to the server.
+        /// The bytes that wait in the stream to the server.
         pending: usize,
     },
-    /// The time limit of the start has passed.
+    /// The start's time limit has passed.
     Timeout,
     /// The device of [`Action::MakeDevice`] is up.
     DeviceMade,
-    /// The device could not be made: why.
+    /// The device cannot be created: the reason.
     DeviceFailed(String),
-    /// The user stops a start that is not done.
+    /// The user stops a pending start.
     Cancel,
-    /// The connection ends. The driver takes the stream down itself.
+    /// The connection ends. The driver closes the stream itself.
     Stop,
 }
 
-/// What the driver does, in this order.
+/// An action that the driver performs, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Sends this REQUEST on channel 'R'.
     SendRequest(Vec<u8>),
     /// Sends this VPN packet on channel 'S'.
     SendPacket(Vec<u8>),
-    /// Starts to hand in [`Event::Tick`].
+    /// Starts to pass in [`Event::Tick`].
     StartTicks,
-    /// Makes the device, and answers with [`Event::DeviceMade`] or [`Event::DeviceFailed`].
+    /// Creates the device, and answers with [`Event::DeviceMade`] or [`Event::DeviceFailed`].
     MakeDevice(Grant),
     /// Closes the stream.
     CloseStream,
-    /// Tells the operator.
+    /// Logs the notice.
     Report(Notice),
 }
 
-/// What came with ADDR_REPLY.
+/// The contents of an ADDR_REPLY.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The address, judged.
+    /// The validated offer.
     pub offer: Offer,
-    /// To be offered to this server next time.
+    /// The token to send to this server next time.
     pub token: Option<Token>,
-    /// The number of the usage that packets are sent under.
+    /// The number of the usage under which packets are sent.
     pub usage_id: u32,
     /// The whole packet, for a legacy part.
     pub packet: Vec<u8>,
@@ -111,33 +112,33 @@ pub struct Grant {
 /// Why a start has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// There is no stream: an errno; 0 when it was closed.
+    /// There is no stream: an errno; 0 if it was closed.
     Connect(i32),
     /// Another part of the program serves channel 'S'.
     ChannelTaken,
-    /// The server said no: its reason.
+    /// The server refused: its reason.
     Refused(String),
-    /// The device could not be made: why.
+    /// The device cannot be created: the reason.
     Device(String),
-    /// The time limit passed: what did not come.
+    /// The time limit passed: the missing answer.
     NoAnswer(&'static str),
-    /// The user stopped it.
+    /// The user stopped the start.
     Stopped,
 }
 
-/// Something worth a line in the log.
+/// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// One step forward.
+    /// The connection moved to the next state.
     Moved {
-        /// From here.
+        /// The former state.
         from: State,
-        /// To there.
+        /// The new state.
         to: State,
     },
     /// The server grants the service: the number of the usage.
     Granted(u32),
-    /// A connection that was up is lost: why.
+    /// A connection that was up is lost: the reason.
     Lost(String),
     /// SUCCESS for another service.
     ForeignSuccess(u64),
@@ -147,9 +148,9 @@ pub enum Notice {
     MalformedError(WireError),
     /// Another packet on channel 'R': its type.
     ServicePacketIgnored(u8),
-    /// An ADDR_REPLY out of turn.
+    /// An ADDR_REPLY that the client did not request.
     UnexpectedAddress,
-    /// A PROBLEM that changes nothing.
+    /// A PROBLEM that changes nothing: its code.
     Problem(u32),
 }
 
@@ -159,12 +160,12 @@ impl fmt::Display for Notice {
             Notice::Moved { from, to } => write!(f, "{from:?} -> {to:?}"),
             Notice::Granted(usage_id) => write!(f, "service granted, usage {usage_id}"),
             Notice::Lost(why) => write!(f, "connection lost: {why}"),
-            Notice::ForeignSuccess(service) => write!(f, "SUCCESS for service {service:#x}, ignored"),
+            Notice::ForeignSuccess(service) => write!(f, "SUCCESS for service {service:#x} ignored"),
             Notice::MalformedSuccess(error) => write!(f, "malformed SUCCESS: {error}"),
             Notice::MalformedError(error) => write!(f, "malformed ERROR: {error}"),
             Notice::ServicePacketIgnored(kind) => write!(f, "service packet {kind:#x} ignored"),
-            Notice::UnexpectedAddress => f.write_str("an address that was not asked for, ignored"),
-            Notice::Problem(code) => write!(f, "problem {code}"),
+            Notice::UnexpectedAddress => f.write_str("unrequested address ignored"),
+            Notice::Problem(code) => write!(f, "PROBLEM {code} ignored"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The client's side: connect, request service, get an address, notice a loss.
+//! The client's side: connect, request service, get an address, detect a loss.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -12,53 +12,53 @@ use crate::wire::{
     pkt, problem,
 };
 
-/// How often the driver hands in [`Event::Tick`], from [`Action::StartTicks`] on.
+/// The interval at which the driver passes in [`Event::Tick`], from [`Action::StartTicks`] on.
 pub const TICK: Duration = Duration::from_millis(250);
-/// The shortest wait before ADDR_REQUEST is repeated.
-const ADDRESS_PATIENCE: Duration = Duration::from_secs(1);
+/// The shortest interval at which ADDR_REQUEST is repeated.
+const ADDRESS_REPEAT_MIN: Duration = Duration::from_secs(1);
 
-/// What a connection is to ask for.
+/// The parameters of a connection.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What the server is asked for: a repeated REQUEST is the same one.
+    /// The REQUEST; every repetition is identical.
     pub request: Request,
-    /// How long a start may take until the server has given an address.
+    /// The time limit for the server to give an address.
     pub start_timeout: Duration,
-    /// A ping goes out after so long a silence; after three times as long the connection is lost.
+    /// The silence after which the client pings; after three times as long the connection is lost.
     pub keep_alive: Duration,
-    /// Largest inner packet that this host sends, bytes.
+    /// The largest inner packet that this host sends, in bytes.
     pub mtu: u16,
-    /// The device takes super-packets, so the server may send bundles.
+    /// The device accepts super-packets, so the server may send bundles.
     pub bundles: bool,
     /// The token of the last lease from this server.
     pub resume: Option<Token>,
 }
 
-/// One connection to one server: [`handle`](Exchange::handle) takes what has happened,
-/// [`next_action`](Exchange::next_action) tells what follows.
+/// One connection to one server: [`handle`](Exchange::handle) takes an event, [`next_action`](Exchange::next_action)
+/// returns what follows.
 #[derive(Debug)]
 pub struct Exchange {
     settings: Settings,
     state: State,
-    /// The start has failed: nothing is sent any more.
+    /// Why the start has failed; the client then sends nothing.
     failure: Option<Failure>,
     usage_id: u32,
-    /// When a start that waits for the server is given up; None before [`Event::Dialled`].
+    /// The deadline of a start that waits for the server; `None` before [`Event::Dialled`].
     deadline: Option<Duration>,
-    /// When something was last asked, and how often it was repeated.
-    asked: Duration,
+    /// When the last request or ping was sent, and how often the request was repeated.
+    last_sent: Duration,
     repeats: u32,
-    /// When the server was last heard.
+    /// When the last packet from the server arrived.
     heard: Duration,
-    /// Silence before a ping.
+    /// The silence after which the client pings.
     ping_after: Duration,
-    /// Bytes that waited for the server at the last tick.
+    /// The bytes that waited for the server at the last tick.
     pending: usize,
     actions: VecDeque<Action>,
 }
 
 impl Exchange {
-    /// A connection that is about to be made.
+    /// Creates the state machine of a connection that is not dialled yet.
     pub fn new(settings: Settings) -> Exchange {
         Exchange {
             ping_after: settings.keep_alive,
@@ -67,7 +67,7 @@ impl Exchange {
             failure: None,
             usage_id: 0,
             deadline: None,
-            asked: Duration::ZERO,
+            last_sent: Duration::ZERO,
             repeats: 0,
             heard: Duration::ZERO,
             pending: 0,
@@ -75,37 +75,38 @@ impl Exchange {
         }
     }
 
-    /// Where the connection stands.
+    /// Returns the state of the connection.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Why the start has failed, once it has.
+    /// Returns why the start has failed, if it has.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
 
-    /// When [`Event::Timeout`] is due, while the start waits for the server.
+    /// Returns when [`Event::Timeout`] is due, while the start waits for the server.
     pub fn deadline(&self) -> Option<Duration> {
         self.deadline.filter(|_| self.is_alive() && self.state < State::MakingTunnel)
     }
 
-    /// The stream is waited for: [`Event::Connected`] would be taken.
+    /// Returns whether the connection waits for its stream: it accepts [`Event::Connected`].
     pub fn awaits_stream(&self) -> bool {
         self.is_alive() && self.state == State::Connecting
     }
 
-    /// It was up and is not any more, or its start has failed, or it was stopped: no event makes it send again.
+    /// Returns false once the connection is lost or stopped, or its start has failed. No event makes it send again.
     pub fn is_alive(&self) -> bool {
         self.failure.is_none() && self.state <= State::Up
     }
 
-    /// What the driver has to do next.
+    /// Returns the next action for the driver.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// Takes what has happened at `now`. The actions that follow are to be done before the next event.
+    /// Handles an event at the time `now`. The driver performs the resulting actions before it passes in the next
+    /// event.
     pub fn handle(&mut self, now: Duration, event: Event<'_>) {
         match event {
             Event::Dialled => self.deadline = Some(now + self.settings.start_timeout),
@@ -169,7 +170,7 @@ impl Exchange {
         if self.state != State::AwaitingAddress || !self.is_alive() {
             return self.report(Notice::UnexpectedAddress);
         }
-        let mut offer = match Offer::judge(reply, outer) {
+        let mut offer = match Offer::validate(reply, outer) {
             Ok(offer) => offer,
             Err(error) => return self.refused(format!("its address cannot be used: {error}")),
         };
@@ -178,7 +179,7 @@ impl Exchange {
             self.ping_after = self.ping_after.min(Duration::from_secs(seconds.into()));
         }
         if !self.settings.bundles {
-            // The server offers bundles that this client did not ask for.
+            // The server offers bundles that this client did not request.
             offer.bundle = 0;
         }
         let token = caps.and_then(|caps| caps.resume);
@@ -192,7 +193,7 @@ impl Exchange {
         match code {
             problem::NO_FREE_ADDR if self.state < State::MakingTunnel => self.refused("it has no free address".into()),
             problem::TUNNEL_DOWN => self.refused("its tunnel is down".into()),
-            // Our repeated question crossed its answer.
+            // The repeated request crossed the server's answer.
             problem::ALREADY_ASSIGNED_ADDR => {}
             code => self.report(Notice::Problem(code)),
         }
@@ -205,21 +206,21 @@ impl Exchange {
         }
     }
 
-    /// Repeats what was not answered, and looks after the server.
+    /// Repeats an unanswered request, or checks the server's liveness.
     fn tick(&mut self, now: Duration, heard: Duration, pending: usize) {
         self.heard = self.heard.max(heard);
         if !self.is_alive() {
             return;
         }
-        let waited = now.saturating_sub(self.asked);
+        let waited = now.saturating_sub(self.last_sent);
         // 0.25 s, 0.5 s, 1 s, 2 s, 2 s, ...
-        let patience = TICK * (1 << self.repeats.min(3));
+        let interval = TICK * (1 << self.repeats.min(3));
         match self.state {
-            State::Requesting if waited >= patience => {
+            State::Requesting if waited >= interval => {
                 self.repeats += 1;
                 self.send_request(now);
             }
-            State::AwaitingAddress if waited >= patience.max(ADDRESS_PATIENCE) => {
+            State::AwaitingAddress if waited >= interval.max(ADDRESS_REPEAT_MIN) => {
                 self.repeats += 1;
                 self.request_address(now);
             }
@@ -229,7 +230,7 @@ impl Exchange {
     }
 
     fn keep_alive(&mut self, now: Duration, pending: usize) {
-        // Liveness: a server that drains our send queue lives, also while our ping waits behind data.
+        // Liveness: a server that drains our send queue is alive, even while our ping waits behind data.
         if pending < std::mem::replace(&mut self.pending, pending) {
             self.heard = now;
         }
@@ -237,8 +238,8 @@ impl Exchange {
         if silent >= self.settings.keep_alive * 3 {
             return self.lose_and_close("the server is silent");
         }
-        if silent >= self.ping_after && now.saturating_sub(self.asked) >= self.ping_after {
-            self.asked = now;
+        if silent >= self.ping_after && now.saturating_sub(self.last_sent) >= self.ping_after {
+            self.last_sent = now;
             self.send_control(op::PING);
         }
     }
@@ -255,7 +256,7 @@ impl Exchange {
     }
 
     fn device_made(&mut self) {
-        // Otherwise it was stopped, refused or lost meanwhile: the driver takes the device down again.
+        // Otherwise the start was stopped or refused, or the connection lost, meanwhile: the driver removes the device.
         if self.state == State::MakingTunnel && self.is_alive() {
             self.advance(State::Up);
         }
@@ -266,14 +267,14 @@ impl Exchange {
         self.state = State::Stopping;
     }
 
-    /// Fails a start that is not done.
+    /// Fails a pending start.
     fn fail(&mut self, failure: Failure) {
         if self.state < State::Up {
             self.failure.get_or_insert(failure);
         }
     }
 
-    /// The server does not serve: the start fails, or the connection is lost.
+    /// Handles a refusal: the start fails, or the connection is lost.
     fn refused(&mut self, reason: String) {
         if self.state < State::Up {
             self.fail(Failure::Refused(reason));
@@ -282,14 +283,14 @@ impl Exchange {
         }
     }
 
-    /// Loses a connection whose stream still stands: closes that.
+    /// Marks the connection as lost, and closes its stream.
     fn lose_and_close(&mut self, why: &str) {
         if self.lose(why) {
             self.actions.push_back(Action::CloseStream);
         }
     }
 
-    /// False when it was over already.
+    /// Marks the connection as lost; returns false if it had already ended.
     fn lose(&mut self, why: &str) -> bool {
         if !self.is_alive() {
             return false;
@@ -309,12 +310,12 @@ impl Exchange {
     }
 
     fn send_request(&mut self, now: Duration) {
-        self.asked = now;
+        self.last_sent = now;
         self.actions.push_back(Action::SendRequest(self.settings.request.encode().to_vec()));
     }
 
     fn request_address(&mut self, now: Duration) {
-        self.asked = now;
+        self.last_sent = now;
         let caps = Capabilities {
             bundle: self.settings.bundles.then_some(MAX_BUNDLE as u16),
             mtu: Some(self.settings.mtu),

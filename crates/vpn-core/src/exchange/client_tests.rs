@@ -19,7 +19,7 @@ fn settings() -> Settings {
     }
 }
 
-/// A machine, and what it wants to be done without the reports of its steps.
+/// A state machine, and its actions without the reports of its state changes.
 struct Driven(Exchange);
 
 impl Driven {
@@ -70,7 +70,7 @@ fn request() -> Action {
     Action::SendRequest(settings().request.encode().to_vec())
 }
 
-/// The op codes of the VPN packets that are sent.
+/// The op codes of the sent VPN packets.
 fn ops(actions: &[Action]) -> Vec<u32> {
     let op = |action: &Action| match action {
         Action::SendPacket(packet) => Some(wire::Header::parse(packet).unwrap().0.op),
@@ -80,7 +80,7 @@ fn ops(actions: &[Action]) -> Vec<u32> {
 }
 
 #[test]
-fn the_way_up() {
+fn a_start_without_loss_brings_the_tunnel_up() {
     let mut driven = Driven::new();
     assert_eq!(driven.at(0, Event::Dialled), []);
     assert_eq!(driven.at(10, Event::Connected), [request(), Action::StartTicks]);
@@ -93,13 +93,13 @@ fn the_way_up() {
     let given = driven.reply(30);
     let [Action::MakeDevice(grant)] = given.as_slice() else { panic!("{given:?}") };
     assert_eq!((grant.offer.addr, grant.usage_id, grant.token), (ADDR, 5, None));
-    assert_eq!(driven.0.deadline(), None, "nothing is waited for but the device");
+    assert_eq!(driven.0.deadline(), None, "the start waits only for the device");
     assert_eq!(driven.at(40, Event::DeviceMade), []);
     assert_eq!((driven.0.state(), driven.0.failure()), (State::Up, None));
 }
 
 #[test]
-fn what_is_not_answered_is_repeated() {
+fn an_unanswered_request_is_repeated() {
     let mut driven = Driven::new();
     driven.at(0, Event::Dialled);
     driven.at(1000, Event::Connected);
@@ -158,7 +158,7 @@ fn a_loss_while_the_device_is_made_fails_the_start() {
 #[test]
 fn a_silent_server_is_pinged_and_then_lost() {
     let mut driven = Driven::up();
-    // Heard last at 30 ms.
+    // The last packet arrived at 30 ms.
     assert_eq!(driven.tick(5_000), []);
     assert_eq!(ops(&driven.tick(5_250)), [op::PING]);
     assert_eq!(ops(&driven.tick(10_000)), []);

@@ -1,4 +1,4 @@
-//! Which session has which address: a request for one decided, a lease taken over, ended.
+//! Which session has which address: deciding requests, taking leases over, ending them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,61 +9,61 @@ use super::session::Session;
 use crate::lease::{Lease, Pool, Subnet, Token};
 use crate::wire::{AddrReply, Capabilities, MAX_BUNDLE, problem};
 
-/// How long the client of a session has to answer the question whether it still is there. The client that asks for its
-/// lease repeats the request after a second.
-const ANSWER_TIME: Duration = Duration::from_millis(750);
-/// After so long the question is put anew.
-const QUESTION_AGE: Duration = Duration::from_secs(10);
+/// How long the client of a session has to answer a probe of its liveness. The client that requests its lease repeats
+/// the request after a second.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(750);
+/// The age at which a probe expires and is repeated.
+const PROBE_EXPIRY: Duration = Duration::from_secs(10);
 
-/// A client asks for an address.
+/// A client's request for an address.
 #[derive(Clone, Debug)]
 pub struct AddressRequest<'a, S> {
-    /// Its session.
+    /// The client's session.
     pub session: &'a S,
-    /// The session has an address.
+    /// The session already has an address.
     pub is_leased: bool,
-    /// What the client can do, and the token of its last lease.
+    /// The client's capabilities, and the token of its last lease.
     pub caps: &'a Capabilities,
-    /// A new random token; None when there are no random numbers.
+    /// A new random token; `None` if there are no random numbers.
     pub fresh_token: Option<Token>,
-    /// The server's device is gone: no address is given any more.
+    /// The server's device is gone: the server gives no addresses.
     pub is_tunnel_down: bool,
 }
 
-/// What the driver answers.
+/// The driver's answer to an address request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<S> {
-    /// ADDR_REPLY with this lease. It was taken over from the evicted session, which has no address from now on and is
-    /// to be closed.
+    /// ADDR_REPLY with this lease. An evicted session has just lost the address to a take-over, and the driver closes
+    /// it.
     Give {
         /// The lease.
         lease: Lease,
         /// The session that had the address until now.
         evicted: Option<S>,
     },
-    /// Nothing, but PING to this session, which has the lease that the token stands for.
-    AskHolder(S),
-    /// Nothing: the session that has the lease was asked, and has time to answer. The client repeats its request.
+    /// No answer, but a PING to this session, which holds the token's lease.
+    PingHolder(S),
+    /// No answer: the holder of the lease was probed, and still has time to answer. The client repeats its request.
     Wait,
-    /// Nothing: the client may not use the service.
+    /// No answer: the client may not use the service.
     NotAllowed,
     /// PROBLEM with this code, one of [`problem`].
     Problem(u32),
-    /// PROBLEM that no address is free: without a random token, a lease's could be guessed.
+    /// PROBLEM "no free address": without random numbers the token of a lease could be guessed.
     NoToken,
 }
 
-/// A session that has a lease.
+/// A session with a lease.
 #[derive(Debug)]
 struct Holder<S> {
     session: S,
-    /// Number of the lease.
+    /// The number of the lease.
     lease: u64,
-    /// When its client was last asked whether it still is there, on behalf of another that shows its token.
-    asked: Option<Duration>,
+    /// When its client was last probed, on behalf of another client that shows its token.
+    probed: Option<Duration>,
 }
 
-/// The leases of a server, and the sessions `S` that have them. No two sessions have the same address at any moment.
+/// The leases of a server, and the sessions `S` that hold them. No two sessions have the same address at any moment.
 #[derive(Debug)]
 pub struct Leases<S> {
     pool: Pool,
@@ -71,23 +71,23 @@ pub struct Leases<S> {
 }
 
 impl<S: Clone + PartialEq> Leases<S> {
-    /// Addresses of the subnet; a returned one is kept for its client for `hold`.
+    /// Creates the leases of a subnet. A returned address is kept for its client for `hold`.
     pub fn new(subnet: Subnet, hold: Duration) -> Leases<S> {
         Leases { pool: Pool::new(subnet, hold), holders: HashMap::new() }
     }
 
-    /// The pool of addresses.
+    /// Returns the pool of addresses.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// The session that has an address.
+    /// Returns the session that has an address.
     pub fn holder(&self, addr: Ipv4Addr) -> Option<&S> {
         self.holders.get(&addr).map(|holder| &holder.session)
     }
 
-    /// Decides a request for an address. `state` is the machine of the session that asks. `heard` tells when the client
-    /// of another session was last heard; None when it cannot be asked at this moment.
+    /// Decides a request for an address. `state` is the state machine of the requesting session. `heard` returns when
+    /// the last packet from the client of another session arrived; `None` if that session cannot be probed now.
     pub fn request(
         &mut self,
         now: Duration,
@@ -104,11 +104,11 @@ impl<S: Clone + PartialEq> Leases<S> {
         if request.is_leased {
             return Answer::Problem(problem::ALREADY_ASSIGNED_ADDR);
         }
-        let resume = match request.caps.resume.as_ref().map(|token| self.question(now, token, heard)) {
-            Some(Question::Put(holder)) => return Answer::AskHolder(holder),
-            Some(Question::Open) => return Answer::Wait,
-            Some(Question::Gone) => request.caps.resume.as_ref(),
-            Some(Question::Answered) | None => None,
+        let resume = match request.caps.resume.as_ref().map(|token| self.probe_holder(now, token, heard)) {
+            Some(TokenState::ProbeNeeded(holder)) => return Answer::PingHolder(holder),
+            Some(TokenState::ProbePending) => return Answer::Wait,
+            Some(TokenState::Free) => request.caps.resume.as_ref(),
+            Some(TokenState::HolderAlive) | None => None,
         };
         if resume.is_none() && self.pool.available() == 0 {
             return Answer::Problem(problem::NO_FREE_ADDR);
@@ -118,12 +118,12 @@ impl<S: Clone + PartialEq> Leases<S> {
             return Answer::Problem(problem::NO_FREE_ADDR);
         };
         state.leased(request.caps.keep_alive.is_some());
-        let holder = Holder { session: request.session.clone(), lease: lease.id, asked: None };
+        let holder = Holder { session: request.session.clone(), lease: lease.id, probed: None };
         let evicted = self.holders.insert(lease.addr, holder).map(|former| former.session);
         Answer::Give { lease, evicted }
     }
 
-    /// Ends the lease of a session; false when it has the address no more, as after a take-over.
+    /// Ends the lease of a session; returns false if the session no longer has the address, as after a take-over.
     pub fn end(&mut self, now: Duration, session: &S, addr: Ipv4Addr) -> bool {
         let Entry::Occupied(entry) = self.holders.entry(addr) else { return false };
         if entry.get().session != *session {
@@ -133,60 +133,66 @@ impl<S: Clone + PartialEq> Leases<S> {
         self.pool.release(addr, lease, now)
     }
 
-    /// Whether the lease of a token is in use: the session that has it is asked first.
-    fn question(&mut self, now: Duration, token: &Token, heard: impl FnOnce(&S) -> Option<Duration>) -> Question<S> {
+    /// Probes whether the holder of a token's lease is alive.
+    fn probe_holder(
+        &mut self,
+        now: Duration,
+        token: &Token,
+        heard: impl FnOnce(&S) -> Option<Duration>,
+    ) -> TokenState<S> {
         let Some(holder) = self.pool.leased_to(token).and_then(|addr| self.holders.get_mut(&addr)) else {
-            return Question::Gone;
+            return TokenState::Free;
         };
-        let Some(heard) = heard(&holder.session) else { return Question::Open };
-        match holder.asked {
-            Some(asked) if now.saturating_sub(asked) <= QUESTION_AGE => match heard >= asked {
-                true => Question::Answered,
-                false if now.saturating_sub(asked) < ANSWER_TIME => Question::Open,
-                false => Question::Gone,
+        let Some(heard) = heard(&holder.session) else { return TokenState::ProbePending };
+        match holder.probed {
+            Some(probed) if now.saturating_sub(probed) <= PROBE_EXPIRY => match heard >= probed {
+                true => TokenState::HolderAlive,
+                false if now.saturating_sub(probed) < PROBE_TIMEOUT => TokenState::ProbePending,
+                false => TokenState::Free,
             },
             _ => {
-                holder.asked = Some(now);
-                Question::Put(holder.session.clone())
+                holder.probed = Some(now);
+                TokenState::ProbeNeeded(holder.session.clone())
             }
         }
     }
 }
 
-/// Whether the lease that a token stands for is in use.
-enum Question<S> {
-    /// By no session, or by one whose client does not answer: the token's owner may have it.
-    Gone,
-    /// By a session whose client lives: two clients have the same token, as after a copied state directory.
-    Answered,
-    /// By a session whose client has been asked, and has time to answer.
-    Open,
-    /// By a session whose client is to be asked now.
-    Put(S),
+/// The state of a token's lease.
+enum TokenState<S> {
+    /// No session has the lease, or its client did not answer: the token's owner may have it.
+    Free,
+    /// The holder's client is alive: two clients have the same token, as after a copied state directory.
+    HolderAlive,
+    /// The holder's client has been probed, and still has time to answer.
+    ProbePending,
+    /// The holder's client has to be probed now.
+    ProbeNeeded(S),
 }
 
-/// What a server tells its clients together with an address.
+/// The settings that a server sends together with an address.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// The subnet of the addresses.
     pub subnet: Subnet,
-    /// Largest inner packet, bytes.
+    /// The largest inner packet, in bytes.
     pub mtu: u16,
     /// Name servers inside the tunnel.
     pub dns: Vec<Ipv4Addr>,
-    /// Silence of a client before it is pinged.
+    /// The silence after which the server pings a client.
     pub keep_alive: Duration,
-    /// The server takes bundles.
+    /// Whether the server accepts bundles.
     pub bundles: bool,
 }
 
 impl Terms {
-    /// Largest bundle that a client with these capabilities gets, bytes; 0: none.
+    /// Returns the largest bundle that a client with these capabilities gets, in bytes; 0 for none.
     pub fn bundle(&self, asked: &Capabilities) -> u16 {
         asked.bundle.filter(|_| self.bundles).unwrap_or(0)
     }
 
-    /// The reply to a client's request. To a client that announced nothing it is byte-identical to the legacy reply.
+    /// Returns the reply to a client's request. For a client without capabilities it is byte-identical to the legacy
+    /// reply.
     pub fn reply(&self, lease: &Lease, asked: &Capabilities) -> AddrReply {
         let gateway = self.subnet.gateway();
         if *asked == Capabilities::default() {

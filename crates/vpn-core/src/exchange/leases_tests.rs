@@ -12,7 +12,7 @@ fn leases() -> Leases<u32> {
     Leases::new(SUBNET, Duration::from_secs(60))
 }
 
-/// What session `number` gets that shows `resume`; the holder was heard at `heard`.
+/// Returns the answer for session `number` with the token `resume`; the holder's last packet arrived at `heard`.
 fn ask(leases: &mut Leases<u32>, now: u64, number: u32, resume: Option<Token>, heard: Option<u64>) -> Answer<u32> {
     let mut session = Session::new(ms(now));
     session.set_allowed(ms(now), true);
@@ -40,7 +40,7 @@ fn one_address_for_one_session() {
     assert_eq!(given(ask(&mut leases, 0, 1, None, None)), (ADDR, Origin::New, None));
     assert_eq!(ask(&mut leases, 1, 2, None, None), Answer::Problem(problem::NO_FREE_ADDR));
     assert_eq!((leases.holder(ADDR), leases.pool().leased()), (Some(&1), 1));
-    assert!(!leases.end(ms(2), &2, ADDR), "not its address");
+    assert!(!leases.end(ms(2), &2, ADDR), "not the session's address");
     assert!(leases.end(ms(2), &1, ADDR) && !leases.end(ms(2), &1, ADDR));
     assert_eq!((leases.holder(ADDR), leases.pool().leased()), (None, 0));
     assert_eq!(given(ask(&mut leases, 3, 2, Some([1; 16]), None)), (ADDR, Origin::Resumed, None));
@@ -51,10 +51,10 @@ fn a_lease_whose_holder_does_not_answer_is_taken_over() {
     let mut leases = leases();
     ask(&mut leases, 0, 1, None, None);
     let token = Some([1; 16]);
-    assert_eq!(ask(&mut leases, 1000, 2, token, Some(999)), Answer::AskHolder(1));
+    assert_eq!(ask(&mut leases, 1000, 2, token, Some(999)), Answer::PingHolder(1));
     assert_eq!(ask(&mut leases, 1749, 2, token, Some(999)), Answer::Wait);
     assert_eq!(given(ask(&mut leases, 1750, 2, token, Some(999))), (ADDR, Origin::TakenOver, Some(1)));
-    assert!(!leases.end(ms(1800), &1, ADDR), "it has lost the address");
+    assert!(!leases.end(ms(1800), &1, ADDR), "the session has lost the address");
     assert_eq!((leases.holder(ADDR), leases.pool().leased()), (Some(&2), 1));
 }
 
@@ -63,31 +63,31 @@ fn a_holder_that_answers_keeps_its_lease() {
     let mut leases = leases();
     ask(&mut leases, 0, 1, None, None);
     let token = Some([1; 16]);
-    assert_eq!(ask(&mut leases, 1000, 2, token, Some(0)), Answer::AskHolder(1));
+    assert_eq!(ask(&mut leases, 1000, 2, token, Some(0)), Answer::PingHolder(1));
     assert_eq!(ask(&mut leases, 2000, 2, token, Some(1000)), Answer::Problem(problem::NO_FREE_ADDR));
-    // The question is put anew after a while.
+    // The holder is probed again after a while.
     assert_eq!(ask(&mut leases, 11_000, 2, token, Some(1000)), Answer::Problem(problem::NO_FREE_ADDR));
-    assert_eq!(ask(&mut leases, 11_001, 2, token, Some(1000)), Answer::AskHolder(1));
+    assert_eq!(ask(&mut leases, 11_001, 2, token, Some(1000)), Answer::PingHolder(1));
 }
 
 #[test]
-fn a_holder_that_cannot_be_asked_is_asked_later() {
+fn a_holder_that_cannot_be_probed_now_is_probed_later() {
     let mut leases = leases();
     ask(&mut leases, 0, 1, None, None);
     let token = Some([1; 16]);
     assert_eq!(ask(&mut leases, 1000, 2, token, None), Answer::Wait);
-    assert_eq!(ask(&mut leases, 2000, 2, token, Some(0)), Answer::AskHolder(1));
+    assert_eq!(ask(&mut leases, 2000, 2, token, Some(0)), Answer::PingHolder(1));
 }
 
 #[test]
-fn what_is_looked_at_before_an_address() {
+fn the_order_of_checks_before_an_address_is_given() {
     let mut leases = leases();
     let mut session = Session::new(ms(0));
     let caps = Capabilities { keep_alive: Some(5), ..Capabilities::default() };
     let mut request =
         AddressRequest { session: &1, is_leased: true, caps: &caps, fresh_token: None, is_tunnel_down: true };
     let mut ask = |session: &mut Session, request: &AddressRequest<'_, u32>| {
-        leases.request(ms(0), session, request, |_| panic!("nobody has a lease"))
+        leases.request(ms(0), session, request, |_| panic!("no session has a lease"))
     };
     assert_eq!(ask(&mut session, &request), Answer::NotAllowed);
     session.set_allowed(ms(0), true);

@@ -1,74 +1,74 @@
-//! What a server offers in its ADDR_REPLY, judged before anything on this host changes: the server decides what is
-//! routed to it, so a wrong reply, or a malicious one, could take much of this host's traffic.
+//! A server's offer in its ADDR_REPLY, validated before anything on this host changes: the server decides what is
+//! routed to it, so a wrong or malicious reply could redirect much of this host's traffic.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::lease::{Subnet, SubnetError};
 use crate::wire::AddrReply;
 
-/// The shortest prefix: more than a /8 is no tunnel's subnet but a part of the Internet.
+/// The shortest prefix: a larger subnet than a /8 is no tunnel's subnet but a part of the Internet.
 const SHORTEST: u8 = 8;
-/// The longest: room for a gateway and a client.
+/// The longest prefix, with addresses for a gateway and a client.
 const LONGEST: u8 = 30;
-/// The longest prefix that is guessed where a reply names no netmask.
+/// The longest prefix that is guessed for a reply without a netmask.
 const GUESSED: u8 = 24;
 
-/// An address that this host can take.
+/// An address that this host can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// This host's inner address.
     pub addr: Ipv4Addr,
     /// The server's inner address.
     pub gateway: Ipv4Addr,
-    /// Length of the subnet's prefix.
+    /// The length of the subnet's prefix.
     pub prefix: u8,
-    /// Largest inner packet that the server takes, bytes; None where it does not say.
+    /// The largest inner packet that the server accepts, in bytes; `None` if the reply does not say.
     pub mtu: Option<u16>,
-    /// Largest bundle that the server takes, bytes; 0: none.
+    /// The largest bundle that the server accepts, in bytes; 0 for none.
     pub bundle: u16,
 }
 
-/// Why an ADDR_REPLY cannot be used: what was given, and what is expected.
+/// Why an ADDR_REPLY cannot be used: the given value, and what is expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OfferError {
-    /// More of the Internet than a tunnel should have, or too little for two hosts.
+    /// The subnet is too large for a tunnel, or too small for two hosts.
     #[error("it gives the subnet {0}; a prefix of /{SHORTEST} to /{LONGEST} is expected")]
     Prefix(Subnet),
-    /// Addresses that no tunnel can have.
+    /// No tunnel can have this subnet.
     #[error(transparent)]
     Subnet(#[from] SubnetError),
-    /// Address or gateway is elsewhere.
+    /// The address or the gateway is outside of the subnet.
     #[error("it gives {given}, which is outside of its subnet {subnet}; an address in the subnet is expected")]
     Outside {
-        /// The one.
+        /// The address.
         given: Ipv4Addr,
-        /// Its subnet.
+        /// The offered subnet.
         subnet: Subnet,
     },
-    /// Address or gateway is the first or the last of the subnet.
+    /// The address or the gateway is the first or the last of the subnet.
     #[error("it gives {given}, the network or broadcast address of {subnet}; one between the two is expected")]
     NoHost {
-        /// The one.
+        /// The address.
         given: Ipv4Addr,
-        /// Its subnet.
+        /// The offered subnet.
         subnet: Subnet,
     },
-    /// Both are the same.
+    /// Address and gateway are equal.
     #[error("it gives {0} as address and as gateway; two different ones are expected")]
     Same(Ipv4Addr),
-    /// The way to the server would lead into the tunnel.
+    /// The route to the server would lead into the tunnel.
     #[error("it gives the subnet {subnet}, which holds its own outer address {outer}; one without it is expected")]
     HoldsServer {
         /// The subnet.
         subnet: Subnet,
-        /// Where the server is reached.
+        /// The server's outer address.
         outer: Ipv4Addr,
     },
 }
 
 impl Offer {
-    /// Judges a reply. `outer` is the address that the server is reached at, where it is known.
-    pub fn judge(reply: &AddrReply, outer: Option<IpAddr>) -> Result<Offer, OfferError> {
+    /// Validates a reply. `outer` is the server's outer address, if known.
+    pub fn validate(reply: &AddrReply, outer: Option<IpAddr>) -> Result<Offer, OfferError> {
         let &AddrReply { addr, gateway, netmask, .. } = reply;
         let prefix = netmask.map_or_else(|| guess_prefix(addr, gateway), |mask| u32::from(mask).leading_ones() as u8);
         let subnet = subnet_of(addr, prefix);
@@ -98,7 +98,8 @@ impl Offer {
     }
 }
 
-/// The longest prefix, a /24 at most, whose subnet holds both addresses as hosts: the wire of old names no mask.
+/// Returns the longest prefix, at most /24, whose subnet holds both addresses as hosts. Legacy replies carry no
+/// netmask.
 pub fn guess_prefix(addr: Ipv4Addr, gateway: Ipv4Addr) -> u8 {
     let shared = (u32::from(addr) ^ u32::from(gateway)).leading_zeros() as u8;
     let longest = shared.clamp(SHORTEST, GUESSED);
@@ -122,10 +123,10 @@ fn is_edge(subnet: &Subnet, addr: Ipv4Addr) -> bool {
 mod tests {
     use super::*;
 
-    fn judge(addr: &str, gateway: &str, netmask: &str) -> Result<Offer, OfferError> {
+    fn validate(addr: &str, gateway: &str, netmask: &str) -> Result<Offer, OfferError> {
         let netmask = netmask.parse().ok();
         let reply = AddrReply { addr: addr.parse().unwrap(), gateway: gateway.parse().unwrap(), netmask, caps: None };
-        Offer::judge(&reply, "10.55.0.1".parse().ok())
+        Offer::validate(&reply, "10.55.0.1".parse().ok())
     }
 
     #[test]
@@ -136,17 +137,17 @@ mod tests {
             ("10.0.3.2", "10.0.0.1", "", 22),
             ("192.168.7.6", "192.168.7.5", "255.255.255.252", 30),
             ("100.64.0.2", "100.64.0.1", "255.0.0.0", 8),
-            // A pool of a /16 may lease what would be the edge of a /24.
+            // The pool of a /16 may lease addresses that would be the edge of a /24.
             ("10.98.0.255", "10.98.0.1", "", 23),
             ("10.98.1.0", "10.98.0.1", "", 23),
         ] {
-            let offer = judge(addr, gateway, netmask).unwrap();
+            let offer = validate(addr, gateway, netmask).unwrap();
             assert_eq!((offer.addr.to_string(), offer.prefix), (addr.to_owned(), prefix), "{addr} {netmask}");
         }
     }
 
     #[test]
-    fn what_no_server_may_give() {
+    fn invalid_replies() {
         for (addr, gateway, netmask, says) in [
             ("10.98.0.2", "10.98.0.1", "128.0.0.0", "the subnet 0.0.0.0/1; a prefix of /8 to /30 is expected"),
             ("10.98.0.2", "10.98.0.1", "254.0.0.0", "10.0.0.0/7"),
@@ -166,7 +167,7 @@ mod tests {
             ("10.55.0.9", "10.55.0.8", "255.255.255.0", "10.55.0.0/24, which holds its own outer address 10.55.0.1"),
             ("10.98.0.2", "10.98.0.1", "255.0.0.0", "10.0.0.0/8, which holds its own outer address 10.55.0.1"),
         ] {
-            let error = judge(addr, gateway, netmask).unwrap_err().to_string();
+            let error = validate(addr, gateway, netmask).unwrap_err().to_string();
             assert!(error.contains(says) && error.contains("expected"), "{addr} {gateway} {netmask}: {error}");
         }
     }

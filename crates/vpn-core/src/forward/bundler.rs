@@ -1,4 +1,4 @@
-//! Packets from a device on their way to a peer: together in bundles where it takes them, else one by one.
+//! Bundles packets from a device for a peer, or sends them singly if the peer does not accept bundles.
 
 use std::ops::DerefMut;
 
@@ -6,21 +6,21 @@ use super::bundle::{Bundle, FULL_BUNDLE};
 use super::{DropCause, Load, Offload, split};
 use crate::wire::{HEADER_LEN, Ipv4View, write_header};
 
-/// What VPN packets to a peer say of themselves.
+/// The header fields of VPN packets to a peer, and its limit for bundles.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
-    /// Op of a bundle.
+    /// The op of a bundle.
     pub bundle_op: u32,
-    /// Op of a packet by itself.
+    /// The op of a plain packet.
     pub plain_op: u32,
-    /// Number of the usage.
+    /// The number of the usage.
     pub usage_id: u32,
-    /// Largest bundle that the peer takes, bytes; 0: none.
+    /// The largest bundle that the peer accepts, in bytes; 0 for none.
     pub largest: usize,
 }
 
-/// The bundle that is being filled, and what is in it. A packet is read into its [room](Bundler::room), looked at, and
-/// taken.
+/// The bundle that is being filled, and its load. The caller reads a packet into the [spare
+/// capacity](Bundler::spare_capacity), checks it, and adds it.
 pub struct Bundler<B = Box<[u8]>> {
     bundle: Bundle<B>,
     load: Load,
@@ -33,22 +33,24 @@ impl Default for Bundler {
 }
 
 impl<B: DerefMut<Target = [u8]>> Bundler<B> {
-    /// With nothing taken yet, in this memory, in which there may already be what fills the first room.
+    /// Creates an empty bundler in this memory, whose spare capacity may already hold the next packet.
     pub fn over(buffer: B) -> Bundler<B> {
         Bundler { bundle: Bundle::over(buffer), load: Load::default() }
     }
 
-    /// Where the next packet goes, as a TUN queue gives it: its header in front.
-    pub fn room(&mut self) -> &mut [u8] {
-        self.bundle.room()
+    /// The spare capacity for the next packet as a TUN queue provides it, with its header in front.
+    pub fn spare_capacity(&mut self) -> &mut [u8] {
+        self.bundle.spare_capacity()
     }
 
-    /// What to do with a packet that somebody else has read into this memory, the first room of a bundle: one that is
-    /// worth a bundle of its own stays there, and that bundle is returned; another is copied into the room here.
-    pub fn take_over<'a>(&mut self, memory: &'a mut [u8], filled: usize) -> Option<Bundler<&'a mut [u8]>> {
+    /// Accepts a packet that the caller has already read into `memory`, which is laid out as an empty bundle. A large
+    /// packet stays there: the returned bundler sends it as a bundle of its own. A small packet is copied into this
+    /// bundler's spare capacity.
+    pub fn adopt<'a>(&mut self, memory: &'a mut [u8], filled: usize) -> Option<Bundler<&'a mut [u8]>> {
         let mut alone = Bundler::over(memory);
         if filled < FULL_BUNDLE
-            && let (Some(from), Some(to)) = (alone.room().get(..filled), self.room().get_mut(..filled))
+            && let (Some(from), Some(to)) =
+                (alone.spare_capacity().get(..filled), self.spare_capacity().get_mut(..filled))
         {
             to.copy_from_slice(from);
             return None;
@@ -56,15 +58,15 @@ impl<B: DerefMut<Target = [u8]>> Bundler<B> {
         Some(alone)
     }
 
-    /// Looks at the packet that fills so many bytes of the room.
+    /// Checks the packet that fills `filled` bytes of the spare capacity.
     pub fn check(&self, filled: usize) -> Result<(Ipv4View, Offload, Load), DropCause> {
         let (header, packet) = self.bundle.next(filled).ok_or(DropCause::Malformed)?;
         let (view, offload) = Offload::check(&header, packet)?;
         Ok((view, offload, Load::of(&offload, packet.len())))
     }
 
-    /// Takes the packet in the room for a peer, the one of the packets that are in the bundle: with these, or by itself
-    /// where the peer takes no bundle that holds it. Whole VPN packets go to `send`.
+    /// Adds the packet in the spare capacity to the bundle for `peer`, the receiver of all packets in the bundle; sends
+    /// it alone if the peer accepts no bundle of its size. `send` receives whole VPN packets.
     pub fn take(
         &mut self,
         filled: usize,
@@ -89,7 +91,7 @@ impl<B: DerefMut<Target = [u8]>> Bundler<B> {
         }
     }
 
-    /// Sends the bundle; the `next` bytes in the room begin the next one.
+    /// Sends the bundle; the packet in the first `next` bytes of the spare capacity starts the next bundle.
     pub fn flush(&mut self, next: usize, peer: &Peer, mut send: impl FnMut(&[u8], Load)) {
         let load = std::mem::take(&mut self.load);
         if !self.bundle.is_empty() {
@@ -98,7 +100,8 @@ impl<B: DerefMut<Target = [u8]>> Bundler<B> {
         self.bundle.restart(next);
     }
 
-    /// Lets go of the bundle, as of a peer that is gone; what was in it. The `next` bytes in the room begin the next one.
+    /// Discards the bundle, as its receiver is gone, and returns its load. The packet in the first `next` bytes of the
+    /// spare capacity starts the next bundle.
     pub fn discard(&mut self, next: usize) -> Load {
         self.bundle.restart(next);
         std::mem::take(&mut self.load)
@@ -112,14 +115,14 @@ mod tests {
     #[test]
     fn a_large_packet_stays_where_it_was_read_and_a_small_one_is_copied() {
         for (filled, stays) in [(FULL_BUNDLE - 1, false), (FULL_BUNDLE, true), (65_545, true)] {
-            // In front of a bundle's first room are its header and the record's size.
+            // A bundle's header and the record's size precede the first packet.
             let mut memory = vec![7; HEADER_LEN + 2 + filled];
             let mut bundler = Bundler::default();
-            let alone = bundler.take_over(&mut memory, filled);
+            let alone = bundler.adopt(&mut memory, filled);
             assert_eq!(alone.is_some(), stays, "{filled}");
             match alone {
-                Some(mut alone) => assert_eq!(alone.room().len(), filled),
-                None => assert!(bundler.room()[..filled].iter().all(|byte| *byte == 7)),
+                Some(mut alone) => assert_eq!(alone.spare_capacity().len(), filled),
+                None => assert!(bundler.spare_capacity()[..filled].iter().all(|byte| *byte == 7)),
             }
         }
     }

@@ -2,23 +2,23 @@
 
 use std::ops::Add;
 
-/// A ones'-complement sum of 16-bit words that is not folded yet. Its parts may be summed apart and added in any order.
+/// A ones'-complement sum of 16-bit words that is not folded yet. The sums of its parts can be added in any order.
 ///
-/// It adds in the host's byte order, and in whatever word size is fast: RFC 1071, 2 (B) and (C), has the proof that the
-/// result is the same.
+/// It adds in the host's byte order, and in the fastest word size: RFC 1071, 2 (B) and (C), proves that the result is
+/// the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sum(u64);
 
-/// Independent lanes are what lets the compiler add them as vectors; a single one would be a chain of dependent adds.
+/// Independent lanes let the compiler vectorise the sum; a single one would be a chain of dependent additions.
 const LANES: usize = 4;
 const WORD: usize = size_of::<u32>();
 
 impl Sum {
-    /// Of bytes that begin at an even distance from where the checksum begins. An odd last byte counts as if a zero
-    /// followed: nothing may come behind it.
+    /// Sums bytes that start at an even offset from where the checksum starts. An odd last byte counts as if a zero
+    /// followed: no bytes may follow it.
     #[inline]
     pub(super) fn of(bytes: &[u8]) -> Sum {
-        // 64-bit lanes of 32-bit words: no carry is lost below 16 GiB, far above any packet.
+        // 64-bit lanes of 32-bit words lose no carry below 16 GiB, far more than any packet.
         let mut lanes = [0_u64; LANES];
         let (blocks, rest) = bytes.as_chunks::<{ LANES * WORD }>();
         for block in blocks {
@@ -33,20 +33,20 @@ impl Sum {
         lanes.into_iter().chain(rest).map(Sum).fold(Sum::default(), Sum::add)
     }
 
-    /// Of one 16-bit field.
+    /// The sum of one 16-bit field.
     #[inline]
     pub(super) fn of_field(value: u16) -> Sum {
         Sum(u64::from(value.to_be()))
     }
 
-    /// Of the pseudo header that TCP and UDP have in front: addresses (8 bytes, as in the IPv4 header), protocol, and
-    /// the length of the transport header with its payload.
+    /// Sums the pseudo header that precedes TCP and UDP: addresses (8 bytes, as in the IPv4 header), protocol, and the
+    /// length of the transport header with its payload.
     #[inline]
     pub(super) fn of_pseudo_header(addresses: &[u8; 8], protocol: u8, len: u16) -> Sum {
         Sum::of(addresses) + Sum::of_field(u16::from(protocol)) + Sum::of_field(len)
     }
 
-    /// The sum as a field holds it that is still to be completed: not complemented.
+    /// Returns the folded sum, not complemented: the contents of a field whose checksum is still to be completed.
     #[inline]
     pub(super) fn fold(self) -> u16 {
         let mut sum = self.0;
@@ -56,13 +56,13 @@ impl Sum {
         u16::from_be(sum as u16)
     }
 
-    /// The finished checksum: the complement of the folded sum.
+    /// Returns the checksum: the complement of the folded sum.
     #[inline]
     pub(super) fn checksum(self) -> u16 {
         !self.fold()
     }
 
-    /// Whether the sum over all that a checksum protects, the checksum too, is that of an intact packet.
+    /// Returns whether the sum over all protected bytes, including the checksum, is that of an intact packet.
     #[inline]
     pub(super) fn is_intact(self) -> bool {
         self.fold() == 0xffff
@@ -80,7 +80,8 @@ impl Add for Sum {
     }
 }
 
-/// As UDP stores it (RFC 768): 0 would mean "no checksum", and 0xffff is its equal in ones' complement.
+/// Returns the checksum as UDP stores it (RFC 768): 0 would mean "no checksum", and 0xffff is its equal in ones'
+/// complement.
 #[inline]
 pub(super) fn udp_checksum(checksum: u16) -> u16 {
     if checksum == 0 { 0xffff } else { checksum }

@@ -1,5 +1,5 @@
-//! Segments of one flow put together to a super-packet, as a network card or the kernel's GRO does it: the host's stack
-//! is then passed once instead of once for each of them.
+//! Merges the segments of a flow into super-packets, as a network card or the kernel's GRO does: the host's stack then
+//! handles one packet instead of all segments.
 
 use super::checksum::Sum;
 use super::fields::*;
@@ -8,19 +8,19 @@ use super::offload::{
 };
 use crate::wire::Ipv4View;
 
-/// What the total length field can say, bytes.
+/// The maximum of the total length field, in bytes.
 const MAX_PACKET: usize = 65535;
-/// Datagrams in one super-packet: as many as every Linux that knows them takes (its `UDP_MAX_SEGMENTS` was 64, and
-/// became 128).
+/// The datagrams in one super-packet: as many as every Linux with UDP super-packets accepts (its `UDP_MAX_SEGMENTS` was
+/// 64, then 128).
 const MAX_DATAGRAMS: usize = 64;
 
-/// Makes super-packets of consecutive packets, and keeps their order: there is one open super-packet, and what cannot be
-/// part of it has it emitted first.
+/// Merges consecutive packets into super-packets, and keeps their order: there is one open super-packet, which is
+/// emitted before a packet that does not fit into it.
 ///
-/// Merged is only what [`split`](super::split) makes the same packets of again, but for the ids of packets that must
-/// not be fragmented, which mean nothing (RFC 6864). A corrupted packet is left alone: as part of a super-packet it would
-/// get a new checksum, and a right one. One whose checksum is still to be made, as a host sends its own, is merged without
-/// a look at its payload.
+/// It merges only packets that [`split`](super::split) restores identically, except for the ids of packets that must
+/// not be fragmented, which are meaningless (RFC 6864). It leaves a corrupted packet alone: inside a super-packet the
+/// packet would get a new, correct checksum. It merges a packet whose checksum is still to be completed, as a host
+/// sends its own, without checking the payload.
 #[derive(Debug)]
 pub struct Coalescer {
     buffer: Box<[u8]>,
@@ -28,21 +28,22 @@ pub struct Coalescer {
     udp: bool,
 }
 
-/// What is in the buffer: the first packet as it came, then the payloads of those behind it.
+/// The packets in the buffer: the first one unchanged, then the payloads of the others.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     len: usize,
     packets: usize,
-    /// Payload of each segment but the last, bytes.
+    /// The payload of each segment but the last, in bytes.
     size: usize,
     last: Shape,
-    /// What is left to do to the first packet while it is alone.
+    /// The unfinished work on the first packet, if it stays alone.
     alone: Offload,
-    /// The first packet is verified when another fits to it, not before: one that stays alone is spared the work.
+    /// Whether the first packet's checksums were verified. The coalescer verifies them when the next packet fits, which
+    /// spares the work for a packet that stays alone.
     verified: bool,
 }
 
-/// A packet that may be part of a super-packet, if its checksums are right.
+/// A packet that may be part of a super-packet, if its checksums are correct.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     header_len: usize,
@@ -50,23 +51,23 @@ struct Shape {
     id: u16,
     /// `None`: UDP.
     tcp: Option<Tcp>,
-    /// The checksum is still to be made: its field has the pseudo header's sum.
+    /// The checksum is still to be completed: its field has the pseudo header's sum.
     is_partial: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Tcp {
     sequence: u32,
-    /// It is the last of its super-packet: what the sender wants seen at once does not wait here.
+    /// The packet ends its super-packet: the sender wants it delivered at once.
     push: bool,
 }
 
 enum Appended {
-    /// And others may follow.
+    /// Appended; more packets may follow.
     Open,
-    /// And it was the last.
+    /// Appended as the last packet.
     Complete,
-    /// It is no part of what is open; what is known of its checksums.
+    /// Not part of the open super-packet; the state of the packet's checksums.
     No(Checksums),
 }
 
@@ -78,19 +79,19 @@ enum Checksums {
 }
 
 impl Coalescer {
-    /// An empty one, with room for the largest packet there is. With `udp`, UDP datagrams are put together too, which
-    /// kernels before 6.2 do not take from a TUN device.
+    /// Creates an empty coalescer with a buffer for the largest packet. With `udp` it also merges UDP datagrams, which
+    /// kernels before 6.2 do not accept from a TUN device.
     pub fn new(udp: bool) -> Coalescer {
         Coalescer { buffer: vec![0; MAX_PACKET].into(), open: None, udp }
     }
 
-    /// Whether nothing waits to be emitted.
+    /// Returns whether no packet waits to be emitted.
     pub fn is_empty(&self) -> bool {
         self.open.is_none()
     }
 
-    /// Takes the next packet, with what [`Offload::check`] made of it. Emits what has become complete, no packet, one or
-    /// two, each with what is left to do to it.
+    /// Adds the next packet, with the result of [`Offload::check`]. Emits completed packets, none, one or two, each
+    /// with its unfinished work.
     pub fn push(&mut self, packet: &[u8], view: &Ipv4View, offload: &Offload, emit: &mut impl FnMut(&Offload, &[u8])) {
         let Some(shape) = Shape::of(packet, view, offload, self.udp) else { return self.pass(packet, offload, emit) };
         match self.append(packet, &shape) {
@@ -106,7 +107,7 @@ impl Coalescer {
         }
     }
 
-    /// Emits what waits. To be called when no packet follows at once, so that none is late.
+    /// Emits the waiting packet. The caller calls this when no packet follows at once, so that no packet is delayed.
     pub fn flush(&mut self, emit: &mut impl FnMut(&Offload, &[u8])) {
         let Some(open) = self.open.take() else { return };
         let Some(packet) = self.buffer.get_mut(..open.len) else { return };
@@ -117,15 +118,15 @@ impl Coalescer {
         }
     }
 
-    /// For a packet that no other will be merged with.
+    /// Emits a packet that cannot be merged with any other.
     fn pass(&mut self, packet: &[u8], offload: &Offload, emit: &mut impl FnMut(&Offload, &[u8])) {
         self.flush(emit);
         emit(offload, packet);
     }
 
     fn begin(&mut self, packet: &[u8], shape: Shape, alone: &Offload, verified: bool) {
-        if let Some(room) = self.buffer.get_mut(..packet.len()) {
-            room.copy_from_slice(packet);
+        if let Some(space) = self.buffer.get_mut(..packet.len()) {
+            space.copy_from_slice(packet);
             let (len, size, alone) = (packet.len(), shape.payload, *alone);
             self.open = Some(Open { len, packets: 1, size, last: shape, alone, verified });
         }
@@ -134,8 +135,8 @@ impl Coalescer {
     fn append(&mut self, packet: &[u8], shape: &Shape) -> Appended {
         let unrelated = Appended::No(Checksums::Unknown);
         let Some(open) = &mut self.open else { return unrelated };
-        let Some((filled, room)) = self.buffer.split_at_mut_checked(open.len) else { return unrelated };
-        let (Some(payload), Some(room)) = (packet.get(shape.header_len..), room.get_mut(..shape.payload)) else {
+        let Some((filled, spare)) = self.buffer.split_at_mut_checked(open.len) else { return unrelated };
+        let (Some(payload), Some(spare)) = (packet.get(shape.header_len..), spare.get_mut(..shape.payload)) else {
             return unrelated;
         };
         if shape.payload > open.size || !shape.follows(&open.last, filled, packet) {
@@ -148,7 +149,7 @@ impl Coalescer {
         if !open.verified {
             return Appended::No(Checksums::Right);
         }
-        room.copy_from_slice(payload);
+        spare.copy_from_slice(payload);
         open.len += payload.len();
         open.packets += 1;
         open.last = *shape;
@@ -161,7 +162,7 @@ impl Coalescer {
 }
 
 impl Open {
-    /// Makes the first packet's headers those of the super-packet.
+    /// Turns the first packet's headers into those of the super-packet.
     fn describe(&self, packet: &mut [u8]) -> Option<Offload> {
         let (total_len, addresses) = (packet.len() as u16, get(packet, IP_ADDRESSES)?);
         let (ip, transport) = packet.split_at_mut_checked(IP_HEADER)?;
@@ -189,7 +190,7 @@ impl Open {
 }
 
 impl Shape {
-    /// `None` for what is never merged.
+    /// Returns `None` for a packet that is never merged.
     fn of(packet: &[u8], view: &Ipv4View, offload: &Offload, udp: bool) -> Option<Shape> {
         let (ip, transport) = packet.split_first_chunk::<IP_HEADER>()?;
         let flags = u16::from_be_bytes(get(ip, IP_FLAGS)?);
@@ -200,7 +201,7 @@ impl Shape {
             TCP => {
                 let [len, flags] = get(transport, TCP_DATA_OFFSET)?;
                 let sequence = u32::from_be_bytes(get(transport, TCP_SEQUENCE)?);
-                // The low bits beside the length are reserved, or of an extension with flags of its own.
+                // The low bits beside the length are reserved, or belong to an extension with its own flags.
                 let is_plain = flags & !PSH == ACK && len & 0x0f == 0;
                 let len = usize::from(len >> 4) * 4;
                 let tcp = Tcp { sequence, push: flags & PSH != 0 };
@@ -227,8 +228,8 @@ impl Shape {
         self.tcp.is_none_or(|tcp| !tcp.push && self.payload >= usize::from(MIN_TCP_SEGMENT))
     }
 
-    /// Whether `packet`, of this shape, is what the sender of `last` sent next, and differs from `first`, the packet that
-    /// the super-packet begins with, in nothing that a super-packet has only once.
+    /// Returns whether `packet`, of this shape, is the next packet of the sender of `last`, and agrees with `first`,
+    /// the first packet of the super-packet, in all fields that a super-packet has only once.
     fn follows(&self, last: &Shape, first: &[u8], packet: &[u8]) -> bool {
         let same = |from: usize, to: usize| first.get(from..to) == packet.get(from..to);
         let transport = |at: usize| IP_HEADER + at;
@@ -244,7 +245,7 @@ impl Shape {
             _ => false,
         };
         in_sequence
-            // All of the IPv4 header but its lengths, id and checksum, and both ports.
+            // The IPv4 header without lengths, id and checksum, and both ports.
             && same(0, IP_LEN)
             && same(IP_FLAGS, IP_CHECKSUM)
             && same(IP_ADDRESSES, transport(PORTS_END))

@@ -17,7 +17,7 @@ fn push(coalescer: &mut Coalescer, header: &VnetHeader, packet: &[u8]) -> Emitte
     emitted
 }
 
-/// The packet as a host sends its own: the checksum is still to be made.
+/// Returns the packet as a host sends its own: the checksum is still to be completed.
 fn unfinished(packet: &[u8]) -> (VnetHeader, Vec<u8>) {
     let (is_tcp, mut packet) = (packet[9] == TCP, packet.to_vec());
     let csum_offset = if is_tcp { TCP_CHECKSUM } else { UDP_CHECKSUM };
@@ -51,12 +51,12 @@ fn bytes(packets: &[Packet]) -> Vec<Vec<u8>> {
     packets.iter().map(Packet::bytes).collect()
 }
 
-/// As packets come out that nothing was done to.
+/// Returns the packets as the coalescer emits them unchanged.
 fn untouched(packets: &[Packet]) -> Emitted {
     bytes(packets).into_iter().map(|packet| (VnetHeader::default(), packet)).collect()
 }
 
-/// What a host that knows no super-packets gets; each must be what its header says.
+/// Returns the packets for a host without super-packets; each must match its header.
 fn split_all(emitted: &Emitted) -> Vec<Vec<u8>> {
     let mut packets = Vec::new();
     for (header, packet) in emitted {
@@ -81,7 +81,7 @@ fn segments_become_the_super_packet_they_were() {
 }
 
 #[test]
-fn what_closes_a_super_packet_is_not_waited_behind() {
+fn a_packet_that_completes_a_super_packet_emits_it_at_once() {
     let pushed = Packet { flags: 0x18, ..stream() };
     let short = Packet { payload: payload(333), ..stream() };
     for packet in [pushed, short.clone(), Packet { is_tcp: false, ..short }] {
@@ -93,7 +93,7 @@ fn what_closes_a_super_packet_is_not_waited_behind() {
 }
 
 #[test]
-fn one_packet_is_no_super_packet() {
+fn a_single_packet_stays_plain() {
     for packet in [stream(), Packet::udp(&payload(1)), Packet { flags: 0x18, ..stream() }] {
         assert_eq!(coalesce(std::slice::from_ref(&packet)), untouched(&[packet]));
     }
@@ -106,7 +106,7 @@ fn one_packet_is_no_super_packet() {
 }
 
 #[test]
-fn a_packet_that_nothing_can_be_merged_with_is_not_copied() {
+fn an_unmergeable_packet_is_not_copied() {
     for packet in [Packet { flags: 0x18, ..stream() }, Packet { flags: 0x12, ..stream() }, Packet::tcp(1, b"")] {
         let (packet, mut count) = (packet.bytes(), 0);
         Coalescer::new(true).push(&packet, &inspect(&packet).unwrap(), &Offload::None, &mut |_, bytes| {
@@ -117,7 +117,7 @@ fn a_packet_that_nothing_can_be_merged_with_is_not_copied() {
     }
 }
 
-/// Changes the second of two segments so that it must not be merged.
+/// Changes the second of two segments, and asserts that they are not merged.
 fn assert_apart(of: &Packet, change: impl Fn(&mut Packet)) {
     let mut segments = of.cut(of.payload.len() / 2);
     assert_eq!(coalesce(&segments).len(), 1);
@@ -140,7 +140,7 @@ fn another_flow_or_service_is_not_merged() {
 }
 
 #[test]
-fn what_a_tcp_header_has_once_is_not_merged() {
+fn segments_with_different_tcp_fields_are_not_merged() {
     let packet = Packet { tcp_options: (1..=12).collect(), ..stream() };
     assert_apart(&packet, |second| second.sequence = second.sequence.wrapping_add(1));
     assert_apart(&packet, |second| second.sequence = second.sequence.wrapping_sub(200));
@@ -171,7 +171,7 @@ fn a_reserved_bit_of_tcp_is_left_alone() {
     let mut packets = bytes(&stream().cut(200));
     for packet in &mut packets {
         packet[32] |= 1;
-        // The checksum, right again.
+        // Corrects the checksum.
         let checksum = u16::from_be_bytes([packet[36], packet[37]]);
         let (lower, borrow) = checksum.overflowing_sub(0x0100);
         packet[36..38].copy_from_slice(&(lower - u16::from(borrow)).to_be_bytes());
@@ -181,7 +181,7 @@ fn a_reserved_bit_of_tcp_is_left_alone() {
 }
 
 #[test]
-fn ids_count_up_where_they_mean_something() {
+fn ids_must_count_up_if_fragmenting_is_allowed() {
     for packet in [stream(), Packet::udp(&payload(400))] {
         for (dont_fragment, id, count) in [(true, 7, 1), (true, 99, 1), (false, 7, 2), (false, 9, 2), (false, 8, 1)] {
             let mut segments = Packet { dont_fragment, ..packet.clone() }.cut(200);
@@ -208,11 +208,11 @@ fn fragments_are_left_alone() {
 }
 
 #[test]
-fn corrupted_packets_are_passed_on_as_they_are() {
+fn corrupted_packets_are_passed_on_unchanged() {
     for packet in [stream(), Packet::udp(&payload(400))] {
         let good = bytes(&packet.cut(100));
         for (bad, count) in [(0, 2), (1, 3), (3, 2)] {
-            // A checksum of IPv4 and of the transport header; a byte of the payload.
+            // The checksums of IPv4 and of the transport header; a byte of the payload.
             for at in [10, packet.checksum_at(), 60] {
                 let mut packets = good.clone();
                 packets[bad][at] ^= 0x10;
@@ -226,7 +226,7 @@ fn corrupted_packets_are_passed_on_as_they_are() {
 }
 
 #[test]
-fn a_tcp_segment_too_short_to_be_cut_again_begins_nothing() {
+fn a_tcp_segment_too_short_to_be_cut_again_starts_no_super_packet() {
     let packet = Packet { payload: payload(62), ..stream() };
     assert_eq!(coalesce(&packet.cut(32)), [(packet.vnet(32), packet.unfinished())], "the last may be shorter");
     assert_eq!(coalesce(&packet.cut(31)), untouched(&packet.cut(31)));
@@ -238,12 +238,12 @@ fn datagrams_are_merged_on_request() {
     let mut coalescer = Coalescer::new(false);
     assert_eq!(push_all(&mut coalescer, &bytes(&segments)), untouched(&segments));
     assert!(coalescer.is_empty());
-    assert!(push_all(&mut coalescer, &bytes(&stream().cut(200))).is_empty(), "TCP is merged without it");
+    assert!(push_all(&mut coalescer, &bytes(&stream().cut(200))).is_empty(), "TCP is merged without the flag");
     assert_eq!(flush(&mut coalescer).len(), 1);
 }
 
 #[test]
-fn packets_without_checksums_yet_are_merged_with_all_others() {
+fn packets_with_unfinished_checksums_are_merged_with_all_others() {
     for packet in [Packet::udp(&payload(300)), stream()] {
         let segments = bytes(&packet.cut(100));
         for finished in [0, 1, 2, segments.len()] {
@@ -263,12 +263,12 @@ fn packets_without_checksums_yet_are_merged_with_all_others() {
 }
 
 #[test]
-fn a_packet_without_checksum_yet_keeps_what_is_to_be_done_when_alone() {
+fn a_single_packet_with_an_unfinished_checksum_keeps_its_header() {
     let alone = unfinished(&Packet::udp(b"alone").bytes());
     let mut coalescer = Coalescer::new(true);
     assert!(push(&mut coalescer, &alone.0, &alone.1).is_empty());
     assert_eq!(flush(&mut coalescer), [alone]);
-    // One that is never merged, and one whose begin of a sum is wrong.
+    // A packet that is never merged, and one with a wrong start of the sum.
     let mut inner = unfinished(&Packet::udp(&payload(100)).bytes());
     (inner.0.csum_start, inner.0.csum_offset) = (60, 16);
     assert_eq!(push(&mut coalescer, &inner.0, &inner.1), [inner]);
@@ -287,7 +287,7 @@ fn datagrams_without_a_checksum_or_with_a_trailer_are_left_alone() {
 
     let mut packets = bytes(&segments);
     for packet in &mut packets {
-        // The length says one byte less than there is; the checksum agrees with it.
+        // The length is one byte less than the data; the checksum agrees with it.
         packet[25] -= 1;
         let checksum = u16::from_be_bytes([packet[26], packet[27]]) + 1;
         packet[26..28].copy_from_slice(&checksum.to_be_bytes());
@@ -324,13 +324,13 @@ fn order_is_kept_between_flows() {
     assert_eq!(split_all(&emitted), bytes(&order));
 }
 
-/// What the next packet of one of several senders is like.
+/// How the next packet of one of several senders differs.
 #[derive(Clone, Debug)]
 struct Step {
     flow: usize,
     len: usize,
     flags: u8,
-    /// Which bit of it is wrong.
+    /// The corrupted bit.
     corrupt: Option<prop::sample::Index>,
     event: u8,
 }
@@ -342,7 +342,8 @@ fn step() -> impl Strategy<Value = Step> {
         .prop_map(|(flow, len, flags, corrupt, event)| Step { flow, len, flags, corrupt, event })
 }
 
-/// Packets of four flows, TCP and UDP, with and without "don't fragment"; each step is as many as its number says.
+/// Packets of four flows, TCP and UDP, with and without "don't fragment"; each step creates as many packets as its
+/// number.
 fn packets(steps: &[(Step, usize)]) -> Vec<Vec<u8>> {
     let mut flows = [0_u8, 1, 2, 3].map(|flow| Packet {
         flow,
@@ -366,7 +367,7 @@ fn packets(steps: &[(Step, usize)]) -> Vec<Vec<u8>> {
             flow.flags = if is_last { step.flags } else { 0x10 };
             let mut packet = flow.bytes();
             if let (Some(index), true) = (step.corrupt, is_last) {
-                // Behind the lengths, so that it still is one whole packet.
+                // Corrupts a byte behind the lengths, so that the packet stays whole.
                 let bit = 64 + index.index((packet.len() - 8) * 8);
                 packet[bit / 8] ^= 1 << (bit % 8);
             }
@@ -378,7 +379,7 @@ fn packets(steps: &[(Step, usize)]) -> Vec<Vec<u8>> {
     packets
 }
 
-/// Without what a packet that must not be fragmented may lose: its id.
+/// Returns the packet without its id if the packet must not be fragmented: merging and splitting may change that id.
 fn without_id(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     if packet[6] & 0x40 != 0 && is_sound(&packet) {
@@ -413,7 +414,7 @@ proptest! {
     }
 
     #[test]
-    fn any_mix_comes_out_as_it_went_in(
+    fn any_mix_is_restored_in_order(
         steps in prop::collection::vec((step(), prop::sample::select(vec![1_usize, 1, 2, 3, 10, 80])), 1..20),
         flushes in prop::collection::vec(0_usize..200, 0..4),
         unfinished_ones in prop::collection::vec(any::<bool>(), 1..5),
@@ -423,7 +424,7 @@ proptest! {
         let mut coalescer = Coalescer::new(udp);
         let mut emitted = Emitted::new();
         for (number, packet) in packets.iter().enumerate() {
-            // Of a corrupted one nobody could tell any more.
+            // A corrupted packet keeps its checksum: without it the corruption could not be detected.
             let (header, packet) = match is_sound(packet) && unfinished_ones[number % unfinished_ones.len()] {
                 true => unfinished(packet),
                 false => (VnetHeader::default(), packet.clone()),
@@ -434,7 +435,8 @@ proptest! {
             }
         }
         emitted.extend(flush(&mut coalescer));
-        // Of all flows together, and so of each: nothing overtakes anything. A corrupted packet is among them as it was.
+        // The order holds across all flows, and so within each: no packet overtakes another. A corrupted packet stays
+        // unchanged among them.
         let found = split_all(&emitted);
         prop_assert_eq!(found.len(), packets.len());
         for (found, packet) in found.iter().zip(&packets) {
@@ -456,7 +458,7 @@ proptest! {
                 packet[..10].copy_from_slice(&[0x45, 0, 0, len as u8, 0, 0, 0x40, 0, 64, view.0]);
                 packet[32..34].copy_from_slice(&[0x50, 0x10]);
             }
-            // Also with a view of another packet.
+            // Also with the view of another packet.
             let view = inspect(packet).unwrap_or(Ipv4View {
                 source: [10, 0, 0, 1].into(),
                 destination: [10, 0, 0, 2].into(),

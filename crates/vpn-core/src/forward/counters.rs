@@ -1,14 +1,14 @@
-//! What the data path counts, a set for each worker.
+//! The counters of the data path, a set for each worker.
 
 use super::Offload;
 use super::drops::DropCause;
 use crossbeam::utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Packets, bytes and drops of a server.
+/// Counts packets, bytes and drops of a server or client.
 ///
-/// Each worker adds to its own set, on cache lines of its own; a reader sums over all. The sums are of one moment
-/// only while nobody adds: good for statistics, not for accounting.
+/// Each worker adds to its own set, on cache lines of its own; a reader sums over all sets. The sums are consistent
+/// only while no worker adds: good for statistics, not for accounting.
 ///
 /// ```
 /// use vpn_core::forward::{Counters, DropCause, Load, Offload};
@@ -36,23 +36,23 @@ struct Cells {
     drops: [AtomicU64; DropCause::COUNT],
 }
 
-/// What was carried, or is being: packets as they are on a wire without super-packets, and bytes as they are here, where
-/// the segments of a super-packet share their headers.
+/// Forwarded packets, or packets that are being forwarded. The number of packets is that on a wire without
+/// super-packets; the bytes are those of the packets here, where the segments of a super-packet share their headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Number of packets.
+    /// The number of packets.
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
 impl Load {
-    /// One packet, or super-packet, of so many bytes.
+    /// Returns the load of one packet or super-packet of `bytes` bytes.
     pub fn of(offload: &Offload, bytes: usize) -> Load {
         Load { packets: u64::from(offload.packets(bytes)), bytes: bytes as u64 }
     }
 
-    /// Nothing.
+    /// Returns whether the load has no packets.
     pub fn is_empty(&self) -> bool {
         self.packets == 0
     }
@@ -65,7 +65,7 @@ impl std::ops::AddAssign for Load {
     }
 }
 
-/// The sums over all workers since start.
+/// The sums over all workers since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
     /// Inner packets from clients that were forwarded.
@@ -93,13 +93,13 @@ impl Totals {
 }
 
 impl Counters {
-    /// All at zero, a set for each of `workers` (at least one). In the methods a worker's number beyond them counts
-    /// for the last.
+    /// Creates zeroed counters, a set for each of `workers` (at least one). In the methods a worker's number beyond
+    /// them counts for the last.
     pub fn new(workers: usize) -> Self {
         Counters { workers: (0..workers.max(1)).map(|_| CachePadded::default()).collect() }
     }
 
-    /// Counts packets from clients.
+    /// Counts forwarded packets from clients.
     #[inline]
     pub fn up(&self, worker: usize, load: Load) {
         if let Some(cells) = self.cells(worker) {
@@ -108,7 +108,7 @@ impl Counters {
         }
     }
 
-    /// Counts packets to clients.
+    /// Counts forwarded packets to clients.
     #[inline]
     pub fn down(&self, worker: usize, load: Load) {
         if let Some(cells) = self.cells(worker) {
@@ -117,8 +117,8 @@ impl Counters {
         }
     }
 
-    /// Packets from clients were counted as carried, and the device has not taken them.
-    pub fn lost_up(&self, worker: usize, load: Load) {
+    /// Reclassifies packets from clients, which were counted as forwarded but then refused by the device, as drops.
+    pub fn uncount_up(&self, worker: usize, load: Load) {
         if let Some(cells) = self.cells(worker).filter(|_| !load.is_empty()) {
             cells.up_packets.fetch_sub(load.packets, Ordering::Relaxed);
             cells.up_bytes.fetch_sub(load.bytes, Ordering::Relaxed);
@@ -126,8 +126,8 @@ impl Counters {
         }
     }
 
-    /// As [`Counters::lost_up`], for packets to clients.
-    pub fn lost_down(&self, worker: usize, load: Load) {
+    /// Like [`Counters::uncount_up`], for packets to clients.
+    pub fn uncount_down(&self, worker: usize, load: Load) {
         if let Some(cells) = self.cells(worker).filter(|_| !load.is_empty()) {
             cells.down_packets.fetch_sub(load.packets, Ordering::Relaxed);
             cells.down_bytes.fetch_sub(load.bytes, Ordering::Relaxed);
@@ -135,13 +135,13 @@ impl Counters {
         }
     }
 
-    /// Counts a packet that was dropped.
+    /// Counts a dropped packet.
     #[inline]
     pub fn dropped(&self, worker: usize, cause: DropCause) {
         self.dropped_all(worker, cause, 1);
     }
 
-    /// Counts packets that were dropped together.
+    /// Counts dropped packets.
     #[inline]
     pub fn dropped_all(&self, worker: usize, cause: DropCause, packets: u64) {
         if let Some(counter) = self.cells(worker).and_then(|cells| cells.drops.get(cause as usize)) {
@@ -149,7 +149,7 @@ impl Counters {
         }
     }
 
-    /// The sums over all workers.
+    /// Returns the sums over all workers.
     pub fn totals(&self) -> Totals {
         let sum = |counter: &dyn Fn(&Cells) -> &AtomicU64| {
             self.workers.iter().fold(0_u64, |sum, cells| sum.wrapping_add(counter(cells).load(Ordering::Relaxed)))
@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_device_did_not_take_was_not_carried() {
+    fn packets_that_the_device_refused_count_as_dropped() {
         let counters = Counters::new(2);
         counters.up(1, load(5, 500));
-        counters.lost_up(1, load(2, 200));
+        counters.uncount_up(1, load(2, 200));
         counters.down(0, load(3, 30));
-        counters.lost_down(0, load(1, 10));
-        counters.lost_down(0, Load::default());
+        counters.uncount_down(0, load(1, 10));
+        counters.uncount_down(0, Load::default());
         let totals = counters.totals();
         assert_eq!((totals.up_packets, totals.up_bytes), (3, 300));
         assert_eq!((totals.down_packets, totals.down_bytes), (2, 20));

@@ -1,4 +1,4 @@
-//! The causes of a drop: one counter each, named in the statistics and in the docs.
+//! The causes of a drop: each has a counter, named in the statistics and in the docs.
 
 use crate::wire::{PacketError, WireError};
 
@@ -6,40 +6,40 @@ use crate::wire::{PacketError, WireError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]
 pub enum DropCause {
-    /// Not one whole packet: a length or a field that cannot be.
+    /// The bytes are not one whole packet: a length or a field is invalid.
     Malformed,
-    /// Another IP version than 4.
+    /// The packet is not IPv4.
     NotIpv4,
-    /// The session that sent it has no address.
+    /// The sending session has no address.
     NoLease,
-    /// Its source is not the address of the session that sent it.
+    /// The source is not the address of the sending session.
     SpoofedSource,
-    /// It goes to another client, and clients are kept apart.
+    /// The destination is another client, and client isolation is on.
     PeerIsolated,
-    /// Nobody has its destination address.
+    /// No session has the destination address.
     NoRoute,
-    /// Its session ended while it was on its way.
+    /// The session ended while the packet was on its way.
     SessionGone,
     /// The queue to the session's worker is full.
     QueueFull,
-    /// The session's output has reached its bound: the peer reads too slowly.
+    /// The session's send queue is full: the peer reads too slowly.
     OutputFull,
-    /// The TUN did not take it.
+    /// The TUN device refused the packet.
     TunWrite,
-    /// An op code that this side does not accept.
+    /// This side does not accept the op code.
     UnexpectedOp,
-    /// The size in the VPN packet's header is not what is present.
+    /// The size in the VPN packet's header differs from the bytes present.
     SizeMismatch,
-    /// The session may not use the service, or no longer.
+    /// The session may not use the service.
     NotAllowed,
-    /// From the server, and not to the leased address.
+    /// The server sent the packet to another address than the leased one.
     WrongDestination,
-    /// A super-packet, or one whose checksum is to be completed, that does not fit its own description.
+    /// The packet, a super-packet or one whose checksum is to be completed, does not fit its header's description.
     BadOffload,
 }
 
 impl DropCause {
-    /// How many causes there are.
+    /// The number of causes.
     pub const COUNT: usize = Self::ALL.len();
 
     /// All causes, each at the index that is its number.
@@ -61,12 +61,12 @@ impl DropCause {
         DropCause::BadOffload,
     ];
 
-    /// The counter's name in statistics: lower case, words joined by underscores; stable.
+    /// Returns the counter's name in statistics: lower case, words joined by underscores; stable.
     pub fn name(self) -> &'static str {
         self.texts().0
     }
 
-    /// One line for people.
+    /// Returns a description of one line for the operator.
     pub fn description(self) -> &'static str {
         self.texts().1
     }

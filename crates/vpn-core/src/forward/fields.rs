@@ -1,9 +1,9 @@
-//! Where fields of IPv4 (RFC 791), TCP (RFC 793) and UDP (RFC 768) lie, bytes from the begin of their header, and access
-//! to them that cannot panic. Numbers are big-endian.
+//! The offsets of fields of IPv4 (RFC 791), TCP (RFC 793) and UDP (RFC 768), in bytes from the start of their header,
+//! and access to them that cannot panic. Numbers are big-endian.
 
 pub(super) const IP_LEN: usize = 2;
 pub(super) const IP_ID: usize = 4;
-/// With the fragment offset.
+/// Together with the fragment offset.
 pub(super) const IP_FLAGS: usize = 6;
 pub(super) const IP_PROTOCOL: usize = 9;
 pub(super) const IP_CHECKSUM: usize = 10;
@@ -12,18 +12,18 @@ pub(super) const IP_ADDRESSES: usize = 12;
 
 pub(super) const DONT_FRAGMENT: u16 = 0x4000;
 
-/// Both ports, TCP's and UDP's, are in front of it.
+/// The end of both ports, of TCP and of UDP.
 pub(super) const PORTS_END: usize = 4;
 pub(super) const TCP_SEQUENCE: usize = 4;
 pub(super) const TCP_ACK: usize = 8;
-/// In the high four bits, words of 4 bytes.
+/// The length in the high four bits, in words of 4 bytes.
 pub(super) const TCP_DATA_OFFSET: usize = 12;
 pub(super) const TCP_FLAGS: usize = 13;
 pub(super) const TCP_WINDOW: usize = 14;
 pub(super) const TCP_URGENT: usize = 18;
 pub(super) const UDP_LEN: usize = 4;
 
-/// Flags of TCP; CWR is of RFC 3168.
+/// The flags of TCP; CWR is of RFC 3168.
 pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
 pub(super) const RST: u8 = 0x04;

@@ -1,8 +1,8 @@
-//! Whether an inner packet may pass, and to which session it goes.
+//! Decides whether an inner packet may pass, and to which session it goes.
 //!
-//! What the data path asks for each packet: the source check, the table from inner address to session, the
-//! counters, and super-packets: cut for those who do not take them, made for those who do. Nothing here allocates, locks
-//! or calls the system for a packet.
+//! The data path's work on each packet: the source check, the table from inner address to session, the counters, and
+//! super-packets, which are cut for peers that do not accept them and merged for peers that do. Nothing here allocates,
+//! locks or makes a system call for a packet.
 
 mod bundle;
 mod bundler;
@@ -32,11 +32,11 @@ use std::net::Ipv4Addr;
 
 /// Checks a packet from a client before it reaches the server's TUN.
 ///
-/// `leased` is the address of the session that sent it. The packet must be one whole IPv4 packet from exactly that
-/// address; with `isolate` it must not go to another client either: inside the subnet only the gateway may be
-/// reached, which also keeps out the subnet's broadcast.
+/// `leased` is the address of the sending session. The packet must be one whole IPv4 packet from exactly that address.
+/// With `isolate` it must not go to another client either: inside the subnet it may reach only the gateway, which also
+/// excludes the subnet's broadcast.
 ///
-/// `header` says what is left to do to it: the default nothing, as of a packet that no bundle brought.
+/// `header` describes the unfinished work on the packet; the default, as for a packet without a bundle, is none.
 ///
 /// Errors: [`DropCause::NoLease`], [`DropCause::NotIpv4`], [`DropCause::Malformed`], [`DropCause::BadOffload`],
 /// [`DropCause::SpoofedSource`], [`DropCause::PeerIsolated`], the first that applies in this order.
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Of a packet that no bundle brought.
+    /// Checks a packet without a bundle.
     fn check_upstream(
         packet: &[u8],
         leased: Option<Ipv4Addr>,
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn isolation_leaves_the_gateway_and_the_world() {
+    fn isolation_allows_the_gateway_and_outside_hosts() {
         for (destination, isolated) in [
             ("10.0.0.1", false),
             ("198.51.100.7", false),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_ipv4_packet_is_told_apart() {
+    fn invalid_packets_have_distinct_causes() {
         let good = packet(CLIENT, OUTSIDE);
         let check = |bytes: &[u8]| check_upstream(bytes, Some(CLIENT), &SUBNET, false).unwrap_err();
         assert_eq!(check(&[]), DropCause::Malformed);
@@ -165,12 +165,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_passes_comes_from_the_lease(
+        fn a_passed_packet_comes_from_the_lease(
             mut bytes in prop::collection::vec(any::<u8>(), 0..80),
             shape: bool,
             isolate: bool,
         ) {
-            // Half of the cases are bent into packets that reach the later checks.
+            // Half of the cases are changed into packets that reach the later checks.
             if shape && bytes.len() >= 20 {
                 let len = bytes.len() as u8;
                 bytes[0] = 0x45;

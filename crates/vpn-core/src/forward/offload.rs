@@ -1,11 +1,10 @@
-//! What a packet's [`VnetHeader`] asks for, checked against the packet: a peer, or the kernel, may have written anything
-//! there.
+//! Checks a packet's [`VnetHeader`] against the packet. Neither a peer's header nor the kernel's is trusted.
 
 use super::DropCause;
 use super::fields::{PORTS_END, RST, SYN, TCP_FLAGS, UDP_LEN, get};
 use crate::wire::{Ipv4View, VnetHeader, inspect};
 
-/// Protocol numbers (IANA), and where their checksum lies, bytes from the begin of their header.
+/// Protocol numbers (IANA), and the offsets of their checksums, in bytes from the start of their header.
 const ICMP: u8 = 1;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
@@ -16,46 +15,47 @@ pub(super) const TCP_HEADER: usize = 20;
 /// Without options.
 pub(super) const IP_HEADER: usize = 20;
 
-/// The smallest payload of a TCP segment that a super-packet may be cut into, bytes: Linux' smallest MSS, 48, less
-/// the options that its own segments usually have. Less would let a peer have this host make thousands of packets of one.
+/// The smallest payload of a TCP segment that a super-packet may be cut into, in bytes: Linux' smallest MSS, 48, less
+/// the options that its own segments usually have. With a smaller one a peer could make this host create thousands of
+/// packets from one.
 pub(super) const MIN_TCP_SEGMENT: u16 = 32;
-/// Datagrams in one super-packet (`UDP_MAX_SEGMENTS` of the kernel).
+/// The datagrams in one super-packet (`UDP_MAX_SEGMENTS` of the kernel).
 const MAX_DATAGRAMS: usize = 128;
 
-/// What is left to do to a packet before it is one, or several, that any host understands.
+/// The unfinished work on a packet, after which it is one or several packets that any host accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offload {
-    /// Nothing.
+    /// None.
     None,
-    /// The checksum over the packet from `start` on is to be completed, at `start + offset`. It is TCP's or UDP's own, or
-    /// that of a packet inside.
+    /// The checksum over the packet from `start` on is to be completed, at `start + offset`. It belongs to the packet's
+    /// TCP or UDP header, or to an encapsulated packet.
     Checksum {
-        /// Bytes from the packet's begin; behind its IPv4 header.
+        /// Bytes from the start of the packet, behind its IPv4 header.
         start: u16,
         /// Bytes from `start`.
         offset: u16,
     },
-    /// It is a super-packet, to be cut into segments; their checksums are to be made.
+    /// The packet is a super-packet. It is to be cut into segments with checksums of their own.
     Segments(Segments),
 }
 
 /// How a super-packet is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segments {
-    /// TCP, or else UDP.
+    /// TCP if true, else UDP.
     pub is_tcp: bool,
-    /// The first segment alone has the flag CWR.
+    /// Only the first segment has the flag CWR.
     pub ecn: bool,
-    /// Payload of each segment but the last, bytes; less than the packet's.
+    /// The payload of each segment but the last, in bytes; less than the packet's.
     pub size: u16,
-    /// Length of the IPv4 header, bytes.
+    /// The length of the IPv4 header, in bytes.
     pub ip_len: u16,
-    /// Length of all headers, bytes.
+    /// The length of all headers, in bytes.
     pub header_len: u16,
 }
 
 impl Offload {
-    /// Looks at a packet and its header as they came from a peer or from a TUN queue.
+    /// Checks a packet and its header, which a peer or a TUN queue provided.
     ///
     /// Errors: those of [`inspect`], and [`DropCause::BadOffload`] for a header that does not fit the packet.
     pub fn check(header: &VnetHeader, packet: &[u8]) -> Result<(Ipv4View, Offload), DropCause> {
@@ -68,7 +68,7 @@ impl Offload {
         offload.map(|offload| (view, offload)).ok_or(DropCause::BadOffload)
     }
 
-    /// As a kernel takes it: every field follows from what was checked.
+    /// Returns the header for the kernel: every field follows from checked values.
     pub fn to_header(&self) -> VnetHeader {
         match *self {
             Offload::None => VnetHeader::default(),
@@ -93,7 +93,7 @@ impl Offload {
         }
     }
 
-    /// How many packets a packet of `len` bytes is on a wire without super-packets.
+    /// Returns how many packets a packet of `len` bytes is on a wire without super-packets.
     pub fn packets(&self, len: usize) -> u32 {
         match self {
             Offload::None | Offload::Checksum { .. } => 1,
@@ -105,8 +105,9 @@ impl Offload {
     }
 }
 
-/// The kernel writes the sum after it has routed and filtered the packet: it must not get to where a filter looks. So it
-/// is the packet's own checksum, or one of a packet that is encapsulated in it; what an ICMP error quotes is none.
+/// The kernel writes the sum after it has routed and filtered the packet, so it must not overwrite fields that a filter
+/// reads. It must be the packet's own checksum, or that of an encapsulated packet; a packet that an ICMP error quotes
+/// does not count.
 fn checksum(header: &VnetHeader, view: &Ipv4View) -> Option<Offload> {
     let (start, offset) = (usize::from(header.csum_start), usize::from(header.csum_offset));
     let own = match view.protocol {
@@ -143,7 +144,7 @@ fn segments(header: &VnetHeader, packet: &[u8], view: &Ipv4View) -> Option<Offlo
         && usize::from(header.csum_start) == view.header_len
         && header.csum_offset == checksum_at
         && match is_tcp {
-            // No host sends data of many segments with these: one packet would pass for what is thousands on a wire.
+            // No host sends super-packets with these flags: one packet would stand for thousands on a wire.
             true => {
                 own_len >= TCP_HEADER
                     && size >= MIN_TCP_SEGMENT

@@ -16,7 +16,7 @@ fn check(header: &VnetHeader, packet: &Packet) -> Result<Offload, DropCause> {
     Offload::check(header, &packet.unfinished()).map(|(_, offload)| offload)
 }
 
-/// The description of a good super-packet, changed, is refused.
+/// Asserts that a good super-packet is refused after a change of its header.
 fn assert_refused(packet: &Packet, change: impl Fn(&mut VnetHeader)) {
     let mut header = packet.vnet(TCP_SIZE);
     assert_eq!(check(&header, packet), Ok(Offload::Segments(packet.segments(TCP_SIZE))));
@@ -25,8 +25,8 @@ fn assert_refused(packet: &Packet, change: impl Fn(&mut VnetHeader)) {
 }
 
 #[test]
-fn a_header_that_asks_for_nothing() {
-    // Hints do not count, nor does a flag that is none of ours (DATA_VALID, 2).
+fn a_header_without_offload() {
+    // Hints have no effect, nor does a flag of no meaning here (DATA_VALID, 2).
     let hints = VnetHeader { flags: 2, hdr_len: 9999, csum_start: 9999, csum_offset: 9, ..VnetHeader::default() };
     for header in [VnetHeader::default(), hints, VnetHeader { gso_size: 1, ..hints }] {
         assert_eq!(check(&header, &tcp()), Ok(Offload::None));
@@ -36,7 +36,7 @@ fn a_header_that_asks_for_nothing() {
 }
 
 #[test]
-fn what_is_no_packet_has_no_offload() {
+fn an_invalid_packet_has_no_offload() {
     let header = VnetHeader::default();
     assert_eq!(Offload::check(&header, &[]).err(), Some(DropCause::Malformed));
     assert_eq!(Offload::check(&header, &tcp().bytes()[..100]).err(), Some(DropCause::Malformed));
@@ -69,10 +69,10 @@ fn a_checksum_is_the_packet_s_own_or_an_inner_packet_s() {
 }
 
 #[test]
-fn a_super_packet_is_what_its_header_says() {
+fn a_super_packet_matches_its_header() {
     for packet in [tcp(), udp(), Packet { ip_options: vec![1; 40], tcp_options: vec![1; 40], ..tcp() }] {
         assert_eq!(check(&packet.vnet(TCP_SIZE), &packet), Ok(Offload::Segments(packet.segments(TCP_SIZE))));
-        // The length of the headers is a hint that nobody relies on.
+        // The length of the headers is only a hint.
         let wrong = VnetHeader { hdr_len: 3, ..packet.vnet(TCP_SIZE) };
         assert_eq!(check(&wrong, &packet), Ok(Offload::Segments(packet.segments(TCP_SIZE))));
     }
@@ -185,7 +185,7 @@ fn counts_packets() {
 
 proptest! {
     #[test]
-    fn whatever_is_accepted_is_described_the_same_again(
+    fn an_accepted_header_is_restored(
         mut bytes in prop::collection::vec(any::<u8>(), 20..400),
         numbers: (u8, u8, u16, u16, u16, u16),
         likely: bool,
@@ -215,7 +215,7 @@ proptest! {
 }
 
 #[test]
-fn what_no_host_sends_as_a_super_packet_is_refused() {
+fn super_packets_that_no_host_sends_are_refused() {
     for flag in [0x02, 0x04] {
         let mut packet = tcp();
         packet.flags |= flag;
@@ -230,7 +230,7 @@ fn what_no_host_sends_as_a_super_packet_is_refused() {
 }
 
 #[test]
-fn what_an_icmp_error_quotes_has_no_checksum_to_complete() {
+fn a_packet_in_an_icmp_error_has_no_checksum_to_complete() {
     let mut bytes = Packet::udp(&[7; 100]).bytes();
     for (protocol, start, offset, is_good) in [
         (1, 40, 6, false),

@@ -1,41 +1,41 @@
-//! What a kernel with segmentation offload leaves to the hardware, done here: checksums, and super-packets cut into
-//! segments, for a peer that does not take them.
+//! Does the work that a kernel with segmentation offload leaves to the hardware, for a peer that does not accept
+//! super-packets: completes checksums, and cuts super-packets into segments.
 
 use super::checksum::{Sum, udp_checksum};
 use super::fields::*;
 use super::offload::{Offload, Segments, TCP, TCP_CHECKSUM, UDP, UDP_CHECKSUM};
 
-/// The longest headers, bytes: IPv4's and TCP's, both with all their options.
+/// The longest headers, in bytes: IPv4's and TCP's, both with all their options.
 const MAX_HEADERS: usize = 60 + 60;
 
-/// Finishes what `offload` asks for, and gives each resulting packet to `emit`.
+/// Finishes the work that `offload` describes, and passes each resulting packet to `emit`.
 ///
-/// `buffer` is `front` bytes of free room, then the packet that [`Offload::check`] described. `emit` gets `front` bytes
-/// of room that it may write to, then one whole IPv4 packet with final checksums, in the order of the segments. No
-/// payload is copied: the headers of a segment are written in front of its payload, over the segment before, so that
-/// the buffer holds no packet any more when this returns.
+/// `buffer` is `headroom` spare bytes, then the packet that [`Offload::check`] described. `emit` receives `headroom`
+/// bytes that it may write to, then one whole IPv4 packet with final checksums, in the order of the segments. No
+/// payload is copied: the headers of a segment are written in front of its payload, over the previous segment, so the
+/// buffer no longer holds a packet when this returns.
 ///
-/// As Linux' own segmentation does: the IPv4 id counts up, FIN and PSH are on the last segment only, CWR on the first
-/// only. URG stays where urgent data is still to come. A description that is not this packet's emits nothing or
-/// nonsense, and does not panic.
-pub fn split(buffer: &mut [u8], front: usize, offload: &Offload, mut emit: impl FnMut(&mut [u8])) {
+/// As in Linux' own segmentation, the IPv4 id counts up, FIN and PSH are set on the last segment only, CWR on the first
+/// only. URG stays set while urgent data is still to come. For a description of another packet, `split` emits nothing
+/// or invalid packets, and does not panic.
+pub fn split(buffer: &mut [u8], headroom: usize, offload: &Offload, mut emit: impl FnMut(&mut [u8])) {
     match *offload {
         Offload::None => emit(buffer),
         Offload::Checksum { start, offset } => {
-            let packet = buffer.get_mut(front..).unwrap_or_default();
+            let packet = buffer.get_mut(headroom..).unwrap_or_default();
             if complete(packet, start.into(), offset.into()).is_some() {
                 emit(buffer);
             }
         }
         Offload::Segments(segments) => {
-            if let Some(template) = Template::of(buffer.get(front..).unwrap_or_default(), &segments) {
-                template.cut(buffer, front, emit);
+            if let Some(template) = Template::of(buffer.get(headroom..).unwrap_or_default(), &segments) {
+                template.cut(buffer, headroom, emit);
             }
         }
     }
 }
 
-/// The sum of the pseudo header is in the field already, so that all that is left is to sum up what is there.
+/// The field already holds the sum of the pseudo header, so only the bytes from `start` on are left to sum up.
 fn complete(packet: &mut [u8], start: usize, offset: usize) -> Option<()> {
     let checksum = Sum::of(packet.get(start..)?).checksum();
     let is_udp = *packet.get(IP_PROTOCOL)? == UDP;
@@ -43,8 +43,8 @@ fn complete(packet: &mut [u8], start: usize, offset: usize) -> Option<()> {
     put(packet, start + offset, checksum.to_be_bytes())
 }
 
-/// The headers of a super-packet, kept apart: the first segment is gone, and may be overwritten, when the second is made.
-/// Checksums, and what differs between segments of the IPv4 header, are zero in it.
+/// A copy of a super-packet's headers: when the second segment is built, the first one has been emitted and may be
+/// overwritten. Checksums, and the fields of the IPv4 header that differ between segments, are zero in it.
 struct Template {
     headers: [u8; MAX_HEADERS],
     header_len: usize,
@@ -91,16 +91,16 @@ impl Template {
         (size > 0).then_some(Template { headers, header_len, ip_len, size, first_id, ip_sum, addresses, tcp })
     }
 
-    fn cut(&self, buffer: &mut [u8], front: usize, mut emit: impl FnMut(&mut [u8])) {
-        let Some(payload_len) = buffer.len().checked_sub(front + self.header_len) else { return };
+    fn cut(&self, buffer: &mut [u8], headroom: usize, mut emit: impl FnMut(&mut [u8])) {
+        let Some(payload_len) = buffer.len().checked_sub(headroom + self.header_len) else { return };
         let mut id = self.first_id;
         for offset in (0..payload_len).step_by(self.size) {
             let len = self.size.min(payload_len - offset);
             let is_last = offset + len == payload_len;
-            // Its payload begins `front + header_len` behind `offset`: just the room that is needed, however short the
-            // segments are, and all of it belongs to segments that are gone.
-            let Some(segment) = buffer.get_mut(offset..offset + front + self.header_len + len) else { return };
-            let packet = segment.get_mut(front..).unwrap_or_default();
+            // The payload starts `headroom + header_len` behind `offset`. That is exactly the space that the segment
+            // needs, even if segments are short, and it belongs to segments that have been emitted.
+            let Some(segment) = buffer.get_mut(offset..offset + headroom + self.header_len + len) else { return };
+            let packet = segment.get_mut(headroom..).unwrap_or_default();
             if self.write_headers(packet, offset, id, is_last).is_none() {
                 return;
             }
@@ -142,8 +142,8 @@ impl Tcp {
         if offset > 0 {
             flags &= !CWR;
             if flags & URG != 0 {
-                // It points behind the last urgent byte (RFC 6093), so at 0 all of them were in segments before; hosts
-                // that count otherwise would take a wrong byte for urgent.
+                // The pointer points behind the last urgent byte (RFC 6093), so at 0 all urgent bytes were in earlier
+                // segments; hosts that count differently would take a wrong byte for urgent.
                 urgent = usize::from(urgent).saturating_sub(offset) as u16;
                 flags &= if urgent == 0 { !URG } else { !0 };
             }

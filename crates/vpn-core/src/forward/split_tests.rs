@@ -3,12 +3,12 @@ use crate::forward::test_packets::{Packet, is_sound, naive_sum, payload};
 use crate::wire::VnetHeader;
 use proptest::prelude::*;
 
-/// Splits, and spoils each packet after having looked at it, as one does who encrypts in place.
-fn split_all(packet: &[u8], front: usize, offload: &Offload) -> Vec<Vec<u8>> {
-    let mut buffer = [vec![0x5a; front].as_slice(), packet].concat();
+/// Splits, and overwrites each packet after copying it, as encryption in place does.
+fn split_all(packet: &[u8], headroom: usize, offload: &Offload) -> Vec<Vec<u8>> {
+    let mut buffer = [vec![0x5a; headroom].as_slice(), packet].concat();
     let mut packets = Vec::new();
-    split(&mut buffer, front, offload, |emitted| {
-        packets.push(emitted[front..].to_vec());
+    split(&mut buffer, headroom, offload, |emitted| {
+        packets.push(emitted[headroom..].to_vec());
         emitted.fill(0xee);
     });
     packets
@@ -23,7 +23,7 @@ fn bytes(packets: &[Packet]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn nothing_to_do_is_one_packet_as_it_came() {
+fn without_work_the_packet_stays_unchanged() {
     let packet = Packet::tcp(1, b"payload").bytes();
     assert_eq!(split_all(&packet, 0, &Offload::None), std::slice::from_ref(&packet));
     assert_eq!(split_all(&packet, 33, &Offload::None), [packet]);
@@ -38,7 +38,7 @@ fn a_checksum_is_completed() {
     }
 }
 
-/// A datagram whose checksum comes out as 0.
+/// Returns a datagram whose checksum comes out as 0.
 fn datagram_of_sum_zero() -> Packet {
     let mut packet = Packet::udp(&[0, 0]);
     let missing = !naive_sum(&packet.unfinished()[20..]);
@@ -166,10 +166,10 @@ fn options_and_ecn_bits_are_in_each_segment() {
 }
 
 #[test]
-fn segments_shorter_than_the_room_and_the_headers() {
+fn segments_shorter_than_headroom_and_headers() {
     let packet = Packet { ip_options: vec![1; 40], ..Packet::udp(&payload(100)) };
-    for front in [0, 1, 7, 500] {
-        let packets = split_all(&packet.unfinished(), front, &Offload::Segments(packet.segments(1)));
+    for headroom in [0, 1, 7, 500] {
+        let packets = split_all(&packet.unfinished(), headroom, &Offload::Segments(packet.segments(1)));
         assert_eq!(packets, bytes(&packet.cut(1)));
     }
 }
@@ -183,7 +183,7 @@ fn the_largest_super_packet() {
 }
 
 #[test]
-fn a_description_of_something_else_emits_nothing() {
+fn the_description_of_another_packet_emits_nothing() {
     let packet = Packet::tcp(1, &payload(100));
     let good = packet.segments(50);
     for bad in [
@@ -198,9 +198,9 @@ fn a_description_of_something_else_emits_nothing() {
         assert!(split_all(&packet.unfinished(), 0, &Offload::Segments(bad)).is_empty(), "{bad:?}");
     }
     let mut buffer = packet.unfinished();
-    for front in [buffer.len(), buffer.len() - 37, buffer.len() + 1, usize::MAX] {
+    for headroom in [buffer.len(), buffer.len() - 37, buffer.len() + 1, usize::MAX] {
         for offload in [Offload::Segments(good), Offload::Checksum { start: 20, offset: 16 }] {
-            split(&mut buffer, front, &offload, |_| panic!("there is no such packet"));
+            split(&mut buffer, headroom, &offload, |_| panic!("there is no such packet"));
         }
     }
 }
@@ -208,7 +208,7 @@ fn a_description_of_something_else_emits_nothing() {
 /// A packet with any fields, and the payload of its segments.
 fn super_packet() -> impl Strategy<Value = (Packet, usize)> {
     let ip = (any::<u8>(), any::<u16>(), any::<bool>(), any::<u8>(), 0..=10_usize);
-    // Without URG, whose pointer has a test of its own, and SYN and RST, which no super-packet has.
+    // Without URG, whose pointer has its own test, and without SYN and RST, which no super-packet has.
     let tcp = (any::<bool>(), any::<u32>(), any::<u8>().prop_map(|flags| flags & !0x26), any::<u16>(), 0..=10_usize);
     (ip, tcp, 32_usize..1500, 2_usize..100, any::<prop::sample::Index>()).prop_map(|(ip, tcp, size, count, last)| {
         let (tos, id, dont_fragment, ttl, ip_words) = ip;
@@ -232,10 +232,10 @@ fn super_packet() -> impl Strategy<Value = (Packet, usize)> {
 
 proptest! {
     #[test]
-    fn segments_are_sound_and_hold_the_payload((packet, size) in super_packet(), front in 0_usize..200) {
+    fn segments_are_sound_and_hold_the_payload((packet, size) in super_packet(), headroom in 0_usize..200) {
         let unfinished = packet.unfinished();
         let (_, offload) = Offload::check(&packet.vnet(size), &unfinished).unwrap();
-        let packets = split_all(&unfinished, front, &offload);
+        let packets = split_all(&unfinished, headroom, &offload);
         prop_assert!(packets.iter().all(|segment| is_sound(segment)));
         let joined: Vec<u8> = packets.iter().flat_map(|segment| &segment[packet.header_len()..]).copied().collect();
         prop_assert!(joined == packet.payload);
@@ -246,7 +246,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(
         mut buffer in prop::collection::vec(any::<u8>(), 0..300),
-        front in 0_usize..320,
+        headroom in 0_usize..320,
         header in (0_u8..2, prop::sample::select(vec![0_u8, 1, 0x81, 5, 3, 0x80]), any::<u16>(), 0_u16..200),
         place in (0_u16..140, prop::sample::select(vec![6_u16, 16, 0, 0xffff])),
         likely: bool,
@@ -260,26 +260,26 @@ proptest! {
             csum_start: if likely { 20 } else { place.0 },
             csum_offset: place.1,
         };
-        if let (Some(packet), true) = (buffer.get_mut(front..).filter(|packet| packet.len() >= 48), likely) {
+        if let (Some(packet), true) = (buffer.get_mut(headroom..).filter(|packet| packet.len() >= 48), likely) {
             let len = packet.len() as u16;
             packet[0] = 0x45;
             packet[2..4].copy_from_slice(&len.to_be_bytes());
             packet[6] &= 0x40;
             packet[9] = if header.csum_offset == 6 { 17 } else { 6 };
         }
-        if let Ok((_, offload)) = Offload::check(&header, buffer.get(front..).unwrap_or_default()) {
-            let expected = offload.packets(buffer.len() - front);
+        if let Ok((_, offload)) = Offload::check(&header, buffer.get(headroom..).unwrap_or_default()) {
+            let expected = offload.packets(buffer.len() - headroom);
             let mut found = 0;
-            split(&mut buffer, front, &offload, |_| found += 1);
+            split(&mut buffer, headroom, &offload, |_| found += 1);
             prop_assert_eq!(found, expected);
         }
-        // And a description that nobody checked.
+        // An unchecked description must not panic either.
         let (is_tcp, size, ip_len, header_len) = words;
         for modulus in [50, 200, u16::MAX] {
             let [ip_len, header_len] = [ip_len % modulus, header_len % modulus];
             let segments = Segments { is_tcp, ecn: false, size, ip_len, header_len };
-            split(&mut buffer, front, &Offload::Segments(segments), |_| {});
+            split(&mut buffer, headroom, &Offload::Segments(segments), |_| {});
         }
-        split(&mut buffer, front, &Offload::Checksum { start: ip_len, offset: header_len }, |_| {});
+        split(&mut buffer, headroom, &Offload::Checksum { start: ip_len, offset: header_len }, |_| {});
     }
 }

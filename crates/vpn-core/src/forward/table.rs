@@ -1,28 +1,28 @@
-//! Inner address -> session: written when a lease begins, moves or ends, read for every packet.
+//! Maps inner addresses to sessions: written when a lease begins, moves or ends, read for every packet.
 
 use crate::lease::Subnet;
 use once_cell::race::OnceBox;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Where the session of an inner address lives.
+/// The location of an inner address's session.
 ///
-/// A slot is used again after its session has ended, and a packet may still be under way to the old one: whoever follows
-/// a route checks that the session it finds has the packet's address.
+/// A slot is reused after its session has ended, while a packet may still be on its way to the old session. Code that
+/// follows a route must check that the session there has the packet's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
-    /// Number of the worker that owns the session.
+    /// The number of the worker that owns the session.
     pub worker: u16,
-    /// The session's place among those of its worker.
+    /// The session's slot on its worker.
     pub slot: u32,
 }
 
 /// The routes of one subnet, shared by all workers.
 ///
-/// Readers take no lock and never wait: two dependent loads. A route is one 32-bit value, so a reader sees a whole
-/// one, old or new, and the routes of 65,000 sessions stay in a processor's second cache. Room is made in blocks of 256
-/// addresses when the first address of a block gets a route; a subnet's empty table takes 8 bytes a block (512 KiB for
-/// a /8).
+/// Readers take no lock and never wait: a look-up is two dependent loads. A route is one 32-bit value, so a reader sees
+/// a whole one, old or new, and the routes of 65,000 sessions fit into a processor's second-level cache. Memory is
+/// allocated in blocks of 256 addresses when the first address of a block gets a route; a subnet's empty table takes 8
+/// bytes per block (512 KiB for a /8).
 ///
 /// ```
 /// use std::net::Ipv4Addr;
@@ -47,18 +47,18 @@ pub struct Route {
 #[derive(Debug)]
 pub struct Table {
     subnet: Subnet,
-    /// Bits of a value that are the slot; the others are the worker.
+    /// The number of bits of a value for the slot; the others are for the worker.
     slot_bits: u32,
     blocks: Box<[OnceBox<Block>]>,
 }
 
 const BLOCK_LEN: usize = 256;
 type Block = [AtomicU32; BLOCK_LEN];
-/// Means that an address has no route.
+/// The value of an address without a route.
 const NONE: u32 = 0;
 
 impl Table {
-    /// An empty table for all addresses of the subnet, and for so many workers.
+    /// Creates an empty table for all addresses of the subnet and this number of workers.
     pub fn new(subnet: &Subnet, workers: u16) -> Table {
         let blocks = subnet.host_mask() as usize / BLOCK_LEN + 1;
         let worker_bits = u32::from(workers.max(1)).next_power_of_two().trailing_zeros();
@@ -69,8 +69,8 @@ impl Table {
         }
     }
 
-    /// The complement, so that the first slot of the first worker is not "none". `None` for what does not fit: 2^32
-    /// divided by the number of workers, less one, are the slots of a worker.
+    /// Packs a route as its complement, so that the first slot of the first worker differs from `NONE`. Returns `None`
+    /// for a route that does not fit: a worker has 2^32 divided by the number of workers, less one, slots.
     fn pack(&self, route: Route) -> Option<u32> {
         let (worker, slot) = (u64::from(route.worker) << self.slot_bits, u64::from(route.slot));
         let packed = !u32::try_from(worker | slot).ok()?;
@@ -84,15 +84,15 @@ impl Table {
         (packed != NONE).then_some(route)
     }
 
-    /// The route of an address; `None` where there is none, and outside the subnet.
+    /// Returns the route of an address; `None` if it has none, or is outside the subnet.
     #[inline]
     pub fn get(&self, addr: Ipv4Addr) -> Option<Route> {
-        // Acquire: who sees a route also sees what its session's owner wrote before it set the route.
+        // Acquire: a reader that sees a route also sees what the session's owner wrote before setting it.
         self.unpack(self.entry(addr)?.load(Ordering::Acquire))
     }
 
-    /// Sets the route of an address, whatever it was. `false`, and nothing done, outside the subnet and for a route that
-    /// does not fit: a worker beyond the table's, or a slot beyond those that a worker can have.
+    /// Sets the route of an address, whatever it was. Returns `false` and does nothing outside the subnet and for a
+    /// route that does not fit: a worker beyond the table's, or a slot beyond those of a worker.
     pub fn set(&self, addr: Ipv4Addr, route: Route) -> bool {
         let (Some(packed), Some((block, index))) = (self.pack(route), self.place(addr)) else { return false };
         let block = block.get_or_init(|| Box::new([const { AtomicU32::new(NONE) }; BLOCK_LEN]));
@@ -101,7 +101,7 @@ impl Table {
         true
     }
 
-    /// Removes the route of an address if it still is `expected`; `false` where it is not.
+    /// Removes the route of an address if it still is `expected`; returns `false` otherwise.
     pub fn clear(&self, addr: Ipv4Addr, expected: Route) -> bool {
         let (Some(expected), Some(entry)) = (self.pack(expected), self.entry(addr)) else { return false };
         entry.compare_exchange(expected, NONE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -124,7 +124,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    /// For 16 workers.
+    /// Creates a table for 16 workers.
     fn table(prefix: u8) -> Table {
         Table::new(&Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix }, 16)
     }
@@ -186,7 +186,7 @@ mod tests {
                 assert!(table.clear(addr(2), edge));
                 assert_eq!(table.get(addr(2)), None);
             }
-            // The very last one means "none".
+            // The very last one stands for `NONE`.
             let mut beyond = vec![route(last_worker, last_slot)];
             beyond.extend(last_slot.checked_add(1).map(|slot| route(0, slot)));
             beyond.extend(last_worker.checked_add(1).map(|worker| route(worker, 0)));
@@ -213,7 +213,7 @@ mod tests {
     fn readers_see_whole_routes_while_writers_change_them() {
         let table = table(20);
         let hosts = || (0..4096).step_by(37).map(addr);
-        // In each route both numbers agree, so that a torn one would show.
+        // Both numbers agree in each route, so that a torn one would be detected.
         let whole = |number: u16| route(number % 16, u32::from(number));
         hosts().for_each(|host| assert!(table.set(host, whole(0))));
         std::thread::scope(|scope| {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_that_clear_one_route_one_succeeds() {
+    fn of_concurrent_clears_of_one_route_one_succeeds() {
         let table = table(24);
         for round in 0..200 {
             let expected = route(0, round);
@@ -266,7 +266,7 @@ mod tests {
             let mut map = HashMap::new();
             for (host, worker, sets) in steps {
                 let route = route(worker, 7);
-                // Few addresses, so that steps meet; some of them outside.
+                // Few addresses, so that steps collide; some are outside.
                 let host = if host < 1000 { host % 8 * 128 } else { host };
                 let expected = if sets { host < 1024 } else { map.get(&host) == Some(&route) };
                 prop_assert_eq!(if sets { table.set(addr(host), route) } else { table.clear(addr(host), route) }, expected);

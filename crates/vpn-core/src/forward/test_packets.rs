@@ -1,5 +1,5 @@
-//! Packets for the tests of this room, made in another way than the code that is tested: field by field, with a checksum
-//! that adds one word at a time.
+//! Packets for this module's tests, built independently of the code under test: field by field, with a checksum that
+//! adds one word at a time.
 
 use super::Segments;
 use crate::wire::{VnetHeader, inspect};
@@ -32,7 +32,7 @@ pub(super) struct Packet {
     pub(super) payload: Vec<u8>,
 }
 
-/// Bytes of which no two pieces are the same.
+/// Returns bytes without two equal parts.
 pub(super) fn payload(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
 }
@@ -61,7 +61,7 @@ impl Packet {
         Packet { is_tcp: false, ..Packet::tcp(0, payload) }
     }
 
-    /// This one, and as many behind it as the pieces of its payload are.
+    /// Cuts the packet into segments of `size` payload bytes.
     pub(super) fn cut(&self, size: usize) -> Vec<Packet> {
         let count = self.payload.len().div_ceil(size);
         let segment = |(number, piece): (usize, &[u8])| Packet {
@@ -83,7 +83,7 @@ impl Packet {
         self.ip_len() + if self.is_tcp { 20 + self.tcp_options.len() } else { 8 }
     }
 
-    /// As it is on a wire.
+    /// Returns the packet as on a wire.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.unfinished();
         let at = self.ip_len();
@@ -96,7 +96,7 @@ impl Packet {
         bytes
     }
 
-    /// With the sum of the pseudo header where the checksum will be.
+    /// Returns the packet with the pseudo header's sum in place of the checksum.
     pub(super) fn unfinished(&self) -> Vec<u8> {
         let total_len = self.header_len() + self.payload.len();
         let mut ip = vec![0; self.ip_len()];
@@ -135,7 +135,7 @@ impl Packet {
         self.ip_len() + if self.is_tcp { 16 } else { 6 }
     }
 
-    /// How a super-packet of these fields is described.
+    /// Returns the description of a super-packet with these fields.
     pub(super) fn segments(&self, size: usize) -> Segments {
         Segments {
             is_tcp: self.is_tcp,
@@ -146,7 +146,7 @@ impl Packet {
         }
     }
 
-    /// The same, as a kernel says it.
+    /// Returns the same description as the kernel writes it.
     pub(super) fn vnet(&self, size: usize) -> VnetHeader {
         VnetHeader {
             flags: 1,
@@ -159,7 +159,7 @@ impl Packet {
     }
 }
 
-/// Whether it is one whole packet whose checksums any host finds right.
+/// Returns whether this is one whole packet with correct checksums.
 pub(super) fn is_sound(packet: &[u8]) -> bool {
     let Ok(view) = inspect(packet) else { return false };
     let (ip, transport) = packet.split_at(view.header_len);

@@ -1,8 +1,8 @@
-//! What a run finds.
+//! The result of a failed run.
 
 use std::fmt;
 
-/// A promise that was broken: when, and which.
+/// A violated invariant: when, and which.
 #[derive(Debug)]
 pub(crate) struct Fault(pub(crate) String);
 
@@ -12,6 +12,6 @@ impl fmt::Display for Fault {
     }
 }
 
-pub(crate) fn fault<T>(what: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault(what.into()))
+pub(crate) fn fault<T>(message: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault(message.into()))
 }

@@ -1,4 +1,4 @@
-//! A client: the user's program around `Exchange`, as the client drives it.
+//! A client: the driver around `Exchange`, as the real client implements it.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::fault::{Fault, fault};
 use crate::network::Stream;
 use crate::plan::HostPlan;
 
-/// How long the thread in a start needs until it has seen that the start has failed, milliseconds.
+/// How long the thread in `start` takes to notice that the start has failed, in milliseconds.
 pub(crate) const START_ENDS: u64 = 100;
 
-/// One machine with a client on it.
+/// A machine with a client.
 pub(crate) struct Host {
     pub(crate) plan: HostPlan,
-    /// In its state directory.
+    /// The token in the client's state directory.
     pub(crate) token: Option<Token>,
     /// The address of its TUN device.
     pub(crate) device: Option<Ipv4Addr>,
@@ -25,21 +25,21 @@ pub(crate) struct Host {
     pub(crate) current: Option<Stream>,
 }
 
-/// A connection, also one that is over: late events still reach it.
+/// A connection, even one that has ended: late events still reach it.
 pub(crate) struct Connection {
     pub(crate) host: usize,
     pub(crate) exchange: Exchange,
-    /// When the user started it, milliseconds.
+    /// When the user started it, in milliseconds.
     pub(crate) began: u64,
     pub(crate) grant: Option<Grant>,
-    /// When its device is due, milliseconds.
+    /// When its device is due, in milliseconds.
     pub(crate) device_due: Option<u64>,
-    /// Its start has ended: up or not.
+    /// Its start has ended, successfully or not.
     pub(crate) is_settled: bool,
-    /// Its ends, while they are open.
+    /// Whether its ends are open.
     pub(crate) client_end: bool,
     pub(crate) server_end: bool,
-    /// The cable is cut: nothing arrives any more.
+    /// The cable is cut: no message arrives.
     pub(crate) is_cut: bool,
     heard: Duration,
 }
@@ -74,7 +74,7 @@ impl Host {
 }
 
 impl Connection {
-    /// Hands an event to the machine: the actions that follow, but for reports.
+    /// Passes an event to the state machine; returns the actions without reports.
     pub(crate) fn handle(&mut self, now: Duration, event: Event<'_>) -> Result<Vec<Action>, Fault> {
         let (was_alive, before) = (self.exchange.is_alive(), self.exchange.state());
         self.exchange.handle(now, event.clone());
@@ -82,10 +82,10 @@ impl Connection {
         let actions = std::iter::from_fn(|| self.exchange.next_action());
         let actions: Vec<_> = actions.filter(|action| !matches!(action, Action::Report(_))).collect();
         if !was_alive && !actions.is_empty() {
-            return fault(format!("after the end, {} is answered with {actions:?}", named()));
+            return fault(format!("after the end, {} causes {actions:?}", named()));
         }
         if !self.exchange.is_alive() && actions.iter().any(|action| *action != Action::CloseStream) {
-            return fault(format!("{} ends the connection, and is answered with {actions:?}", named()));
+            return fault(format!("{} ends the connection, and causes {actions:?}", named()));
         }
         if !was_alive && ![before, State::Stopping].contains(&self.exchange.state()) {
             return fault(format!("after the end, {} leads to {:?}", named(), self.exchange.state()));
@@ -112,14 +112,14 @@ impl Connection {
         self.exchange.failure()
     }
 
-    /// A start that has neither succeeded nor failed must not be older than its time allows, a timer's delay included.
+    /// Checks that a pending start is within its time limit, including a timer's delay.
     pub(crate) fn check_time(&self, now: u64, plan: &HostPlan, latest: u64) -> Result<(), Fault> {
         let limit = match self.device_due {
             Some(due) => due,
             None => self.began + plan.start_timeout * 1000 + latest,
         };
         if !self.is_settled && now > limit + START_ENDS + latest {
-            return fault(format!("a start of {} ms hangs in {:?} at {now}", self.began, self.exchange.state()));
+            return fault(format!("the start at {} ms hangs in {:?} at {now}", self.began, self.exchange.state()));
         }
         Ok(())
     }

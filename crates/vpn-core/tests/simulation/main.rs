@@ -1,14 +1,15 @@
 //! Many clients against one server over a bad network, in virtual time: the state machines of `exchange` on both ends,
-//! with every message as bytes on a simulated wire. A run is one [`Plan`](plan::Plan); proptest draws thousands, shrinks
-//! one that finds a fault, and keeps its seed in `regressions.txt`, which is replayed first from then on.
+//! with every message as bytes on a simulated wire. A run is one [`Plan`](plan::Plan); proptest draws thousands of
+//! plans, shrinks one that violates an invariant, and keeps its seed in `regressions.txt`, which later runs replay
+//! first.
 //!
-//! `PROPTEST_CASES=100000` runs more, `PROPTEST_RNG_SEED=1` draws the same ones again.
+//! `PROPTEST_CASES=100000` runs more plans, `PROPTEST_RNG_SEED=1` draws the same plans again.
 
+mod coverage;
 mod fault;
 mod hosts;
 mod network;
 mod plan;
-mod seen;
 mod server;
 mod world;
 
@@ -34,7 +35,7 @@ proptest! {
     #![proptest_config(cases(10_000))]
 
     #[test]
-    fn a_bad_network_breaks_no_promise(plan in bad_plan()) {
+    fn a_bad_network_violates_no_invariant(plan in bad_plan()) {
         run(&plan)?;
     }
 }
@@ -42,7 +43,7 @@ proptest! {
 proptest! {
     #![proptest_config(cases(500))]
 
-    /// The simulation itself: where nothing goes wrong, everybody is served.
+    /// Checks the simulation itself: without faults every client is served.
     #[test]
     fn in_a_calm_network_every_start_succeeds(plan in calm_plan()) {
         let world = run(&plan)?;
@@ -50,22 +51,22 @@ proptest! {
     }
 }
 
-/// The runs are worth something: over some hundreds of them everything that matters has happened.
+/// Checks the coverage: some hundreds of runs together must include every outcome that matters.
 #[test]
-fn what_matters_happens() {
+fn the_plans_cover_every_outcome() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let mut seen = seen::Seen::default();
+    let mut coverage = coverage::Coverage::default();
     for _ in 0..400 {
         let plan = bad_plan().new_tree(&mut runner).map(|tree| tree.current()).unwrap();
         match World::run(&plan) {
-            Ok(world) => seen.add(&world.seen),
+            Ok(world) => coverage.add(&world.coverage),
             Err(fault) => panic!("{fault}\n{plan:#?}"),
         }
     }
-    let missing = seen.missing();
-    assert!(missing.is_empty(), "never happened: {missing:?} in {seen:?}");
+    let missing = coverage.missing();
+    assert!(missing.is_empty(), "never happened: {missing:?} in {coverage:?}");
 }

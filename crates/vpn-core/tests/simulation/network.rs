@@ -1,4 +1,4 @@
-//! Time, chance, and what is on its way.
+//! The virtual clock, random numbers, and the queue of future events.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,29 +6,29 @@ use std::time::Duration;
 
 use crate::plan::NetworkPlan;
 
-/// A stream, and with it the connection that made it and the session that serves it.
+/// A stream, which also identifies the client's connection and the server's session.
 pub(crate) type Stream = usize;
 
-/// Something that will happen.
+/// A future event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Happening {
+pub(crate) enum SimEvent {
     /// A step of the plan.
     Step(usize),
-    /// The stream is made, or not: what the client learns.
+    /// The client learns whether its stream is established.
     Dialled(Stream, Outcome),
-    /// A message arrives: channel 'R' or 'S', type, body.
+    /// A message arrives on channel 'R' or 'S'.
     ToServer(Stream, Message),
     ToClient(Stream, Message),
-    /// An end learns that the stream is gone.
+    /// One end learns that the stream is closed.
     ClientSeesEnd(Stream),
     ServerSeesEnd(Stream),
-    /// Timers.
+    /// A timer fires.
     ClientTick(Stream),
     ClientTimeout(Stream),
     ServerTick,
-    /// The device of a connection is there, or could not be made.
+    /// The device of a connection is created, or its creation has failed.
     Device(Stream),
-    /// The thread in a start that has failed takes the connection down.
+    /// The thread in a failed `start` closes the connection.
     StartEnds(Stream),
 }
 
@@ -47,21 +47,21 @@ pub(crate) enum Message {
     Vpn(Vec<u8>),
 }
 
-/// The clock, the dice, and what will happen.
+/// The clock, the random numbers, and the future events.
 pub(crate) struct Network {
     plan: NetworkPlan,
-    /// Milliseconds.
+    /// The time in milliseconds.
     now: u64,
-    queue: BinaryHeap<Reverse<(u64, u64, Happening)>>,
+    queue: BinaryHeap<Reverse<(u64, u64, SimEvent)>>,
     number: u64,
-    dice: u64,
-    /// The network and the timers behave from now on.
+    rng_state: u64,
+    /// From now on the network and the timers behave well.
     pub(crate) is_calm: bool,
 }
 
 impl Network {
     pub(crate) fn new(plan: &NetworkPlan, seed: u64) -> Network {
-        Network { plan: plan.clone(), now: 0, queue: BinaryHeap::new(), number: 0, dice: seed, is_calm: false }
+        Network { plan: plan.clone(), now: 0, queue: BinaryHeap::new(), number: 0, rng_state: seed, is_calm: false }
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -72,49 +72,49 @@ impl Network {
         self.now
     }
 
-    /// Moves the clock on to what happens next, unless that is later than `limit`.
-    pub(crate) fn next(&mut self, limit: u64) -> Option<Happening> {
+    /// Advances the clock to the next event, unless that is later than `limit`.
+    pub(crate) fn next(&mut self, limit: u64) -> Option<SimEvent> {
         if self.queue.peek().is_none_or(|Reverse((at, ..))| *at > limit) {
             return None;
         }
-        let Reverse((at, _, happening)) = self.queue.pop()?;
+        let Reverse((at, _, event)) = self.queue.pop()?;
         self.now = at;
-        Some(happening)
+        Some(event)
     }
 
-    pub(crate) fn at(&mut self, milliseconds: u64, happening: Happening) {
+    pub(crate) fn at(&mut self, milliseconds: u64, event: SimEvent) {
         self.number += 1;
-        self.queue.push(Reverse((milliseconds.max(self.now), self.number, happening)));
+        self.queue.push(Reverse((milliseconds.max(self.now), self.number, event)));
     }
 
-    /// A timer: it fires late.
-    pub(crate) fn timer(&mut self, after: u64, happening: Happening) {
+    /// Schedules a timer, which may fire late.
+    pub(crate) fn timer(&mut self, after: u64, event: SimEvent) {
         let late = self.below(self.latest() + 1);
-        self.at(self.now + after + late, happening);
+        self.at(self.now + after + late, event);
     }
 
-    /// How late a timer fires at most, milliseconds.
+    /// Returns how late a timer may fire, in milliseconds.
     pub(crate) fn latest(&self) -> u64 {
         if self.is_calm { 0 } else { self.plan.late }
     }
 
-    /// A message: it comes once, twice, or not at all, and not in its turn.
-    pub(crate) fn send(&mut self, happening: Happening) {
+    /// Sends a message, which may arrive once, twice or never, and out of order.
+    pub(crate) fn send(&mut self, event: SimEvent) {
         if self.percent(self.plan.lost) {
             return;
         }
         if self.percent(self.plan.repeated) {
             let at = self.now + self.delay();
-            self.at(at, happening.clone());
+            self.at(at, event.clone());
         }
         let at = self.now + self.delay();
-        self.at(at, happening);
+        self.at(at, event);
     }
 
-    /// What the other end learns by the stream itself: it comes once.
-    pub(crate) fn signal(&mut self, happening: Happening) {
+    /// Schedules an event that the stream itself reports to the other end: it arrives exactly once.
+    pub(crate) fn signal(&mut self, event: SimEvent) {
         let at = self.now + self.delay();
-        self.at(at, happening);
+        self.at(at, event);
     }
 
     pub(crate) fn outcome(&mut self) -> Outcome {
@@ -147,8 +147,8 @@ impl Network {
 
     /// SplitMix64.
     fn draw(&mut self) -> u64 {
-        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.dice ^ (self.dice >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.rng_state = self.rng_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.rng_state ^ (self.rng_state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }

@@ -1,4 +1,4 @@
-//! What a run consists of: who is there, what the network does, what happens to whom and when.
+//! The plan of a run: hosts, network faults, and the steps with their times.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,13 +6,13 @@ use proptest::prelude::*;
 /// One run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// For what the network draws message by message.
+    /// The seed of the network's random numbers.
     pub(crate) seed: u64,
-    /// Length of the subnet's prefix: how many addresses there are.
+    /// The length of the subnet's prefix, which bounds the number of addresses.
     pub(crate) prefix: u8,
-    /// How long a returned address is kept for its client, milliseconds.
+    /// How long a returned address is kept for its client, in milliseconds.
     pub(crate) hold: u64,
-    /// The server pings after so long a silence, milliseconds.
+    /// The silence after which the server pings, in milliseconds.
     pub(crate) keep_alive: u64,
     pub(crate) network: NetworkPlan,
     pub(crate) hosts: Vec<HostPlan>,
@@ -22,14 +22,14 @@ pub(crate) struct Plan {
 /// How bad the network is.
 #[derive(Clone, Debug)]
 pub(crate) struct NetworkPlan {
-    /// Of 100 messages, how many are lost, and how many come twice.
+    /// The percentage of messages that are lost, and that arrive twice.
     pub(crate) lost: u64,
     pub(crate) repeated: u64,
-    /// The longest delay of a message: those with different delays overtake one another. Milliseconds.
+    /// The longest delay of a message, in milliseconds. Messages with different delays overtake one another.
     pub(crate) delay: u64,
-    /// How late a timer fires at most, milliseconds.
+    /// The longest delay of a timer, in milliseconds.
     pub(crate) late: u64,
-    /// Of 100 streams, how many cannot be made, and how many find channel 'S' taken.
+    /// The percentage of streams that cannot be established, and that find channel 'S' taken.
     pub(crate) unreachable: u64,
     pub(crate) taken: u64,
 }
@@ -37,50 +37,50 @@ pub(crate) struct NetworkPlan {
 /// One client.
 #[derive(Clone, Debug)]
 pub(crate) struct HostPlan {
-    /// Seconds.
+    /// In seconds.
     pub(crate) start_timeout: u64,
     pub(crate) keep_alive: u64,
-    /// How long a device takes, milliseconds, and whether it can be made.
+    /// How long the creation of a device takes, in milliseconds, and whether it fails.
     pub(crate) device: u64,
     pub(crate) device_fails: bool,
 }
 
-/// Something that happens to a host at a time, milliseconds.
+/// An event on a host, at a time in milliseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) at: u64,
     pub(crate) host: usize,
-    pub(crate) what: What,
+    pub(crate) kind: StepKind,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum What {
+pub(crate) enum StepKind {
     /// The user starts, or stops, the client.
     Start,
     Stop,
-    /// The stream breaks, and both ends notice; or one alone.
+    /// The stream breaks, and both ends notice; or only one does.
     Break,
     BreakForClient,
     BreakForServer,
-    /// The cable is cut: neither end notices.
+    /// The cable is cut; neither end notices.
     Cut,
     /// The billing side ends the service, or grants it again.
     EndService,
     GrantService,
-    /// The server's stream is between two workers for a second.
+    /// The server's stream moves between two workers for a second.
     Move,
     /// The state directory is copied from the next host: two clients have one token.
     CopyToken,
-    /// A timer that is not due: a tick, a time limit.
+    /// A timer fires early: a tick, or a time limit.
     Tick,
     Timeout,
-    /// A packet to the client that no server of ours would send now.
+    /// A packet reaches the client that this library's server would not send now.
     StrayProblem(u8),
-    /// The client's program is killed: nobody says goodbye, and its token is as it was stored.
+    /// The client's program is killed: it does not close the stream, and its token is as stored.
     Kill,
 }
 
-/// The last step is before this time, milliseconds.
+/// All steps are before this time, in milliseconds.
 pub(crate) const LAST_STEP: u64 = 30_000;
 
 pub(crate) fn bad_plan() -> impl Strategy<Value = Plan> {
@@ -94,7 +94,7 @@ pub(crate) fn bad_plan() -> impl Strategy<Value = Plan> {
             taken,
         },
     );
-    // Half of the runs have a network that lets most starts through.
+    // In half of the runs most starts succeed.
     let network = prop_oneof![
         network,
         (0..3u64, 0..10u64, 0..100u64, 0..300u64).prop_map(|(lost, repeated, delay, late)| NetworkPlan {
@@ -109,7 +109,7 @@ pub(crate) fn bad_plan() -> impl Strategy<Value = Plan> {
     let host = (1..=10u64, 1..=5u64, 0..2_000u64, 0..20u8).prop_map(|(start_timeout, keep_alive, device, fate)| {
         HostPlan { start_timeout, keep_alive, device, device_fails: fate == 0 }
     });
-    let step = (0..LAST_STEP, 0..8usize, what()).prop_map(|(at, host, what)| Step { at, host, what });
+    let step = (0..LAST_STEP, 0..8usize, step_kind()).prop_map(|(at, host, kind)| Step { at, host, kind });
     let server = (any::<u64>(), 28..=30u8, 0..20_000u64, 1_000..8_000u64);
     (server, network, vec(host, 1..=6), vec(step, 1..40)).prop_map(
         |((seed, prefix, hold, keep_alive), network, hosts, mut steps)| {
@@ -121,26 +121,26 @@ pub(crate) fn bad_plan() -> impl Strategy<Value = Plan> {
     )
 }
 
-fn what() -> impl Strategy<Value = What> {
+fn step_kind() -> impl Strategy<Value = StepKind> {
     prop_oneof![
-        10 => Just(What::Start),
-        4 => Just(What::Stop),
-        2 => Just(What::Break),
-        2 => Just(What::BreakForClient),
-        1 => Just(What::BreakForServer),
-        2 => Just(What::Cut),
-        1 => Just(What::EndService),
-        1 => Just(What::GrantService),
-        1 => Just(What::Move),
-        2 => Just(What::CopyToken),
-        1 => Just(What::Tick),
-        1 => Just(What::Timeout),
-        1 => (0..6u8).prop_map(What::StrayProblem),
-        2 => Just(What::Kill),
+        10 => Just(StepKind::Start),
+        4 => Just(StepKind::Stop),
+        2 => Just(StepKind::Break),
+        2 => Just(StepKind::BreakForClient),
+        1 => Just(StepKind::BreakForServer),
+        2 => Just(StepKind::Cut),
+        1 => Just(StepKind::EndService),
+        1 => Just(StepKind::GrantService),
+        1 => Just(StepKind::Move),
+        2 => Just(StepKind::CopyToken),
+        1 => Just(StepKind::Tick),
+        1 => Just(StepKind::Timeout),
+        1 => (0..6u8).prop_map(StepKind::StrayProblem),
+        2 => Just(StepKind::Kill),
     ]
 }
 
-/// Every host starts once, and nothing goes wrong.
+/// Every host starts once, without faults.
 pub(crate) fn calm_plan() -> impl Strategy<Value = Plan> {
     let host = (5..=10u64, 1..=5u64, 0..500u64).prop_map(|(start_timeout, keep_alive, device)| HostPlan {
         start_timeout,
@@ -150,7 +150,7 @@ pub(crate) fn calm_plan() -> impl Strategy<Value = Plan> {
     });
     (any::<u64>(), 0..200u64, vec((host, 0..LAST_STEP), 1..=12)).prop_map(|(seed, delay, hosts)| {
         let (hosts, starts): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
-        let step = |(host, at)| Step { at, host, what: What::Start };
+        let step = |(host, at)| Step { at, host, kind: StepKind::Start };
         Plan {
             seed,
             prefix: 28,

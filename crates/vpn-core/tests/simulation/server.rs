@@ -1,41 +1,41 @@
-//! The server: drives `Session` and `Leases` as the service does, and keeps a model of its own of who has what.
+//! The server: drives `Session` and `Leases` as the service does, and keeps its own model of who has which address.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use vpn_core::exchange::{AddressRequest, Answer, Care, Leases, Session, Terms};
+use vpn_core::exchange::{AddressRequest, Answer, Leases, Session, SessionAction, Terms};
 use vpn_core::lease::{Origin, Subnet};
 use vpn_core::wire::{
     self, Capabilities, FromClient, Request, ServiceError, Success, encode_control, error_code, op, pkt,
 };
 
+use crate::coverage::Coverage;
 use crate::fault::{Fault, fault};
 use crate::network::{Message, Stream};
 use crate::plan::Plan;
-use crate::seen::Seen;
 
-/// The service gives a holder so long to answer before its lease is taken over.
-const ANSWER_TIME: Duration = Duration::from_millis(750);
+/// How long the service waits for a holder's answer before its lease is taken over.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(750);
 
-/// A session that is open.
-pub(crate) struct Served {
+/// An open session.
+pub(crate) struct ServedSession {
     state: Session,
     pub(crate) address: Option<Ipv4Addr>,
-    /// When its client was last heard.
+    /// When the last packet from its client arrived.
     heard: Duration,
     usage_id: u32,
     /// The billing side has granted the service.
     granted: bool,
-    /// Between two workers until then.
+    /// When the session's move between two workers ends.
     away_until: Duration,
     /// The address that another session has taken over.
     lost: Option<Ipv4Addr>,
-    /// When its client was asked whether it still is there.
-    asked: Option<Duration>,
+    /// When its client was last probed.
+    probed: Option<Duration>,
 }
 
-/// What the server wants to be done.
+/// The messages and closed streams that result from an event.
 #[derive(Default)]
 pub(crate) struct Effects {
     pub(crate) send: Vec<(Stream, Message)>,
@@ -51,8 +51,8 @@ impl Effects {
 pub(crate) struct Server {
     terms: Terms,
     leases: Leases<Stream>,
-    pub(crate) sessions: BTreeMap<Stream, Served>,
-    /// The model: who has which address.
+    pub(crate) sessions: BTreeMap<Stream, ServedSession>,
+    /// The model: the session that has each address.
     owners: BTreeMap<Ipv4Addr, Stream>,
 }
 
@@ -73,7 +73,7 @@ impl Server {
     }
 
     pub(crate) fn opened(&mut self, now: Duration, stream: Stream) {
-        let served = Served {
+        let served = ServedSession {
             state: Session::new(now),
             address: None,
             lost: None,
@@ -81,23 +81,23 @@ impl Server {
             usage_id: 0,
             granted: false,
             away_until: Duration::ZERO,
-            asked: None,
+            probed: None,
         };
         self.sessions.insert(stream, served);
     }
 
-    /// The session is over: its lease comes back.
+    /// Ends a session, and returns its lease.
     pub(crate) fn closed(&mut self, now: Duration, stream: Stream) -> Result<(), Fault> {
         let Some(served) = self.sessions.remove(&stream) else { return Ok(()) };
-        // The end of a session may have begun before its lease was taken over.
+        // A session's end may have begun before its lease was taken over.
         if let Some(lost) = served.lost
             && self.leases.end(now, &stream, lost)
         {
-            return fault(format!("session {stream} gives {lost} back, which it had lost"));
+            return fault(format!("session {stream} returns {lost}, which it had lost"));
         }
         let Some(address) = served.address else { return Ok(()) };
         if !self.leases.end(now, &stream, address) || self.owners.remove(&address) != Some(stream) {
-            return fault(format!("session {stream} had {address}, which the leases do not take back from it"));
+            return fault(format!("session {stream} had {address}, but cannot return it"));
         }
         if self.leases.pool().is_leased(address) {
             return fault(format!("{address} is leased after the end of session {stream}"));
@@ -111,7 +111,7 @@ impl Server {
         stream: Stream,
         message: &Message,
         token: [u8; 16],
-        seen: &mut Seen,
+        coverage: &mut Coverage,
     ) -> Result<Effects, Fault> {
         let mut effects = Effects::default();
         let Some(served) = self.sessions.get_mut(&stream) else { return Ok(effects) };
@@ -124,7 +124,7 @@ impl Server {
                 served.heard = now;
                 match wire::parse_from_client(packet).map(|(_, message)| message) {
                     Ok(FromClient::AddrRequest(caps)) => {
-                        self.address_request(now, stream, &caps, token, seen, &mut effects)?;
+                        self.address_request(now, stream, &caps, token, coverage, &mut effects)?;
                     }
                     Ok(FromClient::Ping) => effects.control(stream, served.usage_id, op::PONG, 0),
                     Ok(FromClient::Pong) => {}
@@ -141,7 +141,7 @@ impl Server {
         stream: Stream,
         caps: &Capabilities,
         token: [u8; 16],
-        seen: &mut Seen,
+        coverage: &mut Coverage,
         effects: &mut Effects,
     ) -> Result<(), Fault> {
         let Some(mut served) = self.sessions.remove(&stream) else { return Ok(()) };
@@ -164,51 +164,51 @@ impl Server {
                 }
                 served.address = Some(lease.addr);
                 if let Some(evicted) = evicted {
-                    seen.taken_over += 1;
+                    coverage.taken_over += 1;
                     self.evict(now, evicted)?;
                     effects.close.push(evicted);
                 }
-                seen.resumed += u32::from(lease.origin == Origin::Resumed);
+                coverage.resumed += u32::from(lease.origin == Origin::Resumed);
                 let reply = self.terms.reply(&lease, caps).encode(served.usage_id, 0);
                 effects.send.push((stream, Message::Vpn(reply)));
             }
-            Answer::AskHolder(holder) => {
-                let asked = self.sessions.get_mut(&holder).map(|holder| (&mut holder.asked, holder.usage_id));
-                let Some((asked, usage_id)) = asked else { return fault("a session that is gone is asked") };
-                *asked = Some(now);
+            Answer::PingHolder(holder) => {
+                let probed = self.sessions.get_mut(&holder).map(|holder| (&mut holder.probed, holder.usage_id));
+                let Some((probed, usage_id)) = probed else { return fault("a closed session is probed") };
+                *probed = Some(now);
                 effects.control(holder, usage_id, op::PING, 0);
             }
             Answer::Wait | Answer::NotAllowed => {}
             Answer::Problem(code) => {
-                seen.exhausted += u32::from(code == wire::problem::NO_FREE_ADDR);
+                coverage.exhausted += u32::from(code == wire::problem::NO_FREE_ADDR);
                 effects.control(stream, served.usage_id, op::PROBLEM, code);
             }
-            Answer::NoToken => return fault("there was a token"),
+            Answer::NoToken => return fault("the request had a token"),
         }
         self.sessions.insert(stream, served);
         Ok(())
     }
 
-    /// Another session has the address from now on.
+    /// Another session takes the address over.
     fn evict(&mut self, now: Duration, stream: Stream) -> Result<(), Fault> {
-        let Some(evicted) = self.sessions.get_mut(&stream) else { return fault("a session that is gone had a lease") };
-        let had_its_time = evicted.asked.is_some_and(|asked| asked + ANSWER_TIME <= now && evicted.heard < asked);
+        let Some(evicted) = self.sessions.get_mut(&stream) else { return fault("a closed session had a lease") };
+        let had_its_time = evicted.probed.is_some_and(|probed| probed + PROBE_TIMEOUT <= now && evicted.heard < probed);
         if !had_its_time {
-            return fault(format!("session {stream} lost its lease, and its client lives or was not asked"));
+            return fault(format!("session {stream} lost its lease, but its client is alive or was not probed"));
         }
         evicted.lost = evicted.address.take();
         Ok(())
     }
 
-    /// The look at all sessions, once a second.
+    /// Checks all sessions, once a second.
     pub(crate) fn tick(&mut self, now: Duration) -> Effects {
         let mut effects = Effects::default();
         for (stream, served) in &mut self.sessions {
             let (is_leased, keep_alive) = (served.address.is_some(), self.terms.keep_alive);
-            match served.state.look_after(now, served.heard, 0, is_leased, keep_alive) {
-                Care::Nothing => {}
-                Care::Ping => effects.control(*stream, served.usage_id, op::PING, 0),
-                Care::DropUnused | Care::DropSilent(_) => effects.close.push(*stream),
+            match served.state.check(now, served.heard, 0, is_leased, keep_alive) {
+                SessionAction::None => {}
+                SessionAction::Ping => effects.control(*stream, served.usage_id, op::PING, 0),
+                SessionAction::CloseUnused | SessionAction::CloseSilent(_) => effects.close.push(*stream),
             }
         }
         effects
@@ -226,14 +226,14 @@ impl Server {
         effects
     }
 
-    /// The stream of the session moves to another worker.
+    /// Moves the session's stream to another worker.
     pub(crate) fn moves(&mut self, now: Duration, stream: Stream) {
         if let Some(served) = self.sessions.get_mut(&stream) {
             served.away_until = now + Duration::from_secs(1);
         }
     }
 
-    /// What holds at any moment.
+    /// Checks the invariants.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         let mut leased = 0;
         for (stream, served) in &self.sessions {
@@ -244,7 +244,7 @@ impl Server {
             if !self.terms.subnet.contains(address) || reserved.contains(&address) {
                 return fault(format!("session {stream} has {address}"));
             }
-            // With the count below: no address has two sessions.
+            // Together with the count below this proves that no address has two sessions.
             if self.owners.get(&address) != Some(stream) || self.leases.holder(address) != Some(stream) {
                 return fault(format!("session {stream} has {address}, which is {:?}'s", self.leases.holder(address)));
             }
@@ -256,8 +256,8 @@ impl Server {
     }
 }
 
-impl Served {
-    /// A packet on channel 'R', as the billing side answers it.
+impl ServedSession {
+    /// Handles a packet on channel 'R' as the billing side does.
     fn request(&mut self, now: Duration, stream: Stream, kind: u8, body: &[u8]) -> Option<Message> {
         let request = Request::parse(body).ok().filter(|_| kind == pkt::REQUEST)?;
         let usage_id = stream as u32 + 1;

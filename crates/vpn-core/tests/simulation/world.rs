@@ -1,21 +1,21 @@
-//! A run: hosts, network and server together, and what must hold after each thing that happens.
+//! A run: hosts, network and server together, and the invariants that must hold after each event.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use vpn_core::exchange::{Action, Event, State, TICK};
 use vpn_core::wire::{self, FromServer, pkt};
 
+use crate::coverage::Coverage;
 use crate::fault::{Fault, fault};
 use crate::hosts::{Connection, Host, START_ENDS};
-use crate::network::{Happening, Message, Network, Outcome, Stream};
-use crate::plan::{LAST_STEP, Plan, What};
-use crate::seen::Seen;
+use crate::network::{Message, Network, Outcome, SimEvent, Stream};
+use crate::plan::{LAST_STEP, Plan, StepKind};
 use crate::server::{Effects, Server};
 
 /// The server's outer address.
 const OUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-/// When all users stop, milliseconds; and how long what is left then may take: three times the server's keep-alive, and
-/// what is still on its way.
+/// When all users stop, in milliseconds; and how long the remaining sessions may then take to end: three times the
+/// server's keep-alive, and the messages that are still on their way.
 const ALL_STOP: u64 = LAST_STEP + 15_000;
 const ALL_GONE: u64 = 40_000;
 
@@ -25,45 +25,45 @@ pub(crate) struct World {
     server: Server,
     hosts: Vec<Host>,
     connections: Vec<Connection>,
-    pub(crate) seen: Seen,
+    pub(crate) coverage: Coverage,
 }
 
 impl World {
-    /// Runs a plan to its end. Every promise is checked after everything that happens.
+    /// Runs a plan to its end. Checks every invariant after each event.
     pub(crate) fn run(plan: &Plan) -> Result<World, Fault> {
         let mut world = World {
             network: Network::new(&plan.network, plan.seed),
             server: Server::new(plan),
             hosts: plan.hosts.iter().map(Host::new).collect(),
             connections: Vec::new(),
-            seen: Seen::default(),
+            coverage: Coverage::default(),
             plan: plan.clone(),
         };
         for (number, step) in plan.steps.iter().enumerate() {
-            world.network.at(step.at, Happening::Step(number));
+            world.network.at(step.at, SimEvent::Step(number));
         }
-        world.network.at(1000, Happening::ServerTick);
-        world.run_until(ALL_STOP).and_then(|()| world.wind_down()).map_err(|what| {
+        world.network.at(1000, SimEvent::ServerTick);
+        world.run_until(ALL_STOP).and_then(|()| world.wind_down()).map_err(|fault| {
             let now = world.network.now_ms();
-            Fault(format!("at {now} ms: {what}"))
+            Fault(format!("at {now} ms: {fault}"))
         })?;
         Ok(world)
     }
 
-    /// Starts that led to a tunnel.
+    /// Returns the number of starts that led to a tunnel.
     pub(crate) fn starts_up(&self) -> usize {
-        self.seen.up as usize
+        self.coverage.up as usize
     }
 
     fn run_until(&mut self, limit: u64) -> Result<(), Fault> {
-        while let Some(happening) = self.network.next(limit) {
-            self.happen(happening)?;
+        while let Some(event) = self.network.next(limit) {
+            self.process(event)?;
             self.check()?;
         }
         Ok(())
     }
 
-    /// Everybody stops, and the server notices, by itself where nobody tells it: no lease is left.
+    /// Stops all clients. The server detects each end, by itself if the client cannot report it: no lease remains.
     fn wind_down(&mut self) -> Result<(), Fault> {
         self.network.is_calm = true;
         for host in 0..self.hosts.len() {
@@ -74,48 +74,48 @@ impl World {
             return fault(format!("start {unsettled} never ended"));
         }
         if self.server.leased() > 0 {
-            return fault(format!("{} leases are left", self.server.leased()));
+            return fault(format!("{} leases remain", self.server.leased()));
         }
         Ok(())
     }
 
-    fn happen(&mut self, happening: Happening) -> Result<(), Fault> {
-        match happening {
-            Happening::Step(number) => {
-                let (host, what) = (self.plan.steps[number].host, self.plan.steps[number].what);
-                self.step(host, what)
+    fn process(&mut self, event: SimEvent) -> Result<(), Fault> {
+        match event {
+            SimEvent::Step(number) => {
+                let (host, kind) = (self.plan.steps[number].host, self.plan.steps[number].kind);
+                self.step(host, kind)
             }
-            Happening::Dialled(stream, outcome) => self.dialled(stream, outcome),
-            Happening::ToServer(stream, message) => {
+            SimEvent::Dialled(stream, outcome) => self.dialled(stream, outcome),
+            SimEvent::ToServer(stream, message) => {
                 if self.connections[stream].is_cut || !self.connections[stream].server_end {
                     return Ok(());
                 }
                 let (now, token) = (self.network.now(), self.network.token());
-                let effects = self.server.message(now, stream, &message, token, &mut self.seen)?;
+                let effects = self.server.message(now, stream, &message, token, &mut self.coverage)?;
                 self.perform(effects)
             }
-            Happening::ToClient(stream, message) => self.message_for_client(stream, &message),
-            Happening::ClientSeesEnd(stream) => {
+            SimEvent::ToClient(stream, message) => self.message_for_client(stream, &message),
+            SimEvent::ClientSeesEnd(stream) => {
                 self.connections[stream].client_end = false;
                 self.client(stream, Event::Disconnected)
             }
-            Happening::ServerSeesEnd(stream) => self.server_end(stream),
-            Happening::ClientTick(stream) => {
+            SimEvent::ServerSeesEnd(stream) => self.server_end(stream),
+            SimEvent::ClientTick(stream) => {
                 let tick = self.connections[stream].tick();
                 self.client(stream, tick)?;
                 if self.connections[stream].exchange.is_alive() {
-                    self.network.timer(TICK.as_millis() as u64, Happening::ClientTick(stream));
+                    self.network.timer(TICK.as_millis() as u64, SimEvent::ClientTick(stream));
                 }
                 Ok(())
             }
-            Happening::ClientTimeout(stream) => self.client(stream, Event::Timeout),
-            Happening::ServerTick => {
+            SimEvent::ClientTimeout(stream) => self.client(stream, Event::Timeout),
+            SimEvent::ServerTick => {
                 let effects = self.server.tick(self.network.now());
-                self.network.timer(1000, Happening::ServerTick);
+                self.network.timer(1000, SimEvent::ServerTick);
                 self.perform(effects)
             }
-            Happening::Device(stream) => self.device(stream),
-            Happening::StartEnds(stream) => match self.connections[stream].is_settled {
+            SimEvent::Device(stream) => self.device(stream),
+            SimEvent::StartEnds(stream) => match self.connections[stream].is_settled {
                 true => Ok(()),
                 false => {
                     self.hosts[self.connections[stream].host].device = None;
@@ -125,42 +125,42 @@ impl World {
         }
     }
 
-    fn step(&mut self, host: usize, what: What) -> Result<(), Fault> {
+    fn step(&mut self, host: usize, kind: StepKind) -> Result<(), Fault> {
         let now = self.network.now();
         let current = self.hosts[host].current;
-        match (what, current) {
-            (What::Start, _) => self.start(host),
-            (What::Stop, _) => self.stop(host),
-            (What::CopyToken, _) => {
+        match (kind, current) {
+            (StepKind::Start, _) => self.start(host),
+            (StepKind::Stop, _) => self.stop(host),
+            (StepKind::CopyToken, _) => {
                 self.hosts[host].token = self.hosts[(host + 1) % self.hosts.len()].token;
                 Ok(())
             }
             (_, None) => Ok(()),
-            (What::Break, Some(stream)) => self.client_end(stream).and_then(|()| self.server_end(stream)),
-            (What::BreakForClient, Some(stream)) => {
+            (StepKind::Break, Some(stream)) => self.client_end(stream).and_then(|()| self.server_end(stream)),
+            (StepKind::BreakForClient, Some(stream)) => {
                 self.connections[stream].is_cut = true;
                 self.client_end(stream)
             }
-            (What::BreakForServer, Some(stream)) => {
+            (StepKind::BreakForServer, Some(stream)) => {
                 self.connections[stream].is_cut = true;
                 self.server_end(stream)
             }
-            (What::Cut, Some(stream)) => {
+            (StepKind::Cut, Some(stream)) => {
                 self.connections[stream].is_cut = true;
                 Ok(())
             }
-            (What::EndService | What::GrantService, Some(stream)) => {
-                let effects = self.server.set_granted(now, stream, matches!(what, What::GrantService));
+            (StepKind::EndService | StepKind::GrantService, Some(stream)) => {
+                let effects = self.server.set_granted(now, stream, matches!(kind, StepKind::GrantService));
                 self.perform(effects)
             }
-            (What::Move, Some(stream)) => {
+            (StepKind::Move, Some(stream)) => {
                 self.server.moves(now, stream);
                 Ok(())
             }
-            (What::Tick, Some(stream)) => self.client(stream, self.connections[stream].tick()),
-            (What::Timeout, Some(stream)) => self.client(stream, Event::Timeout),
-            (What::StrayProblem(code), Some(stream)) => self.client(stream, Event::Problem(code.into())),
-            (What::Kill, Some(stream)) => {
+            (StepKind::Tick, Some(stream)) => self.client(stream, self.connections[stream].tick()),
+            (StepKind::Timeout, Some(stream)) => self.client(stream, Event::Timeout),
+            (StepKind::StrayProblem(code), Some(stream)) => self.client(stream, Event::Problem(code.into())),
+            (StepKind::Kill, Some(stream)) => {
                 self.connections[stream].is_cut = true;
                 self.stop(host)
             }
@@ -180,9 +180,9 @@ impl World {
         self.connections.push(connection);
         self.hosts[host].current = Some(stream);
         let outcome = self.network.outcome();
-        self.network.signal(Happening::Dialled(stream, outcome));
+        self.network.signal(SimEvent::Dialled(stream, outcome));
         self.client(stream, Event::Dialled)?;
-        self.network.timer(self.plan.hosts[host].start_timeout * 1000, Happening::ClientTimeout(stream));
+        self.network.timer(self.plan.hosts[host].start_timeout * 1000, SimEvent::ClientTimeout(stream));
         Ok(())
     }
 
@@ -195,14 +195,14 @@ impl World {
         Ok(())
     }
 
-    /// The client takes a connection down.
+    /// The client closes a connection.
     fn end(&mut self, stream: Stream) -> Result<(), Fault> {
         let (now, connection) = (self.network.now(), &mut self.connections[stream]);
         connection.handle(now, Event::Stop)?;
         if !connection.is_settled {
             connection.is_settled = true;
             match connection.failure() {
-                Some(failure) => self.seen.failure(failure),
+                Some(failure) => self.coverage.failure(failure),
                 None => return fault("a start ended without a result"),
             }
         }
@@ -223,7 +223,7 @@ impl World {
             return Ok(());
         }
         match outcome {
-            // Stopped meanwhile: an SDK that is late with its event tells it all the same.
+            // The start was stopped meanwhile: an SDK may still report its late event.
             _ if !connection.client_end => self.client(stream, Event::Connected),
             Outcome::Failed => {
                 connection.client_end = false;
@@ -261,7 +261,7 @@ impl World {
     fn device(&mut self, stream: Stream) -> Result<(), Fault> {
         let connection = &mut self.connections[stream];
         let host = &mut self.hosts[connection.host];
-        // The start has failed meanwhile, and the device goes with it.
+        // The start has failed meanwhile: the device is discarded.
         if connection.is_settled {
             return Ok(());
         }
@@ -272,7 +272,7 @@ impl World {
         self.client(stream, Event::DeviceMade)
     }
 
-    /// An event for a connection, and what follows.
+    /// Passes an event to a connection, and performs the resulting actions.
     fn client(&mut self, stream: Stream, event: Event<'_>) -> Result<(), Fault> {
         let connection = &mut self.connections[stream];
         let was_up = connection.is_up();
@@ -280,12 +280,12 @@ impl World {
             match action {
                 Action::SendRequest(body) => self.send_up(stream, Message::Service(pkt::REQUEST, body)),
                 Action::SendPacket(packet) => self.send_up(stream, Message::Vpn(packet)),
-                Action::StartTicks => self.network.timer(TICK.as_millis() as u64, Happening::ClientTick(stream)),
+                Action::StartTicks => self.network.timer(TICK.as_millis() as u64, SimEvent::ClientTick(stream)),
                 Action::MakeDevice(grant) => {
                     let connection = &mut self.connections[stream];
                     let due = self.network.now_ms() + self.hosts[connection.host].plan.device;
                     (connection.grant, connection.device_due) = (Some(grant), Some(due));
-                    self.network.at(due, Happening::Device(stream));
+                    self.network.at(due, SimEvent::Device(stream));
                 }
                 Action::CloseStream => self.client_end(stream)?,
                 Action::Report(_) => {}
@@ -296,21 +296,21 @@ impl World {
         if connection.is_up() && !connection.is_settled {
             connection.is_settled = true;
             host.token = connection.grant.as_ref().and_then(|grant| grant.token).or(host.token);
-            self.seen.up += 1;
+            self.coverage.up += 1;
         } else if connection.failure().is_some() && host.current == Some(stream) {
-            self.network.timer(START_ENDS, Happening::StartEnds(stream));
+            self.network.timer(START_ENDS, SimEvent::StartEnds(stream));
         }
-        self.seen.lost += u32::from(was_up && !connection.exchange.is_alive());
+        self.coverage.lost += u32::from(was_up && !connection.exchange.is_alive());
         Ok(())
     }
 
     fn send_up(&mut self, stream: Stream, message: Message) {
         if self.connections[stream].client_end && !self.connections[stream].is_cut {
-            self.network.send(Happening::ToServer(stream, message));
+            self.network.send(SimEvent::ToServer(stream, message));
         }
     }
 
-    /// The client's end of the stream is gone, and its program learns that.
+    /// Closes the client's end of the stream, and tells its program.
     fn client_end(&mut self, stream: Stream) -> Result<(), Fault> {
         if std::mem::take(&mut self.connections[stream].client_end) {
             self.tell_server(stream);
@@ -321,15 +321,15 @@ impl World {
 
     fn tell_server(&mut self, stream: Stream) {
         if !self.connections[stream].is_cut {
-            self.network.signal(Happening::ServerSeesEnd(stream));
+            self.network.signal(SimEvent::ServerSeesEnd(stream));
         }
     }
 
-    /// The server's end of the stream is gone.
+    /// Closes the server's end of the stream.
     fn server_end(&mut self, stream: Stream) -> Result<(), Fault> {
         let connection = &mut self.connections[stream];
         if std::mem::take(&mut connection.server_end) && !connection.is_cut {
-            self.network.signal(Happening::ClientSeesEnd(stream));
+            self.network.signal(SimEvent::ClientSeesEnd(stream));
         }
         self.server.closed(self.network.now(), stream)
     }
@@ -337,21 +337,21 @@ impl World {
     fn perform(&mut self, effects: Effects) -> Result<(), Fault> {
         for (stream, message) in effects.send {
             if !self.connections[stream].is_cut {
-                self.network.send(Happening::ToClient(stream, message));
+                self.network.send(SimEvent::ToClient(stream, message));
             }
         }
         effects.close.into_iter().try_for_each(|stream| self.server_end(stream))
     }
 
-    /// What holds at any moment.
+    /// Checks the invariants.
     fn check(&self) -> Result<(), Fault> {
         self.server.check()?;
         for host in &self.hosts {
             let Some(stream) = host.current else { continue };
             let connection = &self.connections[stream];
             connection.check_time(self.network.now_ms(), &host.plan, self.network.latest())?;
-            // The server may have ended a session without its client's knowing. One that it has not is as the client
-            // sees it.
+            // The server may have ended a session without its client's knowledge. Otherwise both must agree on the
+            // address.
             if connection.is_up()
                 && let Some(served) = self.server.sessions.get(&stream)
                 && (host.device.is_none() || served.address != host.device)

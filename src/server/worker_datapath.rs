@@ -16,7 +16,7 @@ use super::Server;
 use super::mailbox::Mailbox;
 
 /// One worker's part of the service.
-pub(super) struct Lane {
+pub(super) struct WorkerDatapath {
     pub(super) worker: u32,
     pub(super) queue: Queue,
     pub(super) mailbox: Arc<Mailbox>,
@@ -24,24 +24,30 @@ pub(super) struct Lane {
     state: Owned<State>,
 }
 
-/// What only the owning worker touches.
+/// The data that only the owning worker accesses.
 struct State {
-    /// Who has each slot.
+    /// The session in each slot.
     slots: Vec<Option<Arc<Channel>>>,
     free: Vec<u32>,
-    /// Taken while a batch is handled.
+    /// `None` while a batch is being handled.
     bundler: Option<Box<Bundler>>,
     writer: Writer,
 }
 
-impl Lane {
-    pub(super) fn new(worker: u32, queue: Queue, counters: Arc<Counters>) -> Lane {
+impl WorkerDatapath {
+    pub(super) fn new(worker: u32, queue: Queue, counters: Arc<Counters>) -> WorkerDatapath {
         let state =
             State { slots: Vec::new(), free: Vec::new(), bundler: Some(Box::default()), writer: Writer::new(&queue) };
-        Lane { worker, queue, mailbox: Arc::new(Mailbox::new(worker)), counters, state: Owned::new(worker, state) }
+        WorkerDatapath {
+            worker,
+            queue,
+            mailbox: Arc::new(Mailbox::new(worker)),
+            counters,
+            state: Owned::new(worker, state),
+        }
     }
 
-    /// Gives a session a slot, on this lane's worker.
+    /// Assigns a slot to a session, on the owning worker.
     pub(super) fn adopt(&self, channel: &Arc<Channel>) -> Option<Route> {
         self.state.with(|state| {
             let slot = state.free.pop().unwrap_or_else(|| {
@@ -53,7 +59,7 @@ impl Lane {
         })
     }
 
-    /// Takes the slot back, on this lane's worker. No route leads to it any more.
+    /// Frees the slot, on the owning worker. The forwarding table must no longer have the route.
     pub(super) fn disown(&self, route: Route, channel: &Arc<Channel>) {
         self.state.with(|state| {
             let Some(slot) = state.slots.get_mut(route.slot as usize) else { return };
@@ -63,57 +69,60 @@ impl Lane {
         });
     }
 
-    /// Who has the slot that a route leads to: perhaps no longer whom the route was made for.
+    /// Returns the session in the route's slot. It may differ from the session that the route was created for.
     pub(super) fn channel(&self, route: Route) -> Option<Arc<Channel>> {
         self.state.with(|state| state.slots.get(route.slot as usize)?.clone())?
     }
 
-    /// Takes a packet from a client for the host, on this lane's worker. It may wait until [`Lane::flush_tun`].
+    /// Writes a client's packet to the host, on the owning worker. The packet may wait until
+    /// [`WorkerDatapath::flush_tun`].
     pub(super) fn write_tun(&self, packet: &[u8], view: &Ipv4View, offload: &Offload) {
         self.state.with(|state| state.writer.write(&self.queue, packet, view, offload));
     }
 
-    /// As [`Lane::write_tun`], for a packet that no bundle brought: it waits for the end of the worker's turn at most.
+    /// Like [`WorkerDatapath::write_tun`], for a packet that arrived without a bundle: it waits until the end of the
+    /// worker's turn at most.
     pub(super) fn write_tun_single(self: &Arc<Self>, packet: &[u8], view: &Ipv4View, offload: &Offload) {
         let now = Instant::now();
         let flush = self.state.with(|state| state.writer.write_single(&self.queue, packet, view, offload, now));
         if flush == Some(true) {
-            let lane = Arc::clone(self);
-            if !worker::exec(self.worker, move || lane.end_turn()) {
+            let datapath = Arc::clone(self);
+            if !worker::exec(self.worker, move || datapath.end_turn()) {
                 self.end_turn();
             }
         }
     }
 
-    /// Writes what was left waiting for more of its batch.
+    /// Writes the packets that were waiting for more of their batch.
     fn end_turn(&self) {
         self.state.with(|state| state.writer.end_turn(&self.queue));
-        self.count_lost();
+        self.reclassify_refused();
     }
 
-    /// Writes what waits for the host.
+    /// Writes the waiting packets to the host.
     pub(super) fn flush_tun(&self) {
         self.state.with(|state| state.writer.flush(&self.queue));
     }
 
-    /// Counts what the host did not take, which was counted as carried.
-    pub(super) fn count_lost(&self) -> Load {
-        let lost = self.state.with(|state| state.writer.take_lost()).unwrap_or_default();
-        self.counters.lost_up(self.worker as usize, lost);
+    /// Reclassifies failed TUN writes, which were counted as forwarded, as drops.
+    pub(super) fn reclassify_refused(&self) -> Load {
+        let lost = self.state.with(|state| state.writer.take_refused()).unwrap_or_default();
+        self.counters.uncount_up(self.worker as usize, lost);
         lost
     }
 
-    /// Lends the bundler for packets to clients, while a batch is handled. None on another thread, and while it is lent.
+    /// Lends the bundler for packets to clients while a batch is handled. `None` on another thread, and while it is
+    /// lent.
     pub(super) fn lend_bundler(&self) -> Option<BundlerGuard<'_>> {
         let bundler = self.state.with(|state| state.bundler.take()).flatten()?;
-        Some(BundlerGuard { lane: self, bundler: Some(bundler) })
+        Some(BundlerGuard { datapath: self, bundler: Some(bundler) })
     }
 }
 
-/// A lane's bundler while a batch is handled; it goes back to the lane on drop. A panic discards what is in it, since
-/// some of that may be sent already.
+/// A worker's bundler while a batch is handled. Dropping the guard returns it. After a panic the guard discards the
+/// bundle, because part of it may have been sent.
 pub(super) struct BundlerGuard<'a> {
-    lane: &'a Lane,
+    datapath: &'a WorkerDatapath,
     bundler: Option<Box<Bundler>>,
 }
 
@@ -126,27 +135,27 @@ impl BundlerGuard<'_> {
 impl Drop for BundlerGuard<'_> {
     fn drop(&mut self) {
         let bundler = self.bundler.take().filter(|_| !std::thread::panicking()).unwrap_or_default();
-        self.lane.state.with(|state| state.bundler = Some(bundler));
+        self.datapath.state.with(|state| state.bundler = Some(bundler));
     }
 }
 
-/// The SDK's handle on a lane. It does not keep the server alive, but the queue: its descriptor stays open as long as
-/// the SDK's loop has it.
-pub(super) struct LaneHandler {
+/// Receives the callbacks of a worker's TUN queue. It does not keep the server alive, but it does keep the queue: the
+/// descriptor stays open as long as the SDK's event loop uses it.
+pub(super) struct QueueHandler {
     pub(super) server: Weak<Server>,
-    pub(super) lane: Arc<Lane>,
+    pub(super) datapath: Arc<WorkerDatapath>,
 }
 
-impl TunHandler for LaneHandler {
+impl TunHandler for QueueHandler {
     fn readable(&self, first: Option<&mut [u8]>) {
         if let Some(server) = self.server.upgrade() {
-            server.drain_tun(&self.lane, first);
+            server.drain_tun(&self.datapath, first);
         }
     }
 
     fn failed(&self, errno: c_int) {
         let error = std::io::Error::from_raw_os_error(errno);
-        log::error!("TUN queue of worker {} failed, the service needs a new start: {error}", self.lane.worker);
+        log::error!("TUN queue of worker {} failed, restart the service: {error}", self.datapath.worker);
         if let Some(server) = self.server.upgrade() {
             server.tunnel_failed();
         }

@@ -1,12 +1,12 @@
-//! What has happened in a run, so that the plans can be seen to be worth something.
+//! The outcomes of runs, to check that the plans cover them all.
 
 use std::collections::BTreeMap;
 
 use vpn_core::exchange::Failure;
 
-/// Counts.
+/// The number of each outcome.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Coverage {
     pub(crate) up: u32,
     pub(crate) lost: u32,
     pub(crate) taken_over: u32,
@@ -16,8 +16,8 @@ pub(crate) struct Seen {
     failed: BTreeMap<&'static str, u32>,
 }
 
-impl Seen {
-    pub(crate) fn add(&mut self, other: &Seen) {
+impl Coverage {
+    pub(crate) fn add(&mut self, other: &Coverage) {
         self.up += other.up;
         self.lost += other.lost;
         self.taken_over += other.taken_over;
