@@ -6,7 +6,7 @@ use crate::sdk::net::Net;
 use crate::sdk::parts;
 
 /// Runs the command. `words` are its name and its arguments.
-pub fn run(words: &[String]) -> Answer {
+pub(crate) fn run(words: &[String]) -> Answer {
     let format = match option(words, "-H").map(|word| word.unwrap_or_default()) {
         None | Some("hex") => c"hex",
         Some("base58") => c"base58",

@@ -1,11 +1,11 @@
 //! The commands `vpn_stat` and `vpn_client`: each takes words and returns an answer.
 
-pub mod client;
-pub mod stat;
+pub(crate) mod client;
+pub(crate) mod stat;
 
 /// A command's reply and exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// 0 for success, otherwise the code of the C function that failed.
     pub code: i32,
     /// The reply.

@@ -8,7 +8,7 @@ use super::{Answer, option};
 use crate::sdk::channel::{self, SessionView};
 
 /// Runs the command. It ignores `-net`, as the legacy command does: sessions belong to the node, not to a network.
-pub fn run(words: &[String]) -> Answer {
+pub(crate) fn run(words: &[String]) -> Answer {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut text = report(&channel::sessions(), now);
     if option(words, "-full").is_some() {

@@ -13,12 +13,12 @@ use crate::sdk::worker::{self, Timer};
 use vpn_core::wire::{self, Check, ServiceError, pkt};
 
 /// The largest payload in each direction, in bytes.
-pub const PAYLOAD_MAX: usize = 65_536;
+pub(crate) const PAYLOAD_MAX: usize = 65_536;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The parameters of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     /// Bytes to send.
     pub send: usize,
     /// Bytes to receive.
@@ -30,7 +30,7 @@ pub struct Request {
 impl Request {
     /// Converts C's arguments: a size of -1 means 1024, a timeout of -1 means 10 s. A timeout is at least 5 s, to give
     /// a server behind a slow link time to answer.
-    pub fn from_c(send: usize, receive: usize, timeout_ms: i32) -> Request {
+    pub(crate) fn from_c(send: usize, receive: usize, timeout_ms: i32) -> Request {
         let size = |size: usize| if size == usize::MAX { 1024 } else { size };
         let timeout_ms = if timeout_ms < 0 { 10_000 } else { timeout_ms.max(5_000) };
         let timeout = Duration::from_millis(timeout_ms.unsigned_abs().into());
@@ -66,7 +66,7 @@ struct Test {
 }
 
 /// Checks a server; blocks.
-pub fn run(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, ClientError> {
+pub(crate) fn run(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, ClientError> {
     let result = check_request(host, port, request).and_then(|()| test(net, host, port, request));
     if let Err(error) = &result {
         log::warn!("check: {error}");

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::LeaseInfo;
 use super::downlink::Downlink;
 use super::uplink::Uplink;
-pub use super::uplink::UplinkChannel;
+pub(crate) use super::uplink::UplinkChannel;
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::types::dap_events_socket_t;
@@ -33,11 +33,11 @@ use vpn_core::wire::{Record, VnetHeader, WireError};
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The default size of the largest inner packet, in bytes: with the stream's overhead it fits into an Ethernet frame.
-pub const MTU: u16 = 1500 - STREAM_OVERHEAD;
+pub(crate) const MTU: u16 = 1500 - STREAM_OVERHEAD;
 
 /// The parameters of the device.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// This host's inner address.
     pub addr: Ipv4Addr,
     /// The server's inner address.
@@ -60,7 +60,7 @@ pub struct Settings {
 
 impl Settings {
     /// Describes a device without a connection. The subnet is the smallest that holds both addresses, at least a /24.
-    pub fn new(addr: Ipv4Addr, gateway: Ipv4Addr) -> Settings {
+    pub(crate) fn new(addr: Ipv4Addr, gateway: Ipv4Addr) -> Settings {
         Settings {
             addr,
             gateway,
@@ -76,7 +76,7 @@ impl Settings {
     }
 
     /// Describes the device for a server's offer. The MTU is the smaller of the server's and `mtu`, this host's own.
-    pub fn from_offer(offer: &Offer, mtu: u16) -> Settings {
+    pub(crate) fn from_offer(offer: &Offer, mtu: u16) -> Settings {
         Settings {
             prefix: offer.prefix,
             mtu: offer.mtu.map_or(mtu, |theirs| mtu.min(theirs.max(576))),
@@ -88,7 +88,7 @@ impl Settings {
 
 /// Why the device cannot be created.
 #[derive(Debug, thiserror::Error)]
-pub enum TunnelError {
+pub(crate) enum TunnelError {
     /// No host can have this address.
     #[error("{0} is not a valid host address")]
     BadAddress(Ipv4Addr),
@@ -118,7 +118,6 @@ pub enum TunnelError {
 /// The packets' view of the device, which they reach without a lock.
 struct Path {
     queue: Arc<Queue>,
-    worker: u32,
     counters: Arc<Counters>,
     uplink: Uplink,
     downlink: Arc<Downlink>,
@@ -162,17 +161,17 @@ struct Slot {
 static SLOT: LazyLock<Slot> = LazyLock::new(Slot::default);
 
 /// Sets the gateway for devices that are created without one.
-pub fn set_gateway(gateway: Ipv4Addr) {
+pub(crate) fn set_gateway(gateway: Ipv4Addr) {
     *SLOT.gateway.lock() = Some(gateway);
 }
 
 /// Returns the gateway that [`set_gateway`] set.
-pub fn gateway() -> Option<Ipv4Addr> {
+pub(crate) fn gateway() -> Option<Ipv4Addr> {
     *SLOT.gateway.lock()
 }
 
 /// Creates the device, with its address and up; replaces an existing device.
-pub fn create(settings: &Settings) -> Result<(), TunnelError> {
+pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     let unfit =
         |addr: Ipv4Addr| addr.is_unspecified() || addr.is_loopback() || addr.is_multicast() || addr.is_broadcast();
     if let Some(bad) = [settings.addr, settings.gateway].into_iter().find(|addr| unfit(*addr)) {
@@ -199,7 +198,6 @@ pub fn create(settings: &Settings) -> Result<(), TunnelError> {
         uplink: Uplink::new(worker, settings.uplink.clone(), settings.usage_id, settings.bundle, Arc::clone(&counters)),
         downlink: Arc::new(Downlink::new(Arc::clone(&queue), worker, settings.addr, Arc::clone(&counters))),
         queue,
-        worker,
         counters,
     });
     let handler = Arc::clone(&path) as Arc<dyn TunHandler>;
@@ -229,7 +227,7 @@ fn refuse_overlap(settings: &Settings) -> Result<(), TunnelError> {
 }
 
 /// Removes the device; does nothing if there is none.
-pub fn delete() {
+pub(crate) fn delete() {
     let Some(_change) = worker::serialise(&SLOT.change) else { return log::warn!("{}", TunnelError::Busy) };
     remove();
     *SLOT.early.lock() = None;
@@ -246,7 +244,7 @@ fn remove() {
 }
 
 /// Returns whether the device is up; `None` if there is no device.
-pub fn status() -> Result<Option<bool>, TunError> {
+pub(crate) fn status() -> Result<Option<bool>, TunError> {
     SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.device.is_up()).transpose()
 }
 
@@ -256,17 +254,17 @@ pub(super) fn exists() -> bool {
 }
 
 /// Returns the device's address, gateway, MTU and name.
-pub fn lease() -> Option<LeaseInfo> {
+pub(crate) fn lease() -> Option<LeaseInfo> {
     SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.lease.clone())
 }
 
 /// Returns traffic and drops since the device was created.
-pub fn totals() -> Totals {
+pub(crate) fn totals() -> Totals {
     counters().totals()
 }
 
 /// Returns the SDK's event socket of the device, or NULL.
-pub fn event_socket() -> *mut dap_events_socket_t {
+pub(crate) fn event_socket() -> *mut dap_events_socket_t {
     SLOT.tunnel.lock().as_ref().map_or(ptr::null_mut(), |tunnel| tunnel.socket.event_socket())
 }
 
@@ -284,7 +282,7 @@ fn counters() -> Arc<Counters> {
 
 /// Writes a packet from the server to the device, for the host. Drops a packet to another address than the leased one:
 /// the server must not reach this host's other addresses through the tunnel. Call it on any thread.
-pub fn deliver(packet: &[u8]) {
+pub(crate) fn deliver(packet: &[u8]) {
     match path() {
         Some(path) => path.downlink.deliver(&Record { header: VnetHeader::default(), packet }),
         None => dropped(DropCause::TunWrite),
@@ -320,7 +318,7 @@ pub(super) fn set_readable(readable: bool) {
 }
 
 /// Returns the device of the host's default route.
-pub fn default_route_device() -> Option<String> {
+pub(crate) fn default_route_device() -> Option<String> {
     let mut netlink = Netlink::open().ok()?;
     let routes = netlink.routes().ok()?;
     let default = routes.iter().filter(|route| route.prefix == 0).min_by_key(|route| route.metric.unwrap_or(0))?;
@@ -328,7 +326,7 @@ pub fn default_route_device() -> Option<String> {
 }
 
 /// Enables or disables IPv6 on a device; logs a failure.
-pub fn set_ipv6(device: &str, on: bool) {
+pub(crate) fn set_ipv6(device: &str, on: bool) {
     let fits =
         (1..=15).contains(&device.len()) && !device.contains(['/', '.']) && !device.contains(char::is_whitespace);
     if !fits {
@@ -339,11 +337,6 @@ pub fn set_ipv6(device: &str, on: bool) {
     if let Err(error) = std::fs::write(&path, if on { "0" } else { "1" }) {
         log::warn!("cannot {} IPv6 on {device}: {path}: {error}", if on { "enable" } else { "disable" });
     }
-}
-
-/// Returns the worker that reads the device, if there is one.
-pub fn worker() -> Option<u32> {
-    path().map(|path| path.worker).filter(|worker| *worker < worker::count())
 }
 
 #[cfg(test)]

@@ -14,19 +14,19 @@
 //! These need no tunnel: [`check`], a check of a server; [`orders`] and [`wallet`], the offered services and the means
 //! of payment.
 
-pub mod check;
+pub(crate) mod check;
 mod connection;
 #[cfg(feature = "client-tun")]
-pub mod device;
+pub(crate) mod device;
 #[cfg(feature = "client-tun")]
 mod downlink;
 mod error;
-pub mod orders;
+pub(crate) mod orders;
 mod settings;
 mod tunnel_part;
 #[cfg(feature = "client-tun")]
 mod uplink;
-pub mod wallet;
+pub(crate) mod wallet;
 
 use std::ffi::CStr;
 use std::net::Ipv4Addr;
@@ -42,7 +42,7 @@ use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
 use connection::Connection;
 pub use error::ClientError;
-pub use vpn_core::exchange::State;
+pub(crate) use vpn_core::exchange::State;
 use vpn_core::forward::Totals;
 
 /// The usage text of the command `vpn_client`.
@@ -123,7 +123,7 @@ fn connection() -> Option<Arc<Connection>> {
 }
 
 /// Registers the command `vpn_client`, and keeps the configuration for later starts.
-pub fn init(config: Config) -> Result<(), NotRunning> {
+pub(crate) fn init(config: Config) -> Result<(), NotRunning> {
     let mut running = Some(Running::retain()?);
     let is_first = {
         let mut client = CLIENT.lock();
@@ -141,7 +141,7 @@ pub fn init(config: Config) -> Result<(), NotRunning> {
 }
 
 /// Stops the client and unregisters the command; does nothing if the client was not initialised.
-pub fn deinit() {
+pub(crate) fn deinit() {
     stop_now();
     let (registered, config) = {
         // With the lock, no start is still reading the configuration.
@@ -161,7 +161,7 @@ pub fn deinit() {
 /// Connects and brings the tunnel up; blocks until it is up or has failed. An invalid argument changes nothing.
 ///
 /// Must not be called on a worker: it would wait for actions that only the worker can do.
-pub fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
+pub(crate) fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
     let result = match worker::current() {
         None => check_target(host, port).and_then(|()| start_anew(net, host, port)),
         Some(_) => Err(ClientError::OnWorker),
@@ -214,7 +214,7 @@ fn end_connection(connection: &Arc<Connection>) {
 }
 
 /// Removes the tunnel and closes the connection, even while `start` is still waiting.
-pub fn stop() {
+pub(crate) fn stop() {
     stop_now();
     settle();
 }
@@ -239,7 +239,7 @@ fn stop_now() {
 }
 
 /// Returns the client's status.
-pub fn status() -> Status {
+pub(crate) fn status() -> Status {
     let client = CLIENT.lock();
     match (&client.connection, client.last_command) {
         (None, LastCommand::Stop) => Status::Stopped,
@@ -253,32 +253,32 @@ pub fn status() -> Status {
 }
 
 /// Returns the lease and the device; `None` while the tunnel is not up.
-pub fn lease() -> Option<LeaseInfo> {
+pub(crate) fn lease() -> Option<LeaseInfo> {
     connection().filter(|connection| connection.state() == State::Up).and_then(|_| tunnel_part::lease())
 }
 
 /// Returns why the last start failed.
-pub fn last_error() -> Option<ClientError> {
+pub(crate) fn last_error() -> Option<ClientError> {
     CLIENT.lock().last_error.clone()
 }
 
 /// Returns traffic and drops since the tunnel was created.
-pub fn totals() -> Totals {
+pub(crate) fn totals() -> Totals {
     tunnel_part::totals()
 }
 
 /// Returns the SDK's channel 'S' of the running connection, or NULL.
-pub fn stream_channel() -> *mut dap_stream_ch_t {
+pub(crate) fn stream_channel() -> *mut dap_stream_ch_t {
     connection().map_or(ptr::null_mut(), |connection| connection.stream_channel())
 }
 
 /// Returns the SDK's stream worker of the running connection, or NULL.
-pub fn stream_worker() -> *mut dap_stream_worker_t {
+pub(crate) fn stream_worker() -> *mut dap_stream_worker_t {
     connection().map_or(ptr::null_mut(), |connection| connection.stream_worker())
 }
 
 /// Handles a packet of channel 'S', on its worker.
-pub fn packet_in(kind: u8, data: &[u8]) {
+pub(crate) fn packet_in(kind: u8, data: &[u8]) {
     if let Some(connection) = connection() {
         connection.packet(kind, data);
     }

@@ -7,18 +7,18 @@ use parking_lot::Mutex;
 use crate::sdk::net::Net;
 
 /// Returns the state of the node with an address: 1 available, 0 not available, anything else unknown.
-pub type StateCallback = Arc<dyn Fn(u64) -> i32 + Send + Sync>;
+pub(crate) type StateCallback = Arc<dyn Fn(u64) -> i32 + Send + Sync>;
 
 static STATE: Mutex<Option<StateCallback>> = Mutex::new(None);
 
 /// Sets the callback that returns a node's state; `None` for no callback.
-pub fn set_state_callback(callback: Option<StateCallback>) {
+pub(crate) fn set_state_callback(callback: Option<StateCallback>) {
     *STATE.lock() = callback;
 }
 
 /// The text format of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HashFormat {
+pub(crate) enum HashFormat {
     /// "0x" and hex digits.
     Hex,
     /// Base58, Bitcoin's alphabet.
@@ -27,7 +27,7 @@ pub enum HashFormat {
 
 impl HashFormat {
     /// Parses "hex" or "base58".
-    pub fn parse(text: &str) -> Option<HashFormat> {
+    pub(crate) fn parse(text: &str) -> Option<HashFormat> {
         match text {
             "hex" => Some(HashFormat::Hex),
             "base58" => Some(HashFormat::Base58),
@@ -44,7 +44,7 @@ impl HashFormat {
 }
 
 /// Returns a line for each order.
-pub fn report(net: &Net, format: HashFormat) -> String {
+pub(crate) fn report(net: &Net, format: HashFormat) -> String {
     net.orders().into_iter().map(|order| line(&format.write(&order.hash), order.node)).collect()
 }
 

@@ -20,7 +20,7 @@ const BUDGET: Budget = Budget { packets: 256, bytes: usize::MAX };
 
 /// The channel that carries the host's packets to the server.
 #[derive(Clone, Debug)]
-pub enum UplinkChannel {
+pub(crate) enum UplinkChannel {
     /// A channel of this library's connection.
     Own(Arc<Channel>),
     /// A channel of a connection that C has opened.

@@ -9,7 +9,7 @@ const GROUP: &str = "local.srv.vpn";
 
 /// The user's choice; `None` for each value that is not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// The wallet's name.
     pub wallet: Option<String>,
     /// The token's ticker.
@@ -20,7 +20,7 @@ pub struct Chosen {
 
 /// Why the purchase failed.
 #[derive(Debug, thiserror::Error)]
-pub enum WalletError {
+pub(crate) enum WalletError {
     /// The wallet does not exist or cannot be opened.
     #[error("wallet \"{0}\" cannot be opened")]
     Closed(String),
@@ -38,7 +38,7 @@ pub enum WalletError {
 }
 
 /// Stores the choice and creates the conditional transaction that pays for the service.
-pub fn update(net: &Net, name: &str, token: &str, value: u64) -> Result<(), WalletError> {
+pub(crate) fn update(net: &Net, name: &str, token: &str, value: u64) -> Result<(), WalletError> {
     if !wallet::exists(name) {
         return Err(WalletError::Closed(name.to_owned()));
     }
@@ -52,7 +52,7 @@ pub fn update(net: &Net, name: &str, token: &str, value: u64) -> Result<(), Wall
 }
 
 /// Returns the last choice.
-pub fn chosen() -> Chosen {
+pub(crate) fn chosen() -> Chosen {
     let text = |key| {
         let value = store::get(GROUP, key)?;
         let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());

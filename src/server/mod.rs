@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use std::sync::OnceLock;
 
-pub use settings::{Settings, SettingsError};
+pub(crate) use settings::{Settings, SettingsError};
 
 use crate::sdk::channel::{Channel, ChannelHandler, Role};
 use crate::sdk::config::Config;
@@ -106,52 +106,12 @@ static SERVER: Mutex<Option<Arc<Server>>> = Mutex::new(None);
 static CHANGE: Mutex<()> = Mutex::new(());
 
 /// Starts the service.
-pub fn init(config: &Config) -> Result<(), InitError> {
+pub(crate) fn init(config: &Config) -> Result<(), InitError> {
     let change = worker::serialise(&CHANGE).ok_or(InitError::Busy)?;
     if SERVER.lock().is_some() {
         return Err(InitError::AlreadyRunning);
     }
-    let running = Running::retain()?;
-    let settings = Settings::read(config)?;
-    let workers = worker::count().min(u32::from(u8::MAX) + 1);
-    let (device, queues) = Device::create(&DeviceConfig {
-        name: settings.device.clone(),
-        queues: workers as usize,
-        addr: settings.subnet.gateway(),
-        prefix: settings.subnet.prefix,
-        mtu: settings.mtu,
-        txqlen: None,
-        offload: settings.offload,
-    })?;
-    let counters = Arc::new(Counters::new(workers as usize));
-    let datapath = |(queue, worker)| Arc::new(WorkerDatapath::new(worker, queue, Arc::clone(&counters)));
-    let datapaths: Vec<_> = queues.into_iter().zip(0..).map(datapath).collect();
-    let terms = Terms {
-        subnet: settings.subnet,
-        mtu: settings.mtu,
-        dns: settings.dns.clone(),
-        keep_alive: settings.keep_alive,
-        // Clients may send super-packets if the device accepts them.
-        bundles: datapaths.first().is_some_and(|datapath| datapath.queue.has_offload()),
-    };
-    let server = Arc::new(Server {
-        datapaths,
-        table: Table::new(&settings.subnet, workers as u16),
-        leases: Mutex::new(Leases::new(settings.subnet, settings.lease_hold)),
-        terms,
-        counters,
-        started: Instant::now(),
-        closing: AtomicBool::new(false),
-        tunnel_down: AtomicBool::new(false),
-        c_snapshot_is_stale: AtomicBool::new(false),
-        open_channels: Mutex::default(),
-        service: OnceLock::new(),
-        sockets: Mutex::default(),
-        timers: Mutex::default(),
-        device,
-        settings,
-        _running: running,
-    });
+    let server = Server::create(config)?;
     match server.open() {
         Ok(()) => {
             warn_if_not_forwarding();
@@ -177,7 +137,7 @@ pub fn init(config: &Config) -> Result<(), InitError> {
 }
 
 /// Stops the service; does nothing if it is not running.
-pub fn deinit() {
+pub(crate) fn deinit() {
     let Some(change) = worker::serialise(&CHANGE) else {
         return log::warn!("{}", InitError::Busy);
     };
@@ -210,11 +170,56 @@ fn warn_if_not_forwarding() {
 }
 
 /// Returns traffic and drops since the start; `None` if the service is not running.
-pub fn totals() -> Option<Totals> {
+pub(crate) fn totals() -> Option<Totals> {
     SERVER.lock().as_ref().map(|server| server.counters.totals())
 }
 
 impl Server {
+    /// Creates the device and all that serves it; nothing is in the SDK's hands yet.
+    fn create(config: &Config) -> Result<Arc<Server>, InitError> {
+        let running = Running::retain()?;
+        let settings = Settings::read(config)?;
+        let workers = worker::count().min(u32::from(u8::MAX) + 1);
+        let (device, queues) = Device::create(&DeviceConfig {
+            name: settings.device.clone(),
+            queues: workers as usize,
+            addr: settings.subnet.gateway(),
+            prefix: settings.subnet.prefix,
+            mtu: settings.mtu,
+            txqlen: None,
+            offload: settings.offload,
+        })?;
+        let counters = Arc::new(Counters::new(workers as usize));
+        let datapath = |(queue, worker)| Arc::new(WorkerDatapath::new(worker, queue, Arc::clone(&counters)));
+        let datapaths: Vec<_> = queues.into_iter().zip(0..).map(datapath).collect();
+        let terms = Terms {
+            subnet: settings.subnet,
+            mtu: settings.mtu,
+            dns: settings.dns.clone(),
+            keep_alive: settings.keep_alive,
+            // Clients may send super-packets if the device accepts them.
+            bundles: datapaths.first().is_some_and(|datapath| datapath.queue.has_offload()),
+        };
+        Ok(Arc::new(Server {
+            datapaths,
+            table: Table::new(&settings.subnet, workers as u16),
+            leases: Mutex::new(Leases::new(settings.subnet, settings.lease_hold)),
+            terms,
+            counters,
+            started: Instant::now(),
+            closing: AtomicBool::new(false),
+            tunnel_down: AtomicBool::new(false),
+            c_snapshot_is_stale: AtomicBool::new(false),
+            open_channels: Mutex::default(),
+            service: OnceLock::new(),
+            sockets: Mutex::default(),
+            timers: Mutex::default(),
+            device,
+            settings,
+            _running: running,
+        }))
+    }
+
     fn open(self: &Arc<Self>) -> Result<(), InitError> {
         let handler: Arc<dyn ServiceHandler> = Arc::new(WeakHandler(Arc::downgrade(self)));
         let service = Service::register(handler)?;

@@ -12,7 +12,7 @@ const SECTION: &str = "srv_vpn";
 
 /// The service's configuration. docs/config.md lists the keys.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The inner subnet; host 1 is the gateway.
     pub subnet: Subnet,
     /// The largest inner packet, in bytes.
@@ -84,7 +84,7 @@ pub enum SettingsError {
 
 impl Settings {
     /// Reads the configuration, and validates it, including against the host's own addresses.
-    pub fn read(config: &Config) -> Result<Settings, SettingsError> {
+    pub(crate) fn read(config: &Config) -> Result<Settings, SettingsError> {
         let expected = "the inner network, for example 10.0.0.0";
         let address = config
             .text(SECTION, "network_address")

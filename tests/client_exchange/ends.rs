@@ -4,7 +4,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
-use dap_chain_net_srv_vpn::abi::client::dap_chain_net_vpn_client_stop;
+use dap_chain_net_srv_vpn::abi::client::{dap_chain_net_vpn_client_get_stream_ch, dap_chain_net_vpn_client_stop};
 use dap_chain_net_srv_vpn::app::{self, Status};
 use dap_chain_net_srv_vpn::sdk::worker;
 use testkit::eventually;
@@ -32,7 +32,7 @@ fn the_end_of_the_service_is_the_loss_of_the_connection() {
             let before = log_lines("connection lost").len();
             end();
             eventually(why, || app::client_status() == Status::ConnectionLost);
-            eventually("the stream is closed", || dap_chain_net_srv_vpn::client::stream_channel().is_null());
+            eventually("the stream is closed", || dap_chain_net_vpn_client_get_stream_ch().is_null());
             let lost = log_lines("connection lost");
             assert_eq!(lost.len(), before + 1, "{lost:?}");
             assert!(lost[before].starts_with("WARN ") && lost[before].contains(why), "{lost:?}");
