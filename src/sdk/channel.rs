@@ -324,16 +324,7 @@ pub(super) unsafe extern "C" fn on_opened(ch: *mut dap_stream_ch_t, is_client: b
                 tun_socket: ptr::null_mut(),
                 addr_ipv4: libc::in_addr { s_addr: 0 },
                 ch,
-                hh: UT_hash_handle {
-                    tbl: ptr::null_mut(),
-                    prev: ptr::null_mut(),
-                    next: ptr::null_mut(),
-                    hh_prev: ptr::null_mut(),
-                    hh_next: ptr::null_mut(),
-                    key: ptr::null(),
-                    keylen: 0,
-                    hashv: 0,
-                },
+                hh: UT_hash_handle::default(),
             },
             channel: Arc::clone(&channel),
         }));

@@ -13,7 +13,7 @@ use super::types::{dap_chain_net_srv_t, dap_events_socket_t, dap_stream_ch_t, da
 
 /// uthash's handle inside an element. Rust uses only the two links that keep the elements in order.
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct UT_hash_handle {
     pub(crate) tbl: *mut c_void,
     pub(crate) prev: *mut c_void,

@@ -119,6 +119,7 @@ fn on_packet(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, kind:
 
 fn request(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, data: &[u8]) {
     let Some(view) = conn.view() else { return };
+    // The lock is taken for each step anew: callbacks run in between, and C may look at the session in them.
     let active = view.session.service.lock().as_ref().and_then(|session| session.active());
     if let Some((usage_id, net_id, srv_uid)) = active {
         // The client has not received the first answer.
