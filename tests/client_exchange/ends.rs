@@ -7,6 +7,7 @@ use std::time::Duration;
 use dap_chain_net_srv_vpn::abi::client::{dap_chain_net_vpn_client_get_stream_ch, dap_chain_net_vpn_client_stop};
 use dap_chain_net_srv_vpn::app::{self, Status};
 use dap_chain_net_srv_vpn::sdk::worker;
+use embedded::timeouts::{self, Timeouts};
 use testkit::eventually;
 use testkit::logged::log_lines;
 use testkit::netns::in_namespace;
@@ -47,6 +48,8 @@ fn the_end_of_the_service_is_the_loss_of_the_connection() {
 #[test]
 fn a_late_stream_is_not_the_next_connection() {
     in_namespace("ends::a_late_stream_is_not_the_next_connection", || {
+        // The stop waits this long for the worker that the test blocks.
+        timeouts::set(Timeouts { callback: Duration::from_secs(1), ..Timeouts::DEFAULT });
         let server = Server::start("start_timeout=5\n");
         let (opening, is_opening) = sync_channel(1);
         let (open, may_open) = sync_channel(1);
