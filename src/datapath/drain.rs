@@ -20,7 +20,7 @@ pub(crate) trait Sink {
     /// Sends the bundle that is being filled.
     fn flush<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>);
 
-    /// Back-pressure: whether to stop reading the queue for now.
+    /// Back-pressure: whether to stop reading the queue.
     fn is_full(&self) -> bool {
         false
     }

@@ -103,17 +103,7 @@ const PLAIN_OFFSET: usize = RECORD_HEADER_LEN;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{BUNDLE_HEADROOM, Header};
-
-    fn header_of(packet: &[u8]) -> VnetHeader {
-        VnetHeader { gso_size: packet.len() as u16, ..VnetHeader::default() }
-    }
-
-    fn record(packet: &[u8]) -> Vec<u8> {
-        let header = header_of(packet);
-        let size = (packet.len() as u16).to_le_bytes();
-        [size.as_slice(), &header.to_bytes(), packet].concat()
-    }
+    use crate::wire::{BUNDLE_HEADROOM, Header, header_of, record};
 
     /// Places a packet into the spare capacity; returns the number of bytes that it fills.
     fn place(bundle: &mut Bundle, packet: &[u8]) -> usize {

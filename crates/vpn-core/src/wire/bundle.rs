@@ -55,14 +55,14 @@ fn take(data: &[u8]) -> Option<(Record<'_>, &[u8])> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn header_of(packet: &[u8]) -> VnetHeader {
+    pub(crate) fn header_of(packet: &[u8]) -> VnetHeader {
         VnetHeader { gso_size: packet.len() as u16, ..VnetHeader::default() }
     }
 
-    fn record(packet: &[u8]) -> Vec<u8> {
+    pub(crate) fn record(packet: &[u8]) -> Vec<u8> {
         let header = header_of(packet);
         let size = (packet.len() as u16).to_le_bytes();
         [size.as_slice(), &header.to_bytes(), packet].concat()

@@ -13,6 +13,8 @@ mod reader;
 mod service;
 mod vnet;
 
+#[cfg(test)]
+pub(crate) use bundle::tests::{header_of, record};
 pub use bundle::{BUNDLE_HEADROOM, MAX_BUNDLE, RECORD_HEADER_LEN, Record, records};
 pub use caps::{CAPS_MAGIC, Capabilities, MAX_DNS};
 pub use check::Check;
