@@ -336,5 +336,4 @@ impl Exchange {
 }
 
 #[cfg(test)]
-#[path = "client_tests.rs"]
 mod tests;

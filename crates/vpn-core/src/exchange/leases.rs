@@ -210,5 +210,4 @@ impl Terms {
 }
 
 #[cfg(test)]
-#[path = "leases_tests.rs"]
 mod tests;

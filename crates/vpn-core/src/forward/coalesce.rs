@@ -267,5 +267,4 @@ impl Shape {
 }
 
 #[cfg(test)]
-#[path = "coalesce_tests.rs"]
 mod tests;

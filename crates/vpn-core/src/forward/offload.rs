@@ -166,5 +166,4 @@ fn segments(header: &VnetHeader, packet: &[u8], view: &Ipv4View) -> Option<Offlo
 }
 
 #[cfg(test)]
-#[path = "offload_tests.rs"]
 mod tests;

@@ -155,5 +155,4 @@ impl Tcp {
 }
 
 #[cfg(test)]
-#[path = "split_tests.rs"]
 mod tests;

@@ -325,5 +325,4 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "pool_tests.rs"]
 mod tests;
