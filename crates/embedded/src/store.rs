@@ -213,7 +213,7 @@ impl Store {
     }
 }
 
-/// Opens or creates the file. It is private to its owner, because it holds who has paid for what. The whole file is
+/// Opens or creates the file. Only its owner may read it, because it holds the payments of clients. The whole file is
 /// checked, which is quick at its size: redb may panic on a damaged file that was opened unchecked.
 fn open_database(path: &Path) -> Result<Database, DatabaseError> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;

@@ -1,5 +1,4 @@
-//! The VPN's core: what goes over the wire, who asks what and when, who has which inner address, and what becomes of a
-//! packet.
+//! The VPN's core: the wire format, the exchange between client and server, leases of inner addresses, and forwarding.
 //!
 //! Nothing here makes a system call, takes a lock or reads a clock: time and random tokens are arguments.
 #![forbid(unsafe_code)]

@@ -84,8 +84,8 @@ impl Incoming {
         self.plain_begin = (self.plain_begin + bytes).min(self.plain_end);
     }
 
-    /// Ends a read: returns the block to the worker, unless so many bytes wait that copying them costs more than
-    /// holding the block.
+    /// Ends a read: returns the block to the worker, unless copying the waiting bytes costs more than holding the
+    /// block.
     pub(crate) fn park(&mut self, buffers: &Buffers) {
         self.holds = self.waiting() > IDLE_KEPT && !self.block.is_empty() && buffers.may_hold();
         if !self.holds {

@@ -1,4 +1,4 @@
-//! The server: drives `Session` and `Leases` as the service does, and keeps its own model of who has which address.
+//! The server: drives `Session` and `Leases` as the service does, and keeps its own model of which session has which address.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

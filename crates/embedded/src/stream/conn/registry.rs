@@ -42,12 +42,7 @@ pub(crate) fn on_channel<R>(
     ch: *mut dap_stream_ch,
     body: impl FnOnce(&Rc<Worker>, &Rc<Conn>, &Channel) -> R,
 ) -> Option<R> {
-    reactor::with_current(|worker| {
-        let conn = at(worker, ch.addr())?;
-        let channel = conn.view()?.channels.iter().find(|channel| channel.view.addr() == ch.addr())?;
-        Some(body(worker, &conn, channel))
-    })
-    .flatten()
+    on_channel_index(ch, |worker, conn, index| Some(body(worker, conn, conn.view()?.channels.get(index)?))).flatten()
 }
 
 /// Like [`on_channel`], with the channel's index among those of its stream.
