@@ -110,9 +110,11 @@ impl From<WireError> for DropCause {
         match error {
             WireError::UnexpectedOp(_) => DropCause::UnexpectedOp,
             WireError::SizeMismatch { .. } => DropCause::SizeMismatch,
-            WireError::TooShort { .. } | WireError::BadTlv { .. } | WireError::BadRecord | WireError::BadNetmask(_) => {
-                DropCause::Malformed
-            }
+            WireError::TooShort { .. }
+            | WireError::BadTlv { .. }
+            | WireError::BadRecord
+            | WireError::ReceiptVersion(_)
+            | WireError::BadNetmask(_) => DropCause::Malformed,
         }
     }
 }

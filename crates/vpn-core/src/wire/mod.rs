@@ -10,6 +10,7 @@ mod check;
 mod ipv4;
 mod packet;
 mod reader;
+mod receipt;
 mod service;
 mod vnet;
 
@@ -23,6 +24,7 @@ pub use packet::{
     AddrReply, FromClient, FromServer, HEADER_LEN, Header, encode_addr_request, encode_control, op, parse_from_client,
     parse_from_server, problem, write_header,
 };
+pub use receipt::{Receipt, ReceiptInfo, unit};
 pub use service::{Request, ServiceError, Success, error_code, error_text, pkt};
 pub use vnet::{VNET_LEN, VnetHeader};
 
@@ -58,6 +60,9 @@ pub enum WireError {
     /// A truncated record of a bundle.
     #[error("a record of the bundle is cut off")]
     BadRecord,
+    /// A receipt of a version without the hash of the transaction that it spends.
+    #[error("receipt version {0}, expected 2")]
+    ReceiptVersion(u8),
     /// A netmask in an address reply with non-contiguous ones.
     #[error("netmask {0} is not contiguous")]
     BadNetmask(Ipv4Addr),

@@ -40,8 +40,14 @@ pub mod error_code {
     pub const SERVICE_NODE_ROLE_ERROR: u32 = 0x103;
     /// The order is free and the server does not allow free service.
     pub const FREE_IS_NOT_ALLOWED: u32 = 0x104;
+    /// The service does not accept the client after the SDK has.
+    pub const SERVICE_INTERNAL_ERROR: u32 = 0x105;
     /// The server is not in this network.
     pub const NETWORK_NOT_FOUND: u32 = 0x200;
+    /// The server's network is offline, so that nothing can be paid.
+    pub const NETWORK_IS_OFFLINE: u32 = 0x202;
+    /// The stream has a usage already.
+    pub const CANT_ADD_USAGE: u32 = 0x300;
     /// No such conditional transaction.
     pub const TX_COND_NOT_FOUND: u32 = 0x400;
     /// The transaction has no conditional output.
@@ -52,11 +58,19 @@ pub mod error_code {
     pub const TX_COND_NOT_ACCEPT_TOKEN: u32 = 0x403;
     /// The conditional output is for another service.
     pub const TX_COND_WRONG_SRV_UID: u32 = 0x404;
+    /// The client has no new conditional transaction.
+    pub const TX_COND_NO_NEW_COND: u32 = 0x405;
     /// The message's size is wrong.
     pub const WRONG_SIZE: u32 = 0x406;
     /// The client requests or sends more data than allowed.
     pub const BIG_SIZE: u32 = 0x407;
-    /// No such receipt.
+    /// The new conditional transaction does not hold enough.
+    pub const NEW_TX_COND_NOT_ENOUGH: u32 = 0x408;
+    /// The conditional output counts in another unit than the price.
+    pub const TX_COND_UNIT_TYPE_ERROR: u32 = 0x410;
+    /// The payment could not be made.
+    pub const TX_CREATION_ERROR: u32 = 0x411;
+    /// The receipt differs from the one that was issued.
     pub const RECEIPT_CANT_FIND: u32 = 0x500;
     /// The receipt is not signed.
     pub const RECEIPT_NO_SIGN: u32 = 0x501;
@@ -64,6 +78,10 @@ pub mod error_code {
     pub const RECEIPT_WRONG_PKEY_HASH: u32 = 0x502;
     /// The receipt is signed by a banned key.
     pub const RECEIPT_BANNED_PKEY_HASH: u32 = 0x503;
+    /// The price of a unit is above the conditional output's limit.
+    pub const RECEIPT_UNITS_ERROR: u32 = 0x505;
+    /// The receipt's version is not 2.
+    pub const RECEIPT_WRONG_VERSION: u32 = 0x507;
     /// The server has no price for the request.
     pub const PRICE_ERROR: u32 = 0x600;
     /// The request names no order.
@@ -84,18 +102,27 @@ pub fn error_text(code: u32) -> &'static str {
         error_code::SERVICE_CH_NOT_FOUND => "the server has no channel for this service",
         error_code::SERVICE_NODE_ROLE_ERROR => "the server's node may not offer this service: its role is below master",
         error_code::FREE_IS_NOT_ALLOWED => "the server does not offer this service for free",
+        error_code::SERVICE_INTERNAL_ERROR => "the server's service refused the client",
+        error_code::NETWORK_IS_OFFLINE => "the server's network is offline, so nothing can be paid",
+        error_code::CANT_ADD_USAGE => "the stream has a service already",
         error_code::NETWORK_NOT_FOUND => "the server does not know this network",
         error_code::TX_COND_NOT_FOUND => "the server cannot find the conditional transaction",
         error_code::TX_COND_NO_COND_OUT => "the transaction has no conditional output",
         error_code::TX_COND_NOT_ENOUGH => "the conditional transaction does not hold enough for the price",
         error_code::TX_COND_NOT_ACCEPT_TOKEN => "the server does not accept the transaction's token",
         error_code::TX_COND_WRONG_SRV_UID => "the conditional transaction is for another service",
+        error_code::TX_COND_NO_NEW_COND => "there is no new conditional transaction",
+        error_code::NEW_TX_COND_NOT_ENOUGH => "the new conditional transaction does not hold enough for the price",
+        error_code::TX_COND_UNIT_TYPE_ERROR => "the conditional transaction counts in another unit than the price",
+        error_code::TX_CREATION_ERROR => "the server cannot make the payment: the transaction may be spent already",
         error_code::WRONG_SIZE => "the size of the message is wrong",
         error_code::BIG_SIZE => "the message is too big",
-        error_code::RECEIPT_CANT_FIND => "the server cannot find the receipt",
+        error_code::RECEIPT_CANT_FIND => "the receipt differs from the one that the server issued",
         error_code::RECEIPT_NO_SIGN => "the receipt is not signed",
         error_code::RECEIPT_WRONG_PKEY_HASH => "the receipt is signed by another key",
         error_code::RECEIPT_BANNED_PKEY_HASH => "the receipt is signed by a banned key",
+        error_code::RECEIPT_UNITS_ERROR => "the price of a unit is above the conditional transaction's limit",
+        error_code::RECEIPT_WRONG_VERSION => "the receipt's version is not 2",
         error_code::PRICE_ERROR => "the server has no price for this request",
         error_code::PRICE_NO_ORDER_HASH => "the request names no order",
         error_code::PRICE_NO_TX_HASH => "the request names no conditional transaction",
@@ -220,9 +247,13 @@ impl ServiceError {
         out
     }
 
-    /// Parses a message; bytes behind the fixed part are ignored.
+    /// Parses a message. The SDK sends the code alone, 4 bytes, once a service has started; bytes behind the fixed part
+    /// are ignored.
     pub fn parse(message: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(message);
+        if message.len() == size_of::<u32>() {
+            return Ok(ServiceError { code: reader.u32()?, ..ServiceError::default() });
+        }
         Ok(ServiceError { net_id: reader.u64()?, srv_uid: reader.u64()?, usage_id: reader.u32()?, code: reader.u32()? })
     }
 }
@@ -268,6 +299,8 @@ mod tests {
         assert_eq!(bytes[20..], [0xad, 0x0b, 0, 0]);
         assert_eq!(ServiceError::parse(&bytes), Ok(error));
         assert_eq!(ServiceError::parse(&bytes[..23]), Err(WireError::TooShort { len: 23 }));
+        let code_alone = ServiceError { code: 0x402, ..ServiceError::default() };
+        assert_eq!(ServiceError::parse(&[2, 4, 0, 0]), Ok(code_alone));
     }
 
     #[test]
@@ -277,18 +310,27 @@ mod tests {
             0x101,
             0x103,
             0x104,
+            0x105,
             0x200,
+            0x202,
+            0x300,
             0x400,
             0x401,
             0x402,
             0x403,
             0x404,
+            0x405,
             0x406,
             0x407,
+            0x408,
+            0x410,
+            0x411,
             0x500,
             0x501,
             0x502,
             0x503,
+            0x505,
+            0x507,
             0x600,
             0x601,
             0x602,
