@@ -14,6 +14,7 @@ pub mod command;
 pub mod config;
 #[cfg(feature = "client-tun")]
 pub mod external_channel;
+pub mod gate;
 pub mod http;
 pub mod ledger;
 pub mod link;
@@ -25,6 +26,7 @@ pub mod service;
 pub mod store;
 pub mod tun_socket;
 pub mod types;
+pub mod usage;
 pub mod visible;
 pub mod wallet;
 pub mod worker;

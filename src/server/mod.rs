@@ -33,6 +33,7 @@ use crate::sdk::config::Config;
 use crate::sdk::service::{Service, ServiceHandler, Taken};
 use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::types::dap_chain_net_srv_t;
+use crate::sdk::usage::Rest;
 use crate::sdk::visible::dap_chain_net_srv_vpn_tun_socket;
 use crate::sdk::{NotRunning, Running, channel, command, http, parts, settle, worker};
 use host::tun::{Device, DeviceConfig, TunError};
@@ -357,9 +358,23 @@ impl ServiceHandler for WeakHandler {
         self.0.upgrade().map_or(-1, |server| server.accepted(channel, usage_id))
     }
 
-    fn refused(&self, usage_id: u32, code: u32) {
+    fn next_accepted(&self, channel: Option<&Arc<Channel>>, usage_id: u32) -> i32 {
+        self.0.upgrade().map_or(-1, |server| server.next_accepted(channel, usage_id))
+    }
+
+    fn refused(&self, channel: Option<&Arc<Channel>>, usage_id: u32, code: u32) {
         if let Some(server) = self.0.upgrade() {
-            server.refused(usage_id, code);
+            server.refused(channel, usage_id, code);
+        }
+    }
+
+    fn rest(&self, channel: &Arc<Channel>, usage_id: u32) -> Option<Rest> {
+        self.0.upgrade().and_then(|server| server.rest(channel, usage_id))
+    }
+
+    fn ending(&self, channel: &Arc<Channel>, usage_id: u32) {
+        if let Some(server) = self.0.upgrade() {
+            server.ending(channel, usage_id);
         }
     }
 }

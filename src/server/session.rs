@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA, UsageState};
+use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA};
 use crate::sdk::service::{ListedSession, ServiceHandler};
+use crate::sdk::usage::{Rest, UsageState};
 use crate::sdk::worker;
 use vpn_core::exchange::{self, SessionAction, UsageChange};
 use vpn_core::forward::{DropCause, Peer, Route};
@@ -189,7 +190,17 @@ impl ServiceHandler for Server {
         0
     }
 
-    fn refused(&self, usage_id: u32, code: u32) {
+    fn next_accepted(&self, _channel: Option<&Arc<Channel>>, _usage_id: u32) -> i32 {
+        0
+    }
+
+    fn rest(&self, _channel: &Arc<Channel>, _usage_id: u32) -> Option<Rest> {
+        None
+    }
+
+    fn ending(&self, _channel: &Arc<Channel>, _usage_id: u32) {}
+
+    fn refused(&self, _channel: Option<&Arc<Channel>>, usage_id: u32, code: u32) {
         log::debug!(
             "usage {usage_id}: the billing side refused service with code {code:#x} ({})",
             wire::error_text(code)
@@ -228,7 +239,7 @@ impl Server {
     pub(super) fn refresh(&self, channel: &Channel) -> bool {
         let Some(session) = channel.data::<Session>() else { return false };
         let usage = channel.usage();
-        let allowed = usage.is_some_and(|usage| {
+        let allowed = usage.as_ref().is_some_and(|usage| {
             usage.is_active
                 && usage.role_serves
                 && matches!(usage.state, UsageState::Free | UsageState::Grace | UsageState::Normal)

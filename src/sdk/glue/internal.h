@@ -53,3 +53,8 @@ dap_chain_net_srv_t *vpn_internal_service_register(const char *section, dap_chai
 void vpn_internal_service_unregister(dap_chain_net_srv_t *service);
 /* Unregisters a path from the server, if the SDK can. */
 void vpn_internal_http_remove(dap_http_server_t *http, const char *path);
+
+/* --- usage_embedded.c, usage_node.c --- */
+
+/* Fills in the receipts, the price and the transaction of a usage. */
+void vpn_internal_usage_terms(const dap_chain_net_srv_usage_t *usage, vpn_glue_usage_t *out);
