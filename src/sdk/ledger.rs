@@ -2,11 +2,8 @@
 
 use super::net::Net;
 use super::raw;
-use super::usage::{OrderTerms, TransactionTerms};
+use super::usage::{OrderTerms, RECEIPT_MAX, TransactionTerms};
 use vpn_core::wire::ReceiptInfo;
-
-/// The most bytes that a receipt with the server's signature may have.
-const RECEIPT_MAX: usize = 64 * 1024;
 
 /// Registers the VPN's tag; returns 0, or the ledger's code.
 pub fn register_tag() -> i32 {

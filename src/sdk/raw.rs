@@ -443,8 +443,9 @@ unsafe extern "C" {
     /// Writes the hash of the key that signed the receipt as its client, the next one or the current one (32 bytes);
     /// false if the signature is missing or wrong.
     pub(super) fn vpn_glue_usage_signer(ch: *mut dap_stream_ch_t, next: bool, key_hash: *mut u8) -> bool;
-    /// Copies the 96 bytes that the client has to sign; false if no receipt waits.
-    pub(super) fn vpn_glue_usage_waiting_info(ch: *mut dap_stream_ch_t, info: *mut u8) -> bool;
+    /// Copies the receipt that waits for the client's signature. Returns its size, 0 if none waits or `capacity` is too
+    /// small.
+    pub(super) fn vpn_glue_usage_waiting(ch: *mut dap_stream_ch_t, out: *mut u8, capacity: usize) -> usize;
     /// Marks the usage inactive: the service has ended.
     pub(super) fn vpn_glue_usage_deactivate(ch: *mut dap_stream_ch_t);
     /// Takes the usage away from the session, so that the SDK neither uses nor frees it; NULL without one.

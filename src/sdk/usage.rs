@@ -9,7 +9,9 @@ use super::net::Net;
 use super::raw;
 
 pub use super::raw::{OrderTerms, Rest, TransactionTerms};
-use vpn_core::wire::ReceiptInfo;
+
+/// The most bytes that a receipt with the server's signature may have.
+pub(super) const RECEIPT_MAX: usize = 64 * 1024;
 
 /// The SDK's record of the session's use of the service.
 #[derive(Clone, Debug)]
@@ -182,11 +184,13 @@ impl Channel {
         unsafe { raw::vpn_glue_usage_signer(ch, next, key.as_mut_ptr()) }.then_some(key)
     }
 
-    /// Returns the bytes that the client has to sign; `None` if no receipt waits.
-    pub fn waiting_receipt(&self) -> Option<[u8; ReceiptInfo::LEN]> {
-        let (ch, mut info) = (self.here()?, [0; ReceiptInfo::LEN]);
-        // SAFETY: open and on its worker; 96 bytes are written.
-        unsafe { raw::vpn_glue_usage_waiting_info(ch, info.as_mut_ptr()) }.then_some(info)
+    /// Returns the receipt that waits for the client's signature; `None` if none waits.
+    pub fn waiting_receipt(&self) -> Option<Vec<u8>> {
+        let (ch, mut receipt) = (self.here()?, vec![0; RECEIPT_MAX]);
+        // SAFETY: open and on its worker; at most the vector's length is written.
+        let size = unsafe { raw::vpn_glue_usage_waiting(ch, receipt.as_mut_ptr(), receipt.len()) };
+        receipt.truncate(size);
+        (!receipt.is_empty()).then_some(receipt)
     }
 
     /// Takes the usage away from the session: the SDK then neither uses nor frees it.

@@ -5,5 +5,6 @@
 
 pub mod exchange;
 pub mod forward;
+pub mod gate;
 pub mod lease;
 pub mod wire;

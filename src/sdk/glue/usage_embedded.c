@@ -40,10 +40,10 @@ bool vpn_glue_usage_signer(struct dap_stream_ch *ch, bool next, uint8_t *key_has
     return false;
 }
 
-bool vpn_glue_usage_waiting_info(struct dap_stream_ch *ch, uint8_t *info)
+size_t vpn_glue_usage_waiting(struct dap_stream_ch *ch, uint8_t *out, size_t capacity)
 {
-    (void)ch, (void)info;
-    return false;
+    (void)ch, (void)out, (void)capacity;
+    return 0;
 }
 
 void vpn_glue_usage_deactivate(struct dap_stream_ch *ch)

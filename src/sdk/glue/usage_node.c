@@ -110,14 +110,14 @@ bool vpn_glue_usage_signer(struct dap_stream_ch *ch, bool next, uint8_t *key_has
                                             (const uint8_t *)&receipt->receipt_info, key_hash);
 }
 
-bool vpn_glue_usage_waiting_info(struct dap_stream_ch *ch, uint8_t *info)
+size_t vpn_glue_usage_waiting(struct dap_stream_ch *ch, uint8_t *out, size_t capacity)
 {
     dap_chain_net_srv_usage_t *usage = s_usage(ch);
     const dap_chain_datum_tx_receipt_t *receipt = usage ? s_waiting(usage) : NULL;
-    _Static_assert(sizeof(receipt->receipt_info) == 96, "sdk/raw.rs says that 96 bytes of a receipt are signed");
-    if (receipt)
-        memcpy(info, &receipt->receipt_info, sizeof(receipt->receipt_info));
-    return receipt != NULL;
+    if (!receipt || receipt->size > capacity)
+        return 0;
+    memcpy(out, receipt, receipt->size);
+    return receipt->size;
 }
 
 void vpn_glue_usage_deactivate(struct dap_stream_ch *ch)
