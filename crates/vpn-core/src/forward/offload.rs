@@ -103,6 +103,20 @@ impl Offload {
             }
         }
     }
+
+    /// Returns the bytes that a packet of `len` bytes has on a wire without super-packets, where each segment has headers
+    /// of its own.
+    pub fn billed(&self, len: usize) -> usize {
+        match self {
+            Offload::None | Offload::Checksum { .. } => len,
+            Offload::Segments(Segments { size, header_len, .. }) => {
+                // A packet has less than 64 KiB, and processors divide 32 bits much faster than 64.
+                let (len, header_len) = (len as u32, u32::from(*header_len));
+                let behind_first = len.saturating_sub(header_len + 1) / u32::from(*size).max(1);
+                (len + behind_first * header_len) as usize
+            }
+        }
+    }
 }
 
 /// The kernel writes the sum after it has routed and filtered the packet, so it must not overwrite fields that a filter
