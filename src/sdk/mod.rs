@@ -74,6 +74,21 @@ impl Drop for Running {
     }
 }
 
+/// Calls `work` when the process exits by `exit` or at the end of `main`. Other threads may still run, and an interrupted
+/// one may hold any lock.
+pub fn at_exit(work: fn()) {
+    static WORK: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
+    extern "C" fn run() {
+        if let Some(work) = WORK.get() {
+            boundary::guard("the exit of the process", (), work);
+        }
+    }
+    if WORK.set(work).is_ok() {
+        // SAFETY: run is a function of this library, which no process unloads (its symbols are linked in).
+        unsafe { libc::atexit(run) };
+    }
+}
+
 /// Sends the `log` facade's lines to the SDK's log, once. A logger of the host program stays in place.
 pub fn start_logging() {
     static ONCE: Once = Once::new();

@@ -446,8 +446,6 @@ unsafe extern "C" {
     /// Copies the receipt that waits for the client's signature. Returns its size, 0 if none waits or `capacity` is too
     /// small.
     pub(super) fn vpn_glue_usage_waiting(ch: *mut dap_stream_ch_t, out: *mut u8, capacity: usize) -> usize;
-    /// Marks the usage inactive: the service has ended.
-    pub(super) fn vpn_glue_usage_deactivate(ch: *mut dap_stream_ch_t);
     /// Takes the usage away from the session, so that the SDK neither uses nor frees it; NULL without one.
     pub(super) fn vpn_glue_usage_detach(ch: *mut dap_stream_ch_t) -> *mut c_void;
     /// Frees a usage that `vpn_glue_usage_detach` returned, on the same worker and in a later task.

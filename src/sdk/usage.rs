@@ -130,20 +130,19 @@ impl Channel {
         }
     }
 
-    /// Marks the usage inactive: the service has ended.
-    pub fn deactivate_usage(&self) {
-        if let Some(ch) = self.here() {
-            // SAFETY: open and on its worker.
-            unsafe { raw::vpn_glue_usage_deactivate(ch) };
-        }
-    }
-
     /// Stops the timer with which the SDK waits for a signature. Only right after the SDK has started it: once it has
     /// ended, the SDK keeps its stale address.
     pub fn disarm_usage(&self) {
         if let Some(ch) = self.here() {
             // SAFETY: open and on its worker; the caller calls it while the timer runs, as the comment asks.
             unsafe { raw::vpn_glue_usage_disarm(ch) };
+        }
+    }
+
+    /// Stops that timer if a receipt waits for its signature, and does nothing otherwise.
+    pub fn disarm_waiting(&self) {
+        if self.usage().is_some_and(|usage| matches!(usage.step, Step::FirstSign | Step::NextSign)) {
+            self.disarm_usage();
         }
     }
 

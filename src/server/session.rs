@@ -16,6 +16,7 @@ use vpn_core::forward::{DropCause, Peer, Route};
 use vpn_core::wire::{self, FromClient, op, problem};
 
 use super::Server;
+use super::billing::Account;
 
 /// The server's data of a channel. The channel's worker writes it, except in a take-over.
 #[derive(Debug)]
@@ -38,6 +39,15 @@ pub(super) struct Session {
     bundle: AtomicUsize,
     /// The log already has a warning that no address was free for this client.
     pub(super) warned_pool_exhausted: AtomicBool,
+    /// The client's dealings with the billing.
+    pub(super) account: Mutex<Account>,
+    /// Bytes of inner packets from the client and to it that were forwarded, a super-packet counted as its segments.
+    carried_up: AtomicU64,
+    carried_down: AtomicU64,
+    /// The sum of both at which the meter has to look; the only number that is compared for each packet.
+    due: AtomicU64,
+    /// The number of the usage that the client is told while the SDK has none; 0 for none.
+    grace_id: AtomicU32,
 }
 
 /// Returns what C may read of a session; `None` without a lease.
@@ -48,7 +58,7 @@ pub(super) fn listed(channel: Arc<Channel>) -> Option<ListedSession> {
 }
 
 impl Session {
-    fn new(now: Duration) -> Session {
+    fn new(now: Duration, account: Account) -> Session {
         Session {
             state: Mutex::new(exchange::Session::new(now)),
             allowed: AtomicBool::new(false),
@@ -59,6 +69,11 @@ impl Session {
             heard: AtomicU64::new(now.as_millis() as u64),
             bundle: AtomicUsize::new(0),
             warned_pool_exhausted: AtomicBool::new(false),
+            account: Mutex::new(account),
+            carried_up: AtomicU64::new(0),
+            carried_down: AtomicU64::new(0),
+            due: AtomicU64::new(u64::MAX),
+            grace_id: AtomicU32::new(0),
         }
     }
 
@@ -116,6 +131,45 @@ impl Session {
         Peer { bundle_op, plain_op, usage_id: self.usage_id(), largest: self.bundle() }
     }
 
+    /// Returns the bytes that were forwarded from the client, and to it.
+    pub(super) fn carried(&self) -> (u64, u64) {
+        (self.carried_up.load(Ordering::Relaxed), self.carried_down.load(Ordering::Relaxed))
+    }
+
+    /// Returns the bytes that were forwarded, both ways together.
+    pub(super) fn served(&self) -> u64 {
+        let (up, down) = self.carried();
+        up.wrapping_add(down)
+    }
+
+    /// Sets at which sum of bytes the meter has to look.
+    pub(super) fn set_due(&self, bytes: u64) {
+        self.due.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that were forwarded, on the session's worker. Returns true if the meter has to look.
+    pub(super) fn count(&self, up: u64, down: u64) -> bool {
+        // Only this worker writes: a load and a store are cheaper than an atomic addition.
+        let (up_before, down_before) = self.carried();
+        let (up, down) = (up_before.wrapping_add(up), down_before.wrapping_add(down));
+        self.carried_up.store(up, Ordering::Relaxed);
+        self.carried_down.store(down, Ordering::Relaxed);
+        up.wrapping_add(down) >= self.due.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the client last gave a sign of life, on the server's clock.
+    pub(super) fn alive(&self) -> Duration {
+        self.heard().max(self.account.lock().alive())
+    }
+
+    /// Draws the number of the usage that the client is told while the SDK has none.
+    pub(super) fn set_grace_id(&self) {
+        let mut id = [0; 4];
+        // Without random numbers every such usage has the number 1: it only labels packets.
+        let _ = rustix::rand::getrandom(id.as_mut_slice(), rustix::rand::GetRandomFlags::empty());
+        self.grace_id.store(u32::from_ne_bytes(id).max(1), Ordering::Relaxed);
+    }
+
     pub(super) fn usage_id(&self) -> u32 {
         self.usage_id.load(Ordering::Relaxed)
     }
@@ -123,7 +177,7 @@ impl Session {
 
 impl ChannelHandler for Server {
     fn opened(&self, channel: &Arc<Channel>) {
-        channel.set_data(Arc::new(Session::new(self.now())));
+        channel.set_data(Arc::new(Session::new(self.now(), self.billing.open_account())));
         channel.show_service(self.service_raw(), self.tun_visible(channel.worker()));
         self.open_channels.lock().push(Arc::clone(channel));
         // The billing side may have accepted the client on 'R' before the client opened 'S'.
@@ -134,6 +188,7 @@ impl ChannelHandler for Server {
     }
 
     fn closed(&self, channel: &Arc<Channel>) {
+        self.end_billing(channel);
         self.end_lease(channel);
         self.open_channels.lock().retain(|other| !Arc::ptr_eq(other, channel));
     }
@@ -181,26 +236,34 @@ impl ServiceHandler for Server {
             log::debug!("usage {usage_id} refused: the client requests the VPN without a channel 'S'");
             return -2;
         };
+        if !self.usage_accepted(channel) {
+            return -1;
+        }
         channel.activate_usage();
         channel.enable();
-        // A repeated REQUEST, which a client sends until it receives an answer, and the next receipt change nothing.
-        if self.refresh(channel) {
-            log::info!("usage {usage_id}: VPN service starts for {}", channel.peer());
+        // A repeated REQUEST, which a client sends until it receives an answer, changes nothing.
+        self.refresh(channel);
+        0
+    }
+
+    fn next_accepted(&self, channel: Option<&Arc<Channel>>, _usage_id: u32) -> i32 {
+        if channel.is_some_and(|channel| self.next_paid(channel)) { 0 } else { -1 }
+    }
+
+    fn rest(&self, channel: &Arc<Channel>, _usage_id: u32) -> Option<Rest> {
+        self.rest_for_usage(channel)
+    }
+
+    fn ending(&self, channel: &Arc<Channel>, _usage_id: u32) {
+        self.show_billing(channel);
+        self.end_billing(channel);
+        channel.disarm_waiting();
+    }
+
+    fn refused(&self, channel: Option<&Arc<Channel>>, usage_id: u32, code: u32) {
+        if let Some(channel) = channel {
+            return self.usage_refused(channel, code);
         }
-        0
-    }
-
-    fn next_accepted(&self, _channel: Option<&Arc<Channel>>, _usage_id: u32) -> i32 {
-        0
-    }
-
-    fn rest(&self, _channel: &Arc<Channel>, _usage_id: u32) -> Option<Rest> {
-        None
-    }
-
-    fn ending(&self, _channel: &Arc<Channel>, _usage_id: u32) {}
-
-    fn refused(&self, _channel: Option<&Arc<Channel>>, usage_id: u32, code: u32) {
         log::debug!(
             "usage {usage_id}: the billing side refused service with code {code:#x} ({})",
             wire::error_text(code)
@@ -234,32 +297,31 @@ impl Server {
         if sent { Ok(()) } else { Err(DropCause::OutputFull) }
     }
 
-    /// Reads from the billing side whether this client may use the service. Returns true if the permission has just
-    /// started.
-    pub(super) fn refresh(&self, channel: &Channel) -> bool {
-        let Some(session) = channel.data::<Session>() else { return false };
+    /// Reads from the billing side whether this client may use the service: its meter decides, or a free usage.
+    pub(super) fn refresh(&self, channel: &Channel) {
+        let Some(session) = channel.data::<Session>() else { return };
         let usage = channel.usage();
-        let allowed = usage.as_ref().is_some_and(|usage| {
-            usage.is_active
-                && usage.role_serves
-                && matches!(usage.state, UsageState::Free | UsageState::Grace | UsageState::Normal)
-        });
-        let usage_id = usage.map_or(0, |usage| usage.id);
+        let is_free =
+            usage.as_ref().is_some_and(|usage| usage.is_active && usage.role_serves && usage.state == UsageState::Free);
+        let allowed = session.account.lock().allows().unwrap_or(is_free);
+        let usage_id = usage.map_or(session.grace_id.load(Ordering::Relaxed), |usage| usage.id);
         let had_id = session.usage_id.swap(usage_id, Ordering::Relaxed);
         let was_allowed = session.allowed.swap(allowed, Ordering::Relaxed);
         if (had_id, was_allowed) != (usage_id, allowed) {
             channel.show_usage(usage_id, allowed);
         }
         let change = session.state.lock().set_allowed(self.now(), allowed);
-        if change == UsageChange::Ends {
-            log::info!("usage {usage_id}: VPN service ends");
+        match change {
+            UsageChange::Begins => log::info!("usage {usage_id}: VPN service starts for {}", channel.peer()),
+            UsageChange::Ends => log::info!("usage {usage_id}: VPN service ends"),
+            UsageChange::None => {}
         }
-        change == UsageChange::Begins
     }
 
     /// Checks a session periodically, on its worker.
     pub(super) fn check_session(&self, channel: &Arc<Channel>) {
         self.refresh(channel);
+        self.show_billing(channel);
         let Some(session) = channel.data::<Session>() else { return };
         let (is_leased, pending) = (session.leased().is_some(), channel.pending().unwrap_or(0));
         let action = {

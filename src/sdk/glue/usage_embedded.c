@@ -46,11 +46,6 @@ size_t vpn_glue_usage_waiting(struct dap_stream_ch *ch, uint8_t *out, size_t cap
     return 0;
 }
 
-void vpn_glue_usage_deactivate(struct dap_stream_ch *ch)
-{
-    (void)ch;
-}
-
 void *vpn_glue_usage_detach(struct dap_stream_ch *ch)
 {
     (void)ch;

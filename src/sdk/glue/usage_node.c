@@ -120,13 +120,6 @@ size_t vpn_glue_usage_waiting(struct dap_stream_ch *ch, uint8_t *out, size_t cap
     return receipt->size;
 }
 
-void vpn_glue_usage_deactivate(struct dap_stream_ch *ch)
-{
-    dap_chain_net_srv_usage_t *usage = s_usage(ch);
-    if (usage)
-        usage->is_active = false;
-}
-
 void *vpn_glue_usage_detach(struct dap_stream_ch *ch)
 {
     dap_chain_net_srv_stream_session_t *session = s_session(ch);

@@ -16,12 +16,15 @@
 
 mod books;
 mod grace;
-mod meter;
 mod rests;
 mod terms;
+mod usage;
 
 pub use books::{Books, Holding, Left};
 pub use grace::{Grace, GraceLimit, GraceLimits, GraceRefusal};
-pub use meter::Meter;
 pub use rests::{Client, Expired, MAX_PENDING, PaymentId, Pending, Rests, Taken, Urgency, Write};
 pub use terms::{Action, Allowance, Event, RecordError, Rest, StopReason, Terms, Unit, Use};
+pub use usage::Meter;
+
+#[cfg(test)]
+mod tests;
