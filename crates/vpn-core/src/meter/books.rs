@@ -1,6 +1,6 @@
 //! The numbers of a [`Meter`](super::Meter) that a reader sees.
 
-use super::terms::Rest;
+use super::terms::{Rest, Unit};
 
 /// What a session's client has left, in whole units of the order, rounded down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,5 +53,52 @@ impl Books {
     pub fn is_balanced(&self) -> bool {
         let used = self.charged.checked_add(self.debt).and_then(|sum| sum.checked_add(self.written_off));
         self.charged.checked_add(self.rest) == Some(self.paid) && self.served.checked_add(self.rounded) == used
+    }
+}
+
+/// The account as the meter keeps it: sums only, in steps.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
+    pub(super) paid: u128,
+    pub(super) served: u128,
+    pub(super) written_off: u128,
+    pub(super) rounded: u128,
+    pub(super) taken_back: u128,
+    /// The part of `paid` whose payments are not in the ledger. It is used last.
+    pub(super) unconfirmed: u128,
+}
+
+impl Account {
+    /// What is to be covered by `paid`.
+    pub(super) fn used(&self) -> u128 {
+        self.served.saturating_add(self.rounded).saturating_sub(self.written_off)
+    }
+
+    pub(super) fn rest(&self) -> u128 {
+        self.paid.saturating_sub(self.used())
+    }
+
+    pub(super) fn debt(&self) -> u128 {
+        self.used().saturating_sub(self.paid)
+    }
+
+    /// The rest that is covered by the ledger, and the rest that is not.
+    pub(super) fn rests(&self) -> (u128, u128) {
+        let rest = self.rest();
+        let pending = rest.min(self.unconfirmed);
+        (rest - pending, pending)
+    }
+
+    /// Charges the started units, so that the rests are whole.
+    pub(super) fn round(&mut self, unit: Unit) {
+        let (rest, pending) = self.rests();
+        self.rounded = self.rounded.saturating_add(rest % unit.steps() + pending % unit.steps());
+        self.unconfirmed = self.unconfirmed.min(pending - pending % unit.steps());
+    }
+
+    pub(super) fn books(&self) -> Books {
+        let Account { paid, served, written_off, rounded, taken_back, .. } = *self;
+        let rest = self.rest();
+        Books { paid, served, charged: paid - rest, rest, debt: self.debt(), written_off, rounded, taken_back }
     }
 }

@@ -48,7 +48,7 @@ pub struct Terms {
     pub units: u64,
     /// How long a payment may take from the mempool to the ledger.
     pub confirm_within: Duration,
-    /// The longest time between two saves while the rest changes.
+    /// The longest time between two saves while the rest changes; at least a second.
     pub save_every: Duration,
 }
 
@@ -56,7 +56,7 @@ pub struct Terms {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Use {
     /// The bytes of the session's inner packets since any fixed origin, up and down together, a super-packet counted as
-    /// its segments ([`Offload::billed`](crate::forward::Offload::billed)).
+    /// its segments (`Offload::billed` in `forward`).
     pub bytes: u64,
     /// When the client last showed that it is there, on the clock of `now`.
     pub alive: Duration,
