@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use testkit::skip;
-use vpn_core::forward::{Bundle, Offload, Route, Table, check_upstream};
+use vpn_core::forward::{Bundle, Offload, Route, Segments, Table, check_upstream};
 use vpn_core::lease::Subnet;
 use vpn_core::wire::{self, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
 
@@ -37,6 +37,8 @@ fn the_cost_of_a_packet_depends_neither_on_the_leases_nor_on_its_length() {
     for (short, long) in [("upstream, 40", "upstream, 65000"), ("downstream, 40", "downstream, 65000")] {
         assert_eq!(instructions(short), instructions(long), "{short} and {long} bytes");
     }
+    let (plain, super_packet) = (instructions("bill, 1400"), instructions("bill, 65000"));
+    assert!(super_packet <= plain + 15, "billing: {plain} for a plain packet, {super_packet} for a super-packet");
 }
 
 /// Returns the instructions of one repetition: the difference that doubling their number makes.
@@ -114,6 +116,13 @@ fn run(name: &str, times: u64) {
                 bundle.keep(filled, &offload.to_header());
                 assert!(bundle.packet(op::BUNDLE_RECV, op::VPN_RECV, 1).len() > HEADER_LEN);
                 bundle.restart(0);
+            });
+        }
+        "bill" => {
+            let segments = Segments { is_tcp: true, ecn: false, size: 1340, ip_len: 20, header_len: 52 };
+            let offload = if argument > 1400 { Offload::Segments(segments) } else { Offload::None };
+            counted_loop(times, || {
+                black_box(black_box(&offload).billed(black_box(argument)));
             });
         }
         other => panic!("no such work: {other}"),

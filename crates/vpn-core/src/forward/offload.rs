@@ -104,16 +104,15 @@ impl Offload {
         }
     }
 
-    /// Returns the bytes that a packet of `len` bytes has on a wire without super-packets, where each segment has headers
-    /// of its own.
+    /// Returns the bytes that a client pays for a packet of `len` bytes: those of the packets that it is on a wire
+    /// without super-packets, each with headers of its own.
     pub fn billed(&self, len: usize) -> usize {
         match self {
             Offload::None | Offload::Checksum { .. } => len,
             Offload::Segments(Segments { size, header_len, .. }) => {
                 // A packet has less than 64 KiB, and processors divide 32 bits much faster than 64.
-                let (len, header_len) = (len as u32, u32::from(*header_len));
-                let behind_first = len.saturating_sub(header_len + 1) / u32::from(*size).max(1);
-                (len + behind_first * header_len) as usize
+                let behind_first = (len as u32).saturating_sub(u32::from(*header_len) + 1) / u32::from(*size).max(1);
+                len + behind_first as usize * usize::from(*header_len)
             }
         }
     }

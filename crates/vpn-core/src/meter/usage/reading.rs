@@ -6,7 +6,7 @@ use crate::meter::{Allowance, Books, Holding, Left, Unit, Use};
 use std::time::Duration;
 
 impl Meter {
-    /// Returns the time and the bytes of grace that were used, for [`Grace::release`](super::Grace::release).
+    /// Returns the time and the bytes of grace that were used, for [`Grace::release`](crate::meter::Grace::release).
     pub fn grace_used(&self) -> (Duration, u64) {
         (self.grace.time, self.grace.bytes)
     }

@@ -2,6 +2,7 @@ use super::*;
 use crate::meter::Left;
 
 mod model;
+mod properties;
 
 const SECONDS: Terms = Terms {
     unit: Unit::Seconds,
