@@ -46,13 +46,10 @@ impl Net {
     }
 }
 
-/// Returns the hash of the key that made a signature over a receipt; `None` if the signature is wrong.
-pub fn signer(signature: &[u8], info: &[u8; ReceiptInfo::LEN]) -> Option<[u8; 32]> {
-    let mut key = [0; 32];
-    // SAFETY: the lengths are those of the slices; 32 bytes are written.
-    let is_good =
-        unsafe { raw::vpn_glue_signature_check(signature.as_ptr(), signature.len(), info.as_ptr(), key.as_mut_ptr()) };
-    is_good.then_some(key)
+/// Returns whether a signature over a receipt is of the key with this hash.
+pub fn is_signed_by(signature: &[u8], info: &[u8; ReceiptInfo::LEN], key: &[u8; 32]) -> bool {
+    // SAFETY: the lengths are those of the slices and arrays.
+    unsafe { raw::vpn_glue_signature_check(signature.as_ptr(), signature.len(), info.as_ptr(), key.as_ptr()) }
 }
 
 /// Returns a receipt over nothing, signed by this node, with a nonce in place of the transaction: the client proves by

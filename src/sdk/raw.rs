@@ -440,9 +440,8 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_usage_drop_next(ch: *mut dap_stream_ch_t, substate: i32);
     /// Replaces the receipt by the next one.
     pub(super) fn vpn_glue_usage_switch(ch: *mut dap_stream_ch_t);
-    /// Writes the hash of the key that signed the receipt as its client, the next one or the current one (32 bytes);
-    /// false if the signature is missing or wrong.
-    pub(super) fn vpn_glue_usage_signer(ch: *mut dap_stream_ch_t, next: bool, key_hash: *mut u8) -> bool;
+    /// Whether the client that has the key with this hash (32 bytes) signed the next or the current receipt.
+    pub(super) fn vpn_glue_usage_is_signed_by(ch: *mut dap_stream_ch_t, next: bool, key_hash: *const u8) -> bool;
     /// Copies the receipt that waits for the client's signature. Returns its size, 0 if none waits or `capacity` is too
     /// small.
     pub(super) fn vpn_glue_usage_waiting(ch: *mut dap_stream_ch_t, out: *mut u8, capacity: usize) -> usize;
@@ -475,12 +474,12 @@ unsafe extern "C" {
     ) -> bool;
     /// Whether the ledger has the transaction with this hash.
     pub(super) fn vpn_glue_ledger_has(net: *mut dap_chain_net_t, hash: *const u8) -> bool;
-    /// Checks the client's signature (with its header) over the 96 bytes of a receipt, and writes the hash of its key.
+    /// Whether a signature (with its header) over the 96 bytes of a receipt is of the key with this hash (32 bytes).
     pub(super) fn vpn_glue_signature_check(
         signature: *const u8,
         size: usize,
         info: *const u8,
-        key_hash: *mut u8,
+        key_hash: *const u8,
     ) -> bool;
     /// Writes a receipt over nothing (value 0, units 0) with `nonce` (32 bytes) in place of the transaction, signed by
     /// `[srv_vpn] receipt_sign_cert`. Returns its size, 0 on failure or if `capacity` is too small.

@@ -175,12 +175,10 @@ impl Channel {
         }
     }
 
-    /// Returns the hash of the key that signed the next or the current receipt as its client; `None` if the signature
-    /// is missing or wrong.
-    pub fn receipt_signer(&self, next: bool) -> Option<[u8; 32]> {
-        let (ch, mut key) = (self.here()?, [0; 32]);
-        // SAFETY: open and on its worker; 32 bytes are written.
-        unsafe { raw::vpn_glue_usage_signer(ch, next, key.as_mut_ptr()) }.then_some(key)
+    /// Returns whether the client that has the key with this hash signed the next or the current receipt.
+    pub fn is_receipt_signed_by(&self, next: bool, key: &[u8; 32]) -> bool {
+        // SAFETY: open and on its worker; 32 bytes.
+        self.here().is_some_and(|ch| unsafe { raw::vpn_glue_usage_is_signed_by(ch, next, key.as_ptr()) })
     }
 
     /// Returns the receipt that waits for the client's signature; `None` if none waits.

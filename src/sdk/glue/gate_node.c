@@ -89,7 +89,7 @@ void vpn_glue_gate_pass(struct dap_stream_ch *ch, uint8_t kind, const void *data
 bool vpn_glue_gate_send(struct dap_stream_ch *ch, uint8_t kind, const void *data, size_t size)
 {
     dap_stream_ch_t *service = s_service_channel(ch);
-    return service && dap_stream_ch_pkt_write_unsafe(service, kind, data, size) > 0;
+    return service && vpn_internal_socket_of(ch) && dap_stream_ch_pkt_write_unsafe(service, kind, data, size) > 0;
 }
 
 void vpn_glue_channel_address(const struct dap_stream_ch *ch, uint8_t *out)
@@ -97,7 +97,8 @@ void vpn_glue_channel_address(const struct dap_stream_ch *ch, uint8_t *out)
     struct sockaddr_storage peer;
     socklen_t size = sizeof(peer);
     memset(out, 0, 16);
-    if (getpeername((int)ch->stream->esocket->fd, (struct sockaddr *)&peer, &size) != 0)
+    const dap_events_socket_t *es = vpn_internal_socket_of(ch);
+    if (!es || getpeername((int)es->fd, (struct sockaddr *)&peer, &size) != 0)
         return;
     if (peer.ss_family == AF_INET) {
         out[10] = out[11] = 0xff;
@@ -111,7 +112,8 @@ int64_t vpn_glue_channel_silence(const struct dap_stream_ch *ch)
     struct tcp_info info;
     socklen_t size = sizeof(info);
     memset(&info, 0, sizeof(info));
-    if (getsockopt((int)ch->stream->esocket->fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
+    const dap_events_socket_t *es = vpn_internal_socket_of(ch);
+    if (!es || getsockopt((int)es->fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
         return -1;
     return info.tcpi_last_data_recv < info.tcpi_last_ack_recv ? info.tcpi_last_data_recv : info.tcpi_last_ack_recv;
 }

@@ -36,6 +36,12 @@ static inline dap_stream_ch_t *vpn_internal_channel_of(dap_stream_t *stream)
     return stream ? dap_stream_ch_by_id_unsafe(stream, VPN_CHANNEL) : NULL;
 }
 
+/* The socket of a stream, or NULL: the SDK has taken it away when it deletes the channels. */
+static inline dap_events_socket_t *vpn_internal_socket_of(const dap_stream_ch_t *ch)
+{
+    return ch->stream ? ch->stream->esocket : NULL;
+}
+
 static inline dap_chain_net_srv_uid_t vpn_internal_service_uid(void)
 {
     dap_chain_net_srv_uid_t uid;

@@ -32,7 +32,7 @@ bool vpn_glue_ledger_has(struct dap_chain_net *net, const uint8_t *hash)
     return false;
 }
 
-bool vpn_glue_signature_check(const uint8_t *signature, size_t size, const uint8_t *info, uint8_t *key_hash)
+bool vpn_glue_signature_check(const uint8_t *signature, size_t size, const uint8_t *info, const uint8_t *key_hash)
 {
     (void)signature, (void)size, (void)info, (void)key_hash;
     return false;

@@ -34,7 +34,7 @@ void vpn_glue_usage_switch(struct dap_stream_ch *ch)
     (void)ch;
 }
 
-bool vpn_glue_usage_signer(struct dap_stream_ch *ch, bool next, uint8_t *key_hash)
+bool vpn_glue_usage_is_signed_by(struct dap_stream_ch *ch, bool next, const uint8_t *key_hash)
 {
     (void)ch, (void)next, (void)key_hash;
     return false;

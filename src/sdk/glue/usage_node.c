@@ -99,7 +99,7 @@ void vpn_glue_usage_switch(struct dap_stream_ch *ch)
     usage->receipt_next = NULL;
 }
 
-bool vpn_glue_usage_signer(struct dap_stream_ch *ch, bool next, uint8_t *key_hash)
+bool vpn_glue_usage_is_signed_by(struct dap_stream_ch *ch, bool next, const uint8_t *key_hash)
 {
     dap_chain_net_srv_usage_t *usage = s_usage(ch);
     dap_chain_datum_tx_receipt_t *receipt = !usage ? NULL : next ? usage->receipt_next : usage->receipt;

@@ -110,7 +110,7 @@ impl Server {
         usage: &Usage,
         next: bool,
     ) -> bool {
-        if channel.receipt_signer(next) != Some(usage.client_key) {
+        if !channel.is_receipt_signed_by(next, &usage.client_key) {
             let code = error_code::RECEIPT_WRONG_PKEY_HASH;
             log::warn!("{}: its signature is refused: {} ({code:#x})", channel.peer(), error_text(code));
             return false;

@@ -15,6 +15,8 @@ use vpn_core::wire::{Request, ServiceError, pkt};
 
 /// Most packets of one kind that a client may send on 'R' in a second.
 const PER_SECOND: u32 = 8;
+/// Most bytes of data in a check, each way, as the SDK allows.
+const CHECK_DATA_MAX: usize = 10_240;
 /// The header of a DATA packet, and where it has its data's size and its service.
 const DATA_HEADER_LEN: usize = 16;
 
@@ -119,7 +121,7 @@ fn check(r: &ServiceChannel<'_>, data: &[u8]) {
         return log::debug!("dropped a check: the client has not received the answer to an earlier one");
     }
     let fill = |reply: &mut [u8]| rustix::rand::getrandom(reply, rustix::rand::GetRandomFlags::empty()).is_ok();
-    match answer_check(data, fill, nanoseconds_now) {
+    match answer_check(data, CHECK_DATA_MAX, fill, nanoseconds_now) {
         CheckAnswer::Response(message) => r.send(pkt::CHECK_RESPONSE, &message),
         CheckAnswer::Error(error) => r.send(pkt::ERROR, &error.encode()),
     };

@@ -328,12 +328,10 @@ impl Server {
             Expected::Proof(offer, _) | Expected::First(offer) => offer.client.key,
             Expected::Next => session.account.lock().metered.as_ref().map_or([0; 32], |metered| metered.client.key),
         };
-        let checked =
-            check_signed(&issued, data).and_then(|signed| match ledger::signer(signed.signature, signed.info) {
-                Some(key) if key == client_key => Ok(()),
-                Some(_) => Err(error_code::RECEIPT_WRONG_PKEY_HASH),
-                None => Err(error_code::RECEIPT_NO_SIGN),
-            });
+        let checked = check_signed(&issued, data).and_then(|signed| {
+            let is_good = ledger::is_signed_by(signed.signature, signed.info, &client_key);
+            if is_good { Ok(()) } else { Err(error_code::RECEIPT_WRONG_PKEY_HASH) }
+        });
         if let Err(code) = checked {
             // The question stays open: it is repeated, and given up after a while.
             log::warn!("{}: its signature is refused: {} ({code:#x})", channel.peer(), error_text(code));

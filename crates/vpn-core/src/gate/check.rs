@@ -2,9 +2,6 @@
 
 use crate::wire::{Check, ServiceError, error_code};
 
-/// Most bytes of data in a CHECK, each way.
-pub const CHECK_DATA_MAX: usize = 64 * 1024;
-
 /// The answer to a CHECK_REQUEST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckAnswer {
@@ -14,9 +11,16 @@ pub enum CheckAnswer {
     Error(ServiceError),
 }
 
-/// Answers a CHECK_REQUEST. `fill` fills the reply's data with random bytes and returns false on failure; `now` returns
-/// nanoseconds of Unix time.
-pub fn answer_check(packet: &[u8], fill: impl FnOnce(&mut [u8]) -> bool, now: impl Fn() -> u64) -> CheckAnswer {
+/// Answers a CHECK_REQUEST with at most `limit` bytes of data each way. `fill` fills the reply's data with random bytes
+/// and returns false on failure; `now` returns nanoseconds of Unix time.
+///
+/// As the SDK does: the hash of no data is not compared, and a client that wants no data gets its own back.
+pub fn answer_check(
+    packet: &[u8],
+    limit: usize,
+    fill: impl FnOnce(&mut [u8]) -> bool,
+    now: impl Fn() -> u64,
+) -> CheckAnswer {
     let received = now();
     let refuse = |check: &Check, code| {
         let Check { net_id, srv_uid, usage_id, .. } = *check;
@@ -26,14 +30,14 @@ pub fn answer_check(packet: &[u8], fill: impl FnOnce(&mut [u8]) -> bool, now: im
         return refuse(&Check::default(), error_code::WRONG_SIZE);
     };
     let wanted = usize::try_from(check.data_size_recv).unwrap_or(usize::MAX);
-    if data.len() > CHECK_DATA_MAX || wanted > CHECK_DATA_MAX {
+    if data.len() > limit || wanted > limit {
         return refuse(&check, error_code::BIG_SIZE);
     }
-    if Check::hash(data) != check.data_hash {
+    if !data.is_empty() && Check::hash(data) != check.data_hash {
         return refuse(&check, error_code::WRONG_HASH);
     }
-    let mut reply = vec![0; wanted];
-    if !fill(&mut reply) {
+    let mut reply = if wanted == 0 { data.to_vec() } else { vec![0; wanted] };
+    if wanted > 0 && !fill(&mut reply) {
         return refuse(&check, error_code::UNKNOWN);
     }
     check.err_code = 0;
@@ -47,12 +51,14 @@ pub fn answer_check(packet: &[u8], fill: impl FnOnce(&mut [u8]) -> bool, now: im
 mod tests {
     use super::*;
 
+    const LIMIT: usize = 65_536;
+
     fn answer(packet: &[u8]) -> CheckAnswer {
         let fill = |data: &mut [u8]| {
             data.fill(7);
             true
         };
-        answer_check(packet, fill, || 5)
+        answer_check(packet, LIMIT, fill, || 5)
     }
 
     fn request(data: &[u8], wanted: u64) -> Vec<u8> {
@@ -65,6 +71,14 @@ mod tests {
         let (check, data) = Check::parse(&message).expect("a response");
         assert_eq!((data, check.data_hash), ([7; 10_000].as_slice(), Check::hash(data)));
         assert_eq!((check.recv_time2, check.send_time2), (5, 5));
+    }
+
+    #[test]
+    fn a_client_that_wants_no_data_gets_its_own_back() {
+        let CheckAnswer::Response(message) = answer(&request(b"abc", 0)) else { panic!("refused") };
+        assert_eq!(Check::parse(&message).map(|(_, data)| data), Ok(b"abc".as_slice()));
+        let unhashed = Check { srv_uid: 1, ..Check::default() }.encode(b"");
+        assert!(matches!(answer(&unhashed), CheckAnswer::Response(_)));
     }
 
     #[test]

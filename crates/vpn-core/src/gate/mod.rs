@@ -12,7 +12,7 @@ mod check;
 mod receipt;
 mod request;
 
-pub use check::{CHECK_DATA_MAX, CheckAnswer, answer_check};
+pub use check::{CheckAnswer, answer_check};
 pub use receipt::{Signed, check_signed};
 pub use request::{Facts, Network, Order, Paid, Transaction, Verdict, judge};
 
