@@ -1,5 +1,6 @@
 //! The VPN as a service of the node: REQUESTs on channel 'R', which the SDK bills.
 
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -128,7 +129,25 @@ pub(super) fn next_accepted(channel: Option<&Arc<Channel>>, usage_id: u32) -> c_
     handler.map_or(-1, |handler| handler.next_accepted(channel, usage_id))
 }
 
+thread_local! {
+    /// The last refusal of a REQUEST that had no usage, or whose usage is gone.
+    static REFUSAL: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Forgets a refusal from before a REQUEST.
+pub fn forget_refusal() {
+    REFUSAL.set(None);
+}
+
+/// Returns the code with which the SDK refused a REQUEST on this thread, before it served the client, and forgets it.
+pub fn take_refusal() -> Option<u32> {
+    REFUSAL.take()
+}
+
 pub(super) fn refused(channel: Option<&Arc<Channel>>, usage_id: u32, code: u32) {
+    if channel.is_none() {
+        REFUSAL.set(Some(code));
+    }
     let handler = HANDLER.read().clone();
     if let Some(handler) = handler {
         handler.refused(channel, usage_id, code);

@@ -117,7 +117,7 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
         return Err(InitError::AlreadyRunning);
     }
     let server = Server::create(config)?;
-    match server.open() {
+    match server.open(config) {
         Ok(()) => {
             warn_if_not_forwarding();
             log::info!(
@@ -241,7 +241,7 @@ impl Server {
         }))
     }
 
-    fn open(self: &Arc<Self>) -> Result<(), InitError> {
+    fn open(self: &Arc<Self>, config: &Config) -> Result<(), InitError> {
         let handler: Arc<dyn ServiceHandler> = Arc::new(WeakHandler(Arc::downgrade(self)));
         let service = Service::register(handler)?;
         if self.service.set(service).is_err() {
@@ -261,7 +261,7 @@ impl Server {
             self.timers.lock().extend(worker::Timer::start(worker, billing::PERIOD, meter));
         }
         Gate::install(self);
-        billing::check_orders(&self.billing);
+        billing::check_orders(&self.billing, config);
         channel::set_handler(Role::Server, Some(Arc::clone(self) as Arc<dyn ChannelHandler>));
         command::add(c"vpn_stat", parts::VPN_STAT, c"VPN statistics", c"vpn_stat -net <net_name> [-full]\n");
         http::register(limits::answer)?;

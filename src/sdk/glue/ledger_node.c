@@ -61,7 +61,10 @@ bool vpn_glue_order_terms(struct dap_chain_net *net, const uint8_t *hash, vpn_gl
     if (!order)
         return false;
     out->is_free = IS_ZERO_256(order->price);
-    out->is_ours = order->srv_uid.uint64 == VPN_SERVICE_UID && s_is_signed_by_us(order);
+    /* With the public key alone the SDK makes no receipt, and reads the one that it did not make. */
+    const dap_cert_t *cert = s_receipt_cert();
+    bool can_bill = cert && cert->enc_key->priv_key_data && cert->enc_key->priv_key_data_size;
+    out->is_ours = order->srv_uid.uint64 == VPN_SERVICE_UID && s_is_signed_by_us(order) && (out->is_free || can_bill);
     out->is_native = !strncmp(order->price_ticker, net->pub.native_ticker, DAP_CHAIN_TICKER_SIZE_MAX);
     out->allows_free = dap_config_get_item_bool_default(g_config, SECTION, "allow_free_srv", false);
     out->unit = (uint32_t)order->price_unit.enm;
@@ -159,7 +162,7 @@ bool vpn_glue_signature_check(const uint8_t *signature, size_t size, const uint8
 size_t vpn_glue_proof_receipt(uint32_t unit, const uint8_t *nonce, uint8_t *out, size_t capacity)
 {
     dap_cert_t *cert = s_receipt_cert();
-    if (!cert)
+    if (!cert || !cert->enc_key->priv_key_data)
         return 0;
     dap_chain_net_srv_price_unit_uid_t unit_uid;
     memset(&unit_uid, 0, sizeof(unit_uid));

@@ -7,6 +7,7 @@ use crate::sdk::channel::Channel;
 use crate::sdk::gate::ServiceChannel;
 use crate::sdk::ledger;
 use crate::sdk::net::Net;
+use crate::sdk::service;
 use crate::sdk::usage::{OrderTerms, Step, UsageState};
 use crate::server::Server;
 use crate::server::session::Session;
@@ -65,9 +66,11 @@ fn transaction(net: &Net, hash: &[u8; 32], order: &OrderTerms) -> Option<Transac
 impl Server {
     /// Handles a REQUEST.
     pub(super) fn request(&self, r: &ServiceChannel<'_>, session: Option<&Arc<Channel>>, data: &[u8]) {
-        let Ok(request) = Request::parse(data) else {
+        // What follows belongs to no service that is served here, and is not kept.
+        let Some(data) = data.get(..Request::LEN) else {
             return log::debug!("dropped a REQUEST of {} bytes, expected {}", data.len(), Request::LEN);
         };
+        let Some(request) = parsed(data) else { return };
         let facts = NodeFacts { billing: &self.billing, order: std::cell::Cell::new(None) };
         let verdict = judge(&request, &facts);
         let Some((channel, session)) = session.and_then(|channel| Some((channel, channel.data::<Session>()?))) else {
@@ -95,7 +98,7 @@ impl Server {
             }
             Verdict::Free => {
                 session.account.lock().stage = Stage::Served { request: data.to_vec() };
-                channel.pass_to_billing(pkt::REQUEST, data);
+                self.pass_request(channel, data);
                 if channel.usage().is_none_or(|usage| usage.state != UsageState::Free) {
                     self.end_billing(channel);
                 }
@@ -256,7 +259,7 @@ impl Server {
             self.end_billing(channel);
             return self.refuse_on(channel, code, &offer.request);
         }
-        channel.pass_to_billing(pkt::REQUEST, &offer.request);
+        self.pass_request(channel, &offer.request);
         match channel.usage() {
             Some(usage) if usage.step == Step::FirstSign => {
                 // The SDK's timer would outlive the usage, and stay on this worker if the stream moves.
@@ -265,6 +268,18 @@ impl Server {
             }
             Some(usage) if usage.state == UsageState::Normal => {}
             _ => self.end_billing(channel),
+        }
+    }
+
+    /// Gives REQUEST to the SDK. Afterwards the session's usage, if there is one, can be read.
+    fn pass_request(&self, channel: &Arc<Channel>, data: &[u8]) {
+        service::forget_refusal();
+        channel.pass_to_billing(pkt::REQUEST, data);
+        match service::take_refusal() {
+            None => {}
+            // The SDK has freed the usage, and left its address in the session.
+            Some(error_code::PRICE_ERROR) => drop(channel.detach_usage()),
+            Some(_) => self.retire_usage(channel),
         }
     }
 
