@@ -211,6 +211,8 @@ pub struct TransactionTerms {
     pub client_key: [u8; 32],
     /// The first transaction of the chain of payments.
     pub first: [u8; 32],
+    /// The last one, whose output nothing has spent; zeros if the chain is used up.
+    pub last: [u8; 32],
 }
 
 /// Traffic of a session, as `vpn_stat` names it: the client has "sent" or "recv" it.
@@ -434,8 +436,9 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_usage_disarm(ch: *mut dap_stream_ch_t);
     /// Sends the receipt that waits for its signature, the first or the next one; false if there is none.
     pub(super) fn vpn_glue_usage_ask(ch: *mut dap_stream_ch_t) -> bool;
-    /// Issues the next receipt, which then waits for its signature; false on failure.
-    pub(super) fn vpn_glue_usage_issue_next(ch: *mut dap_stream_ch_t) -> bool;
+    /// Issues the next receipt, which spends the transaction with this hash (32 bytes) and waits for its signature; false
+    /// on failure.
+    pub(super) fn vpn_glue_usage_issue_next(ch: *mut dap_stream_ch_t, transaction: *const u8) -> bool;
     /// Frees the next receipt and sets SUBSTATE_NORMAL or SUBSTATE_ERROR.
     pub(super) fn vpn_glue_usage_drop_next(ch: *mut dap_stream_ch_t, substate: i32);
     /// Replaces the receipt by the next one.

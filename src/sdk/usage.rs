@@ -152,10 +152,11 @@ impl Channel {
         self.here().is_some_and(|ch| unsafe { raw::vpn_glue_usage_ask(ch) })
     }
 
-    /// Issues the next receipt, which then waits for its signature. Returns false if the SDK could not.
-    pub fn issue_next_receipt(&self) -> bool {
-        // SAFETY: open and on its worker.
-        self.here().is_some_and(|ch| unsafe { raw::vpn_glue_usage_issue_next(ch) })
+    /// Issues the next receipt, which spends the transaction with this hash and waits for its signature. Returns false if
+    /// the SDK could not.
+    pub fn issue_next_receipt(&self, transaction: &[u8; 32]) -> bool {
+        // SAFETY: open and on its worker; 32 bytes.
+        self.here().is_some_and(|ch| unsafe { raw::vpn_glue_usage_issue_next(ch, transaction.as_ptr()) })
     }
 
     /// Drops the next receipt: no more is paid, or a later one may be issued.

@@ -346,6 +346,7 @@ impl Server {
             SessionAction::CloseSilent(silent) => {
                 let seconds = silent.as_secs();
                 log::info!("usage {usage_id}: {} is silent for {seconds} s, disconnected", channel.peer());
+                session.account.lock().set_vanished();
                 channel.close();
             }
         }

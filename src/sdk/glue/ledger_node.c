@@ -110,13 +110,14 @@ bool vpn_glue_transaction_terms(struct dap_chain_net *net, const uint8_t *hash, 
     memset(out, 0, sizeof(*out));
     const dap_chain_tx_out_cond_t *output = dap_chain_datum_tx_out_cond_get(tx, DAP_CHAIN_TX_OUT_COND_SUBTYPE_SRV_PAY, NULL);
     dap_hash_fast_t first = dap_ledger_get_first_chain_tx_hash(ledger, tx, DAP_CHAIN_TX_OUT_COND_SUBTYPE_SRV_PAY);
+    dap_hash_fast_t last = dap_ledger_get_final_chain_tx_hash(ledger, DAP_CHAIN_TX_OUT_COND_SUBTYPE_SRV_PAY, &tx_hash, true);
     memcpy(out->first, dap_hash_fast_is_blank(&first) ? hash : first.raw, sizeof(out->first));
+    memcpy(out->last, last.raw, sizeof(out->last));
     if (!output)
         return true;
     uint256_t price;
     memcpy(&price, value, sizeof(price));
     const char *ticker = dap_ledger_tx_get_token_ticker_by_hash(ledger, &tx_hash);
-    dap_hash_fast_t last = dap_ledger_get_final_chain_tx_hash(ledger, DAP_CHAIN_TX_OUT_COND_SUBTYPE_SRV_PAY, &tx_hash, true);
     out->has_output = true;
     out->is_for_vpn = output->header.srv_uid.uint64 == VPN_SERVICE_UID;
     out->is_native = ticker && !strncmp(ticker, net->pub.native_ticker, DAP_CHAIN_TICKER_SIZE_MAX);

@@ -18,9 +18,9 @@ bool vpn_glue_usage_ask(struct dap_stream_ch *ch)
     return false;
 }
 
-bool vpn_glue_usage_issue_next(struct dap_stream_ch *ch)
+bool vpn_glue_usage_issue_next(struct dap_stream_ch *ch, const uint8_t *transaction)
 {
-    (void)ch;
+    (void)ch, (void)transaction;
     return false;
 }
 

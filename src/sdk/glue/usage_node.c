@@ -68,11 +68,12 @@ bool vpn_glue_usage_ask(struct dap_stream_ch *ch)
     return receipt && vpn_glue_gate_send(ch, DAP_STREAM_CH_CHAIN_NET_SRV_PKT_TYPE_SIGN_REQUEST, receipt, receipt->size);
 }
 
-bool vpn_glue_usage_issue_next(struct dap_stream_ch *ch)
+bool vpn_glue_usage_issue_next(struct dap_stream_ch *ch, const uint8_t *transaction)
 {
     dap_chain_net_srv_usage_t *usage = s_usage(ch);
     if (!usage || !usage->price || usage->receipt_next)
         return false;
+    memcpy(usage->tx_cond_hash.raw, transaction, sizeof(usage->tx_cond_hash.raw));
     usage->receipt_next = dap_chain_net_srv_issue_receipt(usage->service, usage->price, NULL, 0, &usage->tx_cond_hash);
     if (!usage->receipt_next)
         return false;

@@ -11,6 +11,10 @@ use vpn_core::meter::{Client, GraceLimit, Meter, PaymentId, Rest, Unit};
 pub(super) const ASK_COUNT: u32 = 3;
 pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// A client without any sign of life for so long has vanished. Clients of the SDK show one every 10 s, and a stream
+/// without packets from its peer for 15 s ends.
+const VANISHED_AFTER: Duration = Duration::from_secs(12);
+
 /// A session's account, under one lock. The lock is not held while the SDK is called that calls back.
 pub(in crate::server) struct Account {
     /// Identifies the session among those that own rests and chains of payments.
@@ -106,15 +110,28 @@ pub(super) struct Metered {
     /// The last payment, and whether the ledger has it.
     pub(super) payment: Option<PaymentId>,
     pub(super) is_settled: bool,
+    /// The first payment counts only when the ledger has it: this source has used up its grace.
+    pub(super) is_deferred: bool,
+    /// The client's address at the first payment.
+    pub(super) source: Option<IpAddr>,
     /// The next receipt waits for the client's signature.
     pub(super) ask: Option<Ask>,
     /// Grace that has to be given back.
     pub(super) grace: Option<(IpAddr, GraceLimit)>,
     /// When the client last gave a sign of life.
     pub(super) alive: Duration,
+    /// The server closes the stream because the client does not answer.
+    pub(super) has_vanished: bool,
 }
 
 impl Metered {
+    /// Returns when the client last gave a sign of life, as of the end of its stream. A stream that the client closes is
+    /// one, but it arrives without a trace: it is told by the signs of life that came until then.
+    pub(super) fn alive_at_end(&self, now: Duration) -> Duration {
+        let has_left = !self.has_vanished && now.saturating_sub(self.alive) < VANISHED_AFTER;
+        if has_left { now } else { self.alive }
+    }
+
     /// Returns the payment that is not in the ledger.
     pub(super) fn unsettled(&self) -> Option<PaymentId> {
         self.payment.filter(|_| !self.is_settled)
@@ -135,6 +152,13 @@ impl Account {
     /// Returns whether the meter allows packets; `None` if the session has no meter.
     pub(in crate::server) fn allows(&self) -> Option<bool> {
         self.metered.as_ref().map(|metered| metered.meter.is_allowed())
+    }
+
+    /// Records that the server closes the stream because the client does not answer.
+    pub(in crate::server) fn set_vanished(&mut self) {
+        if let Some(metered) = &mut self.metered {
+            metered.has_vanished = true;
+        }
     }
 
     /// Returns when the client's TCP last gave a sign of life, as of the meter's last look.

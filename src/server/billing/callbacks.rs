@@ -54,6 +54,15 @@ impl Server {
             let mut account = session.account.lock();
             let metered = account.meter_for(&offer, self);
             (metered.payment, metered.is_settled) = (Some(usage.transaction), false);
+            let source = source_of(channel);
+            metered.source = Some(source);
+            metered.is_deferred = self.billing.grace.lock().is_used(self.now(), source);
+            if metered.is_deferred {
+                log::info!(
+                    "{}: served when its payment is in the ledger: its address used up its grace",
+                    channel.peer()
+                );
+            }
             let rest = metered.taken.filter(|_| !metered.is_resumed);
             metered.is_resumed = true;
             let request = account.current_request().map(<[u8]>::to_vec).unwrap_or_default();
@@ -64,7 +73,10 @@ impl Server {
         if let Some(rest) = rest {
             self.meter(channel, Event::Resumed { rest });
         }
-        self.meter(channel, Event::Paid);
+        let is_deferred = session.account.lock().metered.as_ref().is_some_and(|metered| metered.is_deferred);
+        if !is_deferred {
+            self.meter(channel, Event::Paid);
+        }
         true
     }
 

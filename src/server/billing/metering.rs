@@ -8,7 +8,7 @@ use crate::sdk::usage::{Rest, UsageState};
 use crate::sdk::worker;
 use crate::server::Server;
 use crate::server::session::Session;
-use vpn_core::meter::{self, Action, Client, Event, Holding, Meter, StopReason, Terms, Urgency, Use};
+use vpn_core::meter::{self, Action, Client, Event, Holding, Meter, StopReason, Terms, Unit, Urgency, Use};
 use vpn_core::wire::{error_code, error_text, pkt};
 
 use super::SAVE_EVERY;
@@ -34,9 +34,12 @@ impl Account {
             chain: None,
             payment: None,
             is_settled: false,
+            is_deferred: false,
+            source: None,
             ask: None,
             grace: None,
             alive: server.now(),
+            has_vanished: false,
         })
     }
 }
@@ -54,7 +57,8 @@ impl Server {
                 let mut account = session.account.lock();
                 let Some(metered) = &mut account.metered else { return };
                 metered.alive = metered.alive.max(heard).max(session.heard());
-                let used = Use { bytes: session.served(), alive: metered.alive };
+                let alive = if current == Event::End { metered.alive_at_end(now) } else { metered.alive };
+                let used = Use { bytes: session.served(), alive };
                 metered.meter.handle(now, used, current);
                 let actions: Vec<_> = std::iter::from_fn(|| metered.meter.next_action()).collect();
                 let allowance = metered.meter.allowance();
@@ -75,6 +79,12 @@ impl Server {
             Action::Stop(reason) => {
                 self.refresh(channel);
                 self.log_stop(channel, session, reason);
+                if reason == StopReason::NotConfirmed {
+                    let account = session.account.lock();
+                    if let Some(metered) = &account.metered {
+                        self.charge_unpaid(metered, metered.meter.books().debt);
+                    }
+                }
                 if reason != StopReason::Ended {
                     self.notify_stopped(channel, session, reason);
                 }
@@ -106,21 +116,41 @@ impl Server {
         }
     }
 
+    /// Counts what was served for a payment that did not come, or may not come, as grace of the client's address: who
+    /// spends the transaction elsewhere gets no more in this way than by naming none.
+    /// `served` is in bytes or nanoseconds, as the meter's books are.
+    fn charge_unpaid(&self, metered: &Metered, served: u128) {
+        let served = u64::try_from(served).unwrap_or(u64::MAX);
+        let (time, bytes) = match metered.meter.terms().unit {
+            Unit::Seconds => (Duration::from_nanos(served), 0),
+            Unit::Bytes => (Duration::ZERO, served),
+        };
+        if let Some(source) = metered.source {
+            self.billing.grace.lock().charge(self.now(), source, time, bytes);
+        }
+    }
+
     /// Issues the next receipt and asks the client to sign it, if the chain of payments can pay it.
     fn ask_next(&self, channel: &Arc<Channel>, session: &Session) -> Event {
         let Some(usage) = channel.usage().filter(|usage| usage.state == UsageState::Normal) else {
             return Event::AskFailed;
         };
-        let payable = {
+        // A client that came back with a rest may have named an earlier transaction of its chain of payments.
+        let last = {
             let account = session.account.lock();
             let Some(metered) = &account.metered else { return Event::AskFailed };
-            metered.net.transaction_terms(&usage.transaction, &metered.order)
+            let terms = metered.net.transaction_terms(&usage.transaction, &metered.order);
+            let last = terms.map(|terms| terms.last).filter(|last| *last != [0; 32]);
+            last.filter(|last| {
+                let terms = metered.net.transaction_terms(last, &metered.order);
+                terms.is_some_and(|terms| terms.is_enough && terms.is_last)
+            })
         };
-        if !payable.is_some_and(|terms| terms.is_enough && terms.is_last) {
+        let Some(last) = last else {
             log::info!("{}: its transaction cannot pay another receipt, service ends with this one", channel.peer());
             return Event::AskFailed;
-        }
-        if !channel.issue_next_receipt() || !channel.ask_for_signature() {
+        };
+        if !channel.issue_next_receipt(&last) || !channel.ask_for_signature() {
             log::warn!("{}: the next receipt cannot be issued", channel.peer());
             return Event::AskFailed;
         }
@@ -146,13 +176,17 @@ impl Server {
     pub(in crate::server) fn check_billing(&self, channel: &Arc<Channel>) {
         let Some(session) = channel.data::<Session>() else { return };
         self.go_on(channel, session);
-        let (settled, ask) = {
+        let (settled, deferred, ask) = {
             let mut account = session.account.lock();
             let Some(metered) = &mut account.metered else { return };
             let settled = metered.unsettled().is_some_and(|payment| metered.net.has_transaction(&payment));
             metered.is_settled |= settled;
-            (settled, metered.ask.as_mut().map(|ask| ask.check(self.now())))
+            let deferred = settled && std::mem::take(&mut metered.is_deferred);
+            (settled, deferred, metered.ask.as_mut().map(|ask| ask.check(self.now())))
         };
+        if deferred {
+            self.meter(channel, Event::Paid);
+        }
         match ask {
             Some(AskStep::Repeat) => drop(channel.ask_for_signature()),
             Some(AskStep::GiveUp) => self.drop_next(channel, session, error_code::RECEIPT_NO_SIGN, Event::AskRefused),
@@ -252,6 +286,12 @@ impl Server {
             self.billing.grace.lock().release(self.now(), *source, *limit, time, bytes);
         }
         let books = meter.books();
+        if unsettled.is_some() {
+            // Of a session that ends before its last payment arrives, that payment's units were used last.
+            let Terms { unit, units, .. } = *meter.terms();
+            let scale = if unit == Unit::Seconds { 1_000_000_000 } else { 1 };
+            self.charge_unpaid(metered, books.charged.min(u128::from(units) * scale));
+        }
         if books.served > 0 || books.paid > 0 {
             log::info!(
                 "client {}: paid {}, served {}, charged {}, left {}, written off {} ({:?}; seconds in ns)",

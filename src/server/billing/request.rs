@@ -242,6 +242,9 @@ impl Server {
             && let Some(worker) = former.worker()
         {
             log::info!("a client is back: its former session, which does not answer, is closed");
+            if let Some(session) = former.data::<Session>() {
+                session.account.lock().set_vanished();
+            }
             crate::sdk::worker::exec(worker, move || former.close());
         }
         false

@@ -165,6 +165,25 @@ impl Grace {
         }
     }
 
+    /// Counts service for a payment that did not come as grace of the source. A source that cannot be remembered is
+    /// counted in the total alone.
+    pub fn charge(&mut self, now: Duration, source: IpAddr, time: Duration, bytes: u64) {
+        let source = network(source);
+        self.total.add(now, self.limits.window, Amount { time, bytes });
+        if self.has_place(now, &source) {
+            self.sources.entry(source).or_default().add(now, self.limits.window, Amount { time, bytes });
+        }
+    }
+
+    /// Returns whether the source has used all grace of its window, so that it is served only for payments that are
+    /// in the ledger.
+    pub fn is_used(&mut self, now: Duration, source: IpAddr) -> bool {
+        let limits = self.limits;
+        let Some(account) = self.sources.get_mut(&network(source)) else { return false };
+        account.forget(now, limits.window);
+        account.used.time >= limits.source_time || account.used.bytes >= limits.source_bytes
+    }
+
     /// Returns the number of sources that are remembered.
     pub fn sources(&self) -> usize {
         self.sources.len()
@@ -208,6 +227,12 @@ impl Account {
         self.reserved.time = self.reserved.time.saturating_add(limit.time);
         self.reserved.bytes = self.reserved.bytes.saturating_add(limit.bytes);
         self.at_once += 1;
+    }
+
+    fn add(&mut self, now: Duration, window: Duration, used: Amount) {
+        self.forget(now, window);
+        self.used.time = self.used.time.saturating_add(used.time);
+        self.used.bytes = self.used.bytes.saturating_add(used.bytes);
     }
 
     fn end(&mut self, limit: GraceLimit, used: Amount) {

@@ -153,3 +153,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn service_for_a_payment_that_did_not_come_is_grace() {
+    let mut grace = Grace::new(limits());
+    assert!(!grace.is_used(s(0), host(1)));
+    grace.charge(s(0), host(1), s(20), 0);
+    assert!(!grace.is_used(s(1), host(1)));
+    assert_eq!(grace.admit(s(1), host(1)), Ok(limit(5, 1000)));
+    grace.charge(s(2), host(1), s(5), 0);
+    assert!(grace.is_used(s(2), host(1)));
+    assert!(!grace.is_used(s(2), host(2)));
+    grace.charge(s(3), host(2), s(0), 2500);
+    assert!(grace.is_used(s(3), host(2)));
+    assert!(!grace.is_used(s(103), host(2)), "the window is over");
+}
+
+#[test]
+fn charges_take_no_place_that_there_is_not() {
+    let mut grace = Grace::new(limits());
+    for last in 0..9 {
+        grace.charge(s(0), host(last), s(1), 1);
+    }
+    assert_eq!(grace.sources(), 4);
+}
