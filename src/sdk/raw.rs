@@ -414,7 +414,7 @@ unsafe extern "C" {
     );
 }
 
-// --- gate_*.c: in front of channel 'R'; on the owner, but for install and net_is_offline ---------------------------
+// --- gate.c: in front of channel 'R'; on the owner, but for install and net_is_offline ---------------------------
 unsafe extern "C" {
     /// Puts the gate in front of channel 'R'; again after a registration of another service has replaced it. False if
     /// this SDK lacks what the gate needs.
@@ -429,7 +429,7 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_channel_silence(ch: *const dap_stream_ch_t) -> i64;
 }
 
-// --- usage_*.c: receipts and fields of a session's usage; on the owner; nothing happens without a usage ------------
+// --- usage.c: receipts and fields of a session's usage; on the owner; nothing happens without a usage ------------
 unsafe extern "C" {
     /// Stops the SDK's timer that waits for a signature. Only while it runs: after it has ended, the SDK keeps its
     /// stale address.

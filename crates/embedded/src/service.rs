@@ -3,6 +3,7 @@
 use crate::ctypes::{dap_chain_node_role_enum as role, dap_stream_ch};
 use crate::cview::packets::{Packet, PacketHandler, proc_of};
 use crate::cview::service::{Handle, Service};
+use crate::cview::usage::{self, Place};
 use crate::net::{self, NetRef};
 use crate::reactor::Worker;
 use crate::stream::conn::Conn;
@@ -52,6 +53,17 @@ pub(crate) fn remove(address: usize) -> bool {
 /// Drains the registry; the caller decides when the services are freed.
 pub(crate) fn take_all() -> impl Sized {
     std::mem::take(&mut *SERVICES.write())
+}
+
+/// Deletes the usage at an address, which is compared, never followed. Called on its stream's worker.
+pub(crate) fn delete_usage(address: usize) {
+    match usage::at(address) {
+        Some(usage) => {
+            usage.delete();
+            usage::forget(&usage);
+        }
+        None => log::error!("dap_chain_net_srv_usage_delete: expected a usage"),
+    }
 }
 
 /// The hash of the built-in order that gives the VPN away in a network.
@@ -140,7 +152,8 @@ fn request(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, data: &
         }
     };
     let usage = view.session.service.lock().as_mut().map(|session| {
-        session.add_free_usage(&service, net.view(), ch, worker.shared.view.stream_worker.as_ptr(), &request)
+        let place = Place { ch, stream_worker: worker.shared.view.stream_worker.as_ptr() };
+        session.add_free_usage(&service, net.view(), place, &request)
     });
     let Some(usage) = usage else { return };
     let refusal = service.requested(&usage, data);

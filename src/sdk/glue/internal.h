@@ -60,7 +60,7 @@ void vpn_internal_service_unregister(dap_chain_net_srv_t *service);
 /* Unregisters a path from the server, if the SDK can. */
 void vpn_internal_http_remove(dap_http_server_t *http, const char *path);
 
-/* --- usage_embedded.c, usage_node.c --- */
+/* --- usage.c --- */
 
 /* Fills in the receipts, the price and the transaction of a usage. */
 void vpn_internal_usage_terms(const dap_chain_net_srv_usage_t *usage, vpn_glue_usage_t *out);

@@ -1,4 +1,4 @@
-/* The gate in front of channel 'R' of the Cellframe SDK, and what the kernel knows of a client's connection. */
+/* The gate in front of channel 'R' of the SDK, and what the kernel knows of a client's connection. */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>

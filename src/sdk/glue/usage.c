@@ -1,4 +1,4 @@
-/* Receipts and fields of a session's usage, with the Cellframe SDK. */
+/* Receipts and fields of a session's usage. */
 #include <time.h>
 
 #include "internal.h"
