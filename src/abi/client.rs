@@ -91,7 +91,7 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_update(
             (None, _) => return -1,
         };
         let Some(net) = net(NAME, a_net) else { return -1 };
-        codes::wallet(client::wallet::update(&net, wallet, token, a_value_datoshi))
+        codes::wallet(client::update(&net, wallet, token, a_value_datoshi))
     })
 }
 

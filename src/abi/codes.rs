@@ -35,6 +35,8 @@ pub(crate) fn client(result: Result<(), ClientError>) -> c_int {
             | ClientError::Connect { .. }
             | ClientError::Refused { .. }
             | ClientError::Tunnel(_)
+            | ClientError::Payment(_)
+            | ClientError::Lost { .. }
             | ClientError::OnWorker
             | ClientError::Stopped,
         ) => -2,

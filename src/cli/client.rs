@@ -83,11 +83,21 @@ fn status(net: &Net) -> String {
     };
     let (wallet, token, value) = parts::client_wallet(net);
     format!(
-        "{status}\nused:\nwallet:{}\nreceipt:{value} {}{}",
+        "{status}\nused:\nwallet:{}\nreceipt:{value} {}{}{}",
         wallet.as_deref().unwrap_or("none"),
         token.as_deref().unwrap_or("none"),
-        tunnel()
+        tunnel(),
+        loss()
     )
+}
+
+/// Returns why the connection was lost, if this library's client is linked.
+fn loss() -> String {
+    #[cfg(feature = "client")]
+    if let Some(error @ crate::client::ClientError::Lost { .. }) = crate::client::last_error() {
+        return format!("\nreason:{error}");
+    }
+    String::new()
 }
 
 /// Formats the tunnel's address and traffic, if this library's client is linked and connected.
@@ -145,7 +155,7 @@ fn init(net: &Net, words: &[String]) -> Answer {
     let code = parts::client_update(net, name, token, amount);
     let sentence = match code {
         0 => "VPN client init successfully",
-        -3 => "VPN client init successfully, but probably not enough founds in the wallet",
+        -3 => "VPN client not init: no conditional transaction, probably not enough funds in the wallet",
         _ => "VPN client not init: the log says why",
     };
     Answer::new(code, sentence)

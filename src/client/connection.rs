@@ -3,6 +3,8 @@
 //! Events come from the stream's worker, the thread in `start`, and the thread that stops the client. One lock guards
 //! the state machine. Its actions are performed without the lock, because they call the SDK. Data packets take no lock.
 
+mod paying;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,10 +13,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::error::ClientError;
+use super::payer::{Job, Payer};
+use super::payment::{Contract, Means};
 use super::settings::Settings;
-use super::{State, tunnel_part as tunnel};
+use super::{State, request, tunnel_part as tunnel};
 use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA};
-use crate::sdk::config::Config;
 use crate::sdk::link::{self, Link};
 use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
@@ -30,6 +33,9 @@ const LEASES: &str = "local.vpn_client.leases";
 /// How long [`Connection::end`] waits for the channel to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Continues a connection with other means, on a new connection; returns false if that has to be tried again.
+pub(super) type Switch = fn(&Arc<Connection>, Box<Means>) -> bool;
+
 /// One connection to one server.
 pub(super) struct Connection {
     /// For the timer, which does not keep the connection alive.
@@ -40,6 +46,11 @@ pub(super) struct Connection {
     host: String,
     port: u16,
     settings: Settings,
+    /// Signs receipts; `None` for a free order.
+    payer: Option<Payer>,
+    /// Whether it continues a connection whose transaction is used up.
+    is_renewal: bool,
+    switch: Switch,
     shared: Mutex<Shared>,
     /// Wakes the thread in `start` after a change in `shared`.
     changed: Condvar,
@@ -64,19 +75,31 @@ struct Shared {
 }
 
 impl Connection {
-    pub(super) fn new(net: Net, host: &str, port: u16, config: &Config, running: Running) -> Arc<Connection> {
-        let settings = Settings::read(config);
+    /// Creates a connection that is not dialled yet. One that continues another holds its REQUEST back until
+    /// [`proceed`](Self::proceed).
+    pub(super) fn new(
+        net: Net,
+        (host, port): (&str, u16),
+        settings: Settings,
+        contract: &Contract,
+        is_renewal: bool,
+        switch: Switch,
+        running: Running,
+    ) -> Arc<Connection> {
         let server = format!("{host}:{port}");
         // Read here, because the stream's worker, which requests the address, must not wait for the store.
         let resume = store::get(LEASES, &server).and_then(|token| token.try_into().ok());
-        let exchange = Exchange::new(settings.exchange(&net, resume));
+        let exchange = Exchange::new(request::exchange(&settings, &net, contract, resume, is_renewal));
         Arc::new_cyclic(|weak_self| Connection {
             weak_self: Weak::clone(weak_self),
+            payer: paying::payer(&net, contract, &settings, weak_self),
             net,
             server,
             host: host.to_owned(),
             port,
             settings,
+            is_renewal,
+            switch,
             shared: Mutex::new(Shared { exchange, grant: None, link: None, channel: None, timer: None }),
             changed: Condvar::new(),
             started: Instant::now(),
@@ -231,6 +254,15 @@ impl Connection {
                     link.send(b'R', pkt::REQUEST, &request);
                 }
             }
+            Action::SendReceipt(receipt) => {
+                let link = self.shared.lock().link.clone();
+                if let Some(link) = link {
+                    link.send(b'R', pkt::SIGN_RESPONSE, &receipt);
+                }
+            }
+            Action::AskLedger => self.want(Job::AskLedger),
+            Action::Sign(bytes) => self.want(Job::Sign(bytes)),
+            Action::Renew => self.want(Job::Renew),
             Action::SendPacket(packet) => {
                 if let Some(channel) = self.channel() {
                     channel.send(TYPE_DATA, &packet);
@@ -280,8 +312,8 @@ impl Connection {
             channel.show_usage(*usage_id, true);
         }
         let level = match notice {
-            Notice::Granted(_) => log::Level::Info,
-            Notice::Lost(_) => log::Level::Warn,
+            Notice::Granted(_) | Notice::Signed(_) | Notice::UsedUp | Notice::AskedToRenew(_) => log::Level::Info,
+            Notice::Lost(_) | Notice::Refused(_) | Notice::Unagreed | Notice::CannotSign(_) => log::Level::Warn,
             Notice::ServicePacketIgnored(_) => log::Level::Trace,
             _ => log::Level::Debug,
         };
@@ -329,8 +361,14 @@ impl Connection {
     /// Handles a packet on channel 'S', on its worker.
     pub(super) fn packet(&self, kind: u8, data: &[u8]) {
         self.heard.store(self.now_ms(), Ordering::Relaxed);
-        if kind != TYPE_DATA {
-            return tunnel::dropped(DropCause::UnexpectedOp);
+        match kind {
+            TYPE_DATA => {}
+            // The C module reports the end of a paid service here.
+            pkt::NOTIFY_STOPPED => {
+                self.handle(Event::ServicePacket { kind, data });
+                return;
+            }
+            _ => return tunnel::dropped(DropCause::UnexpectedOp),
         }
         match wire::parse_from_server(data) {
             // A connection that has ended must not reach the next one's device.

@@ -137,8 +137,9 @@ impl TunHandler for Path {
 
 /// An existing device.
 struct Tunnel {
-    /// Shared, so that callers use it without the lock.
-    socket: Arc<TunSocket>,
+    /// Shared, so that callers use it without the lock. `None` while the device waits for the next connection.
+    socket: Option<Arc<TunSocket>>,
+    queue: Arc<Queue>,
     device: Device,
     lease: LeaseInfo,
     _running: Running,
@@ -170,7 +171,8 @@ pub(crate) fn gateway() -> Option<Ipv4Addr> {
     *SLOT.gateway.lock()
 }
 
-/// Creates the device, with its address and up; replaces an existing device.
+/// Creates the device, with its address and up; replaces an existing device. A device that was suspended is resumed, if
+/// it has these settings.
 pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     let unfit =
         |addr: Ipv4Addr| addr.is_unspecified() || addr.is_loopback() || addr.is_multicast() || addr.is_broadcast();
@@ -178,6 +180,9 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
         return Err(TunnelError::BadAddress(bad));
     }
     let _change = worker::serialise(&SLOT.change).ok_or(TunnelError::Busy)?;
+    if resume(settings)? {
+        return Ok(());
+    }
     remove();
     let running = Running::retain()?;
     refuse_overlap(settings)?;
@@ -190,19 +195,8 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
         txqlen: None,
         offload: settings.offload,
     })?;
-    let queue = queues.pop().ok_or(TunError::TooManyQueues(0))?;
-    let worker = settings.worker.unwrap_or(0);
-    let counters = SLOT.early.lock().take().unwrap_or_else(|| Arc::new(Counters::new(1)));
-    let queue = Arc::new(queue);
-    let path = Arc::new(Path {
-        uplink: Uplink::new(worker, settings.uplink.clone(), settings.usage_id, settings.bundle, Arc::clone(&counters)),
-        downlink: Arc::new(Downlink::new(Arc::clone(&queue), worker, settings.addr, Arc::clone(&counters))),
-        queue,
-        counters,
-    });
-    let handler = Arc::clone(&path) as Arc<dyn TunHandler>;
-    let socket = Arc::new(TunSocket::add(path.queue.as_fd(), worker, handler).ok_or(NotRunning)?);
-    path.uplink.set_device(&socket);
+    let queue = Arc::new(queues.pop().ok_or(TunError::TooManyQueues(0))?);
+    let (path, socket) = attach(settings, &queue)?;
     let lease = LeaseInfo {
         addr: settings.addr,
         gateway: settings.gateway,
@@ -212,8 +206,58 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     log::info!("tunnel device {} is up, MTU {}", lease.device, lease.mtu);
     let mut current = SLOT.tunnel.lock();
     SLOT.path.store(Some(path));
-    *current = Some(Tunnel { socket, device, lease, _running: running });
+    *current = Some(Tunnel { socket: Some(socket), queue, device, lease, _running: running });
     Ok(())
+}
+
+/// Connects a queue with the channel in the settings, on the worker in the settings.
+fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<TunSocket>), TunnelError> {
+    let worker = settings.worker.unwrap_or(0);
+    let counters = SLOT.early.lock().take().unwrap_or_else(|| Arc::new(Counters::new(1)));
+    let path = Arc::new(Path {
+        uplink: Uplink::new(worker, settings.uplink.clone(), settings.usage_id, settings.bundle, Arc::clone(&counters)),
+        downlink: Arc::new(Downlink::new(Arc::clone(queue), worker, settings.addr, Arc::clone(&counters))),
+        queue: Arc::clone(queue),
+        counters,
+    });
+    let handler = Arc::clone(&path) as Arc<dyn TunHandler>;
+    let socket = Arc::new(TunSocket::add(path.queue.as_fd(), worker, handler).ok_or(NotRunning)?);
+    path.uplink.set_device(&socket);
+    Ok((path, socket))
+}
+
+/// Takes the device out of its worker's loop, until [`create`] gives it to another connection. The host's packets wait
+/// in the device's queue. Blocks: do not call it on a worker.
+pub(super) fn suspend() {
+    let Some(_change) = worker::serialise(&SLOT.change) else { return log::warn!("{}", TunnelError::Busy) };
+    let socket = SLOT.tunnel.lock().as_mut().and_then(|tunnel| tunnel.socket.take());
+    if let Some(path) = SLOT.path.swap(None) {
+        *SLOT.early.lock() = Some(Arc::clone(&path.counters));
+    }
+    if let Some(socket) = socket
+        && !socket.remove(DELETE_TIMEOUT)
+    {
+        log::debug!("the tunnel's worker is busy and releases the queue later");
+    }
+}
+
+/// Resumes a suspended device with these settings; returns false if there is none.
+fn resume(settings: &Settings) -> Result<bool, TunnelError> {
+    let fits = |tunnel: &&Tunnel| {
+        let (lease, device) = (&tunnel.lease, &tunnel.device);
+        tunnel.socket.is_none()
+            && (lease.addr, lease.gateway, lease.mtu) == (settings.addr, settings.gateway, settings.mtu)
+            && (device.prefix(), tunnel.queue.has_offload()) == (settings.prefix, settings.offload)
+    };
+    let queue = SLOT.tunnel.lock().as_ref().filter(fits).map(|tunnel| Arc::clone(&tunnel.queue));
+    let Some(queue) = queue else { return Ok(false) };
+    let (path, socket) = attach(settings, &queue)?;
+    let mut current = SLOT.tunnel.lock();
+    if let Some(tunnel) = current.as_mut() {
+        tunnel.socket = Some(socket);
+        SLOT.path.store(Some(path));
+    }
+    Ok(true)
 }
 
 fn refuse_overlap(settings: &Settings) -> Result<(), TunnelError> {
@@ -237,7 +281,7 @@ fn remove() {
     let Some(tunnel) = SLOT.tunnel.lock().take() else { return };
     // The socket's handler keeps the descriptor open as long as the SDK's event loop uses it.
     SLOT.path.store(None);
-    if !tunnel.socket.remove(DELETE_TIMEOUT) {
+    if tunnel.socket.is_some_and(|socket| !socket.remove(DELETE_TIMEOUT)) {
         log::debug!("the tunnel's worker is busy and releases the queue later");
     }
     log::info!("tunnel device {} removed", tunnel.lease.device);
@@ -265,7 +309,11 @@ pub(crate) fn totals() -> Totals {
 
 /// Returns the SDK's event socket of the device, or NULL.
 pub(crate) fn event_socket() -> *mut dap_events_socket_t {
-    SLOT.tunnel.lock().as_ref().map_or(ptr::null_mut(), |tunnel| tunnel.socket.event_socket())
+    SLOT.tunnel
+        .lock()
+        .as_ref()
+        .and_then(|tunnel| tunnel.socket.as_ref())
+        .map_or(ptr::null_mut(), |socket| socket.event_socket())
 }
 
 fn path() -> Option<Arc<Path>> {
@@ -311,7 +359,7 @@ pub(super) fn detach(channel: &Arc<Channel>) {
 
 /// Stops or resumes reading the device, on its worker.
 pub(super) fn set_readable(readable: bool) {
-    let socket = SLOT.tunnel.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.socket));
+    let socket = SLOT.tunnel.lock().as_ref().and_then(|tunnel| tunnel.socket.clone());
     if let Some(socket) = socket {
         socket.set_readable(readable);
     }

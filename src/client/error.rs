@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::payment::PaymentError;
 use vpn_core::exchange::Failure;
 
 /// Why a connection, or a check of a server, failed.
@@ -42,6 +43,17 @@ pub enum ClientError {
         /// The time limit.
         after: Duration,
     },
+    /// The order costs something, and cannot be paid.
+    #[error("{0}")]
+    Payment(String),
+    /// The connection was up, and was lost.
+    #[error("{server}: connection lost: {reason}")]
+    Lost {
+        /// host:port.
+        server: String,
+        /// Why.
+        reason: String,
+    },
     /// The caller is a worker, which must not wait.
     #[error("it was called on one of the SDK's workers, which it would block; any other thread may call it")]
     OnWorker,
@@ -59,6 +71,15 @@ fn connect_text(errno: i32) -> String {
         libc::EINVAL => "it cannot be reached, or does not answer as a node; the log says why".into(),
         0 => "the connection was closed".into(),
         errno => std::io::Error::from_raw_os_error(errno).to_string(),
+    }
+}
+
+impl From<PaymentError> for ClientError {
+    fn from(error: PaymentError) -> ClientError {
+        match error {
+            PaymentError::Stopped => ClientError::Stopped,
+            error => ClientError::Payment(error.to_string()),
+        }
     }
 }
 

@@ -3,12 +3,15 @@
 //! The files are layers, from the highest to the lowest. Each uses the layers below it:
 //!
 //! - this one: start, stop and status; holds the only connection.
+//! - `renewal`: the change to another connection with another transaction, while the tunnel is up.
 //! - `connection`: one connection to one server, the IO around the state machine
 //!   [`Exchange`](vpn_core::exchange::Exchange).
 //! - `tunnel_part`: the tunnel as a connection uses it, [`device`] or the legacy C file in its place.
 //! - [`device`]: creates and removes the TUN device; passes its packets to the two below.
 //! - `uplink`: packets from the device to the server, with back-pressure; `downlink`: from the server to the device.
 //!   Neither uses the other.
+//! - `request`: what a connection asks for. `payer`: the thread that signs a connection's receipts. `payment`: which
+//!   order a connection uses, and the transaction that pays it.
 //! - `error`: why a start failed; `settings`: the user's configuration.
 //!
 //! These need no tunnel: [`check`], a check of a server; [`orders`] and [`wallet`], the offered services and the means
@@ -22,6 +25,10 @@ pub(crate) mod device;
 mod downlink;
 mod error;
 pub(crate) mod orders;
+mod payer;
+mod payment;
+mod renewal;
+mod request;
 mod settings;
 mod tunnel_part;
 #[cfg(feature = "client-tun")]
@@ -32,6 +39,7 @@ use std::ffi::CStr;
 use std::net::Ipv4Addr;
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -42,6 +50,7 @@ use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
 use connection::Connection;
 pub use error::ClientError;
+use settings::Settings;
 pub(crate) use vpn_core::exchange::State;
 use vpn_core::forward::Totals;
 
@@ -115,6 +124,8 @@ static CLIENT: Mutex<Client> = Mutex::new(Client {
 });
 /// Serialises the blocking functions: start, stop, deinit.
 static CHANGE: Mutex<()> = Mutex::new(());
+/// A stop waits for a start that has no connection yet.
+static IS_CANCELLED: AtomicBool = AtomicBool::new(false);
 /// The message for a worker, which must not wait for another thread's change.
 const BUSY: &str = "another thread is starting or stopping the VPN client; a worker must not wait for it";
 
@@ -176,8 +187,9 @@ pub(crate) fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientE
 
 fn start_anew(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
     let _change = CHANGE.lock();
+    IS_CANCELLED.store(false, Ordering::Relaxed);
     if let Some(old) = connection() {
-        if old.state() != State::Lost {
+        if !old.is_lost() {
             return Ok(Started::Already);
         }
         // The old device stays until the new one exists, so that the host's packets do not leave around the tunnel.
@@ -189,8 +201,10 @@ fn start_anew(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> 
 
 fn connect(net: &Net, host: &str, port: u16) -> Result<(), ClientError> {
     let running = Running::retain().map_err(|_| ClientError::NotRunning)?;
-    let config = CLIENT.lock().config.clone().unwrap_or_else(|| Arc::new(Config::of_node()));
-    let connection = Connection::new(net.clone(), host, port, &config, running);
+    let settings = settings();
+    let contract = payment::contract(net, (host, port), &settings, &|| IS_CANCELLED.load(Ordering::Relaxed))?;
+    let place = (host, port);
+    let connection = Connection::new(net.clone(), place, settings, &contract, false, renewal::switch, running);
     channel::set_handler(Role::Client, Some(Arc::new(connection::Channels)));
     CLIENT.lock().connection = Some(Arc::clone(&connection));
     let had_device = tunnel_part::exists();
@@ -202,6 +216,18 @@ fn connect(net: &Net, host: &str, port: u16) -> Result<(), ClientError> {
         }
     }
     result
+}
+
+fn settings() -> Settings {
+    let config = CLIENT.lock().config.clone().unwrap_or_else(|| Arc::new(Config::of_node()));
+    Settings::read(&config)
+}
+
+/// Chooses wallet, token and value, and makes the conditional transaction that pays. Blocks.
+pub(crate) fn update(net: &Net, wallet: &str, token: &str, value: u64) -> Result<(), wallet::WalletError> {
+    let settings = settings();
+    let preferences = wallet::Preferences { order: settings.order_hash, tx_fee: settings.tx_fee };
+    wallet::update(net, wallet, token, value, &preferences)
 }
 
 /// Ends a connection, and waits until its channel is closed.
@@ -220,6 +246,7 @@ pub(crate) fn stop() {
 }
 
 fn stop_now() {
+    IS_CANCELLED.store(true, Ordering::Relaxed);
     if let Some(connecting) = connection() {
         connecting.cancel();
     }
@@ -244,11 +271,9 @@ pub(crate) fn status() -> Status {
     match (&client.connection, client.last_command) {
         (None, LastCommand::Stop) => Status::Stopped,
         (None, LastCommand::None | LastCommand::Start) => Status::NotStarted,
-        (Some(connection), _) => match connection.state() {
-            State::Up => Status::Started,
-            State::Lost => Status::ConnectionLost,
-            _ => Status::Stopped,
-        },
+        (Some(connection), _) if connection.is_started() => Status::Started,
+        (Some(connection), _) if connection.is_lost() => Status::ConnectionLost,
+        (Some(_), _) => Status::Stopped,
     }
 }
 
@@ -257,9 +282,13 @@ pub(crate) fn lease() -> Option<LeaseInfo> {
     connection().filter(|connection| connection.state() == State::Up).and_then(|_| tunnel_part::lease())
 }
 
-/// Returns why the last start failed.
+/// Returns why the connection was lost, or why the last start failed.
 pub(crate) fn last_error() -> Option<ClientError> {
-    CLIENT.lock().last_error.clone()
+    let (connection, failed) = {
+        let client = CLIENT.lock();
+        (client.connection.clone(), client.last_error.clone())
+    };
+    connection.and_then(|connection| connection.loss()).or(failed)
 }
 
 /// Returns traffic and drops since the tunnel was created.

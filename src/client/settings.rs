@@ -4,13 +4,6 @@ use std::time::Duration;
 
 use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::Config;
-use crate::sdk::net::Net;
-use vpn_core::exchange;
-use vpn_core::lease::Token;
-use vpn_core::wire::Request;
-
-/// The VPN service's number.
-const SERVICE: u64 = 1;
 
 const SECTION: &str = "vpn_client";
 
@@ -28,6 +21,8 @@ pub(super) struct Settings {
     pub(super) offload: bool,
     /// The order for the service, for networks whose orders do not reach this node.
     pub(super) order_hash: Option<[u8; 32]>,
+    /// The validators' fee of a conditional transaction, in datoshi; `None` for the least that they accept.
+    pub(super) tx_fee: Option<u64>,
 }
 
 impl Settings {
@@ -49,38 +44,15 @@ impl Settings {
                 }
                 hash
             }),
+            tx_fee: config.text(SECTION, "tx_fee").and_then(|text| {
+                let fee = text.parse().ok();
+                if fee.is_none() {
+                    log::warn!("[{SECTION}] tx_fee = {text} is ignored: expected a number of datoshi");
+                }
+                fee
+            }),
         }
     }
-
-    /// Returns the parameters of a connection in a network. The REQUEST is created once, so every repetition is
-    /// identical.
-    pub(super) fn exchange(&self, net: &Net, resume: Option<Token>) -> exchange::Settings {
-        let request = Request {
-            net_id: net.id(),
-            tx_cond: random(),
-            srv_uid: SERVICE,
-            token: [0; 10],
-            client_pkey_hash: random(),
-            order_hash: self.order_hash.or_else(|| net.free_order()).unwrap_or([0; 32]),
-        };
-        exchange::Settings {
-            request,
-            start_timeout: self.start_timeout,
-            keep_alive: self.keep_alive,
-            mtu: self.mtu,
-            bundles: self.offload,
-            resume,
-        }
-    }
-}
-
-/// Returns random bytes. They only have to differ; a peer may be able to guess them.
-fn random() -> [u8; 32] {
-    let mut bytes = [1; 32];
-    if rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).is_err() {
-        log::debug!("the kernel provides no random numbers");
-    }
-    bytes
 }
 
 /// Parses 64 hex digits, with or without 0x.

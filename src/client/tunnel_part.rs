@@ -11,7 +11,7 @@ mod own {
 
     use super::super::device::{self, UplinkChannel};
     pub(in crate::client) use super::super::device::{
-        delete, deliver, deliver_all, detach, dropped, exists, lease, set_readable, totals,
+        delete, deliver, deliver_all, detach, dropped, exists, lease, set_readable, suspend, totals,
     };
     use crate::client::settings::Settings;
     use crate::sdk::channel::Channel;
@@ -77,6 +77,11 @@ mod foreign {
 
     pub(in crate::client) fn delete() {
         parts::tun_delete();
+    }
+
+    /// Removes the device: the legacy part makes another for the next connection.
+    pub(in crate::client) fn suspend() {
+        delete();
     }
 
     /// Returns false: the legacy part has no device other than the one that it creates.

@@ -1,11 +1,24 @@
-//! The means of payment for paid service: a wallet, a token and a value, kept in the store.
+//! The means of payment for paid service, kept in the store: a wallet, a token, a value, and the conditional transaction
+//! that pays.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::orders::{Choice, HashFormat, Wish, choose};
 use crate::sdk::net::Net;
 use crate::sdk::store::{self, StoreError};
-use crate::sdk::wallet;
+use crate::sdk::wallet::{Purchase, TxHash, bank};
+use vpn_core::wire::unit;
 
 /// `local.` and `DAP_CHAIN_NET_SRV_VPN_CDB_GDB_PREFIX`.
 const GROUP: &str = "local.srv.vpn";
+/// The key of the conditional transaction.
+const TX: &str = "client_tx_cond_hash";
+/// The key of its network's number and of the time when it was made, in seconds since 1970.
+const ORIGIN: &str = "client_tx_cond_origin";
+/// The key of the transaction that the last signed receipt spends.
+const SIGNED: &str = "client_tx_cond_signed";
+/// How long the network may take to confirm a transaction; afterwards it counts as lost.
+const CONFIRMED_AFTER: Duration = Duration::from_secs(600);
 
 /// The user's choice; `None` for each value that is not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,27 +41,106 @@ pub(crate) enum WalletError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The conditional transaction cannot be created.
-    #[error("no conditional transaction of {value} datoshi {token}: not enough funds")]
+    #[error(
+        "wallet \"{wallet}\" cannot make a conditional transaction of {value} datoshi {token} with a fee of {fee}: not \
+         enough funds, or not the network's own token"
+    )]
     Funds {
+        /// The wallet.
+        wallet: String,
         /// The token.
         token: String,
         /// The value.
         value: u64,
+        /// The validators' fee.
+        fee: u64,
     },
 }
 
-/// Stores the choice and creates the conditional transaction that pays for the service.
-pub(crate) fn update(net: &Net, name: &str, token: &str, value: u64) -> Result<(), WalletError> {
-    if !wallet::exists(name) {
+/// What `update` gets from the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Preferences {
+    /// The order that it names.
+    pub(super) order: Option<[u8; 32]>,
+    /// The validators' fee in datoshi; `None` for the least that they accept.
+    pub(super) tx_fee: Option<u64>,
+}
+
+/// Stores the choice and creates the conditional transaction that pays for the service. It counts in the unit of the
+/// order that a start would use, as far as that can be told without a server.
+pub(super) fn update(
+    net: &Net,
+    name: &str,
+    token: &str,
+    value: u64,
+    preferences: &Preferences,
+) -> Result<(), WalletError> {
+    let bank = bank();
+    if bank.key_hash(name).is_none() {
         return Err(WalletError::Closed(name.to_owned()));
     }
     store::set(GROUP, "wallet_name", &terminated(name))?;
     store::set(GROUP, "token_name", &terminated(token))?;
     store::set(GROUP, "value_datoshi", &value.to_ne_bytes())?;
-    let hash = wallet::conditional_transaction(net, name, token, value)
-        .ok_or_else(|| WalletError::Funds { token: token.to_owned(), value })?;
-    store::set(GROUP, "client_tx_cond_hash", &hash)?;
-    Ok(())
+    let fees = bank.fees(net);
+    let fee = preferences.tx_fee.unwrap_or(fees.validators);
+    let wish = Wish {
+        order: preferences.order,
+        token: Some(token),
+        value,
+        fee: fees.network.saturating_add(fee),
+        ..Wish::default()
+    };
+    // A free order needs no transaction; the user wants one all the same.
+    let paid = bank.orders(net, true).into_iter().filter(|order| order.price > 0).collect();
+    let unit = match choose(paid, &wish) {
+        Choice::Order(order) | Choice::Unpayable(order) => order.unit,
+        Choice::Unknown(_) | Choice::None => unit::BYTES,
+    };
+    make(net, &Purchase { wallet: name.to_owned(), token: token.to_owned(), value, fee, unit }).map(|_| ())
+}
+
+/// Makes a conditional transaction, and stores its hash.
+pub(super) fn make(net: &Net, purchase: &Purchase) -> Result<TxHash, WalletError> {
+    let Purchase { wallet, token, value, fee, unit } = purchase;
+    let hash = bank().pay(net, purchase).ok_or_else(|| WalletError::Funds {
+        wallet: wallet.clone(),
+        token: token.clone(),
+        value: *value,
+        fee: *fee,
+    })?;
+    let text = HashFormat::Hex.write(&hash);
+    log::info!("conditional transaction {text} made: {value} datoshi {token} by the {}", unit_name(*unit));
+    let origin = [net.id().to_ne_bytes(), now().as_secs().to_ne_bytes()].concat();
+    store::set(GROUP, TX, &hash)?;
+    store::set(GROUP, ORIGIN, &origin)?;
+    Ok(hash)
+}
+
+/// Returns the conditional transaction of the last purchase.
+pub(super) fn transaction() -> Option<TxHash> {
+    store::get(GROUP, TX)?.try_into().ok()
+}
+
+/// Returns whether the conditional transaction was made in this network a short time ago, so that the ledger may get it
+/// yet.
+pub(super) fn is_fresh(net: &Net) -> bool {
+    let origin: Option<[u8; 16]> = store::get(GROUP, ORIGIN).and_then(|origin| origin.try_into().ok());
+    let Some((id, made)) = origin.as_ref().and_then(|origin| origin.split_first_chunk::<8>()) else { return false };
+    let made = made.try_into().map_or(0, u64::from_ne_bytes);
+    u64::from_ne_bytes(*id) == net.id() && now().saturating_sub(Duration::from_secs(made)) < CONFIRMED_AFTER
+}
+
+/// Stores the transaction that a signed receipt spends.
+pub(super) fn set_signed(tx: &TxHash) {
+    if let Err(error) = store::set(GROUP, SIGNED, tx) {
+        log::warn!("cannot store which receipt was signed last: {error}");
+    }
+}
+
+/// Returns the transaction that the last signed receipt spends.
+pub(super) fn signed() -> Option<TxHash> {
+    store::get(GROUP, SIGNED)?.try_into().ok()
 }
 
 /// Returns the last choice.
@@ -60,6 +152,20 @@ pub(crate) fn chosen() -> Chosen {
     };
     let value = store::get(GROUP, "value_datoshi").and_then(|value| value.try_into().ok()).map(u64::from_ne_bytes);
     Chosen { wallet: text("wallet_name"), token: text("token_name"), value }
+}
+
+/// Returns a unit's name, in the singular.
+pub(super) fn unit_name(unit: u32) -> &'static str {
+    match unit {
+        unit::SECONDS => "second",
+        unit::BYTES => "byte",
+        unit::PIECES => "piece",
+        _ => "unknown unit",
+    }
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Appends the NUL that the SDK's own code expects.

@@ -1,6 +1,6 @@
 //! Cellframe networks.
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -11,13 +11,23 @@ use super::types::dap_chain_net_t;
 #[derive(Clone, Debug)]
 pub struct Net(Arc<AtomicPtr<dap_chain_net_t>>);
 
-/// An order of a service: its hash, and the node that serves it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An order of the VPN service: what a node offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
     /// The order's SHA3-256 hash.
     pub hash: [u8; 32],
     /// The serving node's address.
     pub node: u64,
+    /// Where the network's list of nodes has the node: host and port.
+    pub place: Option<(String, u16)>,
+    /// What `units` cost, in datoshi. `u64::MAX` also stands for more.
+    pub price: u64,
+    /// The units that a receipt sells.
+    pub units: u64,
+    /// One of [`unit`](vpn_core::wire::unit).
+    pub unit: u32,
+    /// The token's ticker.
+    pub token: String,
 }
 
 impl Net {
@@ -70,27 +80,42 @@ impl Net {
 
     /// Returns an order for the VPN service with price 0, if one is known.
     pub fn free_order(&self) -> Option<[u8; 32]> {
-        self.collect_orders(true).into_iter().find_map(|(order, is_free)| is_free.then_some(order.hash))
+        self.orders(true).into_iter().find_map(|order| (order.price == 0).then_some(order.hash))
     }
 
-    /// Returns the known VPN orders.
-    pub fn orders(&self) -> Vec<Order> {
-        self.collect_orders(false).into_iter().map(|(order, _)| order).collect()
-    }
-
-    /// Returns all known VPN orders or only those that sell, each with whether its price is 0.
-    fn collect_orders(&self, selling_only: bool) -> Vec<(Order, bool)> {
-        unsafe extern "C" fn collect(context: *mut c_void, hash: *const u8, node: u64, is_free: bool) {
+    /// Returns the known VPN orders, or only those that sell.
+    pub fn orders(&self, selling_only: bool) -> Vec<Order> {
+        unsafe extern "C" fn collect(context: *mut c_void, order: *const raw::OrderView) {
             // SAFETY: context is the vector below, which is not used otherwise during the call.
-            let Some(list) = (unsafe { context.cast::<Vec<(Order, bool)>>().as_mut() }) else { return };
-            // SAFETY: 32 bytes, by the contract of vpn_glue_net_orders.
-            if let Some(hash) = unsafe { hash.cast::<[u8; 32]>().as_ref() } {
-                list.push((Order { hash: *hash, node }, is_free));
-            }
+            let Some(list) = (unsafe { context.cast::<Vec<Order>>().as_mut() }) else { return };
+            // SAFETY: the C half passes a whole struct.
+            let Some(order) = (unsafe { order.as_ref() }) else { return };
+            // SAFETY: by the contract of OrderView, NULL or a text that lives during the call.
+            let token = unsafe { text(order.token) };
+            // SAFETY: as above.
+            let host = unsafe { text(order.host) };
+            list.push(Order {
+                hash: order.hash,
+                node: order.node,
+                place: host.map(|host| (host, order.port)),
+                price: order.price,
+                units: order.units,
+                unit: order.unit,
+                token: token.unwrap_or_default(),
+            });
         }
-        let mut list: Vec<(Order, bool)> = Vec::new();
+        let mut list: Vec<Order> = Vec::new();
         // SAFETY: a network of the node; collect only pushes to the vector it is given.
         unsafe { raw::vpn_glue_net_orders(self.raw(), selling_only, collect, (&raw mut list).cast()) };
         list
     }
+}
+
+/// Copies a text from C; `None` for NULL.
+///
+/// # Safety
+/// `text` is NULL or NUL-terminated.
+unsafe fn text(text: *const c_char) -> Option<String> {
+    // SAFETY: the caller's promise, and not NULL.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }

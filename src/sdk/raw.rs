@@ -52,8 +52,12 @@ pub const SUBSTATE_NORMAL: i32 = 7;
 /// No next receipt can be paid.
 pub const SUBSTATE_ERROR: i32 = 8;
 
-/// The unit of a price: bytes.
-pub const UNIT_BYTES: u32 = 1;
+/// What the ledger knows of a conditional transaction: nothing.
+pub const TX_UNKNOWN: c_int = 0;
+/// Its chain of payments has nothing left.
+pub const TX_SPENT: c_int = 1;
+/// Its chain of payments has something left.
+pub const TX_OPEN: c_int = 2;
 
 /// The functions that Rust provides. Every function returns without unwinding. C copies the table.
 #[repr(C)]
@@ -257,6 +261,44 @@ pub struct SessionView {
     pub address: u32,
     /// The session's traffic.
     pub stats: SessionStats,
+}
+
+/// An order of the VPN service. Pointers live during the callback.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OrderView {
+    pub(super) hash: [u8; 32],
+    /// The serving node's address.
+    pub(super) node: u64,
+    /// What `units` cost, in datoshi; u64::MAX if it is more.
+    pub(super) price: u64,
+    pub(super) units: u64,
+    /// The SDK's number of the unit.
+    pub(super) unit: u32,
+    /// The token's ticker.
+    pub(super) token: *const c_char,
+    /// Where the network's list of nodes has the node; NULL if the list lacks it.
+    pub(super) host: *const c_char,
+    pub(super) port: u16,
+}
+
+/// The last transaction of a chain of payments.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TxView {
+    pub(super) hash: [u8; 32],
+    /// The hash of the public key that may spend it.
+    pub(super) key_hash: [u8; 32],
+    /// What is left, in datoshi; u64::MAX if it is more.
+    pub(super) value: u64,
+    /// What a payment costs beside its value, in datoshi: the fees of the network and of the validators.
+    pub(super) fee: u64,
+    /// The most that a unit may cost, in datoshi; 0 for no limit.
+    pub(super) unit_price_max: u64,
+    /// The SDK's number of the unit.
+    pub(super) unit: u32,
+    /// The token's ticker, NUL-terminated.
+    pub(super) token: [c_char; 16],
 }
 
 /// A command of the node's CLI: `*reply` is passed to `vpn_glue_command_reply`.
@@ -521,23 +563,37 @@ unsafe extern "C" {
     /// The prefix of the network's groups in the store, which lives as long as the network; or NULL.
     pub(super) fn vpn_glue_net_store_prefix(net: *const dap_chain_net_t) -> *const c_char;
 
-    /// Calls back for each known order of the VPN service in the network, or only for those that sell: with the order's
-    /// hash (32 bytes), the serving node's address, and whether the price is 0.
+    /// Calls back for each known order of the VPN service in the network, or only for those that sell.
     pub(super) fn vpn_glue_net_orders(
         net: *mut dap_chain_net_t,
         selling_only: bool,
-        callback: unsafe extern "C" fn(context: *mut c_void, hash: *const u8, node_address: u64, is_free: bool),
+        callback: unsafe extern "C" fn(context: *mut c_void, order: *const OrderView),
         context: *mut c_void,
     );
-    /// Whether the node can open the wallet.
-    pub(super) fn vpn_glue_wallet_exists(name: *const c_char) -> bool;
-    /// Creates a conditional transaction of `value` datoshi that pays the VPN service by `unit` (UNIT_*), and writes
-    /// its hash (32 bytes); false on failure.
+    /// The fees of a transaction in the network, in datoshi, u64::MAX if they are more: the network's, and the least
+    /// that its validators accept.
+    pub(super) fn vpn_glue_net_fees(net: *mut dap_chain_net_t, network: *mut u64, validators: *mut u64);
+    /// Follows the chain of payments from a transaction (32 bytes) to the last one that the ledger has; one of TX_*.
+    /// Writes `out` for TX_OPEN.
+    pub(super) fn vpn_glue_ledger_payments(net: *mut dap_chain_net_t, tx: *const u8, out: *mut TxView) -> c_int;
+    /// The SHA3-256 (32 bytes) of the wallet's public key; false if the wallet cannot be opened.
+    pub(super) fn vpn_glue_wallet_key_hash(name: *const c_char, hash: *mut u8) -> bool;
+    /// Signs the data with the wallet's key. Returns the signature with its header, which the caller frees with
+    /// `vpn_glue_free`; NULL on failure.
+    pub(super) fn vpn_glue_wallet_sign(
+        name: *const c_char,
+        data: *const c_void,
+        size: usize,
+        signature_size: *mut usize,
+    ) -> *mut u8;
+    /// Creates a conditional transaction of `value` datoshi that pays the VPN service by `unit` (the SDK's number), with
+    /// a fee for the validators, and writes its hash (32 bytes); false on failure.
     pub(super) fn vpn_glue_wallet_pay(
         net: *mut dap_chain_net_t,
         wallet: *const c_char,
         token: *const c_char,
         value: u64,
+        fee: u64,
         unit: u32,
         hash: *mut u8,
     ) -> bool;

@@ -172,9 +172,12 @@ pub(crate) fn failure(error: &ClientError) -> Failure {
         ClientError::Connect { .. } => Code::CannotConnect,
         ClientError::NoAnswer { .. } => Code::NoAnswer,
         ClientError::Refused { .. } => Code::Refused,
-        ClientError::NotRunning | ClientError::Tunnel(_) | ClientError::OnWorker | ClientError::Stopped => {
-            Code::Failure
-        }
+        ClientError::NotRunning
+        | ClientError::Tunnel(_)
+        | ClientError::Payment(_)
+        | ClientError::Lost { .. }
+        | ClientError::OnWorker
+        | ClientError::Stopped => Code::Failure,
     };
     Failure::new(code, error.to_string())
 }
@@ -195,6 +198,8 @@ mod tests {
             (ClientError::Refused { server: server(), reason: "full".into() }, Code::Refused),
             (ClientError::NoAnswer { server: server(), waiting_for: "it", after: POLL }, Code::NoAnswer),
             (ClientError::Tunnel("x".into()), Code::Failure),
+            (ClientError::Payment("x".into()), Code::Failure),
+            (ClientError::Lost { server: server(), reason: "x".into() }, Code::Failure),
         ];
         for (error, code) in table {
             let failure = failure(&error);

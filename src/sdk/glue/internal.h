@@ -52,6 +52,8 @@ static inline dap_chain_net_srv_uid_t vpn_internal_service_uid(void)
 
 /* --- lifecycle_embedded.c, lifecycle_node.c --- */
 
+/* The descriptor for an event socket on the caller's `fd`; -1 on failure. The caller's stays open when the socket ends. */
+int vpn_internal_descriptor(int fd);
 /* The stream behind a socket. */
 dap_stream_t *vpn_internal_stream_of(dap_events_socket_t *es);
 /* Registers the service with the SDK, NULL if the SDK refuses; and unregisters it. */

@@ -17,6 +17,11 @@ void vpn_glue_settle(void)
     dap_embedded_settle();
 }
 
+int vpn_internal_descriptor(int fd)
+{
+    return fd;  /* no_close keeps it open */
+}
+
 dap_stream_t *vpn_internal_stream_of(dap_events_socket_t *es)
 {
     return (dap_stream_t *)es->_inheritor;

@@ -1,4 +1,6 @@
 /* Start and stop with the Cellframe SDK, which the node starts and stops, and which keeps registrations. */
+#include <fcntl.h>
+
 #include "internal.h"
 
 int vpn_glue_retain(void)
@@ -12,6 +14,12 @@ void vpn_glue_release(void)
 
 void vpn_glue_settle(void)
 {
+}
+
+/* The SDK closes a socket's descriptor when it deletes the socket, even with no_close: it gets one of its own. */
+int vpn_internal_descriptor(int fd)
+{
+    return fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }
 
 dap_stream_t *vpn_internal_stream_of(dap_events_socket_t *es)

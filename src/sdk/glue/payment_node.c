@@ -1,12 +1,29 @@
-/* Orders and wallets with the Cellframe SDK. */
+/* Orders, wallets and ledger with the Cellframe SDK. */
 #include "internal.h"
+#include "dap_chain_datum_tx_items.h"
+#include "dap_chain_ledger.h"
 #include "dap_chain_mempool.h"
 #include "dap_chain_net.h"
 #include "dap_chain_net_srv_order.h"
+#include "dap_chain_net_tx.h"
+#include "dap_chain_node.h"
 #include "dap_chain_wallet.h"
 #include "dap_config.h"
 #include "dap_hash.h"
 #include "dap_pkey.h"
+#include "dap_sign.h"
+/* The validators' fee of networks that have one; others take a transaction without it. */
+#if __has_include("dap_chain_cs_esbocs.h")
+#include "dap_chain_cs_esbocs.h"
+#define VPN_SDK_VALIDATORS_FEE
+#endif
+
+static uint64_t s_saturated(uint256_t value)
+{
+    return compare256(value, GET_256_FROM_64(UINT64_MAX)) > 0 ? UINT64_MAX : dap_chain_uint256_to(value);
+}
+
+/* --- orders --- */
 
 static dap_list_t *s_orders(dap_chain_net_t *net, dap_chain_net_srv_order_direction_t direction)
 {
@@ -22,52 +39,128 @@ static dap_list_t *s_orders(dap_chain_net_t *net, dap_chain_net_srv_order_direct
     return orders;
 }
 
-static void s_order_hash(const dap_chain_net_srv_order_t *order, uint8_t hash[32])
-{
-    dap_chain_hash_fast_t full;
-    dap_hash_fast(order, dap_chain_net_srv_order_get_size(order), &full);
-    memcpy(hash, full.raw, 32);
-}
-
 void vpn_glue_net_orders(struct dap_chain_net *net, bool selling_only,
-                         void (*callback)(void *context, const uint8_t *hash, uint64_t node_address, bool is_free),
-                         void *context)
+                         void (*callback)(void *context, const vpn_glue_order_view_t *order), void *context)
 {
     dap_list_t *orders = s_orders(net, selling_only ? SERV_DIR_SELL : SERV_DIR_UNDEFINED);
     for (dap_list_t *item = orders; item; item = item->next) {
         const dap_chain_net_srv_order_t *order = (const dap_chain_net_srv_order_t *)item->data;
-        uint8_t hash[32];
-        s_order_hash(order, hash);
-        callback(context, hash, order->node_addr.uint64, IS_ZERO_256(order->price));
+        vpn_glue_order_view_t view;
+        memset(&view, 0, sizeof(view));
+        dap_chain_hash_fast_t hash;
+        dap_hash_fast(order, dap_chain_net_srv_order_get_size(order), &hash);
+        memcpy(view.hash, hash.raw, sizeof(view.hash));
+        /* The order is packed and its ticker may lack a NUL. */
+        char token[sizeof(order->price_ticker) + 1];
+        memset(token, 0, sizeof(token));
+        memcpy(token, order->price_ticker, sizeof(order->price_ticker));
+        view.token = token;
+        view.node = order->node_addr.uint64;
+        view.price = s_saturated(order->price);
+        view.units = order->units;
+        view.unit = order->price_unit.uint32;
+        dap_chain_node_addr_t address = order->node_addr;
+        dap_chain_node_info_t *info = address.uint64 ? dap_chain_node_info_read(net, &address) : NULL;
+        if (info) {
+            view.host = info->ext_host;
+            view.port = info->ext_port;
+        }
+        callback(context, &view);
+        DAP_DELETE(info);
     }
     dap_list_free_full(orders, NULL);
 }
 
-static dap_chain_wallet_t *s_wallet(const char *name)
+/* --- fees and the ledger --- */
+
+void vpn_glue_net_fees(struct dap_chain_net *net, uint64_t *network, uint64_t *validators)
 {
-    return dap_chain_wallet_open(name, dap_chain_wallet_get_path(g_config), NULL);
+    uint256_t fee;
+    memset(&fee, 0, sizeof(fee));
+    dap_chain_addr_t collector;
+    *network = dap_chain_net_tx_get_fee(net->pub.id, &fee, &collector) ? s_saturated(fee) : 0;
+#ifdef VPN_SDK_VALIDATORS_FEE
+    *validators = s_saturated(dap_chain_esbocs_get_fee(net->pub.id));
+#else
+    *validators = 0;
+#endif
 }
 
-bool vpn_glue_wallet_exists(const char *name)
+int vpn_glue_ledger_payments(struct dap_chain_net *net, const uint8_t *tx, vpn_glue_tx_view_t *out)
 {
-    dap_chain_wallet_t *wallet = s_wallet(name);
-    if (wallet)
-        dap_chain_wallet_close(wallet);
-    return wallet != NULL;
-}
-
-/* Converts a unit of raw.rs to the SDK's. */
-static bool s_price_unit(uint32_t unit, dap_chain_net_srv_price_unit_uid_t *out)
-{
+    dap_chain_hash_fast_t first;
+    memcpy(first.raw, tx, sizeof(first.raw));
+    dap_ledger_t *ledger = net->pub.ledger;
+    /* The SDK answers with the hash that it gets if it does not know the transaction. */
+    if (!ledger || dap_hash_fast_is_blank(&first) || !dap_ledger_tx_find_datum_by_hash(ledger, &first, NULL, false))
+        return VPN_GLUE_TX_UNKNOWN;
+    dap_chain_hash_fast_t last =
+        dap_ledger_get_final_chain_tx_hash(ledger, DAP_CHAIN_TX_OUT_COND_SUBTYPE_SRV_PAY, &first, true);
+    dap_chain_datum_tx_t *found =
+        dap_hash_fast_is_blank(&last) ? NULL : dap_ledger_tx_find_datum_by_hash(ledger, &last, NULL, false);
+    int index = 0;
+    dap_chain_tx_out_cond_t *left =
+        found ? dap_chain_datum_tx_out_cond_get(found, DAP_CHAIN_TX_OUT_COND_SUBTYPE_SRV_PAY, &index) : NULL;
+    if (!left || left->header.srv_uid.uint64 != VPN_SERVICE_UID)
+        return VPN_GLUE_TX_SPENT;
     memset(out, 0, sizeof(*out));
-    switch (unit) {
-    case VPN_GLUE_UNIT_BYTES: out->enm = SERV_UNIT_B; return true;
-    default: return false;
-    }
+    memcpy(out->hash, last.raw, sizeof(out->hash));
+    memcpy(out->key_hash, left->subtype.srv_pay.pkey_hash.raw, sizeof(out->key_hash));
+    out->value = s_saturated(left->header.value);
+    out->unit = left->subtype.srv_pay.unit.uint32;
+    out->unit_price_max = s_saturated(left->subtype.srv_pay.unit_price_max_datoshi);
+    /* A payment repeats the fee of the transaction that it spends, and pays the network's. */
+    dap_chain_tx_out_cond_t *fee = dap_chain_datum_tx_out_cond_get(found, DAP_CHAIN_TX_OUT_COND_SUBTYPE_FEE, &index);
+    uint64_t repeated = fee ? s_saturated(fee->header.value) : 0, network = 0, validators = 0;
+    vpn_glue_net_fees(net, &network, &validators);
+    out->fee = network > UINT64_MAX - repeated ? UINT64_MAX : network + repeated;
+    const char *ticker = dap_ledger_tx_get_token_ticker_by_hash(ledger, &last);
+    if (ticker)
+        strncpy(out->token, ticker, sizeof(out->token) - 1);
+    return VPN_GLUE_TX_OPEN;
 }
 
-static bool s_pay(dap_chain_net_t *net, dap_enc_key_t *key, const char *token, uint64_t value,
-                  dap_chain_net_srv_price_unit_uid_t unit, uint8_t *hash)
+/* --- wallets --- */
+
+/* Opens the wallet's key, which the caller deletes; NULL if the wallet cannot be opened. */
+static dap_enc_key_t *s_key(const char *name)
+{
+    dap_chain_wallet_t *wallet = dap_chain_wallet_open(name, dap_chain_wallet_get_path(g_config), NULL);
+    if (!wallet)
+        return NULL;
+    dap_enc_key_t *key = dap_chain_wallet_get_key(wallet, 0);
+    dap_chain_wallet_close(wallet);
+    return key;
+}
+
+bool vpn_glue_wallet_key_hash(const char *name, uint8_t *hash)
+{
+    dap_enc_key_t *key = s_key(name);
+    dap_pkey_t *public_key = key ? dap_pkey_from_enc_key(key) : NULL;
+    dap_hash_fast_t key_hash;
+    bool found = public_key && dap_pkey_get_hash(public_key, &key_hash);
+    if (found)
+        memcpy(hash, key_hash.raw, 32);
+    DAP_DELETE(public_key);
+    if (key)
+        dap_enc_key_delete(key);
+    return found;
+}
+
+uint8_t *vpn_glue_wallet_sign(const char *name, const void *data, size_t size, size_t *signature_size)
+{
+    *signature_size = 0;
+    dap_enc_key_t *key = s_key(name);
+    dap_sign_t *signature = key ? dap_sign_create(key, data, size) : NULL;
+    if (key)
+        dap_enc_key_delete(key);
+    if (signature)
+        *signature_size = dap_sign_get_size(signature);
+    return (uint8_t *)signature;
+}
+
+static bool s_pay(dap_chain_net_t *net, dap_enc_key_t *key, const char *token, uint64_t value, uint64_t fee,
+                  uint32_t unit, uint8_t *hash)
 {
     dap_pkey_t *public_key = dap_pkey_from_enc_key(key);
     if (!public_key)
@@ -84,10 +177,14 @@ static bool s_pay(dap_chain_net_t *net, dap_enc_key_t *key, const char *token, u
     char ticker[DAP_CHAIN_TICKER_SIZE_MAX];
     memset(ticker, 0, sizeof(ticker));
     strncpy(ticker, token, sizeof(ticker) - 1);
-    uint256_t none;
-    memset(&none, 0, sizeof(none));
-    char *text = dap_chain_mempool_tx_create_cond(net, key, payer, ticker, GET_256_FROM_64(value), none, unit,
-                                                  vpn_internal_service_uid(), none, NULL, 0, "hex");
+    dap_chain_net_srv_price_unit_uid_t price_unit;
+    memset(&price_unit, 0, sizeof(price_unit));
+    price_unit.uint32 = unit;
+    uint256_t no_limit;
+    memset(&no_limit, 0, sizeof(no_limit));
+    char *text =
+        dap_chain_mempool_tx_create_cond(net, key, payer, ticker, GET_256_FROM_64(value), no_limit, price_unit,
+                                         vpn_internal_service_uid(), GET_256_FROM_64(fee), NULL, 0, "hex");
     DAP_DELETE(public_key);
     if (!text)
         return false;
@@ -99,19 +196,13 @@ static bool s_pay(dap_chain_net_t *net, dap_enc_key_t *key, const char *token, u
     return made;
 }
 
-bool vpn_glue_wallet_pay(struct dap_chain_net *net, const char *wallet, const char *token, uint64_t value, uint32_t unit,
-                         uint8_t *hash)
+bool vpn_glue_wallet_pay(struct dap_chain_net *net, const char *wallet, const char *token, uint64_t value, uint64_t fee,
+                         uint32_t unit, uint8_t *hash)
 {
-    dap_chain_net_srv_price_unit_uid_t price_unit;
-    if (!s_price_unit(unit, &price_unit))
+    dap_enc_key_t *key = s_key(wallet);
+    if (!key)
         return false;
-    dap_chain_wallet_t *opened = s_wallet(wallet);
-    if (!opened)
-        return false;
-    dap_enc_key_t *key = dap_chain_wallet_get_key(opened, 0);
-    bool made = key && s_pay(net, key, token, value, price_unit, hash);
-    if (key)
-        dap_enc_key_delete(key);
-    dap_chain_wallet_close(opened);
+    bool made = s_pay(net, key, token, value, fee, unit, hash);
+    dap_enc_key_delete(key);
     return made;
 }

@@ -46,9 +46,15 @@ struct dap_events_socket *vpn_glue_tun_add(int fd, uint32_t worker, void *inheri
     callbacks.write_callback = s_tun_write;
     callbacks.error_callback = s_tun_error;
     callbacks.delete_callback = s_tun_delete;
-    dap_events_socket_t *es = dap_events_socket_wrap_no_add(fd, &callbacks);
-    if (!es)
+    int descriptor = vpn_internal_descriptor(fd);
+    if (descriptor < 0)
         return NULL;
+    dap_events_socket_t *es = dap_events_socket_wrap_no_add(descriptor, &callbacks);
+    if (!es) {
+        if (descriptor != fd)
+            close(descriptor);
+        return NULL;
+    }
     es->type = DESCRIPTOR_TYPE_FILE;
     es->no_close = true;
     es->_inheritor = inheritor;

@@ -1,8 +1,9 @@
 //! The inputs and outputs of the client's [`Exchange`](super::Exchange).
 
 use super::Offer;
+use super::payment::{Refusal, TxHash};
 use crate::lease::Token;
-use crate::wire::{AddrReply, WireError};
+use crate::wire::{AddrReply, ReceiptInfo, WireError};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -46,6 +47,19 @@ pub enum Event<'a> {
         /// Its body.
         data: &'a [u8],
     },
+    /// A connection that holds its REQUEST back may send it.
+    Proceed,
+    /// The answer to [`Action::AskLedger`]: the last transaction of the chain of payments that the ledger has.
+    LastPayment(TxHash),
+    /// The answer to [`Action::Sign`].
+    Signed {
+        /// The signed bytes.
+        signed: [u8; ReceiptInfo::LEN],
+        /// The signature, with its header.
+        signature: &'a [u8],
+    },
+    /// The wallet cannot sign: the reason.
+    CannotSign(String),
     /// ADDR_REPLY arrived on channel 'S'.
     AddrReply {
         /// The parsed reply.
@@ -84,6 +98,15 @@ pub enum Event<'a> {
 pub enum Action {
     /// Sends this REQUEST on channel 'R'.
     SendRequest(Vec<u8>),
+    /// Sends this signed receipt on channel 'R', as SIGN_RESPONSE.
+    SendReceipt(Vec<u8>),
+    /// Asks the ledger for the last transaction of the chain of payments, and answers with [`Event::LastPayment`], or
+    /// not at all if the ledger does not know the chain.
+    AskLedger,
+    /// Signs the bytes with the wallet's key, and answers with [`Event::Signed`] or [`Event::CannotSign`].
+    Sign([u8; ReceiptInfo::LEN]),
+    /// The transaction cannot pay another receipt: continue with another one, on a new connection.
+    Renew,
     /// Sends this VPN packet on channel 'S'.
     SendPacket(Vec<u8>),
     /// Starts to pass in [`Event::Tick`].
@@ -152,6 +175,20 @@ pub enum Notice {
     UnexpectedAddress,
     /// A PROBLEM that changes nothing: its code.
     Problem(u32),
+    /// A receipt was signed: the number of signed receipts, 0 for a proof of the wallet's key.
+    Signed(u64),
+    /// A receipt is not signed.
+    Refused(Refusal),
+    /// A receipt is not signed, as others before it: the reason was logged then.
+    RefusedAgain(Refusal),
+    /// A receipt is not signed, because its transaction cannot pay it.
+    UsedUp,
+    /// A receipt for a connection that pays nothing.
+    Unagreed,
+    /// The wallet cannot sign a receipt: the reason.
+    CannotSign(String),
+    /// The server waits for another transaction: the code.
+    AskedToRenew(u32),
 }
 
 impl fmt::Display for Notice {
@@ -165,6 +202,13 @@ impl fmt::Display for Notice {
             Notice::MalformedError(error) => write!(f, "malformed ERROR: {error}"),
             Notice::ServicePacketIgnored(kind) => write!(f, "service packet {kind:#x} ignored"),
             Notice::UnexpectedAddress => f.write_str("unrequested address ignored"),
+            Notice::Signed(0) => f.write_str("the server asked for a proof of the wallet's key; given"),
+            Notice::Signed(number) => write!(f, "receipt {number} signed"),
+            Notice::Refused(why) | Notice::RefusedAgain(why) => write!(f, "receipt not signed: {why}"),
+            Notice::UsedUp => f.write_str("receipt not signed: the conditional transaction cannot pay it"),
+            Notice::Unagreed => f.write_str("receipt not signed: the order is not known here, so neither is its price"),
+            Notice::CannotSign(why) => write!(f, "receipt not signed: {why}"),
+            Notice::AskedToRenew(code) => write!(f, "the server asks for another transaction (code {code:#x})"),
             Notice::Problem(code) => write!(f, "PROBLEM {code} ignored"),
         }
     }

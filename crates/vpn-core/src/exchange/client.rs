@@ -1,4 +1,6 @@
-//! The client's side: connect, request service, get an address, detect a loss.
+//! The client's side: connect, request service, get an address, detect a loss. `paying` has what it does about payment.
+
+mod paying;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -6,16 +8,17 @@ use std::time::Duration;
 
 use super::action::{Action, Event, Failure, Grant, Notice, State};
 use super::offer::Offer;
+use super::payment::{Agreement, Payment};
 use crate::lease::Token;
 use crate::wire::{
-    self, AddrReply, Capabilities, MAX_BUNDLE, Request, ServiceError, Success, encode_addr_request, encode_control, op,
-    pkt, problem,
+    self, AddrReply, Capabilities, MAX_BUNDLE, Request, ServiceError, Success, encode_addr_request, encode_control,
+    error_code, op, pkt, problem,
 };
 
 /// The interval at which the driver passes in [`Event::Tick`], from [`Action::StartTicks`] on.
 pub const TICK: Duration = Duration::from_millis(250);
-/// The shortest interval at which ADDR_REQUEST is repeated.
-const ADDRESS_REPEAT_MIN: Duration = Duration::from_secs(1);
+/// The shortest interval at which ADDR_REQUEST is repeated, and the REQUEST of a paid order: a server may pay twice.
+const REPEAT_MIN: Duration = Duration::from_secs(1);
 
 /// The parameters of a connection.
 #[derive(Clone, Debug)]
@@ -32,6 +35,10 @@ pub struct Settings {
     pub bundles: bool,
     /// The token of the last lease from this server.
     pub resume: Option<Token>,
+    /// The terms on which the client pays; `None` for a free order.
+    pub agreement: Option<Agreement>,
+    /// Whether REQUEST waits for [`Event::Proceed`] after the stream is up.
+    pub is_held: bool,
 }
 
 /// One connection to one server: [`handle`](Exchange::handle) takes an event, [`next_action`](Exchange::next_action)
@@ -54,14 +61,30 @@ pub struct Exchange {
     ping_after: Duration,
     /// The bytes that waited for the server at the last tick.
     pending: usize,
+    /// The stream is up; REQUEST waits for [`Event::Proceed`].
+    is_ready: bool,
+    payment: Option<Payment>,
+    /// When the service was first granted.
+    granted: Option<Duration>,
+    /// The server has begun to answer REQUEST, which is not repeated from then on.
+    is_answered: bool,
+    /// The driver was told to renew.
+    is_renewing: bool,
+    /// A refused receipt was reported.
+    has_refused: bool,
+    /// Why a connection that was up was lost.
+    loss: Option<String>,
     actions: VecDeque<Action>,
 }
 
 impl Exchange {
     /// Creates the state machine of a connection that is not dialled yet.
     pub fn new(settings: Settings) -> Exchange {
+        let Request { srv_uid, tx_cond, .. } = settings.request;
+        let payment = settings.agreement.clone().map(|agreement| Payment::new(srv_uid, agreement, tx_cond));
         Exchange {
             ping_after: settings.keep_alive,
+            payment,
             settings,
             state: State::Connecting,
             failure: None,
@@ -71,6 +94,12 @@ impl Exchange {
             repeats: 0,
             heard: Duration::ZERO,
             pending: 0,
+            is_ready: false,
+            granted: None,
+            is_answered: false,
+            is_renewing: false,
+            has_refused: false,
+            loss: None,
             actions: VecDeque::new(),
         }
     }
@@ -83,6 +112,16 @@ impl Exchange {
     /// Returns why the start has failed, if it has.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
+    }
+
+    /// Returns why a connection that was up was lost.
+    pub fn loss(&self) -> Option<&str> {
+        self.loss.as_deref()
+    }
+
+    /// Returns whether the stream is up, and REQUEST waits for [`Event::Proceed`].
+    pub fn is_ready(&self) -> bool {
+        self.is_ready && self.awaits_stream()
     }
 
     /// Returns when [`Event::Timeout`] is due, while the start waits for the server.
@@ -110,7 +149,12 @@ impl Exchange {
     pub fn handle(&mut self, now: Duration, event: Event<'_>) {
         match event {
             Event::Dialled => self.deadline = Some(now + self.settings.start_timeout),
-            Event::Connected => self.connected(now),
+            Event::Connected => self.connected(now, self.settings.is_held),
+            Event::Proceed if self.is_ready => self.connected(now, false),
+            Event::Proceed => self.settings.is_held = false,
+            Event::LastPayment(last) => self.pay(now, |payment, _| payment.ledger_says(&last)),
+            Event::Signed { signed, signature } => self.signed(now, &signed, signature),
+            Event::CannotSign(why) => self.cannot_sign(why),
             Event::ChannelTaken => self.fail(Failure::ChannelTaken),
             Event::ConnectFailed(errno) => self.fail(Failure::Connect(errno)),
             Event::Disconnected => {
@@ -129,9 +173,13 @@ impl Exchange {
         }
     }
 
-    fn connected(&mut self, now: Duration) {
+    fn connected(&mut self, now: Duration, is_held: bool) {
         if self.awaits_stream() {
             self.heard = now;
+            self.is_ready = is_held;
+            if is_held {
+                return;
+            }
             self.advance(State::Requesting);
             self.send_request(now);
             self.actions.push_back(Action::StartTicks);
@@ -147,15 +195,32 @@ impl Exchange {
                 Err(error) => self.report(Notice::MalformedSuccess(error)),
             },
             pkt::ERROR => match ServiceError::parse(data) {
-                Ok(error) => self.refused(format!("{} (code {:#x})", wire::error_text(error.code), error.code)),
+                Ok(ServiceError { code: code @ error_code::TX_COND_NOT_ENOUGH, .. })
+                    if self.payment.is_some() && self.granted.is_some() =>
+                {
+                    self.report(Notice::AskedToRenew(code));
+                    self.renew();
+                }
+                Ok(error) => self.refused(error_text(&error)),
                 Err(error) => self.report(Notice::MalformedError(error)),
             },
-            pkt::NOTIFY_STOPPED => self.refused("the server has stopped the service".into()),
+            pkt::NOTIFY_STOPPED => self.stopped(data),
+            pkt::SIGN_REQUEST => self.sign_requested(now, data),
             kind => self.report(Notice::ServicePacketIgnored(kind)),
         }
     }
 
+    /// Handles the end of the service; `data` is empty or an error.
+    fn stopped(&mut self, data: &[u8]) {
+        let mut reason = "the server has stopped the service".to_owned();
+        if let Ok(error) = ServiceError::parse(data) {
+            reason = format!("{reason}: {}", error_text(&error));
+        }
+        self.refused(reason);
+    }
+
     fn granted(&mut self, now: Duration, usage_id: u32) {
+        self.granted.get_or_insert(now);
         self.usage_id = usage_id;
         if self.is_alive() && self.state < State::AwaitingAddress {
             self.advance(State::AwaitingAddress);
@@ -212,15 +277,17 @@ impl Exchange {
         if !self.is_alive() {
             return;
         }
+        self.pay(now, |payment, served| payment.tick(now, served));
         let waited = now.saturating_sub(self.last_sent);
         // 0.25 s, 0.5 s, 1 s, 2 s, 2 s, ...
         let interval = TICK * (1 << self.repeats.min(3));
         match self.state {
-            State::Requesting if waited >= interval => {
+            State::Requesting if self.is_answered => {}
+            State::Requesting if waited >= if self.payment.is_some() { interval.max(REPEAT_MIN) } else { interval } => {
                 self.repeats += 1;
                 self.send_request(now);
             }
-            State::AwaitingAddress if waited >= interval.max(ADDRESS_REPEAT_MIN) => {
+            State::AwaitingAddress if waited >= interval.max(REPEAT_MIN) => {
                 self.repeats += 1;
                 self.request_address(now);
             }
@@ -299,6 +366,7 @@ impl Exchange {
         self.fail(Failure::Connect(0));
         self.advance(State::Lost);
         if was_up {
+            self.loss = Some(why.to_owned());
             self.report(Notice::Lost(why.to_owned()));
         }
         true
@@ -333,6 +401,10 @@ impl Exchange {
     fn report(&mut self, notice: Notice) {
         self.actions.push_back(Action::Report(notice));
     }
+}
+
+fn error_text(error: &ServiceError) -> String {
+    format!("{} (code {:#x})", wire::error_text(error.code), error.code)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //!
 //! - [`Exchange`]: one connection of a client, from dialling to its end. [`Event`]s go in, [`Action`]s come out.
 //! - [`Offer`]: the contents of a server's reply, validated before use.
+//! - [`Agreement`]: what a client pays for; it signs no other receipt.
 //! - [`Session`]: one client as the server sees it: whether it is allowed, alive, and using the service.
 //! - [`Leases`]: which session has which address; decides address requests, with take-over.
 //!
@@ -16,10 +17,12 @@ mod action;
 mod client;
 mod leases;
 mod offer;
+mod payment;
 mod session;
 
 pub use action::{Action, Event, Failure, Grant, Notice, State};
 pub use client::{Exchange, Settings, TICK};
 pub use leases::{AddressRequest, Answer, Leases, Terms};
 pub use offer::{Offer, OfferError, guess_prefix};
+pub use payment::{Agreement, Refusal, TxHash};
 pub use session::{Session, SessionAction, UsageChange};

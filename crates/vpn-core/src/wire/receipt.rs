@@ -21,6 +21,8 @@ pub mod unit {
 const VERSION: u8 = 2;
 /// The type byte in front of a receipt, as an item of a transaction.
 const ITEM_TYPE: u8 = 0x71;
+/// Where the size field stands, behind the type byte and the info.
+const SIZE_AT: usize = 1 + ReceiptInfo::LEN;
 /// The lengths of key and signature stand in a signature's header, in its last eight bytes.
 const SIGNATURE_HEADER_LEN: usize = 14;
 
@@ -35,7 +37,7 @@ pub struct ReceiptInfo {
     pub version: u8,
     /// How many units are sold.
     pub units: u64,
-    /// The value in datoshi, a number of 256 bits, little-endian.
+    /// The value in datoshi, as the SDK lays out 256 bits: two little-endian halves of 128 bits, the upper half first.
     pub value: [u8; 32],
     /// The hash of the transaction that the payment spends: the last one of its chain.
     pub prev_tx: [u8; 32],
@@ -44,6 +46,20 @@ pub struct ReceiptInfo {
 impl ReceiptInfo {
     /// Length on the wire, bytes.
     pub const LEN: usize = 96;
+
+    /// Returns the value in datoshi; `None` if it does not fit into 64 bits.
+    pub fn datoshi(&self) -> Option<u64> {
+        let (upper, lower) = self.value.split_first_chunk::<16>()?;
+        let low = u128::from_le_bytes(lower.try_into().ok()?);
+        u64::try_from(low).ok().filter(|_| *upper == [0; 16])
+    }
+
+    /// Lays out a value in datoshi for [`value`](Self::value).
+    pub fn value_of(datoshi: u64) -> [u8; 32] {
+        let mut value = [0; 32];
+        value[16..24].copy_from_slice(&datoshi.to_le_bytes());
+        value
+    }
 
     fn encode(&self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
@@ -56,7 +72,8 @@ impl ReceiptInfo {
         out
     }
 
-    fn parse(bytes: &[u8; Self::LEN]) -> Result<Self, WireError> {
+    /// Parses the bytes that are signed.
+    pub fn parse(bytes: &[u8; Self::LEN]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
         let srv_uid = reader.u64()?;
         reader.take::<8>()?;
@@ -105,6 +122,16 @@ impl<'a> Receipt<'a> {
         out.extend_from_slice(&info.encode());
         out.extend_from_slice(&(Self::LEN as u64).to_le_bytes());
         out.extend_from_slice(&0u64.to_le_bytes());
+        out
+    }
+
+    /// Returns the message with another signature behind it, and with its new length in the size field.
+    pub fn append_signature(message: &[u8], signature: &[u8]) -> Vec<u8> {
+        let mut out = [message, signature].concat();
+        let len = out.len() as u64;
+        if let Some(size) = out.get_mut(SIZE_AT..SIZE_AT + size_of::<u64>()) {
+            size.copy_from_slice(&len.to_le_bytes());
+        }
         out
     }
 
@@ -183,10 +210,29 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_two_halves_with_the_upper_one_first() {
+        let with = |value| ReceiptInfo { value, ..info() }.datoshi();
+        assert_eq!(with(ReceiptInfo::value_of(0x0102_0304)), Some(0x0102_0304));
+        assert_eq!(ReceiptInfo::value_of(0x0102)[16..18], [2, 1]);
+        assert_eq!(with(ReceiptInfo::value_of(u64::MAX)), Some(u64::MAX));
+        for at in (0..16).chain(24..32) {
+            let mut value = [0; 32];
+            value[at] = 1;
+            assert_eq!(with(value), None, "byte {at}");
+        }
+    }
+
+    #[test]
     fn signatures_are_found_by_their_lengths() {
         let message = signed(&[(2420, 872), (10, 20)]);
         let receipt = Receipt::parse(&message).expect("a receipt");
         assert_eq!(receipt.signatures.iter().map(|signature| signature.len()).collect::<Vec<_>>(), [3306, 44]);
+    }
+
+    #[test]
+    fn a_second_signature_is_appended() {
+        let both = signed(&[(10, 20), (30, 40)]);
+        assert_eq!(Receipt::append_signature(&signed(&[(10, 20)]), Receipt::parse(&both).unwrap().signatures[1]), both);
     }
 
     #[test]

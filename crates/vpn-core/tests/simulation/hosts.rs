@@ -57,6 +57,8 @@ impl Host {
             mtu: 1390,
             bundles: true,
             resume: self.token,
+            agreement: None,
+            is_held: false,
         });
         Connection {
             host,

@@ -289,6 +289,7 @@ impl World {
                 }
                 Action::CloseStream => self.client_end(stream)?,
                 Action::Report(_) => {}
+                action => return fault(format!("a client of a free order returns {action:?}")),
             }
         }
         let connection = &mut self.connections[stream];

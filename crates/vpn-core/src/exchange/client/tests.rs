@@ -1,4 +1,6 @@
 use super::*;
+use crate::exchange::payment::TxHash;
+use crate::exchange::payment::tests::{FIRST, PAYMENT, agreement, info, message, signature};
 use crate::wire::{FromClient, FromServer, parse_from_client, parse_from_server};
 use std::net::Ipv4Addr;
 
@@ -16,6 +18,8 @@ fn settings() -> Settings {
         mtu: 1390,
         bundles: true,
         resume: Some([9; 16]),
+        agreement: None,
+        is_held: false,
     }
 }
 
@@ -204,4 +208,142 @@ fn a_refusal_fails_a_start_and_loses_a_connection() {
     let ends = up.at(60, Event::ServicePacket { kind: pkt::NOTIFY_STOPPED, data: &[] });
     assert_eq!(ends[1], Action::CloseStream);
     assert_eq!(up.0.state(), State::Lost);
+}
+
+/// A connection that pays, granted by its first receipt and up at 40 ms.
+fn paying(receipts: u64) -> Driven {
+    let agreement = Agreement { receipts, ..agreement() };
+    let request = Request { tx_cond: FIRST, ..settings().request };
+    let mut driven = Driven(Exchange::new(Settings { request, agreement: Some(agreement), ..settings() }));
+    driven.at(0, Event::Dialled);
+    driven.at(10, Event::Connected);
+    driven
+}
+
+fn sign_request(driven: &mut Driven, at: u64, prev_tx: TxHash) -> Vec<Action> {
+    driven.at(at, Event::ServicePacket { kind: pkt::SIGN_REQUEST, data: &message(&info(prev_tx)) })
+}
+
+fn sign(driven: &mut Driven, at: u64, actions: &[Action]) -> Vec<Action> {
+    let [Action::Sign(bytes)] = actions else { panic!("{actions:?}") };
+    driven.at(at, Event::Signed { signed: *bytes, signature: &signature(8) })
+}
+
+/// Signs the first receipt, and brings the tunnel up.
+fn paid(receipts: u64) -> (Driven, Vec<Action>) {
+    let mut driven = paying(receipts);
+    let actions = sign_request(&mut driven, 15, FIRST);
+    let sent = sign(&mut driven, 16, &actions);
+    // SUCCESS, with the bytes that the SDK leaves behind it.
+    let mut success = Success { usage_id: 5, net_id: 7, srv_uid: 1 }.encode().to_vec();
+    success.resize(87, 0xAA);
+    let granted = driven.at(20, Event::ServicePacket { kind: pkt::SUCCESS, data: &success });
+    assert_eq!(ops(&granted), [op::ADDR_REQUEST]);
+    driven.reply(30);
+    driven.at(40, Event::DeviceMade);
+    assert_eq!(driven.0.state(), State::Up);
+    (driven, sent)
+}
+
+#[test]
+fn receipts_are_signed_and_sent() {
+    let (mut driven, sent) = paid(3);
+    let [Action::SendReceipt(receipt), Action::Report(Notice::Signed(1))] = sent.as_slice() else { panic!("{sent:?}") };
+    assert_eq!(receipt.len(), 113 + 44 + 44);
+    assert_eq!(sign_request(&mut driven, 10_000, PAYMENT), [Action::AskLedger]);
+    let actions = driven.at(10_001, Event::LastPayment(PAYMENT));
+    let sent = sign(&mut driven, 10_002, &actions);
+    assert!(matches!(sent[..], [Action::SendReceipt(_), Action::Report(Notice::Signed(2))]), "{sent:?}");
+    // SUCCESS follows every receipt, and changes nothing.
+    assert_eq!(driven.success(10_010), []);
+    assert_eq!(driven.0.state(), State::Up);
+}
+
+#[test]
+fn a_paid_request_is_repeated_slowly_and_only_until_the_first_answer() {
+    let mut driven = paying(3);
+    let sent: Vec<u64> = (250..4_000).step_by(250).filter(|at| !driven.tick(*at).is_empty()).collect();
+    assert_eq!(sent, [1250, 2250, 3250]);
+    sign_request(&mut driven, 4_000, FIRST);
+    assert!((4_250..9_000).step_by(250).all(|at| driven.tick(at).is_empty()));
+}
+
+#[test]
+fn a_wrong_receipt_is_reported_once_as_a_warning() {
+    let (mut driven, _) = paid(3);
+    let wrong = message(&crate::wire::ReceiptInfo { units: 19, ..info(PAYMENT) });
+    let mut ask = |at| driven.at(at, Event::ServicePacket { kind: pkt::SIGN_REQUEST, data: &wrong });
+    let first = ask(10_000);
+    let [Action::Report(notice @ Notice::Refused(_))] = first.as_slice() else { panic!("{first:?}") };
+    assert_eq!(notice.to_string(), "receipt not signed: the receipt's number of units is 19, expected 20");
+    assert!(matches!(ask(11_000)[..], [Action::Report(Notice::RefusedAgain(_))]));
+}
+
+#[test]
+fn a_used_up_transaction_is_renewed_once() {
+    let (mut driven, sent) = paid(1);
+    assert_eq!(sent.last(), Some(&Action::Renew));
+    assert_eq!(sign_request(&mut driven, 10_000, PAYMENT), [Action::Report(Notice::UsedUp)]);
+    let error = ServiceError { srv_uid: 1, usage_id: 5, code: 0x402, ..ServiceError::default() }.encode();
+    let asked = driven.at(10_010, Event::ServicePacket { kind: pkt::ERROR, data: &error });
+    assert_eq!(asked, [Action::Report(Notice::AskedToRenew(0x402))]);
+    assert_eq!(driven.0.state(), State::Up);
+
+    let (mut driven, _) = paid(3);
+    let asked = driven.at(10_010, Event::ServicePacket { kind: pkt::ERROR, data: &error });
+    assert_eq!(asked, [Action::Report(Notice::AskedToRenew(0x402)), Action::Renew]);
+}
+
+#[test]
+fn every_end_has_a_reason() {
+    let stopped = ServiceError { srv_uid: 1, usage_id: 5, code: 0x500, ..ServiceError::default() }.encode();
+    for (kind, data, reason) in [
+        (
+            pkt::ERROR,
+            &[8, 4, 0, 0][..],
+            "the new conditional transaction does not hold enough for the price (code 0x408)",
+        ),
+        (pkt::NOTIFY_STOPPED, &[], "the server has stopped the service"),
+        (
+            pkt::NOTIFY_STOPPED,
+            &stopped,
+            "the server has stopped the service: the receipt differs from the one that the server issued (code 0x500)",
+        ),
+    ] {
+        let (mut driven, _) = paid(3);
+        driven.at(50, Event::ServicePacket { kind, data });
+        assert_eq!((driven.0.state(), driven.0.loss()), (State::Lost, Some(reason)));
+        assert_eq!(driven.0.failure(), None);
+
+        let mut starting = paying(3);
+        starting.at(50, Event::ServicePacket { kind, data });
+        assert_eq!(starting.0.failure(), Some(&Failure::Refused(reason.to_owned())));
+        assert_eq!(sign_request(&mut starting, 60, FIRST), [], "nothing is signed after the end");
+    }
+}
+
+#[test]
+fn without_an_agreement_nothing_is_signed() {
+    let mut driven = Driven::up();
+    assert_eq!(sign_request(&mut driven, 50, FIRST), [Action::Report(Notice::Unagreed)]);
+    assert_eq!(sign_request(&mut driven, 60, FIRST), []);
+    let error = ServiceError { code: 0x402, ..ServiceError::default() }.encode();
+    driven.at(70, Event::ServicePacket { kind: pkt::ERROR, data: &error });
+    assert_eq!(driven.0.state(), State::Lost);
+}
+
+#[test]
+fn a_held_request_waits_for_the_driver() {
+    let mut driven = Driven(Exchange::new(Settings { is_held: true, ..settings() }));
+    driven.at(0, Event::Dialled);
+    assert_eq!(driven.at(10, Event::Connected), []);
+    assert!(driven.0.is_ready());
+    assert_eq!(driven.at(500, Event::Proceed), [request(), Action::StartTicks]);
+    assert!(!driven.0.is_ready());
+
+    // The driver may be early.
+    let mut driven = Driven(Exchange::new(Settings { is_held: true, ..settings() }));
+    driven.at(0, Event::Dialled);
+    assert_eq!(driven.at(10, Event::Proceed), []);
+    assert_eq!(driven.at(20, Event::Connected), [request(), Action::StartTicks]);
 }

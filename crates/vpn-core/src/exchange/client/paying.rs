@@ -1,0 +1,68 @@
+//! What the client does about payment: passes receipts to [`Payment`], and performs what it decides.
+
+use std::time::Duration;
+
+use super::super::action::{Action, Notice};
+use super::super::payment::{Payment, Verdict};
+use super::Exchange;
+use crate::wire::ReceiptInfo;
+
+impl Exchange {
+    pub(super) fn sign_requested(&mut self, now: Duration, message: &[u8]) {
+        self.is_answered = true;
+        if self.payment.is_some() {
+            self.pay(now, |payment, served| payment.requested(now, served, message));
+        } else if self.is_alive() && !std::mem::replace(&mut self.has_refused, true) {
+            self.report(Notice::Unagreed);
+        }
+    }
+
+    /// Performs what `decide` finds out about a receipt; it gets the time since the service was granted.
+    pub(super) fn pay(&mut self, now: Duration, decide: impl FnOnce(&mut Payment, Duration) -> Verdict) {
+        let served = self.granted.map_or(Duration::ZERO, |granted| now.saturating_sub(granted));
+        let is_alive = self.is_alive();
+        let Some(payment) = self.payment.as_mut().filter(|_| is_alive) else { return };
+        match decide(payment, served) {
+            Verdict::Nothing => {}
+            Verdict::AskLedger => self.actions.push_back(Action::AskLedger),
+            Verdict::Sign(bytes) => self.actions.push_back(Action::Sign(bytes)),
+            Verdict::Repeat(receipt) => self.actions.push_back(Action::SendReceipt(receipt)),
+            Verdict::UsedUp => {
+                self.report(Notice::UsedUp);
+                self.renew();
+            }
+            Verdict::Refuse(why) => {
+                let again = std::mem::replace(&mut self.has_refused, true);
+                self.report(if again { Notice::RefusedAgain(why) } else { Notice::Refused(why) });
+            }
+        }
+    }
+
+    pub(super) fn signed(&mut self, now: Duration, signed: &[u8; ReceiptInfo::LEN], signature: &[u8]) {
+        let is_alive = self.is_alive();
+        let Some(payment) = self.payment.as_mut().filter(|_| is_alive) else { return };
+        let before = payment.signed();
+        let Some(receipt) = payment.signed_by_wallet(now, signed, signature) else { return };
+        let (number, is_used_up) = (payment.signed(), payment.is_used_up());
+        self.actions.push_back(Action::SendReceipt(receipt));
+        self.report(Notice::Signed(if number == before { 0 } else { number }));
+        if is_used_up {
+            self.renew();
+        }
+    }
+
+    pub(super) fn cannot_sign(&mut self, why: String) {
+        let is_alive = self.is_alive();
+        if let Some(payment) = self.payment.as_mut().filter(|_| is_alive) {
+            payment.cannot_sign();
+            self.report(Notice::CannotSign(why));
+        }
+    }
+
+    /// Tells the driver once that the transaction is used up.
+    pub(super) fn renew(&mut self) {
+        if self.is_alive() && !std::mem::replace(&mut self.is_renewing, true) {
+            self.actions.push_back(Action::Renew);
+        }
+    }
+}

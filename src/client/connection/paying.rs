@@ -1,0 +1,136 @@
+//! What a connection does for payment: its payer's thread, and its place in a renewal.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::super::payer::{Hooks, Job, Payer, Reply};
+use super::super::payment::{Contract, Means};
+use super::{Connection, tunnel};
+use crate::client::error::ClientError;
+use crate::client::settings::Settings;
+use crate::sdk::net::Net;
+use crate::sdk::{Running, worker};
+use vpn_core::exchange::{Event, State};
+
+/// How long an answer waits for a stream that moves from one worker to another.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Starts the thread of a paid connection.
+pub(super) fn payer(
+    net: &Net,
+    contract: &Contract,
+    settings: &Settings,
+    connection: &Weak<Connection>,
+) -> Option<Payer> {
+    let Contract::Paid(means) = contract else { return None };
+    let (answering, looking, switching) = (Weak::clone(connection), Weak::clone(connection), Weak::clone(connection));
+    let hooks = Hooks {
+        answer: Box::new(move |reply| {
+            if let Some(connection) = answering.upgrade() {
+                connection.answer(reply);
+            }
+        }),
+        is_up: Box::new(move || looking.upgrade().is_some_and(|connection| connection.state() == State::Up)),
+        switch: Box::new(move |means| {
+            switching.upgrade().is_none_or(|connection| (connection.switch)(&connection, means))
+        }),
+    };
+    let payer = Payer::start(net, means, settings.tx_fee, hooks);
+    if payer.is_none() {
+        log::error!("no thread for payments: the receipts of this connection are not signed");
+    }
+    payer
+}
+
+impl Connection {
+    pub(super) fn want(&self, job: Job) {
+        if let Some(payer) = &self.payer {
+            payer.want(job);
+        }
+    }
+
+    /// Passes an answer on, on the stream's worker, which alone may send.
+    fn answer(self: &Arc<Self>, reply: Reply) {
+        self.on_worker(move |connection| {
+            connection.handle(match &reply {
+                Reply::LastPayment(last) => Event::LastPayment(*last),
+                Reply::Signed(signed, signature) => Event::Signed { signed: *signed, signature },
+                Reply::CannotSign(why) => Event::CannotSign(why.clone()),
+            });
+        });
+    }
+
+    /// Runs `work` on the stream's worker; drops it if the stream is closed.
+    fn on_worker(self: &Arc<Self>, work: impl FnOnce(&Connection) + Send + 'static) {
+        let deadline = Instant::now() + MOVE_TIMEOUT;
+        let here = loop {
+            match self.channel().map(|channel| channel.worker()) {
+                Some(Some(worker)) => break worker,
+                Some(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+                _ => return,
+            }
+        };
+        let connection = Arc::clone(self);
+        worker::exec(here, move || work(&connection));
+    }
+
+    /// Returns whether the connection was up and is lost, or cannot continue one that was.
+    pub(in crate::client) fn is_lost(&self) -> bool {
+        let shared = self.shared.lock();
+        shared.exchange.state() == State::Lost || (self.is_renewal && shared.exchange.failure().is_some())
+    }
+
+    /// Returns whether the tunnel is up, or is being taken over from the connection before.
+    pub(in crate::client) fn is_started(&self) -> bool {
+        let shared = self.shared.lock();
+        shared.exchange.state() == State::Up || (self.is_renewal && shared.exchange.is_alive())
+    }
+
+    /// Returns why the connection is lost.
+    pub(in crate::client) fn loss(&self) -> Option<ClientError> {
+        if !self.is_lost() {
+            return None;
+        }
+        let shared = self.shared.lock();
+        let reason = shared.exchange.loss().map(str::to_owned);
+        let reason = reason.unwrap_or_else(|| self.start_error(&shared.exchange).to_string());
+        Some(ClientError::Lost { server: self.server.clone(), reason })
+    }
+
+    /// Creates the connection that continues this one with other means.
+    pub(in crate::client) fn continued(&self, means: Box<Means>) -> Option<Arc<Connection>> {
+        let running = Running::retain().ok()?;
+        let (place, contract) = ((&*self.host, self.port), Contract::Paid(means));
+        Some(Connection::new(self.net.clone(), place, self.settings.clone(), &contract, true, self.switch, running))
+    }
+
+    /// Connects, and waits until the stream is up; REQUEST is held back.
+    pub(in crate::client) fn prepare(self: &Arc<Self>) -> Result<(), ClientError> {
+        self.dial()?;
+        let mut shared = self.shared.lock();
+        while !shared.exchange.is_ready() && shared.exchange.is_alive() {
+            let Some(deadline) = shared.exchange.deadline() else { break };
+            if self.changed.wait_until(&mut shared, self.started + deadline).timed_out() {
+                shared.exchange.handle(self.now(), Event::Timeout);
+            }
+        }
+        if shared.exchange.is_ready() { Ok(()) } else { Err(self.start_error(&shared.exchange)) }
+    }
+
+    /// Sends the REQUEST that was held back, and takes the tunnel over.
+    pub(in crate::client) fn proceed(self: &Arc<Self>) -> Result<(), ClientError> {
+        self.on_worker(|connection| {
+            connection.handle(Event::Proceed);
+        });
+        let grant = self.await_grant()?;
+        self.bring_up(&grant)?;
+        self.keep_token(grant.token);
+        Ok(())
+    }
+
+    /// Leaves the server, while the tunnel waits for the connection that continues this one.
+    pub(in crate::client) fn hand_over(&self) {
+        tunnel::suspend();
+        self.end();
+    }
+}

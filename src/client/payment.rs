@@ -1,0 +1,277 @@
+//! What a connection is to pay, and with what: the order, and a conditional transaction that the ledger has.
+
+use std::time::{Duration, Instant};
+
+use super::orders::{Choice, HashFormat, Wish, choose};
+use super::settings::Settings;
+use super::wallet::{self, WalletError, unit_name};
+use crate::sdk::net::{Net, Order};
+use crate::sdk::wallet::{Chain, Funds, Purchase, TxHash, bank};
+use vpn_core::exchange::Agreement;
+
+/// How long a start waits for the ledger to get the transaction.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a start waits for the ledger to get the payment from the last signed receipt.
+const PAYMENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the server's ledger may be behind this node's.
+pub(super) const SERVER_LAG: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(250);
+
+/// What a connection requests.
+#[derive(Clone, Debug)]
+pub(super) enum Contract {
+    /// An order that costs nothing, or whose price is not known here: its hash.
+    Free([u8; 32]),
+    /// An order with a price.
+    Paid(Box<Means>),
+}
+
+/// An order with a price, and the transaction that pays it.
+#[derive(Clone, Debug)]
+pub(super) struct Means {
+    pub(super) order: Order,
+    pub(super) wallet: String,
+    /// The hash of the wallet's public key.
+    pub(super) key_hash: [u8; 32],
+    /// The conditional transaction, with which the chain of payments begins.
+    pub(super) made: TxHash,
+    /// The last transaction of the chain: the first payment spends it.
+    pub(super) last: TxHash,
+    /// The number of receipts that it can pay.
+    pub(super) receipts: u64,
+}
+
+impl Means {
+    /// Returns the terms on which receipts are signed.
+    pub(super) fn agreement(&self) -> Agreement {
+        let Order { unit, units, price, .. } = self.order;
+        Agreement { unit, units, value: price, receipts: self.receipts }
+    }
+}
+
+/// Why a paid order cannot be paid.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PaymentError {
+    #[error(
+        "the order costs {0}, but no wallet is chosen: run vpn_client init -w <wallet_name> -token <token_name> -value \
+         <value in datoshi> -net <net_name>"
+    )]
+    NoWallet(String),
+    #[error("the order costs {0}, but the chosen token is {1}: run vpn_client init with the order's token")]
+    WrongToken(String, String),
+    #[error(
+        "the order costs {price}, a payment with its fees {cost} datoshi, more than the chosen value of {value}: run \
+         vpn_client init with a larger -value"
+    )]
+    TooSmall { price: String, cost: u64, value: u64 },
+    #[error("{0}: run vpn_client init with another wallet or value")]
+    Wallet(#[from] WalletError),
+    #[error(
+        "the network has not confirmed the conditional transaction {0} within {1} s; start again later, it will be used"
+    )]
+    Unconfirmed(String, u64),
+    #[error("the conditional transaction {0} does not pay the order: the wallet's key, its value or its fee differs")]
+    Unfit(String),
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Chooses the order, and finds or makes the transaction that pays it. Blocks, until the ledger has the transaction;
+/// `is_cancelled` ends that early.
+pub(super) fn contract(
+    net: &Net,
+    server: (&str, u16),
+    settings: &Settings,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Contract, PaymentError> {
+    let chosen = wallet::chosen();
+    let fees = bank().fees(net);
+    let wish = Wish {
+        order: settings.order_hash,
+        server: Some(server),
+        token: chosen.token.as_deref(),
+        value: chosen.value.unwrap_or(0),
+        fee: fees.network.saturating_add(settings.tx_fee.unwrap_or(fees.validators)),
+    };
+    let order = match choose(bank().orders(net, true), &wish) {
+        Choice::Order(order) if order.price == 0 => return Ok(Contract::Free(order.hash)),
+        Choice::Order(order) | Choice::Unpayable(order) => order,
+        Choice::Unknown(hash) => {
+            let text = HashFormat::Hex.write(&hash);
+            log::info!("order {text} is not known here, so neither is its price: it is requested as a free one");
+            return Ok(Contract::Free(hash));
+        }
+        // The server answers that the request names no order.
+        Choice::None => return Ok(Contract::Free([0; 32])),
+    };
+    log::info!("order {} costs {}", HashFormat::Hex.write(&order.hash), price(&order));
+    let buyer = Buyer::new(net, order, settings.tx_fee)?;
+    buyer.pay(is_cancelled).map(Contract::Paid)
+}
+
+/// The user's means for one order.
+#[derive(Clone, Debug)]
+pub(super) struct Buyer {
+    net: Net,
+    order: Order,
+    purchase: Purchase,
+    key_hash: [u8; 32],
+}
+
+impl Buyer {
+    /// Compares the user's last choice with the order.
+    pub(super) fn new(net: &Net, order: Order, tx_fee: Option<u64>) -> Result<Buyer, PaymentError> {
+        let (wallet, token, value) = match wallet::chosen() {
+            wallet::Chosen { wallet: Some(wallet), token: Some(token), value: Some(value) } => (wallet, token, value),
+            _ => return Err(PaymentError::NoWallet(price(&order))),
+        };
+        if token != order.token {
+            return Err(PaymentError::WrongToken(price(&order), token));
+        }
+        let fees = bank().fees(net);
+        let fee = tx_fee.unwrap_or(fees.validators);
+        let key_hash = bank().key_hash(&wallet).ok_or_else(|| WalletError::Closed(wallet.clone()))?;
+        let purchase = Purchase { wallet, token, value, fee, unit: order.unit };
+        let cost = order.price.saturating_add(fees.network).saturating_add(fee);
+        if cost > value {
+            return Err(PaymentError::TooSmall { price: price(&order), cost, value });
+        }
+        Ok(Buyer { net: net.clone(), order, purchase, key_hash })
+    }
+
+    /// Returns the stored transaction if it pays the order, else a new one.
+    fn pay(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<Means>, PaymentError> {
+        if let Some(made) = wallet::transaction() {
+            match bank().chain(&self.net, &made) {
+                Chain::Open(funds) => {
+                    if let Some(means) = self.settle(made, funds, is_cancelled)? {
+                        return Ok(means);
+                    }
+                }
+                Chain::Unknown if wallet::is_fresh(&self.net) => {
+                    if let Some(means) = self.confirm(made, is_cancelled)? {
+                        return Ok(means);
+                    }
+                }
+                Chain::Unknown | Chain::Spent => {}
+            }
+        }
+        let made = self.make()?;
+        self.confirm(made, is_cancelled)?.ok_or_else(|| PaymentError::Unfit(HashFormat::Hex.write(&made)))
+    }
+
+    /// Makes a transaction, and stores its hash.
+    pub(super) fn make(&self) -> Result<TxHash, WalletError> {
+        wallet::make(&self.net, &self.purchase)
+    }
+
+    /// Returns the stored transaction if it is not `other`, else makes a new one.
+    pub(super) fn another(&self, other: &TxHash) -> Result<TxHash, WalletError> {
+        let is_usable = |made: &TxHash| {
+            made != other
+                && match bank().chain(&self.net, made) {
+                    Chain::Open(funds) => self.means(*made, &funds).is_some(),
+                    Chain::Unknown => wallet::is_fresh(&self.net),
+                    Chain::Spent => false,
+                }
+        };
+        match wallet::transaction().filter(is_usable) {
+            Some(made) => Ok(made),
+            None => self.make(),
+        }
+    }
+
+    /// Waits until the ledger has the transaction; `None` if it does not pay the order.
+    fn confirm(&self, made: TxHash, is_cancelled: &dyn Fn() -> bool) -> Result<Option<Box<Means>>, PaymentError> {
+        let found = wait(LEDGER_TIMEOUT, is_cancelled, || match self.look(made) {
+            Look::Missing => None,
+            Look::Unfit => Some(None),
+            Look::Ready(means) => Some(Some(means)),
+        })?;
+        let hash = HashFormat::Hex.write(&made);
+        let means = found.ok_or(PaymentError::Unconfirmed(hash, LEDGER_TIMEOUT.as_secs()))?;
+        wait(SERVER_LAG, is_cancelled, || None::<()>)?;
+        Ok(means)
+    }
+
+    /// Looks whether the ledger has the transaction.
+    pub(super) fn look(&self, made: TxHash) -> Look {
+        match bank().chain(&self.net, &made) {
+            Chain::Unknown => Look::Missing,
+            Chain::Spent => Look::Unfit,
+            Chain::Open(funds) => self.means(made, &funds).map_or(Look::Unfit, Look::Ready),
+        }
+    }
+
+    /// Waits until the ledger has the payment from the last signed receipt, which the next one must spend. It may never
+    /// come: the server may not have made it.
+    fn settle(
+        &self,
+        made: TxHash,
+        funds: Funds,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<Box<Means>>, PaymentError> {
+        if wallet::signed() != Some(funds.last) {
+            return Ok(self.means(made, &funds));
+        }
+        let moved = wait(PAYMENT_TIMEOUT, is_cancelled, || match bank().chain(&self.net, &made) {
+            Chain::Open(now) if now.last == funds.last => None,
+            Chain::Open(now) => Some(self.means(made, &now)),
+            Chain::Spent | Chain::Unknown => Some(None),
+        })?;
+        Ok(moved.unwrap_or_else(|| self.means(made, &funds)))
+    }
+
+    /// Returns the means if the funds pay at least one receipt of the order.
+    fn means(&self, made: TxHash, funds: &Funds) -> Option<Box<Means>> {
+        let Order { unit, units, price, token, .. } = &self.order;
+        let is_fit = funds.unit == *unit && funds.token == *token && funds.key_hash == self.key_hash;
+        let is_within = funds.unit_price_max == 0 || price.checked_div(*units)? <= funds.unit_price_max;
+        let receipts = funds.value.checked_div(price.checked_add(funds.fee)?)?;
+        let means = || Means {
+            order: self.order.clone(),
+            wallet: self.purchase.wallet.clone(),
+            key_hash: self.key_hash,
+            made,
+            last: funds.last,
+            receipts,
+        };
+        (is_fit && is_within && receipts > 0).then(|| Box::new(means()))
+    }
+}
+
+/// What the ledger says of a transaction.
+pub(super) enum Look {
+    /// It does not have it.
+    Missing,
+    /// It does not pay the order.
+    Unfit,
+    /// It pays.
+    Ready(Box<Means>),
+}
+
+/// Repeats `look` until it finds something or the time is over.
+fn wait<T>(
+    limit: Duration,
+    is_cancelled: &dyn Fn() -> bool,
+    mut look: impl FnMut() -> Option<T>,
+) -> Result<Option<T>, PaymentError> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if is_cancelled() {
+            return Err(PaymentError::Stopped);
+        }
+        if let Some(found) = look() {
+            return Ok(Some(found));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn price(order: &Order) -> String {
+    let Order { price, token, units, unit, .. } = order;
+    format!("{price} datoshi {token} for {units} {}s", unit_name(*unit))
+}
