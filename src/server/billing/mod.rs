@@ -190,7 +190,8 @@ impl Billing {
 /// Warns of orders that no client can pay, so that an operator learns it before the first customer.
 pub(super) fn check_orders(billing: &Billing, config: &Config) {
     let Some(net) = billing.net() else { return };
-    if net.orders().is_empty() {
+    let orders = net.orders(true);
+    if orders.is_empty() {
         return;
     }
     for (key, expected) in [("receipt_sign_cert", "a certificate"), ("wallet_addr", "a wallet's address")] {
@@ -198,7 +199,7 @@ pub(super) fn check_orders(billing: &Billing, config: &Config) {
             log::warn!("[srv_vpn] {key} is missing: the node serves no order without it; expected {expected}");
         }
     }
-    for order in net.orders() {
+    for order in orders {
         let Some(terms) = net.order_terms(&order.hash).filter(|terms| terms.is_ours && !terms.is_free) else {
             continue;
         };
