@@ -359,6 +359,22 @@ fn extreme_values() {
 }
 
 #[test]
+fn a_clock_and_a_counter_that_go_back_stand_still() {
+    for terms in [SECONDS, BYTES] {
+        let mut run = Run::new(terms);
+        run.event(0, 0, Event::Paid);
+        run.event(2_000, 3_000, Event::Tick);
+        let books = run.meter.books();
+        for (now, bytes) in [(ms(2_500), 1_000), (ms(0), 0), (run.now, run.bytes)] {
+            run.meter.handle(now, Use { bytes, alive: now }, Event::Tick);
+            assert_eq!((run.actions(), run.meter.books()), (vec![], books));
+        }
+        run.event(1_000, 1_000, Event::Tick);
+        assert_eq!(run.meter.books().served, if terms == SECONDS { 3_000_000_000 } else { 4_000 });
+    }
+}
+
+#[test]
 fn bytes_that_pass_after_the_stop_are_written_off() {
     let mut run = Run::new(BYTES);
     run.event(0, 0, Event::Paid);
