@@ -75,7 +75,7 @@ impl Server {
     /// Performs an action of the meter. Returns the answer to it.
     fn act(&self, channel: &Arc<Channel>, session: &Session, action: Action) -> Option<Event> {
         match action {
-            Action::Allow => drop(self.refresh(channel)),
+            Action::Allow => self.refresh(channel),
             Action::Stop(reason) => {
                 self.refresh(channel);
                 self.log_stop(channel, session, reason);
