@@ -65,7 +65,7 @@ impl Server {
         let fits_queue = channel.pending().is_some_and(|waiting| waiting + packet.len() <= self.settings.session_queue);
         if fits_queue && channel.send(TYPE_DATA, packet) {
             self.counters.down(datapath.worker as usize, load);
-            if channel.data::<Session>().is_some_and(|session| session.count(0, bytes)) {
+            if channel.data::<Session>().is_some_and(|session| session.carried.count(0, bytes)) {
                 self.meter(channel, Event::Tick);
             }
             channel.add_stats(&SessionStats { bytes_recv: bytes, packets_recv: packets, ..SessionStats::default() });

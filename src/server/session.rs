@@ -13,6 +13,7 @@ use crate::sdk::usage::{Rest, UsageState};
 use crate::sdk::worker;
 use vpn_core::exchange::{self, SessionAction, UsageChange};
 use vpn_core::forward::{DropCause, Peer, Route};
+use vpn_core::meter::Carried;
 use vpn_core::wire::{self, FromClient, op, problem};
 
 use super::Server;
@@ -41,11 +42,8 @@ pub(super) struct Session {
     pub(super) warned_pool_exhausted: AtomicBool,
     /// The client's dealings with the billing.
     pub(super) account: Mutex<Account>,
-    /// Bytes of inner packets from the client and to it that were forwarded, a super-packet counted as its segments.
-    carried_up: AtomicU64,
-    carried_down: AtomicU64,
-    /// The sum of both at which the meter has to look; the only number that is compared for each packet.
-    due: AtomicU64,
+    /// The bytes of inner packets that were forwarded.
+    pub(super) carried: Carried,
     /// The number of the usage that the client is told while the SDK has none; 0 for none.
     grace_id: AtomicU32,
 }
@@ -70,9 +68,7 @@ impl Session {
             bundle: AtomicUsize::new(0),
             warned_pool_exhausted: AtomicBool::new(false),
             account: Mutex::new(account),
-            carried_up: AtomicU64::new(0),
-            carried_down: AtomicU64::new(0),
-            due: AtomicU64::new(u64::MAX),
+            carried: Carried::default(),
             grace_id: AtomicU32::new(0),
         }
     }
@@ -131,32 +127,6 @@ impl Session {
         Peer { bundle_op, plain_op, usage_id: self.usage_id(), largest: self.bundle() }
     }
 
-    /// Returns the bytes that were forwarded from the client, and to it.
-    pub(super) fn carried(&self) -> (u64, u64) {
-        (self.carried_up.load(Ordering::Relaxed), self.carried_down.load(Ordering::Relaxed))
-    }
-
-    /// Returns the bytes that were forwarded, both ways together.
-    pub(super) fn served(&self) -> u64 {
-        let (up, down) = self.carried();
-        up.wrapping_add(down)
-    }
-
-    /// Sets at which sum of bytes the meter has to look.
-    pub(super) fn set_due(&self, bytes: u64) {
-        self.due.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Counts bytes that were forwarded, on the session's worker. Returns true if the meter has to look.
-    pub(super) fn count(&self, up: u64, down: u64) -> bool {
-        // Only this worker writes: a load and a store are cheaper than an atomic addition.
-        let (up_before, down_before) = self.carried();
-        let (up, down) = (up_before.wrapping_add(up), down_before.wrapping_add(down));
-        self.carried_up.store(up, Ordering::Relaxed);
-        self.carried_down.store(down, Ordering::Relaxed);
-        up.wrapping_add(down) >= self.due.load(Ordering::Relaxed)
-    }
-
     /// Returns when the client last gave a sign of life, on the server's clock.
     pub(super) fn alive(&self) -> Duration {
         self.heard().max(self.account.lock().alive())
@@ -188,6 +158,7 @@ impl ChannelHandler for Server {
     }
 
     fn closed(&self, channel: &Arc<Channel>) {
+        self.show_billing(channel);
         self.end_billing(channel);
         self.end_lease(channel);
         self.open_channels.lock().retain(|other| !Arc::ptr_eq(other, channel));

@@ -73,7 +73,7 @@ impl Server {
         self.counters.up(datapath.worker as usize, load);
         let lost = datapath.reclassify_refused();
         let forwarded = load.bytes.saturating_sub(lost.bytes);
-        if session.count(forwarded, 0) {
+        if session.carried.count(forwarded, 0) {
             self.meter(channel, Event::Tick);
         }
         channel.add_stats(&SessionStats {

@@ -70,6 +70,8 @@ impl GateHandler for Gate {
     fn closed(&self, r: &ServiceChannel<'_>, session: Option<&Arc<Channel>>) {
         self.channels.lock().remove(&r.id());
         if let (Some(server), Some(channel)) = (self.server.upgrade(), session) {
+            // Before the SDK makes its statistics of them.
+            server.show_billing(channel);
             server.end_billing(channel);
             channel.disarm_waiting();
         }
@@ -82,6 +84,9 @@ impl GateHandler for Gate {
             return log::debug!(
                 "dropped a packet on channel 'R': more than {PER_SECOND} of type {kind:#x} in a second"
             );
+        }
+        if server.is_closing() {
+            return;
         }
         match kind {
             pkt::REQUEST => server.request(r, session, data),

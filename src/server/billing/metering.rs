@@ -58,11 +58,11 @@ impl Server {
                 let Some(metered) = &mut account.metered else { return };
                 metered.alive = metered.alive.max(heard).max(session.heard());
                 let alive = if current == Event::End { metered.alive_at_end(now) } else { metered.alive };
-                let used = Use { bytes: session.served(), alive };
+                let used = Use { bytes: session.carried.total(), alive };
                 metered.meter.handle(now, used, current);
                 let actions: Vec<_> = std::iter::from_fn(|| metered.meter.next_action()).collect();
                 let allowance = metered.meter.allowance();
-                session.set_due(allowance.bytes_due);
+                session.carried.set_due(allowance.bytes_due);
                 actions
             };
             for action in actions {
@@ -204,7 +204,7 @@ impl Server {
             let Some(mut account) = session.account.try_lock() else { continue };
             let number = account.number;
             let Some(metered) = &mut account.metered else { continue };
-            let used = Use { bytes: session.served(), alive: metered.alive };
+            let used = Use { bytes: session.carried.total(), alive: metered.alive };
             metered.meter.handle(self.now(), used, Event::Tick);
             let holding = metered.meter.holding();
             if metered.is_resumed {
@@ -217,12 +217,12 @@ impl Server {
     /// Shows C what is left and what was carried, once a second.
     pub(in crate::server) fn show_billing(&self, channel: &Channel) {
         let Some(session) = channel.data::<Session>() else { return };
-        let (up, down) = session.carried();
+        let (up, down) = session.carried.both_ways();
         channel.show_traffic(up, down);
         let shown = {
             let account = session.account.lock();
             account.metered.as_ref().map(|metered| {
-                let used = Use { bytes: session.served(), alive: metered.alive };
+                let used = Use { bytes: session.carried.total(), alive: metered.alive };
                 let left = metered.meter.left(self.now(), used);
                 let unit = metered.meter.terms().unit;
                 (unit, meter::Rest::default().with(unit, left.current))
@@ -240,7 +240,7 @@ impl Server {
         let stored = self.billing.store.get(client)?;
         let account = session.account.lock();
         let metered = account.metered.as_ref().filter(|metered| metered.client == *client)?;
-        let used = Use { bytes: session.served(), alive: self.now() };
+        let used = Use { bytes: session.carried.total(), alive: self.now() };
         let left = metered.meter.left(self.now(), used);
         let total = left.current.max(0).saturating_add(left.next);
         Some(stored.with(metered.meter.terms().unit, total))
@@ -256,7 +256,7 @@ impl Server {
             self.billing.watched.lock().remove(&account.number);
             account.metered.take().map(|metered| (metered, account.number))
         };
-        session.set_due(u64::MAX);
+        session.carried.set_due(u64::MAX);
         if let Some((metered, number)) = ended {
             self.settle_account(channel, &metered, number);
         }

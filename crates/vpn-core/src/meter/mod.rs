@@ -5,6 +5,7 @@
 //!
 //! - [`Meter`]: one usage of one session. It counts what is served against what is paid. [`Event`]s go in, [`Action`]s
 //!   come out.
+//! - [`Carried`]: the bytes of a session, counted by the data path.
 //! - [`Rests`]: the rests of all clients, each used by one session at a time.
 //! - [`Grace`]: how much service without payment a source address, and all of them together, may have.
 //!
@@ -31,12 +32,14 @@
 //! nothing.
 
 mod books;
+mod carried;
 mod grace;
 mod rests;
 mod terms;
 mod usage;
 
 pub use books::{Books, Holding, Left};
+pub use carried::Carried;
 pub use grace::{Grace, GraceLimit, GraceLimits, GraceRefusal};
 pub use rests::{Client, Expired, MAX_PENDING, PaymentId, Pending, Rests, Taken, Urgency, Write};
 pub use terms::{Action, Allowance, Event, RecordError, Rest, StopReason, Terms, Unit, Use};
