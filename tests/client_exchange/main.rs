@@ -7,4 +7,5 @@ mod bundles;
 mod ends;
 mod offers;
 mod packets;
+mod payments;
 mod server;

@@ -95,8 +95,13 @@ impl Server {
 
     /// Sends a VPN packet to the client.
     pub(crate) fn send(&self, packet: &[u8]) {
+        self.send_typed(TYPE_DATA, packet);
+    }
+
+    /// Sends a packet of any type on channel 'S' to the client.
+    pub(crate) fn send_typed(&self, kind: u8, packet: &[u8]) {
         let packet = packet.to_vec();
-        self.on_channel(move |channel| assert!(channel.send(TYPE_DATA, &packet)));
+        self.on_channel(move |channel| assert!(channel.send(kind, &packet)));
     }
 
     /// Sends a message on channel 'R' to the client.

@@ -1,0 +1,287 @@
+//! The client pays: its choice of an order, its transactions, the receipts that it signs, the change to another
+//! transaction. The embedded SDK has no ledger, so a bank of this file takes its place; the order is the server's free
+//! one, with a price that the bank puts on it.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use dap_chain_net_srv_vpn::abi::client::dap_chain_net_vpn_client_update;
+use dap_chain_net_srv_vpn::abi::cmd::com_vpn_client;
+use dap_chain_net_srv_vpn::app::{self, Status};
+use dap_chain_net_srv_vpn::sdk::net::{Net, Order};
+use dap_chain_net_srv_vpn::sdk::wallet::{Bank, Chain, Fees, Funds, Purchase, TxHash, set_bank};
+use embedded::abi::net::dap_chain_net_by_name;
+use host::netlink::Netlink;
+use parking_lot::Mutex;
+use testkit::eventually;
+use testkit::logged::log_lines;
+use testkit::netns::in_namespace;
+use vpn_core::wire::{Receipt, ReceiptInfo, ServiceError, op, pkt, unit};
+
+use crate::server::Server;
+
+const PRICE: u64 = 1000;
+const UNITS: u64 = 20;
+const KEY: [u8; 32] = [0x4B; 32];
+const FEES: Fees = Fees { network: 10, validators: 5 };
+
+#[derive(Default)]
+struct Ledger {
+    /// The balance of the only wallet, "purse".
+    balance: u64,
+    made: Vec<Purchase>,
+    chains: HashMap<TxHash, Funds>,
+    signed: Vec<Vec<u8>>,
+}
+
+#[derive(Default)]
+struct TestBank(Mutex<Ledger>);
+
+impl TestBank {
+    fn open(balance: u64) -> Arc<TestBank> {
+        let bank = Arc::new(TestBank(Mutex::new(Ledger { balance, ..Ledger::default() })));
+        set_bank(Some(Arc::clone(&bank) as Arc<_>));
+        bank
+    }
+
+    fn made(&self) -> usize {
+        self.0.lock().made.len()
+    }
+
+    fn signed(&self) -> usize {
+        self.0.lock().signed.len()
+    }
+
+    /// The ledger gets the payment from the transaction that was made as number `made`.
+    fn pays(&self, made: u8, payment: TxHash) {
+        let mut ledger = self.0.lock();
+        let funds = ledger.chains.get_mut(&[made; 32]).unwrap();
+        funds.last = payment;
+        funds.value -= PRICE + funds.fee;
+    }
+}
+
+impl Bank for TestBank {
+    fn orders(&self, net: &Net, selling_only: bool) -> Vec<Order> {
+        let mut orders = net.orders(selling_only);
+        for order in &mut orders {
+            (order.price, order.units, order.unit, order.token) = (PRICE, UNITS, unit::SECONDS, "CELL".into());
+        }
+        orders
+    }
+
+    fn fees(&self, _net: &Net) -> Fees {
+        FEES
+    }
+
+    fn key_hash(&self, wallet: &str) -> Option<[u8; 32]> {
+        (wallet == "purse").then_some(KEY)
+    }
+
+    fn sign(&self, wallet: &str, data: &[u8]) -> Option<Vec<u8>> {
+        assert_eq!((wallet, data.len()), ("purse", ReceiptInfo::LEN));
+        self.0.lock().signed.push(data.to_vec());
+        Some(signature(8))
+    }
+
+    fn pay(&self, _net: &Net, purchase: &Purchase) -> Option<TxHash> {
+        let mut ledger = self.0.lock();
+        let cost = purchase.value + purchase.fee + FEES.network;
+        ledger.balance = ledger.balance.checked_sub(cost)?;
+        ledger.made.push(purchase.clone());
+        let hash = [ledger.made.len() as u8; 32];
+        let fee = purchase.fee + FEES.network;
+        let Purchase { value, unit, token, .. } = purchase.clone();
+        let funds = Funds { last: hash, key_hash: KEY, value, fee, unit_price_max: 0, unit, token };
+        ledger.chains.insert(hash, funds);
+        Some(hash)
+    }
+
+    fn chain(&self, _net: &Net, tx: &TxHash) -> Chain {
+        self.0.lock().chains.get(tx).cloned().map_or(Chain::Unknown, Chain::Open)
+    }
+}
+
+fn signature(fill: u8) -> Vec<u8> {
+    let mut bytes = vec![2, 1, 0, 0, 1, 0, 10, 0, 0, 0, 20, 0, 0, 0];
+    bytes.resize(44, fill);
+    bytes
+}
+
+fn receipt(units: u64, prev_tx: TxHash) -> Vec<u8> {
+    let value = ReceiptInfo::value_of(PRICE);
+    let info = ReceiptInfo { srv_uid: 1, units_type: unit::SECONDS, version: 2, units, value, prev_tx };
+    Receipt::append_signature(&Receipt::unsigned(&info), &signature(7))
+}
+
+/// Calls the C function; returns its code.
+fn update(wallet: &str, token: &str, value: u64) -> i32 {
+    let (wallet, token) = (CString::new(wallet).unwrap(), CString::new(token).unwrap());
+    // SAFETY: NUL-terminated texts; the network is the SDK's own.
+    unsafe {
+        let net = dap_chain_net_by_name(c"backbone".as_ptr());
+        dap_chain_net_vpn_client_update(net.cast(), wallet.as_ptr(), token.as_ptr(), value)
+    }
+}
+
+/// Runs the command `vpn_client` with these words; returns its code and its reply.
+fn command(words: &str) -> (i32, String) {
+    let words: Vec<CString> = words.split(' ').map(|word| CString::new(word).unwrap()).collect();
+    let mut argv: Vec<_> = words.iter().map(|word| word.as_ptr().cast_mut()).collect();
+    let mut reply = std::ptr::null_mut();
+    // SAFETY: argc words, which live through the call; the reply is a text of the SDK's allocator.
+    unsafe {
+        let code = com_vpn_client(argv.len() as i32, argv.as_mut_ptr(), &raw mut reply, 1);
+        let text = std::ffi::CStr::from_ptr(reply.cast()).to_str().unwrap().to_owned();
+        libc::free(reply);
+        (code, text)
+    }
+}
+
+#[test]
+fn init_succeeds_only_with_a_transaction() {
+    in_namespace("payments::init_succeeds_only_with_a_transaction", || {
+        let _server = Server::start("");
+        let bank = TestBank::open(5000);
+        assert_eq!(update("other", "CELL", 3000), -1);
+        assert_eq!((update("purse", "CELL", 6000), bank.made()), (-3, 0));
+        let init = |value| command(&format!("vpn_client init -w purse -token CELL -value {value} -net backbone"));
+        let (code, text) = init(6000);
+        assert!(code == -3 && text.contains("not init") && text.contains("not enough funds"), "{code} {text}");
+        assert_eq!(init(3000), (0, "VPN client init successfully".to_owned()));
+        let made = bank.0.lock().made.clone();
+        let (wallet, token) = ("purse".to_owned(), "CELL".to_owned());
+        assert_eq!(made, [Purchase { wallet, token, value: 3000, fee: 5, unit: unit::SECONDS }]);
+    });
+}
+
+#[test]
+fn a_start_that_cannot_pay_names_what_is_missing() {
+    in_namespace("payments::a_start_that_cannot_pay_names_what_is_missing", || {
+        let server = Server::start("");
+        let bank = TestBank::open(5000);
+        let refused = |says: &str| {
+            assert_eq!(server.connect(), -2);
+            let error = app::client_last_error().unwrap().to_string();
+            assert!(error.contains(says), "{error}");
+            assert_eq!(app::client_status(), Status::NotStarted);
+        };
+        refused("costs 1000 datoshi CELL for 20 seconds, but no wallet is chosen: run vpn_client init -w");
+        assert_eq!(update("purse", "CELL", 1014), 0);
+        refused("a payment with its fees 1015 datoshi, more than the chosen value of 1014");
+        assert_eq!(update("purse", "KEL", 2000), 0);
+        refused("but the chosen token is KEL");
+        // A failed init stores the choice all the same; start tries the purchase again.
+        assert_eq!(update("purse", "CELL", 4000), -3);
+        refused("cannot make a conditional transaction of 4000 datoshi CELL");
+        assert_eq!(bank.made(), 2);
+    });
+}
+
+#[test]
+fn only_what_was_agreed_is_signed() {
+    in_namespace("payments::only_what_was_agreed_is_signed", || {
+        let server = Server::start("");
+        let bank = TestBank::open(5000);
+        assert_eq!(update("purse", "CELL", 3045), 0);
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        let ask = |units, prev_tx| server.send_service(pkt::SIGN_REQUEST, &receipt(units, prev_tx));
+        ask(UNITS + 1, [1; 32]);
+        eventually("a warning", || log_lines("number of units is 21, expected 20").len() == 1);
+        ask(UNITS, [9; 32]);
+        ask(UNITS, [1; 32]);
+        eventually("the first receipt", || log_lines("receipt 1 signed").len() == 1);
+        ask(UNITS, [1; 32]);
+        ask(UNITS, [9; 32]);
+        sleep(Duration::from_millis(1500));
+        assert_eq!(bank.signed(), 1, "the payment is not in the ledger");
+        bank.pays(1, [9; 32]);
+        eventually("the second receipt", || log_lines("receipt 2 signed").len() == 1);
+        let signed = bank.0.lock().signed.clone();
+        assert_eq!(signed.iter().map(|bytes| bytes[64..].to_vec()).collect::<Vec<_>>(), [[1; 32], [9; 32]]);
+        let refused = log_lines("receipt not signed");
+        assert!(refused.len() == 1 && refused[0].starts_with("WARN "), "{refused:?}");
+        app::client_stop();
+
+        // The next start uses what is left: it waits for the payment that the ledger lacks yet, and makes nothing.
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                sleep(Duration::from_millis(600));
+                bank.pays(1, [10; 32]);
+            });
+            assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        });
+        assert!(began.elapsed() > Duration::from_millis(600));
+        ask(UNITS, [10; 32]);
+        eventually("the third receipt", || bank.signed() == 3);
+        assert_eq!(bank.made(), 1);
+        app::client_stop();
+    });
+}
+
+#[test]
+fn the_end_of_a_paid_service_has_a_reason() {
+    in_namespace("payments::the_end_of_a_paid_service_has_a_reason", || {
+        let server = Server::start("");
+        let _bank = TestBank::open(5000);
+        assert_eq!(update("purse", "CELL", 3045), 0);
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        let error = ServiceError { srv_uid: 1, usage_id: 1, code: 0x501, ..ServiceError::default() };
+        server.send_typed(pkt::NOTIFY_STOPPED, &error.encode());
+        eventually("the loss", || app::client_status() == Status::ConnectionLost);
+        let reason = "connection lost: the server has stopped the service: the receipt is not signed (code 0x501)";
+        assert!(app::client_last_error().unwrap().to_string().ends_with(reason));
+        let (code, text) = command("vpn_client status -net backbone");
+        assert!(code == 0 && text.starts_with("VPN client lost connection\n") && text.ends_with(reason), "{text}");
+        assert_eq!(log_lines(reason).len(), 1);
+        app::client_stop();
+        assert!(app::client_last_error().is_none());
+    });
+}
+
+/// The tunnel's device keeps its number, and the client is started all the time.
+#[test]
+fn a_used_up_transaction_is_replaced_in_the_same_device() {
+    in_namespace("payments::a_used_up_transaction_is_replaced_in_the_same_device", || {
+        let server = Server::start("");
+        let bank = TestBank::open(5000);
+        assert_eq!(update("purse", "CELL", 1015), 0);
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        let index = || {
+            let device = app::client_lease().unwrap().device;
+            Netlink::open().unwrap().link_index(&device).unwrap()
+        };
+        let first = index();
+        let addresses = server.got(op::ADDR_REQUEST);
+        server.send_service(pkt::SIGN_REQUEST, &receipt(UNITS, [1; 32]));
+        eventually("the change", || {
+            assert_eq!(app::client_status(), Status::Started);
+            log_lines("continues with another transaction").len() == 1
+        });
+        assert_eq!((bank.made(), index()), (2, first));
+        assert_eq!(server.got(op::ADDR_REQUEST), addresses + 1);
+        // The new connection has the new transaction.
+        server.send_service(pkt::SIGN_REQUEST, &receipt(UNITS, [2; 32]));
+        eventually("the receipt", || bank.signed() == 2);
+        app::client_stop();
+        assert_eq!(app::client_status(), Status::Stopped);
+    });
+}
+
+#[test]
+fn without_money_the_service_goes_on_until_its_end() {
+    in_namespace("payments::without_money_the_service_goes_on_until_its_end", || {
+        let server = Server::start("");
+        let bank = TestBank::open(1030);
+        assert_eq!(update("purse", "CELL", 1015), 0);
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        server.send_service(pkt::SIGN_REQUEST, &receipt(UNITS, [1; 32]));
+        eventually("a warning", || log_lines("the service ends when its paid units are used").len() == 1);
+        assert_eq!((app::client_status(), bank.made(), bank.signed()), (Status::Started, 1, 1));
+        app::client_stop();
+    });
+}
