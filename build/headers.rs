@@ -146,6 +146,7 @@ const EMBEDDED_SOURCES: &[&str] = &[
     "crates/embedded/src/abi/net.rs",
     "crates/embedded/src/abi/cert.rs",
     "crates/embedded/src/abi/hash.rs",
+    "crates/embedded/src/abi/payment.rs",
     "crates/embedded/src/abi/receipt.rs",
     "crates/embedded/src/abi/service.rs",
     "crates/embedded/src/abi/store.rs",

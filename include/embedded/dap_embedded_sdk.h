@@ -97,6 +97,8 @@ struct dap_chain_tx_out_cond_header;
 struct dap_chain_tx_out_cond;
 struct dap_chain_tx_in_cond;
 struct dap_chain_datum_tx_item_groups;
+struct dap_embedded_order;
+struct dap_embedded_transaction;
 struct dap_enc_key;
 struct dap_cert;
 
@@ -568,6 +570,80 @@ struct dap_cert {
     char name[40];
 };
 
+typedef struct dap_hash_fast dap_hash_fast_t;
+
+/*
+ A number of 256 bits, little-endian.
+ */
+struct uint256 {
+    uint8_t bytes[32];
+};
+
+/*
+ An order of this node.
+ */
+struct dap_embedded_order {
+    /*
+     The value of one receipt; 0 if the service is free.
+     */
+    struct uint256 value;
+    /*
+     The units of one receipt.
+     */
+    uint64_t units;
+    uint32_t unit;
+    /*
+     This node's key has signed it.
+     */
+    bool is_ours;
+    /*
+     The price is in the network's own token.
+     */
+    bool is_native;
+};
+
+typedef struct dap_embedded_order dap_embedded_order_t;
+
+typedef struct uint256 uint256_t;
+
+/*
+ A transaction in the ledger, as a means to pay.
+ */
+struct dap_embedded_transaction {
+    /*
+     The first transaction of its chain of payments.
+     */
+    struct dap_hash_fast first;
+    /*
+     It holds something; if not, all that follows is 0.
+     */
+    bool has_output;
+    /*
+     Nothing has spent it.
+     */
+    bool is_last;
+    /*
+     It holds the value and the fees of one payment.
+     */
+    bool is_enough;
+    /*
+     The price of a unit is within its limit.
+     */
+    bool fits_max_price;
+    /*
+     It holds the network's own token.
+     */
+    bool is_native;
+    uint32_t unit;
+    struct dap_chain_net_srv_uid srv_uid;
+    /*
+     The hash of the key that signs receipts.
+     */
+    struct dap_hash_fast client_key;
+};
+
+typedef struct dap_embedded_transaction dap_embedded_transaction_t;
+
 /*
  A signature's header (14 bytes, little-endian).
  */
@@ -599,13 +675,6 @@ typedef struct dap_hash_fast dap_chain_hash_fast_t;
  */
 struct dap_chain_net_srv_price_unit_uid {
     uint32_t enm;
-};
-
-/*
- A number of 256 bits, little-endian.
- */
-struct uint256 {
-    uint8_t bytes[32];
 };
 
 /*
@@ -721,8 +790,6 @@ struct dap_chain_net_srv_price {
 
 typedef struct dap_chain_net_srv_price dap_chain_net_srv_price_t;
 
-typedef struct dap_hash_fast dap_hash_fast_t;
-
 typedef struct dap_chain_net_srv_uid dap_chain_net_srv_uid_t;
 
 typedef struct dap_chain_net_srv_callbacks dap_chain_net_srv_callbacks_t;
@@ -815,8 +882,6 @@ typedef struct dap_stream_ch_pkt_hdr dap_stream_ch_pkt_hdr_t;
 typedef struct dap_stream_ch_pkt dap_stream_ch_pkt_t;
 
 typedef void (*dap_stream_session_callback_t)(struct dap_stream_session*, void*);
-
-typedef struct uint256 uint256_t;
 
 typedef struct dap_chain_net_srv_price_unit_uid dap_chain_net_srv_price_unit_uid_t;
 
@@ -1443,6 +1508,37 @@ uint8_t *dap_enc_key_serialize_pub_key(struct dap_enc_key *key, size_t *size);
  `data` is NULL or has `size` readable bytes; `hash` is NULL or writable.
  */
 bool dap_hash_fast(const void *data, size_t size, struct dap_hash_fast *hash);
+
+/*
+ Looks up an order of this node in a network, the free one or a priced one. False, and nothing is written, if it is
+ unknown or an argument is NULL.
+
+ # Safety
+ May be called from any thread. `net` is compared, not followed; `hash` is NULL or a hash, `out` is NULL or writable.
+ */
+bool dap_embedded_order_find(const dap_chain_net_t *net, const dap_hash_fast_t *hash, dap_embedded_order_t *out);
+
+/*
+ Looks up a transaction in a network's ledger, as a means to pay `value` for `units`. False, and nothing is written,
+ if the ledger does not have it or an argument is NULL.
+
+ # Safety
+ May be called from any thread. `net` is compared, not followed; `hash` and `value` are NULL or readable, `out` is
+ NULL or writable.
+ */
+bool dap_embedded_transaction_find(const dap_chain_net_t *net,
+                                   const dap_hash_fast_t *hash,
+                                   const uint256_t *value,
+                                   uint64_t units,
+                                   dap_embedded_transaction_t *out);
+
+/*
+ Returns whether this node is not connected to a network; false for NULL.
+
+ # Safety
+ May be called from any thread; `net` is compared, not followed.
+ */
+bool dap_embedded_net_is_offline(const dap_chain_net_t *net);
 
 /*
  Returns a signature's size with its header and its key, as the header tells it; 0 for NULL.

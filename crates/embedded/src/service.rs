@@ -4,13 +4,13 @@ use crate::ctypes::{dap_chain_node_role_enum as role, dap_stream_ch};
 use crate::cview::packets::{Packet, PacketHandler, proc_of};
 use crate::cview::service::{Handle, Service};
 use crate::cview::usage::{self, Place};
+pub use crate::ledger::free_order;
 use crate::net::{self, NetRef};
 use crate::reactor::Worker;
 use crate::stream::conn::Conn;
 use crate::stream::conn::registry::on_channel;
 use crate::stream::{COUNTERS, count, procs};
 use parking_lot::RwLock;
-use sha3::{Digest, Sha3_256};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,8 +19,6 @@ use vpn_core::wire::{Check, Request, ServiceError, Success, error_code, pkt};
 
 /// The service channel's letter.
 pub const CHANNEL: u8 = b'R';
-/// The VPN service's uid.
-pub const VPN_UID: u64 = 1;
 /// Most bytes of data in a CHECK, each way.
 pub const CHECK_DATA_MAX: usize = 64 * 1024;
 /// Most REQUESTs, and most CHECK_REQUESTs, that a stream may send in a second.
@@ -66,16 +64,7 @@ pub(crate) fn delete_usage(address: usize) {
     }
 }
 
-/// The hash of the built-in order that gives the VPN away in a network.
-pub fn free_order(net_id: u64) -> [u8; 32] {
-    let mut hash = Sha3_256::new();
-    hash.update(b"free order");
-    hash.update(net_id.to_le_bytes());
-    hash.update(VPN_UID.to_le_bytes());
-    hash.finalize().into()
-}
-
-/// The order behind an order hash. Only the free order exists; priced orders would be further variants.
+/// The order behind an order hash. Only the free order is served.
 enum Order {
     Free,
     Unknown,
@@ -240,16 +229,4 @@ fn check(worker: &Worker, conn: &Conn, packet: &[u8]) {
 
 fn nanoseconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos().try_into().unwrap_or(u64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn free_orders_differ_by_network() {
-        assert_eq!(free_order(1), free_order(1));
-        assert_ne!(free_order(1), free_order(2));
-        assert_ne!(free_order(1), [0; 32]);
-    }
 }

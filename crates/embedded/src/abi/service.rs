@@ -4,6 +4,7 @@ use crate::config;
 use crate::ctypes::*;
 use crate::cview::service::Service;
 use crate::cview::strings::text;
+use crate::ledger;
 use crate::net;
 use crate::panics::guard;
 use crate::reactor;
@@ -138,7 +139,7 @@ pub unsafe extern "C" fn dap_embedded_free_order(net: *const dap_chain_net_t, ou
     guard("dap_embedded_free_order", false, || {
         // SAFETY: NULL or writable, by the caller's promise.
         let (Some(net), Some(out)) = (net::find_by_ptr(net), unsafe { out.as_mut() }) else { return false };
-        out.raw = service::free_order(net.id());
+        out.raw = ledger::free_order(net.id());
         true
     })
 }
