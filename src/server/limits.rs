@@ -37,7 +37,9 @@ fn limits(net_id: u64, user: &str) -> Result<String, Refusal> {
     let client = decode_hash(user).map(|key| Client { key, net: net_id });
     let live = client.and_then(|client| super::rest_of(&client));
     let stored = || {
-        let record = store::get(&super::billing::group(&net)?, user)?;
+        // Keys in the store are upper case.
+        let key = client.map_or_else(|| user.to_owned(), |client| super::billing::key(&client.key));
+        let record = store::get(&super::billing::group(&net)?, &key)?;
         Rest::from_record(&record).ok()
     };
     let Rest { bytes, seconds } = live.or_else(stored).unwrap_or_default();

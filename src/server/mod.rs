@@ -9,6 +9,7 @@
 //!
 //! A process has one service. [`init`] creates it and [`deinit`] removes it.
 
+mod account;
 mod billing;
 mod downstream;
 mod leases;

@@ -17,7 +17,7 @@ use vpn_core::meter::Carried;
 use vpn_core::wire::{self, FromClient, op, problem};
 
 use super::Server;
-use super::billing::Account;
+use super::account::Account;
 
 /// The server's data of a channel. The channel's worker writes it, except in a take-over.
 #[derive(Debug)]
@@ -159,6 +159,7 @@ impl ChannelHandler for Server {
 
     fn closed(&self, channel: &Arc<Channel>) {
         self.show_billing(channel);
+        channel.disarm_waiting();
         self.end_billing(channel);
         self.end_lease(channel);
         self.open_channels.lock().retain(|other| !Arc::ptr_eq(other, channel));

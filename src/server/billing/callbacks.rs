@@ -9,8 +9,8 @@ use crate::server::session::Session;
 use vpn_core::meter::{self, Client, Event, Taken, Unit};
 use vpn_core::wire::{error_code, error_text};
 
-use super::account::{Offer, Stage};
 use super::source_of;
+use crate::server::account::{Offer, Payment, Stage};
 
 impl Server {
     /// The SDK accepted a request or the first receipt. Returns false to refuse.
@@ -27,6 +27,9 @@ impl Server {
 
     /// The SDK serves before the first payment: without the gate, or if a first payment could not be made.
     fn sdk_grants_grace(&self, channel: &Arc<Channel>, session: &Session, usage: &Usage) -> bool {
+        if self.billing.is_gated() {
+            return false;
+        }
         let Some(offer) = offer_of(usage) else { return false };
         let source = source_of(channel);
         let limit = match self.billing.grace.lock().admit(self.now(), source) {
@@ -47,17 +50,17 @@ impl Server {
 
     fn first_paid(&self, channel: &Arc<Channel>, session: &Session, usage: &Usage) -> bool {
         let Some(offer) = offer_of(usage) else { return false };
-        if !self.billing.is_gated() && !self.verify_ungated(channel, session, &offer, usage, false) {
+        if !self.is_good_payment(channel, session, &offer, usage, false) {
             return false;
         }
         let rest = {
             let mut account = session.account.lock();
             let metered = account.meter_for(&offer, self);
-            (metered.payment, metered.is_settled) = (Some(usage.transaction), false);
-            let source = source_of(channel);
+            let (source, now, id) = (source_of(channel), self.now(), usage.transaction);
             metered.source = Some(source);
-            metered.is_deferred = self.billing.grace.lock().is_used(self.now(), source);
-            if metered.is_deferred {
+            metered.payment = Payment::Unsettled(id);
+            if self.billing.grace.lock().is_used(now, source) {
+                metered.payment = Payment::Deferred { id, since: now };
                 log::info!(
                     "{}: served when its payment is in the ledger: its address used up its grace",
                     channel.peer()
@@ -73,8 +76,12 @@ impl Server {
         if let Some(rest) = rest {
             self.meter(channel, Event::Resumed { rest });
         }
-        let is_deferred = session.account.lock().metered.as_ref().is_some_and(|metered| metered.is_deferred);
-        if !is_deferred {
+        let is_deferred = session.account.lock().is_deferred();
+        if is_deferred {
+            // The client's units stand in the store, should it not wait.
+            self.meter(channel, Event::Tick);
+            self.save_rest(session);
+        } else {
             self.meter(channel, Event::Paid);
         }
         true
@@ -102,15 +109,36 @@ impl Server {
     pub(in crate::server) fn next_paid(&self, channel: &Arc<Channel>) -> bool {
         let (Some(session), Some(usage)) = (channel.data::<Session>(), channel.usage()) else { return false };
         let Some(offer) = offer_of(&usage) else { return false };
-        if !self.billing.is_gated() && !self.verify_ungated(channel, session, &offer, &usage, true) {
+        if !self.is_good_payment(channel, session, &offer, &usage, true) {
             return false;
         }
         if let Some(metered) = &mut session.account.lock().metered {
-            (metered.payment, metered.is_settled, metered.ask) = (Some(usage.transaction), false, None);
+            (metered.payment, metered.ask) = (Payment::Unsettled(usage.transaction), None);
         }
         log::info!("{}: the next receipt is signed and paid", channel.peer());
         self.meter(channel, Event::Paid);
         true
+    }
+
+    /// Whether the SDK has really paid, with a signature of the client's key.
+    fn is_good_payment(
+        &self,
+        channel: &Arc<Channel>,
+        session: &Session,
+        offer: &Offer,
+        usage: &Usage,
+        next: bool,
+    ) -> bool {
+        let spending = session.account.lock().metered.as_ref().and_then(|metered| metered.spending);
+        match spending {
+            // The SDK takes the transaction that was to be spent for the payment if its store refuses the payment.
+            Some(spent) if spent == usage.transaction => {
+                log::error!("{}: the node could not store the payment", channel.peer());
+                false
+            }
+            Some(_) => true,
+            None => self.verify_ungated(channel, session, offer, usage, next),
+        }
     }
 
     /// Without the gate, the SDK pays with any signature: checks it before units are given, and takes the client's rest.
@@ -151,6 +179,12 @@ impl Server {
         let usage = channel.usage()?;
         let offer = offer_of(&usage)?;
         if !self.billing.is_gated() {
+            // A second REQUEST on the stream may name another client.
+            let is_other =
+                session.account.lock().metered.as_ref().is_some_and(|metered| metered.client != offer.client);
+            if is_other {
+                self.end_billing(channel);
+            }
             let number = session.account.lock().number;
             let taken = self.billing.store.with_client(offer.client, &offer.net).take(offer.client, offer.unit, number);
             let Taken::Rest(rest) = taken else { return None };
@@ -176,7 +210,7 @@ impl Server {
             UsageState::Grace => self.end_billing(channel),
             UsageState::Normal => {
                 if let Some(metered) = &mut session.account.lock().metered {
-                    metered.ask = None;
+                    (metered.ask, metered.is_ask_due) = (None, false);
                 }
                 self.meter(channel, Event::AskFailed);
             }

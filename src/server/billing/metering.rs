@@ -1,46 +1,25 @@
 //! Drives the meter of a session: receipts, switches, stops, saves.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::sdk::channel::Channel;
-use crate::sdk::usage::{Rest, UsageState};
+use crate::sdk::usage::{Rest, Step, UsageState};
 use crate::sdk::worker;
 use crate::server::Server;
 use crate::server::session::Session;
-use vpn_core::meter::{self, Action, Client, Event, Holding, Meter, StopReason, Terms, Unit, Urgency, Use};
+use vpn_core::meter::{self, Action, Client, Event, StopReason, Unit, Urgency, Use};
 use vpn_core::wire::{error_code, error_text, pkt};
 
-use super::SAVE_EVERY;
-use super::account::{Account, Ask, AskStep, Metered, Offer, Stage};
-use super::request::name;
+use super::request::{can_pay, name};
+use super::{KEEP_PENDING, SAVE_EVERY};
+use crate::server::account::{Account, Ask, AskStep, Metered, Offer, Payment, Stage};
 
 impl Account {
     /// Returns the session's meter, made for the offer if there is none yet.
     pub(super) fn meter_for(&mut self, offer: &Offer, server: &Server) -> &mut Metered {
-        let Offer { client, net, order, unit, units, .. } = offer;
-        self.metered.get_or_insert_with(|| Metered {
-            meter: Meter::new(Terms {
-                unit: *unit,
-                units: *units,
-                confirm_within: server.billing.rules.payment_timeout,
-                save_every: SAVE_EVERY,
-            }),
-            client: *client,
-            net: net.clone(),
-            order: *order,
-            taken: None,
-            is_resumed: false,
-            chain: None,
-            payment: None,
-            is_settled: false,
-            is_deferred: false,
-            source: None,
-            ask: None,
-            grace: None,
-            alive: server.now(),
-            has_vanished: false,
-        })
+        let confirm_within = server.billing.rules.payment_timeout;
+        self.metered.get_or_insert_with(|| Metered::new(offer, confirm_within, SAVE_EVERY, server.now()))
     }
 }
 
@@ -57,10 +36,7 @@ impl Server {
                 let mut account = session.account.lock();
                 let Some(metered) = &mut account.metered else { return };
                 metered.alive = metered.alive.max(heard).max(session.heard());
-                let alive = if current == Event::End { metered.alive_at_end(now) } else { metered.alive };
-                let used = Use { bytes: session.carried.total(), alive };
-                metered.meter.handle(now, used, current);
-                let actions: Vec<_> = std::iter::from_fn(|| metered.meter.next_action()).collect();
+                let actions = metered.handle(now, session.carried.total(), current);
                 let allowance = metered.meter.allowance();
                 session.carried.set_due(allowance.bytes_due);
                 actions
@@ -85,28 +61,47 @@ impl Server {
                         self.charge_unpaid(metered, metered.meter.books().debt);
                     }
                 }
-                if reason != StopReason::Ended {
+                // A signature that is under way would otherwise find a client that has given up.
+                let is_asked = matches!(session.account.lock().stage, Stage::Proving { .. } | Stage::FirstSign { .. });
+                if reason != StopReason::Ended && !is_asked {
                     self.notify_stopped(channel, session, reason);
                 }
             }
             // With the stop, so that its reason is known.
             Action::Notify => self.leave_grace(channel, session),
-            Action::AskNext => return Some(self.ask_next(channel, session)),
+            Action::AskNext => {
+                // Within its callback the SDK has not set the step yet, and would overwrite ours.
+                if channel.usage().is_none_or(|usage| usage.step == Step::Normal) {
+                    return Some(self.ask_next(channel, session));
+                }
+                if let Some(metered) = &mut session.account.lock().metered {
+                    metered.is_ask_due = true;
+                }
+            }
             Action::Switch => {
                 channel.switch_receipt();
                 log::info!("{}: the next receipt takes over", channel.peer());
             }
-            Action::Save(holding) => {
-                let account = session.account.lock();
-                if let Some(metered) = account.metered.as_ref().filter(|metered| metered.taken.is_some()) {
-                    let mut rests = self.billing.store.with_client(metered.client, &metered.net);
-                    rests.update(metered.client, account.number, holding, metered.unsettled(), Urgency::Event);
-                    drop(rests);
-                    self.billing.store.wake();
-                }
-            }
+            Action::Save(_) => self.save_rest(session),
         }
         None
+    }
+
+    /// Has what the session holds stored.
+    pub(super) fn save_rest(&self, session: &Session) {
+        let account = session.account.lock();
+        if let Some(metered) = account.metered.as_ref().filter(|metered| metered.taken.is_some()) {
+            let mut rests = self.billing.store.with_client(metered.client, &metered.net);
+            let (holding, payment) = (metered.holding(), metered.unsettled());
+            rests.update(metered.client, account.number, holding, payment, Urgency::Event);
+            drop(rests);
+            self.billing.store.wake();
+        }
+    }
+
+    /// Whether a transaction of the session's client can pay a receipt.
+    pub(super) fn can_pay(&self, metered: &Metered, transaction: &[u8; 32]) -> bool {
+        can_pay(&metered.net, transaction, &metered.order, &metered.client)
     }
 
     /// A grace that has ended without a payment leaves the session free for another REQUEST.
@@ -121,6 +116,9 @@ impl Server {
     /// `served` is in bytes or nanoseconds, as the meter's books are.
     fn charge_unpaid(&self, metered: &Metered, served: u128) {
         let served = u64::try_from(served).unwrap_or(u64::MAX);
+        if served == 0 {
+            return;
+        }
         let (time, bytes) = match metered.meter.terms().unit {
             Unit::Seconds => (Duration::from_nanos(served), 0),
             Unit::Bytes => (Duration::ZERO, served),
@@ -136,20 +134,25 @@ impl Server {
             return Event::AskFailed;
         };
         // A client that came back with a rest may have named an earlier transaction of its chain of payments.
-        let last = {
+        let found = {
             let account = session.account.lock();
             let Some(metered) = &account.metered else { return Event::AskFailed };
             let terms = metered.net.transaction_terms(&usage.transaction, &metered.order);
             let last = terms.map(|terms| terms.last).filter(|last| *last != [0; 32]);
-            last.filter(|last| {
-                let terms = metered.net.transaction_terms(last, &metered.order);
-                terms.is_some_and(|terms| terms.is_enough && terms.is_last)
-            })
+            let can_pay = last.is_some_and(|last| self.can_pay(metered, &last));
+            last.zip(terms).filter(|_| can_pay).map(|(last, terms)| (last, terms.first, account.number))
         };
-        let Some(last) = last else {
+        let Some((last, first, number)) = found else {
             log::info!("{}: its transaction cannot pay another receipt, service ends with this one", channel.peer());
             return Event::AskFailed;
         };
+        if !self.billing.take_chain(first, number, self.now()) {
+            log::info!("{}: its chain of payments waits for the ledger, it is asked to sign later", channel.peer());
+            return Event::AskRefused;
+        }
+        if let Some(metered) = &mut session.account.lock().metered {
+            metered.chain = Some(first);
+        }
         if !channel.issue_next_receipt(&last) || !channel.ask_for_signature() {
             log::warn!("{}: the next receipt cannot be issued", channel.peer());
             return Event::AskFailed;
@@ -176,16 +179,28 @@ impl Server {
     pub(in crate::server) fn check_billing(&self, channel: &Arc<Channel>) {
         let Some(session) = channel.data::<Session>() else { return };
         self.go_on(channel, session);
-        let (settled, deferred, ask) = {
+        let now = self.now();
+        let (payment, settled, ask, is_ask_due) = {
             let mut account = session.account.lock();
             let Some(metered) = &mut account.metered else { return };
+            let payment = metered.payment;
             let settled = metered.unsettled().is_some_and(|payment| metered.net.has_transaction(&payment));
-            metered.is_settled |= settled;
-            let deferred = settled && std::mem::take(&mut metered.is_deferred);
-            (settled, deferred, metered.ask.as_mut().map(|ask| ask.check(self.now())))
+            if settled {
+                metered.payment = Payment::Settled;
+            }
+            let is_ask_due = std::mem::take(&mut metered.is_ask_due);
+            (payment, settled, metered.ask.as_mut().map(|ask| ask.check(now)), is_ask_due)
         };
-        if deferred {
-            self.meter(channel, Event::Paid);
+        match payment {
+            Payment::Deferred { .. } if settled => self.meter(channel, Event::Paid),
+            Payment::Deferred { since, .. } if now.saturating_sub(since) >= self.billing.rules.payment_timeout => {
+                return self.give_up(channel, error_code::TX_CREATION_ERROR);
+            }
+            _ => {}
+        }
+        if is_ask_due {
+            let answer = self.ask_next(channel, session);
+            self.meter(channel, answer);
         }
         match ask {
             Some(AskStep::Repeat) => drop(channel.ask_for_signature()),
@@ -198,20 +213,21 @@ impl Server {
     /// Stores the rests of all sessions from a process that is about to exit, whose workers may stand still with locks
     /// held.
     pub(in crate::server) fn save_rests(&self, limit: Duration) {
-        let payers = self.billing.payers.try_lock_for(limit).map(|payers| payers.clone()).unwrap_or_default();
+        let deadline = Instant::now() + limit;
+        let payers = self.billing.payers.try_lock_until(deadline).map(|payers| payers.clone()).unwrap_or_default();
         for channel in payers.values() {
             let Some(session) = channel.data::<Session>() else { continue };
-            let Some(mut account) = session.account.try_lock() else { continue };
+            let soon = deadline.min(Instant::now() + Duration::from_millis(10));
+            let Some(mut account) = session.account.try_lock_until(soon) else { continue };
             let number = account.number;
             let Some(metered) = &mut account.metered else { continue };
-            let used = Use { bytes: session.carried.total(), alive: metered.alive };
-            metered.meter.handle(self.now(), used, Event::Tick);
-            let holding = metered.meter.holding();
-            if metered.is_resumed {
-                self.billing.store.update_within(limit, metered.client, number, holding, metered.unsettled());
+            metered.handle(self.now(), session.carried.total(), Event::Tick);
+            let (client, holding, payment) = (metered.client, metered.holding(), metered.unsettled());
+            if !self.billing.store.update_until(deadline, client, number, holding, payment) {
+                break;
             }
         }
-        self.billing.store.flush_within(limit);
+        self.billing.store.flush_until(deadline);
     }
 
     /// Shows C what is left and what was carried, once a second.
@@ -242,7 +258,11 @@ impl Server {
         let metered = account.metered.as_ref().filter(|metered| metered.client == *client)?;
         let used = Use { bytes: session.carried.total(), alive: self.now() };
         let left = metered.meter.left(self.now(), used);
-        let total = left.current.max(0).saturating_add(left.next);
+        let total = left
+            .current
+            .max(0)
+            .saturating_add(left.next)
+            .saturating_add(self.billing.store.credit(client, &metered.meter));
         Some(stored.with(metered.meter.terms().unit, total))
     }
 
@@ -264,13 +284,12 @@ impl Server {
     }
 
     fn settle_account(&self, channel: &Arc<Channel>, metered: &Metered, number: u64) {
-        let Metered { meter, client, net, grace, chain, taken, is_resumed, .. } = metered;
+        let Metered { meter, client, net, grace, chain, taken, .. } = metered;
         let unsettled = metered.unsettled();
-        if let Some(taken) = taken {
-            let holding = if *is_resumed { meter.holding() } else { Holding { rest: *taken, pending: 0 } };
-            let expires = self.billing.store.now() + self.billing.rules.payment_timeout;
+        if taken.is_some() {
+            let expires = self.billing.store.now() + KEEP_PENDING;
             let mut rests = self.billing.store.with_client(*client, net);
-            rests.release(*client, number, holding, unsettled, expires);
+            rests.release(*client, number, metered.holding(), unsettled, expires);
             drop(rests);
             self.billing.store.wake();
             let mut payers = self.billing.payers.lock();
@@ -286,12 +305,7 @@ impl Server {
             self.billing.grace.lock().release(self.now(), *source, *limit, time, bytes);
         }
         let books = meter.books();
-        if unsettled.is_some() {
-            // Of a session that ends before its last payment arrives, that payment's units were used last.
-            let Terms { unit, units, .. } = *meter.terms();
-            let scale = if unit == Unit::Seconds { 1_000_000_000 } else { 1 };
-            self.charge_unpaid(metered, books.charged.min(u128::from(units) * scale));
-        }
+        self.charge_unpaid(metered, metered.served_unpaid());
         if books.served > 0 || books.paid > 0 {
             log::info!(
                 "client {}: paid {}, served {}, charged {}, left {}, written off {} ({:?}; seconds in ns)",

@@ -1,16 +1,14 @@
 //! What clients pay for: the gate in front of the SDK's billing, the meter of each session, and the rests of clients.
 //!
 //! - [`Billing`]: what all sessions share; its configuration.
-//! - `account`: one session's dealings with the billing.
 //! - `gate`: packets on channel 'R' before the SDK sees them.
 //! - `request`: from REQUEST to the begin of the service: orders, proofs of a key, grace.
 //! - `metering`: drives a session's meter, receipts included, until the end.
 //! - `callbacks`: what the SDK's billing reports.
 //! - `rests`: loads rests, and stores them on a thread of its own.
 //!
-//! Everything about a session runs on its worker.
+//! A session's events run on its worker. `super::account` is what they work on.
 
-mod account;
 mod callbacks;
 mod gate;
 mod metering;
@@ -25,19 +23,21 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::account::Account;
 use crate::sdk::channel::Channel;
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use vpn_core::meter::{Client, Grace, GraceLimits, PaymentId};
 
-pub(super) use account::Account;
 pub(super) use gate::Gate;
-pub(super) use rests::{Store, group};
+pub(super) use rests::{Store, group, key};
 
 const SECTION: &str = "srv_vpn";
 
 /// How often sessions with dealings are looked at.
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
+/// How long a payment of an ended session is waited for. Its units count only when the ledger has it.
+const KEEP_PENDING: Duration = Duration::from_secs(24 * 3600);
 /// How long an exiting process waits for the store.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 /// The longest time between two saves of a rest that changes.

@@ -11,13 +11,13 @@ use crate::sdk::service;
 use crate::sdk::usage::{OrderTerms, Step, UsageState};
 use crate::server::Server;
 use crate::server::session::Session;
-use vpn_core::gate::{Facts, Network, Order, Paid, Transaction, Verdict, check_signed, judge};
+use vpn_core::gate::{Facts, Network, Order, Paid, Transaction, Verdict, check_payment, check_signed, judge};
 use vpn_core::meter::{Client, Event, StopReason, Taken, Unit};
 use vpn_core::wire::{Receipt, Request, Success, error_code, error_text, pkt};
 
-use super::account::{Ask, AskStep, Offer, Stage};
 use super::gate::refuse;
 use super::{Billing, rests, source_of};
+use crate::server::account::{Ask, AskStep, Offer, Stage};
 
 /// How long the client's former session is given to show that it is alive.
 const PROBE: Duration = Duration::from_secs(3);
@@ -71,9 +71,15 @@ impl Server {
             return log::debug!("dropped a REQUEST of {} bytes, expected {}", data.len(), Request::LEN);
         };
         let Some(request) = parsed(data) else { return };
+        let session = session.and_then(|channel| Some((channel, channel.data::<Session>()?)));
+        if let Some((channel, session)) = session
+            && self.answer_repeated(channel, session, data)
+        {
+            return;
+        }
         let facts = NodeFacts { billing: &self.billing, order: std::cell::Cell::new(None) };
         let verdict = judge(&request, &facts);
-        let Some((channel, session)) = session.and_then(|channel| Some((channel, channel.data::<Session>()?))) else {
+        let Some((channel, session)) = session else {
             // The SDK would take the payment and then find that there is no channel for the packets.
             let code = match verdict {
                 Verdict::Refuse(code) => code,
@@ -81,9 +87,6 @@ impl Server {
             };
             return refuse(r, &request, code);
         };
-        if self.answer_repeated(channel, session, data) {
-            return;
-        }
         let offer = |unit, units, transaction, payment, chain| {
             let client = Client { key: request.client_pkey_hash, net: request.net_id };
             let (net, order) = (Net::by_id(request.net_id)?, facts.order.get()?);
@@ -92,7 +95,9 @@ impl Server {
         };
         let tx = request.tx_cond;
         match verdict {
-            Verdict::Refuse(code) => {
+            // A client that names another's transaction has no rest to use with it.
+            Verdict::Refuse(code)
+            | Verdict::Paid(Paid { payment: Err(code @ error_code::RECEIPT_WRONG_PKEY_HASH), .. }) => {
                 log::info!("{} is refused: {} ({code:#x})", channel.peer(), error_text(code));
                 refuse(r, &request, code);
             }
@@ -129,7 +134,8 @@ impl Server {
     fn answer_repeated(&self, channel: &Arc<Channel>, session: &Session, data: &[u8]) -> bool {
         let again = {
             let mut account = session.account.lock();
-            let is_over = account.allows() == Some(false) && matches!(account.stage, Stage::Served { .. });
+            let is_stopped = account.allows() == Some(false) && !account.is_deferred();
+            let is_over = is_stopped && matches!(account.stage, Stage::Served { .. });
             match account.current_request() {
                 None => None,
                 Some(_) if is_over => None,
@@ -192,7 +198,7 @@ impl Server {
             log::error!(
                 "no receipt can be signed: [srv_vpn] receipt_sign_cert names no certificate with a private key"
             );
-            return self.refuse_on(channel, error_code::SERVICE_INTERNAL_ERROR, &offer.request);
+            return self.give_up(channel, error_code::SERVICE_INTERNAL_ERROR);
         };
         channel.send_service(pkt::SIGN_REQUEST, &receipt);
         session.account.lock().stage = Stage::Proving { offer, receipt, ask: Ask::first(self.now()) };
@@ -215,9 +221,14 @@ impl Server {
             }
             Taken::Busy { .. } => {
                 self.probe_former(&offer.client);
-                session.account.lock().stage = Stage::Waiting { offer, since: self.now() };
+                let mut account = session.account.lock();
+                let since = match account.stage {
+                    Stage::Waiting { since, .. } => since,
+                    _ => self.now(),
+                };
+                account.stage = Stage::Waiting { offer, since };
             }
-            Taken::NotLoaded | Taken::Unsettled => self.refuse_on(channel, error_code::CANT_ADD_USAGE, &offer.request),
+            Taken::NotLoaded | Taken::Unsettled => self.give_up(channel, error_code::CANT_ADD_USAGE),
         }
     }
 
@@ -369,9 +380,8 @@ impl Server {
     /// Has the SDK pay with the first receipt.
     fn pay_first(&self, channel: &Arc<Channel>, session: &Session, offer: &Offer, data: &[u8]) {
         let Some(spent) = Receipt::parse(data).ok().map(|receipt| receipt.info.prev_tx) else { return };
-        let payable =
-            transaction(&offer.net, &spent, &offer.order).is_some_and(|terms| terms.is_last && terms.is_enough);
-        if !payable {
+        let waits = self.billing.store.is_unsettled(&offer.client, &offer.net, self.billing.rules.payment_timeout);
+        if waits || !can_pay(&offer.net, &spent, &offer.order, &offer.client) {
             return self.give_up(channel, error_code::TX_CREATION_ERROR);
         }
         let number = session.account.lock().number;
@@ -383,24 +393,37 @@ impl Server {
             return self.give_up(channel, error_code::CANT_ADD_USAGE);
         }
         if let Some(metered) = &mut session.account.lock().metered {
-            metered.chain = Some(chain);
+            (metered.chain, metered.spending) = (Some(chain), Some(spent));
         }
         channel.pass_to_billing(pkt::SIGN_RESPONSE, data);
-        if channel.usage().is_none_or(|usage| usage.state != UsageState::Normal) {
-            self.end_billing(channel);
+        let is_served = {
+            let mut account = session.account.lock();
+            if let Some(metered) = &mut account.metered {
+                metered.spending = None;
+            }
+            matches!(account.stage, Stage::Served { .. })
+        };
+        if !is_served {
+            // The SDK may have begun a grace of its own, with a timer.
+            self.retire_usage(channel);
+            self.give_up(channel, error_code::TX_CREATION_ERROR);
         }
     }
 
     /// Has the SDK pay with the next receipt.
     fn pay_next(&self, channel: &Arc<Channel>, session: &Session, data: &[u8]) {
+        let Some(spent) = Receipt::parse(data).ok().map(|receipt| receipt.info.prev_tx) else { return };
         let payable = {
-            let account = session.account.lock();
-            let Some(metered) = &account.metered else { return };
-            let Some(spent) = Receipt::parse(data).ok().map(|receipt| receipt.info.prev_tx) else { return };
-            transaction(&metered.net, &spent, &metered.order).is_some_and(|terms| terms.is_last && terms.is_enough)
+            let mut account = session.account.lock();
+            let Some(metered) = &mut account.metered else { return };
+            metered.spending = Some(spent);
+            self.can_pay(metered, &spent)
         };
         if payable {
             channel.pass_to_billing(pkt::SIGN_RESPONSE, data);
+            if let Some(metered) = &mut session.account.lock().metered {
+                metered.spending = None;
+            }
         } else {
             self.drop_next(channel, session, error_code::TX_CREATION_ERROR, Event::AskFailed);
         }
@@ -440,7 +463,8 @@ impl Server {
             Next::Ask => drop(channel.ask_for_signature()),
             Next::GiveUp(code) => self.give_up(channel, code),
             Next::TakeOver(offer, since) => {
-                if now.saturating_sub(since) < PROBE {
+                let is_gone = !self.billing.payers.lock().contains_key(&offer.client);
+                if !is_gone && now.saturating_sub(since) < PROBE {
                     return;
                 }
                 if self.take_over(&offer.client, since) {
@@ -513,6 +537,11 @@ fn parsed(request: &[u8]) -> Option<Request> {
 /// Whether the client has received what was sent to it. A receipt is 28 times as long as the REQUEST that brings it.
 fn is_drained(channel: &Channel) -> bool {
     channel.pending() == Some(0)
+}
+
+/// Whether a transaction can pay a receipt of an order for a client.
+pub(super) fn can_pay(net: &Net, hash: &[u8; 32], order: &OrderTerms, client: &Client) -> bool {
+    transaction(net, hash, order).is_some_and(|terms| check_payment(order.unit, &terms, &client.key).is_ok())
 }
 
 /// The key of a client, as the log names it.

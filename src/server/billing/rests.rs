@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::KEEP_PENDING;
 use crate::sdk::net::Net;
 use crate::sdk::{http, store};
-use vpn_core::meter::{Client, Holding, PaymentId, Pending, Rest, Rests, Urgency, Write};
+use vpn_core::meter::{Client, Holding, Meter, PaymentId, Pending, Rest, Rests, Urgency, Write};
 
 /// The service's number in the names of its groups in the store.
 const SERVICE: &str = "0x0000000000000001";
@@ -74,9 +75,24 @@ impl Store {
         self.shared.rests.lock().get(client)
     }
 
-    /// Has the thread store what an event has changed.
+    /// Has what an event has changed stored: by the thread, or at once if it has ended.
     pub(super) fn wake(&self) {
+        if self.shared.ending.load(Ordering::Acquire) {
+            self.shared.write_all();
+        }
         self.shared.wake.notify_one();
+    }
+
+    /// Returns whether a payment of the client's ended sessions waits for the ledger, for less than `timeout` yet.
+    pub(super) fn is_unsettled(&self, client: &Client, net: &Net, timeout: Duration) -> bool {
+        let newest = self.with_client(*client, net).newest_wait(client);
+        newest.is_some_and(|expires| expires.saturating_sub(self.now()) > KEEP_PENDING.saturating_sub(timeout))
+    }
+
+    /// Returns the units of payments that have reached the ledger while a session of the client runs, whose meter does
+    /// not know them.
+    pub(super) fn credit(&self, client: &Client, meter: &Meter) -> i64 {
+        self.shared.rests.lock().credit(client).of(meter.terms().unit)
     }
 
     /// Returns the time on the table's clock.
@@ -96,23 +112,23 @@ impl Store {
         self.shared.write_all();
     }
 
-    /// Updates a rest in a process that is about to exit.
-    pub(super) fn update_within(
+    /// Updates a rest in a process that is about to exit. Returns false if the table could not be had in time.
+    pub(super) fn update_until(
         &self,
-        limit: Duration,
+        deadline: Instant,
         client: Client,
         owner: u64,
         holding: Holding,
         payment: Option<PaymentId>,
-    ) {
-        if let Some(mut rests) = self.shared.rests.try_lock_for(limit) {
-            rests.update(client, owner, holding, payment, Urgency::Event);
-        }
+    ) -> bool {
+        let rests = self.shared.rests.try_lock_until(deadline);
+        rests.map(|mut rests| rests.update(client, owner, holding, payment, Urgency::Event)).is_some()
     }
 
-    /// Stores everything from a process that is about to exit, in which any lock may be held for ever: at most for
-    /// `limit`.
-    pub(in crate::server) fn flush_within(&self, limit: Duration) {
+    /// Stores everything from a process that is about to exit, in which any lock may be held for ever: until the
+    /// deadline.
+    pub(in crate::server) fn flush_until(&self, deadline: Instant) {
+        self.shared.ending.store(true, Ordering::Release);
         let shared = Arc::clone(&self.shared);
         let (done, finished) = crossbeam::channel::bounded(1);
         let write = move || {
@@ -121,7 +137,7 @@ impl Store {
             let _ = done.send(());
         };
         if std::thread::Builder::new().spawn(write).is_ok() {
-            let _ = finished.recv_timeout(limit);
+            let _ = finished.recv_deadline(deadline);
         }
     }
 }
@@ -168,7 +184,7 @@ impl Shared {
         let stored = Net::by_id(write.client.net).as_ref().and_then(group).is_some_and(|group| {
             let client = key(&write.client.key);
             let pending: Vec<u8> = write.pending.iter().flat_map(encode).collect();
-            // Payments first: a kill in between then costs nobody anything.
+            // A kill in between costs one side the units of the payments that have changed their place.
             let result =
                 store_pending(&group, &client, &pending).and_then(|()| store::set(&group, &client, &write.record));
             result.inspect_err(|error| log::warn!("the rest of client {client} is not stored: {error}")).is_ok()
@@ -183,10 +199,13 @@ impl Shared {
             log::warn!("the stored rest of client {name} is ignored: {error}");
         }
         let Some(group) = group else { return };
-        let expires = self.started.elapsed() + Duration::from_secs(600);
+        let expires = self.started.elapsed() + KEEP_PENDING;
         for pending in store::get(&pending_group(&group), &name).unwrap_or_default().chunks_exact(PENDING_LEN) {
             if let Some(pending) = decode(pending) {
-                rests.load_pending(client, pending, expires);
+                // At once, so that a client is not asked to pay while it has something left.
+                if rests.load_pending(client, pending, expires) && net.has_transaction(&pending.payment) {
+                    rests.confirm(&pending.payment);
+                }
             }
         }
     }

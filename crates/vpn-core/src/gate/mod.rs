@@ -14,7 +14,7 @@ mod request;
 
 pub use check::{CheckAnswer, answer_check};
 pub use receipt::{Signed, check_signed};
-pub use request::{Facts, Network, Order, Paid, Transaction, Verdict, judge};
+pub use request::{Facts, Network, Order, Paid, Transaction, Verdict, check_payment, judge};
 
 /// The uid of the VPN service.
 pub const VPN_UID: u64 = 1;

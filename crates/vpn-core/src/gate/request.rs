@@ -122,18 +122,20 @@ fn find_verdict(request: &Request, facts: &dyn Facts) -> Result<Verdict, u32> {
     let Some(transaction) = facts.transaction(request.net_id, &request.tx_cond) else {
         return Ok(Verdict::Unknown { unit, units });
     };
-    let payment = check_payment(&order, &transaction, &request.client_pkey_hash);
+    let payment = check_payment(order.unit, &transaction, &request.client_pkey_hash);
     Ok(Verdict::Paid(Paid { unit, units, chain: transaction.first, payment }))
 }
 
-/// Checks that the transaction can pay for the order, and that the client is its owner.
-fn check_payment(order: &Order, transaction: &Transaction, client_key: &[u8; 32]) -> Result<(), u32> {
+/// Checks that the transaction can pay for an order with this unit, and that the client is its owner.
+///
+/// Errors: the code of the refusal.
+pub fn check_payment(order_unit: u32, transaction: &Transaction, client_key: &[u8; 32]) -> Result<(), u32> {
     let Transaction { has_output, is_for_vpn, is_native, unit, fits_max_price, is_enough, is_last, .. } = *transaction;
     match () {
         () if !has_output => Err(error_code::TX_COND_NO_COND_OUT),
         () if !is_for_vpn => Err(error_code::TX_COND_WRONG_SRV_UID),
         () if !is_native => Err(error_code::TX_COND_NOT_ACCEPT_TOKEN),
-        () if unit != order.unit => Err(error_code::TX_COND_UNIT_TYPE_ERROR),
+        () if unit != order_unit => Err(error_code::TX_COND_UNIT_TYPE_ERROR),
         () if !fits_max_price => Err(error_code::RECEIPT_UNITS_ERROR),
         () if transaction.client_key != *client_key => Err(error_code::RECEIPT_WRONG_PKEY_HASH),
         () if !is_last => Err(error_code::TX_CREATION_ERROR),

@@ -175,10 +175,14 @@ impl Grace {
         }
     }
 
-    /// Returns whether the source has used all grace of its window, so that it is served only for payments that are
-    /// in the ledger.
+    /// Returns whether the source, or all together, have used all grace of the window, or there is none: such a source is
+    /// served only for payments that are in the ledger.
     pub fn is_used(&mut self, now: Duration, source: IpAddr) -> bool {
         let limits = self.limits;
+        self.total.forget(now, limits.window);
+        if self.total.used.bytes >= limits.total_bytes || limits.source_time.is_zero() || limits.source_bytes == 0 {
+            return true;
+        }
         let Some(account) = self.sources.get_mut(&network(source)) else { return false };
         account.forget(now, limits.window);
         account.used.time >= limits.source_time || account.used.bytes >= limits.source_bytes

@@ -9,22 +9,6 @@
 //! - [`Rests`]: the rests of all clients, each used by one session at a time.
 //! - [`Grace`]: how much service without payment a source address, and all of them together, may have.
 //!
-//! # Keys
-//!
-//! Proposed names and defaults of what a server's configuration sets:
-//!
-//! | key | default | field |
-//! |---|---|---|
-//! | `grace_time` | 60 s | [`GraceLimits::time`], with the order's own grace period as a further bound |
-//! | `grace_bytes` | 64 MiB | [`GraceLimits::bytes`] |
-//! | `grace_per_address` | 1 | [`GraceLimits::source_at_once`] |
-//! | `grace_time_per_address` | 180 s an hour | [`GraceLimits::source_time`] |
-//! | `grace_bytes_per_address` | 192 MiB an hour | [`GraceLimits::source_bytes`] |
-//! | `grace_clients` | 64 | [`GraceLimits::total_at_once`] |
-//! | `grace_total_bytes` | 4 GiB an hour | [`GraceLimits::total_bytes`] |
-//! | `confirm_within` | 600 s | [`Terms::confirm_within`] |
-//! | `save_every` | 10 s | [`Terms::save_every`] |
-//!
 //! # Rounding
 //!
 //! A [`Meter`] counts bytes, or nanoseconds. A stored rest has whole units, as the legacy record has, so the end of a

@@ -240,6 +240,17 @@ impl Rests {
         true
     }
 
+    /// Returns until when the newest payment of the client's ended sessions waits for the ledger.
+    pub fn newest_wait(&self, client: &Client) -> Option<Duration> {
+        self.entries.get(client)?.waiting.iter().map(|waiting| waiting.expires).max()
+    }
+
+    /// Returns the units of payments that reached the ledger while a session had the rest, and that its meter does not
+    /// know.
+    pub fn credit(&self, client: &Client) -> Rest {
+        self.entries.get(client).map_or(Rest::default(), |entry| entry.credit)
+    }
+
     /// Returns the payments of ended sessions that wait for the ledger: a copy, because a look-up there may take long.
     pub fn waiting(&self) -> Vec<(Client, PaymentId)> {
         self.waiting.iter().map(|(payment, client)| (*client, *payment)).collect()

@@ -106,7 +106,7 @@ pub fn error_text(code: u32) -> &'static str {
         error_code::FREE_IS_NOT_ALLOWED => "the server does not offer this service for free",
         error_code::SERVICE_INTERNAL_ERROR => "the server's service refused the client",
         error_code::NETWORK_IS_OFFLINE => "the server's network is offline, so nothing can be paid",
-        error_code::CANT_ADD_USAGE => "the stream has a service already",
+        error_code::CANT_ADD_USAGE => "the server serves this client, its transaction or this stream already",
         error_code::NETWORK_NOT_FOUND => "the server does not know this network",
         error_code::TX_COND_NOT_FOUND => "the server cannot find the conditional transaction",
         error_code::TX_COND_NO_COND_OUT => "the transaction has no conditional output",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::sdk::net::Net;
 use crate::sdk::usage::OrderTerms;
-use vpn_core::meter::{Client, GraceLimit, Meter, PaymentId, Rest, Unit};
+use vpn_core::meter::{Action, Client, Event, GraceLimit, Holding, Meter, PaymentId, Rest, Terms, Unit, Use};
 
 /// How often a signature is asked for, and how long each time is waited for it.
 pub(super) const ASK_COUNT: u32 = 3;
@@ -16,7 +16,7 @@ pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(10);
 const VANISHED_AFTER: Duration = Duration::from_secs(12);
 
 /// A session's account, under one lock. The lock is not held while the SDK is called that calls back.
-pub(in crate::server) struct Account {
+pub(super) struct Account {
     /// Identifies the session among those that own rests and chains of payments.
     pub(super) number: u64,
     pub(super) stage: Stage,
@@ -95,6 +95,19 @@ pub(super) enum AskStep {
     GiveUp,
 }
 
+/// The last payment of a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Payment {
+    /// Nothing was paid.
+    None,
+    /// In the mempool. It counts when the ledger has it, because the client's address has used up its grace.
+    Deferred { id: PaymentId, since: Duration },
+    /// In the mempool; the meter counts it.
+    Unsettled(PaymentId),
+    /// In the ledger.
+    Settled,
+}
+
 /// A meter and what belongs to it.
 pub(super) struct Metered {
     pub(super) meter: Meter,
@@ -107,34 +120,111 @@ pub(super) struct Metered {
     pub(super) is_resumed: bool,
     /// The chain of payments that the session has.
     pub(super) chain: Option<[u8; 32]>,
-    /// The last payment, and whether the ledger has it.
-    pub(super) payment: Option<PaymentId>,
-    pub(super) is_settled: bool,
-    /// The first payment counts only when the ledger has it: this source has used up its grace.
-    pub(super) is_deferred: bool,
+    pub(super) payment: Payment,
+    /// The transaction that the payment under way spends; set while a receipt that the gate has checked is with the SDK.
+    pub(super) spending: Option<[u8; 32]>,
     /// The client's address at the first payment.
     pub(super) source: Option<IpAddr>,
     /// The next receipt waits for the client's signature.
     pub(super) ask: Option<Ask>,
+    /// The next receipt is to be asked for, once the SDK has left its callback.
+    pub(super) is_ask_due: bool,
     /// Grace that has to be given back.
     pub(super) grace: Option<(IpAddr, GraceLimit)>,
     /// When the client last gave a sign of life.
     pub(super) alive: Duration,
     /// The server closes the stream because the client does not answer.
     pub(super) has_vanished: bool,
+    /// The units of a payment that was not in the ledger in time, less what was served for them. They become a rest if
+    /// it still arrives.
+    pub(super) late: u64,
 }
 
 impl Metered {
+    /// Returns the meter of an offer, before any event.
+    pub(super) fn new(offer: &Offer, confirm_within: Duration, save_every: Duration, now: Duration) -> Metered {
+        let Offer { client, net, order, unit, units, .. } = offer;
+        Metered {
+            meter: Meter::new(Terms { unit: *unit, units: *units, confirm_within, save_every }),
+            client: *client,
+            net: net.clone(),
+            order: *order,
+            taken: None,
+            is_resumed: false,
+            chain: None,
+            payment: Payment::None,
+            spending: None,
+            source: None,
+            ask: None,
+            is_ask_due: false,
+            grace: None,
+            alive: now,
+            has_vanished: false,
+            late: 0,
+        }
+    }
+
     /// Returns when the client last gave a sign of life, as of the end of its stream. A stream that the client closes is
     /// one, but it arrives without a trace: it is told by the signs of life that came until then.
-    pub(super) fn alive_at_end(&self, now: Duration) -> Duration {
+    fn alive_at_end(&self, now: Duration) -> Duration {
         let has_left = !self.has_vanished && now.saturating_sub(self.alive) < VANISHED_AFTER;
         if has_left { now } else { self.alive }
     }
 
+    /// Passes an event to the meter, and returns what it asks for.
+    pub(super) fn handle(&mut self, now: Duration, bytes: u64, event: Event) -> Vec<Action> {
+        if event == Event::End {
+            self.meter.handle(now, Use { bytes, alive: self.alive }, Event::Tick);
+            self.late = self.late_units();
+            self.meter.handle(now, Use { bytes, alive: self.alive_at_end(now) }, event);
+        } else {
+            self.meter.handle(now, Use { bytes, alive: self.alive }, event);
+            self.late = self.late_units();
+        }
+        std::iter::from_fn(|| self.meter.next_action()).collect()
+    }
+
+    fn late_units(&self) -> u64 {
+        let books = self.meter.books();
+        let is_late = matches!(self.payment, Payment::Unsettled(_)) && books.taken_back > 0;
+        let left = books.taken_back.saturating_sub(books.debt) / self.scale();
+        if is_late { u64::try_from(left).unwrap_or(u64::MAX).min(self.meter.terms().units) } else { 0 }
+    }
+
+    /// Returns the steps in which the meter's books count one unit.
+    fn scale(&self) -> u128 {
+        match self.meter.terms().unit {
+            Unit::Bytes => 1,
+            Unit::Seconds => 1_000_000_000,
+        }
+    }
+
+    /// Returns what was served for the payment that is not in the ledger, in the steps of the books, as of the end of
+    /// the session. Its units are used last.
+    pub(super) fn served_unpaid(&self) -> u128 {
+        let Payment::Unsettled(_) = self.payment else { return 0 };
+        if self.meter.books().taken_back > 0 {
+            return 0;
+        }
+        u128::from(self.meter.terms().units.saturating_sub(self.meter.holding().pending)) * self.scale()
+    }
+
+    /// Returns what outlasts the session.
+    pub(super) fn holding(&self) -> Holding {
+        let known = match self.taken {
+            Some(rest) if !self.is_resumed => Holding { rest, pending: 0 },
+            _ => self.meter.holding(),
+        };
+        let deferred = if let Payment::Deferred { .. } = self.payment { self.meter.terms().units } else { 0 };
+        Holding { pending: known.pending.saturating_add(deferred).saturating_add(self.late), ..known }
+    }
+
     /// Returns the payment that is not in the ledger.
     pub(super) fn unsettled(&self) -> Option<PaymentId> {
-        self.payment.filter(|_| !self.is_settled)
+        match self.payment {
+            Payment::Deferred { id, .. } | Payment::Unsettled(id) => Some(id),
+            Payment::None | Payment::Settled => None,
+        }
     }
 }
 
@@ -149,20 +239,25 @@ impl Account {
         Account { number, stage: Stage::Idle, metered: None }
     }
 
+    /// Returns whether the first payment counts only when the ledger has it.
+    pub(super) fn is_deferred(&self) -> bool {
+        self.metered.as_ref().is_some_and(|metered| matches!(metered.payment, Payment::Deferred { .. }))
+    }
+
     /// Returns whether the meter allows packets; `None` if the session has no meter.
-    pub(in crate::server) fn allows(&self) -> Option<bool> {
+    pub(super) fn allows(&self) -> Option<bool> {
         self.metered.as_ref().map(|metered| metered.meter.is_allowed())
     }
 
     /// Records that the server closes the stream because the client does not answer.
-    pub(in crate::server) fn set_vanished(&mut self) {
+    pub(super) fn set_vanished(&mut self) {
         if let Some(metered) = &mut self.metered {
             metered.has_vanished = true;
         }
     }
 
     /// Returns when the client's TCP last gave a sign of life, as of the meter's last look.
-    pub(in crate::server) fn alive(&self) -> Duration {
+    pub(super) fn alive(&self) -> Duration {
         self.metered.as_ref().map_or(Duration::ZERO, |metered| metered.alive)
     }
 
