@@ -22,8 +22,12 @@
 /* Forward declarations: cbindgen writes some structs before the types of their members. */
 struct dap_events_socket;
 struct dap_chain_node_client;
+struct dap_stream_ch_chain_net_srv;
+struct dap_stream_ch_pkt;
 typedef void (*dap_events_socket_callback_t)(struct dap_events_socket *, void *);
 typedef void (*dap_chain_node_client_callback_t)(struct dap_chain_node_client *, void *);
+typedef void (*dap_stream_ch_chain_net_srv_callback_packet_t)(struct dap_stream_ch_chain_net_srv *, uint8_t,
+                                                              struct dap_stream_ch_pkt *, void *);
 
 /* uthash's handle, the last member of the VPN's structs: from uthash.h if installed, else a struct of equal layout. */
 #if __has_include("uthash.h")
@@ -60,6 +64,13 @@ struct dap_stream_session;
 struct dap_stream;
 struct dap_stream_ch;
 struct dap_stream_ch_proc;
+struct uint256;
+struct dap_chain_net_srv_price_unit_uid;
+struct dap_chain_net_srv_price;
+struct dap_chain_receipt_info;
+struct dap_chain_datum_tx_receipt;
+struct dap_sign_hdr;
+struct dap_sign;
 struct dap_net_stats;
 struct dap_chain_net_srv_usage;
 struct dap_chain_net_srv_stream_session;
@@ -68,6 +79,7 @@ struct dap_stream_ch_chain_net_srv_remain_service_store;
 struct dap_stream_ch_chain_net_srv_pkt_error;
 struct dap_chain_net_srv_callbacks;
 struct dap_chain_net_srv;
+struct dap_stream_ch_chain_net_srv;
 struct dap_client;
 struct dap_chain_node_info;
 struct dap_chain_node_client_callbacks;
@@ -85,6 +97,8 @@ struct dap_chain_tx_out_cond_header;
 struct dap_chain_tx_out_cond;
 struct dap_chain_tx_in_cond;
 struct dap_chain_datum_tx_item_groups;
+struct dap_embedded_order;
+struct dap_embedded_transaction;
 struct dap_enc_key;
 struct dap_cert;
 
@@ -111,6 +125,11 @@ struct dap_cert;
 #define DAP_CHAIN_TICKER_SIZE_MAX 10
 
 #define DAP_HOSTADDR_STRLEN 256
+
+/*
+ Server to client: a receipt that the client has to sign.
+ */
+#define DAP_STREAM_CH_CHAIN_NET_SRV_PKT_TYPE_SIGN_REQUEST 16
 
 #define DAP_CHAIN_TX_TAG_ACTION_OPEN (1 << 6)
 
@@ -159,6 +178,21 @@ enum dap_chain_net_srv_usage_service_state {
     DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_NORMAL,
     DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_ERROR,
     DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_FREE,
+};
+
+/*
+ What the payment of a usage waits for.
+ */
+enum dap_chain_net_srv_usage_service_substate {
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_IDLE = 0,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_FIRST_RECEIPT_SIGN,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_NEXT_RECEIPT_SIGN,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_TX_FOR_PAYING,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_NEW_TX_FROM_CLIENT,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_RECEIPT_FOR_NEW_TX_FROM_CLIENT,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_NEW_TX_IN_LEDGER,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_NORMAL,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_ERROR,
 };
 
 enum dap_chain_tx_out_cond_subtype {
@@ -536,6 +570,149 @@ struct dap_cert {
     char name[40];
 };
 
+typedef struct dap_hash_fast dap_hash_fast_t;
+
+/*
+ A number of 256 bits, little-endian.
+ */
+struct uint256 {
+    uint8_t bytes[32];
+};
+
+/*
+ An order of this node.
+ */
+struct dap_embedded_order {
+    /*
+     The value of one receipt; 0 if the service is free.
+     */
+    struct uint256 value;
+    /*
+     The units of one receipt.
+     */
+    uint64_t units;
+    uint32_t unit;
+    /*
+     This node's key has signed it.
+     */
+    bool is_ours;
+    /*
+     The price is in the network's own token.
+     */
+    bool is_native;
+};
+
+typedef struct dap_embedded_order dap_embedded_order_t;
+
+typedef struct uint256 uint256_t;
+
+/*
+ A transaction in the ledger, as a means to pay.
+ */
+struct dap_embedded_transaction {
+    /*
+     The first transaction of its chain of payments.
+     */
+    struct dap_hash_fast first;
+    /*
+     It holds something; if not, all that follows is 0.
+     */
+    bool has_output;
+    /*
+     Nothing has spent it.
+     */
+    bool is_last;
+    /*
+     It holds the value and the fees of one payment.
+     */
+    bool is_enough;
+    /*
+     The price of a unit is within its limit.
+     */
+    bool fits_max_price;
+    /*
+     It holds the network's own token.
+     */
+    bool is_native;
+    uint32_t unit;
+    struct dap_chain_net_srv_uid srv_uid;
+    /*
+     The hash of the key that signs receipts.
+     */
+    struct dap_hash_fast client_key;
+};
+
+typedef struct dap_embedded_transaction dap_embedded_transaction_t;
+
+/*
+ A signature's header (14 bytes, little-endian).
+ */
+struct __attribute__((packed)) dap_sign_hdr {
+    uint32_t type;
+    /*
+     With the bit 0x80, a hash takes the public key's place.
+     */
+    uint8_t hash_type;
+    uint8_t padding;
+    uint32_t sign_size;
+    uint32_t sign_pkey_size;
+};
+
+/*
+ A signature: the header, the public key, the signature itself.
+ */
+struct __attribute__((packed)) dap_sign {
+    struct dap_sign_hdr header;
+    uint8_t pkey_n_sign[0];
+};
+
+typedef struct dap_sign dap_sign_t;
+
+typedef struct dap_hash_fast dap_chain_hash_fast_t;
+
+/*
+ The unit of a price: seconds 0x02, bytes 0x11, pieces 0x22.
+ */
+struct dap_chain_net_srv_price_unit_uid {
+    uint32_t enm;
+};
+
+/*
+ The part of a receipt that is signed (96 bytes, little-endian).
+ */
+struct __attribute__((packed)) dap_chain_receipt_info {
+    struct dap_chain_net_srv_uid srv_uid;
+    uint64_t addition;
+    struct dap_chain_net_srv_price_unit_uid units_type;
+    /*
+     2.
+     */
+    uint8_t version;
+    uint8_t padding[3];
+    uint64_t units;
+    struct uint256 value_datoshi;
+    struct dap_hash_fast prev_tx_cond_hash;
+};
+
+/*
+ A receipt (113 bytes, little-endian), with extensions and up to two signatures behind it.
+ */
+struct __attribute__((packed)) dap_chain_datum_tx_receipt {
+    /*
+     0x71.
+     */
+    uint8_t type;
+    struct dap_chain_receipt_info receipt_info;
+    /*
+     The size of everything, in bytes.
+     */
+    uint64_t size;
+    uint64_t exts_size;
+    uint8_t exts_n_signs[0];
+};
+
+typedef struct dap_chain_datum_tx_receipt dap_chain_datum_tx_receipt_t;
+
 struct dap_chain_net_srv_client_remote {
     struct dap_stream_ch *ch;
     long ts_created;
@@ -592,6 +769,27 @@ struct dap_chain_net_srv {
 
 typedef struct dap_chain_net_srv dap_chain_net_srv_t;
 
+/*
+ The price of one receipt.
+ */
+struct dap_chain_net_srv_price {
+    /*
+     The value of one receipt.
+     */
+    struct uint256 value_datoshi;
+    /*
+     NUL padded.
+     */
+    char token[DAP_CHAIN_TICKER_SIZE_MAX];
+    /*
+     The units of one receipt.
+     */
+    uint64_t units;
+    struct dap_chain_net_srv_price_unit_uid units_uid;
+};
+
+typedef struct dap_chain_net_srv_price dap_chain_net_srv_price_t;
+
 typedef struct dap_chain_net_srv_uid dap_chain_net_srv_uid_t;
 
 typedef struct dap_chain_net_srv_callbacks dap_chain_net_srv_callbacks_t;
@@ -604,12 +802,35 @@ struct dap_chain_net_srv_usage {
     long ts_created;
     struct dap_chain_net *net;
     struct dap_chain_net_srv *service;
+    /*
+     The current receipt, or the first one, which waits for the client's signature; from `malloc`, or NULL.
+     */
+    struct dap_chain_datum_tx_receipt *receipt;
+    /*
+     The receipt for the next units; from `malloc`, or NULL.
+     */
+    struct dap_chain_datum_tx_receipt *receipt_next;
+    /*
+     NULL if the order is free or unknown.
+     */
+    struct dap_chain_net_srv_price *price;
     struct dap_chain_net_srv_client_remote *client;
+    /*
+     The transaction that pays: the request's, later the last payment.
+     */
     struct dap_hash_fast tx_cond_hash;
     struct dap_hash_fast client_pkey_hash;
     struct dap_hash_fast static_order_hash;
+    /*
+     The timer that waits for a signature. Stale once it has ended by itself.
+     */
+    struct dap_timerfd *receipts_timeout_timer;
+    int receipt_sign_req_cnt;
     bool is_active;
+    bool is_limits_changed;
     enum dap_chain_net_srv_usage_service_state service_state;
+    enum dap_chain_net_srv_usage_service_substate service_substate;
+    uint32_t last_err_code;
 };
 
 struct dap_net_stats {
@@ -630,6 +851,7 @@ struct dap_chain_net_srv_stream_session {
     int64_t limits_bytes;
     long limits_ts;
     long last_update_ts;
+    struct dap_chain_net_srv_price_unit_uid limits_units_type;
     struct dap_net_stats stats;
 };
 
@@ -639,15 +861,11 @@ typedef struct dap_stream_session dap_stream_session_t;
 
 typedef struct dap_chain_net_srv_usage dap_chain_net_srv_usage_t;
 
-typedef struct dap_hash_fast dap_hash_fast_t;
-
 typedef struct dap_stream_ch_proc dap_stream_ch_proc_t;
 
 typedef struct dap_stream dap_stream_t;
 
 typedef struct dap_list dap_list_t;
-
-typedef struct dap_hash_fast dap_chain_hash_fast_t;
 
 typedef struct dap_chain_net_id dap_chain_net_id_t;
 
@@ -665,7 +883,15 @@ typedef struct dap_stream_ch_pkt dap_stream_ch_pkt_t;
 
 typedef void (*dap_stream_session_callback_t)(struct dap_stream_session*, void*);
 
+typedef struct dap_chain_net_srv_price_unit_uid dap_chain_net_srv_price_unit_uid_t;
+
+typedef struct dap_chain_receipt_info dap_chain_receipt_info_t;
+
+typedef struct dap_sign_hdr dap_sign_hdr_t;
+
 typedef enum dap_chain_net_srv_usage_service_state dap_chain_net_srv_usage_service_state_t;
+
+typedef enum dap_chain_net_srv_usage_service_substate dap_chain_net_srv_usage_service_substate_t;
 
 typedef struct dap_net_stats dap_net_stats_t;
 
@@ -684,6 +910,24 @@ struct __attribute__((packed)) dap_stream_ch_chain_net_srv_pkt_error {
 };
 
 typedef struct dap_stream_ch_chain_net_srv_pkt_error dap_stream_ch_chain_net_srv_pkt_error_t;
+
+/*
+ What `internal` of a channel 'R' points to in the SDK. In the embedded SDK it is NULL.
+ */
+struct dap_stream_ch_chain_net_srv {
+    struct dap_chain_net_srv_uid srv_uid;
+    struct dap_stream_ch *ch;
+    dap_stream_ch_uuid_t ch_uuid;
+    dap_stream_ch_chain_net_srv_callback_packet_t notify_callback;
+    void *notify_callback_arg;
+};
+
+typedef void (*dap_stream_ch_chain_net_srv_callback_packet_t)(struct dap_stream_ch_chain_net_srv*,
+                                                              uint8_t,
+                                                              struct dap_stream_ch_pkt*,
+                                                              void*);
+
+typedef struct dap_stream_ch_chain_net_srv dap_stream_ch_chain_net_srv_t;
 
 typedef struct dap_chain_node_client_notify_callbacks dap_chain_node_client_notify_callbacks_t;
 
@@ -1266,6 +1510,86 @@ uint8_t *dap_enc_key_serialize_pub_key(struct dap_enc_key *key, size_t *size);
 bool dap_hash_fast(const void *data, size_t size, struct dap_hash_fast *hash);
 
 /*
+ Looks up an order of this node in a network, the free one or a priced one. False, and nothing is written, if it is
+ unknown or an argument is NULL.
+
+ # Safety
+ May be called from any thread. `net` is compared, not followed; `hash` is NULL or a hash, `out` is NULL or writable.
+ */
+bool dap_embedded_order_find(const dap_chain_net_t *net, const dap_hash_fast_t *hash, dap_embedded_order_t *out);
+
+/*
+ Looks up a transaction in a network's ledger, as a means to pay `value` for `units`. False, and nothing is written,
+ if the ledger does not have it or an argument is NULL.
+
+ # Safety
+ May be called from any thread. `net` is compared, not followed; `hash` and `value` are NULL or readable, `out` is
+ NULL or writable.
+ */
+bool dap_embedded_transaction_find(const dap_chain_net_t *net,
+                                   const dap_hash_fast_t *hash,
+                                   const uint256_t *value,
+                                   uint64_t units,
+                                   dap_embedded_transaction_t *out);
+
+/*
+ Returns whether this node is not connected to a network; false for NULL.
+
+ # Safety
+ May be called from any thread; `net` is compared, not followed.
+ */
+bool dap_embedded_net_is_offline(const dap_chain_net_t *net);
+
+/*
+ Returns a signature's size with its header and its key, as the header tells it; 0 for NULL.
+
+ # Safety
+ May be called from any thread; `sign` is NULL or points to a signature's header.
+ */
+uint64_t dap_sign_get_size(dap_sign_t *sign);
+
+/*
+ Checks a signature of `size_max` bytes at most over `size` bytes of data: 0 if it is good, -1 if not, -2 if the
+ sizes in its header do not fit.
+
+ # Safety
+ May be called from any thread; `sign` is NULL or readable for `size_max` bytes, `data` for `size`.
+ */
+int dap_sign_verify_all(dap_sign_t *sign, size_t size_max, const void *data, size_t size);
+
+/*
+ Writes the hash of the key in a signature; false for NULL. A signer may have put a hash in the key's place
+ (`hash_type`), which is then written as it is.
+
+ # Safety
+ May be called from any thread; `sign` is NULL or a whole signature, `out` is NULL or writable.
+ */
+bool dap_sign_get_pkey_hash(dap_sign_t *sign, dap_chain_hash_fast_t *out);
+
+/*
+ Returns the signature of a receipt at a position: 0 is the server's, 1 the client's. NULL unless the receipt has
+ exactly two, and `size` is the size that it states.
+
+ # Safety
+ May be called from any thread; `receipt` is NULL or readable for `size` bytes, and so is the result.
+ */
+dap_sign_t *dap_chain_datum_tx_receipt_sign_get(dap_chain_datum_tx_receipt_t *receipt, size_t size, uint16_t position);
+
+/*
+ Issues a receipt of a price, to be paid out of a transaction, signed by the node's key. The caller frees it; NULL on
+ failure. Extensions are not supported.
+
+ # Safety
+ May be called from any thread. `srv` is NULL or a service that is alive, `price` is NULL or points to a price,
+ `prev_tx_hash` is NULL or points to a hash.
+ */
+dap_chain_datum_tx_receipt_t *dap_chain_net_srv_issue_receipt(dap_chain_net_srv_t *srv,
+                                                              dap_chain_net_srv_price_t *price,
+                                                              const void *ext,
+                                                              size_t ext_size,
+                                                              dap_hash_fast_t *prev_tx_hash);
+
+/*
  Registers a service. Reads `allow_free_srv` (default true) and `grace_period` (seconds, default 60) from
  `config_section`. Returns NULL if the uid is taken, `callbacks` is NULL, or the SDK is not retained.
 
@@ -1310,6 +1634,15 @@ dap_chain_net_srv_stream_session_t *dap_chain_net_srv_stream_session_create(dap_
  */
 dap_chain_net_srv_usage_t *dap_chain_net_srv_usage_find_unsafe(dap_chain_net_srv_stream_session_t *srv_session,
                                                                uint32_t id);
+
+/*
+ Deletes a session's active usage with its receipts; nothing happens without one.
+
+ # Safety
+ Called on the worker of the usage's stream; `srv_session` is NULL or points to a struct whose `usage_active` is NULL
+ or was a session's. The address is compared, not followed.
+ */
+void dap_chain_net_srv_usage_delete(dap_chain_net_srv_stream_session_t *srv_session);
 
 /*
  Writes the hash of the order by which this node gives the VPN service away in a network. False if `out` is NULL or
@@ -1475,6 +1808,7 @@ typedef unsigned char byte_t;
 #define DAP_STREAM_CH_NET_SRV_ID 'R'
 
 #define DAP_STREAM_CH(a) ((dap_stream_ch_t *)((a)->internal))
+#define DAP_STREAM_CH_CHAIN_NET_SRV(a) ((dap_stream_ch_chain_net_srv_t *)((a)->internal))
 
 /* Writes a line to the log, printf style. log_it needs LOG_TAG, as in the SDK; the others use the file's name. */
 static inline __attribute__((format(printf, 3, 4), unused))

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::Once;
 
 use super::boundary::{bytes, guard};
-use super::{channel, http, link, raw, service, tun_socket};
+use super::{channel, gate, http, link, raw, service, tun_socket};
 use vpn_core::wire::BUNDLE_HEADROOM;
 
 /// Gives the table to the C half, once.
@@ -20,9 +20,15 @@ pub(super) fn install() {
             channel_drained: channel::on_drained,
             channel_leaving: channel::on_leaving,
             channel_arrived: channel::on_arrived,
+            gate_opened: gate::on_opened,
+            gate_closed: gate::on_closed,
+            gate_packet: gate::on_packet,
             service_requested,
             service_accepted,
+            service_next_accepted,
             service_refused,
+            service_get_rest,
+            service_save_rest,
             tun_readable,
             tun_failed,
             tun_deleted,
@@ -49,8 +55,40 @@ unsafe extern "C" fn service_accepted(vpn_internal: *mut c_void, usage_id: u32) 
     })
 }
 
-unsafe extern "C" fn service_refused(usage_id: u32, code: u32) {
-    guard("a refused service request", (), || service::refused(usage_id, code));
+unsafe extern "C" fn service_next_accepted(vpn_internal: *mut c_void, usage_id: u32) -> c_int {
+    guard("a paid next receipt", -1, || {
+        // SAFETY: as in service_accepted.
+        let channel = unsafe { channel::of(vpn_internal) };
+        service::next_accepted(channel.as_ref(), usage_id)
+    })
+}
+
+unsafe extern "C" fn service_refused(vpn_internal: *mut c_void, usage_id: u32, code: u32) {
+    guard("a refused service request", (), || {
+        // SAFETY: as in service_accepted.
+        let channel = unsafe { channel::of(vpn_internal) };
+        service::refused(channel.as_ref(), usage_id, code);
+    });
+}
+
+unsafe extern "C" fn service_get_rest(vpn_internal: *mut c_void, usage_id: u32, rest: *mut raw::Rest) -> bool {
+    guard("the rest of a client's service", false, || {
+        // SAFETY: as in service_accepted.
+        let channel = unsafe { channel::of(vpn_internal) };
+        let Some(found) = channel.and_then(|channel| service::rest(&channel, usage_id)) else { return false };
+        // SAFETY: the C half passes a writable struct.
+        unsafe { rest.write(found) };
+        true
+    })
+}
+
+unsafe extern "C" fn service_save_rest(vpn_internal: *mut c_void, usage_id: u32) {
+    guard("the end of a client's service", (), || {
+        // SAFETY: as in service_accepted.
+        if let Some(channel) = unsafe { channel::of(vpn_internal) } {
+            service::ending(&channel, usage_id);
+        }
+    });
 }
 
 unsafe extern "C" fn tun_readable(inheritor: *mut c_void, data: *mut u8, size: usize) {

@@ -81,37 +81,9 @@ struct Internal {
     channel: Arc<Channel>,
 }
 
-/// The SDK's record of the session's use of the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// The number of the usage.
-    pub id: u32,
-    /// Whether the service may be provided.
-    pub is_active: bool,
-    /// How the usage is paid.
-    pub state: UsageState,
-    /// Whether the node's role in the network allows it to serve (master or above).
-    pub role_serves: bool,
-}
-
-/// How a usage is paid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UsageState {
-    /// No payment agreed yet.
-    Idle,
-    /// The first payment is pending.
-    Grace,
-    /// Paid by receipts.
-    Normal,
-    /// Payment failed; no service.
-    Error,
-    /// A free order: nothing is billed.
-    Free,
-}
-
 impl Channel {
     /// Returns the SDK's channel if it is open and the caller is on its worker.
-    fn here(&self) -> Option<*mut dap_stream_ch_t> {
+    pub(super) fn here(&self) -> Option<*mut dap_stream_ch_t> {
         if worker::current() != Some(self.worker.load(Ordering::Acquire)) {
             return None;
         }
@@ -172,36 +144,6 @@ impl Channel {
         unsafe { raw::vpn_glue_channel_peer(ch, text.as_mut_ptr(), text.len()) };
         // SAFETY: NUL-terminated by the call above.
         unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned()
-    }
-
-    /// Returns the SDK's record of the usage; `None` before REQUEST was accepted.
-    pub fn usage(&self) -> Option<Usage> {
-        let ch = self.here()?;
-        let mut usage = raw::Usage { id: 0, is_active: false, state: raw::USAGE_IDLE, role: raw::NO_ROLE };
-        // SAFETY: open and on its worker; usage is writable.
-        if !unsafe { raw::vpn_glue_channel_usage(ch, &mut usage) } {
-            return None;
-        }
-        Some(Usage {
-            id: usage.id,
-            is_active: usage.is_active,
-            state: match usage.state {
-                raw::USAGE_IDLE => UsageState::Idle,
-                raw::USAGE_GRACE => UsageState::Grace,
-                raw::USAGE_NORMAL => UsageState::Normal,
-                raw::USAGE_FREE => UsageState::Free,
-                _ => UsageState::Error,
-            },
-            role_serves: usage.role <= raw::ROLE_MASTER,
-        })
-    }
-
-    /// Marks the usage active: the service has started.
-    pub fn activate_usage(&self) {
-        if let Some(ch) = self.here() {
-            // SAFETY: open and on its worker.
-            unsafe { raw::vpn_glue_channel_usage_activate(ch) };
-        }
     }
 
     /// Sets the inner address that `vpn_stat` and C code read; `None` without a lease.

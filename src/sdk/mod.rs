@@ -14,6 +14,7 @@ pub mod command;
 pub mod config;
 #[cfg(feature = "client-tun")]
 pub mod external_channel;
+pub mod gate;
 pub mod http;
 pub mod ledger;
 pub mod link;
@@ -25,6 +26,7 @@ pub mod service;
 pub mod store;
 pub mod tun_socket;
 pub mod types;
+pub mod usage;
 pub mod visible;
 pub mod wallet;
 pub mod worker;
@@ -69,6 +71,21 @@ impl Drop for Running {
     fn drop(&mut self) {
         // SAFETY: balances the successful retain that made this value.
         unsafe { raw::vpn_glue_release() };
+    }
+}
+
+/// Calls `work` when the process exits by `exit` or at the end of `main`. Other threads may still run, and an interrupted
+/// one may hold any lock.
+pub fn at_exit(work: fn()) {
+    static WORK: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
+    extern "C" fn run() {
+        if let Some(work) = WORK.get() {
+            boundary::guard("the exit of the process", (), work);
+        }
+    }
+    if WORK.set(work).is_ok() {
+        // SAFETY: run is a function of this library, which no process unloads (its symbols are linked in).
+        unsafe { libc::atexit(run) };
     }
 }
 

@@ -43,6 +43,15 @@ pub const USAGE_NORMAL: i32 = 2;
 /// A free order.
 pub const USAGE_FREE: i32 = 4;
 
+/// Steps of a usage's payment, by the SDK's numbers: the first receipt waits for the client's signature.
+pub const SUBSTATE_FIRST_SIGN: i32 = 1;
+/// The next receipt waits for the client's signature.
+pub const SUBSTATE_NEXT_SIGN: i32 = 2;
+/// Nothing waits.
+pub const SUBSTATE_NORMAL: i32 = 7;
+/// No next receipt can be paid.
+pub const SUBSTATE_ERROR: i32 = 8;
+
 /// What the ledger knows of a conditional transaction: nothing.
 pub const TX_UNKNOWN: c_int = 0;
 /// Its chain of payments has nothing left.
@@ -72,14 +81,37 @@ pub(super) struct Callbacks {
     /// The stream has arrived on another worker; on the new one.
     pub(super) channel_arrived: unsafe extern "C" fn(internal: *mut c_void, worker: u32),
 
+    /// A client opened channel 'R' on a stream to this node; on the owner, like all gate_*. `r` identifies the channel
+    /// and is used only during these calls.
+    pub(super) gate_opened: unsafe extern "C" fn(r: *mut dap_stream_ch_t),
+    /// Channel 'R' is about to be freed, and with it the session's usage. `vpn_internal` is `ch->internal` of the
+    /// session's channel 'S', or NULL if the session has none, here and below.
+    pub(super) gate_closed: unsafe extern "C" fn(r: *mut dap_stream_ch_t, vpn_internal: *mut c_void),
+    /// A packet arrived on channel 'R'. The SDK gets it only if the callback calls `vpn_glue_gate_pass`.
+    pub(super) gate_packet: unsafe extern "C" fn(
+        r: *mut dap_stream_ch_t,
+        vpn_internal: *mut c_void,
+        kind: u8,
+        data: *const u8,
+        size: usize,
+    ),
+
     /// A client requests the service; on the owner, like all service_*. 0 lets the SDK continue, any other value
     /// refuses.
     pub(super) service_requested: unsafe extern "C" fn(usage_id: u32) -> c_int,
     /// The SDK accepted the request or a next receipt. `vpn_internal` is `ch->internal` of the session's channel 'S',
     /// or NULL if the session has none. 0 sends SUCCESS, any other value ERROR.
     pub(super) service_accepted: unsafe extern "C" fn(vpn_internal: *mut c_void, usage_id: u32) -> c_int,
-    /// The SDK refused the request with this code.
-    pub(super) service_refused: unsafe extern "C" fn(usage_id: u32, code: u32),
+    /// The SDK accepted and paid the next receipt, signed by the client. 0 keeps it, any other value refuses.
+    pub(super) service_next_accepted: unsafe extern "C" fn(vpn_internal: *mut c_void, usage_id: u32) -> c_int,
+    /// The SDK refused the request, or a payment of a running service failed, with this code. `usage_id` is 0 before
+    /// there is a usage.
+    pub(super) service_refused: unsafe extern "C" fn(vpn_internal: *mut c_void, usage_id: u32, code: u32),
+    /// Writes the rest that the client may use before it pays again; false if there is none.
+    pub(super) service_get_rest:
+        unsafe extern "C" fn(vpn_internal: *mut c_void, usage_id: u32, rest: *mut Rest) -> bool,
+    /// The session's usage is about to end.
+    pub(super) service_save_rest: unsafe extern "C" fn(vpn_internal: *mut c_void, usage_id: u32),
 
     /// A TUN queue became readable; on the owner. `data` is a packet that the SDK's loop has already read, or NULL.
     pub(super) tun_readable: unsafe extern "C" fn(inheritor: *mut c_void, data: *mut u8, size: usize),
@@ -103,13 +135,88 @@ pub(super) struct Callbacks {
 
 /// The SDK's record of a session's use of the service.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub(super) struct Usage {
     pub(super) id: u32,
     pub(super) is_active: bool,
     /// One of USAGE_*; any other value means failure.
     pub(super) state: i32,
+    /// One of SUBSTATE_* or another step; 0 if this SDK does not say.
+    pub(super) substate: i32,
     /// The node's role in the usage's network, or NO_ROLE.
     pub(super) role: u32,
+    /// The usage's network.
+    pub(super) net: *mut dap_chain_net_t,
+    /// The unit of the price, by the SDK's number; 0 if there is no price.
+    pub(super) unit: u32,
+    /// The units of one receipt.
+    pub(super) units: u64,
+    /// The value of one receipt in datoshi, 256 bits as the SDK stores them.
+    pub(super) value: [u8; 32],
+    /// The last transaction of the chain of payments, as far as the SDK knows it.
+    pub(super) transaction: [u8; 32],
+    /// The hash of the key that the client says it has.
+    pub(super) client_key: [u8; 32],
+    /// A receipt is there: the current one, or the first one that waits for its signature.
+    pub(super) has_receipt: bool,
+    /// A next receipt is there.
+    pub(super) has_next: bool,
+}
+
+/// What is left of a client's paid service.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// Bytes.
+    pub bytes: i64,
+    /// Seconds.
+    pub seconds: i64,
+}
+
+/// An order, as the node's `[srv_vpn]` section would serve it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OrderTerms {
+    /// The price of one receipt is 0.
+    pub is_free: bool,
+    /// The order is for the VPN, of this node or for this service, and signed by receipt_sign_cert.
+    pub is_ours: bool,
+    /// The price is in the network's own token, the only one that the SDK pays with.
+    pub is_native: bool,
+    /// The node gives free service.
+    pub allows_free: bool,
+    /// The unit of the price, by the SDK's number.
+    pub unit: u32,
+    /// The units of one receipt.
+    pub units: u64,
+    /// The value of one receipt in datoshi, 256 bits as the SDK stores them.
+    pub value: [u8; 32],
+}
+
+/// A transaction in the ledger, as the means to pay for an order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TransactionTerms {
+    /// It has an output that pays for a service; if not, the rest is zeros.
+    pub has_output: bool,
+    /// The output pays for the VPN.
+    pub is_for_vpn: bool,
+    /// The output's token is the network's own.
+    pub is_native: bool,
+    /// The unit of the output, by the SDK's number.
+    pub unit: u32,
+    /// The price of a unit is within the output's limit.
+    pub fits_max_price: bool,
+    /// The output holds the value and the fees of one payment.
+    pub is_enough: bool,
+    /// Nothing has spent the output yet.
+    pub is_last: bool,
+    /// The hash of the key that may sign receipts.
+    pub client_key: [u8; 32],
+    /// The first transaction of the chain of payments.
+    pub first: [u8; 32],
+    /// The last one, whose output nothing has spent; zeros if the chain is used up.
+    pub last: [u8; 32],
 }
 
 /// Traffic of a session, as `vpn_stat` names it: the client has "sent" or "recv" it.
@@ -347,6 +454,81 @@ unsafe extern "C" {
         callback: unsafe extern "C" fn(context: *mut c_void, session: *const SessionView),
         context: *mut c_void,
     );
+}
+
+// --- gate.c: in front of channel 'R'; on the owner, but for install and net_is_offline ---------------------------
+unsafe extern "C" {
+    /// Puts the gate in front of channel 'R'; again after a registration of another service has replaced it. False if
+    /// this SDK lacks what the gate needs.
+    pub(super) fn vpn_glue_gate_install() -> bool;
+    /// Gives a packet to the SDK's handler of channel 'R' of the stream of `ch`, as if it had just arrived.
+    pub(super) fn vpn_glue_gate_pass(ch: *mut dap_stream_ch_t, kind: u8, data: *const c_void, size: usize);
+    /// Sends a packet on channel 'R' of the stream of `ch`; false if there is none, or the SDK refused it.
+    pub(super) fn vpn_glue_gate_send(ch: *mut dap_stream_ch_t, kind: u8, data: *const c_void, size: usize) -> bool;
+    /// Writes the peer's address: 16 bytes, IPv4 as ::ffff:a.b.c.d, zeros if it cannot be told.
+    pub(super) fn vpn_glue_channel_address(ch: *const dap_stream_ch_t, out: *mut u8);
+    /// How long ago the peer's TCP gave the last sign of life, in milliseconds; -1 if the kernel does not say.
+    pub(super) fn vpn_glue_channel_silence(ch: *const dap_stream_ch_t) -> i64;
+}
+
+// --- usage.c: receipts and fields of a session's usage; on the owner; nothing happens without a usage ------------
+unsafe extern "C" {
+    /// Stops the SDK's timer that waits for a signature. Only while it runs: after it has ended, the SDK keeps its
+    /// stale address.
+    pub(super) fn vpn_glue_usage_disarm(ch: *mut dap_stream_ch_t);
+    /// Sends the receipt that waits for its signature, the first or the next one; false if there is none.
+    pub(super) fn vpn_glue_usage_ask(ch: *mut dap_stream_ch_t) -> bool;
+    /// Issues the next receipt, which spends the transaction with this hash (32 bytes) and waits for its signature; false
+    /// on failure.
+    pub(super) fn vpn_glue_usage_issue_next(ch: *mut dap_stream_ch_t, transaction: *const u8) -> bool;
+    /// Frees the next receipt and sets SUBSTATE_NORMAL or SUBSTATE_ERROR.
+    pub(super) fn vpn_glue_usage_drop_next(ch: *mut dap_stream_ch_t, substate: i32);
+    /// Replaces the receipt by the next one.
+    pub(super) fn vpn_glue_usage_switch(ch: *mut dap_stream_ch_t);
+    /// Whether the client that has the key with this hash (32 bytes) signed the next or the current receipt.
+    pub(super) fn vpn_glue_usage_is_signed_by(ch: *mut dap_stream_ch_t, next: bool, key_hash: *const u8) -> bool;
+    /// Copies the receipt that waits for the client's signature. Returns its size, 0 if none waits or `capacity` is too
+    /// small.
+    pub(super) fn vpn_glue_usage_waiting(ch: *mut dap_stream_ch_t, out: *mut u8, capacity: usize) -> usize;
+    /// Takes the usage away from the session, so that the SDK neither uses nor frees it; NULL without one.
+    pub(super) fn vpn_glue_usage_detach(ch: *mut dap_stream_ch_t) -> *mut c_void;
+    /// Frees a usage that `vpn_glue_usage_detach` returned, on the same worker and in a later task.
+    pub(super) fn vpn_glue_usage_free(usage: *mut c_void);
+    /// Writes what is left into the fields of the session that C reads, with the unit of the price.
+    pub(super) fn vpn_glue_usage_show_rest(ch: *mut dap_stream_ch_t, unit: u32, rest: *const Rest);
+    /// Writes the traffic of the client into the fields that the SDK makes its statistics of.
+    pub(super) fn vpn_glue_usage_show_traffic(ch: *mut dap_stream_ch_t, received: u64, sent: u64);
+}
+
+// --- ledger_*.c: orders and transactions; any thread -----------------------------------------------------------------
+unsafe extern "C" {
+    /// Whether the node is not connected to the network.
+    pub(super) fn vpn_glue_net_is_offline(net: *mut dap_chain_net_t) -> bool;
+    /// The node's role in the network.
+    pub(super) fn vpn_glue_net_role(net: *mut dap_chain_net_t) -> u32;
+    /// Looks up the order with this hash (32 bytes) in a network; false if it is unknown or has expired.
+    pub(super) fn vpn_glue_order_terms(net: *mut dap_chain_net_t, hash: *const u8, out: *mut OrderTerms) -> bool;
+    /// Looks up the transaction with this hash (32 bytes) in the ledger, as a means to pay `value` (32 bytes) for
+    /// `units`; false if the ledger does not have it.
+    pub(super) fn vpn_glue_transaction_terms(
+        net: *mut dap_chain_net_t,
+        hash: *const u8,
+        value: *const u8,
+        units: u64,
+        out: *mut TransactionTerms,
+    ) -> bool;
+    /// Whether the ledger has the transaction with this hash.
+    pub(super) fn vpn_glue_ledger_has(net: *mut dap_chain_net_t, hash: *const u8) -> bool;
+    /// Whether a signature (with its header) over the 96 bytes of a receipt is of the key with this hash (32 bytes).
+    pub(super) fn vpn_glue_signature_check(
+        signature: *const u8,
+        size: usize,
+        info: *const u8,
+        key_hash: *const u8,
+    ) -> bool;
+    /// Writes a receipt over nothing (value 0, units 0) with `nonce` (32 bytes) in place of the transaction, signed by
+    /// `[srv_vpn] receipt_sign_cert`. Returns its size, 0 on failure or if `capacity` is too small.
+    pub(super) fn vpn_glue_proof_receipt(unit: u32, nonce: *const u8, out: *mut u8, capacity: usize) -> usize;
 }
 
 // --- service.c: the VPN as a service -----------------------------------------------------------------------------

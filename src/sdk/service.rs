@@ -1,5 +1,6 @@
 //! The VPN as a service of the node: REQUESTs on channel 'R', which the SDK bills.
 
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -9,16 +10,24 @@ use parking_lot::RwLock;
 
 use super::channel::Channel;
 use super::types::dap_chain_net_srv_t;
+use super::usage::Rest;
 use super::{raw, worker};
 
 /// The decisions of the service. All are called on the session's worker.
 pub trait ServiceHandler: Send + Sync {
     /// A client requests the service. 0 accepts; any other value refuses with that code.
     fn requested(&self, usage_id: u32) -> i32;
-    /// The SDK accepted the request or a next receipt. `channel` is the session's channel 'S', if it opened one.
+    /// The SDK accepted the request, or the first receipt. `channel` is the session's channel 'S', if it opened one.
     fn accepted(&self, channel: Option<&Arc<Channel>>, usage_id: u32) -> i32;
-    /// The SDK refused the request with this code.
-    fn refused(&self, usage_id: u32, code: u32);
+    /// The SDK accepted and paid a next receipt. 0 keeps it; any other value refuses.
+    fn next_accepted(&self, channel: Option<&Arc<Channel>>, usage_id: u32) -> i32;
+    /// The SDK refused the request, or a payment of a running service failed, with this code. `channel` is `None`
+    /// before there is a usage.
+    fn refused(&self, channel: Option<&Arc<Channel>>, usage_id: u32, code: u32);
+    /// Returns what the client has left of earlier payments, which it uses before it pays again.
+    fn rest(&self, channel: &Arc<Channel>, usage_id: u32) -> Option<Rest>;
+    /// The session's usage is about to end.
+    fn ending(&self, channel: &Arc<Channel>, usage_id: u32);
 }
 
 static HANDLER: RwLock<Option<Arc<dyn ServiceHandler>>> = RwLock::new(None);
@@ -115,9 +124,44 @@ pub(super) fn accepted(channel: Option<&Arc<Channel>>, usage_id: u32) -> c_int {
     handler.map_or(-1, |handler| handler.accepted(channel, usage_id))
 }
 
-pub(super) fn refused(usage_id: u32, code: u32) {
+pub(super) fn next_accepted(channel: Option<&Arc<Channel>>, usage_id: u32) -> c_int {
+    let handler = HANDLER.read().clone();
+    handler.map_or(-1, |handler| handler.next_accepted(channel, usage_id))
+}
+
+thread_local! {
+    /// The last refusal of a REQUEST that had no usage, or whose usage is gone.
+    static REFUSAL: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Forgets a refusal from before a REQUEST.
+pub fn forget_refusal() {
+    REFUSAL.set(None);
+}
+
+/// Returns the code with which the SDK refused a REQUEST on this thread, before it served the client, and forgets it.
+pub fn take_refusal() -> Option<u32> {
+    REFUSAL.take()
+}
+
+pub(super) fn refused(channel: Option<&Arc<Channel>>, usage_id: u32, code: u32) {
+    if channel.is_none() {
+        REFUSAL.set(Some(code));
+    }
     let handler = HANDLER.read().clone();
     if let Some(handler) = handler {
-        handler.refused(usage_id, code);
+        handler.refused(channel, usage_id, code);
+    }
+}
+
+pub(super) fn rest(channel: &Arc<Channel>, usage_id: u32) -> Option<Rest> {
+    let handler = HANDLER.read().clone();
+    handler.and_then(|handler| handler.rest(channel, usage_id))
+}
+
+pub(super) fn ending(channel: &Arc<Channel>, usage_id: u32) {
+    let handler = HANDLER.read().clone();
+    if let Some(handler) = handler {
+        handler.ending(channel, usage_id);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::datapath::{Budget, Sink, drain};
 use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
 use vpn_core::forward::{Bundler, DropCause, Load, Offload, Route};
+use vpn_core::meter::Event;
 use vpn_core::wire::Ipv4View;
 
 use super::Server;
@@ -59,11 +60,14 @@ impl Server {
     }
 
     /// Sends a whole VPN packet. If the client reads too slowly, only its own packets are dropped.
-    fn send_down(&self, datapath: &WorkerDatapath, channel: &Channel, packet: &[u8], load: Load) {
+    fn send_down(&self, datapath: &WorkerDatapath, channel: &Arc<Channel>, packet: &[u8], load: Load) {
         let Load { packets, bytes } = load;
         let fits_queue = channel.pending().is_some_and(|waiting| waiting + packet.len() <= self.settings.session_queue);
         if fits_queue && channel.send(TYPE_DATA, packet) {
             self.counters.down(datapath.worker as usize, load);
+            if channel.data::<Session>().is_some_and(|session| session.carried.count(0, bytes)) {
+                self.meter(channel, Event::Tick);
+            }
             channel.add_stats(&SessionStats { bytes_recv: bytes, packets_recv: packets, ..SessionStats::default() });
         } else {
             self.counters.dropped_all(datapath.worker as usize, DropCause::OutputFull, packets);

@@ -2,9 +2,7 @@
 
 use crate::sdk::net::Net;
 use crate::sdk::{http, store};
-
-/// The service's number in the names of its groups in the store.
-const SERVICE: &str = "0x0000000000000001";
+use vpn_core::meter::{Client, Rest};
 
 /// Answers a request with status and JSON. The parameters may be in either order; the reply names an invalid one.
 pub(super) fn answer(query: &[u8]) -> (u16, String) {
@@ -35,19 +33,28 @@ fn limits(net_id: u64, user: &str) -> Result<String, Refusal> {
     let net = Net::by_id(net_id).ok_or((404, "no such network"))?;
     let server = http::receipt_key_hash()
         .ok_or((503, "this node has no certificate to sign receipts with ([srv_vpn] receipt_sign_cert)"))?;
-    let group = format!("local.{}.{SERVICE}.remain_limits.{server}", net.store_prefix());
-    let (bytes, seconds) = store::get(&group, user).as_deref().and_then(decode).unwrap_or((0, 0));
+    // A session's meter, then the table, then the store know best.
+    let client = decode_hash(user).map(|key| Client { key, net: net_id });
+    let live = client.and_then(|client| super::rest_of(&client));
+    let stored = || {
+        let record = store::get(&super::billing::group(&net)?, user)?;
+        Rest::from_record(&record).ok()
+    };
+    let Rest { bytes, seconds } = live.or_else(stored).unwrap_or_default();
     Ok(format!(
         "{{ \"net_id\": {net_id}, \"srv_uid\": 1, \"user_pkey_hash\": \"{user}\", \"server_pkey_hash\": \"{server}\", \
          \"limit_bytes\": {bytes}, \"limit_sec\": {seconds} }}"
     ))
 }
 
-/// The 16 bytes of `dap_stream_ch_chain_net_srv_remain_service_store_t`: bytes, then seconds, in the host's order.
-fn decode(value: &[u8]) -> Option<(i64, i64)> {
-    let (bytes, rest) = value.split_first_chunk::<8>()?;
-    let (seconds, rest) = rest.split_first_chunk::<8>()?;
-    rest.is_empty().then(|| (i64::from_ne_bytes(*bytes), i64::from_ne_bytes(*seconds)))
+/// Reads "0x" and 64 hex digits.
+fn decode_hash(text: &str) -> Option<[u8; 32]> {
+    let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 64)?;
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(hash)
 }
 
 #[cfg(test)]
@@ -82,12 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_value_of_another_size_is_ignored() {
-        let mut value = 5i64.to_ne_bytes().to_vec();
-        assert_eq!(decode(&value), None);
-        value.extend(9i64.to_ne_bytes());
-        assert_eq!(decode(&value), Some((5, 9)));
-        value.push(0);
-        assert_eq!(decode(&value), None);
+    fn hashes_are_66_characters() {
+        assert_eq!(decode_hash(&format!("0x{}", "0A".repeat(32))), Some([10; 32]));
+        for text in ["", "0x", &"0A".repeat(32), &format!("0x{}", "0A".repeat(31)), &format!("0x{}", "0G".repeat(32))] {
+            assert_eq!(decode_hash(text), None, "{text}");
+        }
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! A process has one service. [`init`] creates it and [`deinit`] removes it.
 
+mod billing;
 mod downstream;
 mod leases;
 mod limits;
@@ -33,12 +34,15 @@ use crate::sdk::config::Config;
 use crate::sdk::service::{Service, ServiceHandler, Taken};
 use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::types::dap_chain_net_srv_t;
+use crate::sdk::usage;
 use crate::sdk::visible::dap_chain_net_srv_vpn_tun_socket;
 use crate::sdk::{NotRunning, Running, channel, command, http, parts, settle, worker};
 use host::tun::{Device, DeviceConfig, TunError};
 use vpn_core::exchange::{Leases, Terms};
 use vpn_core::forward::{Counters, Route, Table, Totals};
+use vpn_core::meter::{Client, Rest};
 
+use billing::{Billing, Gate};
 use worker_datapath::{QueueHandler, WorkerDatapath};
 
 /// Upper bound on the released addresses that C sees: a worker copies them, and delays its other work meanwhile.
@@ -82,6 +86,7 @@ pub(crate) struct Server {
     settings: Settings,
     datapaths: Vec<Arc<WorkerDatapath>>,
     table: Table,
+    billing: Billing,
     leases: Mutex<Leases<leases::Owner>>,
     /// The settings that clients receive together with an address.
     terms: Terms,
@@ -112,7 +117,7 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
         return Err(InitError::AlreadyRunning);
     }
     let server = Server::create(config)?;
-    match server.open() {
+    match server.open(config) {
         Ok(()) => {
             warn_if_not_forwarding();
             log::info!(
@@ -169,6 +174,21 @@ fn warn_if_not_forwarding() {
     }
 }
 
+/// Returns what a client has left, if a session or the table of rests knows it.
+fn rest_of(client: &Client) -> Option<Rest> {
+    let server = SERVER.lock().clone()?;
+    server.live_rest(client).or_else(|| server.billing.store.get(client))
+}
+
+/// Stores what clients have left, in a process that is about to exit: at most for `limit`.
+fn flush_rests(limit: Duration) {
+    // Another thread may hold the lock for ever.
+    let server = SERVER.try_lock_for(limit).and_then(|server| server.clone());
+    if let Some(server) = server {
+        server.save_rests(limit);
+    }
+}
+
 /// Returns traffic and drops since the start; `None` if the service is not running.
 pub(crate) fn totals() -> Option<Totals> {
     SERVER.lock().as_ref().map(|server| server.counters.totals())
@@ -203,6 +223,7 @@ impl Server {
         Ok(Arc::new(Server {
             datapaths,
             table: Table::new(&settings.subnet, workers as u16),
+            billing: Billing::new(config),
             leases: Mutex::new(Leases::new(settings.subnet, settings.lease_hold)),
             terms,
             counters,
@@ -220,7 +241,7 @@ impl Server {
         }))
     }
 
-    fn open(self: &Arc<Self>) -> Result<(), InitError> {
+    fn open(self: &Arc<Self>, config: &Config) -> Result<(), InitError> {
         let handler: Arc<dyn ServiceHandler> = Arc::new(WeakHandler(Arc::downgrade(self)));
         let service = Service::register(handler)?;
         if self.service.set(service).is_err() {
@@ -235,10 +256,16 @@ impl Server {
             let worker = datapath.worker;
             let look = move || server.upgrade().map(|server| server.tick(worker)).is_some();
             self.timers.lock().extend(worker::Timer::start(worker, Duration::from_secs(1), look));
+            let server = Arc::downgrade(self);
+            let meter = move || server.upgrade().map(|server| server.check_watched(worker)).is_some();
+            self.timers.lock().extend(worker::Timer::start(worker, billing::PERIOD, meter));
         }
+        Gate::install(self);
+        billing::check_orders(&self.billing, config);
         channel::set_handler(Role::Server, Some(Arc::clone(self) as Arc<dyn ChannelHandler>));
         command::add(c"vpn_stat", parts::VPN_STAT, c"VPN statistics", c"vpn_stat -net <net_name> [-full]\n");
         http::register(limits::answer)?;
+        billing::save_at_exit();
         Ok(())
     }
 
@@ -250,6 +277,7 @@ impl Server {
         let timers = std::mem::take(&mut *self.timers.lock());
         drop(timers);
         self.close_streams();
+        self.billing.close();
         self.clear_c_snapshot();
         // Without the lock: a worker may need it before it releases its queue.
         let sockets = std::mem::take(&mut *self.sockets.lock());
@@ -278,6 +306,9 @@ impl Server {
         let channels = self.open_channels.lock().clone();
         for channel in channels.iter().filter(|channel| channel.worker() == Some(worker)) {
             self.check_session(channel);
+        }
+        if worker == 0 {
+            self.billing.keep_gate();
         }
         if worker == 0 && self.c_snapshot_is_stale.swap(false, Ordering::AcqRel) {
             self.publish_c_snapshot();
@@ -357,9 +388,23 @@ impl ServiceHandler for WeakHandler {
         self.0.upgrade().map_or(-1, |server| server.accepted(channel, usage_id))
     }
 
-    fn refused(&self, usage_id: u32, code: u32) {
+    fn next_accepted(&self, channel: Option<&Arc<Channel>>, usage_id: u32) -> i32 {
+        self.0.upgrade().map_or(-1, |server| server.next_accepted(channel, usage_id))
+    }
+
+    fn refused(&self, channel: Option<&Arc<Channel>>, usage_id: u32, code: u32) {
         if let Some(server) = self.0.upgrade() {
-            server.refused(usage_id, code);
+            server.refused(channel, usage_id, code);
+        }
+    }
+
+    fn rest(&self, channel: &Arc<Channel>, usage_id: u32) -> Option<usage::Rest> {
+        self.0.upgrade().and_then(|server| server.rest(channel, usage_id))
+    }
+
+    fn ending(&self, channel: &Arc<Channel>, usage_id: u32) {
+        if let Some(server) = self.0.upgrade() {
+            server.ending(channel, usage_id);
         }
     }
 }

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA, UsageState};
+use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA};
 use crate::sdk::service::{ListedSession, ServiceHandler};
+use crate::sdk::usage::{Rest, UsageState};
 use crate::sdk::worker;
 use vpn_core::exchange::{self, SessionAction, UsageChange};
 use vpn_core::forward::{DropCause, Peer, Route};
+use vpn_core::meter::Carried;
 use vpn_core::wire::{self, FromClient, op, problem};
 
 use super::Server;
+use super::billing::Account;
 
 /// The server's data of a channel. The channel's worker writes it, except in a take-over.
 #[derive(Debug)]
@@ -37,6 +40,12 @@ pub(super) struct Session {
     bundle: AtomicUsize,
     /// The log already has a warning that no address was free for this client.
     pub(super) warned_pool_exhausted: AtomicBool,
+    /// The client's dealings with the billing.
+    pub(super) account: Mutex<Account>,
+    /// The bytes of inner packets that were forwarded.
+    pub(super) carried: Carried,
+    /// The number of the usage that the client is told while the SDK has none; 0 for none.
+    grace_id: AtomicU32,
 }
 
 /// Returns what C may read of a session; `None` without a lease.
@@ -47,7 +56,7 @@ pub(super) fn listed(channel: Arc<Channel>) -> Option<ListedSession> {
 }
 
 impl Session {
-    fn new(now: Duration) -> Session {
+    fn new(now: Duration, account: Account) -> Session {
         Session {
             state: Mutex::new(exchange::Session::new(now)),
             allowed: AtomicBool::new(false),
@@ -58,6 +67,9 @@ impl Session {
             heard: AtomicU64::new(now.as_millis() as u64),
             bundle: AtomicUsize::new(0),
             warned_pool_exhausted: AtomicBool::new(false),
+            account: Mutex::new(account),
+            carried: Carried::default(),
+            grace_id: AtomicU32::new(0),
         }
     }
 
@@ -115,6 +127,19 @@ impl Session {
         Peer { bundle_op, plain_op, usage_id: self.usage_id(), largest: self.bundle() }
     }
 
+    /// Returns when the client last gave a sign of life, on the server's clock.
+    pub(super) fn alive(&self) -> Duration {
+        self.heard().max(self.account.lock().alive())
+    }
+
+    /// Draws the number of the usage that the client is told while the SDK has none.
+    pub(super) fn set_grace_id(&self) {
+        let mut id = [0; 4];
+        // Without random numbers every such usage has the number 1: it only labels packets.
+        let _ = rustix::rand::getrandom(id.as_mut_slice(), rustix::rand::GetRandomFlags::empty());
+        self.grace_id.store(u32::from_ne_bytes(id).max(1), Ordering::Relaxed);
+    }
+
     pub(super) fn usage_id(&self) -> u32 {
         self.usage_id.load(Ordering::Relaxed)
     }
@@ -122,7 +147,7 @@ impl Session {
 
 impl ChannelHandler for Server {
     fn opened(&self, channel: &Arc<Channel>) {
-        channel.set_data(Arc::new(Session::new(self.now())));
+        channel.set_data(Arc::new(Session::new(self.now(), self.billing.open_account())));
         channel.show_service(self.service_raw(), self.tun_visible(channel.worker()));
         self.open_channels.lock().push(Arc::clone(channel));
         // The billing side may have accepted the client on 'R' before the client opened 'S'.
@@ -133,6 +158,8 @@ impl ChannelHandler for Server {
     }
 
     fn closed(&self, channel: &Arc<Channel>) {
+        self.show_billing(channel);
+        self.end_billing(channel);
         self.end_lease(channel);
         self.open_channels.lock().retain(|other| !Arc::ptr_eq(other, channel));
     }
@@ -180,16 +207,34 @@ impl ServiceHandler for Server {
             log::debug!("usage {usage_id} refused: the client requests the VPN without a channel 'S'");
             return -2;
         };
+        if !self.usage_accepted(channel) {
+            return -1;
+        }
         channel.activate_usage();
         channel.enable();
-        // A repeated REQUEST, which a client sends until it receives an answer, and the next receipt change nothing.
-        if self.refresh(channel) {
-            log::info!("usage {usage_id}: VPN service starts for {}", channel.peer());
-        }
+        // A repeated REQUEST, which a client sends until it receives an answer, changes nothing.
+        self.refresh(channel);
         0
     }
 
-    fn refused(&self, usage_id: u32, code: u32) {
+    fn next_accepted(&self, channel: Option<&Arc<Channel>>, _usage_id: u32) -> i32 {
+        if channel.is_some_and(|channel| self.next_paid(channel)) { 0 } else { -1 }
+    }
+
+    fn rest(&self, channel: &Arc<Channel>, _usage_id: u32) -> Option<Rest> {
+        self.rest_for_usage(channel)
+    }
+
+    fn ending(&self, channel: &Arc<Channel>, _usage_id: u32) {
+        self.show_billing(channel);
+        self.end_billing(channel);
+        channel.disarm_waiting();
+    }
+
+    fn refused(&self, channel: Option<&Arc<Channel>>, usage_id: u32, code: u32) {
+        if let Some(channel) = channel {
+            return self.usage_refused(channel, code);
+        }
         log::debug!(
             "usage {usage_id}: the billing side refused service with code {code:#x} ({})",
             wire::error_text(code)
@@ -223,32 +268,31 @@ impl Server {
         if sent { Ok(()) } else { Err(DropCause::OutputFull) }
     }
 
-    /// Reads from the billing side whether this client may use the service. Returns true if the permission has just
-    /// started.
-    pub(super) fn refresh(&self, channel: &Channel) -> bool {
-        let Some(session) = channel.data::<Session>() else { return false };
+    /// Reads from the billing side whether this client may use the service: its meter decides, or a free usage.
+    pub(super) fn refresh(&self, channel: &Channel) {
+        let Some(session) = channel.data::<Session>() else { return };
         let usage = channel.usage();
-        let allowed = usage.is_some_and(|usage| {
-            usage.is_active
-                && usage.role_serves
-                && matches!(usage.state, UsageState::Free | UsageState::Grace | UsageState::Normal)
-        });
-        let usage_id = usage.map_or(0, |usage| usage.id);
+        let is_free =
+            usage.as_ref().is_some_and(|usage| usage.is_active && usage.role_serves && usage.state == UsageState::Free);
+        let allowed = session.account.lock().allows().unwrap_or(is_free);
+        let usage_id = usage.map_or(session.grace_id.load(Ordering::Relaxed), |usage| usage.id);
         let had_id = session.usage_id.swap(usage_id, Ordering::Relaxed);
         let was_allowed = session.allowed.swap(allowed, Ordering::Relaxed);
         if (had_id, was_allowed) != (usage_id, allowed) {
             channel.show_usage(usage_id, allowed);
         }
         let change = session.state.lock().set_allowed(self.now(), allowed);
-        if change == UsageChange::Ends {
-            log::info!("usage {usage_id}: VPN service ends");
+        match change {
+            UsageChange::Begins => log::info!("usage {usage_id}: VPN service starts for {}", channel.peer()),
+            UsageChange::Ends => log::info!("usage {usage_id}: VPN service ends"),
+            UsageChange::None => {}
         }
-        change == UsageChange::Begins
     }
 
     /// Checks a session periodically, on its worker.
     pub(super) fn check_session(&self, channel: &Arc<Channel>) {
         self.refresh(channel);
+        self.show_billing(channel);
         let Some(session) = channel.data::<Session>() else { return };
         let (is_leased, pending) = (session.leased().is_some(), channel.pending().unwrap_or(0));
         let action = {
@@ -273,6 +317,7 @@ impl Server {
             SessionAction::CloseSilent(silent) => {
                 let seconds = silent.as_secs();
                 log::info!("usage {usage_id}: {} is silent for {seconds} s, disconnected", channel.peer());
+                session.account.lock().set_vanished();
                 channel.close();
             }
         }

@@ -1,7 +1,10 @@
 //! From clients to the host: handles the packets and bundles of a client, on the worker of its stream.
 
+use std::sync::Arc;
+
 use crate::sdk::channel::{Channel, SessionStats};
 use vpn_core::forward::{DropCause, Load, Offload, check_upstream};
+use vpn_core::meter::Event;
 use vpn_core::wire::{Ipv4View, Record, VnetHeader, records};
 
 use super::Server;
@@ -12,7 +15,7 @@ impl Server {
     /// Writes to the host a packet that a client sent without a bundle.
     pub(super) fn upstream(
         &self,
-        channel: &Channel,
+        channel: &Arc<Channel>,
         session: &Session,
         worker: u32,
         packet: &[u8],
@@ -21,7 +24,7 @@ impl Server {
         let record = Record { header: VnetHeader::default(), packet };
         let (view, offload) = self.check(session, &record)?;
         datapath.write_tun_single(packet, &view, &offload);
-        self.count_up(channel, datapath, Load::of(&offload, packet.len()));
+        self.count_up(channel, session, datapath, Load::of(&offload, packet.len()));
         Ok(())
     }
 
@@ -29,7 +32,7 @@ impl Server {
     /// that the server accepts them, may send one.
     pub(super) fn bundle_upstream(
         &self,
-        channel: &Channel,
+        channel: &Arc<Channel>,
         session: &Session,
         worker: u32,
         data: &[u8],
@@ -52,7 +55,7 @@ impl Server {
             }
         }
         datapath.flush_tun();
-        self.count_up(channel, datapath, load);
+        self.count_up(channel, session, datapath, load);
         Ok(())
     }
 
@@ -66,11 +69,15 @@ impl Server {
     }
 
     /// Counts the packets as forwarded, except those that the device refused: they count as dropped.
-    fn count_up(&self, channel: &Channel, datapath: &WorkerDatapath, load: Load) {
+    fn count_up(&self, channel: &Arc<Channel>, session: &Session, datapath: &WorkerDatapath, load: Load) {
         self.counters.up(datapath.worker as usize, load);
         let lost = datapath.reclassify_refused();
+        let forwarded = load.bytes.saturating_sub(lost.bytes);
+        if session.carried.count(forwarded, 0) {
+            self.meter(channel, Event::Tick);
+        }
         channel.add_stats(&SessionStats {
-            bytes_sent: load.bytes.saturating_sub(lost.bytes),
+            bytes_sent: forwarded,
             packets_sent: load.packets.saturating_sub(lost.packets),
             bytes_sent_lost: lost.bytes,
             packets_sent_lost: lost.packets,

@@ -9,6 +9,7 @@ use dap_chain_net_srv_vpn::abi::client::dap_chain_net_vpn_client_start;
 use dap_chain_net_srv_vpn::sdk;
 use dap_chain_net_srv_vpn::sdk::channel::{self, Channel, ChannelHandler, Role, TYPE_DATA};
 use dap_chain_net_srv_vpn::sdk::service::{Service, ServiceHandler};
+use dap_chain_net_srv_vpn::sdk::usage::Rest;
 use dap_chain_net_srv_vpn::sdk::{Running, worker};
 use embedded::abi::net::dap_chain_net_by_name;
 use embedded::abi::stream;
@@ -177,5 +178,12 @@ impl ServiceHandler for Shared {
         0
     }
 
-    fn refused(&self, _usage_id: u32, _code: u32) {}
+    fn next_accepted(&self, _channel: Option<&Arc<Channel>>, _usage_id: u32) -> i32 {
+        -1
+    }
+    fn refused(&self, _channel: Option<&Arc<Channel>>, _usage_id: u32, _code: u32) {}
+    fn rest(&self, _channel: &Arc<Channel>, _usage_id: u32) -> Option<Rest> {
+        None
+    }
+    fn ending(&self, _channel: &Arc<Channel>, _usage_id: u32) {}
 }

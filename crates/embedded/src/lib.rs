@@ -22,16 +22,18 @@
 //! | `store` | the durable key-value store | `config` |
 //! | `net` | the networks of the node | `config`, `ctypes`, `cview` |
 //! | `tls` | identity, pins, handshake, records | `config`, `store` |
+//! | `receipt` | keys, signatures and receipts of paid service | `config`, `tls`, `vpn-core` |
+//! | `ledger` | the ledgers of the networks: orders, conditional transactions, payments | `net`, `receipt`, `vpn-core` |
 //! | `reactor` | workers: event loop, timers, queues, event sockets, and what is on which worker | `ctypes`, `cview`, `panics`, `threads` |
 //! | `stream` | connections: handshake, hello, channels, sessions, limits | `config`, `ctypes`, `cview`, `reactor`, `tls` |
 //! | `http` | HTTP requests to registered paths | `connection_threads`, `deadline`, `panics` |
 //! | `cli` | commands, and the socket that takes them | `config`, `connection_threads`, `deadline`, `threads` |
-//! | `service` | the server's side of channel 'R' | `ctypes`, `cview`, `net`, `reactor`, `stream`, `vpn-core` |
+//! | `service` | the server's side of channel 'R' | `ctypes`, `cview`, `ledger`, `net`, `reactor`, `stream`, `vpn-core` |
 //! | `client` | node clients | `ctypes`, `cview`, `reactor`, `stream` |
 //! | `dial` | name look-up and TCP for a node client | `client`, `config`, `reactor`, `stream`, `threads`, `timeouts`, `tls` |
 //! | `listener` | the listening sockets: accepted connections become streams or HTTP | `config`, `http`, `reactor`, `stream`, `timeouts`, `tls` |
 //! | `lifecycle` | start and stop of everything above | `cli`, `client`, `config`, `cview`, `http`, `listener`, `logging`, `net`, `reactor`, `service`, `store`, `stream`, `threads`, `timeouts`, `tls` |
-//! | `abi` | the exported C functions | `cli`, `client`, `config`, `ctypes`, `cview`, `dial`, `http`, `lifecycle`, `listener`, `logging`, `net`, `panics`, `reactor`, `service`, `store`, `stream`, `tls` |
+//! | `abi` | the exported C functions | `cli`, `client`, `config`, `ctypes`, `cview`, `dial`, `http`, `ledger`, `lifecycle`, `listener`, `logging`, `net`, `panics`, `reactor`, `receipt`, `service`, `store`, `stream`, `tls`, `vpn-core` |
 #![deny(unsafe_code)]
 
 pub mod abi;
@@ -44,6 +46,7 @@ pub(crate) mod cview;
 mod deadline;
 pub mod dial;
 pub mod http;
+pub mod ledger;
 pub mod lifecycle;
 pub mod listener;
 pub mod logging;
@@ -51,6 +54,7 @@ pub mod net;
 pub(crate) mod panics;
 pub(crate) mod rate;
 mod reactor;
+pub mod receipt;
 pub mod service;
 pub mod store;
 pub mod stream;

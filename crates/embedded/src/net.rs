@@ -73,6 +73,11 @@ impl NetRef {
         self.0.settings.role
     }
 
+    /// The ticker of its own token.
+    pub fn native_ticker(&self) -> &'static str {
+        &self.0.settings.native_ticker
+    }
+
     /// The prefix of this network's groups in the store.
     pub fn gdb_groups_prefix(&self) -> &'static str {
         &self.0.settings.gdb_groups_prefix

@@ -8,8 +8,12 @@
 /* Forward declarations: cbindgen writes some structs before the types of their members. */
 struct dap_events_socket;
 struct dap_chain_node_client;
+struct dap_stream_ch_chain_net_srv;
+struct dap_stream_ch_pkt;
 typedef void (*dap_events_socket_callback_t)(struct dap_events_socket *, void *);
 typedef void (*dap_chain_node_client_callback_t)(struct dap_chain_node_client *, void *);
+typedef void (*dap_stream_ch_chain_net_srv_callback_packet_t)(struct dap_stream_ch_chain_net_srv *, uint8_t,
+                                                              struct dap_stream_ch_pkt *, void *);
 
 /* uthash's handle, the last member of the VPN's structs: from uthash.h if installed, else a struct of equal layout. */
 #if __has_include("uthash.h")

@@ -3,13 +3,14 @@
 use crate::ctypes::{dap_chain_node_role_enum as role, dap_stream_ch};
 use crate::cview::packets::{Packet, PacketHandler, proc_of};
 use crate::cview::service::{Handle, Service};
+use crate::cview::usage::{self, Place};
+pub use crate::ledger::free_order;
 use crate::net::{self, NetRef};
 use crate::reactor::Worker;
 use crate::stream::conn::Conn;
 use crate::stream::conn::registry::on_channel;
 use crate::stream::{COUNTERS, count, procs};
 use parking_lot::RwLock;
-use sha3::{Digest, Sha3_256};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,8 +19,6 @@ use vpn_core::wire::{Check, Request, ServiceError, Success, error_code, pkt};
 
 /// The service channel's letter.
 pub const CHANNEL: u8 = b'R';
-/// The VPN service's uid.
-pub const VPN_UID: u64 = 1;
 /// Most bytes of data in a CHECK, each way.
 pub const CHECK_DATA_MAX: usize = 64 * 1024;
 /// Most REQUESTs, and most CHECK_REQUESTs, that a stream may send in a second.
@@ -54,16 +53,18 @@ pub(crate) fn take_all() -> impl Sized {
     std::mem::take(&mut *SERVICES.write())
 }
 
-/// The hash of the built-in order that gives the VPN away in a network.
-pub fn free_order(net_id: u64) -> [u8; 32] {
-    let mut hash = Sha3_256::new();
-    hash.update(b"free order");
-    hash.update(net_id.to_le_bytes());
-    hash.update(VPN_UID.to_le_bytes());
-    hash.finalize().into()
+/// Deletes the usage at an address, which is compared, never followed. Called on its stream's worker.
+pub(crate) fn delete_usage(address: usize) {
+    match usage::at(address) {
+        Some(usage) => {
+            usage.delete();
+            usage::forget(&usage);
+        }
+        None => log::error!("dap_chain_net_srv_usage_delete: expected a usage"),
+    }
 }
 
-/// The order behind an order hash. Only the free order exists; priced orders would be further variants.
+/// The order behind an order hash. Only the free order is served.
 enum Order {
     Free,
     Unknown,
@@ -140,7 +141,8 @@ fn request(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, data: &
         }
     };
     let usage = view.session.service.lock().as_mut().map(|session| {
-        session.add_free_usage(&service, net.view(), ch, worker.shared.view.stream_worker.as_ptr(), &request)
+        let place = Place { ch, stream_worker: worker.shared.view.stream_worker.as_ptr() };
+        session.add_free_usage(&service, net.view(), place, &request)
     });
     let Some(usage) = usage else { return };
     let refusal = service.requested(&usage, data);
@@ -227,16 +229,4 @@ fn check(worker: &Worker, conn: &Conn, packet: &[u8]) {
 
 fn nanoseconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos().try_into().unwrap_or(u64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn free_orders_differ_by_network() {
-        assert_eq!(free_order(1), free_order(1));
-        assert_ne!(free_order(1), free_order(2));
-        assert_ne!(free_order(1), [0; 32]);
-    }
 }

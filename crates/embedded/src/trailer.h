@@ -16,6 +16,7 @@ typedef unsigned char byte_t;
 #define DAP_STREAM_CH_NET_SRV_ID 'R'
 
 #define DAP_STREAM_CH(a) ((dap_stream_ch_t *)((a)->internal))
+#define DAP_STREAM_CH_CHAIN_NET_SRV(a) ((dap_stream_ch_chain_net_srv_t *)((a)->internal))
 
 /* Writes a line to the log, printf style. log_it needs LOG_TAG, as in the SDK; the others use the file's name. */
 static inline __attribute__((format(printf, 3, 4), unused))

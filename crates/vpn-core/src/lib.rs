@@ -1,9 +1,12 @@
-//! The VPN's core: the wire format, the exchange between client and server, leases of inner addresses, and forwarding.
+//! The VPN's core: the wire format, the exchange between client and server, leases of inner addresses, forwarding, and
+//! the metering of paid service.
 //!
 //! Nothing here makes a system call, takes a lock or reads a clock: time and random tokens are arguments.
 #![forbid(unsafe_code)]
 
 pub mod exchange;
 pub mod forward;
+pub mod gate;
 pub mod lease;
+pub mod meter;
 pub mod wire;

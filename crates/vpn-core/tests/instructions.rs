@@ -8,8 +8,9 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use testkit::skip;
-use vpn_core::forward::{Bundle, Offload, Route, Table, check_upstream};
+use vpn_core::forward::{Bundle, Offload, Route, Segments, Table, check_upstream};
 use vpn_core::lease::Subnet;
+use vpn_core::meter::Carried;
 use vpn_core::wire::{self, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
 
 const SUBNET: Subnet = Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 8 };
@@ -37,6 +38,11 @@ fn the_cost_of_a_packet_depends_neither_on_the_leases_nor_on_its_length() {
     for (short, long) in [("upstream, 40", "upstream, 65000"), ("downstream, 40", "downstream, 65000")] {
         assert_eq!(instructions(short), instructions(long), "{short} and {long} bytes");
     }
+    // Without the loop and the hiding of its values from the compiler.
+    let hidden = instructions("hide, 65000");
+    let [plain, super_packet] = ["bill, 1400", "bill, 65000"].map(|name| instructions(name) - hidden);
+    assert!(super_packet <= 40, "metering a packet may take 40 instructions, it takes {super_packet}");
+    assert!(super_packet <= plain + 15, "billing: {plain} for a plain packet, {super_packet} for a super-packet");
 }
 
 /// Returns the instructions of one repetition: the difference that doubling their number makes.
@@ -114,6 +120,23 @@ fn run(name: &str, times: u64) {
                 bundle.keep(filled, &offload.to_header());
                 assert!(bundle.packet(op::BUNDLE_RECV, op::VPN_RECV, 1).len() > HEADER_LEN);
                 bundle.restart(0);
+            });
+        }
+        "bill" => {
+            let segments = Segments { is_tcp: true, ecn: false, size: 1340, ip_len: 20, header_len: 52 };
+            let offload = if argument > 1400 { Offload::Segments(segments) } else { Offload::None };
+            let carried = Carried::default();
+            counted_loop(times, || {
+                let bytes = black_box(&offload).billed(black_box(argument));
+                assert!(!black_box(&carried).count(bytes as u64, 0));
+            });
+        }
+        "hide" => {
+            let (offload, carried) = (Offload::None, Carried::default());
+            counted_loop(times, || {
+                black_box(&offload);
+                black_box(&carried);
+                assert_ne!(black_box(argument), 0);
             });
         }
         other => panic!("no such work: {other}"),

@@ -84,12 +84,13 @@ void vpn_glue_channel_register(void)
 
 size_t vpn_glue_channel_send(struct dap_stream_ch *ch, uint8_t kind, const void *data, size_t size)
 {
-    return dap_stream_ch_pkt_write_unsafe(ch, kind, data, size);
+    return vpn_internal_socket_of(ch) ? dap_stream_ch_pkt_write_unsafe(ch, kind, data, size) : 0;
 }
 
 size_t vpn_glue_channel_pending(const struct dap_stream_ch *ch)
 {
-    return ch->stream->esocket->buf_out_size;
+    const dap_events_socket_t *es = vpn_internal_socket_of(ch);
+    return es ? es->buf_out_size : 0;
 }
 
 void vpn_glue_channel_enable(struct dap_stream_ch *ch)
@@ -104,19 +105,25 @@ void vpn_glue_channel_wake_on_drain(struct dap_stream_ch *ch, bool wake)
 
 void vpn_glue_channel_touch(struct dap_stream_ch *ch)
 {
-    ch->stream->esocket->last_ping_request = time(NULL);
+    dap_events_socket_t *es = vpn_internal_socket_of(ch);
+    if (es)
+        es->last_ping_request = time(NULL);
 }
 
 void vpn_glue_channel_close_stream(struct dap_stream_ch *ch)
 {
-    dap_events_socket_t *es = ch->stream->esocket;
-    if (es->worker)
+    dap_events_socket_t *es = vpn_internal_socket_of(ch);
+    if (es && es->worker)
         dap_events_socket_remove_and_delete_mt(es->worker, es->uuid);
 }
 
 void vpn_glue_channel_peer(const struct dap_stream_ch *ch, char *out, size_t size)
 {
-    const dap_events_socket_t *es = ch->stream->esocket;
+    const dap_events_socket_t *es = vpn_internal_socket_of(ch);
+    if (!es) {
+        snprintf(out, size, "?");
+        return;
+    }
     /* Taken from the socket: on the client's end the SDK keeps the dialled name, without a port. */
     struct sockaddr_storage peer;
     socklen_t peer_size = sizeof(peer);

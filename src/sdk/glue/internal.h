@@ -36,6 +36,12 @@ static inline dap_stream_ch_t *vpn_internal_channel_of(dap_stream_t *stream)
     return stream ? dap_stream_ch_by_id_unsafe(stream, VPN_CHANNEL) : NULL;
 }
 
+/* The socket of a stream, or NULL: the SDK has taken it away when it deletes the channels. */
+static inline dap_events_socket_t *vpn_internal_socket_of(const dap_stream_ch_t *ch)
+{
+    return ch->stream ? ch->stream->esocket : NULL;
+}
+
 static inline dap_chain_net_srv_uid_t vpn_internal_service_uid(void)
 {
     dap_chain_net_srv_uid_t uid;
@@ -55,3 +61,8 @@ dap_chain_net_srv_t *vpn_internal_service_register(const char *section, dap_chai
 void vpn_internal_service_unregister(dap_chain_net_srv_t *service);
 /* Unregisters a path from the server, if the SDK can. */
 void vpn_internal_http_remove(dap_http_server_t *http, const char *path);
+
+/* --- usage.c --- */
+
+/* Fills in the receipts, the price and the transaction of a usage. */
+void vpn_internal_usage_terms(const dap_chain_net_srv_usage_t *usage, vpn_glue_usage_t *out);

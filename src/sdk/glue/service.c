@@ -26,15 +26,16 @@ static int s_service_success(dap_chain_net_srv_t *service, uint32_t usage_id, da
     return vpn_internal_rust.service_accepted(s_vpn_internal(client), usage_id);
 }
 
+/* The SDK gives no client before there is a usage. */
 static int s_service_error(dap_chain_net_srv_t *service, uint32_t usage_id, dap_chain_net_srv_client_remote_t *client,
                            const void *data, size_t size)
 {
-    (void)service, (void)client;
+    (void)service;
     if (!data || size != sizeof(dap_stream_ch_chain_net_srv_pkt_error_t))
         return -1;
     dap_stream_ch_chain_net_srv_pkt_error_t error;
     memcpy(&error, data, sizeof(error));
-    vpn_internal_rust.service_refused(usage_id, error.code);
+    vpn_internal_rust.service_refused(s_vpn_internal(client), usage_id, error.code);
     return 0;
 }
 
@@ -42,21 +43,27 @@ static int s_service_next_receipt(dap_chain_net_srv_t *service, uint32_t usage_i
                                   const void *data, size_t size)
 {
     (void)service, (void)data, (void)size;
-    return vpn_internal_rust.service_accepted(s_vpn_internal(client), usage_id);
+    return vpn_internal_rust.service_next_accepted(s_vpn_internal(client), usage_id);
 }
 
-/* The SDK calls these two without a check for NULL: the first when a paid usage starts, the second when a channel
- * 'R' with a usage closes. Nothing is metered yet, so there is nothing to return or to store. */
+/* The SDK calls these two without a check for NULL. It reads the first one's result at once and never frees it. */
 static dap_stream_ch_chain_net_srv_remain_service_store_t *s_service_get_remain(dap_chain_net_srv_t *service, uint32_t usage_id,
                                                                                 dap_chain_net_srv_client_remote_t *client)
 {
-    (void)service, (void)usage_id, (void)client;
-    return NULL;
+    (void)service;
+    static _Thread_local dap_stream_ch_chain_net_srv_remain_service_store_t remain;
+    vpn_glue_rest_t rest = { 0 };
+    if (!vpn_internal_rust.service_get_rest(s_vpn_internal(client), usage_id, &rest))
+        return NULL;
+    remain.limits_bytes = rest.bytes;
+    remain.limits_ts = rest.seconds;
+    return &remain;
 }
 
 static int s_service_save_remain(dap_chain_net_srv_t *service, uint32_t usage_id, dap_chain_net_srv_client_remote_t *client)
 {
-    (void)service, (void)usage_id, (void)client;
+    (void)service;
+    vpn_internal_rust.service_save_rest(s_vpn_internal(client), usage_id);
     return 0;
 }
 

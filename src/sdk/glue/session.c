@@ -27,6 +27,7 @@ bool vpn_glue_channel_usage(const struct dap_stream_ch *ch, vpn_glue_usage_t *ou
     dap_chain_net_srv_usage_t *usage = session ? session->usage_active : NULL;
     if (!usage)
         return false;
+    memset(out, 0, sizeof(*out));
     out->id = usage->id;
     out->is_active = usage->is_active;
 #if defined(VPN_SDK_USAGE_STATE)
@@ -36,6 +37,8 @@ bool vpn_glue_channel_usage(const struct dap_stream_ch *ch, vpn_glue_usage_t *ou
 #else
 #error "This SDK's dap_chain_net_srv_usage_t has neither service_state nor is_free and is_grace: how a usage is paid cannot be told."
 #endif
+    out->net = usage->net;
+    vpn_internal_usage_terms(usage, out);
     out->role = usage->net ? (uint32_t)dap_chain_net_get_role(usage->net).enums : VPN_GLUE_NO_ROLE;
     return true;
 }

@@ -11,6 +11,8 @@ pub mod http;
 pub mod ledger;
 pub mod log;
 pub mod net;
+pub mod payment;
+pub mod receipt;
 pub mod service;
 pub mod store;
 pub mod stream;

@@ -4,6 +4,7 @@ use crate::config;
 use crate::ctypes::*;
 use crate::cview::service::Service;
 use crate::cview::strings::text;
+use crate::ledger;
 use crate::net;
 use crate::panics::guard;
 use crate::reactor;
@@ -111,6 +112,23 @@ pub unsafe extern "C" fn dap_chain_net_srv_usage_find_unsafe(
     })
 }
 
+/// Deletes a session's active usage with its receipts; nothing happens without one.
+///
+/// # Safety
+/// Called on the worker of the usage's stream; `srv_session` is NULL or points to a struct whose `usage_active` is NULL
+/// or was a session's. The address is compared, not followed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dap_chain_net_srv_usage_delete(srv_session: *mut dap_chain_net_srv_stream_session_t) {
+    guard("dap_chain_net_srv_usage_delete", (), || {
+        // SAFETY: NULL or a readable struct, by the caller's promise.
+        let Some(session) = (unsafe { srv_session.as_ref() }) else { return };
+        let usage = session.usage_active.replace(ptr::null_mut());
+        if !usage.is_null() {
+            service::delete_usage(usage.addr());
+        }
+    });
+}
+
 /// Writes the hash of the order by which this node gives the VPN service away in a network. False if `out` is NULL or
 /// `net` is not a network.
 ///
@@ -121,7 +139,7 @@ pub unsafe extern "C" fn dap_embedded_free_order(net: *const dap_chain_net_t, ou
     guard("dap_embedded_free_order", false, || {
         // SAFETY: NULL or writable, by the caller's promise.
         let (Some(net), Some(out)) = (net::find_by_ptr(net), unsafe { out.as_mut() }) else { return false };
-        out.raw = service::free_order(net.id());
+        out.raw = ledger::free_order(net.id());
         true
     })
 }

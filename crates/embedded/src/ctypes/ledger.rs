@@ -1,6 +1,7 @@
 //! Ledger tags and conditional outputs.
 
 use super::base::{dap_chain_net_srv_uid, dap_hash_fast, dap_list};
+use super::receipt::uint256;
 
 /// Opaque.
 pub struct dap_ledger;
@@ -54,3 +55,42 @@ pub type dap_ledger_tag_check_callback_t = Option<
         *mut dap_chain_tx_tag_action_type_t,
     ) -> bool,
 >;
+
+/// An order of this node.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dap_embedded_order {
+    /// The value of one receipt; 0 if the service is free.
+    pub value: uint256,
+    /// The units of one receipt.
+    pub units: u64,
+    pub unit: u32,
+    /// This node's key has signed it.
+    pub is_ours: bool,
+    /// The price is in the network's own token.
+    pub is_native: bool,
+}
+pub type dap_embedded_order_t = dap_embedded_order;
+
+/// A transaction in the ledger, as a means to pay.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct dap_embedded_transaction {
+    /// The first transaction of its chain of payments.
+    pub first: dap_hash_fast,
+    /// It holds something; if not, all that follows is 0.
+    pub has_output: bool,
+    /// Nothing has spent it.
+    pub is_last: bool,
+    /// It holds the value and the fees of one payment.
+    pub is_enough: bool,
+    /// The price of a unit is within its limit.
+    pub fits_max_price: bool,
+    /// It holds the network's own token.
+    pub is_native: bool,
+    pub unit: u32,
+    pub srv_uid: dap_chain_net_srv_uid,
+    /// The hash of the key that signs receipts.
+    pub client_key: dap_hash_fast,
+}
+pub type dap_embedded_transaction_t = dap_embedded_transaction;

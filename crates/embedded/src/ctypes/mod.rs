@@ -16,6 +16,7 @@ mod ledger;
 mod log_level;
 mod net;
 mod node;
+mod receipt;
 mod service;
 mod stream;
 
@@ -27,5 +28,6 @@ pub use ledger::*;
 pub use log_level::*;
 pub use net::*;
 pub use node::*;
+pub use receipt::*;
 pub use service::*;
 pub use stream::*;

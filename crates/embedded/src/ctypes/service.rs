@@ -1,8 +1,10 @@
 //! Services, their sessions and usages.
 
 use super::base::{dap_chain_net_id, dap_chain_net_srv_uid, dap_hash_fast};
+use super::events::dap_timerfd;
 use super::net::dap_chain_net;
-use super::stream::{dap_stream_ch, dap_stream_session, dap_stream_worker};
+use super::receipt::{dap_chain_datum_tx_receipt, dap_chain_net_srv_price, dap_chain_net_srv_price_unit_uid};
+use super::stream::{dap_stream_ch, dap_stream_ch_pkt, dap_stream_ch_uuid_t, dap_stream_session, dap_stream_worker};
 use std::cell::Cell;
 use std::ffi::{c_int, c_long, c_void};
 
@@ -16,6 +18,22 @@ pub enum dap_chain_net_srv_usage_service_state {
     DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_FREE,
 }
 pub type dap_chain_net_srv_usage_service_state_t = dap_chain_net_srv_usage_service_state;
+
+/// What the payment of a usage waits for.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum dap_chain_net_srv_usage_service_substate {
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_IDLE = 0,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_FIRST_RECEIPT_SIGN,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_NEXT_RECEIPT_SIGN,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_TX_FOR_PAYING,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_NEW_TX_FROM_CLIENT,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_RECEIPT_FOR_NEW_TX_FROM_CLIENT,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_NEW_TX_IN_LEDGER,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_NORMAL,
+    DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_ERROR,
+}
+pub type dap_chain_net_srv_usage_service_substate_t = dap_chain_net_srv_usage_service_substate;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -38,12 +56,25 @@ pub struct dap_chain_net_srv_usage {
     pub ts_created: c_long,
     pub net: *mut dap_chain_net,
     pub service: *mut dap_chain_net_srv,
+    /// The current receipt, or the first one, which waits for the client's signature; from `malloc`, or NULL.
+    pub receipt: Cell<*mut dap_chain_datum_tx_receipt>,
+    /// The receipt for the next units; from `malloc`, or NULL.
+    pub receipt_next: Cell<*mut dap_chain_datum_tx_receipt>,
+    /// NULL if the order is free or unknown.
+    pub price: *mut dap_chain_net_srv_price,
     pub client: *mut dap_chain_net_srv_client_remote,
-    pub tx_cond_hash: dap_hash_fast,
+    /// The transaction that pays: the request's, later the last payment.
+    pub tx_cond_hash: Cell<dap_hash_fast>,
     pub client_pkey_hash: dap_hash_fast,
     pub static_order_hash: dap_hash_fast,
+    /// The timer that waits for a signature. Stale once it has ended by itself.
+    pub receipts_timeout_timer: Cell<*mut dap_timerfd>,
+    pub receipt_sign_req_cnt: Cell<c_int>,
     pub is_active: Cell<bool>,
+    pub is_limits_changed: Cell<bool>,
     pub service_state: Cell<dap_chain_net_srv_usage_service_state>,
+    pub service_substate: Cell<dap_chain_net_srv_usage_service_substate>,
+    pub last_err_code: Cell<u32>,
 }
 pub type dap_chain_net_srv_usage_t = dap_chain_net_srv_usage;
 
@@ -55,6 +86,7 @@ pub struct dap_chain_net_srv_stream_session {
     pub limits_bytes: Cell<i64>,
     pub limits_ts: Cell<c_long>,
     pub last_update_ts: Cell<c_long>,
+    pub limits_units_type: Cell<dap_chain_net_srv_price_unit_uid>,
     pub stats: Cell<dap_net_stats>,
 }
 pub type dap_chain_net_srv_stream_session_t = dap_chain_net_srv_stream_session;
@@ -132,3 +164,20 @@ pub struct dap_chain_net_srv {
     pub _internal: Cell<*mut c_void>,
 }
 pub type dap_chain_net_srv_t = dap_chain_net_srv;
+
+/// Server to client: a receipt that the client has to sign.
+pub const DAP_STREAM_CH_CHAIN_NET_SRV_PKT_TYPE_SIGN_REQUEST: u8 = 0x10;
+
+pub type dap_stream_ch_chain_net_srv_callback_packet_t =
+    Option<unsafe extern "C" fn(*mut dap_stream_ch_chain_net_srv, u8, *mut dap_stream_ch_pkt, *mut c_void)>;
+
+/// What `internal` of a channel 'R' points to in the SDK. In the embedded SDK it is NULL.
+#[repr(C)]
+pub struct dap_stream_ch_chain_net_srv {
+    pub srv_uid: dap_chain_net_srv_uid,
+    pub ch: *mut dap_stream_ch,
+    pub ch_uuid: dap_stream_ch_uuid_t,
+    pub notify_callback: dap_stream_ch_chain_net_srv_callback_packet_t,
+    pub notify_callback_arg: *mut c_void,
+}
+pub type dap_stream_ch_chain_net_srv_t = dap_stream_ch_chain_net_srv;

@@ -10,6 +10,8 @@ pub(crate) mod net;
 pub(crate) mod owned;
 pub(crate) mod packets;
 pub(crate) mod service;
+pub(crate) mod service_session;
 pub(crate) mod session;
 pub(crate) mod stream;
 pub(crate) mod strings;
+pub(crate) mod usage;

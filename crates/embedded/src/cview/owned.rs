@@ -30,10 +30,12 @@ unsafe impl CView for ctypes::dap_stream_ch_proc {}
 unsafe impl CView for ctypes::dap_stream_session {}
 // SAFETY: changeable fields are Cells; `parent` is the session that owns it.
 unsafe impl CView for ctypes::dap_chain_net_srv_stream_session {}
-// SAFETY: changeable fields are Cells; network and service outlive it.
+// SAFETY: changeable fields are Cells; network and service outlive it, its price and remote have the same owner.
 unsafe impl CView for ctypes::dap_chain_net_srv_usage {}
 // SAFETY: changeable fields are Cells.
 unsafe impl CView for ctypes::dap_chain_net_srv_client_remote {}
+// SAFETY: never written after construction.
+unsafe impl CView for ctypes::dap_chain_net_srv_price {}
 // SAFETY: changeable fields are Cells; the rest is never written after construction.
 unsafe impl CView for ctypes::dap_chain_net_srv {}
 // SAFETY: changeable fields are Cells; the rest is never written after construction.

@@ -1,7 +1,7 @@
 //! A stream's session, as C sees it.
 
 use super::owned::CShared;
-use super::service::ServiceSession;
+use super::service_session::ServiceSession;
 use super::strings::fill_c_array;
 use crate::ctypes::*;
 use parking_lot::Mutex;

@@ -117,6 +117,11 @@ pub fn identity_spki(config: &Config) -> Result<Vec<u8>, IdentityError> {
     Ok(load(config)?.spki)
 }
 
+/// The identity's private key, PKCS #8.
+pub(crate) fn identity_key(config: &Config) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    Ok(load(config)?.key)
+}
+
 /// "sha256:" and 64 hexadecimal digits, as in `[vpn_client] server_pin`.
 ///
 /// ```

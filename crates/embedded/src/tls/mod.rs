@@ -12,6 +12,7 @@ pub(crate) mod sizes;
 mod traffic;
 pub(crate) mod window;
 
+pub(crate) use identity::identity_key;
 pub use identity::{IdentityError, fingerprint_text, identity_fingerprint, identity_spki};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};

@@ -47,9 +47,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// Returns the load of one packet or super-packet of `bytes` bytes.
-    pub fn of(offload: &Offload, bytes: usize) -> Load {
-        Load { packets: u64::from(offload.packets(bytes)), bytes: bytes as u64 }
+    /// Returns the load of one packet or super-packet of `len` bytes, as the packets that it is on a wire without
+    /// super-packets: what is counted and charged does not depend on the offloads of the two ends.
+    pub fn of(offload: &Offload, len: usize) -> Load {
+        Load { packets: u64::from(offload.packets(len)), bytes: offload.billed(len) as u64 }
     }
 
     /// Returns whether the load has no packets.

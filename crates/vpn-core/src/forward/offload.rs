@@ -103,6 +103,19 @@ impl Offload {
             }
         }
     }
+
+    /// Returns the bytes that a client pays for a packet of `len` bytes: those of the packets that it is on a wire
+    /// without super-packets, each with headers of its own.
+    pub fn billed(&self, len: usize) -> usize {
+        match self {
+            Offload::None | Offload::Checksum { .. } => len,
+            Offload::Segments(Segments { size, header_len, .. }) => {
+                // A packet has less than 64 KiB, and processors divide 32 bits much faster than 64.
+                let behind_first = (len as u32).saturating_sub(u32::from(*header_len) + 1) / u32::from(*size).max(1);
+                len + behind_first as usize * usize::from(*header_len)
+            }
+        }
+    }
 }
 
 /// The kernel writes the sum after it has routed and filtered the packet, so it must not overwrite fields that a filter

@@ -154,13 +154,13 @@ impl<'a> Receipt<'a> {
         let extensions = usize::try_from(u64::from_le_bytes(*extensions)).unwrap_or(usize::MAX);
         let mut rest = rest.get(extensions..).ok_or(WireError::TooShort { len })?;
         let mut signatures = Vec::new();
-        while !rest.is_empty() {
+        while !rest.is_empty() && signatures.len() < 2 {
             let (signature, behind) = split_signature(rest).ok_or(WireError::TooShort { len })?;
             signatures.push(signature);
             rest = behind;
         }
-        if signatures.len() > 2 {
-            return Err(WireError::SizeMismatch { declared, present: len });
+        if !rest.is_empty() {
+            return Err(WireError::SizeMismatch { declared: len - rest.len(), present: len });
         }
         Ok(Receipt { info, signed, signatures })
     }

@@ -16,6 +16,8 @@ pub mod pkt {
     pub const SIGN_RESPONSE: u8 = 0x11;
     /// Server -> client: the service has ended.
     pub const NOTIFY_STOPPED: u8 = 0x20;
+    /// Client -> server: data of a service's own.
+    pub const DATA: u8 = 0x30;
     /// Server -> client: asks for a new conditional transaction.
     pub const NEW_TX_COND_REQUEST: u8 = 0x40;
     /// Client -> server: gives a new conditional transaction.

@@ -183,6 +183,22 @@ fn the_largest_super_packet() {
 }
 
 #[test]
+fn the_billed_bytes_are_those_of_the_segments() {
+    for (len, expected) in [(1, 41), (99, 139), (100, 140), (101, 181), (200, 280), (201, 321), (65_000, 91_000)] {
+        let packet = Packet::tcp(1, &payload(len));
+        let billed = Offload::Segments(packet.segments(100)).billed(packet.header_len() + len);
+        assert_eq!(billed, expected, "{len}");
+        assert_eq!(cut(&packet, 100).iter().map(Vec::len).sum::<usize>(), expected);
+    }
+    for offload in [Offload::None, Offload::Checksum { start: 20, offset: 16 }] {
+        assert_eq!(offload.billed(1390), 1390);
+    }
+    let unchecked = Segments { size: 0, header_len: u16::MAX, ..Packet::udp(b"").segments(1) };
+    assert_eq!(Offload::Segments(unchecked).billed(20), 20);
+    Offload::Segments(Segments { header_len: 30_000, ..unchecked }).billed(usize::MAX >> 32);
+}
+
+#[test]
 fn the_description_of_another_packet_emits_nothing() {
     let packet = Packet::tcp(1, &payload(100));
     let good = packet.segments(50);
@@ -240,6 +256,7 @@ proptest! {
         let joined: Vec<u8> = packets.iter().flat_map(|segment| &segment[packet.header_len()..]).copied().collect();
         prop_assert!(joined == packet.payload);
         prop_assert_eq!(packets.len() as u32, offload.packets(unfinished.len()));
+        prop_assert_eq!(packets.iter().map(Vec::len).sum::<usize>(), offload.billed(unfinished.len()));
         prop_assert!(packets == bytes(&packet.cut(size)));
     }
 
@@ -268,9 +285,10 @@ proptest! {
             packet[9] = if header.csum_offset == 6 { 17 } else { 6 };
         }
         if let Ok((_, offload)) = Offload::check(&header, buffer.get(headroom..).unwrap_or_default()) {
-            let expected = offload.packets(buffer.len() - headroom);
-            let mut found = 0;
-            split(&mut buffer, headroom, &offload, |_| found += 1);
+            let len = buffer.len() - headroom;
+            let expected = (offload.packets(len), offload.billed(len));
+            let mut found = (0, 0);
+            split(&mut buffer, headroom, &offload, |packet| found = (found.0 + 1, found.1 + packet.len() - headroom));
             prop_assert_eq!(found, expected);
         }
         // An unchecked description must not panic either.

@@ -1,0 +1,117 @@
+//! Channel 'R''s part of a client's session, as C sees it.
+
+use super::net::CNet;
+use super::owned::CShared;
+use super::service::{Handle, Service};
+use super::usage::{self, Place, Usage, seconds_now};
+use crate::ctypes::*;
+use crate::rate::Rate;
+use std::cell::Cell;
+use std::ptr;
+use std::sync::Arc;
+use vpn_core::wire::Request;
+
+/// Channel 'R''s part of a stream's session, which owns it.
+pub(crate) struct ServiceSession {
+    view: CShared<dap_chain_net_srv_stream_session>,
+    /// The usages that end with the session.
+    usages: Vec<Arc<Usage>>,
+    pub(crate) requests: Rate,
+    pub(crate) checks: Rate,
+}
+
+impl ServiceSession {
+    /// For the stream's session at `parent`, which owns it.
+    pub(super) fn new(parent: *mut dap_stream_session) -> Self {
+        let stats = dap_net_stats {
+            bytes_sent: 0,
+            bytes_recv: 0,
+            bytes_sent_lost: 0,
+            bytes_recv_lost: 0,
+            packets_sent: 0,
+            packets_recv: 0,
+            packets_sent_lost: 0,
+            packets_recv_lost: 0,
+        };
+        let view = CShared::new(dap_chain_net_srv_stream_session {
+            ts_activated: Cell::new(0),
+            parent,
+            usage_active: Cell::new(ptr::null_mut()),
+            limits_bytes: Cell::new(0),
+            limits_ts: Cell::new(0),
+            last_update_ts: Cell::new(0),
+            limits_units_type: Cell::new(dap_chain_net_srv_price_unit_uid { enm: 0 }),
+            stats: Cell::new(stats),
+        });
+        ServiceSession { view, usages: Vec::new(), requests: Rate::default(), checks: Rate::default() }
+    }
+
+    /// A usage of state FREE that is not active yet, and ends with the session.
+    pub(crate) fn add_free_usage(
+        &mut self,
+        service: &Arc<Service>,
+        net: &CNet,
+        place: Place,
+        request: &Request,
+    ) -> Handle {
+        let free = dap_chain_net_srv_usage_service_state::DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_FREE;
+        let usage = Usage::new(service, net, place, request, None, free);
+        let handle = usage.handle();
+        self.usages.push(usage);
+        handle
+    }
+
+    fn fields(&self) -> &dap_chain_net_srv_stream_session {
+        // SAFETY: the session's service state is changed by its stream's worker only, which calls.
+        unsafe { self.view.get() }
+    }
+
+    /// Makes a usage the session's only one. Called on the stream's worker.
+    pub(crate) fn select(&self, id: u32) {
+        let Some(usage) = self.usages.iter().find(|usage| usage.id == id) else { return };
+        self.fields().ts_activated.set(seconds_now());
+        self.fields().usage_active.set(usage.as_ptr());
+    }
+
+    /// Marks the usage active. Called on the stream's worker.
+    pub(crate) fn activate(&self, id: u32) {
+        let Some(usage) = self.usages.iter().find(|usage| usage.id == id) else { return };
+        usage.fields().is_active.set(true);
+        let normal = dap_chain_net_srv_usage_service_substate::DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_NORMAL;
+        usage.fields().service_substate.set(normal);
+    }
+
+    /// Removes a refused usage; the caller keeps it until its last callback has returned.
+    pub(crate) fn drop_usage(&mut self, id: u32) -> Option<impl Sized + use<>> {
+        let position = self.usages.iter().position(|usage| usage.id == id)?;
+        let usage = self.usages.swap_remove(position);
+        if self.fields().usage_active.get() == usage.as_ptr() {
+            self.fields().usage_active.set(ptr::null_mut());
+        }
+        usage::forget(&usage);
+        Some(usage)
+    }
+
+    /// Usage, network and service of the session's active usage.
+    pub(crate) fn active(&self) -> Option<(u32, u64, u64)> {
+        let usage = usage::at(self.fields().usage_active.get().addr())?;
+        usage.fields().is_active.get().then(|| (usage.id, usage.net_id, usage.service.uid()))
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut dap_chain_net_srv_stream_session {
+        self.view.as_ptr()
+    }
+
+    /// The usage with an id, for C.
+    pub(crate) fn usage_at(&self, id: u32) -> Option<*mut dap_chain_net_srv_usage> {
+        let active = usage::at(self.fields().usage_active.get().addr());
+        let mut usages = self.usages.iter().chain(&active);
+        usages.find(|usage| usage.id == id).map(|usage| usage.as_ptr())
+    }
+}
+
+impl Drop for ServiceSession {
+    fn drop(&mut self) {
+        self.usages.iter().for_each(|usage| usage::forget(usage));
+    }
+}

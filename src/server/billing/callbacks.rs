@@ -1,0 +1,211 @@
+//! What the SDK's billing reports of a session's usage.
+
+use std::sync::Arc;
+
+use crate::sdk::channel::Channel;
+use crate::sdk::usage::{OrderTerms, Rest, Step, Usage, UsageState};
+use crate::server::Server;
+use crate::server::session::Session;
+use vpn_core::meter::{self, Client, Event, Taken, Unit};
+use vpn_core::wire::{error_code, error_text};
+
+use super::account::{Offer, Stage};
+use super::source_of;
+
+impl Server {
+    /// The SDK accepted a request or the first receipt. Returns false to refuse.
+    pub(in crate::server) fn usage_accepted(&self, channel: &Arc<Channel>) -> bool {
+        let (Some(session), Some(usage)) = (channel.data::<Session>(), channel.usage()) else { return false };
+        match usage.state {
+            UsageState::Free => true,
+            UsageState::Grace => self.sdk_grants_grace(channel, session, &usage),
+            UsageState::Normal if usage.step == Step::FirstSign => self.first_paid(channel, session, &usage),
+            UsageState::Normal => self.resumed(channel, session, &usage),
+            UsageState::Idle | UsageState::Error => false,
+        }
+    }
+
+    /// The SDK serves before the first payment: without the gate, or if a first payment could not be made.
+    fn sdk_grants_grace(&self, channel: &Arc<Channel>, session: &Session, usage: &Usage) -> bool {
+        let Some(offer) = offer_of(usage) else { return false };
+        let source = source_of(channel);
+        let limit = match self.billing.grace.lock().admit(self.now(), source) {
+            Ok(limit) => limit,
+            Err(error) => {
+                log::info!("{}: no service before its payment: {error}", channel.peer());
+                return false;
+            }
+        };
+        {
+            let mut account = session.account.lock();
+            account.meter_for(&offer, self).grace = Some((source, limit));
+            self.billing.watched.lock().insert(account.number, Arc::clone(channel));
+        }
+        self.meter(channel, Event::Grace { time: limit.time, bytes: limit.bytes });
+        true
+    }
+
+    fn first_paid(&self, channel: &Arc<Channel>, session: &Session, usage: &Usage) -> bool {
+        let Some(offer) = offer_of(usage) else { return false };
+        if !self.billing.is_gated() && !self.verify_ungated(channel, session, &offer, usage, false) {
+            return false;
+        }
+        let rest = {
+            let mut account = session.account.lock();
+            let metered = account.meter_for(&offer, self);
+            (metered.payment, metered.is_settled) = (Some(usage.transaction), false);
+            let source = source_of(channel);
+            metered.source = Some(source);
+            metered.is_deferred = self.billing.grace.lock().is_used(self.now(), source);
+            if metered.is_deferred {
+                log::info!(
+                    "{}: served when its payment is in the ledger: its address used up its grace",
+                    channel.peer()
+                );
+            }
+            let rest = metered.taken.filter(|_| !metered.is_resumed);
+            metered.is_resumed = true;
+            let request = account.current_request().map(<[u8]>::to_vec).unwrap_or_default();
+            account.stage = Stage::Served { request };
+            rest
+        };
+        // Before the payment: the rest, which is nothing in this unit but for a race, is used first.
+        if let Some(rest) = rest {
+            self.meter(channel, Event::Resumed { rest });
+        }
+        let is_deferred = session.account.lock().metered.as_ref().is_some_and(|metered| metered.is_deferred);
+        if !is_deferred {
+            self.meter(channel, Event::Paid);
+        }
+        true
+    }
+
+    /// The SDK starts a service from the rest that it was given.
+    fn resumed(&self, channel: &Arc<Channel>, session: &Session, usage: &Usage) -> bool {
+        let Some(offer) = offer_of(usage) else { return false };
+        let rest = {
+            let mut account = session.account.lock();
+            let metered = account.meter_for(&offer, self);
+            metered.is_resumed = true;
+            let rest = metered.taken;
+            let request = account.current_request().map(<[u8]>::to_vec).unwrap_or_default();
+            account.stage = Stage::Served { request };
+            rest
+        };
+        let Some(rest) = rest else { return false };
+        // The last transaction of the chain may be another than the one that REQUEST names, and is in the ledger.
+        self.meter(channel, Event::Resumed { rest });
+        true
+    }
+
+    /// The SDK paid the next receipt. Returns false to refuse.
+    pub(in crate::server) fn next_paid(&self, channel: &Arc<Channel>) -> bool {
+        let (Some(session), Some(usage)) = (channel.data::<Session>(), channel.usage()) else { return false };
+        let Some(offer) = offer_of(&usage) else { return false };
+        if !self.billing.is_gated() && !self.verify_ungated(channel, session, &offer, &usage, true) {
+            return false;
+        }
+        if let Some(metered) = &mut session.account.lock().metered {
+            (metered.payment, metered.is_settled, metered.ask) = (Some(usage.transaction), false, None);
+        }
+        log::info!("{}: the next receipt is signed and paid", channel.peer());
+        self.meter(channel, Event::Paid);
+        true
+    }
+
+    /// Without the gate, the SDK pays with any signature: checks it before units are given, and takes the client's rest.
+    fn verify_ungated(
+        &self,
+        channel: &Arc<Channel>,
+        session: &Session,
+        offer: &Offer,
+        usage: &Usage,
+        next: bool,
+    ) -> bool {
+        if !channel.is_receipt_signed_by(next, &usage.client_key) {
+            let code = error_code::RECEIPT_WRONG_PKEY_HASH;
+            log::warn!("{}: its signature is refused: {} ({code:#x})", channel.peer(), error_text(code));
+            return false;
+        }
+        let number = session.account.lock().number;
+        let taken = self.billing.store.with_client(offer.client, &offer.net).take(offer.client, offer.unit, number);
+        let Taken::Rest(rest) = taken else {
+            log::warn!("{}: another session of the same client is served", channel.peer());
+            return false;
+        };
+        self.give_rest(channel, session, offer, rest);
+        true
+    }
+
+    /// Records that a session has its client's rest.
+    pub(super) fn give_rest(&self, channel: &Arc<Channel>, session: &Session, offer: &Offer, rest: meter::Rest) {
+        self.billing.payers.lock().insert(offer.client, Arc::clone(channel));
+        let mut account = session.account.lock();
+        account.meter_for(offer, self).taken.get_or_insert(rest);
+        self.billing.watched.lock().insert(account.number, Arc::clone(channel));
+    }
+
+    /// Returns what the client has left of earlier payments, for the SDK to start its service from.
+    pub(in crate::server) fn rest_for_usage(&self, channel: &Arc<Channel>) -> Option<Rest> {
+        let session = channel.data::<Session>()?;
+        let usage = channel.usage()?;
+        let offer = offer_of(&usage)?;
+        if !self.billing.is_gated() {
+            let number = session.account.lock().number;
+            let taken = self.billing.store.with_client(offer.client, &offer.net).take(offer.client, offer.unit, number);
+            let Taken::Rest(rest) = taken else { return None };
+            self.give_rest(channel, session, &offer, rest);
+        }
+        let taken = session.account.lock().metered.as_ref().and_then(|metered| metered.taken);
+        let rest = taken.filter(|rest| rest.of(offer.unit) > 0)?;
+        let only = meter::Rest::default().with(offer.unit, rest.of(offer.unit));
+        log::info!("{}: served from what is left of earlier payments", channel.peer());
+        Some(Rest { bytes: only.bytes, seconds: only.seconds })
+    }
+
+    /// The SDK refused a request, or a payment failed.
+    pub(in crate::server) fn usage_refused(&self, channel: &Arc<Channel>, code: u32) {
+        let (Some(session), Some(usage)) = (channel.data::<Session>(), channel.usage()) else { return };
+        log::info!("{}: the node's billing refused: {} ({code:#x})", channel.peer(), error_text(code));
+        match usage.state {
+            UsageState::Idle | UsageState::Error => {
+                // The SDK frees such a usage and goes on reading it, so it must not find it.
+                self.retire_usage(channel);
+                self.end_billing(channel);
+            }
+            UsageState::Grace => self.end_billing(channel),
+            UsageState::Normal => {
+                if let Some(metered) = &mut session.account.lock().metered {
+                    metered.ask = None;
+                }
+                self.meter(channel, Event::AskFailed);
+            }
+            UsageState::Free => {}
+        }
+    }
+}
+
+/// Returns what a usage sells; `None` for a unit that this service does not sell.
+fn offer_of(usage: &Usage) -> Option<Offer> {
+    let (net, unit) = (usage.net.clone()?, Unit::from_wire(usage.unit)?);
+    let order = OrderTerms {
+        is_free: false,
+        is_ours: true,
+        is_native: true,
+        allows_free: false,
+        unit: usage.unit,
+        units: usage.units,
+        value: usage.value,
+    };
+    Some(Offer {
+        request: Vec::new(),
+        client: Client { key: usage.client_key, net: net.id() },
+        unit,
+        units: usage.units,
+        order,
+        transaction: usage.transaction,
+        chain: None,
+        payment: Ok(()),
+        net,
+    })
+}

@@ -1,0 +1,337 @@
+//! Drives the meter of a session: receipts, switches, stops, saves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::sdk::channel::Channel;
+use crate::sdk::usage::{Rest, UsageState};
+use crate::sdk::worker;
+use crate::server::Server;
+use crate::server::session::Session;
+use vpn_core::meter::{self, Action, Client, Event, Holding, Meter, StopReason, Terms, Unit, Urgency, Use};
+use vpn_core::wire::{error_code, error_text, pkt};
+
+use super::SAVE_EVERY;
+use super::account::{Account, Ask, AskStep, Metered, Offer, Stage};
+use super::request::name;
+
+impl Account {
+    /// Returns the session's meter, made for the offer if there is none yet.
+    pub(super) fn meter_for(&mut self, offer: &Offer, server: &Server) -> &mut Metered {
+        let Offer { client, net, order, unit, units, .. } = offer;
+        self.metered.get_or_insert_with(|| Metered {
+            meter: Meter::new(Terms {
+                unit: *unit,
+                units: *units,
+                confirm_within: server.billing.rules.payment_timeout,
+                save_every: SAVE_EVERY,
+            }),
+            client: *client,
+            net: net.clone(),
+            order: *order,
+            taken: None,
+            is_resumed: false,
+            chain: None,
+            payment: None,
+            is_settled: false,
+            is_deferred: false,
+            source: None,
+            ask: None,
+            grace: None,
+            alive: server.now(),
+            has_vanished: false,
+        })
+    }
+}
+
+impl Server {
+    /// Passes an event to the session's meter, and does what it asks for.
+    pub(in crate::server) fn meter(&self, channel: &Arc<Channel>, event: Event) {
+        let Some(session) = channel.data::<Session>() else { return };
+        let mut event = Some(event);
+        while let Some(current) = event.take() {
+            let now = self.now();
+            let heard =
+                channel.silence().map_or(Duration::ZERO, |silent| now.saturating_sub(Duration::from_millis(silent)));
+            let actions = {
+                let mut account = session.account.lock();
+                let Some(metered) = &mut account.metered else { return };
+                metered.alive = metered.alive.max(heard).max(session.heard());
+                let alive = if current == Event::End { metered.alive_at_end(now) } else { metered.alive };
+                let used = Use { bytes: session.carried.total(), alive };
+                metered.meter.handle(now, used, current);
+                let actions: Vec<_> = std::iter::from_fn(|| metered.meter.next_action()).collect();
+                let allowance = metered.meter.allowance();
+                session.carried.set_due(allowance.bytes_due);
+                actions
+            };
+            for action in actions {
+                // At most one question comes of an event.
+                event = self.act(channel, session, action).or(event);
+            }
+        }
+    }
+
+    /// Performs an action of the meter. Returns the answer to it.
+    fn act(&self, channel: &Arc<Channel>, session: &Session, action: Action) -> Option<Event> {
+        match action {
+            Action::Allow => self.refresh(channel),
+            Action::Stop(reason) => {
+                self.refresh(channel);
+                self.log_stop(channel, session, reason);
+                if reason == StopReason::NotConfirmed {
+                    let account = session.account.lock();
+                    if let Some(metered) = &account.metered {
+                        self.charge_unpaid(metered, metered.meter.books().debt);
+                    }
+                }
+                if reason != StopReason::Ended {
+                    self.notify_stopped(channel, session, reason);
+                }
+            }
+            // With the stop, so that its reason is known.
+            Action::Notify => self.leave_grace(channel, session),
+            Action::AskNext => return Some(self.ask_next(channel, session)),
+            Action::Switch => {
+                channel.switch_receipt();
+                log::info!("{}: the next receipt takes over", channel.peer());
+            }
+            Action::Save(holding) => {
+                let account = session.account.lock();
+                if let Some(metered) = account.metered.as_ref().filter(|metered| metered.taken.is_some()) {
+                    let mut rests = self.billing.store.with_client(metered.client, &metered.net);
+                    rests.update(metered.client, account.number, holding, metered.unsettled(), Urgency::Event);
+                    drop(rests);
+                    self.billing.store.wake();
+                }
+            }
+        }
+        None
+    }
+
+    /// A grace that has ended without a payment leaves the session free for another REQUEST.
+    fn leave_grace(&self, channel: &Arc<Channel>, session: &Session) {
+        if matches!(session.account.lock().stage, Stage::Grace { .. }) {
+            self.end_billing(channel);
+        }
+    }
+
+    /// Counts what was served for a payment that did not come, or may not come, as grace of the client's address: who
+    /// spends the transaction elsewhere gets no more in this way than by naming none.
+    /// `served` is in bytes or nanoseconds, as the meter's books are.
+    fn charge_unpaid(&self, metered: &Metered, served: u128) {
+        let served = u64::try_from(served).unwrap_or(u64::MAX);
+        let (time, bytes) = match metered.meter.terms().unit {
+            Unit::Seconds => (Duration::from_nanos(served), 0),
+            Unit::Bytes => (Duration::ZERO, served),
+        };
+        if let Some(source) = metered.source {
+            self.billing.grace.lock().charge(self.now(), source, time, bytes);
+        }
+    }
+
+    /// Issues the next receipt and asks the client to sign it, if the chain of payments can pay it.
+    fn ask_next(&self, channel: &Arc<Channel>, session: &Session) -> Event {
+        let Some(usage) = channel.usage().filter(|usage| usage.state == UsageState::Normal) else {
+            return Event::AskFailed;
+        };
+        // A client that came back with a rest may have named an earlier transaction of its chain of payments.
+        let last = {
+            let account = session.account.lock();
+            let Some(metered) = &account.metered else { return Event::AskFailed };
+            let terms = metered.net.transaction_terms(&usage.transaction, &metered.order);
+            let last = terms.map(|terms| terms.last).filter(|last| *last != [0; 32]);
+            last.filter(|last| {
+                let terms = metered.net.transaction_terms(last, &metered.order);
+                terms.is_some_and(|terms| terms.is_enough && terms.is_last)
+            })
+        };
+        let Some(last) = last else {
+            log::info!("{}: its transaction cannot pay another receipt, service ends with this one", channel.peer());
+            return Event::AskFailed;
+        };
+        if !channel.issue_next_receipt(&last) || !channel.ask_for_signature() {
+            log::warn!("{}: the next receipt cannot be issued", channel.peer());
+            return Event::AskFailed;
+        }
+        log::info!("{}: asked to sign the next receipt", channel.peer());
+        if let Some(metered) = &mut session.account.lock().metered {
+            metered.ask = Some(Ask::first(self.now()));
+        }
+        Event::Asked
+    }
+
+    /// Drops the next receipt, and tells the client why.
+    pub(super) fn drop_next(&self, channel: &Arc<Channel>, session: &Session, code: u32, event: Event) {
+        log::info!("{}: the next receipt is dropped: {} ({code:#x})", channel.peer(), error_text(code));
+        channel.drop_next_receipt(event == Event::AskRefused);
+        channel.send_service(pkt::ERROR, &code.to_le_bytes());
+        if let Some(metered) = &mut session.account.lock().metered {
+            metered.ask = None;
+        }
+        self.meter(channel, event);
+    }
+
+    /// Checks a session with dealings periodically, on its worker.
+    pub(in crate::server) fn check_billing(&self, channel: &Arc<Channel>) {
+        let Some(session) = channel.data::<Session>() else { return };
+        self.go_on(channel, session);
+        let (settled, deferred, ask) = {
+            let mut account = session.account.lock();
+            let Some(metered) = &mut account.metered else { return };
+            let settled = metered.unsettled().is_some_and(|payment| metered.net.has_transaction(&payment));
+            metered.is_settled |= settled;
+            let deferred = settled && std::mem::take(&mut metered.is_deferred);
+            (settled, deferred, metered.ask.as_mut().map(|ask| ask.check(self.now())))
+        };
+        if deferred {
+            self.meter(channel, Event::Paid);
+        }
+        match ask {
+            Some(AskStep::Repeat) => drop(channel.ask_for_signature()),
+            Some(AskStep::GiveUp) => self.drop_next(channel, session, error_code::RECEIPT_NO_SIGN, Event::AskRefused),
+            Some(AskStep::Wait) | None => {}
+        }
+        self.meter(channel, if settled { Event::Confirmed } else { Event::Tick });
+    }
+
+    /// Stores the rests of all sessions from a process that is about to exit, whose workers may stand still with locks
+    /// held.
+    pub(in crate::server) fn save_rests(&self, limit: Duration) {
+        let payers = self.billing.payers.try_lock_for(limit).map(|payers| payers.clone()).unwrap_or_default();
+        for channel in payers.values() {
+            let Some(session) = channel.data::<Session>() else { continue };
+            let Some(mut account) = session.account.try_lock() else { continue };
+            let number = account.number;
+            let Some(metered) = &mut account.metered else { continue };
+            let used = Use { bytes: session.carried.total(), alive: metered.alive };
+            metered.meter.handle(self.now(), used, Event::Tick);
+            let holding = metered.meter.holding();
+            if metered.is_resumed {
+                self.billing.store.update_within(limit, metered.client, number, holding, metered.unsettled());
+            }
+        }
+        self.billing.store.flush_within(limit);
+    }
+
+    /// Shows C what is left and what was carried, once a second.
+    pub(in crate::server) fn show_billing(&self, channel: &Channel) {
+        let Some(session) = channel.data::<Session>() else { return };
+        let (up, down) = session.carried.both_ways();
+        channel.show_traffic(up, down);
+        let shown = {
+            let account = session.account.lock();
+            account.metered.as_ref().map(|metered| {
+                let used = Use { bytes: session.carried.total(), alive: metered.alive };
+                let left = metered.meter.left(self.now(), used);
+                let unit = metered.meter.terms().unit;
+                (unit, meter::Rest::default().with(unit, left.current))
+            })
+        };
+        if let Some((unit, rest)) = shown {
+            channel.show_rest(unit.to_wire(), &Rest { bytes: rest.bytes, seconds: rest.seconds });
+        }
+    }
+
+    /// Returns what a client has left while a session serves it.
+    pub(in crate::server) fn live_rest(&self, client: &Client) -> Option<meter::Rest> {
+        let channel = self.billing.payers.lock().get(client).cloned()?;
+        let session = channel.data::<Session>()?;
+        let stored = self.billing.store.get(client)?;
+        let account = session.account.lock();
+        let metered = account.metered.as_ref().filter(|metered| metered.client == *client)?;
+        let used = Use { bytes: session.carried.total(), alive: self.now() };
+        let left = metered.meter.left(self.now(), used);
+        let total = left.current.max(0).saturating_add(left.next);
+        Some(stored.with(metered.meter.terms().unit, total))
+    }
+
+    /// Ends a session's paid service, or what has not become one: the rest is kept, and the usage forgotten.
+    pub(in crate::server) fn end_billing(&self, channel: &Arc<Channel>) {
+        let Some(session) = channel.data::<Session>() else { return };
+        self.meter(channel, Event::End);
+        let ended = {
+            let mut account = session.account.lock();
+            account.stage = Stage::Ended;
+            self.billing.watched.lock().remove(&account.number);
+            account.metered.take().map(|metered| (metered, account.number))
+        };
+        session.carried.set_due(u64::MAX);
+        if let Some((metered, number)) = ended {
+            self.settle_account(channel, &metered, number);
+        }
+        self.refresh(channel);
+    }
+
+    fn settle_account(&self, channel: &Arc<Channel>, metered: &Metered, number: u64) {
+        let Metered { meter, client, net, grace, chain, taken, is_resumed, .. } = metered;
+        let unsettled = metered.unsettled();
+        if let Some(taken) = taken {
+            let holding = if *is_resumed { meter.holding() } else { Holding { rest: *taken, pending: 0 } };
+            let expires = self.billing.store.now() + self.billing.rules.payment_timeout;
+            let mut rests = self.billing.store.with_client(*client, net);
+            rests.release(*client, number, holding, unsettled, expires);
+            drop(rests);
+            self.billing.store.wake();
+            let mut payers = self.billing.payers.lock();
+            if payers.get(client).is_some_and(|owner| Arc::ptr_eq(owner, channel)) {
+                payers.remove(client);
+            }
+        }
+        if let Some(chain) = chain {
+            self.billing.release_chain(*chain, number, unsettled.map(|payment| (net.id(), payment)), self.now());
+        }
+        if let Some((source, limit)) = grace {
+            let (time, bytes) = meter.grace_used();
+            self.billing.grace.lock().release(self.now(), *source, *limit, time, bytes);
+        }
+        let books = meter.books();
+        if unsettled.is_some() {
+            // Of a session that ends before its last payment arrives, that payment's units were used last.
+            let Terms { unit, units, .. } = *meter.terms();
+            let scale = if unit == Unit::Seconds { 1_000_000_000 } else { 1 };
+            self.charge_unpaid(metered, books.charged.min(u128::from(units) * scale));
+        }
+        if books.served > 0 || books.paid > 0 {
+            log::info!(
+                "client {}: paid {}, served {}, charged {}, left {}, written off {} ({:?}; seconds in ns)",
+                name(client),
+                books.paid,
+                books.served,
+                books.charged,
+                books.rest,
+                books.written_off,
+                meter.terms().unit
+            );
+        }
+    }
+
+    /// Takes the usage of an ended service away from the SDK, and frees it in a later task: the SDK may still be
+    /// reading it.
+    pub(super) fn retire_usage(&self, channel: &Arc<Channel>) {
+        channel.disarm_waiting();
+        if let (Some(usage), Some(owner)) = (channel.detach_usage(), channel.worker()) {
+            worker::exec(owner, move || usage.free());
+        }
+    }
+
+    fn log_stop(&self, channel: &Channel, session: &Session, reason: StopReason) {
+        let why = match reason {
+            StopReason::UnitsUsed => "the paid units are used",
+            StopReason::GraceTime => "the time of grace is over",
+            StopReason::GraceBytes => "the bytes of grace are used",
+            StopReason::NotConfirmed => "its payment did not reach the ledger",
+            StopReason::Ended => return,
+        };
+        log::info!("usage {}: {} is stopped: {why}", session.usage_id(), channel.peer());
+    }
+
+    /// Checks the sessions with dealings whose stream is on a worker, every [`PERIOD`](super::PERIOD).
+    pub(in crate::server) fn check_watched(&self, worker: u32) {
+        let watched: Vec<_> = {
+            let watched = self.billing.watched.lock();
+            watched.values().filter(|channel| channel.worker() == Some(worker)).cloned().collect()
+        };
+        watched.iter().for_each(|channel| self.check_billing(channel));
+    }
+}

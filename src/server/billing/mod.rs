@@ -1,0 +1,228 @@
+//! What clients pay for: the gate in front of the SDK's billing, the meter of each session, and the rests of clients.
+//!
+//! - [`Billing`]: what all sessions share; its configuration.
+//! - `account`: one session's dealings with the billing.
+//! - `gate`: packets on channel 'R' before the SDK sees them.
+//! - `request`: from REQUEST to the begin of the service: orders, proofs of a key, grace.
+//! - `metering`: drives a session's meter, receipts included, until the end.
+//! - `callbacks`: what the SDK's billing reports.
+//! - `rests`: loads rests, and stores them on a thread of its own.
+//!
+//! Everything about a session runs on its worker.
+
+mod account;
+mod callbacks;
+mod gate;
+mod metering;
+mod request;
+mod rests;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::sdk::channel::Channel;
+use crate::sdk::config::Config;
+use crate::sdk::net::Net;
+use vpn_core::meter::{Client, Grace, GraceLimits, PaymentId};
+
+pub(super) use account::Account;
+pub(super) use gate::Gate;
+pub(super) use rests::{Store, group};
+
+const SECTION: &str = "srv_vpn";
+
+/// How often sessions with dealings are looked at.
+pub(super) const PERIOD: Duration = Duration::from_millis(250);
+/// How long an exiting process waits for the store.
+const EXIT_WAIT: Duration = Duration::from_secs(2);
+/// The longest time between two saves of a rest that changes.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// The configuration of paid service. docs/config.md lists the keys.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Whether the gate stands in front of channel 'R'.
+    gate: bool,
+    /// Whether a client proves that it has its key before it gets its rest.
+    prove_key: bool,
+    /// How long a payment may take from the mempool to the ledger.
+    payment_timeout: Duration,
+    /// How much service there is without payment.
+    grace: GraceLimits,
+}
+
+impl Rules {
+    pub(super) fn read(config: &Config) -> Rules {
+        let number = |key, bounds, otherwise| config.number_in(SECTION, key, bounds, otherwise).unsigned_abs();
+        let seconds = |key, bounds, otherwise| Duration::from_secs(number(key, bounds, otherwise));
+        let mebibyte = 1 << 20;
+        let defaults = GraceLimits::default();
+        let time = seconds("grace_period", 0..=86_400, 60);
+        let per_source = number("grace_per_hour", 0..=1000, 3);
+        let bytes = number("grace_bytes", 0..=1 << 40, 64 * mebibyte);
+        Rules {
+            gate: config.flag(SECTION, "gate", true),
+            prove_key: config.flag(SECTION, "prove_key", true),
+            payment_timeout: seconds("payment_timeout", 5..=86_400, 120),
+            grace: GraceLimits {
+                time,
+                bytes,
+                source_time: time.saturating_mul(u32::try_from(per_source).unwrap_or(u32::MAX)),
+                source_bytes: bytes.saturating_mul(per_source),
+                total_at_once: u32::try_from(number("grace_at_once", 0..=65_535, 64)).unwrap_or(u32::MAX),
+                total_bytes: number("grace_bytes_per_hour", 0..=1 << 50, 4096 * mebibyte),
+                ..defaults
+            },
+        }
+    }
+}
+
+/// A chain of payments that a session pays from, or whose last payment is not in the ledger yet.
+#[derive(Debug)]
+enum ChainUse {
+    /// A session has it.
+    Session(u64),
+    /// Its session has ended, before the payment was in the ledger.
+    Unsettled { net: u64, payment: PaymentId, until: Duration },
+}
+
+/// What all sessions share.
+pub(super) struct Billing {
+    rules: Rules,
+    /// The network of `[srv_vpn] net`, whose orders this node serves.
+    net: Option<String>,
+    /// The gate is in front of channel 'R'.
+    is_gated: AtomicBool,
+    grace: Mutex<Grace>,
+    chains: Mutex<HashMap<[u8; 32], ChainUse>>,
+    /// The sessions that have the rest of a client.
+    payers: Mutex<HashMap<Client, Arc<Channel>>>,
+    /// The sessions with dealings, by their numbers.
+    watched: Mutex<HashMap<u64, Arc<Channel>>>,
+    numbers: AtomicU64,
+    pub(super) store: Store,
+}
+
+impl Billing {
+    pub(super) fn new(config: &Config) -> Billing {
+        let rules = Rules::read(config);
+        Billing {
+            rules,
+            net: config.text(SECTION, "net"),
+            is_gated: AtomicBool::new(false),
+            grace: Mutex::new(Grace::new(rules.grace)),
+            chains: Mutex::default(),
+            payers: Mutex::default(),
+            watched: Mutex::default(),
+            numbers: AtomicU64::new(1),
+            store: Store::new(SAVE_EVERY),
+        }
+    }
+
+    /// Returns the account of a session that has just begun.
+    pub(super) fn open_account(&self) -> Account {
+        Account::new(self.numbers.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns the network whose orders this node serves.
+    fn net(&self) -> Option<Net> {
+        self.net.as_deref().and_then(Net::by_name)
+    }
+
+    /// Puts the gate in front again if the registration of another service has replaced it.
+    pub(super) fn keep_gate(&self) {
+        if self.is_gated() {
+            gate::stay();
+        }
+    }
+
+    /// Takes the gate's handler away, and stores the rests.
+    pub(super) fn close(&self) {
+        if self.is_gated() {
+            gate::close();
+        }
+        self.store.close();
+    }
+
+    fn is_gated(&self) -> bool {
+        self.is_gated.load(Ordering::Acquire)
+    }
+
+    /// Gives a chain of payments to a session. Returns false if another session has it, or its last payment is not in
+    /// the ledger.
+    fn take_chain(&self, chain: [u8; 32], session: u64, now: Duration) -> bool {
+        let mut chains = self.chains.lock();
+        let is_free = match chains.get(&chain) {
+            None => true,
+            Some(ChainUse::Session(owner)) => *owner == session,
+            Some(ChainUse::Unsettled { net, payment, until }) => {
+                now >= *until || Net::by_id(*net).is_some_and(|net| net.has_transaction(payment))
+            }
+        };
+        if is_free {
+            chains.insert(chain, ChainUse::Session(session));
+        }
+        is_free
+    }
+
+    /// Gives a chain back. `unsettled` is a payment that is not in the ledger yet.
+    fn release_chain(&self, chain: [u8; 32], session: u64, unsettled: Option<(u64, PaymentId)>, now: Duration) {
+        let mut chains = self.chains.lock();
+        if !matches!(chains.get(&chain), Some(ChainUse::Session(owner)) if *owner == session) {
+            return;
+        }
+        match unsettled {
+            Some((net, payment)) => {
+                let until = now + self.rules.payment_timeout;
+                chains.insert(chain, ChainUse::Unsettled { net, payment, until });
+            }
+            None => drop(chains.remove(&chain)),
+        }
+        chains.retain(|_, used| !matches!(used, ChainUse::Unsettled { until, .. } if now >= *until));
+    }
+}
+
+/// Warns of orders that no client can pay, so that an operator learns it before the first customer.
+pub(super) fn check_orders(billing: &Billing, config: &Config) {
+    let Some(net) = billing.net() else { return };
+    let orders = net.orders(true);
+    if orders.is_empty() {
+        return;
+    }
+    for (key, expected) in [("receipt_sign_cert", "a certificate"), ("wallet_addr", "a wallet's address")] {
+        if config.text(SECTION, key).is_none() {
+            log::warn!("[srv_vpn] {key} is missing: the node serves no order without it; expected {expected}");
+        }
+    }
+    for order in orders {
+        let Some(terms) = net.order_terms(&order.hash).filter(|terms| terms.is_ours && !terms.is_free) else {
+            continue;
+        };
+        let hash: String = order.hash.iter().take(6).map(|byte| format!("{byte:02X}")).collect();
+        if vpn_core::meter::Unit::from_wire(terms.unit).is_none() {
+            let unit = terms.unit;
+            log::warn!("order 0x{hash}.. is not served: its unit is {unit:#x}, expected SEC (0x2) or B (0x11)");
+        } else if terms.units == 0 {
+            log::warn!("order 0x{hash}.. is not served: it sells 0 units");
+        } else if !terms.is_native {
+            let name = net.name();
+            log::warn!("order 0x{hash}.. is not served: its price is not in the own token of network {name}");
+        }
+    }
+}
+
+/// Stores the rests when the process exits without stopping the service, as a node does on a signal.
+pub(super) fn save_at_exit() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| crate::sdk::at_exit(|| super::flush_rests(EXIT_WAIT)));
+}
+
+/// A source address for [`Grace`]; a client whose address is unknown shares one source.
+fn source_of(channel: &Channel) -> IpAddr {
+    channel.address().unwrap_or(IpAddr::from([0, 0, 0, 0]))
+}
