@@ -37,7 +37,8 @@ def lay_out(repository, folder):
     for name in sorted((repository / "include/embedded").glob("*.h")):
         if name.name != "dap_embedded_sdk.h":
             (tree / "core/include" / name.name).write_text('#include "standin.h"\n')
-    for name in ("dap_chain_mempool.h", "dap_chain_wallet.h", "dap_pkey.h"):
+    for name in ("dap_chain_datum_tx_items.h", "dap_chain_ledger.h", "dap_chain_mempool.h", "dap_chain_net_tx.h",
+                 "dap_chain_node.h", "dap_chain_wallet.h", "dap_pkey.h", "dap_sign.h"):
         (tree / "core/include" / name).write_text('#include "standin.h"\n')
     # Only the one header of the embedded SDK that does not have an SDK name.
     headers = tree / "embedded"

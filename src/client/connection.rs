@@ -3,6 +3,7 @@
 //! Events come from the stream's worker, the thread in `start`, and the thread that stops the client. One lock guards
 //! the state machine. Its actions are performed without the lock, because they call the SDK. Data packets take no lock.
 
+mod channels;
 mod paying;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,12 +13,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+pub(super) use channels::Channels;
+
 use super::error::ClientError;
 use super::payer::{Job, Payer};
 use super::payment::{Contract, Means};
 use super::settings::Settings;
 use super::{State, request, tunnel_part as tunnel};
-use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA};
+use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::link::{self, Link};
 use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
@@ -346,18 +349,6 @@ impl Connection {
         self.handle(event);
     }
 
-    /// Binds the channel 'S' of this link only: a stream that was stopped while connecting may open its channels after
-    /// the next connection has started.
-    fn bind(self: &Arc<Self>, link: &Link) -> bool {
-        let raw = link.channel(b'S');
-        let found = OPEN.lock().iter().find(|channel| !raw.is_null() && channel.raw() == raw).cloned();
-        let Some(channel) = found else { return false };
-        channel.set_data(Arc::clone(self) as Arc<_>);
-        self.shared.lock().channel = Some(Arc::clone(&channel));
-        channel.enable();
-        true
-    }
-
     /// Handles a packet on channel 'S', on its worker.
     pub(super) fn packet(&self, kind: u8, data: &[u8]) {
         self.heard.store(self.now_ms(), Ordering::Relaxed);
@@ -400,39 +391,5 @@ impl Connection {
     fn outer_address(&self) -> Option<IpAddr> {
         let peer = self.channel()?.peer().parse().map(|peer: SocketAddr| peer.ip());
         peer.or_else(|_| self.host.parse()).ok()
-    }
-}
-
-/// The open channels 'S' of this node's outgoing streams. A channel's connection is known once the link is up.
-static OPEN: Mutex<Vec<Arc<Channel>>> = Mutex::new(Vec::new());
-
-/// Handles the client's side of channels 'S'.
-pub(super) struct Channels;
-
-impl ChannelHandler for Channels {
-    fn opened(&self, channel: &Arc<Channel>) {
-        OPEN.lock().push(Arc::clone(channel));
-    }
-
-    fn closed(&self, channel: &Arc<Channel>) {
-        OPEN.lock().retain(|open| !Arc::ptr_eq(open, channel));
-        if let Some(connection) = channel.data::<Connection>() {
-            // Report the loss first, then detach: a device that is being created meanwhile either sees the loss or is
-            // detached.
-            connection.handle(Event::Disconnected);
-            tunnel::detach(channel);
-            connection.shared.lock().channel = None;
-        }
-    }
-
-    fn packet(&self, channel: &Arc<Channel>, kind: u8, data: &[u8]) {
-        if let Some(connection) = channel.data::<Connection>() {
-            connection.packet(kind, data);
-        }
-    }
-
-    fn drained(&self, channel: &Arc<Channel>) {
-        channel.wake_on_drain(false);
-        tunnel::set_readable(true);
     }
 }

@@ -93,7 +93,14 @@ pub(super) fn contract(
         value: chosen.value.unwrap_or(0),
         fee: fees.network.saturating_add(settings.tx_fee.unwrap_or(fees.validators)),
     };
-    let order = match choose(bank().orders(net, true), &wish) {
+    let look = || choose(bank().orders(net, true), &wish);
+    let mut choice = look();
+    if matches!(choice, Choice::Unknown(_)) && chosen.wallet.is_some() {
+        // A node that has just come up gets the orders with its links.
+        let known = || Some(look()).filter(|choice| !matches!(choice, Choice::Unknown(_)));
+        choice = wait(settings.start_timeout, is_cancelled, known)?.unwrap_or(choice);
+    }
+    let order = match choice {
         Choice::Order(order) if order.price == 0 => return Ok(Contract::Free(order.hash)),
         Choice::Order(order) | Choice::Unpayable(order) => order,
         Choice::Unknown(hash) => {

@@ -90,7 +90,7 @@ int vpn_glue_ledger_payments(struct dap_chain_net *net, const uint8_t *tx, vpn_g
 {
     dap_chain_hash_fast_t first;
     memcpy(first.raw, tx, sizeof(first.raw));
-    dap_ledger_t *ledger = net->pub.ledger;
+    dap_ledger_t *ledger = dap_ledger_by_net_name(net->pub.name);
     /* The SDK answers with the hash that it gets if it does not know the transaction. */
     if (!ledger || dap_hash_fast_is_blank(&first) || !dap_ledger_tx_find_datum_by_hash(ledger, &first, NULL, false))
         return VPN_GLUE_TX_UNKNOWN;

@@ -50,6 +50,14 @@ int dap_chain_net_srv_order_find_all_by(dap_chain_net_t *n, dap_chain_net_srv_or
 size_t dap_chain_net_srv_order_get_size(const dap_chain_net_srv_order_t *o) { return sizeof(*o); }
 int dap_ledger_service_add(dap_chain_net_srv_uid_t u, char *t, dap_ledger_tag_check_callback_t c) { (void)u, (void)c; standin_tag = t; return 0; }
 dap_chain_tx_out_cond_t *dap_chain_ledger_get_tx_out_cond_linked_to_tx_in_cond(dap_ledger_t *l, dap_chain_tx_in_cond_t *i) { (void)l, (void)i; return NULL; }
+dap_ledger_t *dap_ledger_by_net_name(const char *n) { (void)n; return NULL; }
+dap_chain_datum_tx_t *dap_ledger_tx_find_datum_by_hash(dap_ledger_t *l, const dap_chain_hash_fast_t *h, dap_ledger_tx_item_t **i, bool u) { (void)l, (void)h, (void)i, (void)u; return NULL; }
+dap_hash_fast_t dap_ledger_get_final_chain_tx_hash(dap_ledger_t *l, dap_chain_tx_out_cond_subtype_t t, dap_chain_hash_fast_t *h, bool u) { (void)l, (void)t, (void)u; return *h; }
+const char *dap_ledger_tx_get_token_ticker_by_hash(dap_ledger_t *l, dap_chain_hash_fast_t *h) { (void)l, (void)h; return NULL; }
+dap_chain_tx_out_cond_t *dap_chain_datum_tx_out_cond_get(dap_chain_datum_tx_t *x, dap_chain_tx_out_cond_subtype_t t, int *n) { (void)x, (void)t, (void)n; return NULL; }
+bool dap_hash_fast_is_blank(const dap_hash_fast_t *h) { (void)h; return false; }
+bool dap_chain_net_tx_get_fee(dap_chain_net_id_t i, uint256_t *v, dap_chain_addr_t *a) { (void)i, (void)v, (void)a; return false; }
+dap_chain_node_info_t *dap_chain_node_info_read(dap_chain_net_t *n, dap_chain_node_addr_t *a) { (void)n, (void)a; return NULL; }
 
 /* --- the client's connection: never made --- */
 dap_chain_node_client_t *dap_chain_node_client_create_n_connect(dap_chain_net_t *n, dap_chain_node_info_t *i, const char *c, const dap_chain_node_client_callbacks_t *b, void *a) { (void)n, (void)i, (void)c, (void)b, (void)a; return NULL; }
@@ -79,6 +87,8 @@ dap_chain_wallet_t *dap_chain_wallet_open(const char *n, const char *p, unsigned
 const char *dap_chain_wallet_get_path(dap_config_t *c) { (void)c; return "."; }
 struct dap_enc_key *dap_chain_wallet_get_key(dap_chain_wallet_t *w, uint32_t i) { (void)w, (void)i; return NULL; }
 void dap_chain_wallet_close(dap_chain_wallet_t *w) { (void)w; }
+dap_sign_t *dap_sign_create(struct dap_enc_key *k, const void *d, const size_t s) { (void)k, (void)d, (void)s; return NULL; }
+size_t dap_sign_get_size(dap_sign_t *s) { (void)s; return 0; }
 dap_pkey_t *dap_pkey_from_enc_key(struct dap_enc_key *k) { (void)k; return NULL; }
 bool dap_pkey_get_hash(dap_pkey_t *k, dap_hash_fast_t *h) { (void)k, (void)h; return false; }
 char *dap_chain_mempool_tx_create_cond(dap_chain_net_t *n, struct dap_enc_key *k, dap_hash_fast_t *h, const char *t, uint256_t v, uint256_t m, dap_chain_net_srv_price_unit_uid_t u, dap_chain_net_srv_uid_t i, uint256_t f, const void *d, size_t s, const char *o) { (void)n, (void)k, (void)h, (void)t, (void)v, (void)m, (void)u, (void)i, (void)f, (void)d, (void)s, (void)o; return NULL; }

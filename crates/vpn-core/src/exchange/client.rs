@@ -11,9 +11,10 @@ use super::offer::Offer;
 use super::payment::{Agreement, Payment};
 use crate::lease::Token;
 use crate::wire::{
-    self, AddrReply, Capabilities, MAX_BUNDLE, Request, ServiceError, Success, encode_addr_request, encode_control,
+    AddrReply, Capabilities, MAX_BUNDLE, Request, ServiceError, Success, encode_addr_request, encode_control,
     error_code, op, pkt, problem,
 };
+use paying::error_text;
 
 /// The interval at which the driver passes in [`Event::Tick`], from [`Action::StartTicks`] on.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -210,15 +211,6 @@ impl Exchange {
         }
     }
 
-    /// Handles the end of the service; `data` is empty or an error.
-    fn stopped(&mut self, data: &[u8]) {
-        let mut reason = "the server has stopped the service".to_owned();
-        if let Ok(error) = ServiceError::parse(data) {
-            reason = format!("{reason}: {}", error_text(&error));
-        }
-        self.refused(reason);
-    }
-
     fn granted(&mut self, now: Duration, usage_id: u32) {
         self.granted.get_or_insert(now);
         self.usage_id = usage_id;
@@ -401,10 +393,6 @@ impl Exchange {
     fn report(&mut self, notice: Notice) {
         self.actions.push_back(Action::Report(notice));
     }
-}
-
-fn error_text(error: &ServiceError) -> String {
-    format!("{} (code {:#x})", wire::error_text(error.code), error.code)
 }
 
 #[cfg(test)]

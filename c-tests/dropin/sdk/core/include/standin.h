@@ -1,6 +1,23 @@
 /* The names and prototypes that the VPN module uses from the Cellframe SDK and that the embedded SDK lacks. */
 #pragma once
+/* The embedded SDK has only a part of this struct. */
+#define dap_chain_tx_out_cond standin_part_of_out_cond
+#define dap_chain_tx_out_cond_header standin_part_of_out_cond_header
+#define dap_chain_tx_out_cond_t standin_part_of_out_cond_t
+#define dap_chain_ledger_get_tx_out_cond_linked_to_tx_in_cond standin_part_linked
+#define dap_ledger_tx_out_cond_add standin_part_add
+#define dap_chain_tx_out_cond_subtype standin_part_of_subtypes
+#define DAP_CHAIN_TX_OUT_COND_SUBTYPE_UNDEFINED STANDIN_SUBTYPE_UNDEFINED
+#define DAP_CHAIN_TX_OUT_COND_SUBTYPE_SRV_PAY STANDIN_SUBTYPE_SRV_PAY
 #include <dap_embedded_sdk.h>
+#undef dap_chain_tx_out_cond
+#undef dap_chain_tx_out_cond_header
+#undef dap_chain_tx_out_cond_t
+#undef dap_chain_ledger_get_tx_out_cond_linked_to_tx_in_cond
+#undef dap_ledger_tx_out_cond_add
+#undef dap_chain_tx_out_cond_subtype
+#undef DAP_CHAIN_TX_OUT_COND_SUBTYPE_UNDEFINED
+#undef DAP_CHAIN_TX_OUT_COND_SUBTYPE_SRV_PAY
 #include "standin_made.h"
 #undef DAP_EMBEDDED_SDK     /* so that the module treats this as the Cellframe SDK */
 
@@ -20,6 +37,19 @@ static inline uint256_t GET_256_FROM_64(uint64_t value)
     return (uint256_t){{value, 0, 0, 0}};
 }
 
+static inline int compare256(uint256_t a, uint256_t b)
+{
+    for (int at = 3; at >= 0; at--)
+        if (a.parts[at] != b.parts[at])
+            return a.parts[at] < b.parts[at] ? -1 : 1;
+    return 0;
+}
+static inline uint64_t dap_chain_uint256_to(uint256_t value)
+{
+    return value.parts[0];
+}
+
+#define DAP_CHAIN_TICKER_SIZE_MAX 10
 struct dap_enc_key;
 typedef struct dap_pkey dap_pkey_t;
 typedef struct dap_chain_wallet dap_chain_wallet_t;
@@ -27,13 +57,57 @@ typedef union dap_chain_net_srv_price_unit_uid {
     uint32_t uint32;
     uint32_t enm;
 } dap_chain_net_srv_price_unit_uid_t;
-enum { SERV_UNIT_B = 2 };
 typedef enum { SERV_DIR_UNDEFINED, SERV_DIR_BUY, SERV_DIR_SELL } dap_chain_net_srv_order_direction_t;
 typedef struct dap_chain_net_srv_order {
     dap_chain_node_addr_t node_addr;
+    dap_chain_net_srv_price_unit_uid_t price_unit;
     uint256_t price;
+    char price_ticker[DAP_CHAIN_TICKER_SIZE_MAX];
+    uint64_t units;
 } dap_chain_net_srv_order_t;
 
+enum {
+    DAP_CHAIN_TX_OUT_COND_SUBTYPE_UNDEFINED = 0,
+    DAP_CHAIN_TX_OUT_COND_SUBTYPE_SRV_PAY = 1,
+    DAP_CHAIN_TX_OUT_COND_SUBTYPE_FEE = 4,
+};
+typedef uint8_t dap_chain_tx_out_cond_subtype_t;
+typedef struct dap_chain_tx_out_cond {
+    struct {
+        dap_chain_tx_out_cond_subtype_t subtype;
+        uint256_t value;
+        dap_chain_net_srv_uid_t srv_uid;
+    } header;
+    union {
+        struct {
+            dap_chain_hash_fast_t pkey_hash;
+            dap_chain_net_srv_price_unit_uid_t unit;
+            uint256_t unit_price_max_datoshi;
+        } srv_pay;
+    } subtype;
+} dap_chain_tx_out_cond_t;
+typedef struct dap_chain_datum_tx dap_chain_datum_tx_t;
+typedef struct dap_ledger_tx_item dap_ledger_tx_item_t;
+typedef struct dap_sign dap_sign_t;
+typedef struct dap_chain_addr {
+    uint8_t bytes[77];
+} dap_chain_addr_t;
+
+dap_chain_tx_out_cond_t *dap_chain_ledger_get_tx_out_cond_linked_to_tx_in_cond(dap_ledger_t *ledger,
+                                                                               dap_chain_tx_in_cond_t *in);
+dap_ledger_t *dap_ledger_by_net_name(const char *name);
+dap_chain_datum_tx_t *dap_ledger_tx_find_datum_by_hash(dap_ledger_t *ledger, const dap_chain_hash_fast_t *hash,
+                                                       dap_ledger_tx_item_t **item, bool unspent_only);
+dap_hash_fast_t dap_ledger_get_final_chain_tx_hash(dap_ledger_t *ledger, dap_chain_tx_out_cond_subtype_t subtype,
+                                                   dap_chain_hash_fast_t *hash, bool unspent_only);
+const char *dap_ledger_tx_get_token_ticker_by_hash(dap_ledger_t *ledger, dap_chain_hash_fast_t *hash);
+dap_chain_tx_out_cond_t *dap_chain_datum_tx_out_cond_get(dap_chain_datum_tx_t *tx,
+                                                         dap_chain_tx_out_cond_subtype_t subtype, int *number);
+bool dap_hash_fast_is_blank(const dap_hash_fast_t *hash);
+bool dap_chain_net_tx_get_fee(dap_chain_net_id_t id, uint256_t *value, dap_chain_addr_t *address);
+dap_chain_node_info_t *dap_chain_node_info_read(dap_chain_net_t *net, dap_chain_node_addr_t *address);
+dap_sign_t *dap_sign_create(struct dap_enc_key *key, const void *data, const size_t size);
+size_t dap_sign_get_size(dap_sign_t *sign);
 dap_stream_t *dap_stream_get_from_es(dap_events_socket_t *es);
 int dap_chain_net_srv_order_find_all_by(dap_chain_net_t *net, dap_chain_net_srv_order_direction_t direction,
                                         dap_chain_net_srv_uid_t uid, dap_chain_net_srv_price_unit_uid_t unit,

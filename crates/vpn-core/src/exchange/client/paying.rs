@@ -5,9 +5,18 @@ use std::time::Duration;
 use super::super::action::{Action, Notice};
 use super::super::payment::{Payment, Verdict};
 use super::Exchange;
-use crate::wire::ReceiptInfo;
+use crate::wire::{self, ReceiptInfo, ServiceError};
 
 impl Exchange {
+    /// Handles the end of the service; `data` is empty or an error.
+    pub(super) fn stopped(&mut self, data: &[u8]) {
+        let mut reason = "the server has stopped the service".to_owned();
+        if let Ok(error) = ServiceError::parse(data) {
+            reason = format!("{reason}: {}", error_text(&error));
+        }
+        self.refused(reason);
+    }
+
     pub(super) fn sign_requested(&mut self, now: Duration, message: &[u8]) {
         self.is_answered = true;
         if self.payment.is_some() {
@@ -65,4 +74,9 @@ impl Exchange {
             self.actions.push_back(Action::Renew);
         }
     }
+}
+
+/// Returns the meaning and the code of an error.
+pub(super) fn error_text(error: &ServiceError) -> String {
+    format!("{} (code {:#x})", wire::error_text(error.code), error.code)
 }
