@@ -825,6 +825,10 @@ struct dap_chain_net_srv_usage {
      The timer that waits for a signature. Stale once it has ended by itself.
      */
     struct dap_timerfd *receipts_timeout_timer;
+    /*
+     Starts that timer for the receipt that waits now. Called on the stream's worker.
+     */
+    void (*receipt_timeout_timer_start_callback)(struct dap_chain_net_srv_usage*);
     int receipt_sign_req_cnt;
     bool is_active;
     bool is_limits_changed;
