@@ -615,13 +615,13 @@ struct dap_embedded_transaction {
      */
     struct dap_hash_fast first;
     /*
-     It holds something; if not, all that follows is 0.
+     The last one, which nothing has spent; zeros if it holds nothing.
+     */
+    struct dap_hash_fast last;
+    /*
+     It holds something, or did before it was spent; if not, all that follows is 0.
      */
     bool has_output;
-    /*
-     Nothing has spent it.
-     */
-    bool is_last;
     /*
      It holds the value and the fees of one payment.
      */
