@@ -615,13 +615,13 @@ struct dap_embedded_transaction {
      */
     struct dap_hash_fast first;
     /*
-     It holds something; if not, all that follows is 0.
+     The last one, which nothing has spent; zeros if it holds nothing.
+     */
+    struct dap_hash_fast last;
+    /*
+     It holds something, or did before it was spent; if not, all that follows is 0.
      */
     bool has_output;
-    /*
-     Nothing has spent it.
-     */
-    bool is_last;
     /*
      It holds the value and the fees of one payment.
      */
@@ -825,6 +825,10 @@ struct dap_chain_net_srv_usage {
      The timer that waits for a signature. Stale once it has ended by itself.
      */
     struct dap_timerfd *receipts_timeout_timer;
+    /*
+     Starts that timer for the receipt that waits now. Called on the stream's worker.
+     */
+    void (*receipt_timeout_timer_start_callback)(struct dap_chain_net_srv_usage*);
     int receipt_sign_req_cnt;
     bool is_active;
     bool is_limits_changed;

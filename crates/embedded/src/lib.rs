@@ -29,6 +29,7 @@
 //! | `http` | HTTP requests to registered paths | `connection_threads`, `deadline`, `panics` |
 //! | `cli` | commands, and the socket that takes them | `config`, `connection_threads`, `deadline`, `threads` |
 //! | `service` | the server's side of channel 'R' | `ctypes`, `cview`, `ledger`, `net`, `reactor`, `stream`, `vpn-core` |
+//! | `money` | plays the SDK's paid service on channel 'R', with its faults, for tests | `ctypes`, `cview`, `ledger`, `net`, `reactor`, `receipt`, `service`, `stream`, `vpn-core` |
 //! | `client` | node clients | `ctypes`, `cview`, `reactor`, `stream` |
 //! | `dial` | name look-up and TCP for a node client | `client`, `config`, `reactor`, `stream`, `threads`, `timeouts`, `tls` |
 //! | `listener` | the listening sockets: accepted connections become streams or HTTP | `config`, `http`, `reactor`, `stream`, `timeouts`, `tls` |
@@ -50,6 +51,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod listener;
 pub mod logging;
+pub mod money;
 pub mod net;
 pub(crate) mod panics;
 pub(crate) mod rate;

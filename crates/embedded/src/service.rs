@@ -3,7 +3,7 @@
 use crate::ctypes::{dap_chain_node_role_enum as role, dap_stream_ch};
 use crate::cview::packets::{Packet, PacketHandler, proc_of};
 use crate::cview::service::{Handle, Service};
-use crate::cview::usage::{self, Place};
+use crate::cview::usage::{self, Place, Usage};
 pub use crate::ledger::free_order;
 use crate::net::{self, NetRef};
 use crate::reactor::Worker;
@@ -57,8 +57,11 @@ pub(crate) fn take_all() -> impl Sized {
 pub(crate) fn delete_usage(address: usize) {
     match usage::at(address) {
         Some(usage) => {
-            usage.delete();
-            usage::forget(&usage);
+            let is_first = usage.delete();
+            match billing() {
+                Some(billing) => billing.deleted(&usage, is_first),
+                None => usage::forget(&usage),
+            }
         }
         None => log::error!("dap_chain_net_srv_usage_delete: expected a usage"),
     }
@@ -89,6 +92,42 @@ impl PacketHandler for ServiceChannel {
         }
         true
     }
+
+    fn closed(ch: *mut dap_stream_ch) {
+        let Some(billing) = billing() else { return };
+        let at = on_channel(ch, |worker, conn, _| At { worker: Rc::clone(worker), conn: Rc::clone(conn), ch });
+        if let Some(at) = at.filter(|at| at.conn.client().is_none()) {
+            billing.closed(&at);
+        }
+    }
+}
+
+/// Where a packet on channel 'R' has arrived.
+pub(crate) struct At {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) conn: Rc<Conn>,
+    pub(crate) ch: *mut dap_stream_ch,
+}
+
+/// Another server's side of channel 'R', which takes this module's place.
+pub(crate) trait Billing: Sync {
+    /// A client has sent a packet.
+    fn packet(&self, at: &At, kind: u8, data: &[u8]);
+    /// A client's channel ends.
+    fn closed(&self, at: &At);
+    /// C, or the billing itself, has deleted a usage; for the first time, or once more.
+    fn deleted(&self, usage: &Arc<Usage>, is_first: bool);
+}
+
+static BILLING: RwLock<Option<&'static dyn Billing>> = RwLock::new(None);
+
+/// Has another billing take this module's place, or no more.
+pub(crate) fn set_billing(billing: Option<&'static dyn Billing>) {
+    *BILLING.write() = billing;
+}
+
+fn billing() -> Option<&'static dyn Billing> {
+    *BILLING.read()
 }
 
 /// Registers channel 'R'.
@@ -100,6 +139,9 @@ pub(crate) fn register_channel() {
 fn on_packet(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, kind: u8, data: &[u8]) {
     let Some(view) = conn.view() else { return };
     view.session.ensure_service();
+    if let Some(billing) = billing() {
+        return billing.packet(&At { worker: Rc::clone(worker), conn: Rc::clone(conn), ch }, kind, data);
+    }
     let allowed = {
         let mut session = view.session.service.lock();
         session.as_mut().is_some_and(|session| match kind {

@@ -54,9 +54,10 @@ bool vpn_glue_transaction_terms(struct dap_chain_net *net, const uint8_t *hash, 
     out->unit = tx.unit;
     out->fits_max_price = tx.fits_max_price;
     out->is_enough = tx.is_enough;
-    out->is_last = tx.is_last;
+    out->is_last = !memcmp(tx.last.raw, hash, sizeof(tx.last.raw));
     memcpy(out->client_key, tx.client_key.raw, sizeof(out->client_key));
     memcpy(out->first, tx.first.raw, sizeof(out->first));
+    memcpy(out->last, tx.last.raw, sizeof(out->last));
     return true;
 }
 

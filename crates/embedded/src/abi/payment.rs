@@ -61,8 +61,8 @@ pub unsafe extern "C" fn dap_embedded_transaction_find(
         let Some(means) = ledger::means(net.id(), &hash.raw) else { return false };
         *out = dap_embedded_transaction {
             first: dap_hash_fast { raw: means.first },
+            last: dap_hash_fast { raw: means.last.unwrap_or([0; 32]) },
             has_output: means.output.is_some(),
-            is_last: means.last == Some(hash.raw),
             is_enough: false,
             fits_max_price: false,
             is_native: false,

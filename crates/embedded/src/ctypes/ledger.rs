@@ -78,10 +78,10 @@ pub type dap_embedded_order_t = dap_embedded_order;
 pub struct dap_embedded_transaction {
     /// The first transaction of its chain of payments.
     pub first: dap_hash_fast,
-    /// It holds something; if not, all that follows is 0.
+    /// The last one, which nothing has spent; zeros if it holds nothing.
+    pub last: dap_hash_fast,
+    /// It holds something, or did before it was spent; if not, all that follows is 0.
     pub has_output: bool,
-    /// Nothing has spent it.
-    pub is_last: bool,
     /// It holds the value and the fees of one payment.
     pub is_enough: bool,
     /// The price of a unit is within its limit.

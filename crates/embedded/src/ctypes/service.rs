@@ -69,6 +69,8 @@ pub struct dap_chain_net_srv_usage {
     pub static_order_hash: dap_hash_fast,
     /// The timer that waits for a signature. Stale once it has ended by itself.
     pub receipts_timeout_timer: Cell<*mut dap_timerfd>,
+    /// Starts that timer for the receipt that waits now. Called on the stream's worker.
+    pub receipt_timeout_timer_start_callback: Option<unsafe extern "C" fn(*mut dap_chain_net_srv_usage)>,
     pub receipt_sign_req_cnt: Cell<c_int>,
     pub is_active: Cell<bool>,
     pub is_limits_changed: Cell<bool>,

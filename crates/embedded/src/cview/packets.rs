@@ -11,6 +11,9 @@ use std::slice;
 pub(crate) trait PacketHandler: 'static {
     /// A packet has arrived on the channel at `ch`; false if it cannot be handled.
     fn packet_in(ch: *mut dap_stream_ch, packet: &Packet<'_>) -> bool;
+
+    /// The channel at `ch` ends.
+    fn closed(ch: *mut dap_stream_ch);
 }
 
 /// A packet in its receive buffer.
@@ -26,7 +29,7 @@ pub(crate) fn proc_of<H: PacketHandler>(letter: u8) -> Proc {
     Proc::new(dap_stream_ch_proc {
         id: letter,
         new_callback: None,
-        delete_callback: None,
+        delete_callback: Some(closed::<H>),
         packet_in_callback: Some(packet_in::<H>),
         packet_out_callback: None,
         internal: ptr::null_mut(),
@@ -48,4 +51,10 @@ unsafe extern "C" fn packet_in<H: PacketHandler>(ch: *mut dap_stream_ch, packet:
         let data = unsafe { slice::from_raw_parts(data, size) };
         H::packet_in(ch, &Packet { kind: header.r#type, data, whole })
     })
+}
+
+/// # Safety
+/// Called by the stream only: `ch` is one of its channels.
+unsafe extern "C" fn closed<H: PacketHandler>(ch: *mut dap_stream_ch, _argument: *mut c_void) {
+    guard("delete_callback", (), || H::closed(ch));
 }

@@ -43,17 +43,60 @@ impl Service {
         self.call(self.fields().callbacks.response_success, usage, request)
     }
 
+    /// Calls `response_success` with a receipt or with nothing; `None` if the service has no such callback.
+    pub(crate) fn receipt_success(&self, usage: &Handle, receipt: Option<&[u8]>) -> Option<i32> {
+        self.call_if(self.fields().callbacks.response_success, usage, receipt)
+    }
+
+    /// Calls `receipt_next_success`; `None` if the service has no such callback.
+    pub(crate) fn receipt_next_success(&self, usage: &Handle, receipt: &[u8]) -> Option<i32> {
+        self.call_if(self.fields().callbacks.receipt_next_success, usage, Some(receipt))
+    }
+
+    /// Calls `get_remain_service`, and returns a copy of the result; `Err` if the service has no such callback.
+    pub(crate) fn get_remain(
+        &self,
+        usage: &Handle,
+    ) -> Result<Option<dap_stream_ch_chain_net_srv_remain_service_store>, NoCallback> {
+        let callback = self.fields().callbacks.get_remain_service.ok_or(NoCallback)?;
+        // SAFETY: as in `call_if`.
+        let rest = unsafe { callback(self.0.as_ptr(), usage.id, usage.remote) };
+        // SAFETY: NULL, or a record that C keeps at least until the next call.
+        Ok(unsafe { rest.as_ref() }.copied())
+    }
+
+    /// Calls `save_remain_service`; `Err` if the service has no such callback.
+    pub(crate) fn save_remain(&self, usage: &Handle) -> Result<(), NoCallback> {
+        let callback = self.fields().callbacks.save_remain_service.ok_or(NoCallback)?;
+        // SAFETY: as in `call_if`.
+        unsafe { callback(self.0.as_ptr(), usage.id, usage.remote) };
+        Ok(())
+    }
+
+    /// How long a client is served before its payment, in seconds.
+    pub(crate) fn grace_period(&self) -> u32 {
+        self.fields().grace_period
+    }
+
     pub(crate) fn response_error(&self, usage: &Handle, error: &[u8]) {
         self.call(self.fields().callbacks.response_error, usage, error);
     }
 
     fn call(&self, callback: dap_chain_net_srv_callback_data_t, usage: &Handle, data: &[u8]) -> i32 {
-        let Some(callback) = callback else { return 0 };
+        self.call_if(callback, usage, Some(data)).unwrap_or(0)
+    }
+
+    fn call_if(&self, callback: dap_chain_net_srv_callback_data_t, usage: &Handle, data: Option<&[u8]>) -> Option<i32> {
+        let (data, size) = data.map_or((ptr::null(), 0), |data| (data.as_ptr(), data.len()));
         // SAFETY: C gave the function for this service; the remote belongs to a usage that its session, or the caller,
         // keeps alive; this is the stream's worker.
-        unsafe { callback(self.0.as_ptr(), usage.id, usage.remote, data.as_ptr().cast(), data.len()) }
+        callback.map(|callback| unsafe { callback(self.0.as_ptr(), usage.id, usage.remote, data.cast(), size) })
     }
 }
+
+/// The service has not registered this callback.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoCallback;
 
 /// The arguments of a callback about a usage.
 #[derive(Clone, Copy)]

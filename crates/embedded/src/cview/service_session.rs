@@ -3,7 +3,7 @@
 use super::net::CNet;
 use super::owned::CShared;
 use super::service::{Handle, Service};
-use super::usage::{self, Place, Usage, seconds_now};
+use super::usage::{self, Place, Usage, seconds_now, state, step};
 use crate::ctypes::*;
 use crate::rate::Rate;
 use std::cell::Cell;
@@ -54,8 +54,7 @@ impl ServiceSession {
         place: Place,
         request: &Request,
     ) -> Handle {
-        let free = dap_chain_net_srv_usage_service_state::DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_FREE;
-        let usage = Usage::new(service, net, place, request, None, free);
+        let usage = Usage::new(service, net, place, request, None, state::FREE);
         let handle = usage.handle();
         self.usages.push(usage);
         handle
@@ -77,8 +76,7 @@ impl ServiceSession {
     pub(crate) fn activate(&self, id: u32) {
         let Some(usage) = self.usages.iter().find(|usage| usage.id == id) else { return };
         usage.fields().is_active.set(true);
-        let normal = dap_chain_net_srv_usage_service_substate::DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_NORMAL;
-        usage.fields().service_substate.set(normal);
+        usage.set_step(step::NORMAL);
     }
 
     /// Removes a refused usage; the caller keeps it until its last callback has returned.
@@ -96,6 +94,24 @@ impl ServiceSession {
     pub(crate) fn active(&self) -> Option<(u32, u64, u64)> {
         let usage = usage::at(self.fields().usage_active.get().addr())?;
         usage.fields().is_active.get().then(|| (usage.id, usage.net_id, usage.service.uid()))
+    }
+
+    /// The address of the active usage as C sees it, 0 for none. Called on the stream's worker.
+    pub(crate) fn active_address(&self) -> usize {
+        self.fields().usage_active.get().addr()
+    }
+
+    /// Makes a usage that does not end with the session the active one, or none. Called on the stream's worker.
+    pub(crate) fn set_active(&self, usage: Option<&Usage>) {
+        self.fields().usage_active.set(usage.map_or(ptr::null_mut(), Usage::as_ptr));
+    }
+
+    /// Gives the session units to start from. Called on the stream's worker.
+    pub(crate) fn set_limit(&self, unit: u32, rest: &dap_stream_ch_chain_net_srv_remain_service_store) {
+        match unit {
+            vpn_core::wire::unit::SECONDS => self.fields().limits_ts.set(rest.limits_ts),
+            _ => self.fields().limits_bytes.set(rest.limits_bytes),
+        }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut dap_chain_net_srv_stream_session {

@@ -5,10 +5,9 @@
 use super::net::CNet;
 use super::owned::CShared;
 use super::service::{Handle, Service};
-use super::strings::malloc_free;
-use crate::ctypes::dap_chain_net_srv_usage_service_state as state;
-use crate::ctypes::dap_chain_net_srv_usage_service_substate as substate;
+use super::strings::{malloc_copy, malloc_free};
 use crate::ctypes::*;
+use crate::panics::guard;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -18,12 +17,51 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use vpn_core::wire::Request;
 
+pub(crate) use crate::ctypes::dap_chain_net_srv_usage_service_state as State;
+pub(crate) use crate::ctypes::dap_chain_net_srv_usage_service_substate as Step;
+
+/// The states of a usage, under short names.
+pub(crate) mod state {
+    use super::State::{self, *};
+    pub(crate) const IDLE: State = DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_IDLE;
+    pub(crate) const GRACE: State = DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_GRACE;
+    pub(crate) const NORMAL: State = DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_NORMAL;
+    pub(crate) const FREE: State = DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_FREE;
+}
+
+/// What the payment of a usage waits for, under short names.
+pub(crate) mod step {
+    use super::Step::{self, *};
+    pub(crate) const IDLE: Step = DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_IDLE;
+    pub(crate) const FIRST_SIGN: Step = DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_FIRST_RECEIPT_SIGN;
+    pub(crate) const NEXT_SIGN: Step = DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_NEXT_RECEIPT_SIGN;
+    pub(crate) const TX: Step = DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_TX_FOR_PAYING;
+    pub(crate) const NEW_TX: Step = DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_NEW_TX_FROM_CLIENT;
+    pub(crate) const NEW_TX_SIGN: Step =
+        DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_RECEIPT_FOR_NEW_TX_FROM_CLIENT;
+    pub(crate) const NEW_TX_IN_LEDGER: Step = DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_NEW_TX_IN_LEDGER;
+    pub(crate) const NORMAL: Step = DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_NORMAL;
+    pub(crate) const ERROR: Step = DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_ERROR;
+}
+
 /// Every usage that C may hold, by its address.
 static USAGES: Mutex<BTreeMap<usize, Arc<Usage>>> = Mutex::new(BTreeMap::new());
 
 /// The usage at an address, which is compared, never followed.
 pub(crate) fn at(address: usize) -> Option<Arc<Usage>> {
     USAGES.lock().get(&address).cloned()
+}
+
+/// The usages in the table that are not deleted.
+pub(crate) fn alive() -> usize {
+    USAGES.lock().values().filter(|usage| !usage.is_deleted()).count()
+}
+
+/// Removes all usages from the table.
+pub(crate) fn forget_all() {
+    // Dropped after the lock is released.
+    let usages = std::mem::take(&mut *USAGES.lock());
+    drop(usages);
 }
 
 /// Removes a usage from the table.
@@ -33,6 +71,26 @@ pub(crate) fn forget(usage: &Usage) {
     drop(usage);
 }
 
+/// Starts the timer that waits for a signature; `None` while nobody bills.
+static RECEIPT_TIMER: Mutex<Option<fn(&Arc<Usage>)>> = Mutex::new(None);
+
+/// Sets the function that starts the timer which waits for a signature.
+pub(crate) fn set_receipt_timer(start: Option<fn(&Arc<Usage>)>) {
+    *RECEIPT_TIMER.lock() = start;
+}
+
+/// # Safety
+/// Called on the worker of the usage's stream; the address is compared, not followed.
+unsafe extern "C" fn start_receipt_timer(usage: *mut dap_chain_net_srv_usage) {
+    guard("receipt_timeout_timer_start_callback", (), || {
+        let start = *RECEIPT_TIMER.lock();
+        match (at(usage.addr()), start) {
+            (Some(usage), Some(start)) => start(&usage),
+            _ => log::error!("receipt_timeout_timer_start_callback: expected a usage that is paid"),
+        }
+    });
+}
+
 /// One use of a service by one client. All methods but those about its identity are called on the stream's worker.
 pub(crate) struct Usage {
     pub(crate) id: u32,
@@ -40,8 +98,10 @@ pub(crate) struct Usage {
     pub(crate) service: Arc<Service>,
     view: CShared<dap_chain_net_srv_usage>,
     remote: CShared<dap_chain_net_srv_client_remote>,
-    _price: Option<CShared<dap_chain_net_srv_price>>,
+    price: Option<CShared<dap_chain_net_srv_price>>,
     deleted: AtomicBool,
+    /// The transaction that the billing found in the ledger to pay from.
+    paying: Mutex<Option<[u8; 32]>>,
 }
 
 /// Where a usage's client is.
@@ -59,7 +119,7 @@ impl Usage {
         place: Place,
         request: &Request,
         price: Option<dap_chain_net_srv_price>,
-        service_state: state,
+        service_state: State,
     ) -> Arc<Usage> {
         let (id, now) = (usage_id(), seconds_now());
         let remote = CShared::new(dap_chain_net_srv_client_remote {
@@ -83,15 +143,16 @@ impl Usage {
             client_pkey_hash: dap_hash_fast { raw: request.client_pkey_hash },
             static_order_hash: dap_hash_fast { raw: request.order_hash },
             receipts_timeout_timer: Cell::new(ptr::null_mut()),
+            receipt_timeout_timer_start_callback: Some(start_receipt_timer),
             receipt_sign_req_cnt: Cell::new(0),
             is_active: Cell::new(false),
             is_limits_changed: Cell::new(false),
             service_state: Cell::new(service_state),
-            service_substate: Cell::new(substate::DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_IDLE),
+            service_substate: Cell::new(step::IDLE),
             last_err_code: Cell::new(0),
         });
-        let (service, deleted) = (Arc::clone(service), AtomicBool::new(false));
-        let usage = Arc::new(Usage { id, net_id: net.id(), service, view, remote, _price: price, deleted });
+        let (service, deleted, paying) = (Arc::clone(service), AtomicBool::new(false), Mutex::new(None));
+        let usage = Arc::new(Usage { id, net_id: net.id(), service, view, remote, price, deleted, paying });
         USAGES.lock().insert(usage.address(), Arc::clone(&usage));
         usage
     }
@@ -109,10 +170,70 @@ impl Usage {
         Handle::new(self.id, self.remote.as_ptr())
     }
 
+    /// The client's channel, which may be gone.
+    pub(crate) fn channel(&self) -> *mut dap_stream_ch {
+        // SAFETY: `ch` never changes.
+        unsafe { self.remote.get() }.ch
+    }
+
     /// The fields that C sees.
     pub(crate) fn fields(&self) -> &dap_chain_net_srv_usage {
         // SAFETY: called on the stream's worker, which owns the struct.
         unsafe { self.view.get() }
+    }
+
+    /// Whether C must not use the usage any more.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Relaxed)
+    }
+
+    /// The transaction to pay from, as the ledger had it.
+    pub(crate) fn paying(&self) -> Option<[u8; 32]> {
+        *self.paying.lock()
+    }
+
+    pub(crate) fn set_paying(&self, hash: Option<[u8; 32]>) {
+        *self.paying.lock() = hash;
+    }
+
+    /// The price of one receipt; `None` if the order is free.
+    pub(crate) fn price(&self) -> Option<&dap_chain_net_srv_price> {
+        // SAFETY: never written after construction.
+        self.price.as_ref().map(|price| unsafe { price.get() })
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.fields().service_state.get()
+    }
+
+    pub(crate) fn step(&self) -> Step {
+        self.fields().service_substate.get()
+    }
+
+    pub(crate) fn set_step(&self, step: Step) {
+        self.fields().service_substate.set(step);
+    }
+
+    /// The bytes of the current or of the next receipt, as its size tells.
+    pub(crate) fn receipt(&self, which: Which) -> Option<Vec<u8>> {
+        let receipt = self.field(which).get();
+        // SAFETY: NULL or a receipt, as the field's comment demands of C too.
+        let size = unsafe { receipt.as_ref() }?.size;
+        // SAFETY: not NULL, and as long as its size tells.
+        Some(unsafe { std::slice::from_raw_parts(receipt.cast::<u8>(), usize::try_from(size).ok()?) }.to_vec())
+    }
+
+    /// Replaces a receipt by a copy of one whose size field is right.
+    pub(crate) fn set_receipt(&self, which: Which, receipt: Option<&[u8]>) {
+        free_receipt(self.field(which));
+        self.field(which).set(receipt.map_or(ptr::null_mut(), |receipt| malloc_copy(receipt).cast()));
+    }
+
+    fn field(&self, which: Which) -> &Cell<*mut dap_chain_datum_tx_receipt> {
+        match which {
+            Which::Current => &self.fields().receipt,
+            Which::Next => &self.fields().receipt_next,
+        }
     }
 
     /// Does what C calls freeing: the receipts are freed, and C must not use the usage any more. False if it was
@@ -125,6 +246,13 @@ impl Usage {
         }
         first
     }
+}
+
+/// One of a usage's receipts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    Current,
+    Next,
 }
 
 impl Drop for Usage {

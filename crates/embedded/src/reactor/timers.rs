@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The timers of one worker, by due time. Used on the owning thread alone.
@@ -24,11 +25,14 @@ struct Timer {
 }
 
 type Once = dyn Fn(&Rc<Worker>);
+type Repeated = dyn Fn(&Rc<Worker>) -> bool;
 
 #[derive(Clone)]
 pub(crate) enum Action {
     /// Repeats while the callback returns true.
     C(Rc<CBox<dap_timerfd>>),
+    /// Repeats while the function returns true; C can end it.
+    Ours(Rc<CBox<dap_timerfd>>, Rc<Repeated>),
     /// Fires once.
     Once(Rc<Once>),
 }
@@ -47,10 +51,42 @@ pub(crate) fn start(reactor: &Arc<Reactor>, worker: &Arc<Shared>, view: CBox<dap
     pointer
 }
 
+/// How often C has deleted a timer by an address that is no timer's.
+static STALE: AtomicU64 = AtomicU64::new(0);
+
+/// Notes that C has deleted a timer by an address that is no timer's.
+pub(crate) fn note_stale() {
+    STALE.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(crate) fn stale_deletes() -> u64 {
+    STALE.load(Ordering::Relaxed)
+}
+
+/// Starts a timer of the loop's own that C can end by its address. The struct lives as long as the result.
+pub(crate) fn start_here(
+    worker: &Rc<Worker>,
+    period: Duration,
+    action: impl Fn(&Rc<Worker>) -> bool + 'static,
+) -> Rc<CBox<dap_timerfd>> {
+    let uuid = next_uuid();
+    let view = Rc::new(CBox::new(dap_timerfd {
+        timeout_ms: period.as_millis().try_into().unwrap_or(u64::MAX),
+        worker: worker.shared.view.worker.as_ptr(),
+        esocket_uuid: uuid,
+        callback: None,
+        callback_arg: std::ptr::null_mut(),
+    }));
+    worker.reactor.set_owner(uuid, worker.shared.index);
+    worker.addresses.borrow_mut().insert(view.addr(), uuid);
+    worker.timers.insert(uuid, Instant::now() + period, Action::Ours(Rc::clone(&view), Rc::new(action)));
+    view
+}
+
 /// Ends the timer; its callback does not run again once this has run on the timer's worker.
 pub(crate) fn delete(worker: &Worker, uuid: u64) {
     worker.reactor.clear_owner(uuid);
-    if let Some(Action::C(view)) = worker.timers.remove(uuid) {
+    if let Some(Action::C(view) | Action::Ours(view, _)) = worker.timers.remove(uuid) {
         worker.addresses.borrow_mut().remove(&view.addr());
     }
 }
@@ -91,6 +127,12 @@ impl Timers {
             Action::Once(action) => {
                 self.remove(uuid);
                 action(worker);
+            }
+            Action::Ours(view, action) => {
+                self.reschedule(uuid, Duration::from_millis(view.timeout_ms));
+                if !action(worker) {
+                    delete(worker, uuid);
+                }
             }
             Action::C(view) => {
                 // Rescheduled before the callback, so that a panic in the callback cannot make the timer fire for ever.

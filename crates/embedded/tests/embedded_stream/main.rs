@@ -6,6 +6,7 @@ mod events;
 mod hostile;
 mod life;
 mod limits;
+mod paid;
 mod service;
 mod speed;
 mod streams;

@@ -76,6 +76,7 @@ pub unsafe extern "C" fn dap_timerfd_delete_unsafe(timer: *mut dap_timerfd_t) {
             uuid.filter(|uuid| worker.timers.contains(*uuid)).map(|uuid| timers::delete(worker, uuid))
         });
         if found.flatten().is_none() && !timer.is_null() {
+            timers::note_stale();
             log::error!("dap_timerfd_delete_unsafe: expected a timer of this worker");
         }
     });

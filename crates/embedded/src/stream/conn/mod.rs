@@ -257,7 +257,8 @@ impl Source for Conn {
             worker.timers.remove(timer);
         }
         if let Some(view) = self.view.get() {
-            for index in 0..self.opened.get() {
+            // From the last to the first, as the Cellframe SDK does.
+            for index in (0..self.opened.get()).rev() {
                 cstream::channel_delete(view, index);
             }
             events::delete(&view.es, true);

@@ -1,0 +1,55 @@
+//! Faults: where the Cellframe SDK would read freed memory, call NULL or damage the heap, this module takes a note.
+
+use parking_lot::Mutex;
+
+/// What the SDK would have done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The session's usage is freed, and is used: a REQUEST for an unknown order leaves its address there.
+    FreedUsage,
+    /// A usage is freed twice.
+    DoubleFree,
+    /// A failed payment goes through the error path and frees the usage, then goes on with it.
+    UsageFreedInPayment,
+    /// The timer of a receipt fires after its usage is freed: the client has left.
+    TimerOutlivesUsage,
+    /// A timer that has ended is deleted.
+    StaleTimer,
+    /// The timer of a grace fires after its item is freed: 0x41 named a transaction in the ledger.
+    TimerOutlivesGrace,
+    /// The timer of a grace fires after its usage is freed: another session's end has taken its item away.
+    GraceOutlivesUsage,
+    /// A REQUEST replaces a usage, which nothing frees any more.
+    LostUsage,
+    /// A usage writes to a channel that is gone.
+    FreedChannel,
+    /// A receipt is read where there is none: both kinds are mixed up after 0x41.
+    NoReceipt,
+    /// A receipt is read that a short SIGN_RESPONSE has deleted.
+    DeletedReceipt,
+    /// 0x41 is handled without a usage.
+    NoUsage,
+    /// 0x41 names a service that does not exist.
+    NoService,
+    /// A service's callback is NULL.
+    NullCallback,
+    /// The answer to a check is written past the packet.
+    CheckOverrun,
+}
+
+static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
+
+/// Takes a note of a fault.
+pub(super) fn record(fault: Fault) {
+    log::error!("here the SDK would fail: {fault:?}");
+    FAULTS.lock().push(fault);
+}
+
+/// Returns the faults since the last [`clear`], in their order.
+pub(super) fn all() -> Vec<Fault> {
+    FAULTS.lock().clone()
+}
+
+pub(super) fn clear() {
+    FAULTS.lock().clear();
+}

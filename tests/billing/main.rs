@@ -1,0 +1,13 @@
+//! Tests what clients pay and what they get: the library's server, with its gate and its meter, on the embedded SDK that
+//! plays the Cellframe SDK's paid service and its faults (`embedded::money`). Clients follow docs/wire.md. Server and
+//! clients are in this process, each test in its own network namespace.
+#![cfg(feature = "full")]
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod free;
+mod inbox;
+mod server;
+mod signatures;
+mod strangers;
+mod units;

@@ -1,0 +1,54 @@
+//! Packets with which any client ends a node that has no gate.
+
+use embedded::{ledger, money};
+use testkit::netns::in_namespace;
+use vpn_core::wire::{Check, Request, error_code, pkt, unit};
+
+use crate::client::Sign;
+use crate::server::{NET, PRICE, Server};
+
+#[test]
+fn no_packet_of_a_stranger_reaches_a_fault() {
+    in_namespace("strangers::no_packet_of_a_stranger_reaches_a_fault", || {
+        let server = Server::start("grace_period=1\n");
+        let order = server.order(unit::SECONDS, 20);
+
+        // An unknown order, then the end of the stream.
+        let client = server.pauper([9; 32]);
+        client.request();
+        assert_eq!(client.error().1, error_code::PRICE_ERROR);
+        drop(client);
+
+        // A new transaction before any request.
+        let client = server.pauper(order);
+        client.send_service(pkt::NEW_TX_COND_RESPONSE, &client.ask().encode());
+        // Another service, which has no callbacks.
+        client.send_service(pkt::REQUEST, &Request { srv_uid: 2, ..client.ask() }.encode());
+        client.error();
+        // A check whose sizes do not agree.
+        let check = Check { srv_uid: 1, data_size_send: 1, data_size_recv: 10_000, ..Check::default() };
+        client.send_service(pkt::CHECK_REQUEST, &check.encode(&[]));
+        assert_eq!(client.wait_service(pkt::CHECK_RESPONSE).1.len(), Check::LEN + 10_000);
+        drop(client);
+
+        // A receipt that is cut, and the client leaves while it waits.
+        let client = server.payer(order, unit::SECONDS, PRICE);
+        client.signs(&[Sign::Cut(95)]);
+        client.request();
+        client.wait_service(pkt::SIGN_REQUEST);
+        client.error();
+        // Another request in the same session.
+        client.send_service(pkt::REQUEST, &Request { client_pkey_hash: [1; 32], ..client.ask() }.encode());
+        client.error();
+        drop(client);
+
+        assert_eq!(money::faults(), []);
+        assert_eq!(ledger::earned(NET), 0);
+
+        // The server still serves.
+        let client = server.payer(order, unit::SECONDS, PRICE);
+        client.request();
+        assert_eq!(client.success(), 87);
+        assert_eq!(ledger::earned(NET), PRICE);
+    });
+}
