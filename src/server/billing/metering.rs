@@ -307,15 +307,18 @@ impl Server {
         let books = meter.books();
         self.charge_unpaid(metered, metered.served_unpaid());
         if books.served > 0 || books.paid > 0 {
+            let amount = |steps: u128| match meter.terms().unit {
+                Unit::Bytes => format!("{steps} B"),
+                Unit::Seconds => format!("{}.{:03} s", steps / 1_000_000_000, steps / 1_000_000 % 1000),
+            };
             log::info!(
-                "client {}: paid {}, served {}, charged {}, left {}, written off {} ({:?}; seconds in ns)",
+                "client {}: paid {}, served {}, charged {}, left {}, written off {}",
                 name(client),
-                books.paid,
-                books.served,
-                books.charged,
-                books.rest,
-                books.written_off,
-                meter.terms().unit
+                amount(books.paid),
+                amount(books.served),
+                amount(books.charged),
+                amount(books.rest),
+                amount(books.written_off)
             );
         }
     }
