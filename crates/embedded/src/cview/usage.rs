@@ -71,11 +71,14 @@ pub(crate) fn forget(usage: &Usage) {
     drop(usage);
 }
 
-/// Starts the timer that waits for a signature; `None` while nobody bills.
-static RECEIPT_TIMER: Mutex<Option<fn(&Arc<Usage>)>> = Mutex::new(None);
+/// Starts the timer that waits for a signature.
+type ReceiptTimer = fn(&Arc<Usage>);
+
+/// `None` while nobody bills.
+static RECEIPT_TIMER: Mutex<Option<ReceiptTimer>> = Mutex::new(None);
 
 /// Sets the function that starts the timer which waits for a signature.
-pub(crate) fn set_receipt_timer(start: Option<fn(&Arc<Usage>)>) {
+pub(crate) fn set_receipt_timer(start: Option<ReceiptTimer>) {
     *RECEIPT_TIMER.lock() = start;
 }
 

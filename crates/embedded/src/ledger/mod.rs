@@ -111,8 +111,10 @@ struct Ledger {
 }
 
 static LEDGERS: Mutex<BTreeMap<u64, Ledger>> = Mutex::new(BTreeMap::new());
-/// Called for each transaction that the ledger accepts, on the thread that adds or processes it.
-static LISTENER: Mutex<Option<fn(u64, Hash)>> = Mutex::new(None);
+/// Called with the network for each transaction that its ledger accepts, on the thread that adds or processes it.
+pub type Listener = fn(u64, Hash);
+
+static LISTENER: Mutex<Option<Listener>> = Mutex::new(None);
 
 fn with<R>(net: u64, body: impl FnOnce(&mut Ledger) -> R) -> R {
     body(LEDGERS.lock().entry(net).or_default())
@@ -124,7 +126,7 @@ pub fn reset() {
 }
 
 /// Sets the function that learns of each transaction in a ledger.
-pub fn listen(listener: fn(u64, Hash)) {
+pub fn listen(listener: Listener) {
     *LISTENER.lock() = Some(listener);
 }
 
