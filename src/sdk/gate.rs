@@ -56,12 +56,6 @@ impl ServiceChannel<'_> {
         // SAFETY: open and on its worker during the call.
         unsafe { raw::vpn_glue_channel_pending(self.ch) }
     }
-
-    /// Returns the client's address; `None` if the kernel does not know it.
-    pub fn address(&self) -> Option<IpAddr> {
-        // SAFETY: open and on its worker during the call.
-        unsafe { address_of(self.ch) }
-    }
 }
 
 impl Channel {

@@ -157,10 +157,6 @@ pub(super) struct Usage {
     pub(super) transaction: [u8; 32],
     /// The hash of the key that the client says it has.
     pub(super) client_key: [u8; 32],
-    /// A receipt is there: the current one, or the first one that waits for its signature.
-    pub(super) has_receipt: bool,
-    /// A next receipt is there.
-    pub(super) has_next: bool,
 }
 
 /// What is left of a client's paid service.

@@ -38,10 +38,6 @@ pub struct Usage {
     pub transaction: [u8; 32],
     /// The hash of the key that the client says it has.
     pub client_key: [u8; 32],
-    /// A receipt is there: the current one, or the first one that waits for its signature.
-    pub has_receipt: bool,
-    /// A next receipt is there.
-    pub has_next: bool,
 }
 
 /// How a usage is paid.
@@ -117,8 +113,6 @@ impl Channel {
             value: usage.value,
             transaction: usage.transaction,
             client_key: usage.client_key,
-            has_receipt: usage.has_receipt,
-            has_next: usage.has_next,
         })
     }
 

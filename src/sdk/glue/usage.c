@@ -48,8 +48,6 @@ void vpn_internal_usage_terms(const dap_chain_net_srv_usage_t *usage, vpn_glue_u
     }
     memcpy(out->transaction, usage->tx_cond_hash.raw, sizeof(out->transaction));
     memcpy(out->client_key, usage->client_pkey_hash.raw, sizeof(out->client_key));
-    out->has_receipt = usage->receipt != NULL;
-    out->has_next = usage->receipt_next != NULL;
 }
 
 void vpn_glue_usage_disarm(struct dap_stream_ch *ch)

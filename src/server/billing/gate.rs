@@ -11,7 +11,7 @@ use crate::sdk::channel::Channel;
 use crate::sdk::gate::{self, GateHandler, ServiceChannel};
 use crate::server::Server;
 use vpn_core::gate::{CheckAnswer, VPN_UID, answer_check};
-use vpn_core::wire::{Request, ServiceError, pkt};
+use vpn_core::wire::pkt;
 
 /// Most packets of one kind that a client may send on 'R' in a second.
 const PER_SECOND: u32 = 8;
@@ -113,12 +113,6 @@ pub(super) fn stay() {
 /// Takes the gate's handler away: every REQUEST is then refused.
 pub(super) fn close() {
     gate::close();
-}
-
-/// Refuses a REQUEST: the SDK's error with net, service and code.
-pub(super) fn refuse(r: &ServiceChannel<'_>, request: &Request, code: u32) {
-    let error = ServiceError { net_id: request.net_id, srv_uid: request.srv_uid, usage_id: 0, code };
-    r.send(pkt::ERROR, &error.encode());
 }
 
 fn check(r: &ServiceChannel<'_>, data: &[u8]) {

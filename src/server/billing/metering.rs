@@ -11,7 +11,8 @@ use crate::server::session::Session;
 use vpn_core::meter::{self, Action, Client, Event, StopReason, Unit, Urgency, Use};
 use vpn_core::wire::{error_code, error_text, pkt};
 
-use super::request::{can_pay, name};
+use super::facts::can_pay;
+use super::replies::name;
 use super::{KEEP_PENDING, SAVE_EVERY};
 use crate::server::account::{Account, Ask, AskStep, Metered, Offer, Payment, Stage};
 

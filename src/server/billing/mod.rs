@@ -2,7 +2,8 @@
 //!
 //! - [`Billing`]: what all sessions share; its configuration.
 //! - `gate`: packets on channel 'R' before the SDK sees them.
-//! - `request`: from REQUEST to the begin of the service: orders, proofs of a key, grace.
+//! - `request`: from REQUEST to the begin of the service; `facts`: what it is judged by; `signed`: receipts that come
+//!   back; `waiting`: sessions that wait for signatures, for a former session, or for the ledger; `replies`.
 //! - `metering`: drives a session's meter, receipts included, until the end.
 //! - `callbacks`: what the SDK's billing reports.
 //! - `rests`: loads rests, and stores them on a thread of its own.
@@ -10,10 +11,14 @@
 //! A session's events run on its worker. `super::account` is what they work on.
 
 mod callbacks;
+mod facts;
 mod gate;
 mod metering;
+mod replies;
 mod request;
 mod rests;
+mod signed;
+mod waiting;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
