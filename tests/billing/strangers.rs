@@ -1,6 +1,8 @@
 //! Packets with which any client ends a node that has no gate.
 
-use embedded::{ledger, money};
+use embedded::ledger;
+use embedded::money::{self, Fault};
+use testkit::eventually;
 use testkit::netns::in_namespace;
 use vpn_core::wire::{Check, Request, error_code, pkt, unit};
 
@@ -50,5 +52,33 @@ fn no_packet_of_a_stranger_reaches_a_fault() {
         client.request();
         assert_eq!(client.success(), 87);
         assert_eq!(ledger::earned(NET), PRICE);
+    });
+}
+
+/// Without the gate the same packets are faults: the test above can fail.
+#[test]
+fn without_the_gate_they_are_faults() {
+    in_namespace("strangers::without_the_gate_they_are_faults", || {
+        let mut server = Server::start("gate=false\n");
+        let mut expect = |fault| {
+            server.expected.push(fault);
+            let expected = server.expected.clone();
+            eventually(format!("faults {expected:?}"), move || money::faults() == expected);
+        };
+        let order = [9; 32];
+        let port = server.port;
+        let client =
+            || crate::client::PayingClient::connect(port, embedded::receipt::Key::generate().unwrap(), order, [7; 32]);
+        let unknown = client();
+        unknown.request();
+        assert_eq!(unknown.error().1, error_code::PRICE_ERROR);
+        drop(unknown);
+        expect(Fault::FreedUsage);
+        let early = client();
+        early.send_service(pkt::NEW_TX_COND_RESPONSE, &early.ask().encode());
+        expect(Fault::NoUsage);
+        let check = Check { srv_uid: 1, data_size_send: 1, data_size_recv: 10_000, ..Check::default() };
+        early.send_service(pkt::CHECK_REQUEST, &check.encode(&[]));
+        expect(Fault::CheckOverrun);
     });
 }

@@ -37,11 +37,14 @@ pub enum Fault {
     CheckOverrun,
 }
 
+/// How the log line of a fault begins.
+pub const FAULT_LINE: &str = "here the SDK would fail";
+
 static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
 
 /// Takes a note of a fault.
 pub(super) fn record(fault: Fault) {
-    log::error!("here the SDK would fail: {fault:?}");
+    log::error!("{FAULT_LINE}: {fault:?}");
     FAULTS.lock().push(fault);
 }
 

@@ -14,7 +14,7 @@ mod machine;
 mod request;
 mod signed;
 
-pub use fault::Fault;
+pub use fault::{FAULT_LINE, Fault};
 
 use crate::ctypes::*;
 use crate::cview::service::Service;
