@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod customer;
 mod free;
 mod inbox;
+mod rests;
 mod server;
 mod signatures;
 mod strangers;
