@@ -6,6 +6,7 @@
 
 mod client;
 mod customer;
+mod ends;
 mod free;
 mod inbox;
 mod rests;
