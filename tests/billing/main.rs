@@ -8,6 +8,7 @@ mod client;
 mod customer;
 mod ends;
 mod free;
+mod grace;
 mod inbox;
 mod rests;
 mod server;
