@@ -5,8 +5,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod customer;
+mod ends;
 mod free;
+mod grace;
 mod inbox;
+mod repeat;
+mod restart;
+mod rests;
 mod server;
 mod signatures;
 mod strangers;

@@ -34,9 +34,10 @@ const RAW_LEN: usize = 64;
 /// Where a receipt's size stands in it.
 const SIZE_AT: std::ops::Range<usize> = 97..105;
 
-/// A key pair that signs receipts.
+/// A key pair that signs receipts. A clone is the same key.
+#[derive(Clone)]
 pub struct Key {
-    pair: EcdsaKeyPair,
+    pair: Arc<EcdsaKeyPair>,
     public: Vec<u8>,
 }
 
@@ -57,7 +58,7 @@ impl Key {
 
     fn new(pair: EcdsaKeyPair) -> Result<Key, KeyError> {
         let public = pair.public_key().as_der().map_err(|_| KeyError)?.as_ref().to_vec();
-        if public.len() == KEY_LEN { Ok(Key { pair, public }) } else { Err(KeyError) }
+        if public.len() == KEY_LEN { Ok(Key { pair: Arc::new(pair), public }) } else { Err(KeyError) }
     }
 
     /// Returns the SHA3-256 of the public key.

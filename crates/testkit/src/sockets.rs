@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::thread;
 use std::time::Instant;
 
@@ -143,4 +143,36 @@ pub fn segment(socket: &UdpSocket, size: usize) {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw const size).cast(), length)
     };
     assert_eq!(code, 0, "UDP_SEGMENT: {}", std::io::Error::last_os_error());
+}
+
+/// Has both ends of this process's connections to `server` drop all that arrives, as on a path that has lost its
+/// network: nothing is acknowledged any more.
+#[allow(unsafe_code)]
+pub fn cut(server: SocketAddr) {
+    let mut drop_all = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut drop_all };
+    let is_server = |address: Option<_>| address.is_some_and(|address| SocketAddr::try_from(address) == Ok(server));
+    let mut ends = 0;
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+        let Some(fd) = entry.unwrap().file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // SAFETY: a duplicate of the descriptor, or an error if it is closed by now; no memory is passed.
+        let copy = unsafe { libc::dup(fd) };
+        if copy < 0 {
+            continue;
+        }
+        // SAFETY: dup returned a new descriptor, which nothing else owns.
+        let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+        // The listening socket has no peer.
+        let Ok(peer) = rustix::net::getpeername(&copy) else { continue };
+        if is_server(peer) || rustix::net::getsockname(&copy).is_ok_and(|own| is_server(Some(own))) {
+            let length = size_of_val(&program) as libc::socklen_t;
+            let (level, option) = (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER);
+            // SAFETY: an open socket; the program and its one instruction live through the call, which copies them.
+            let code =
+                unsafe { libc::setsockopt(copy.as_raw_fd(), level, option, (&raw const program).cast(), length) };
+            assert_eq!(code, 0, "SO_ATTACH_FILTER: {}", std::io::Error::last_os_error());
+            ends += 1;
+        }
+    }
+    assert!(ends > 0 && ends % 2 == 0, "{ends} ends of connections to {server}");
 }

@@ -1,0 +1,197 @@
+//! A session ends with units left, and its client comes back.
+
+use std::time::Duration;
+
+use embedded::ledger;
+use testkit::logged::log_lines;
+use testkit::netns::in_namespace;
+use vpn_core::wire::{Receipt, error_code, unit};
+
+use crate::client::Sign;
+use crate::customer::{Customer, Rest, bytes};
+use crate::server::{NET, PRICE, Server};
+
+#[test]
+fn a_rest_is_served_without_a_payment_and_to_the_unit() {
+    in_namespace("rests::a_rest_is_served_without_a_payment_and_to_the_unit", || {
+        let server = Server::start("");
+        let (by_byte, by_second) = (server.byte_order(6000), server.order(unit::SECONDS, 60));
+        let customer = Customer::new();
+        let (tx, timed) = (customer.transaction(unit::BYTES, 1), customer.transaction(unit::SECONDS, 1));
+
+        let client = customer.pay(&server, by_byte, tx);
+        client.spend(&server, 700);
+        client.spend(&server, 300);
+        assert_eq!(customer.limits(), bytes(5000));
+        drop(client);
+        customer.is_left(bytes(5000));
+        assert_eq!(customer.record().unwrap().len(), 16);
+
+        // A session in the other unit does not change this one.
+        let client = customer.pay(&server, by_second, timed);
+        let begin = client.now();
+        client.spend(&server, 900);
+        std::thread::sleep(Duration::from_millis(1200));
+        let shown = customer.limits().seconds;
+        let left = 60 - (client.now() - begin).as_secs().cast_signed();
+        assert!((left - 1..=left).contains(&shown), "{shown} s shown, expected {left}");
+        drop(client);
+        testkit::eventually("a stored rest in seconds", || customer.rest().seconds > 0 && customer.rest().seconds < 60);
+        let Rest { bytes: 5000, seconds } = customer.rest() else { panic!("{:?}", customer.rest()) };
+        assert!((left - 1..=left).contains(&seconds), "{seconds} s left, expected {left}");
+
+        // The own transaction, which is used up, is good enough for a rest.
+        let client = customer.come_back(&server, by_byte, tx, Sign::Never);
+        let receipts = client.receipts();
+        assert_eq!(receipts.len(), 1);
+        let proof = Receipt::parse(&receipts[0].1).unwrap().info;
+        assert_eq!((proof.units, proof.value, proof.units_type), (0, [0; 32], unit::BYTES));
+        client.spend(&server, 400);
+        assert_eq!(customer.limits(), Rest { bytes: 4600, seconds });
+        drop(client);
+        customer.is_left(Rest { bytes: 4600, seconds });
+        let client = customer.come_back(&server, by_second, timed, Sign::Never);
+        drop(client);
+        testkit::eventually("a rest of less seconds", || customer.rest().seconds < seconds);
+        assert_eq!(customer.rest().bytes, 4600);
+        assert_eq!((ledger::earned(NET), ledger::refused(NET)), (2 * PRICE, vec![]));
+    });
+}
+
+#[test]
+fn a_stranger_who_claims_the_key_gets_nothing() {
+    in_namespace("rests::a_stranger_who_claims_the_key_gets_nothing", || {
+        let server = Server::start("");
+        let order = server.byte_order(6000);
+        let customer = Customer::new();
+        let tx = customer.transaction(unit::BYTES, 1);
+        let client = customer.pay(&server, order, tx);
+        client.spend(&server, 1000);
+        drop(client);
+        customer.is_left(bytes(5000));
+
+        for sign in [Sign::Stranger, Sign::Broken, Sign::Never] {
+            let stranger = customer.connect(&server, order, tx);
+            stranger.signs(&[sign]);
+            stranger.request();
+            if sign == Sign::Never {
+                stranger.wait_service(vpn_core::wire::pkt::SIGN_REQUEST);
+            } else {
+                assert_eq!(stranger.error().1, error_code::RECEIPT_WRONG_PKEY_HASH);
+            }
+            // What it sends does not pass, and it does not keep the owner away.
+            let owner = customer.come_back(&server, order, tx, Sign::Never);
+            owner.spend(&server, 100);
+            drop(owner);
+            drop(stranger);
+        }
+        customer.is_left(bytes(4700));
+        assert_eq!(ledger::earned(NET), PRICE);
+    });
+}
+
+#[test]
+fn without_prove_key_a_rest_needs_no_signature() {
+    in_namespace("rests::without_prove_key_a_rest_needs_no_signature", || {
+        let server = Server::start("prove_key=false\n");
+        let order = server.byte_order(6000);
+        let customer = Customer::new();
+        let tx = customer.transaction(unit::BYTES, 1);
+        customer.set_rest(bytes(5000));
+        let client = customer.connect(&server, order, tx);
+        client.signs(&[Sign::Never]);
+        client.request();
+        assert_eq!(client.success(), 20);
+        client.lease();
+        client.spend(&server, 300);
+        assert_eq!(client.receipts().len(), 0);
+        drop(client);
+        customer.is_left(bytes(4700));
+        assert_eq!(ledger::earned(NET), 0);
+    });
+}
+
+#[test]
+fn a_second_session_waits_for_the_first() {
+    in_namespace("rests::a_second_session_waits_for_the_first", || {
+        let server = Server::start("");
+        let order = server.byte_order(6000);
+        let [steady, quick] = [Customer::new(), Customer::new()];
+        let first =
+            [&steady, &quick].map(|customer| customer.pay(&server, order, customer.transaction(unit::BYTES, 1)));
+        let second = [&steady, &quick].map(|customer| {
+            let client = customer.connect(&server, order, customer.transaction(unit::BYTES, 1));
+            client.request();
+            client.wait_service(vpn_core::wire::pkt::SIGN_REQUEST);
+            client
+        });
+        // One of the first sessions ends: the second one is served at once.
+        std::thread::sleep(Duration::from_millis(500));
+        let [first, leaving] = first;
+        leaving.spend(&server, 500);
+        let left = second[1].now();
+        drop(leaving);
+        assert_eq!(second[1].success(), 20);
+        let waited = second[1].now() - left;
+        assert!(waited < Duration::from_secs(1), "{waited:?}");
+        assert_eq!(quick.limits(), bytes(5500));
+        // The other goes on: the second one is refused.
+        let (refused, code) = second[0].error();
+        assert_eq!(code, error_code::CANT_ADD_USAGE);
+        assert!(refused > Duration::from_secs(2), "{refused:?}");
+        first.spend(&server, 600);
+        assert_eq!(steady.limits(), bytes(5400));
+        drop((first, second));
+        steady.is_left(bytes(5400));
+        quick.is_left(bytes(5500));
+        assert_eq!(ledger::earned(NET), 2 * PRICE);
+    });
+}
+
+#[test]
+fn a_second_session_takes_over_from_a_silent_one() {
+    in_namespace("rests::a_second_session_takes_over_from_a_silent_one", || {
+        let server = Server::start("");
+        let order = server.byte_order(6000);
+        let customer = Customer::new();
+        let tx = customer.transaction(unit::BYTES, 1);
+        let first = customer.pay(&server, order, tx);
+        first.spend(&server, 500);
+        testkit::sockets::cut(([127, 0, 0, 1], server.port).into());
+        let second = customer.connect(&server, order, tx);
+        second.request();
+        assert_eq!(second.success(), 20);
+        assert!(second.now() < Duration::from_secs(6), "{:?}", second.now());
+        second.lease();
+        second.spend(&server, 500);
+        drop(second);
+        customer.is_left(bytes(5000));
+        assert_eq!(ledger::earned(NET), PRICE);
+        drop(first);
+    });
+}
+
+#[test]
+fn a_record_of_a_wrong_size_is_named_and_ignored() {
+    in_namespace("rests::a_record_of_a_wrong_size_is_named_and_ignored", || {
+        let server = Server::start("");
+        let order = server.byte_order(6000);
+        let customer = Customer::new();
+        let tx = customer.transaction(unit::BYTES, 1);
+        let record = [0x11; 24];
+        customer.set_record(&record);
+        let client = customer.connect(&server, order, tx);
+        client.signs(&[Sign::Never]);
+        client.request();
+        client.wait_service(vpn_core::wire::pkt::SIGN_REQUEST);
+        assert_eq!(client.bills().len(), 1);
+        drop(client);
+        assert_eq!(customer.record().unwrap(), record);
+        let named = log_lines(&customer.name());
+        assert!(named.iter().any(|line| line.starts_with("WARN") && line.contains("24")), "{named:?}");
+        let client = customer.pay(&server, order, tx);
+        client.spend(&server, 1000);
+        drop(client);
+        customer.is_left(bytes(5000));
+    });
+}
