@@ -118,7 +118,7 @@ impl Billing {
         let rules = Rules::read(config);
         Billing {
             rules,
-            net: config.text(SECTION, "net"),
+            net: config.text(SECTION, "net").or_else(|| cfg!(feature = "embedded").then(|| "backbone".to_owned())),
             is_gated: AtomicBool::new(false),
             grace: Mutex::new(Grace::new(rules.grace)),
             chains: Mutex::default(),
@@ -192,6 +192,9 @@ impl Billing {
     }
 }
 
+/// Keys without which a node serves no order, and what they name.
+const NEEDED: [(&str, &str); 2] = [("receipt_sign_cert", "a certificate"), ("wallet_addr", "a wallet's address")];
+
 /// Warns of orders that no client can pay, so that an operator learns it before the first customer.
 pub(super) fn check_orders(billing: &Billing, config: &Config) {
     let Some(net) = billing.net() else { return };
@@ -199,7 +202,9 @@ pub(super) fn check_orders(billing: &Billing, config: &Config) {
     if orders.is_empty() {
         return;
     }
-    for (key, expected) in [("receipt_sign_cert", "a certificate"), ("wallet_addr", "a wallet's address")] {
+    // The embedded SDK has a default for the one and no use for the other.
+    let keys = if cfg!(feature = "embedded") { [].as_slice() } else { NEEDED.as_slice() };
+    for (key, expected) in keys {
         if config.text(SECTION, key).is_none() {
             log::warn!("[srv_vpn] {key} is missing: the node serves no order without it; expected {expected}");
         }
