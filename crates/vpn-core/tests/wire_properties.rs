@@ -6,7 +6,7 @@ use proptest::option;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use vpn_core::wire::{
-    AddrReply, CAPS_MAGIC, Capabilities, Check, FromClient, FromServer, HEADER_LEN, Header, MAX_DNS, Request,
+    AddrReply, CAPS_MAGIC, Capabilities, Check, FromClient, FromServer, HEADER_LEN, Header, MAX_DNS, Receipt, Request,
     ServiceError, Success, WireError, encode_addr_request, encode_control, inspect, op, parse_from_client,
     parse_from_server,
 };
@@ -162,7 +162,9 @@ proptest! {
         prop_assert_eq!(Header::parse(&bytes).is_err(), too_short(HEADER_LEN));
         prop_assert_eq!(Request::parse(&bytes).is_err(), too_short(Request::LEN));
         prop_assert_eq!(Success::parse(&bytes).is_err(), too_short(Success::LEN));
-        prop_assert_eq!(ServiceError::parse(&bytes).is_err(), too_short(ServiceError::LEN));
+        // The code alone has 4 bytes.
+        prop_assert_eq!(ServiceError::parse(&bytes).is_err(), too_short(ServiceError::LEN) && bytes.len() != 4);
+        prop_assert!(Receipt::parse(&bytes).is_err() || bytes.len() >= Receipt::LEN);
         prop_assert!(Check::parse(&bytes).is_err() || bytes.len() >= Check::LEN);
         prop_assert!(parse_from_client(&bytes).is_err() || bytes.len() >= HEADER_LEN);
         prop_assert!(parse_from_server(&bytes).is_err() || bytes.len() >= HEADER_LEN);

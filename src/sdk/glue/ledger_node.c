@@ -102,7 +102,7 @@ static bool s_fits_max_price(const dap_chain_tx_out_cond_t *out, uint256_t value
 bool vpn_glue_transaction_terms(struct dap_chain_net *net, const uint8_t *hash, const uint8_t *value, uint64_t units,
                                 vpn_glue_transaction_terms_t *out)
 {
-    dap_ledger_t *ledger = net->pub.ledger;
+    dap_ledger_t *ledger = dap_ledger_by_net_name(net->pub.name);
     dap_hash_fast_t tx_hash = s_hash(hash);
     dap_chain_datum_tx_t *tx = dap_ledger_tx_find_by_hash(ledger, &tx_hash);
     if (!tx)
@@ -132,7 +132,7 @@ bool vpn_glue_transaction_terms(struct dap_chain_net *net, const uint8_t *hash, 
 bool vpn_glue_ledger_has(struct dap_chain_net *net, const uint8_t *hash)
 {
     dap_hash_fast_t tx_hash = s_hash(hash);
-    return dap_ledger_tx_find_by_hash(net->pub.ledger, &tx_hash) != NULL;
+    return dap_ledger_tx_find_by_hash(dap_ledger_by_net_name(net->pub.name), &tx_hash) != NULL;
 }
 
 /* The SDK's verification of other types reads past keys and signatures that lie about their sizes, or ends the process

@@ -58,7 +58,7 @@ void vpn_glue_net_orders(struct dap_chain_net *net, bool selling_only,
         view.node = order->node_addr.uint64;
         view.price = s_saturated(order->price);
         view.units = order->units;
-        view.unit = order->price_unit.uint32;
+        view.unit = (uint32_t)order->price_unit.enm;
         dap_chain_node_addr_t address = order->node_addr;
         dap_chain_node_info_t *info = address.uint64 ? dap_chain_node_info_read(net, &address) : NULL;
         if (info) {
@@ -107,7 +107,7 @@ int vpn_glue_ledger_payments(struct dap_chain_net *net, const uint8_t *tx, vpn_g
     memcpy(out->hash, last.raw, sizeof(out->hash));
     memcpy(out->key_hash, left->subtype.srv_pay.pkey_hash.raw, sizeof(out->key_hash));
     out->value = s_saturated(left->header.value);
-    out->unit = left->subtype.srv_pay.unit.uint32;
+    out->unit = (uint32_t)left->subtype.srv_pay.unit.enm;
     out->unit_price_max = s_saturated(left->subtype.srv_pay.unit_price_max_datoshi);
     /* A payment repeats the fee of the transaction that it spends, and pays the network's. */
     dap_chain_tx_out_cond_t *fee = dap_chain_datum_tx_out_cond_get(found, DAP_CHAIN_TX_OUT_COND_SUBTYPE_FEE, &index);
@@ -179,7 +179,7 @@ static bool s_pay(dap_chain_net_t *net, dap_enc_key_t *key, const char *token, u
     strncpy(ticker, token, sizeof(ticker) - 1);
     dap_chain_net_srv_price_unit_uid_t price_unit;
     memset(&price_unit, 0, sizeof(price_unit));
-    price_unit.uint32 = unit;
+    price_unit.enm = unit;
     uint256_t no_limit;
     memset(&no_limit, 0, sizeof(no_limit));
     char *text =

@@ -16,7 +16,7 @@ use vpn_core::wire::pkt;
 /// Most packets of one kind that a client may send on 'R' in a second.
 const PER_SECOND: u32 = 8;
 /// Most bytes of data in a check, each way, as the SDK allows.
-const CHECK_DATA_MAX: usize = 10_240;
+const CHECK_DATA_MAX: usize = if cfg!(feature = "embedded") { 65_536 } else { 10_240 };
 /// The header of a DATA packet, and where it has its data's size and its service.
 const DATA_HEADER_LEN: usize = 16;
 

@@ -52,12 +52,28 @@ int dap_ledger_service_add(dap_chain_net_srv_uid_t u, char *t, dap_ledger_tag_ch
 dap_chain_tx_out_cond_t *dap_chain_ledger_get_tx_out_cond_linked_to_tx_in_cond(dap_ledger_t *l, dap_chain_tx_in_cond_t *i) { (void)l, (void)i; return NULL; }
 dap_ledger_t *dap_ledger_by_net_name(const char *n) { (void)n; return NULL; }
 dap_chain_datum_tx_t *dap_ledger_tx_find_datum_by_hash(dap_ledger_t *l, const dap_chain_hash_fast_t *h, dap_ledger_tx_item_t **i, bool u) { (void)l, (void)h, (void)i, (void)u; return NULL; }
+dap_hash_fast_t dap_ledger_get_first_chain_tx_hash(dap_ledger_t *l, dap_chain_datum_tx_t *x, dap_chain_tx_out_cond_subtype_t t) { (void)l, (void)x, (void)t; dap_hash_fast_t h; memset(&h, 0, sizeof(h)); return h; }
+dap_chain_net_srv_order_t *dap_chain_net_srv_order_find_by_hash(dap_chain_net_t *n, dap_chain_hash_fast_t *h) { (void)n, (void)h; return NULL; }
+int dap_chain_net_get_state(dap_chain_net_t *n) { (void)n; return 1; }
 dap_hash_fast_t dap_ledger_get_final_chain_tx_hash(dap_ledger_t *l, dap_chain_tx_out_cond_subtype_t t, dap_chain_hash_fast_t *h, bool u) { (void)l, (void)t, (void)u; return *h; }
 const char *dap_ledger_tx_get_token_ticker_by_hash(dap_ledger_t *l, dap_chain_hash_fast_t *h) { (void)l, (void)h; return NULL; }
 dap_chain_tx_out_cond_t *dap_chain_datum_tx_out_cond_get(dap_chain_datum_tx_t *x, dap_chain_tx_out_cond_subtype_t t, int *n) { (void)x, (void)t, (void)n; return NULL; }
 bool dap_hash_fast_is_blank(const dap_hash_fast_t *h) { (void)h; return false; }
 bool dap_chain_net_tx_get_fee(dap_chain_net_id_t i, uint256_t *v, dap_chain_addr_t *a) { (void)i, (void)v, (void)a; return false; }
 dap_chain_node_info_t *dap_chain_node_info_read(dap_chain_net_t *n, dap_chain_node_addr_t *a) { (void)n, (void)a; return NULL; }
+
+/* --- receipts, signatures: none --- */
+int dap_sign_verify_size(dap_sign_t *s, size_t z) { (void)s, (void)z; return -1; }
+int dap_sign_verify_all(dap_sign_t *s, size_t z, const void *d, size_t n) { (void)s, (void)z, (void)d, (void)n; return -1; }
+bool dap_sign_get_pkey_hash(dap_sign_t *s, dap_chain_hash_fast_t *h) { (void)s, (void)h; return false; }
+dap_sign_t *dap_chain_datum_tx_receipt_sign_get(dap_chain_datum_tx_receipt_t *r, size_t z, uint16_t p) { (void)r, (void)z, (void)p; return NULL; }
+dap_chain_datum_tx_receipt_t *dap_chain_datum_tx_receipt_create(dap_chain_net_srv_uid_t u, dap_chain_net_srv_price_unit_uid_t t, uint64_t n, uint256_t v, const void *e, size_t z, dap_hash_fast_t *h) { (void)u, (void)t, (void)n, (void)v, (void)e, (void)z, (void)h; return NULL; }
+dap_chain_datum_tx_receipt_t *dap_chain_datum_tx_receipt_sign_add(dap_chain_datum_tx_receipt_t *r, struct dap_enc_key *k) { (void)k; return r; }
+dap_chain_datum_tx_receipt_t *dap_chain_net_srv_issue_receipt(dap_chain_net_srv_t *s, dap_chain_net_srv_price_t *p, const void *e, size_t z, dap_chain_hash_fast_t *h) { (void)s, (void)p, (void)e, (void)z, (void)h; return NULL; }
+void dap_chain_net_srv_usage_delete(dap_chain_net_srv_stream_session_t *s) { (void)s; }
+bool dap_hash_fast_compare(const dap_hash_fast_t *a, const dap_hash_fast_t *b) { return !memcmp(a, b, sizeof(*a)); }
+void dap_timerfd_delete_unsafe(dap_timerfd_t *t) { (void)t; }
+dap_stream_ch_proc_t *dap_stream_ch_proc_find(uint8_t i) { (void)i; return NULL; }
 
 /* --- the client's connection: never made --- */
 dap_chain_node_client_t *dap_chain_node_client_create_n_connect(dap_chain_net_t *n, dap_chain_node_info_t *i, const char *c, const dap_chain_node_client_callbacks_t *b, void *a) { (void)n, (void)i, (void)c, (void)b, (void)a; return NULL; }
