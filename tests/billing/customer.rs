@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use dap_chain_net_srv_vpn::app;
 use embedded::ledger::{self, Hash, Transaction};
 use embedded::receipt::Key;
-use embedded::{listener, store};
+use embedded::{config, listener, money, store};
+use testkit::logged::log_lines;
 use testkit::{TEST_TIMEOUT, eventually};
 use vpn_core::wire::{Receipt, unit};
 
@@ -168,6 +169,18 @@ impl Server {
         let socket = std::net::UdpSocket::bind((crate::server::GATEWAY, 0)).unwrap();
         socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         self.socket = socket;
+    }
+
+    /// Ends the service, which must have logged errors that all contain `part`.
+    pub(crate) fn end_with_errors(self, part: &str) {
+        self.stop();
+        assert_eq!((money::faults(), money::usages()), (vec![], 0));
+        let (errors, expected) = (log_lines("ERROR"), log_lines(part));
+        assert!(!errors.is_empty() && errors == expected, "{errors:?}");
+        let directory = config::current().state_dir();
+        // Dropping it would complain of the errors.
+        std::mem::forget(self);
+        std::fs::remove_dir_all(directory).unwrap();
     }
 
     /// Adds an order in bytes.

@@ -179,23 +179,31 @@ fn a_payment_that_comes_after_its_time_still_counts() {
     in_namespace("ends::a_payment_that_comes_after_its_time_still_counts", || {
         let server = Server::start("payment_timeout=5\ngrace_period=0\n");
         let order = server.byte_order(UNITS.into());
-        let customer = Customer::new();
-        let tx = customer.transaction(unit::BYTES, 1);
+        let [patient, gone] = [(); 2].map(|()| Customer::new());
+        let [tx, gone_tx] = [&patient, &gone].map(|customer| customer.transaction(unit::BYTES, 1));
         ledger::set_by_hand(NET, true);
-        // Until then a repeated REQUEST is answered, and ends nothing.
-        let client = customer.connect(&server, order, tx);
+        let client = gone.connect(&server, order, gone_tx);
+        client.request();
+        assert_eq!(client.success(), 87);
+        drop(client);
+        let client = patient.connect(&server, order, tx);
         client.request();
         assert_eq!(client.success(), 87);
         let paid = client.now();
+        // Until then a repeated REQUEST is answered, and ends nothing.
         client.request();
         assert_eq!(client.success(), 20);
         let (time, code) = client.error();
         assert_eq!(code, error_code::TX_CREATION_ERROR);
-        assert!((5..8).contains(&(time - paid).as_secs()), "{time:?}");
+        assert!((4..8).contains(&(time - paid).as_secs()), "{time:?}");
+        // Payments that wait are looked through every second.
+        std::thread::sleep(Duration::from_millis(1300));
         ledger::process(NET);
-        customer.is_left(bytes(UNITS.into()));
+        patient.is_left(bytes(UNITS.into()));
+        gone.is_left(bytes(UNITS.into()));
         drop(client);
-        customer.is_left(bytes(UNITS.into()));
+        patient.is_left(bytes(UNITS.into()));
+        assert_eq!((ledger::earned(NET), ledger::refused(NET)), (2 * PRICE, vec![]));
     });
 }
 
@@ -225,8 +233,12 @@ fn a_client_with_half_a_receipt_left_signs_the_next_one_at_once() {
     });
 }
 
-/// Sends datagrams until the server serves none, at most so many. Returns how many were served.
+/// Sends so many packets of 500 bytes, and returns how many reach the server's host.
 fn served(server: &Server, client: &PayingClient, count: usize) -> usize {
+    // What earlier clients have sent.
+    server.socket.set_nonblocking(true).unwrap();
+    while server.socket.recv(&mut [0; 2000]).is_ok() {}
+    server.socket.set_nonblocking(false).unwrap();
     client.send_datagrams(count, 472, server.socket.local_addr().unwrap().port());
     client.ping();
     server.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -298,5 +310,45 @@ fn a_slow_chain_pays_one_receipt_at_a_time() {
         customer.is_left(bytes(UNITS.into()));
         drop(client);
         assert_eq!((ledger::earned(NET), ledger::refused(NET)), (PRICE, vec![]));
+    });
+}
+
+/// H6 of a review: a payment that the mempool cannot store was taken for the one before it, which the ledger has.
+#[test]
+fn a_payment_that_the_node_cannot_store_gives_nothing() {
+    in_namespace("ends::a_payment_that_the_node_cannot_store_gives_nothing", || {
+        let server = Server::start("");
+        let order = server.byte_order(UNITS.into());
+        let [first, next] = [(); 2].map(|()| Customer::new());
+        let tx = [&first, &next].map(|customer| customer.transaction(unit::BYTES, 2));
+        // A first receipt.
+        ledger::fail_to_store(true);
+        let client = first.connect(&server, order, tx[0]);
+        client.request();
+        client.error();
+        drop(client);
+        std::thread::sleep(Duration::from_millis(400));
+        assert_eq!((first.limits(), ledger::waiting(NET), ledger::earned(NET)), (bytes(0), 0, 0));
+        // The transaction is free for the next try.
+        ledger::fail_to_store(false);
+        let client = first.pay(&server, order, tx[0]);
+        client.spend(&server, USED.into());
+        drop(client);
+        first.is_left(bytes(3500));
+        // A next receipt: the paid one is served to its end.
+        let client = next.pay(&server, order, tx[1]);
+        client.signs(&[Sign::Good]);
+        ledger::fail_to_store(true);
+        assert_eq!(served(&server, &client, 5), 5);
+        client.error();
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(next.limits(), bytes(1500));
+        assert_eq!(served(&server, &client, 3), 3);
+        client.stopped();
+        assert_eq!(served(&server, &client, 3), 0);
+        drop(client);
+        next.is_left(bytes(0));
+        assert_eq!((ledger::earned(NET), ledger::refused(NET)), (2 * PRICE, vec![]));
+        server.end_with_errors("the node could not store the payment");
     });
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use sha3::{Digest, Sha3_256};
 use std::collections::BTreeMap;
 
-pub use pay::{PayError, Refusal, pay};
+pub use pay::{PayError, Refusal, fail_to_store, pay};
 pub(crate) use pay::{value_bytes, value_of};
 
 /// The VPN service's uid.

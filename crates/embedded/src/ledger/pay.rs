@@ -3,6 +3,7 @@
 use super::{Entry, Hash, Ledger, Pending, Transaction, add, hash_of, with};
 use crate::net::NetRef;
 use crate::receipt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use vpn_core::wire::Receipt;
 
 /// Why no payment was made.
@@ -31,6 +32,15 @@ pub(super) struct Payment {
     receipt: Vec<u8>,
 }
 
+/// The mempools store nothing.
+static STORE_FAILS: AtomicBool = AtomicBool::new(false);
+
+/// Sets whether the mempools of all networks can store no payment, as with a full disk. The SDK then reports success, and
+/// as the payment's hash the one of the transaction that was to be spent.
+pub fn fail_to_store(fails: bool) {
+    STORE_FAILS.store(fails, Ordering::Relaxed);
+}
+
 /// Makes a payment with a receipt out of the chain of payments that `hash` is in, and returns the payment's hash. As the
 /// SDK's mempool, it looks at the amount, and neither at the client's signature nor at the mempool's other payments.
 pub fn pay(net: NetRef, hash: &Hash, receipt: &[u8]) -> Result<Hash, PayError> {
@@ -49,6 +59,9 @@ pub fn pay(net: NetRef, hash: &Hash, receipt: &[u8]) -> Result<Hash, PayError> {
         let needed = ledger.needed(output, value).ok_or(PayError::NotEnough)?;
         if output.value < needed { Err(PayError::NotEnough) } else { Ok(last) }
     })?;
+    if STORE_FAILS.load(Ordering::Relaxed) {
+        return Ok(spends);
+    }
     let payment = hash_of(&[&spends, receipt]);
     add(net.id(), Pending::Payment(payment, Payment { spends, receipt: receipt.to_vec() }));
     Ok(payment)
