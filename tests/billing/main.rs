@@ -10,6 +10,7 @@ mod ends;
 mod free;
 mod grace;
 mod inbox;
+mod moving;
 mod repeat;
 mod restart;
 mod rests;

@@ -25,7 +25,7 @@ pub struct Order {
     pub is_native: bool,
     /// The node gives free service.
     pub allows_free: bool,
-    /// The unit of its price, one of [`unit`].
+    /// The unit of its price, one of [`mod@unit`].
     pub unit: u32,
     /// The units of one receipt.
     pub units: u64,

@@ -31,7 +31,7 @@ const SIGNATURE_HEADER_LEN: usize = 14;
 pub struct ReceiptInfo {
     /// The service: 1 is the VPN.
     pub srv_uid: u64,
-    /// One of [`unit`].
+    /// One of [`mod@unit`].
     pub units_type: u32,
     /// 2 in every receipt of today.
     pub version: u8,
