@@ -99,3 +99,28 @@ fn a_payment_that_arrives_after_a_restart_is_not_made_twice() {
         assert_eq!((ledger::earned(NET), ledger::refused(NET)), (PRICE, vec![]));
     });
 }
+
+#[test]
+fn a_chain_that_waits_is_not_used_again_from_a_rest_after_a_restart() {
+    in_namespace("restart::a_chain_that_waits_is_not_used_again_from_a_rest_after_a_restart", || {
+        let mut server = Server::start("");
+        let order = server.byte_order(6000);
+        let customer = Customer::new();
+        let tx = customer.transaction(unit::BYTES, 3);
+        customer.set_rest(bytes(2000));
+        ledger::set_by_hand(NET, true);
+        let client = customer.come_back(&server, order, tx, Sign::Good);
+        assert_eq!(client.success(), 87);
+        server.restart();
+        drop(client);
+        // The rest is served, and half of a receipt is used. The payment is in the mempool.
+        let client = customer.come_back(&server, order, tx, Sign::Good);
+        std::thread::sleep(Duration::from_millis(800));
+        assert_eq!((client.bills().len(), ledger::waiting(NET)), (0, 1));
+        client.spend(&server, 500);
+        drop(client);
+        ledger::process(NET);
+        customer.is_left(bytes(7500));
+        assert_eq!((ledger::earned(NET), ledger::refused(NET)), (PRICE, vec![]));
+    });
+}
