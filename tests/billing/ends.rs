@@ -352,3 +352,31 @@ fn a_payment_that_the_node_cannot_store_gives_nothing() {
         server.end_with_errors("the node could not store the payment");
     });
 }
+
+/// M8 of a review: a payment that arrives while the next session runs was not shown.
+#[test]
+fn a_payment_that_arrives_during_the_next_session_is_shown_and_kept() {
+    in_namespace("ends::a_payment_that_arrives_during_the_next_session_is_shown_and_kept", || {
+        let server = Server::start("");
+        let order = server.byte_order(UNITS.into());
+        let customer = Customer::new();
+        let tx = customer.transaction(unit::BYTES, 1);
+        customer.set_rest(bytes(2000));
+        ledger::set_by_hand(NET, true);
+        let client = customer.come_back(&server, order, tx, Sign::Good);
+        assert_eq!(client.success(), 87);
+        drop(client);
+        customer.is_left(bytes(2000));
+        let client = customer.come_back(&server, order, tx, Sign::Never);
+        client.spend(&server, USED.into());
+        assert_eq!(customer.limits(), bytes(1500));
+        ledger::process(NET);
+        testkit::eventually("the payment", || customer.limits() == bytes(5500));
+        client.spend(&server, USED.into());
+        assert_eq!(customer.limits(), bytes(5000));
+        drop(client);
+        customer.is_left(bytes(5000));
+        drop(customer.come_back(&server, order, tx, Sign::Never));
+        customer.is_left(bytes(5000));
+    });
+}
