@@ -31,7 +31,7 @@ fn rests_outlast_a_restart() {
         drop((client, timed_client));
         ended.is_left(bytes(5500));
         running.is_left(bytes(5300));
-        let Rest { bytes: 0, seconds: 56..=59 } = timed.rest() else { panic!("{:?}", timed.rest()) };
+        let Rest { bytes: 0, seconds: 57..=59 } = timed.rest() else { panic!("{:?}", timed.rest()) };
         for (customer, tx, left) in [(&ended, tx[0], 5400), (&running, tx[1], 5200)] {
             let client = customer.come_back(&server, by_byte, tx, Sign::Never);
             client.spend(&server, 100);
