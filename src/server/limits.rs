@@ -1,7 +1,7 @@
 //! `GET /remain_limits_vpn?net_id=<decimal>&user_pkey_hash=<hash>`: the remaining limits of a client's paid service.
 
+use crate::sdk::http;
 use crate::sdk::net::Net;
-use crate::sdk::{http, store};
 use vpn_core::meter::{Client, Rest};
 
 /// Answers a request with status and JSON. The parameters may be in either order; the reply names an invalid one.
@@ -36,12 +36,7 @@ fn limits(net_id: u64, user: &str) -> Result<String, Refusal> {
     // A session's meter, then the table, then the store know best.
     let client = decode_hash(user).map(|key| Client { key, net: net_id });
     let live = client.and_then(|client| super::rest_of(&client));
-    let stored = || {
-        // Keys in the store are upper case.
-        let key = client.map_or_else(|| user.to_owned(), |client| super::billing::key(&client.key));
-        let record = store::get(&super::billing::group(&net)?, &key)?;
-        Rest::from_record(&record).ok()
-    };
+    let stored = || super::billing::stored(&net, &client?.key);
     let Rest { bytes, seconds } = live.or_else(stored).unwrap_or_default();
     Ok(format!(
         "{{ \"net_id\": {net_id}, \"srv_uid\": 1, \"user_pkey_hash\": \"{user}\", \"server_pkey_hash\": \"{server}\", \

@@ -102,6 +102,13 @@ impl Customer {
         assert_eq!(limits(&self.name()), rest);
     }
 
+    /// Waits until so many paid sessions of the customer have ended, and returns the rest that the store has then.
+    pub(crate) fn after(&self, sessions: usize) -> Rest {
+        let books = format!("client {}: paid", &self.name()[..14]);
+        eventually(&books, || log_lines(&books).len() == sessions && self.rest() == self.limits());
+        self.rest()
+    }
+
     /// What the node says over HTTP that is left.
     pub(crate) fn limits(&self) -> Rest {
         limits(&self.name())

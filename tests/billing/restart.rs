@@ -31,7 +31,7 @@ fn rests_outlast_a_restart() {
         drop((client, timed_client));
         ended.is_left(bytes(5500));
         running.is_left(bytes(5300));
-        let Rest { bytes: 0, seconds: 56..=59 } = timed.rest() else { panic!("{:?}", timed.rest()) };
+        let Rest { bytes: 0, seconds: 57..=59 } = timed.rest() else { panic!("{:?}", timed.rest()) };
         for (customer, tx, left) in [(&ended, tx[0], 5400), (&running, tx[1], 5200)] {
             let client = customer.come_back(&server, by_byte, tx, Sign::Never);
             client.spend(&server, 100);
@@ -48,7 +48,7 @@ fn a_payment_that_arrives_during_a_restart_counts_at_once() {
     in_namespace("restart::a_payment_that_arrives_during_a_restart_counts_at_once", || {
         let mut server = Server::start("");
         let order = server.byte_order(6000);
-        let customers = [(); 3].map(|()| Customer::new());
+        let customers = [(); 2].map(|()| Customer::new());
         let tx = customers.each_ref().map(|customer| customer.transaction(unit::BYTES, 2));
         ledger::set_by_hand(NET, true);
         let clients = [0, 1].map(|at| customers[at].pay(&server, order, tx[at]));
@@ -60,7 +60,8 @@ fn a_payment_that_arrives_during_a_restart_counts_at_once() {
         ledger::process(NET);
         server.go_on();
         drop(running);
-        for (customer, tx) in customers.iter().zip(tx).take(2) {
+        for (customer, tx) in customers.iter().zip(tx) {
+            assert_eq!(customer.limits(), bytes(5500), "before the client is back");
             let client = customer.come_back(&server, order, tx, Sign::Never);
             assert_eq!(client.bills().len(), 0);
             client.spend(&server, 500);
@@ -96,6 +97,31 @@ fn a_payment_that_arrives_after_a_restart_is_not_made_twice() {
         customer.is_left(bytes(5500));
         let client = customer.come_back(&server, order, tx, Sign::Never);
         drop(client);
+        assert_eq!((ledger::earned(NET), ledger::refused(NET)), (PRICE, vec![]));
+    });
+}
+
+#[test]
+fn a_chain_that_waits_is_not_used_again_from_a_rest_after_a_restart() {
+    in_namespace("restart::a_chain_that_waits_is_not_used_again_from_a_rest_after_a_restart", || {
+        let mut server = Server::start("");
+        let order = server.byte_order(6000);
+        let customer = Customer::new();
+        let tx = customer.transaction(unit::BYTES, 3);
+        customer.set_rest(bytes(2000));
+        ledger::set_by_hand(NET, true);
+        let client = customer.come_back(&server, order, tx, Sign::Good);
+        assert_eq!(client.success(), 87);
+        server.restart();
+        drop(client);
+        // The rest is served, and half of a receipt is used. The payment is in the mempool.
+        let client = customer.come_back(&server, order, tx, Sign::Good);
+        std::thread::sleep(Duration::from_millis(800));
+        assert_eq!((client.bills().len(), ledger::waiting(NET)), (0, 1));
+        client.spend(&server, 500);
+        drop(client);
+        ledger::process(NET);
+        customer.is_left(bytes(7500));
         assert_eq!((ledger::earned(NET), ledger::refused(NET)), (PRICE, vec![]));
     });
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use embedded::ledger;
 use testkit::logged::log_lines;
 use testkit::netns::in_namespace;
-use vpn_core::wire::{Receipt, error_code, unit};
+use testkit::sockets::cut;
+use vpn_core::wire::{Receipt, error_code, pkt, unit};
 
 use crate::client::Sign;
 use crate::customer::{Customer, Rest, bytes};
@@ -36,8 +37,7 @@ fn a_rest_is_served_without_a_payment_and_to_the_unit() {
         let left = 60 - (client.now() - begin).as_secs().cast_signed();
         assert!((left - 1..=left).contains(&shown), "{shown} s shown, expected {left}");
         drop(client);
-        testkit::eventually("a stored rest in seconds", || customer.rest().seconds > 0 && customer.rest().seconds < 60);
-        let Rest { bytes: 5000, seconds } = customer.rest() else { panic!("{:?}", customer.rest()) };
+        let Rest { bytes: 5000, seconds } = customer.after(2) else { panic!("{:?}", customer.rest()) };
         assert!((left - 1..=left).contains(&seconds), "{seconds} s left, expected {left}");
 
         // The own transaction, which is used up, is good enough for a rest.
@@ -52,8 +52,8 @@ fn a_rest_is_served_without_a_payment_and_to_the_unit() {
         customer.is_left(Rest { bytes: 4600, seconds });
         let client = customer.come_back(&server, by_second, timed, Sign::Never);
         drop(client);
-        testkit::eventually("a rest of less seconds", || customer.rest().seconds < seconds);
-        assert_eq!(customer.rest().bytes, 4600);
+        let last = customer.after(4);
+        assert!(last.bytes == 4600 && (seconds - 2..seconds).contains(&last.seconds), "{last:?} of {seconds} s");
         assert_eq!((ledger::earned(NET), ledger::refused(NET)), (2 * PRICE, vec![]));
     });
 }
@@ -75,7 +75,7 @@ fn a_stranger_who_claims_the_key_gets_nothing() {
             stranger.signs(&[sign]);
             stranger.request();
             if sign == Sign::Never {
-                stranger.wait_service(vpn_core::wire::pkt::SIGN_REQUEST);
+                stranger.wait_service(pkt::SIGN_REQUEST);
             } else {
                 assert_eq!(stranger.error().1, error_code::RECEIPT_WRONG_PKEY_HASH);
             }
@@ -116,58 +116,52 @@ fn a_second_session_waits_for_the_first() {
     in_namespace("rests::a_second_session_waits_for_the_first", || {
         let server = Server::start("");
         let order = server.byte_order(6000);
-        let [steady, quick] = [Customer::new(), Customer::new()];
-        let first =
-            [&steady, &quick].map(|customer| customer.pay(&server, order, customer.transaction(unit::BYTES, 1)));
-        let second = [&steady, &quick].map(|customer| {
-            let client = customer.connect(&server, order, customer.transaction(unit::BYTES, 1));
+        let customers = [(); 3].map(|()| Customer::new());
+        let tx = customers.each_ref().map(|customer| customer.transaction(unit::BYTES, 1));
+        let first = |at: usize| customers[at].pay(&server, order, tx[at]);
+        let second = |at: usize| {
+            let client = customers[at].connect(&server, order, tx[at]);
             client.request();
-            client.wait_service(vpn_core::wire::pkt::SIGN_REQUEST);
+            client.wait_service(pkt::SIGN_REQUEST);
             client
-        });
-        // One of the first sessions ends: the second one is served at once.
+        };
+        let [silent, quick, steady] = &customers;
+        let silent_first = first(0);
+        silent_first.spend(&server, 400);
+        cut(([127, 0, 0, 1], server.port).into());
+        let (quick_first, steady_first) = (first(1), first(2));
+        let (silent_second, quick_second, steady_second) = (second(0), second(1), second(2));
+
+        // The first session ends: the second one is served at once.
         std::thread::sleep(Duration::from_millis(500));
-        let [first, leaving] = first;
-        leaving.spend(&server, 500);
-        let left = second[1].now();
-        drop(leaving);
-        assert_eq!(second[1].success(), 20);
-        let waited = second[1].now() - left;
+        quick_first.spend(&server, 500);
+        let left = quick_second.now();
+        drop(quick_first);
+        assert_eq!(quick_second.success(), 20);
+        let waited = quick_second.now() - left;
         assert!(waited < Duration::from_secs(1), "{waited:?}");
         assert_eq!(quick.limits(), bytes(5500));
-        // The other goes on: the second one is refused.
-        let (refused, code) = second[0].error();
+
+        // It does not answer: the second one takes over.
+        assert_eq!(silent_second.success(), 20);
+        let waited = silent_second.now();
+        assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&waited), "{waited:?}");
+        silent_second.lease();
+        silent_second.spend(&server, 400);
+        assert_eq!(silent.limits(), bytes(5200));
+
+        // It goes on: the second one is refused.
+        let (refused, code) = steady_second.error();
         assert_eq!(code, error_code::CANT_ADD_USAGE);
         assert!(refused > Duration::from_secs(2), "{refused:?}");
-        first.spend(&server, 600);
+        steady_first.spend(&server, 600);
         assert_eq!(steady.limits(), bytes(5400));
-        drop((first, second));
-        steady.is_left(bytes(5400));
-        quick.is_left(bytes(5500));
-        assert_eq!(ledger::earned(NET), 2 * PRICE);
-    });
-}
 
-#[test]
-fn a_second_session_takes_over_from_a_silent_one() {
-    in_namespace("rests::a_second_session_takes_over_from_a_silent_one", || {
-        let server = Server::start("");
-        let order = server.byte_order(6000);
-        let customer = Customer::new();
-        let tx = customer.transaction(unit::BYTES, 1);
-        let first = customer.pay(&server, order, tx);
-        first.spend(&server, 500);
-        testkit::sockets::cut(([127, 0, 0, 1], server.port).into());
-        let second = customer.connect(&server, order, tx);
-        second.request();
-        assert_eq!(second.success(), 20);
-        assert!(second.now() < Duration::from_secs(6), "{:?}", second.now());
-        second.lease();
-        second.spend(&server, 500);
-        drop(second);
-        customer.is_left(bytes(5000));
-        assert_eq!(ledger::earned(NET), PRICE);
-        drop(first);
+        drop((silent_first, silent_second, quick_second, steady_first, steady_second));
+        for (customer, left) in [(silent, 5200), (quick, 5500), (steady, 5400)] {
+            customer.is_left(bytes(left));
+        }
+        assert_eq!((ledger::earned(NET), ledger::refused(NET)), (3 * PRICE, vec![]));
     });
 }
 
@@ -183,7 +177,7 @@ fn a_record_of_a_wrong_size_is_named_and_ignored() {
         let client = customer.connect(&server, order, tx);
         client.signs(&[Sign::Never]);
         client.request();
-        client.wait_service(vpn_core::wire::pkt::SIGN_REQUEST);
+        client.wait_service(pkt::SIGN_REQUEST);
         assert_eq!(client.bills().len(), 1);
         drop(client);
         assert_eq!(customer.record().unwrap(), record);

@@ -141,13 +141,16 @@ impl Server {
             let terms = metered.net.transaction_terms(&usage.transaction, &metered.order);
             let last = terms.map(|terms| terms.last).filter(|last| *last != [0; 32]);
             let can_pay = last.is_some_and(|last| self.can_pay(metered, &last));
-            last.zip(terms).filter(|_| can_pay).map(|(last, terms)| (last, terms.first, account.number))
+            let payer = (metered.client, metered.net.clone());
+            last.zip(terms).filter(|_| can_pay).map(|(last, terms)| (last, terms.first, account.number, payer))
         };
-        let Some((last, first, number)) = found else {
+        let Some((last, first, number, (client, net))) = found else {
             log::info!("{}: its transaction cannot pay another receipt, service ends with this one", channel.peer());
             return Event::AskFailed;
         };
-        if !self.billing.take_chain(first, number, self.now()) {
+        // After a restart the chains are forgotten, and the payments are not.
+        let waits = self.billing.store.is_unsettled(&client, &net, self.billing.rules.payment_timeout);
+        if waits || !self.billing.take_chain(first, number, self.now()) {
             log::info!("{}: its chain of payments waits for the ledger, it is asked to sign later", channel.peer());
             return Event::AskRefused;
         }

@@ -211,6 +211,21 @@ impl Shared {
     }
 }
 
+/// Returns what the store says that a client has left: its record, and the payments beside it that have reached the
+/// ledger since the service stopped. Nobody looks after them before the client is back.
+pub(in crate::server) fn stored(net: &Net, client: &[u8; 32]) -> Option<Rest> {
+    let (group, client) = (group(net)?, key(client));
+    let mut total = Rest::from_record(&store::get(&group, &client)?).ok()?;
+    let waiting = store::get(&pending_group(&group), &client).unwrap_or_default();
+    for Pending { payment, rest } in waiting.chunks_exact(PENDING_LEN).filter_map(decode) {
+        if net.has_transaction(&payment) {
+            total.bytes = total.bytes.saturating_add(rest.bytes);
+            total.seconds = total.seconds.saturating_add(rest.seconds);
+        }
+    }
+    Some(total)
+}
+
 fn pending_group(group: &str) -> String {
     format!("{group}.pending")
 }
