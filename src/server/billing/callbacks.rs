@@ -155,22 +155,23 @@ impl Server {
             log::warn!("{}: its signature is refused: {} ({code:#x})", channel.peer(), error_text(code));
             return false;
         }
-        let number = session.account.lock().number;
-        let taken = self.billing.store.with_client(offer.client, &offer.net).take(offer.client, offer.unit, number);
-        let Taken::Rest(rest) = taken else {
+        if !matches!(self.claim_rest(channel, session, offer), Taken::Rest(_)) {
             log::warn!("{}: another session of the same client is served", channel.peer());
             return false;
-        };
-        self.give_rest(channel, session, offer, rest);
+        }
         true
     }
 
-    /// Records that a session has its client's rest.
-    pub(super) fn give_rest(&self, channel: &Arc<Channel>, session: &Session, offer: &Offer, rest: meter::Rest) {
-        self.billing.payers.lock().insert(offer.client, Arc::clone(channel));
-        let mut account = session.account.lock();
-        account.meter_for(offer, self).taken.get_or_insert(rest);
-        self.billing.watched.lock().insert(account.number, Arc::clone(channel));
+    /// Gives the rest of the offer's client to the session, unless another one has it.
+    pub(super) fn claim_rest(&self, channel: &Arc<Channel>, session: &Session, offer: &Offer) -> Taken {
+        let number = session.account.lock().number;
+        let taken = self.billing.store.with_client(offer.client, &offer.net).take(offer.client, offer.unit, number);
+        if let Taken::Rest(rest) = taken {
+            self.billing.payers.lock().insert(offer.client, Arc::clone(channel));
+            session.account.lock().meter_for(offer, self).taken.get_or_insert(rest);
+            self.billing.watched.lock().insert(number, Arc::clone(channel));
+        }
+        taken
     }
 
     /// Returns what the client has left of earlier payments, for the SDK to start its service from.
@@ -185,10 +186,9 @@ impl Server {
             if is_other {
                 self.end_billing(channel);
             }
-            let number = session.account.lock().number;
-            let taken = self.billing.store.with_client(offer.client, &offer.net).take(offer.client, offer.unit, number);
-            let Taken::Rest(rest) = taken else { return None };
-            self.give_rest(channel, session, &offer, rest);
+            if !matches!(self.claim_rest(channel, session, &offer), Taken::Rest(_)) {
+                return None;
+            }
         }
         let taken = session.account.lock().metered.as_ref().and_then(|metered| metered.taken);
         let rest = taken.filter(|rest| rest.of(offer.unit) > 0)?;

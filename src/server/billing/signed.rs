@@ -68,9 +68,9 @@ impl Server {
             return self.give_up(channel, error_code::TX_CREATION_ERROR);
         }
         let number = session.account.lock().number;
-        let taken = self.billing.store.with_client(offer.client, &offer.net).take(offer.client, offer.unit, number);
-        let Taken::Rest(rest) = taken else { return self.give_up(channel, error_code::CANT_ADD_USAGE) };
-        self.give_rest(channel, session, offer, rest);
+        if !matches!(self.claim_rest(channel, session, offer), Taken::Rest(_)) {
+            return self.give_up(channel, error_code::CANT_ADD_USAGE);
+        }
         let chain = offer.chain.unwrap_or(offer.transaction);
         if !self.billing.take_chain(chain, number, self.now()) {
             return self.give_up(channel, error_code::CANT_ADD_USAGE);

@@ -21,13 +21,8 @@ const PROBE: Duration = Duration::from_secs(3);
 impl Server {
     /// Gives the client's rest to the session, or waits until its former session has shown whether it is alive.
     pub(super) fn take_rest(&self, channel: &Arc<Channel>, session: &Session, offer: Offer) {
-        let number = session.account.lock().number;
-        let taken = self.billing.store.with_client(offer.client, &offer.net).take(offer.client, offer.unit, number);
-        match taken {
-            Taken::Rest(rest) => {
-                self.give_rest(channel, session, &offer, rest);
-                self.start(channel, session, offer);
-            }
+        match self.claim_rest(channel, session, &offer) {
+            Taken::Rest(_) => self.start(channel, session, offer),
             Taken::Busy { .. } => {
                 self.probe_former(&offer.client);
                 let mut account = session.account.lock();
