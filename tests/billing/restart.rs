@@ -50,16 +50,20 @@ fn a_payment_that_arrives_during_a_restart_counts_at_once() {
         let order = server.byte_order(6000);
         let customers = [(); 2].map(|()| Customer::new());
         let tx = customers.each_ref().map(|customer| customer.transaction(unit::BYTES, 2));
+        let (timed, by_second) = (Customer::new(), server.order(unit::SECONDS, 60));
+        let timed_tx = timed.transaction(unit::SECONDS, 1);
         ledger::set_by_hand(NET, true);
         let clients = [0, 1].map(|at| customers[at].pay(&server, order, tx[at]));
         clients.iter().for_each(|client| client.spend(&server, 500));
+        let timed_client = timed.pay(&server, by_second, timed_tx);
         let [ended, running] = clients;
         drop(ended);
         customers[0].is_left(bytes(0));
         server.stop();
         ledger::process(NET);
         server.go_on();
-        drop(running);
+        drop((running, timed_client));
+        let Rest { bytes: 0, seconds: 57..=59 } = timed.limits() else { panic!("{:?}", timed.limits()) };
         for (customer, tx) in customers.iter().zip(tx) {
             assert_eq!(customer.limits(), bytes(5500), "before the client is back");
             let client = customer.come_back(&server, order, tx, Sign::Never);
@@ -68,7 +72,7 @@ fn a_payment_that_arrives_during_a_restart_counts_at_once() {
             drop(client);
             customer.is_left(bytes(5000));
         }
-        assert_eq!((ledger::earned(NET), ledger::refused(NET)), (2 * PRICE, vec![]));
+        assert_eq!((ledger::earned(NET), ledger::refused(NET)), (3 * PRICE, vec![]));
     });
 }
 
