@@ -127,7 +127,7 @@ pub(super) struct Metered {
     pub(super) source: Option<IpAddr>,
     /// The next receipt waits for the client's signature.
     pub(super) ask: Option<Ask>,
-    /// The next receipt is to be asked for, once the SDK has left its callback.
+    /// The next receipt is to be asked for, once the SDK has left its callback and the ledger has the payment before.
     pub(super) is_ask_due: bool,
     /// Grace that has to be given back.
     pub(super) grace: Option<(IpAddr, GraceLimit)>,

@@ -73,7 +73,7 @@ impl Server {
             Action::AskNext => {
                 // Within its callback the SDK has not set the step yet, and would overwrite ours.
                 if channel.usage().is_none_or(|usage| usage.step == Step::Normal) {
-                    return Some(self.ask_next(channel, session));
+                    return self.ask_next(channel, session);
                 }
                 if let Some(metered) = &mut session.account.lock().metered {
                     metered.is_ask_due = true;
@@ -129,15 +129,16 @@ impl Server {
         }
     }
 
-    /// Issues the next receipt and asks the client to sign it, if the chain of payments can pay it.
-    fn ask_next(&self, channel: &Arc<Channel>, session: &Session) -> Event {
+    /// Issues the next receipt and asks the client to sign it, if the chain of payments can pay it. Returns `None` while
+    /// the ledger lacks an earlier payment: it is tried again then.
+    fn ask_next(&self, channel: &Arc<Channel>, session: &Session) -> Option<Event> {
         let Some(usage) = channel.usage().filter(|usage| usage.state == UsageState::Normal) else {
-            return Event::AskFailed;
+            return Some(Event::AskFailed);
         };
         // A client that came back with a rest may have named an earlier transaction of its chain of payments.
         let found = {
             let account = session.account.lock();
-            let Some(metered) = &account.metered else { return Event::AskFailed };
+            let Some(metered) = &account.metered else { return Some(Event::AskFailed) };
             let terms = metered.net.transaction_terms(&usage.transaction, &metered.order);
             let last = terms.map(|terms| terms.last).filter(|last| *last != [0; 32]);
             let can_pay = last.is_some_and(|last| self.can_pay(metered, &last));
@@ -146,26 +147,29 @@ impl Server {
         };
         let Some((last, first, number, (client, net))) = found else {
             log::info!("{}: its transaction cannot pay another receipt, service ends with this one", channel.peer());
-            return Event::AskFailed;
+            return Some(Event::AskFailed);
         };
         // After a restart the chains are forgotten, and the payments are not.
         let waits = self.billing.store.is_unsettled(&client, &net, self.billing.rules.payment_timeout);
         if waits || !self.billing.take_chain(first, number, self.now()) {
-            log::info!("{}: its chain of payments waits for the ledger, it is asked to sign later", channel.peer());
-            return Event::AskRefused;
+            log::debug!("{}: its chain of payments waits for the ledger, it is asked to sign then", channel.peer());
+            if let Some(metered) = &mut session.account.lock().metered {
+                metered.is_ask_due = true;
+            }
+            return None;
         }
         if let Some(metered) = &mut session.account.lock().metered {
             metered.chain = Some(first);
         }
         if !channel.issue_next_receipt(&last) || !channel.ask_for_signature() {
             log::warn!("{}: the next receipt cannot be issued", channel.peer());
-            return Event::AskFailed;
+            return Some(Event::AskFailed);
         }
         log::info!("{}: asked to sign the next receipt", channel.peer());
         if let Some(metered) = &mut session.account.lock().metered {
             metered.ask = Some(Ask::first(self.now()));
         }
-        Event::Asked
+        Some(Event::Asked)
     }
 
     /// Drops the next receipt, and tells the client why.
@@ -202,8 +206,7 @@ impl Server {
             }
             _ => {}
         }
-        if is_ask_due {
-            let answer = self.ask_next(channel, session);
+        if is_ask_due && let Some(answer) = self.ask_next(channel, session) {
             self.meter(channel, answer);
         }
         match ask {
