@@ -13,7 +13,7 @@ use crate::server::account::{Ask, Offer, Stage};
 use crate::server::session::Session;
 use vpn_core::gate::{Paid, Verdict, judge};
 use vpn_core::meter::{Client, Event, Unit};
-use vpn_core::wire::{Request, error_code, error_text, pkt};
+use vpn_core::wire::{Request, error_code, pkt};
 
 use super::facts::NodeFacts;
 use super::replies::{is_drained, parsed, refuse};
@@ -54,8 +54,7 @@ impl Server {
             // A client that names another's transaction has no rest to use with it.
             Verdict::Refuse(code)
             | Verdict::Paid(Paid { payment: Err(code @ error_code::RECEIPT_WRONG_PKEY_HASH), .. }) => {
-                log::info!("{} is refused: {} ({code:#x})", channel.peer(), error_text(code));
-                refuse(r, &request, code);
+                self.refuse_on(channel, code, data);
             }
             Verdict::Free => {
                 session.account.lock().stage = Stage::Served { request: data.to_vec() };
@@ -72,8 +71,7 @@ impl Server {
             }
             Verdict::Unknown { unit, units } => {
                 if let Some(offer) = offer(unit, units, tx, Err(error_code::TX_COND_NOT_FOUND), None) {
-                    self.watch(channel, session);
-                    self.begin_grace(channel, session, r, &request, offer);
+                    self.begin_grace(channel, session, offer);
                 }
             }
         }
@@ -184,22 +182,17 @@ impl Server {
         }
     }
 
-    fn begin_grace(
-        &self,
-        channel: &Arc<Channel>,
-        session: &Session,
-        r: &ServiceChannel<'_>,
-        request: &Request,
-        offer: Offer,
-    ) {
+    /// Serves the client for a while, until the ledger has its transaction.
+    fn begin_grace(&self, channel: &Arc<Channel>, session: &Session, offer: Offer) {
         let source = source_of(channel);
         let limit = match self.billing.grace.lock().admit(self.now(), source) {
             Ok(limit) => limit,
             Err(error) => {
                 log::info!("{}: no service before its transaction is in the ledger: {error}", channel.peer());
-                return refuse(r, request, error_code::TX_COND_NOT_FOUND);
+                return self.refuse_on(channel, error_code::TX_COND_NOT_FOUND, &offer.request);
             }
         };
+        self.watch(channel, session);
         log::info!(
             "{}: its transaction is not in the ledger yet, it is served for {} s or {} bytes",
             channel.peer(),
