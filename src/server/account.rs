@@ -187,16 +187,8 @@ impl Metered {
     fn late_units(&self) -> u64 {
         let books = self.meter.books();
         let is_late = matches!(self.payment, Payment::Unsettled(_)) && books.taken_back > 0;
-        let left = books.taken_back.saturating_sub(books.debt) / self.scale();
+        let left = books.taken_back.saturating_sub(books.debt) / self.meter.terms().unit.steps();
         if is_late { u64::try_from(left).unwrap_or(u64::MAX).min(self.meter.terms().units) } else { 0 }
-    }
-
-    /// Returns the steps in which the meter's books count one unit.
-    fn scale(&self) -> u128 {
-        match self.meter.terms().unit {
-            Unit::Bytes => 1,
-            Unit::Seconds => 1_000_000_000,
-        }
     }
 
     /// Returns what was served for the payment that is not in the ledger, in the steps of the books, as of the end of
@@ -206,7 +198,8 @@ impl Metered {
         if self.meter.books().taken_back > 0 {
             return 0;
         }
-        u128::from(self.meter.terms().units.saturating_sub(self.meter.holding().pending)) * self.scale()
+        u128::from(self.meter.terms().units.saturating_sub(self.meter.holding().pending))
+            * self.meter.terms().unit.steps()
     }
 
     /// Returns what outlasts the session.

@@ -174,7 +174,7 @@ impl PayingClient {
         address
     }
 
-    /// Sends datagrams of so many bytes of payload to a port at the server's inner address.
+    /// Sends `count` datagrams with `payload` bytes each to a port at the server's inner address.
     pub(crate) fn send_datagrams(&self, count: usize, payload: usize, port: u16) {
         let address = self.payer.address.lock().expect("an address");
         let datagram = Ip::new(address, GATEWAY).udp((4242, port), &vec![0x5a; payload], Sum::Right);

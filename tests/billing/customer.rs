@@ -36,7 +36,7 @@ impl Customer {
         Customer { key: Key::generate().unwrap() }
     }
 
-    /// Adds a transaction that holds so many receipts.
+    /// Adds a transaction that can pay this number of receipts.
     pub(crate) fn transaction(&self, unit: u32, receipts: u128) -> Hash {
         let (client_key, value) = (self.key.hash(), receipts * PRICE);
         ledger::add_transaction(NET, Transaction { client_key, unit, value, ..Transaction::default() })
@@ -102,7 +102,7 @@ impl Customer {
         assert_eq!(limits(&self.name()), rest);
     }
 
-    /// Waits until so many paid sessions of the customer have ended, and returns the rest that the store has then.
+    /// Waits until this number of the customer's paid sessions have ended, and returns the rest that the store has then.
     pub(crate) fn after(&self, sessions: usize) -> Rest {
         let books = format!("client {}: paid", &self.name()[..14]);
         eventually(&books, || log_lines(&books).len() == sessions && self.rest() == self.limits());
@@ -145,7 +145,7 @@ fn ask_limits(name: &str) -> (Rest, String) {
 }
 
 impl PayingClient {
-    /// Sends one IP packet of so many bytes, which the server has handled when this returns.
+    /// Sends one IP packet of `bytes` bytes, which the server has handled when this returns.
     pub(crate) fn spend(&self, server: &Server, bytes: usize) {
         self.send_datagrams(1, bytes - 28, server.socket.local_addr().unwrap().port());
         self.ping();

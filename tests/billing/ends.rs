@@ -223,7 +223,7 @@ fn a_client_with_half_a_receipt_left_signs_the_next_one_at_once() {
     });
 }
 
-/// Sends so many packets of 500 bytes, and returns how many reach the server's host.
+/// Sends `count` packets of 500 bytes, and returns how many reach the server's host.
 fn served(server: &Server, client: &PayingClient, count: usize) -> usize {
     // What earlier clients have sent.
     server.socket.set_nonblocking(true).unwrap();

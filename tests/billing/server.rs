@@ -53,7 +53,7 @@ impl Server {
         Server { port, expected: Vec::new(), socket, _directory: directory }
     }
 
-    /// Adds an order of so many units for [`PRICE`].
+    /// Adds an order of `units` units for [`PRICE`].
     pub(crate) fn order(&self, unit: u32, units: u64) -> Hash {
         ledger::add_order(NET, Order { unit, units, value: PRICE, token: "CELL".into(), is_ours: true })
     }

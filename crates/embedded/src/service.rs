@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use vpn_core::wire::{Check, Request, ServiceError, Success, error_code, pkt};
+use vpn_core::gate::{CheckAnswer, answer_check};
+use vpn_core::wire::{Request, ServiceError, Success, error_code, pkt};
 
 /// The service channel's letter.
 pub const CHANNEL: u8 = b'R';
@@ -243,30 +244,11 @@ fn drop_usage(worker: &Worker, conn: &Conn, request: &Request, service: &Service
 }
 
 fn check(worker: &Worker, conn: &Conn, packet: &[u8]) {
-    let received = nanoseconds_now();
-    let refuse_check = |check: &Check, code| {
-        let error = ServiceError { net_id: check.net_id, srv_uid: check.srv_uid, usage_id: check.usage_id, code };
-        conn.write_packet(worker, CHANNEL, pkt::ERROR, &error.encode());
+    let fill = |reply: &mut [u8]| aws_lc_rs::rand::fill(reply).is_ok();
+    match answer_check(packet, CHECK_DATA_MAX, fill, nanoseconds_now) {
+        CheckAnswer::Response(message) => conn.write_packet(worker, CHANNEL, pkt::CHECK_RESPONSE, &message),
+        CheckAnswer::Error(error) => conn.write_packet(worker, CHANNEL, pkt::ERROR, &error.encode()),
     };
-    let Ok((mut check, data)) = Check::parse(packet) else {
-        return refuse_check(&Check::default(), error_code::WRONG_SIZE);
-    };
-    let wanted = usize::try_from(check.data_size_recv).unwrap_or(usize::MAX);
-    if data.len() > CHECK_DATA_MAX || wanted > CHECK_DATA_MAX {
-        return refuse_check(&check, error_code::BIG_SIZE);
-    }
-    if Check::hash(data) != check.data_hash {
-        return refuse_check(&check, error_code::WRONG_HASH);
-    }
-    let mut reply = vec![0; wanted];
-    if aws_lc_rs::rand::fill(&mut reply).is_err() {
-        return refuse_check(&check, error_code::UNKNOWN);
-    }
-    check.err_code = 0;
-    check.data_hash = Check::hash(&reply);
-    check.recv_time2 = received;
-    check.send_time2 = nanoseconds_now();
-    conn.write_packet(worker, CHANNEL, pkt::CHECK_RESPONSE, &check.encode(&reply));
 }
 
 fn nanoseconds_now() -> u64 {

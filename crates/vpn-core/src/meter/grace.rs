@@ -24,7 +24,7 @@ pub struct GraceLimits {
     pub total_at_once: u32,
     /// The bytes of all graces in a window.
     pub total_bytes: u64,
-    /// The sources that are remembered. While there are so many, a new one gets no grace.
+    /// The largest number of sources in the table. While it is full, a new source gets no grace.
     pub sources: usize,
 }
 

@@ -30,8 +30,8 @@ impl Unit {
         }
     }
 
-    /// The steps in which a meter counts one unit: a byte is one step, a second 10^9.
-    pub(super) const fn steps(self) -> u128 {
+    /// Returns the steps in which a meter and its books count one unit: a byte is one step, a second 10^9.
+    pub const fn steps(self) -> u128 {
         match self {
             Unit::Bytes => 1,
             Unit::Seconds => 1_000_000_000,
