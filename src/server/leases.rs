@@ -12,7 +12,7 @@ use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::worker;
 use vpn_core::exchange::{AddressRequest, Answer};
 use vpn_core::forward::DropCause;
-use vpn_core::lease::{Lease, LeaseError, Token};
+use vpn_core::lease::{KeyTokens, Lease, LeaseError, Token};
 use vpn_core::wire::{self, Capabilities, op, problem};
 
 /// Identifies a session by its channel.
@@ -23,6 +23,12 @@ impl PartialEq for Owner {
     fn eq(&self, other: &Owner) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+}
+
+/// A request of a client that will not repeat it.
+pub(super) struct WaitingRequest {
+    channel: Arc<Channel>,
+    sock_id: i32,
 }
 
 impl Server {
@@ -45,10 +51,14 @@ impl Server {
                 Ok(())
             }
             Answer::PingHolder(Owner(holder)) => {
-                ping_holder(holder);
+                self.ping_holder(holder);
+                self.keep_request(channel, sock_id, caps);
                 Ok(())
             }
-            Answer::Wait => Ok(()),
+            Answer::Wait => {
+                self.keep_request(channel, sock_id, caps);
+                Ok(())
+            }
             Answer::NotAllowed => Err(DropCause::NotAllowed),
             Answer::Problem(code) => self.refuse(channel, session, code),
             Answer::NoToken => {
@@ -60,20 +70,53 @@ impl Server {
         }
     }
 
+    /// Keeps the request of a client without capabilities, which does not repeat it. A session has one request at most.
+    fn keep_request(&self, channel: &Arc<Channel>, sock_id: i32, caps: &Capabilities) {
+        if *caps == Capabilities::default() {
+            self.forget_request(channel);
+            self.waiting_requests.lock().push(WaitingRequest { channel: Arc::clone(channel), sock_id });
+        }
+    }
+
+    pub(super) fn forget_request(&self, channel: &Arc<Channel>) {
+        self.waiting_requests.lock().retain(|waiting| !Arc::ptr_eq(&waiting.channel, channel));
+    }
+
+    /// Decides the requests that wait, of the sessions on this worker.
+    pub(super) fn repeat_requests(&self, worker: u32) {
+        let is_here = |waiting: &mut WaitingRequest| waiting.channel.worker() == Some(worker);
+        let due: Vec<_> = self.waiting_requests.lock().extract_if(.., is_here).collect();
+        for WaitingRequest { channel, sock_id } in due {
+            let Some(session) = channel.data::<Session>() else { continue };
+            if let Err(cause) = self.address_request(&channel, session, sock_id, &Capabilities::default()) {
+                self.count_drop(&channel, worker, cause, 0);
+            }
+        }
+    }
+
+    /// Returns the token of the key hash that the client named; `None` if it named none.
+    fn key_token(&self, channel: &Channel, session: &Session) -> Option<Token> {
+        let metered = session.account.lock().metered.as_ref().map(|metered| metered.client.key);
+        let key = metered.or_else(|| channel.usage().map(|usage| usage.client_key))?;
+        self.key_tokens.as_ref()?.of(&key)
+    }
+
     fn decide(&self, channel: &Arc<Channel>, session: &Session, caps: &Capabilities) -> Answer<Owner> {
-        let fresh_token = random_token();
+        let key_token = self.key_token(channel, session);
+        let fresh_token = random();
         let mut state = session.state.lock();
         let mut leases = self.leases.lock();
         let request = AddressRequest {
             session: &Owner(Arc::clone(channel)),
             is_leased: session.leased().is_some(),
             caps,
+            key_token,
             fresh_token,
             is_tunnel_down: self.tunnel_down.load(Ordering::Acquire),
         };
         let mut answer = leases.request(self.now(), &mut state, &request, |Owner(holder)| {
             // A session that is moving between workers is pinged when the client repeats its request.
-            holder.worker().and_then(|_| holder.data::<Session>()).map(Session::heard)
+            holder.worker().and_then(|_| holder.data::<Session>()).map(Session::shown_life)
         });
         if let Answer::Give { lease, evicted } = &mut answer {
             let address = lease.addr;
@@ -100,6 +143,18 @@ impl Server {
             log::warn!("no address for {}: {}", channel.peer(), LeaseError::Exhausted);
         }
         self.control(channel, op::PROBLEM, code)
+    }
+
+    /// Pings the holder of a lease on behalf of another client. If the PING is not sent, the holder counts as silent. A
+    /// client that does not answer pings shows by its TCP's acknowledgement that it is alive.
+    fn ping_holder(&self, holder: Arc<Channel>) {
+        let Some(worker) = holder.worker() else { return };
+        let started = self.started;
+        worker::exec(worker, move || {
+            let Some(session) = holder.data::<Session>() else { return };
+            session.look_for_life(&holder, started.elapsed());
+            holder.send(TYPE_DATA, &wire::encode_control(op::PING, session.usage_id(), 0));
+        });
     }
 
     /// Sets the session's route, on its worker, if it has a lease.
@@ -140,17 +195,6 @@ impl Server {
     }
 }
 
-/// Pings the holder of a lease on behalf of another client. If the PING is not sent, the holder counts as silent.
-fn ping_holder(holder: Arc<Channel>) {
-    let usage_id = holder.data::<Session>().map_or(0, Session::usage_id);
-    let ping = wire::encode_control(op::PING, usage_id, 0);
-    if let Some(worker) = holder.worker() {
-        worker::exec(worker, move || {
-            holder.send(TYPE_DATA, &ping);
-        });
-    }
-}
-
 /// Closes a session that has lost its lease. If its stream is moving between workers, the session closes on arrival.
 fn close_evicted(evicted: Arc<Channel>) {
     if let Some(worker) = evicted.worker() {
@@ -158,8 +202,12 @@ fn close_evicted(evicted: Arc<Channel>) {
     }
 }
 
-fn random_token() -> Option<Token> {
-    let mut token = Token::default();
-    let filled = rustix::rand::getrandom(&mut token[..], rustix::rand::GetRandomFlags::empty());
-    (filled == Ok(token.len())).then_some(token)
+pub(super) fn key_tokens() -> Option<KeyTokens> {
+    random().map(KeyTokens::new)
+}
+
+fn random<const N: usize>() -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
+    (filled == Ok(N)).then_some(bytes)
 }

@@ -41,6 +41,7 @@ use crate::sdk::{NotRunning, Running, channel, command, http, parts, settle, wor
 use host::tun::{Device, DeviceConfig, TunError};
 use vpn_core::exchange::{Leases, Terms};
 use vpn_core::forward::{Counters, Route, Table, Totals};
+use vpn_core::lease::KeyTokens;
 use vpn_core::meter::{Client, Rest};
 
 use billing::{Billing, Gate};
@@ -89,6 +90,10 @@ pub(crate) struct Server {
     table: Table,
     billing: Billing,
     leases: Mutex<Leases<leases::Owner>>,
+    /// The tokens of clients that are known by their key alone; `None` if the kernel had no random numbers.
+    key_tokens: Option<KeyTokens>,
+    /// Requests for addresses that wait for the answer of another session.
+    waiting_requests: Mutex<Vec<leases::WaitingRequest>>,
     /// The settings that clients receive together with an address.
     terms: Terms,
     counters: Arc<Counters>,
@@ -226,6 +231,8 @@ impl Server {
             table: Table::new(&settings.subnet, workers as u16),
             billing: Billing::new(config),
             leases: Mutex::new(Leases::new(settings.subnet, settings.lease_hold)),
+            key_tokens: leases::key_tokens(),
+            waiting_requests: Mutex::default(),
             terms,
             counters,
             started: Instant::now(),
@@ -258,8 +265,13 @@ impl Server {
             let look = move || server.upgrade().map(|server| server.tick(worker)).is_some();
             self.timers.lock().extend(worker::Timer::start(worker, Duration::from_secs(1), look));
             let server = Arc::downgrade(self);
-            let meter = move || server.upgrade().map(|server| server.check_watched(worker)).is_some();
-            self.timers.lock().extend(worker::Timer::start(worker, billing::PERIOD, meter));
+            let go_on = move || {
+                let Some(server) = server.upgrade() else { return false };
+                server.check_watched(worker);
+                server.repeat_requests(worker);
+                true
+            };
+            self.timers.lock().extend(worker::Timer::start(worker, billing::PERIOD, go_on));
         }
         Gate::install(self);
         billing::check_orders(&self.billing, config);

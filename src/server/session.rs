@@ -36,6 +36,9 @@ pub(super) struct Session {
     pub(super) route: Mutex<Option<Route>>,
     /// When the last packet from the client arrived, in milliseconds on the server's clock.
     heard: AtomicU64,
+    /// When the client's TCP last gave a sign of life, on the same clock, as far as another client's claim to the
+    /// address has made the server look; for clients that do not answer pings.
+    acknowledged: AtomicU64,
     /// The largest bundle that the client accepts, in bytes; 0 for none.
     bundle: AtomicUsize,
     /// The log already has a warning that no address was free for this client.
@@ -65,6 +68,7 @@ impl Session {
             evicted: AtomicBool::new(false),
             route: Mutex::default(),
             heard: AtomicU64::new(now.as_millis() as u64),
+            acknowledged: AtomicU64::new(0),
             bundle: AtomicUsize::new(0),
             warned_pool_exhausted: AtomicBool::new(false),
             account: Mutex::new(account),
@@ -103,6 +107,18 @@ impl Session {
     /// When the last packet from the client arrived, on the server's clock.
     pub(super) fn heard(&self) -> Duration {
         Duration::from_millis(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// Looks whether the TCP of a client that does not answer pings is alive, on the channel's worker.
+    pub(super) fn look_for_life(&self, channel: &Channel, now: Duration) {
+        if let (false, Some(silent)) = (self.state.lock().answers_pings(), channel.silence()) {
+            self.acknowledged.fetch_max((now.as_millis() as u64).saturating_sub(silent), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns when the client last gave a sign of life, as far as a claim to its address is concerned.
+    pub(super) fn shown_life(&self) -> Duration {
+        self.heard().max(Duration::from_millis(self.acknowledged.load(Ordering::Relaxed)))
     }
 
     fn is_evicted(&self) -> bool {
@@ -162,6 +178,7 @@ impl ChannelHandler for Server {
         channel.disarm_waiting();
         self.end_billing(channel);
         self.end_lease(channel);
+        self.forget_request(channel);
         self.open_channels.lock().retain(|other| !Arc::ptr_eq(other, channel));
     }
 

@@ -12,6 +12,11 @@ use crate::wire::{AddrReply, Capabilities, MAX_BUNDLE, problem};
 /// How long the client of a session has to answer a probe of its liveness. The client that requests its lease repeats
 /// the request after a second.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(750);
+/// The same for a client that is known by the hash of its key alone. Anybody can name that hash, so the session gets
+/// more time: a client on a poor path must not lose its address to a stranger.
+const KEY_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a session is pinged during a probe. What it has acknowledged is seen at the next ping.
+const PING_INTERVAL: Duration = Duration::from_millis(250);
 /// The age at which a probe expires and is repeated.
 const PROBE_EXPIRY: Duration = Duration::from_secs(10);
 
@@ -24,6 +29,8 @@ pub struct AddressRequest<'a, S> {
     pub is_leased: bool,
     /// The client's capabilities, and the token of its last lease.
     pub caps: &'a Capabilities,
+    /// The token made of the client's key hash; `None` if it named none.
+    pub key_token: Option<Token>,
     /// A new random token; `None` if there are no random numbers.
     pub fresh_token: Option<Token>,
     /// The server's device is gone: the server gives no addresses.
@@ -41,9 +48,10 @@ pub enum Answer<S> {
         /// The session that had the address until now.
         evicted: Option<S>,
     },
-    /// No answer, but a PING to this session, which holds the token's lease.
+    /// No answer, but a PING to this session, which holds the token's lease. The client, or the driver on its behalf,
+    /// repeats the request.
     PingHolder(S),
-    /// No answer: the holder of the lease was probed, and still has time to answer. The client repeats its request.
+    /// No answer: the holder of the lease was pinged, and still has time to answer. The request is repeated as above.
     Wait,
     /// No answer: the client may not use the service.
     NotAllowed,
@@ -59,8 +67,10 @@ struct Holder<S> {
     session: S,
     /// The number of the lease.
     lease: u64,
-    /// When its client was last probed, on behalf of another client that shows its token.
+    /// When the probe of its client began, on behalf of another client that claims its address.
     probed: Option<Duration>,
+    /// When its client was last pinged for this.
+    pinged: Duration,
 }
 
 /// The leases of a server, and the sessions `S` that hold them. No two sessions have the same address at any moment.
@@ -87,7 +97,10 @@ impl<S: Clone + PartialEq> Leases<S> {
     }
 
     /// Decides a request for an address. `state` is the state machine of the requesting session. `heard` returns when
-    /// the last packet from the client of another session arrived; `None` if that session cannot be probed now.
+    /// the client of another session last gave a sign of life; `None` if that session cannot be probed now.
+    ///
+    /// A client gets the address of the token that it shows, or else that of its key hash, unless a living session has
+    /// it.
     pub fn request(
         &mut self,
         now: Duration,
@@ -104,21 +117,26 @@ impl<S: Clone + PartialEq> Leases<S> {
         if request.is_leased {
             return Answer::Problem(problem::ALREADY_ASSIGNED_ADDR);
         }
-        let resume = match request.caps.resume.as_ref().map(|token| self.probe_holder(now, token, heard)) {
-            Some(TokenState::ProbeNeeded(holder)) => return Answer::PingHolder(holder),
-            Some(TokenState::ProbePending) => return Answer::Wait,
-            Some(TokenState::Free) => request.caps.resume.as_ref(),
-            Some(TokenState::HolderAlive) | None => None,
+        let shown = request.caps.resume.filter(|token| self.pool.knows(token));
+        let patience = if shown.is_some() { PROBE_TIMEOUT } else { KEY_PROBE_TIMEOUT };
+        let claim = match shown.or(request.key_token) {
+            Some(token) => match self.probe_holder(now, &token, patience, heard) {
+                TokenState::ProbeNeeded(holder) => return Answer::PingHolder(holder),
+                TokenState::ProbePending => return Answer::Wait,
+                TokenState::Free => Some(token),
+                TokenState::HolderAlive => None,
+            },
+            None => None,
         };
-        if resume.is_none() && self.pool.available() == 0 {
+        if self.pool.available() == 0 && !claim.is_some_and(|token| self.pool.knows(&token)) {
             return Answer::Problem(problem::NO_FREE_ADDR);
         }
         let Some(fresh_token) = request.fresh_token else { return Answer::NoToken };
-        let Ok(lease) = self.pool.lease(now, resume, fresh_token) else {
+        let Ok(lease) = self.pool.lease(now, claim.as_ref(), claim.unwrap_or(fresh_token)) else {
             return Answer::Problem(problem::NO_FREE_ADDR);
         };
         state.leased(request.caps.keep_alive.is_some());
-        let holder = Holder { session: request.session.clone(), lease: lease.id, probed: None };
+        let holder = Holder { session: request.session.clone(), lease: lease.id, probed: None, pinged: now };
         let evicted = self.holders.insert(lease.addr, holder).map(|former| former.session);
         Answer::Give { lease, evicted }
     }
@@ -138,23 +156,31 @@ impl<S: Clone + PartialEq> Leases<S> {
         &mut self,
         now: Duration,
         token: &Token,
+        patience: Duration,
         heard: impl FnOnce(&S) -> Option<Duration>,
     ) -> TokenState<S> {
         let Some(holder) = self.pool.leased_to(token).and_then(|addr| self.holders.get_mut(&addr)) else {
             return TokenState::Free;
         };
         let Some(heard) = heard(&holder.session) else { return TokenState::ProbePending };
-        match holder.probed {
-            Some(probed) if now.saturating_sub(probed) <= PROBE_EXPIRY => match heard >= probed {
-                true => TokenState::HolderAlive,
-                false if now.saturating_sub(probed) < PROBE_TIMEOUT => TokenState::ProbePending,
-                false => TokenState::Free,
-            },
+        let began = match holder.probed {
+            Some(probed) if now.saturating_sub(probed) <= PROBE_EXPIRY => probed,
             _ => {
-                holder.probed = Some(now);
-                TokenState::ProbeNeeded(holder.session.clone())
+                (holder.probed, holder.pinged) = (Some(now), now);
+                return TokenState::ProbeNeeded(holder.session.clone());
             }
+        };
+        if heard >= began {
+            return TokenState::HolderAlive;
         }
+        if now.saturating_sub(began) >= patience {
+            return TokenState::Free;
+        }
+        if now.saturating_sub(holder.pinged) < PING_INTERVAL {
+            return TokenState::ProbePending;
+        }
+        holder.pinged = now;
+        TokenState::ProbeNeeded(holder.session.clone())
     }
 }
 
@@ -164,9 +190,9 @@ enum TokenState<S> {
     Free,
     /// The holder's client is alive: two clients have the same token, as after a copied state directory.
     HolderAlive,
-    /// The holder's client has been probed, and still has time to answer.
+    /// The holder's client has been pinged, and still has time to answer.
     ProbePending,
-    /// The holder's client has to be probed now.
+    /// The holder's client has to be pinged now.
     ProbeNeeded(S),
 }
 

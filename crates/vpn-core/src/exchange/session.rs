@@ -70,6 +70,11 @@ impl Session {
         self.answers_pings = answers_pings;
     }
 
+    /// Returns whether the client announced that it answers pings.
+    pub fn answers_pings(&self) -> bool {
+        self.answers_pings
+    }
+
     /// Returns when the client last showed liveness: the last packet that the driver reported, or a drained send queue.
     pub fn heard(&self) -> Duration {
         self.heard

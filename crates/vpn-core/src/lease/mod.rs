@@ -3,12 +3,15 @@
 //! No clock, no randomness, no lock: time and new tokens are arguments, and the owner of a [`Pool`] serialises access
 //! to it.
 
+mod key;
 mod pool;
 mod slots;
 mod subnet;
 
+pub use key::KeyTokens;
 pub use pool::{Lease, LeaseError, Origin, Pool};
 pub use subnet::{Subnet, SubnetError};
 
-/// The secret with which a client gets its address back. The server draws it at random and only these two know it.
+/// The secret with which a client gets its address back. The server draws it at random, or makes it of the key hash that
+/// the client named ([`KeyTokens`]); only these two know it.
 pub type Token = [u8; 16];

@@ -26,7 +26,7 @@ pub struct Lease {
 /// How the pool chose a leased address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The client never held it, or its hold time is over.
+    /// The client never held it, or another client has held it since.
     New,
     /// The client returned it earlier and resumes it.
     Resumed,
@@ -46,14 +46,14 @@ pub enum LeaseError {
 /// The addresses of one subnet. The network, gateway and broadcast addresses are never leased.
 ///
 /// Unused addresses are leased first, from .2 upward, then returned ones in the order of their return. A returned
-/// address can be resumed during the hold time; another client gets it within that time only if no other address is
-/// left.
+/// address can be resumed while no other client has it (as RFC 2131, 4.3.1, advises), at least during the hold time;
+/// later only if it is among the last 16,384 that were returned.
 ///
 /// The cost of an operation does not depend on the size of the subnet, and memory grows with the addresses in use: 50
-/// bytes for each. Most of the time is spent waiting for memory, so a lease touches little of it: one slot, which its
+/// bytes for each that is leased or can be resumed. Most of the time is spent waiting for memory, so a lease touches little of it: one slot, which its
 /// release touches again, and one entry of the token table, which stays unchanged until the hold time is over.
 ///
-/// A client that returns within the hold time shows the token of its lease to get the same address:
+/// A client that returns shows the token of its lease to get the same address:
 ///
 /// ```
 /// use std::time::Duration;
@@ -89,6 +89,8 @@ pub struct Pool {
     /// The ends of the list of kept addresses, in the order of their return; 0 if it is empty.
     oldest: u32,
     newest: u32,
+    /// The length of that list.
+    kept: usize,
     /// Maps a token's hash to the address's number; the token itself is in `slots`. The server draws every token at
     /// random, so a client cannot provoke collisions in a fast hash.
     by_token: HashTable<u32>,
@@ -106,6 +108,9 @@ const FIRST_HOST: u32 = 2;
 /// The network's number, which is never a client's: marks the end of a list.
 const NONE: u32 = 0;
 
+/// How many returned addresses are kept for their clients beyond the hold time: 0.8 MB.
+const REMEMBERED: usize = 16_384;
+
 /// The largest number of expired holds that one operation removes: more than one, so that they cannot pile up, and few,
 /// so that no operation pays for thousands of clients that left together.
 const MAX_EXPIRED_PER_CALL: usize = 8;
@@ -121,6 +126,7 @@ impl Pool {
             leased: 0,
             oldest: NONE,
             newest: NONE,
+            kept: 0,
             by_token: HashTable::new(),
             free: VecDeque::new(),
             next_lease: 0,
@@ -131,8 +137,7 @@ impl Pool {
     /// Leases an address.
     ///
     /// `now` is the monotonic time since any fixed origin. `resume` is the token of an earlier lease. Its address is
-    /// leased again if it still is leased, or was returned less than the hold time ago and no other client holds it.
-    /// The client then keeps its token, because a reply with a new one may be lost with the connection. An unknown
+    /// leased again if it still is leased, or if it is kept. The client then keeps its token, because a reply with a new one may be lost with the connection. An unknown
     /// token is treated like `None`. A new lease gets `fresh_token`.
     pub fn lease(&mut self, now: Duration, resume: Option<&Token>, fresh_token: Token) -> Result<Lease, LeaseError> {
         self.advance(now);
@@ -167,6 +172,7 @@ impl Pool {
             newest => self.link(newest, |_, newer| *newer = host),
         }
         self.newest = host;
+        self.kept += 1;
         self.leased -= 1;
         true
     }
@@ -175,6 +181,11 @@ impl Pool {
     pub fn leased_to(&self, token: &Token) -> Option<Ipv4Addr> {
         let host = self.host_of(token)?;
         matches!(self.slots.get(host)?.state, State::Live { .. }).then(|| self.addr(host))
+    }
+
+    /// Whether an address is leased under this token, or kept for it.
+    pub fn knows(&self, token: &Token) -> bool {
+        self.host_of(token).is_some()
     }
 
     /// The number of leased addresses.
@@ -212,13 +223,12 @@ impl Pool {
         })
     }
 
-    /// Advances the pool's clock, and stops keeping some of the addresses whose hold time is over.
+    /// Advances the pool's clock, and stops keeping some of the addresses whose hold time is over, if there are many.
     fn advance(&mut self, now: Duration) {
         self.now = self.now.max(nanoseconds(now));
         for _ in 0..MAX_EXPIRED_PER_CALL {
-            match self.slots.get(self.oldest) {
-                Some(Slot { state: State::Held { returned, .. }, .. }) if !self.is_kept(*returned) => {}
-                _ => break,
+            if self.kept <= REMEMBERED || !self.is_oldest_expired() {
+                break;
             }
             if let Some(host) = self.pop_held() {
                 self.free.push_back(host);
@@ -226,24 +236,26 @@ impl Pool {
         }
     }
 
-    fn is_kept(&self, returned: u64) -> bool {
-        self.now.saturating_sub(returned) < self.hold
+    fn is_oldest_expired(&self) -> bool {
+        match self.slots.get(self.oldest) {
+            Some(Slot { state: State::Held { returned, .. }, .. }) => self.now.saturating_sub(*returned) >= self.hold,
+            _ => false,
+        }
     }
 
     fn resume(&mut self, token: &Token) -> Option<(u32, Origin)> {
         let host = self.host_of(token)?;
         match self.slots.get(host)?.state {
             State::Live { .. } => Some((host, Origin::TakenOver)),
-            // Each operation removes only some expired holds, so this one may have expired.
-            State::Held { returned, .. } => self.is_kept(returned).then(|| {
+            State::Held { .. } => {
                 self.unlink(host);
-                (host, Origin::Resumed)
-            }),
+                Some((host, Origin::Resumed))
+            }
         }
     }
 
-    /// Takes the next address: an unused one, a free returned one, or the oldest kept one. All are kept equally long,
-    /// so holds expire in the order of return.
+    /// Takes the next address: an unused one, one that is no longer kept, or the oldest kept one. Addresses cease to be
+    /// kept in the order of their return.
     fn next_host(&mut self) -> Option<u32> {
         if self.fresh < self.subnet.host_mask() {
             let host = self.fresh;
@@ -269,6 +281,7 @@ impl Pool {
     /// Removes an address from the list of kept ones.
     fn unlink(&mut self, host: u32) {
         let Some(Slot { state: State::Held { older, newer, .. }, .. }) = self.slots.get(host).copied() else { return };
+        self.kept -= 1;
         match older {
             NONE => self.oldest = newer,
             older => self.link(older, |_, its_newer| *its_newer = newer),

@@ -149,6 +149,7 @@ impl Server {
             session: &stream,
             is_leased: served.address.is_some(),
             caps,
+            key_token: None,
             fresh_token: Some(token),
             is_tunnel_down: false,
         };

@@ -14,6 +14,18 @@ fn leases() -> Leases<u32> {
 
 /// Returns the answer for session `number` with the token `resume`; the holder's last packet arrived at `heard`.
 fn ask(leases: &mut Leases<u32>, now: u64, number: u32, resume: Option<Token>, heard: Option<u64>) -> Answer<u32> {
+    ask_as(leases, now, number, resume, None, heard)
+}
+
+/// The same for a client that named a key with the token `key_token`.
+fn ask_as(
+    leases: &mut Leases<u32>,
+    now: u64,
+    number: u32,
+    resume: Option<Token>,
+    key_token: Option<Token>,
+    heard: Option<u64>,
+) -> Answer<u32> {
     let mut session = Session::new(ms(now));
     session.set_allowed(ms(now), true);
     let caps = Capabilities { resume, ..Capabilities::default() };
@@ -21,6 +33,7 @@ fn ask(leases: &mut Leases<u32>, now: u64, number: u32, resume: Option<Token>, h
         session: &number,
         is_leased: false,
         caps: &caps,
+        key_token,
         fresh_token: Some([number as u8; 16]),
         is_tunnel_down: false,
     };
@@ -52,7 +65,10 @@ fn a_lease_whose_holder_does_not_answer_is_taken_over() {
     ask(&mut leases, 0, 1, None, None);
     let token = Some([1; 16]);
     assert_eq!(ask(&mut leases, 1000, 2, token, Some(999)), Answer::PingHolder(1));
-    assert_eq!(ask(&mut leases, 1749, 2, token, Some(999)), Answer::Wait);
+    assert_eq!(ask(&mut leases, 1249, 2, token, Some(999)), Answer::Wait);
+    assert_eq!(ask(&mut leases, 1250, 2, token, Some(999)), Answer::PingHolder(1));
+    assert_eq!(ask(&mut leases, 1499, 2, token, Some(999)), Answer::Wait);
+    assert_eq!(ask(&mut leases, 1749, 2, token, Some(999)), Answer::PingHolder(1));
     assert_eq!(given(ask(&mut leases, 1750, 2, token, Some(999))), (ADDR, Origin::TakenOver, Some(1)));
     assert!(!leases.end(ms(1800), &1, ADDR), "the session has lost the address");
     assert_eq!((leases.holder(ADDR), leases.pool().leased()), (Some(&2), 1));
@@ -79,13 +95,71 @@ fn a_holder_that_cannot_be_probed_now_is_probed_later() {
     assert_eq!(ask(&mut leases, 2000, 2, token, Some(0)), Answer::PingHolder(1));
 }
 
+/// A /29 with .2 to .6 for clients.
+fn more_leases() -> Leases<u32> {
+    Leases::new(Subnet { prefix: 29, ..SUBNET }, Duration::ZERO)
+}
+
+fn last(answer: Answer<u32>) -> (u8, Origin) {
+    let (addr, origin, _) = given(answer);
+    (addr.octets()[3], origin)
+}
+
+#[test]
+fn a_client_without_a_token_gets_the_address_of_its_key_back() {
+    let mut leases = more_leases();
+    let [mine, other] = [Some([0xa; 16]), Some([0xb; 16])];
+    assert_eq!(last(ask_as(&mut leases, 0, 1, None, mine, None)), (2, Origin::New));
+    assert_eq!(last(ask_as(&mut leases, 0, 2, None, other, None)), (3, Origin::New));
+    assert!(leases.end(ms(10), &1, ADDR));
+    // The hold time of 0 is over, and unused addresses are left.
+    assert_eq!(last(ask_as(&mut leases, 100_000, 3, None, mine, None)), (2, Origin::Resumed));
+    assert!(leases.end(ms(100_000), &3, ADDR));
+    // An unknown token, as of another server, counts as none.
+    assert_eq!(last(ask_as(&mut leases, 100_001, 4, Some([0xc; 16]), mine, None)), (2, Origin::Resumed));
+}
+
+#[test]
+fn two_sessions_of_one_key_get_two_addresses() {
+    let mut leases = more_leases();
+    let key = Some([0xa; 16]);
+    assert_eq!(last(ask_as(&mut leases, 0, 1, None, key, None)), (2, Origin::New));
+    assert_eq!(ask_as(&mut leases, 1000, 2, None, key, Some(0)), Answer::PingHolder(1));
+    assert_eq!(last(ask_as(&mut leases, 1250, 2, None, key, Some(1001))), (3, Origin::New));
+    // The key still leads to the first one's address, and the second one's token is its own.
+    assert!(leases.end(ms(1300), &1, ADDR));
+    assert_eq!(last(ask_as(&mut leases, 1300, 3, None, key, None)), (2, Origin::Resumed));
+    assert!(leases.end(ms(1400), &2, Ipv4Addr::new(10, 0, 0, 3)));
+    assert_eq!(last(ask_as(&mut leases, 1500, 4, Some([2; 16]), None, None)), (3, Origin::Resumed));
+}
+
+#[test]
+fn the_silent_session_of_a_key_loses_its_address_after_two_seconds() {
+    let mut leases = more_leases();
+    let key = Some([0xa; 16]);
+    ask_as(&mut leases, 0, 1, None, key, None);
+    assert_eq!(ask_as(&mut leases, 1000, 2, None, key, Some(0)), Answer::PingHolder(1));
+    assert_eq!(ask_as(&mut leases, 2999, 2, None, key, Some(0)), Answer::PingHolder(1));
+    assert_eq!(given(ask_as(&mut leases, 3000, 2, None, key, Some(0))), (ADDR, Origin::TakenOver, Some(1)));
+}
+
+#[test]
+fn a_full_pool_gives_a_key_its_own_address_alone() {
+    let mut leases = leases();
+    let [mine, other] = [Some([0xa; 16]), Some([0xb; 16])];
+    ask_as(&mut leases, 0, 1, None, mine, None);
+    assert_eq!(ask_as(&mut leases, 1, 2, None, other, None), Answer::Problem(problem::NO_FREE_ADDR));
+    assert_eq!(ask_as(&mut leases, 1, 2, None, mine, Some(0)), Answer::PingHolder(1));
+    assert_eq!(ask_as(&mut leases, 300, 2, None, mine, Some(2)), Answer::Problem(problem::NO_FREE_ADDR));
+}
+
 #[test]
 fn the_order_of_checks_before_an_address_is_given() {
     let mut leases = leases();
     let mut session = Session::new(ms(0));
     let caps = Capabilities { keep_alive: Some(5), ..Capabilities::default() };
     let mut request =
-        AddressRequest { session: &1, is_leased: true, caps: &caps, fresh_token: None, is_tunnel_down: true };
+        AddressRequest { session: &1, is_leased: true, caps: &caps, key_token: None, fresh_token: None, is_tunnel_down: true };
     let mut ask = |session: &mut Session, request: &AddressRequest<'_, u32>| {
         leases.request(ms(0), session, request, |_| panic!("no session has a lease"))
     };

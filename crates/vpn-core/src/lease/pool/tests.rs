@@ -104,7 +104,7 @@ fn never_used_first_then_the_oldest_return() {
 }
 
 #[test]
-fn a_client_gets_its_address_back_within_the_hold_time() {
+fn a_client_gets_its_address_back() {
     let mut pool = pool(24);
     let first = pool.lease(at(0), None, token(1)).unwrap();
     next(&mut pool, 0);
@@ -118,24 +118,32 @@ fn a_client_gets_its_address_back_within_the_hold_time() {
 }
 
 #[test]
-fn a_token_is_invalid_after_the_hold_time() {
-    let mut pool = pool(24);
-    let first = pool.lease(at(0), None, token(1)).unwrap();
-    assert!(release(&mut pool, first.addr, at(10)));
-    let again = pool.lease(at(70), Some(&token(1)), token(2)).unwrap();
-    assert_eq!(of(&again), (host(3), token(2), Origin::New));
-    assert!(pool.host_of(&token(1)).is_none(), "the pool has forgotten it");
+fn an_address_is_resumed_after_the_hold_time_while_it_is_free() {
+    for hold in [HOLD, Duration::ZERO] {
+        let mut pool = Pool::new(Subnet { network: host(0), prefix: 24 }, hold);
+        let first = pool.lease(at(0), None, token(1)).unwrap();
+        assert!(release(&mut pool, first.addr, at(10)));
+        let again = pool.lease(at(100_000), Some(&token(1)), token(2)).unwrap();
+        assert_eq!(of(&again), (first.addr, token(1), Origin::Resumed));
+    }
 }
 
 #[test]
-fn a_token_is_invalid_after_the_hold_time_even_before_the_sweep() {
-    let mut pool = pool(24);
-    let leases: Vec<_> = (0..40).map(|number| pool.lease(at(0), None, token(number)).unwrap()).collect();
+fn many_expired_holds_are_forgotten_in_the_order_of_return() {
+    let mut pool = pool(16);
+    let leases: Vec<_> =
+        (0..REMEMBERED as u64 + 40).map(|number| pool.lease(at(0), None, token(number)).unwrap()).collect();
     for lease in &leases {
         assert!(release(&mut pool, lease.addr, at(1)));
     }
-    let late = pool.lease(at(100), Some(&token(39)), token(100)).unwrap();
-    assert!(late.origin == Origin::New && pool.held().count() > 1, "the sweep is bounded");
+    assert_eq!(pool.held().count(), leases.len(), "none has expired");
+    next(&mut pool, 61);
+    assert_eq!(pool.held().count(), leases.len() - MAX_EXPIRED_PER_CALL, "the sweep is bounded");
+    for number in 0..10 {
+        assert!(!pool.release(host(1), number, at(61)));
+    }
+    assert_eq!(pool.held().count(), REMEMBERED);
+    assert!(!pool.knows(&token(39)) && pool.knows(&token(40)));
     // The order of reuse does not depend on the progress of the sweep.
     let order: Vec<_> = pool.released().collect();
     assert_eq!(order, leases.iter().map(|lease| lease.addr).collect::<Vec<_>>());
@@ -184,9 +192,10 @@ fn a_token_drawn_twice_does_no_harm() {
 
 #[test]
 fn the_end_of_a_hold_does_not_end_a_later_one_with_the_same_token() {
-    let mut pool = pool(24);
+    let mut pool = pool(29);
     let [first, second] = [(); 2].map(|()| pool.lease(at(0), None, token(7)).unwrap().addr);
     assert!(release(&mut pool, first, at(0)) && release(&mut pool, second, at(50)));
+    assert_eq!([(); 4].map(|()| next(&mut pool, 100)), [4, 5, 6, 2], "the last one was the first one's");
     let again = pool.lease(at(100), Some(&token(7)), token(8)).unwrap();
     assert_eq!((again.addr, again.origin), (second, Origin::Resumed));
 }
@@ -198,16 +207,7 @@ fn a_clock_read_earlier_than_another_does_no_harm() {
     let second = pool.lease(at(99), None, token(2)).unwrap();
     assert!(release(&mut pool, first.addr, at(101)) && release(&mut pool, second.addr, at(90)));
     assert_eq!(pool.released().collect::<Vec<_>>(), [first.addr, second.addr]);
-    let again = pool.lease(at(155), Some(&token(2)), token(3)).unwrap();
-    assert_eq!(again.origin, Origin::Resumed, "kept since the latest time seen");
-}
-
-#[test]
-fn without_hold_time_nothing_is_resumed() {
-    let mut pool = Pool::new(Subnet { network: host(0), prefix: 24 }, Duration::ZERO);
-    let first = pool.lease(at(0), None, token(1)).unwrap();
-    assert!(release(&mut pool, first.addr, at(5)));
-    assert_eq!(pool.lease(at(5), Some(&token(1)), token(2)).unwrap().origin, Origin::New);
+    assert!(!pool.is_oldest_expired(), "kept since the latest time seen");
 }
 
 #[test]
@@ -227,8 +227,9 @@ fn memory_grows_with_use_not_with_the_subnet() {
         let lease = pool.lease(at(number), None, token(number)).unwrap();
         assert!(release(&mut pool, lease.addr, at(number)));
     }
-    assert!(pool.slots.chunks() < 3 && pool.by_token.capacity() < 256, "{}", pool.slots.chunks());
-    assert!(pool.held().count() <= 60 && pool.by_token.len() == pool.held().count());
+    assert!(pool.held().count() <= REMEMBERED + 1 && pool.by_token.len() == pool.held().count());
+    let bytes = pool.slots.bytes() + pool.by_token.allocation_size();
+    assert!(bytes < 1_200_000, "{bytes}");
     assert_eq!(pool.released().count(), 100_000);
 }
 
@@ -284,17 +285,17 @@ struct Model {
     capacity: u32,
     used: u32,
     live: Vec<(Ipv4Addr, Token)>,
-    returned: Vec<(Ipv4Addr, Token, Duration)>,
+    returned: Vec<(Ipv4Addr, Token)>,
 }
 
 impl Model {
-    fn lease(&mut self, now: Duration, resume: Option<Token>, fresh: Token) -> Result<Given, LeaseError> {
-        let kept = |entry: &(Ipv4Addr, Token, Duration)| Some(entry.1) == resume && now - entry.2 < HOLD;
+    fn lease(&mut self, resume: Option<Token>, fresh: Token) -> Result<Given, LeaseError> {
+        let kept = |entry: &(Ipv4Addr, Token)| Some(entry.1) == resume;
         if let Some((addr, token)) = self.live.iter().find(|entry| Some(entry.1) == resume) {
             return Ok((*addr, *token, Origin::TakenOver));
         }
         let lease = if let Some(index) = self.returned.iter().position(kept) {
-            let (addr, token, _) = self.returned.remove(index);
+            let (addr, token) = self.returned.remove(index);
             (addr, token, Origin::Resumed)
         } else if self.used < self.capacity {
             self.used += 1;
@@ -308,10 +309,10 @@ impl Model {
         Ok(lease)
     }
 
-    fn release(&mut self, addr: Ipv4Addr, now: Duration) -> bool {
+    fn release(&mut self, addr: Ipv4Addr) -> bool {
         let Some(index) = self.live.iter().position(|entry| entry.0 == addr) else { return false };
         let (addr, token) = self.live.remove(index);
-        self.returned.push((addr, token, now));
+        self.returned.push((addr, token));
         true
     }
 }
@@ -352,11 +353,11 @@ proptest! {
                         _ => None,
                     };
                     let lease = pool.lease(now, resume.as_ref(), fresh);
-                    prop_assert_eq!(lease.as_ref().map(of).map_err(|error| *error), model.lease(now, resume, fresh));
+                    prop_assert_eq!(lease.as_ref().map(of).map_err(|error| *error), model.lease(resume, fresh));
                     tokens.extend(lease.map(|lease| lease.token));
                 }
                 Step::Release(number) => {
-                    prop_assert_eq!(release(&mut pool, host(number), now), model.release(host(number), now));
+                    prop_assert_eq!(release(&mut pool, host(number), now), model.release(host(number)));
                 }
                 Step::Wait(seconds) => now += at(seconds.into()),
             }

@@ -1,0 +1,42 @@
+//! Tokens for clients that keep none.
+
+use sha3::{Digest, Sha3_256};
+
+use super::Token;
+
+/// Makes the tokens of clients that do not keep one. Such a client is known by the hash of its key, which it names in
+/// its request for service. The token depends on a secret, so nobody else can compute it.
+#[derive(Clone, Debug)]
+pub struct KeyTokens {
+    secret: [u8; 32],
+}
+
+impl KeyTokens {
+    /// Creates the tokens of a server. `secret` is random.
+    pub fn new(secret: [u8; 32]) -> KeyTokens {
+        KeyTokens { secret }
+    }
+
+    /// Returns the token of a key hash; `None` for the blank one, which names no client.
+    pub fn of(&self, key_hash: &[u8; 32]) -> Option<Token> {
+        if *key_hash == [0; 32] {
+            return None;
+        }
+        let hash = Sha3_256::new().chain_update(self.secret).chain_update(key_hash).finalize();
+        hash.first_chunk().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_for_each_key_and_secret() {
+        let [here, there] = [KeyTokens::new([1; 32]), KeyTokens::new([2; 32])];
+        assert_eq!(here.of(&[7; 32]), here.of(&[7; 32]));
+        assert_ne!(here.of(&[7; 32]), here.of(&[8; 32]));
+        assert_ne!(here.of(&[7; 32]), there.of(&[7; 32]));
+        assert_eq!(here.of(&[0; 32]), None);
+    }
+}
