@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Server;
 use super::session::Session;
+use super::{Server, billing};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::worker;
 use vpn_core::exchange::{AddressRequest, Answer};
@@ -134,7 +134,8 @@ impl Server {
         channel.set_inner_address(Some(lease.addr));
         let usage_id = session.usage_id();
         log::info!("usage {usage_id}: lease given ({} in use)", self.leased());
-        log::debug!("usage {usage_id}: {}, {:?}", lease.addr, lease.origin);
+        let key = session.client_key().map_or_else(|| "none".to_owned(), |key| billing::key(&key));
+        log::debug!("usage {usage_id}: {}, {:?}, client key {key}", lease.addr, lease.origin);
         channel.send(TYPE_DATA, &self.terms.reply(lease, caps).encode(usage_id, sock_id));
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Session {
     pub(super) carried: Carried,
     /// The number of the usage that the client is told while the SDK has none; 0 for none.
     grace_id: AtomicU32,
+    /// The hash of the key that the client named in its last REQUEST, which may be another's.
+    client_key: Mutex<Option<[u8; 32]>>,
 }
 
 /// Returns what C may read of a session; `None` without a lease.
@@ -74,6 +76,7 @@ impl Session {
             account: Mutex::new(account),
             carried: Carried::default(),
             grace_id: AtomicU32::new(0),
+            client_key: Mutex::default(),
         }
     }
 
@@ -154,6 +157,16 @@ impl Session {
         // Without random numbers every such usage has the number 1: it only labels packets.
         let _ = rustix::rand::getrandom(id.as_mut_slice(), rustix::rand::GetRandomFlags::empty());
         self.grace_id.store(u32::from_ne_bytes(id).max(1), Ordering::Relaxed);
+    }
+
+    /// Returns the hash of the key that the client named in its last REQUEST. Nothing proves that the key is its own.
+    pub(super) fn client_key(&self) -> Option<[u8; 32]> {
+        *self.client_key.lock()
+    }
+
+    /// Remembers the hash of the key that REQUEST names; zeros name none.
+    pub(super) fn set_client_key(&self, key: [u8; 32]) {
+        *self.client_key.lock() = (key != [0; 32]).then_some(key);
     }
 
     pub(super) fn usage_id(&self) -> u32 {

@@ -16,6 +16,8 @@ impl Server {
     /// The SDK accepted a request or the first receipt. Returns false to refuse.
     pub(in crate::server) fn usage_accepted(&self, channel: &Arc<Channel>) -> bool {
         let (Some(session), Some(usage)) = (channel.data::<Session>(), channel.usage()) else { return false };
+        // With the gate it is known already.
+        session.set_client_key(usage.client_key);
         match usage.state {
             UsageState::Free => true,
             UsageState::Grace => self.sdk_grants_grace(channel, session, &usage),

@@ -33,6 +33,9 @@ impl Server {
         {
             return;
         }
+        if let Some((_, session)) = session {
+            session.set_client_key(request.client_pkey_hash);
+        }
         let facts = NodeFacts::new(&self.billing);
         let verdict = judge(&request, &facts);
         let Some((channel, session)) = session else {
