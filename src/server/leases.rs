@@ -12,7 +12,7 @@ use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::worker;
 use vpn_core::exchange::{AddressRequest, Answer};
 use vpn_core::forward::DropCause;
-use vpn_core::lease::{KeyTokens, Lease, LeaseError, Token};
+use vpn_core::lease::{KeyTokens, Lease, LeaseError};
 use vpn_core::wire::{self, Capabilities, op, problem};
 
 /// Identifies a session by its channel.
@@ -94,15 +94,8 @@ impl Server {
         }
     }
 
-    /// Returns the token of the key hash that the client named; `None` if it named none.
-    fn key_token(&self, channel: &Channel, session: &Session) -> Option<Token> {
-        let metered = session.account.lock().metered.as_ref().map(|metered| metered.client.key);
-        let key = metered.or_else(|| channel.usage().map(|usage| usage.client_key))?;
-        self.key_tokens.as_ref()?.of(&key)
-    }
-
     fn decide(&self, channel: &Arc<Channel>, session: &Session, caps: &Capabilities) -> Answer<Owner> {
-        let key_token = self.key_token(channel, session);
+        let key_token = session.client_key().and_then(|key| self.key_tokens.as_ref()?.of(&key));
         let fresh_token = random();
         let mut state = session.state.lock();
         let mut leases = self.leases.lock();

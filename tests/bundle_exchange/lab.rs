@@ -37,7 +37,7 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
             "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
-             [server]\nlisten_address=[127.0.0.1:0]\n\
+             [server]\nlisten_address=[0.0.0.0:0]\n\
              [srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\n{keys}",
             directory.path().display()
         );

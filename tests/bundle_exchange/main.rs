@@ -12,4 +12,5 @@ mod offloads;
 mod outside;
 mod peer;
 mod replies;
+mod returning;
 mod tcp;

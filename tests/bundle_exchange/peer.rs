@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub(crate) struct Peer {
     channel: Arc<Channel>,
     inbox: Arc<Inbox>,
     pub(crate) usage: u32,
+    /// The key hash that [`Peer::request`] names: another one for each peer, unless a test sets it.
+    pub(crate) key: [u8; 32],
 }
 
 #[derive(Default)]
@@ -39,13 +42,18 @@ struct Got {
 impl Peer {
     /// Opens a stream with the channels 'R' and 'S'; nothing is sent on it yet.
     pub(crate) fn connect(port: u16) -> Peer {
+        Peer::connect_to("127.0.0.1", port)
+    }
+
+    pub(crate) fn connect_to(host: &str, port: u16) -> Peer {
+        static COUNT: AtomicU8 = AtomicU8::new(0);
         channel::set_handler(Role::Client, Some(Arc::new(Channels)));
         let inbox = Arc::<Inbox>::default();
         let handled = Arc::clone(&inbox);
         let net = Net::by_name("backbone").unwrap();
-        let link = Link::connect(&net, "127.0.0.1", port, "RS", Arc::new(move |event| handled.event(event))).unwrap();
+        let link = Link::connect(&net, host, port, "RS", Arc::new(move |event| handled.event(event))).unwrap();
         let channel = inbox.wait("a stream with channels", |got| got.channel.take());
-        Peer { link, channel, inbox, usage: 0 }
+        Peer { link, channel, inbox, usage: 0, key: [COUNT.fetch_add(1, Ordering::Relaxed) + 1; 32] }
     }
 
     /// Requests the service and waits until it is granted.
@@ -56,7 +64,7 @@ impl Peer {
             tx_cond: [7; 32],
             srv_uid: 1,
             token: [0; 10],
-            client_pkey_hash: [8; 32],
+            client_pkey_hash: self.key,
             order_hash: net.free_order().unwrap(),
         };
         let link = Arc::clone(&self.link);

@@ -105,18 +105,19 @@ fn a_returning_client_gets_the_same_address() {
 }
 
 #[test]
-fn a_lease_is_kept_no_longer_than_its_time() {
-    in_namespace("leases::a_lease_is_kept_no_longer_than_its_time", || {
+fn an_address_is_its_clients_while_it_is_free() {
+    in_namespace("leases::an_address_is_its_clients_while_it_is_free", || {
         let hosts = Hosts::new(PROGRAM);
-        let config = hosts.config("[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.248\nlease_time=0\n");
+        let config = hosts.config("[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.252\nlease_time=0\n");
         let _server = hosts.server_with("server", &["--config", &config]);
-        // The client shows its token each time and gets the next address: .2 to .6, then in the order of their return.
-        for (round, last) in [2, 3, 4, 5, 6, 2, 3].into_iter().enumerate() {
-            let mut client = Client::connect(&hosts, 0, "client", &[]);
-            assert_eq!(client.address, Ipv4Addr::new(10, 98, 0, last), "round {round}");
+        let connect_once = |state: &str| {
+            let mut client = Client::connect(&hosts, 0, state, &[]);
+            assert_eq!(client.address, FIRST, "the only one");
             send(&client.running.child, Signal::TERM);
             assert_eq!(client.running.exit_code(), Some(0), "{}", client.running.log());
-        }
+        };
+        // Another client's need ends it, and then the first one's token leads nowhere.
+        ["first", "first", "second", "first"].into_iter().for_each(connect_once);
     });
 }
 

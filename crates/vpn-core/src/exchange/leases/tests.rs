@@ -158,8 +158,14 @@ fn the_order_of_checks_before_an_address_is_given() {
     let mut leases = leases();
     let mut session = Session::new(ms(0));
     let caps = Capabilities { keep_alive: Some(5), ..Capabilities::default() };
-    let mut request =
-        AddressRequest { session: &1, is_leased: true, caps: &caps, key_token: None, fresh_token: None, is_tunnel_down: true };
+    let mut request = AddressRequest {
+        session: &1,
+        is_leased: true,
+        caps: &caps,
+        key_token: None,
+        fresh_token: None,
+        is_tunnel_down: true,
+    };
     let mut ask = |session: &mut Session, request: &AddressRequest<'_, u32>| {
         leases.request(ms(0), session, request, |_| panic!("no session has a lease"))
     };
