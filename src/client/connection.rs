@@ -352,14 +352,11 @@ impl Connection {
     /// Handles a packet on channel 'S', on its worker.
     pub(super) fn packet(&self, kind: u8, data: &[u8]) {
         self.heard.store(self.now_ms(), Ordering::Relaxed);
-        match kind {
-            TYPE_DATA => {}
-            // The C module reports the end of a paid service here.
-            pkt::NOTIFY_STOPPED => {
-                self.handle(Event::ServicePacket { kind, data });
-                return;
-            }
-            _ => return tunnel::dropped(DropCause::UnexpectedOp),
+        // The C module reports the end of a paid service here. Its other packets have several types (PONG has 0x64), which
+        // its own client does not look at either.
+        if kind == pkt::NOTIFY_STOPPED {
+            self.handle(Event::ServicePacket { kind, data });
+            return;
         }
         match wire::parse_from_server(data) {
             // A connection that has ended must not reach the next one's device.

@@ -195,14 +195,11 @@ impl ChannelHandler for Server {
         self.open_channels.lock().retain(|other| !Arc::ptr_eq(other, channel));
     }
 
-    fn packet(&self, channel: &Arc<Channel>, kind: u8, data: &[u8]) {
+    /// The type is not looked at: nodes send [`TYPE_DATA`], the public GUI 0x00, and the C module reads neither.
+    fn packet(&self, channel: &Arc<Channel>, _kind: u8, data: &[u8]) {
         let (Some(session), Some(worker)) = (channel.data::<Session>(), channel.worker()) else { return };
         session.heard.store(self.now().as_millis() as u64, Ordering::Relaxed);
-        let result = match kind {
-            TYPE_DATA => self.vpn_packet(channel, session, worker, data),
-            _ => Err(DropCause::UnexpectedOp),
-        };
-        if let Err(cause) = result {
+        if let Err(cause) = self.vpn_packet(channel, session, worker, data) {
             self.count_drop(channel, worker, cause, data.len());
         }
     }

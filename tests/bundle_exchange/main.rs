@@ -8,6 +8,7 @@ mod downstream;
 mod forwarded;
 mod hostile;
 mod lab;
+mod legacy;
 mod offloads;
 mod outside;
 mod peer;

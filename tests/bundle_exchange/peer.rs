@@ -58,17 +58,23 @@ impl Peer {
 
     /// Requests the service and waits until it is granted.
     pub(crate) fn request(&mut self) {
+        self.request_as([0; 10], b"");
+    }
+
+    /// Like [`Peer::request`], with this token and these bytes behind the request.
+    pub(crate) fn request_as(&mut self, token: [u8; 10], behind: &[u8]) {
         let net = Net::by_name("backbone").unwrap();
         let request = Request {
             net_id: net.id(),
             tx_cond: [7; 32],
             srv_uid: 1,
-            token: [0; 10],
+            token,
             client_pkey_hash: self.key,
             order_hash: net.free_order().unwrap(),
         };
         let link = Arc::clone(&self.link);
-        self.on_worker(move || assert!(link.send(b'R', pkt::REQUEST, &request.encode())));
+        let message = [request.encode().as_slice(), behind].concat();
+        self.on_worker(move || assert!(link.send(b'R', pkt::REQUEST, &message)));
         let success = self.inbox.wait("an answer to REQUEST", |got| got.service.pop());
         assert_eq!((success.0, success.1.len()), (pkt::SUCCESS, 20), "{success:02x?}");
         self.usage = u32::from_le_bytes(*success.1.first_chunk().unwrap());
@@ -98,12 +104,17 @@ impl Peer {
 
     /// Sends these packets as close together as possible.
     pub(crate) fn send_all(&self, packets: Vec<Vec<u8>>) {
+        self.send_typed(TYPE_DATA, packets);
+    }
+
+    /// Sends these packets on channel 'S' as packets of this type.
+    pub(crate) fn send_typed(&self, kind: u8, packets: Vec<Vec<u8>>) {
         let mut left = VecDeque::from(packets);
         let deadline = Instant::now() + TEST_TIMEOUT;
         while !left.is_empty() {
             let channel = Arc::clone(&self.channel);
             left = self.on_worker(move || {
-                while left.front().is_some_and(|packet| channel.send(TYPE_DATA, packet)) {
+                while left.front().is_some_and(|packet| channel.send(kind, packet)) {
                     left.pop_front();
                 }
                 left

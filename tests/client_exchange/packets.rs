@@ -6,7 +6,7 @@ use std::time::Duration;
 use dap_chain_net_srv_vpn::app;
 use testkit::inner::{Ip, Sum};
 use testkit::netns::in_namespace;
-use testkit::wire::{VPN_RECV, vpn};
+use testkit::wire::{PONG, VPN_RECV, vpn};
 use testkit::{TEST_TIMEOUT, eventually};
 use vpn_core::forward::DropCause;
 
@@ -42,6 +42,27 @@ fn only_packets_to_the_leased_address_are_delivered() {
         let totals = app::client_totals();
         assert_eq!(totals.dropped(DropCause::WrongDestination), others.len() as u64);
         assert_eq!(totals.down_packets, 1);
+        app::client_stop();
+    });
+}
+
+/// A C server answers PING with a packet of type 0x64, and its own client looks at no type.
+#[test]
+fn packets_of_every_type_are_delivered() {
+    in_namespace("packets::packets_of_every_type_are_delivered", || {
+        let server = Server::start("");
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        let socket = UdpSocket::bind((ADDRESS, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        for kind in [0x00, 0x01, 0x02, 0x64, 0xff] {
+            server.send_typed(kind, &vpn(PONG, 1, b""));
+            server.send_typed(kind, &from_gateway(ADDRESS, port, &[kind]));
+            let mut buffer = [0; 64];
+            let size = socket.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[..size], [kind]);
+        }
+        assert_eq!(app::client_totals().all_dropped(), 0);
         app::client_stop();
     });
 }

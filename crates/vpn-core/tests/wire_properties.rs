@@ -130,7 +130,7 @@ proptest! {
                     prop_assert_eq!(data, &packet[HEADER_LEN..]);
                     true
                 }
-                FromClient::AddrRequest(_) => true,
+                FromClient::AddrRequest(_) => packet[HEADER_LEN..].starts_with(&CAPS_MAGIC),
                 FromClient::Ping | FromClient::Pong => false,
             };
             prop_assert!(!sized || header.value as usize == present);

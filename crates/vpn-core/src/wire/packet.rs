@@ -1,4 +1,4 @@
-//! VPN packets of channel 'S' (packet type 0x02): a 20 byte header and data.
+//! VPN packets of channel 'S': a 20 byte header and data.
 
 use super::WireError;
 use super::caps::{CAPS_MAGIC, Capabilities};
@@ -118,7 +118,7 @@ pub enum FromClient<'a> {
 pub fn parse_from_client(packet: &[u8]) -> Result<(Header, FromClient<'_>), WireError> {
     let (header, data) = Header::parse(packet)?;
     let message = match header.op {
-        op::ADDR_REQUEST => FromClient::AddrRequest(parse_addr_request(sized(&header, data)?)?),
+        op::ADDR_REQUEST => FromClient::AddrRequest(parse_addr_request(&header, data)?),
         op::VPN_SEND => FromClient::Send(sized(&header, data)?),
         op::BUNDLE_SEND => FromClient::Bundle(sized(&header, data)?),
         op::PING => FromClient::Ping,
@@ -263,9 +263,13 @@ fn sized<'a>(header: &Header, data: &'a [u8]) -> Result<&'a [u8], WireError> {
     if declared == data.len() { Ok(data) } else { Err(WireError::SizeMismatch { declared, present: data.len() }) }
 }
 
-/// Data without our magic is another implementation's extension: a client without capabilities.
-fn parse_addr_request(data: &[u8]) -> Result<Capabilities, WireError> {
-    data.strip_prefix(CAPS_MAGIC.as_slice()).map_or(Ok(Capabilities::default()), Capabilities::parse)
+/// Data without our magic belongs to a client without capabilities. Neither it nor its size is looked at: the C module
+/// reads neither.
+fn parse_addr_request(header: &Header, data: &[u8]) -> Result<Capabilities, WireError> {
+    if !data.starts_with(&CAPS_MAGIC) {
+        return Ok(Capabilities::default());
+    }
+    Capabilities::parse(sized(header, data)?.get(CAPS_MAGIC.len()..).unwrap_or_default())
 }
 
 fn with_header(sock_id: i32, op: u32, usage_id: u32, data: &[u8]) -> Vec<u8> {
@@ -337,9 +341,16 @@ mod tests {
         assert_eq!(parse_from_server(&packet(op::BUNDLE_RECV, 3, b"abc")).unwrap().1, FromServer::Bundle(b"abc"));
         for declared in [0, 2, 4, u32::MAX] {
             let expected = WireError::SizeMismatch { declared: declared as usize, present: 3 };
-            for op in [op::VPN_SEND, op::BUNDLE_SEND, op::ADDR_REQUEST] {
+            for op in [op::VPN_SEND, op::BUNDLE_SEND] {
                 assert_eq!(parse_from_client(&packet(op, declared, b"abc")), Err(expected.clone()));
             }
+            // Only capabilities have a size; a legacy client's request is served whatever it says.
+            let legacy = packet(op::ADDR_REQUEST, declared, b"abc");
+            assert_eq!(parse_from_client(&legacy).unwrap().1, FromClient::AddrRequest(Capabilities::default()));
+            let expected = WireError::SizeMismatch { declared: declared as usize, present: 7 };
+            let sized = packet(op::ADDR_REQUEST, declared, b"CFV1\x63\x01\x00");
+            assert_eq!(parse_from_client(&sized), Err(expected));
+            let expected = WireError::SizeMismatch { declared: declared as usize, present: 3 };
             for op in [op::VPN_RECV, op::BUNDLE_RECV, op::ADDR_REPLY] {
                 assert_eq!(parse_from_server(&packet(op, declared, b"abc")), Err(expected.clone()));
             }
