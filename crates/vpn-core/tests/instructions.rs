@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use testkit::skip;
-use vpn_core::forward::{Bundle, Offload, Route, Segments, Table, check_upstream};
+use vpn_core::forward::{Bundle, Offload, Route, Segments, Table, check_upstream, clamp_mss, is_too_big};
 use vpn_core::lease::Subnet;
 use vpn_core::meter::Carried;
 use vpn_core::wire::{self, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
@@ -37,6 +37,11 @@ fn the_cost_of_a_packet_depends_neither_on_the_leases_nor_on_its_length() {
     assert_ne!(few, instructions("upstream, 40"), "valgrind counts other work");
     for (short, long) in [("upstream, 40", "upstream, 65000"), ("downstream, 40", "downstream, 65000")] {
         assert_eq!(instructions(short), instructions(long), "{short} and {long} bytes");
+    }
+    // What a session's own MTU costs each packet: a packet of TCP that opens no connection, and a super-packet.
+    for name in ["fit, 1400", "fit, 65000"] {
+        let fit = instructions(name) - instructions("fit nothing, 0");
+        assert!(fit <= 40, "a packet may take 40 instructions to fit into its session's MTU, it takes {fit}");
     }
     // Without the loop and the hiding of its values from the compiler.
     let hidden = instructions("hide, 65000");
@@ -129,6 +134,23 @@ fn run(name: &str, times: u64) {
             counted_loop(times, || {
                 let bytes = black_box(&offload).billed(black_box(argument));
                 assert!(!black_box(&carried).count(bytes as u64, 0));
+            });
+        }
+        "fit" | "fit nothing" => {
+            let segments = Segments { is_tcp: true, ecn: false, size: 1340, ip_len: 20, header_len: 52 };
+            let offload = if argument > 1400 { Offload::Segments(segments) } else { Offload::None };
+            let mut inner = packet(OUTSIDE, client(), argument.max(40));
+            // An acknowledgement, with "don't fragment".
+            (inner[6], inner[9], inner[32], inner[33]) = (0x40, 6, 0x80, 0x10);
+            let view = wire::inspect(&inner).unwrap();
+            let mtu = 1400;
+            counted_loop(times, || {
+                let (offload, view, mtu) = (black_box(&offload), black_box(&view), black_box(mtu));
+                let inner = black_box(&mut inner);
+                if name == "fit" {
+                    assert!(!is_too_big(inner, offload, mtu));
+                    clamp_mss(inner, view, offload, mtu);
+                }
             });
         }
         "hide" => {

@@ -4,7 +4,7 @@ use std::ops::DerefMut;
 
 use super::bundle::{Bundle, FULL_BUNDLE};
 use super::{DropCause, Load, Offload, split};
-use crate::wire::{HEADER_LEN, Ipv4View, write_header};
+use crate::wire::{HEADER_LEN, Ipv4View, VNET_LEN, write_header};
 
 /// The header fields of VPN packets to a peer, and its limit for bundles.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +63,11 @@ impl<B: DerefMut<Target = [u8]>> Bundler<B> {
         let (header, packet) = self.bundle.next(filled).ok_or(DropCause::Malformed)?;
         let (view, offload) = Offload::check(&header, packet)?;
         Ok((view, offload, Load::of(&offload, packet.len())))
+    }
+
+    /// The packet that fills `filled` bytes of the spare capacity, without its header.
+    pub fn packet_mut(&mut self, filled: usize) -> &mut [u8] {
+        self.bundle.spare_capacity().get_mut(VNET_LEN..filled).unwrap_or_default()
     }
 
     /// Adds the packet in the spare capacity to the bundle for `peer`, the receiver of all packets in the bundle; sends

@@ -36,6 +36,8 @@ pub enum DropCause {
     WrongDestination,
     /// The packet, a super-packet or one whose checksum is to be completed, does not fit its header's description.
     BadOffload,
+    /// The packet exceeds the session's inner MTU and must not be fragmented.
+    TooBig,
 }
 
 impl DropCause {
@@ -43,7 +45,7 @@ impl DropCause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All causes, each at the index that is its number.
-    pub const ALL: [DropCause; 15] = [
+    pub const ALL: [DropCause; 16] = [
         DropCause::Malformed,
         DropCause::NotIpv4,
         DropCause::NoLease,
@@ -59,6 +61,7 @@ impl DropCause {
         DropCause::NotAllowed,
         DropCause::WrongDestination,
         DropCause::BadOffload,
+        DropCause::TooBig,
     ];
 
     /// Returns the counter's name in statistics: lower case, words joined by underscores; stable.
@@ -90,6 +93,7 @@ impl DropCause {
                 ("wrong_destination", "sent by the server to another than the leased address")
             }
             DropCause::BadOffload => ("bad_offload", "a super-packet that does not fit its description"),
+            DropCause::TooBig => ("too_big", "larger than the client's MTU, and not to be fragmented"),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Decides whether an inner packet may pass, and to which session it goes.
 //!
 //! The data path's work on each packet: the source check, the table from inner address to session, the counters, and
-//! super-packets, which are cut for peers that do not accept them and merged for peers that do. Nothing here allocates,
-//! locks or makes a system call for a packet.
+//! super-packets, which are cut for peers that do not accept them and merged for peers that do, and packets that exceed a
+//! session's MTU. Nothing here allocates, locks or makes a system call for a packet.
 
 mod bundle;
 mod bundler;
@@ -11,20 +11,24 @@ mod coalesce;
 mod counters;
 mod drops;
 mod fields;
+mod mss;
 mod offload;
 mod split;
 mod table;
 #[cfg(test)]
 mod test_packets;
+mod too_big;
 
 pub use bundle::Bundle;
 pub use bundler::{Bundler, Peer};
 pub use coalesce::Coalescer;
 pub use counters::{Counters, Load, Totals};
 pub use drops::DropCause;
+pub use mss::{MssClamp, clamp_mss};
 pub use offload::{Offload, Segments};
 pub use split::split;
 pub use table::{Route, Table};
+pub use too_big::{Budget, MAX_ICMP_ERROR, fragmentation_needed, is_too_big};
 
 use crate::lease::Subnet;
 use crate::wire::{Ipv4View, VnetHeader};

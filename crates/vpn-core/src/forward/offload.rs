@@ -5,7 +5,7 @@ use super::fields::{PORTS_END, RST, SYN, TCP_FLAGS, UDP_LEN, get};
 use crate::wire::{Ipv4View, VnetHeader, inspect};
 
 /// Protocol numbers (IANA), and the offsets of their checksums, in bytes from the start of their header.
-const ICMP: u8 = 1;
+pub(super) const ICMP: u8 = 1;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 pub(super) const TCP_CHECKSUM: u16 = 16;
@@ -101,6 +101,15 @@ impl Offload {
                 let payload = len.saturating_sub(usize::from(segments.header_len));
                 payload.div_ceil(usize::from(segments.size).max(1)) as u32
             }
+        }
+    }
+
+    /// Returns the length of the largest packet that a packet of `len` bytes is on a wire without super-packets.
+    #[inline]
+    pub fn largest(&self, len: usize) -> usize {
+        match self {
+            Offload::None | Offload::Checksum { .. } => len,
+            Offload::Segments(segments) => usize::from(segments.header_len) + usize::from(segments.size),
         }
     }
 
