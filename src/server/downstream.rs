@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::datapath::{Budget, Sink, drain};
 use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
-use vpn_core::forward::{Bundler, DropCause, Load, Offload, Route};
+use vpn_core::forward::{Bundler, DropCause, Load, Offload, Route, clamp_mss, is_too_big};
 use vpn_core::meter::Event;
 use vpn_core::wire::Ipv4View;
 
@@ -134,6 +134,14 @@ impl Batch<'_> {
         };
         if !session.is_allowed() {
             return server.counters.dropped_all(datapath.worker as usize, DropCause::NotAllowed, load.packets);
+        }
+        if let Some(mtu) = session.inner_mtu() {
+            let packet = bundler.packet_mut(len);
+            if is_too_big(packet, offload, mtu) {
+                datapath.report_too_big(packet, view, mtu, server.now());
+                return server.counters.dropped_all(datapath.worker as usize, DropCause::TooBig, load.packets);
+            }
+            clamp_mss(packet, view, offload, mtu);
         }
         if !self.receiver.as_ref().is_some_and(|receiver| Arc::ptr_eq(receiver, channel)) {
             self.flush_before(bundler, len);

@@ -121,6 +121,8 @@ impl Server {
     }
 
     fn give(&self, channel: &Arc<Channel>, session: &Session, sock_id: i32, caps: &Capabilities, lease: &Lease) {
+        // Before the first packet arrives by the route.
+        session.set_inner_mtu(caps.mtu, &self.settings);
         self.announce_route(channel);
         self.c_snapshot_is_stale.store(true, Ordering::Release);
         session.set_bundle(self.terms.bundle(caps));

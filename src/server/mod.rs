@@ -130,7 +130,7 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
                 "VPN service ready: {} on {}, MTU {}, {} queues{}",
                 server.settings.subnet,
                 server.device.name(),
-                server.settings.mtu,
+                server.device.mtu(),
                 server.datapaths.len(),
                 if server.terms.bundles { ", offload" } else { "" }
             );
@@ -211,7 +211,7 @@ impl Server {
             queues: workers as usize,
             addr: settings.subnet.gateway(),
             prefix: settings.subnet.prefix,
-            mtu: settings.mtu,
+            mtu: settings.device_mtu,
             txqlen: None,
             offload: settings.offload,
         })?;

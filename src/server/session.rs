@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,8 +16,8 @@ use vpn_core::forward::{DropCause, Peer, Route};
 use vpn_core::meter::Carried;
 use vpn_core::wire::{self, FromClient, op, problem};
 
-use super::Server;
 use super::account::Account;
+use super::{Server, Settings};
 
 /// The server's data of a channel. The channel's worker writes it, except in a take-over.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Session {
     acknowledged: AtomicU64,
     /// The largest bundle that the client accepts, in bytes; 0 for none.
     bundle: AtomicUsize,
+    /// The largest inner packet that the client agreed to, in bytes, if it is smaller than the device's MTU; else 0.
+    inner_mtu: AtomicU16,
     /// The log already has a warning that no address was free for this client.
     pub(super) warned_pool_exhausted: AtomicBool,
     /// The client's dealings with the billing.
@@ -72,6 +74,7 @@ impl Session {
             heard: AtomicU64::new(now.as_millis() as u64),
             acknowledged: AtomicU64::new(0),
             bundle: AtomicUsize::new(0),
+            inner_mtu: AtomicU16::new(0),
             warned_pool_exhausted: AtomicBool::new(false),
             account: Mutex::new(account),
             carried: Carried::default(),
@@ -138,6 +141,21 @@ impl Session {
 
     pub(super) fn set_bundle(&self, largest: u16) {
         self.bundle.store(usize::from(largest), Ordering::Relaxed);
+    }
+
+    /// Returns the largest inner packet, in bytes, of a client that agreed to a smaller one than the device's.
+    pub(super) fn inner_mtu(&self) -> Option<u16> {
+        let mtu = self.inner_mtu.load(Ordering::Relaxed);
+        (mtu != 0).then_some(mtu)
+    }
+
+    /// Sets the largest inner packet from the client's and the server's offer. A client without an offer gets all that
+    /// the device carries.
+    pub(super) fn set_inner_mtu(&self, asked: Option<u16>, settings: &Settings) {
+        // No client's device has a smaller MTU (docs/wire.md, "MTU").
+        let agreed = asked.map(|theirs| theirs.min(settings.mtu).max(576));
+        let smaller = agreed.filter(|mtu| *mtu < settings.device_mtu);
+        self.inner_mtu.store(smaller.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Describes the client as the receiver of downstream packets.

@@ -15,8 +15,10 @@ const SECTION: &str = "srv_vpn";
 pub(crate) struct Settings {
     /// The inner subnet; host 1 is the gateway.
     pub subnet: Subnet,
-    /// The largest inner packet, in bytes.
+    /// The largest inner packet of clients that negotiate it, in bytes.
     pub mtu: u16,
+    /// The MTU of the device, in bytes: at least `mtu`.
+    pub device_mtu: u16,
     /// How long a released address is kept for its last client.
     pub lease_hold: Duration,
     /// Whether clients are kept from reaching each other.
@@ -94,9 +96,13 @@ impl Settings {
             config.text(SECTION, "network_mask").ok_or(SettingsError::Missing { key: "network_mask", expected })?;
         let subnet =
             Subnet::parse(&address, &mask).map_err(|source| SettingsError::Subnet { address, mask, source })?;
+        let mtu = config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16;
+        // Clients of the C module negotiate nothing: they expect the MTU that its device had.
+        let device_mtu = if cfg!(feature = "embedded") { mtu } else { 1500 };
         let settings = Settings {
             subnet,
-            mtu: config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16,
+            mtu,
+            device_mtu: (config.number_in(SECTION, "device_mtu", 576..=65535, device_mtu.into()) as u16).max(mtu),
             lease_hold: seconds(config, "lease_time", 0..=31_536_000, 3600),
             client_isolation: config.flag(SECTION, "client_isolation", false),
             session_queue: config.number_in(SECTION, "session_queue", 131_072..=67_108_864, 1_048_576) as usize,

@@ -23,7 +23,7 @@ impl Server {
         let datapath = self.datapaths.get(worker as usize).ok_or(DropCause::SessionGone)?;
         let record = Record { header: VnetHeader::default(), packet };
         let (view, offload) = self.check(session, &record)?;
-        datapath.write_tun_single(packet, &view, &offload);
+        datapath.write_tun_single(packet, &view, &offload, session.inner_mtu());
         self.count_up(channel, session, datapath, Load::of(&offload, packet.len()));
         Ok(())
     }
@@ -41,14 +41,14 @@ impl Server {
             return Err(DropCause::UnexpectedOp);
         }
         let datapath = self.datapaths.get(worker as usize).ok_or(DropCause::SessionGone)?;
-        let mut load = Load::default();
+        let (mut load, mtu) = (Load::default(), session.inner_mtu());
         for record in records(data) {
             let bytes = record.as_ref().map_or(0, |record| record.packet.len());
             let checked =
                 record.map_err(DropCause::from).and_then(|record| Ok((self.check(session, &record)?, record)));
             match checked {
                 Ok(((view, offload), Record { packet, .. })) => {
-                    datapath.write_tun(packet, &view, &offload);
+                    datapath.write_tun(packet, &view, &offload, mtu);
                     load += Load::of(&offload, packet.len());
                 }
                 Err(cause) => self.count_drop(channel, worker, cause, bytes),

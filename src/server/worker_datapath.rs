@@ -2,18 +2,24 @@
 
 use std::ffi::c_int;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::datapath::Writer;
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
 use host::tun::Queue;
-use vpn_core::forward::{Bundler, Counters, Load, Offload, Route};
-use vpn_core::wire::Ipv4View;
+use vpn_core::forward::{
+    Budget, Bundler, Counters, Load, MAX_ICMP_ERROR, MssClamp, Offload, Route, fragmentation_needed,
+};
+use vpn_core::wire::{Ipv4View, VnetHeader};
 
 use super::Server;
 use super::mailbox::Mailbox;
+
+/// The ICMP messages of a worker per second: enough for many senders, since each asks once in minutes, and little
+/// beside the packets that cause them.
+const ICMP_PER_SECOND: u32 = 100;
 
 /// One worker's part of the service.
 pub(super) struct WorkerDatapath {
@@ -32,12 +38,20 @@ struct State {
     /// `None` while a batch is being handled.
     bundler: Option<Box<Bundler>>,
     writer: Writer,
+    mss: MssClamp,
+    icmp: Budget,
 }
 
 impl WorkerDatapath {
     pub(super) fn new(worker: u32, queue: Queue, counters: Arc<Counters>) -> WorkerDatapath {
-        let state =
-            State { slots: Vec::new(), free: Vec::new(), bundler: Some(Box::default()), writer: Writer::new(&queue) };
+        let state = State {
+            slots: Vec::new(),
+            free: Vec::new(),
+            bundler: Some(Box::default()),
+            writer: Writer::new(&queue),
+            mss: MssClamp::default(),
+            icmp: Budget::new(ICMP_PER_SECOND),
+        };
         WorkerDatapath {
             worker,
             queue,
@@ -75,16 +89,28 @@ impl WorkerDatapath {
     }
 
     /// Writes a client's packet to the host, on the owning worker. The packet may wait until
-    /// [`WorkerDatapath::flush_tun`].
-    pub(super) fn write_tun(&self, packet: &[u8], view: &Ipv4View, offload: &Offload) {
-        self.state.with(|state| state.writer.write(&self.queue, packet, view, offload));
+    /// [`WorkerDatapath::flush_tun`]. `mtu` is the session's, if it is smaller than the device's.
+    pub(super) fn write_tun(&self, packet: &[u8], view: &Ipv4View, offload: &Offload, mtu: Option<u16>) {
+        self.state.with(|state| {
+            let packet = state.mss.apply(packet, view, offload, mtu);
+            state.writer.write(&self.queue, packet, view, offload);
+        });
     }
 
     /// Like [`WorkerDatapath::write_tun`], for a packet that arrived without a bundle: it waits until the end of the
     /// worker's turn at most.
-    pub(super) fn write_tun_single(self: &Arc<Self>, packet: &[u8], view: &Ipv4View, offload: &Offload) {
+    pub(super) fn write_tun_single(
+        self: &Arc<Self>,
+        packet: &[u8],
+        view: &Ipv4View,
+        offload: &Offload,
+        mtu: Option<u16>,
+    ) {
         let now = Instant::now();
-        let flush = self.state.with(|state| state.writer.write_single(&self.queue, packet, view, offload, now));
+        let flush = self.state.with(|state| {
+            let packet = state.mss.apply(packet, view, offload, mtu);
+            state.writer.write_single(&self.queue, packet, view, offload, now)
+        });
         if flush == Some(true) {
             let datapath = Arc::clone(self);
             if !worker::exec(self.worker, move || datapath.end_turn()) {
@@ -109,6 +135,17 @@ impl WorkerDatapath {
         let lost = self.state.with(|state| state.writer.take_refused()).unwrap_or_default();
         self.counters.uncount_up(self.worker as usize, lost);
         lost
+    }
+
+    /// Tells the sender of a packet to a client that the packet exceeds the client's MTU, on the owning worker.
+    pub(super) fn report_too_big(&self, packet: &[u8], view: &Ipv4View, mtu: u16, now: Duration) {
+        let mut memory = [0; MAX_ICMP_ERROR];
+        let Some(message) = fragmentation_needed(packet, view, mtu, &mut memory) else { return };
+        if self.state.with(|state| state.icmp.take(now)) == Some(true)
+            && let Err(error) = self.queue.send(&VnetHeader::default(), message)
+        {
+            log::trace!("cannot write an ICMP message to the TUN queue: {error}");
+        }
     }
 
     /// Lends the bundler for packets to clients while a batch is handled. `None` on another thread, and while it is

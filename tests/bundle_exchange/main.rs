@@ -4,11 +4,13 @@
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
+mod bridge;
 mod downstream;
 mod forwarded;
 mod hostile;
 mod lab;
 mod legacy;
+mod mtu;
 mod offloads;
 mod outside;
 mod peer;

@@ -6,6 +6,7 @@
 mod allocations;
 mod leases;
 mod loss;
+mod mtu;
 mod offload;
 mod peers;
 mod slow;

@@ -259,6 +259,21 @@ impl<'a> Seen<'a> {
         self.transport()[13]
     }
 
+    /// The MSS that TCP's options announce.
+    pub fn mss(&self) -> Option<u16> {
+        let mut options = &self.transport()[20..self.data_offset()];
+        while let [kind, rest @ ..] = options {
+            options = match (kind, rest) {
+                (0, _) => return None,
+                (1, _) => rest,
+                (2, [4, high, low, ..]) => return Some(u16::from_be_bytes([*high, *low])),
+                (_, [len, ..]) => options.get(usize::from(*len).max(2)..)?,
+                _ => return None,
+            };
+        }
+        None
+    }
+
     /// TCP's window.
     pub fn window(&self) -> u16 {
         self.word(self.header_len() + 14)

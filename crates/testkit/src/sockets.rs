@@ -145,6 +145,41 @@ pub fn segment(socket: &UdpSocket, size: usize) {
     assert_eq!(code, 0, "UDP_SEGMENT: {}", std::io::Error::last_os_error());
 }
 
+/// Whether a socket's packets may be fragmented on their way (IP_MTU_DISCOVER of ip(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragments {
+    /// "Don't fragment" is not set.
+    Allowed,
+    /// "Don't fragment" is set, and the kernel does not fragment either.
+    Forbidden,
+}
+
+/// Sets whether the socket's packets may be fragmented; connections that a listener accepts inherit it.
+#[allow(unsafe_code)]
+pub fn set_fragments(socket: &impl AsRawFd, fragments: Fragments) {
+    let value: libc::c_int = match fragments {
+        Fragments::Allowed => libc::IP_PMTUDISC_DONT,
+        Fragments::Forbidden => libc::IP_PMTUDISC_DO,
+    };
+    let length = size_of_val(&value) as libc::socklen_t;
+    let (level, option) = (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER);
+    // SAFETY: an open socket; the value lives through the call, and its length is passed.
+    let code = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
+    assert_eq!(code, 0, "IP_MTU_DISCOVER: {}", std::io::Error::last_os_error());
+}
+
+/// Returns the path MTU that the kernel knows for a connected socket (IP_MTU of ip(7)).
+#[allow(unsafe_code)]
+pub fn path_mtu(socket: &impl AsRawFd) -> usize {
+    let mut mtu: libc::c_int = 0;
+    let mut length = size_of_val(&mtu) as libc::socklen_t;
+    let (level, option) = (libc::IPPROTO_IP, libc::IP_MTU);
+    // SAFETY: an open socket; value and length live through the call, and the length is that of the value.
+    let code = unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut mtu).cast(), &raw mut length) };
+    assert_eq!(code, 0, "IP_MTU: {}", std::io::Error::last_os_error());
+    mtu as usize
+}
+
 /// Has both ends of this process's connections to `server` drop all that arrives, as on a path that has lost its
 /// network: nothing is acknowledged any more.
 #[allow(unsafe_code)]

@@ -74,6 +74,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "auto_cpu_reassignment",
             "debug_more",
             "mtu",
+            "device_mtu",
             "lease_time",
             "client_isolation",
             "session_queue",

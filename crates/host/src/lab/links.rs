@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -50,6 +50,28 @@ impl Netlink {
         request.header.kind = RouteType::Unicast;
         request.header.scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
         let what = format_args!("add route {}", Path { destination, prefix, gateway, index });
+        self.command(RouteNetlinkMessage::NewRoute(request), NLM_F_CREATE | NLM_F_EXCL, what)
+    }
+
+    /// Like [`Netlink::add_route`], through a gateway, with a locked MTU (`mtu lock` of ip-route(8)): the host ignores
+    /// what ICMP says of the path's MTU.
+    ///
+    /// # Errors
+    /// As [`Netlink::add_route`].
+    pub fn add_route_of_locked_mtu(
+        &mut self,
+        destination: Ipv4Addr,
+        prefix: u8,
+        gateway: Ipv4Addr,
+        mtu: u32,
+    ) -> Result<(), NetlinkError> {
+        /// RTAX_MTU of linux/rtnetlink.h, as a bit of RTAX_LOCK.
+        const MTU_BIT: u32 = 1 << 2;
+        let mut request = route_request(destination, prefix, Some(gateway), None);
+        request.header.protocol = RouteProtocol::Static;
+        request.header.kind = RouteType::Unicast;
+        request.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Lock(MTU_BIT), RouteMetric::Mtu(mtu)]));
+        let what = format_args!("add route {destination}/{prefix} via {gateway} with MTU {mtu}");
         self.command(RouteNetlinkMessage::NewRoute(request), NLM_F_CREATE | NLM_F_EXCL, what)
     }
 
