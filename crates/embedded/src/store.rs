@@ -6,10 +6,9 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
@@ -77,7 +76,7 @@ pub fn get(group: &str, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
 
 /// The value with its metadata, or None if it does not exist.
 pub fn get_record(group: &str, key: &str) -> Result<Option<Record>, StoreError> {
-    opened()?.get(group, key)
+    with_open(|store| store.get(group, key))
 }
 
 /// Sets a value, not pinned. It is on the disk on return.
@@ -87,42 +86,46 @@ pub fn set(group: &str, key: &str, value: &[u8]) -> Result<(), StoreError> {
 
 /// Sets a value, pinned or not. It is on the disk on return.
 pub fn set_pinned(group: &str, key: &str, value: &[u8], is_pinned: bool) -> Result<(), StoreError> {
-    opened()?.set(group, key, value, is_pinned)
+    with_open(|store| store.set(group, key, value, is_pinned))
 }
 
 /// Sets a value, not pinned, unless one exists, which is then returned. The new value is on the disk on return.
 pub fn set_if_absent(group: &str, key: &str, value: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-    opened()?.set_if_absent(group, key, value)
+    with_open(|store| store.set_if_absent(group, key, value))
 }
 
 /// Removes a value; false if it does not exist.
 pub fn delete(group: &str, key: &str) -> Result<bool, StoreError> {
-    opened()?.delete(group, key)
+    with_open(|store| store.delete(group, key))
 }
 
 /// All keys of a group with their values, sorted by key.
 pub fn list(group: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-    opened()?.list(group)
+    with_open(|store| store.list(group))
 }
 
-/// Closes the file when running calls have returned; the next call opens it again.
+/// Waits for running calls and closes the file; the next call opens it again.
 pub fn close() {
-    *OPEN.lock() = None;
+    *OPEN.write() = None;
 }
 
-static OPEN: Mutex<Option<Arc<Store>>> = Mutex::new(None);
+/// A call holds the lock, so that the file is closed, and its own lock released, before it is opened again.
+static OPEN: RwLock<Option<Store>> = RwLock::new(None);
 
-/// The store in the current configuration's state directory.
-fn opened() -> Result<Arc<Store>, StoreError> {
+/// Calls `work` with the store in the current configuration's state directory.
+fn with_open<T>(work: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
     let config = config::current();
-    let mut open = OPEN.lock();
-    if let Some(store) = open.as_ref().filter(|store| store.path.parent() == Some(&*config.state_path())) {
-        return Ok(Arc::clone(store));
+    let is_current = |store: &&Store| store.path.parent() == Some(&*config.state_path());
+    loop {
+        if let Some(store) = OPEN.read().as_ref().filter(is_current) {
+            return work(store);
+        }
+        let mut open = OPEN.write();
+        if open.as_ref().filter(is_current).is_none() {
+            *open = None;
+            *open = Some(Store::open(config.state_dir().join("store.redb"))?);
+        }
     }
-    *open = None;
-    let store = Arc::new(Store::open(config.state_dir().join("store.redb"))?);
-    *open = Some(Arc::clone(&store));
-    Ok(store)
 }
 
 struct Store {
