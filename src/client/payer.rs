@@ -2,7 +2,6 @@
 //! worker does it.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::payment::{Buyer, Look, Means, SERVER_LAG};
@@ -53,7 +52,7 @@ impl Payer {
     pub(super) fn start(net: &Net, means: &Means, tx_fee: Option<u64>, hooks: Hooks) -> Option<Payer> {
         let (jobs, queue) = channel();
         let work = Work { net: net.clone(), means: means.clone(), tx_fee, hooks, renewal: None };
-        thread::Builder::new().name("vpn-payer".into()).spawn(move || work.run(&queue)).ok()?;
+        host::threads::spawn("vpn-payer", move || work.run(&queue)).ok()?;
         Some(Payer(jobs))
     }
 

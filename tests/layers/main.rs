@@ -55,6 +55,35 @@ fn each_layer_uses_what_its_row_allows() {
     assert!(faults.is_empty(), "docs/architecture.md and the sources differ:\n{}", faults.join("\n"));
 }
 
+/// A thread that takes signals would take the host program's.
+#[test]
+fn the_library_starts_threads_in_one_place() {
+    const ONLY: &str = "crates/host/src/threads.rs";
+    let mut folders: Vec<PathBuf> =
+        ["src", "crates/embedded/src", "crates/host/src"].iter().map(|folder| repository().join(folder)).collect();
+    // The program's own threads, and those of the demo and the tests.
+    let others = ["src/bin", "crates/host/src/lab"].map(|folder| repository().join(folder));
+    let (mut faults, mut files) = (Vec::new(), 0);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() && !others.contains(&entry) {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                files += 1;
+                let text = fs::read_to_string(&entry).unwrap();
+                let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+                let starts =
+                    ["thread::spawn(", "thread::scope(", "thread::Builder"].iter().any(|start| shipped.contains(start));
+                if starts && !entry.ends_with(ONLY) {
+                    faults.push(entry);
+                }
+            }
+        }
+    }
+    assert!(files > 100, "{files} files");
+    assert!(faults.is_empty(), "threads without {ONLY}: {faults:?}");
+}
+
 /// Writes a crate with these files into its own folder.
 fn crate_of(files: &[(&str, &str)]) -> (tempfile::TempDir, Crate) {
     let folder = tempfile::tempdir().unwrap();

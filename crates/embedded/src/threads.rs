@@ -1,8 +1,8 @@
-//! The threads that the embedded SDK starts. A flag marks them, because any thread may have any name.
+//! The threads that the embedded SDK starts, without the host program's signals. A flag marks them, because any thread may have any name.
 
 use std::cell::Cell;
 use std::io;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 thread_local! {
     static OWN: Cell<bool> = const { Cell::new(false) };
@@ -10,7 +10,7 @@ thread_local! {
 
 /// Starts a thread of the embedded SDK; its name has at most 15 bytes.
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(move || {
+    host::threads::spawn(name, move || {
         OWN.set(true);
         body();
     })
@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn a_name_makes_no_thread_ours() {
-        let host = thread::Builder::new().name("vpn-worker-0".into());
+        let host = std::thread::Builder::new().name("vpn-worker-0".into());
         assert!(!host.spawn(is_own).unwrap().join().unwrap());
         spawn("anything", || assert!(is_own())).unwrap().join().unwrap();
     }

@@ -4,4 +4,5 @@
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod netlink;
+pub mod threads;
 pub mod tun;

@@ -54,7 +54,7 @@ impl Store {
             started: Instant::now(),
         });
         let worker = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("vpn-rests".into()).spawn(move || worker.run());
+        let thread = host::threads::spawn("vpn-rests", move || worker.run());
         if let Err(error) = &thread {
             log::error!("no thread for the store of rests: {error}; rests are stored when the service stops");
         }
@@ -136,7 +136,7 @@ impl Store {
             // The send fails if the wait has timed out.
             let _ = done.send(());
         };
-        if std::thread::Builder::new().spawn(write).is_ok() {
+        if host::threads::spawn("vpn-rests-exit", write).is_ok() {
             let _ = finished.recv_deadline(deadline);
         }
     }

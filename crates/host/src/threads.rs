@@ -1,0 +1,44 @@
+//! The library's own threads.
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use std::io;
+use std::thread::{Builder, JoinHandle};
+
+/// The signals that the kernel raises on a thread for what the thread itself does. Blocked, they would end the process
+/// past the host's handlers.
+const OF_THE_THREAD: [Signal; 7] =
+    [Signal::SIGABRT, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGSEGV, Signal::SIGSYS, Signal::SIGTRAP];
+
+/// Starts a thread that takes none of the host program's signals; its name has at most 15 bytes.
+///
+/// The kernel gives a signal of the process to any thread that does not block it. A host that blocks SIGTERM in its own
+/// threads, and reads it from a signalfd or with sigwait, would be killed by a thread that it does not know.
+pub fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+    let mut signals = SigSet::all();
+    for signal in OF_THE_THREAD {
+        signals.remove(signal);
+    }
+    // A thread starts with the mask of its parent: blocked here, no signal finds the new thread open.
+    let before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let thread = Builder::new().name(name.to_owned()).spawn(body);
+    before.thread_set_mask()?;
+    thread
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_new_thread_blocks_signals() {
+        let before = SigSet::thread_get_mask().unwrap();
+        let inside = spawn("masked", || SigSet::thread_get_mask().unwrap()).unwrap().join().unwrap();
+        assert!(Signal::iterator().filter(|signal| !is_never_blocked(*signal)).all(|signal| inside.contains(signal)));
+        assert!(OF_THE_THREAD.iter().all(|signal| !inside.contains(*signal)));
+        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+    }
+
+    fn is_never_blocked(signal: Signal) -> bool {
+        matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) || OF_THE_THREAD.contains(&signal)
+    }
+}
