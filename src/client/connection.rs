@@ -26,7 +26,7 @@ use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::worker::{self, Timer};
 use crate::sdk::{Running, store};
-use vpn_core::exchange::{Action, Event, Exchange, Grant, Notice, TICK};
+use vpn_core::exchange::{Action, Event, Exchange, Grant, Notice, REQUEST_TICK, TICK};
 use vpn_core::forward::DropCause;
 use vpn_core::lease::Token;
 use vpn_core::wire::{self, FromServer, pkt};
@@ -74,7 +74,7 @@ struct Shared {
     grant: Option<Grant>,
     link: Option<Arc<Link>>,
     channel: Option<Arc<Channel>>,
-    timer: Option<Timer>,
+    timers: Vec<Timer>,
 }
 
 impl Connection {
@@ -103,7 +103,7 @@ impl Connection {
             settings,
             is_renewal,
             switch,
-            shared: Mutex::new(Shared { exchange, grant: None, link: None, channel: None, timer: None }),
+            shared: Mutex::new(Shared { exchange, grant: None, link: None, channel: None, timers: Vec::new() }),
             changed: Condvar::new(),
             started: Instant::now(),
             is_over: AtomicBool::new(false),
@@ -196,12 +196,12 @@ impl Connection {
     /// Closes the stream. Waits until its channel is closed, unless the caller is a worker.
     pub(super) fn end(&self) {
         self.handle(Event::Stop);
-        let (timer, link) = {
+        let (timers, link) = {
             let mut shared = self.shared.lock();
-            (shared.timer.take(), shared.link.take())
+            (std::mem::take(&mut shared.timers), shared.link.take())
         };
         // Dropping either calls the SDK: not under the lock.
-        drop(timer);
+        drop(timers);
         drop(link);
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         while worker::current().is_none() && self.channel().is_some() && Instant::now() < deadline {
@@ -291,23 +291,28 @@ impl Connection {
     /// Starts the ticks, on the stream's worker.
     fn start_ticks(&self) {
         let Some(here) = worker::current() else { return };
-        let connection = Weak::clone(&self.weak_self);
-        let timer = Timer::start(here, TICK, move || connection.upgrade().is_some_and(|connection| connection.tick()));
+        let start = |interval, last: State| {
+            let connection = Weak::clone(&self.weak_self);
+            let tick = move || connection.upgrade().is_some_and(|connection| connection.tick() <= last);
+            Timer::start(here, interval, tick)
+        };
+        let timers: Vec<Timer> =
+            [start(TICK, State::Up), start(REQUEST_TICK, State::Requesting)].into_iter().flatten().collect();
         let mut shared = self.shared.lock();
         if shared.exchange.is_alive() {
-            shared.timer = timer;
+            shared.timers = timers;
         } else {
-            // The connection was stopped meanwhile. Dropping the timer calls the SDK: not under the lock.
+            // The connection was stopped meanwhile. Dropping the timers calls the SDK: not under the lock.
             drop(shared);
-            drop(timer);
+            drop(timers);
         }
     }
 
-    /// Handles a tick, on the stream's worker. Returns false to end the timer.
-    fn tick(&self) -> bool {
+    /// Handles a tick, on the stream's worker. Returns the state that follows.
+    fn tick(&self) -> State {
         let pending = self.channel().and_then(|channel| channel.pending()).unwrap_or(0);
         let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
-        self.handle(Event::Tick { heard, pending }) <= State::Up
+        self.handle(Event::Tick { heard, pending })
     }
 
     fn report(&self, notice: &Notice) {

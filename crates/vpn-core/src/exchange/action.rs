@@ -73,7 +73,7 @@ pub enum Event<'a> {
     Problem(u32),
     /// PING arrived on channel 'S'.
     Ping,
-    /// At least [`TICK`](super::TICK) has passed since the last tick.
+    /// [`TICK`](super::TICK), or [`REQUEST_TICK`](super::REQUEST_TICK), has passed since the last tick.
     Tick {
         /// When the last packet of any kind arrived. The state machine does not see data packets; the driver records
         /// them.

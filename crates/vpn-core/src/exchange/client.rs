@@ -18,6 +18,11 @@ use paying::error_text;
 
 /// The interval at which the driver passes in [`Event::Tick`], from [`Action::StartTicks`] on.
 pub const TICK: Duration = Duration::from_millis(250);
+/// The interval of the ticks while the client waits for the answer to REQUEST, and the first interval at which it
+/// repeats that of a free order: a node loses what arrives with the first bytes of a stream.
+pub const REQUEST_TICK: Duration = Duration::from_millis(100);
+/// The longest interval between repetitions.
+const REPEAT_MAX: Duration = Duration::from_secs(2);
 /// The shortest interval at which ADDR_REQUEST is repeated, and the REQUEST of a paid order: a server may pay twice.
 const REPEAT_MIN: Duration = Duration::from_secs(1);
 
@@ -271,15 +276,17 @@ impl Exchange {
         }
         self.pay(now, |payment, served| payment.tick(now, served));
         let waited = now.saturating_sub(self.last_sent);
-        // 0.25 s, 0.5 s, 1 s, 2 s, 2 s, ...
-        let interval = TICK * (1 << self.repeats.min(3));
+        let interval = |first: Duration| (first * (1 << self.repeats.min(5))).min(REPEAT_MAX);
+        // 1 s, 1 s, 1 s, 2 s, 2 s, ...
+        let slowly = interval(TICK).max(REPEAT_MIN);
         match self.state {
             State::Requesting if self.is_answered => {}
-            State::Requesting if waited >= if self.payment.is_some() { interval.max(REPEAT_MIN) } else { interval } => {
+            // Of a free order after 0.1 s, 0.2 s, 0.4 s, 0.8 s, 1.6 s, 2 s, 2 s, ...
+            State::Requesting if waited >= if self.payment.is_some() { slowly } else { interval(REQUEST_TICK) } => {
                 self.repeats += 1;
                 self.send_request(now);
             }
-            State::AwaitingAddress if waited >= interval.max(REPEAT_MIN) => {
+            State::AwaitingAddress if waited >= slowly => {
                 self.repeats += 1;
                 self.request_address(now);
             }

@@ -21,7 +21,7 @@ mod payment;
 mod session;
 
 pub use action::{Action, Event, Failure, Grant, Notice, State};
-pub use client::{Exchange, Settings, TICK};
+pub use client::{Exchange, REQUEST_TICK, Settings, TICK};
 pub use leases::{AddressRequest, Answer, Leases, Terms};
 pub use offer::{Offer, OfferError, guess_prefix};
 pub use payment::{Agreement, Refusal, TxHash};

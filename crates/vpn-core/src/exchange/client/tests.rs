@@ -108,10 +108,10 @@ fn an_unanswered_request_is_repeated() {
     driven.at(0, Event::Dialled);
     driven.at(1000, Event::Connected);
     let sent = |driven: &mut Driven, from: u64, to: u64| {
-        let ticks = (from..to).step_by(250);
+        let ticks = (from..to).step_by(50);
         ticks.filter(|at| !driven.tick(*at).is_empty()).map(|at| at - from).collect::<Vec<_>>()
     };
-    assert_eq!(sent(&mut driven, 1000, 8000), [250, 750, 1750, 3750, 5750]);
+    assert_eq!(sent(&mut driven, 1000, 8000), [100, 300, 700, 1500, 3100, 5100]);
     driven.success(8000);
     assert_eq!(sent(&mut driven, 8000, 16_000), [1000, 2000, 3000, 5000, 7000]);
 }
