@@ -27,15 +27,39 @@
 #include <dap_chain_net_srv_vpn.h>
 #include <dap_chain_net_vpn_client.h>
 #include <dap_chain_net_vpn_client_tun.h>
+#include <dap_worker.h>
 
 #define SERVER "10.200.0.1"
 #define GATEWAY "10.77.0.1"
 #define INNER_PREFIX "10.77.0."
 enum { PORT = 8089, DEAD_PORT = 1, MEBIBYTE = 1 << 20 };
 
-/* --- the launcher: 's' starts, 't' terminates, 'k' kills; it answers each with one int ---------------------------- */
+/* --- the launcher: 's' starts, 't' terminates, 'k' kills, 'l' lists; it answers each with one int ------------------ */
 
 static int s_launcher = -1;
+
+typedef struct listing {
+    int commands;
+    int sessions; /* in the service's list, each as its channel shows it; -1 if one differs */
+} listing_t;
+
+/* On worker 0, where C may read the service's lists. */
+static void list_sessions(void *argument)
+{
+    listing_t *listing = argument;
+    dap_chain_net_srv_t *service = dap_chain_net_srv_get((dap_chain_net_srv_uid_t){.uint64 = 1});
+    dap_chain_net_srv_vpn_t *vpn = service ? service->_internal : NULL;
+    for (dap_chain_net_srv_ch_vpn_t *each = vpn ? vpn->ch_vpn_ipv4 : NULL; each; each = each->hh.next) {
+        const dap_chain_net_srv_ch_vpn_t *own = CH_VPN(each->ch);
+        bool is_same = own && each->tun_socket && each->tun_socket == own->tun_socket
+                       && each->addr_ipv4.s_addr == own->addr_ipv4.s_addr && each->usage_id == own->usage_id
+                       && each->net_srv == service && each->is_allowed == own->is_allowed;
+        listing->sessions = is_same && listing->sessions >= 0 ? listing->sessions + 1 : -1;
+    }
+    if (write(listing->commands, &listing->sessions, sizeof(listing->sessions)) != sizeof(listing->sessions))
+        exit(1);
+    free(listing);
+}
 
 static _Noreturn void server_process(int commands)
 {
@@ -47,9 +71,15 @@ static _Noreturn void server_process(int commands)
         code = dap_chain_net_srv_vpn_init(config);
     if (write(commands, &code, sizeof(code)) != sizeof(code))
         exit(1);
-    char end;
-    while (read(commands, &end, 1) < 0 && errno == EINTR)
-        ;
+    char command;
+    ssize_t got;
+    while ((got = read(commands, &command, 1)) == 1 || (got < 0 && errno == EINTR)) {
+        listing_t *listing = got == 1 ? malloc(sizeof(*listing)) : NULL;
+        if (listing) {
+            *listing = (listing_t){.commands = commands};
+            dap_worker_exec_callback_on(dap_events_worker_get(0), list_sessions, listing);
+        }
+    }
     dap_chain_net_srv_vpn_deinit();
     exit(code ? 1 : 0);
 }
@@ -89,6 +119,9 @@ static _Noreturn void launcher_process(int orders)
         int answer = 0;
         if (order == 's') {
             answer = start_server(&server, &commands);
+        } else if (order == 'l') {
+            if (write(commands, &order, 1) != 1 || read(commands, &answer, sizeof(answer)) != sizeof(answer))
+                answer = -1004;
         } else if (server > 0) {
             if (order == 'k')
                 kill(server, SIGKILL);
@@ -116,7 +149,8 @@ static void launch(void)
     s_launcher = pair[0];
 }
 
-/* Returns the code of init for 's'; for 't' and 'k' the server's status from waitpid. */
+/* Returns the code of init for 's', the count of list_sessions for 'l'; for 't' and 'k' the server's status from
+ * waitpid. */
 static int order(char what)
 {
     int answer = -1003;
@@ -272,6 +306,10 @@ static void traffic(void)
     snprintf(first, sizeof(first), "%s", leased_address());
     check_traffic(16);
     check_connected(net);
+    /* The list for C is renewed once a second. */
+    for (int i = 0; i < 30 && order('l') == 0; i++)
+        t_sleep_ms(100);
+    CHECK_INT(order('l'), 1);
 
     t_context("stop");
     CHECK_INT(dap_chain_net_vpn_client_stop(), 0);
@@ -320,12 +358,12 @@ static void refusals(void)
     CHECK_BETWEEN(start_timed(net, "192.0.2.1", PORT, 20000), -3, -2);
     t_context("a name that does not exist");
     CHECK_INT(start_timed(net, "no-such-host.invalid", PORT, 30000), -2);
-    t_context("a port that accepts and stays silent");
+    t_context("a port where something else answers");
     CHECK_BETWEEN(start_timed(net, SERVER, PEER_TCP, 30000), -3, -2);
     check_stopped(VPN_CLIENT_STATUS_NOT_STARTED);
     long long begin = t_now_ms();
-    CHECK_BETWEEN(dap_chain_net_vpn_client_check(net, SERVER, PEER_TCP, 1024, 1024, 2000), -3, -2);
-    CHECK_BETWEEN(t_now_ms() - begin, 0, 8000);
+    CHECK_INT(dap_chain_net_vpn_client_check(net, SERVER, PEER_TCP, 1024, 1024, 2000), -2);
+    CHECK_BETWEEN(t_now_ms() - begin, 0, 2000);
     t_context("checks of every size");
     static const size_t SIZES[] = {0, 1, 1024, 16384, 65536, (size_t)-1};
     for (size_t i = 0; i < sizeof(SIZES) / sizeof(SIZES[0]); i++)

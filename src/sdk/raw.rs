@@ -15,6 +15,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 use super::types::*;
+use super::visible::dap_chain_net_srv_vpn_tun_socket_t;
 
 /// Stands for "not a worker".
 pub const NO_WORKER: u32 = 0xffff_ffff;
@@ -244,6 +245,7 @@ pub(super) struct ListedSession {
     pub(super) usage_id: u32,
     pub(super) address: u32,
     pub(super) is_allowed: bool,
+    pub(super) tun_socket: *mut dap_chain_net_srv_vpn_tun_socket_t,
     pub(super) ch: *mut dap_stream_ch_t,
 }
 

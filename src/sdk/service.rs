@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use super::channel::Channel;
 use super::types::dap_chain_net_srv_t;
 use super::usage::Rest;
+use super::visible::dap_chain_net_srv_vpn_tun_socket;
 use super::{raw, worker};
 
 /// The decisions of the service. All are called on the session's worker.
@@ -54,6 +55,8 @@ pub struct ListedSession {
     pub address: Ipv4Addr,
     /// Whether the SDK's billing allows the session to use the service.
     pub is_allowed: bool,
+    /// The TUN queue of the session's worker.
+    pub tun_socket: *mut dap_chain_net_srv_vpn_tun_socket,
     /// The session's channel.
     pub channel: Arc<Channel>,
 }
@@ -89,6 +92,7 @@ impl Service {
                 usage_id: session.usage_id,
                 address: network_order(session.address),
                 is_allowed: session.is_allowed,
+                tun_socket: session.tun_socket,
                 ch: session.channel.raw(),
             })
             .collect();

@@ -55,13 +55,6 @@ pub(super) struct Session {
     client_key: Mutex<Option<[u8; 32]>>,
 }
 
-/// Returns what C may read of a session; `None` without a lease.
-pub(super) fn listed(channel: Arc<Channel>) -> Option<ListedSession> {
-    let session = channel.data::<Session>()?;
-    let (address, usage_id, is_allowed) = (session.leased()?, session.usage_id(), session.is_allowed());
-    Some(ListedSession { usage_id, address, is_allowed, channel })
-}
-
 impl Session {
     fn new(now: Duration, account: Account) -> Session {
         Session {
@@ -289,6 +282,14 @@ impl ServiceHandler for Server {
 }
 
 impl Server {
+    /// Returns what C may read of a session; `None` without a lease.
+    pub(super) fn listed(&self, channel: Arc<Channel>) -> Option<ListedSession> {
+        let session = channel.data::<Session>()?;
+        let (address, usage_id, is_allowed) = (session.leased()?, session.usage_id(), session.is_allowed());
+        let tun_socket = self.tun_visible(channel.worker());
+        Some(ListedSession { usage_id, address, is_allowed, tun_socket, channel })
+    }
+
     fn vpn_packet(&self, channel: &Arc<Channel>, session: &Session, worker: u32, data: &[u8]) -> Result<(), DropCause> {
         let (header, message) = wire::parse_from_client(data)?;
         match message {

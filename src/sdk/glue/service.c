@@ -152,6 +152,7 @@ void vpn_glue_service_publish(struct dap_chain_net_srv *service, const vpn_glue_
         session->usage_id = sessions[i].usage_id;
         session->net_srv = service;
         session->is_allowed = sessions[i].is_allowed;
+        session->tun_socket = sessions[i].tun_socket;
         session->addr_ipv4.s_addr = sessions[i].address;
         session->ch = sessions[i].ch;
         s_list_session(root, session, last);
