@@ -74,7 +74,7 @@ fn wrong_usage_is_2_with_the_reason() {
         (&["check", ""], "the host is empty"),
         (&["check", "[::1"], "not closed"),
         (&["check", "[::1]x"], "[ADDRESS]:PORT"),
-        (&["check", "host", "--timeout", "4"], "5..=600"),
+        (&["check", "host", "--timeout", "0"], "1..=600"),
         (&["check", "localhost", "--net", "nowhere"], "no such network"),
         (&["server", "--config", "/nonexistent/x.cfg"], "/nonexistent/x.cfg"),
         (&["stat", "--socket", "/x", "--state-dir", "/y"], "cannot be used with"),

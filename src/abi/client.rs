@@ -157,10 +157,11 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_check_result(
 }
 
 /// Tests a server: connects, sends `a_data_size_to_send` bytes and requests `a_data_size_to_recv` bytes (at most 65536
-/// each; (size_t)-1 means 1024). The whole call takes at most `a_timeout_test_ms` (-1 means 10000, less than 5000 means
-/// 5000), connecting at most 10000 of that. Blocks.
+/// each; (size_t)-1 means 1024). The whole call takes at most `a_timeout_test_ms` (0 or less means 10000), connecting at
+/// most 10000 of that. Blocks.
 ///
-/// Returns 0; -1 if an argument is invalid; -2 if the connection fails or times out; -3 if the answer times out.
+/// Returns 0; -1 if an argument is invalid; -2 if nothing accepts the connection, or the server ends it or refuses; -3
+/// if what accepts it does not answer in time.
 ///
 /// # Safety
 /// Pointers are NULL or valid for the call; the string NUL-terminated. Not from a worker thread.

@@ -14,7 +14,7 @@
 //!   order a connection uses, and the transaction that pays it.
 //! - `error`: why a start failed; `settings`: the user's configuration.
 //!
-//! These need no tunnel: [`check`], a check of a server; [`orders`] and [`wallet`], the offered services and the means
+//! These need no tunnel: [`check`], a check of a server, with `probe`, a TCP connection of its own; [`orders`] and [`wallet`], the offered services and the means
 //! of payment.
 
 pub(crate) mod check;
@@ -27,6 +27,7 @@ mod error;
 pub(crate) mod orders;
 mod payer;
 mod payment;
+mod probe;
 mod renewal;
 mod request;
 mod settings;

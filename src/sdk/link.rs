@@ -75,6 +75,13 @@ impl Link {
         unsafe { raw::vpn_glue_channel_send(ch, kind, data.as_ptr().cast(), data.len()) > 0 }
     }
 
+    /// Returns the number of bytes that wait to be sent, on a channel's worker; 0 if the channel does not exist.
+    pub fn pending(&self, letter: u8) -> usize {
+        let ch = self.channel(letter);
+        // SAFETY: a channel of the living connection, on its worker.
+        if ch.is_null() { 0 } else { unsafe { raw::vpn_glue_channel_pending(ch) } }
+    }
+
     /// Returns the SDK's channel, or NULL.
     pub fn channel(&self, letter: u8) -> *mut dap_stream_ch_t {
         let client = self.client.load(Ordering::Acquire);

@@ -1,0 +1,94 @@
+//! Tells whether anything accepts TCP connections at an address, without blocking the caller.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use host::threads;
+
+/// Most probes at once. A name look-up may last longer than the caller waits for it.
+const PROBES_MAX: usize = 16;
+
+static PROBES: AtomicUsize = AtomicUsize::new(0);
+
+/// Connects to a host on a thread of its own, and passes the result to `report`: success, or the last address's errno.
+/// The probe ends at the deadline, unless the resolver takes longer. Without the means for a probe there is no report.
+pub(super) fn start(host: &str, port: u16, deadline: Instant, report: impl FnOnce(Result<(), i32>) + Send + 'static) {
+    let Some(permit) = Permit::take() else {
+        return log::debug!("{PROBES_MAX} probes are running already");
+    };
+    let host = host.to_owned();
+    let spawned = threads::spawn("vpn-probe", move || {
+        let _permit = permit;
+        report(connect(&host, port, deadline));
+    });
+    if let Err(error) = spawned {
+        log::debug!("no thread for a probe: {error}");
+    }
+}
+
+struct Permit;
+
+impl Permit {
+    fn take() -> Option<Permit> {
+        let before = PROBES.fetch_add(1, Ordering::Relaxed);
+        let permit = Permit;
+        (before < PROBES_MAX).then_some(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        PROBES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Tries one address after the other, each with its share of the remaining time.
+fn connect(host: &str, port: u16, deadline: Instant) -> Result<(), i32> {
+    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(|_| libc::ENOENT)?.collect();
+    let mut result = Err(libc::ENOENT);
+    for (index, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let others = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        let share = (left / others).max(Duration::from_millis(1));
+        result = TcpStream::connect_timeout(address, share).map(drop).map_err(|error| errno_of(&error));
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    // A timeout of connect_timeout carries no errno.
+    error.raw_os_error().unwrap_or(libc::ETIMEDOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn probe(host: &str, port: u16) -> Result<(), i32> {
+        connect(host, port, Instant::now() + Duration::from_secs(5))
+    }
+
+    #[test]
+    fn a_listener_is_told_from_a_closed_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(probe("127.0.0.1", port), Ok(()));
+        drop(listener);
+        assert_eq!(probe("127.0.0.1", port), Err(libc::ECONNREFUSED));
+        assert_eq!(probe("name.invalid", port), Err(libc::ENOENT));
+    }
+
+    #[test]
+    fn probes_are_bounded() {
+        let permits: Vec<Permit> = std::iter::from_fn(Permit::take).take(PROBES_MAX + 1).collect();
+        assert!(permits.len() <= PROBES_MAX);
+        drop(permits);
+        assert!(Permit::take().is_some());
+    }
+}
