@@ -7,6 +7,7 @@ mod allocations;
 mod leases;
 mod loss;
 mod mtu;
+mod networks;
 mod offload;
 mod peers;
 mod slow;
