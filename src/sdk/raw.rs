@@ -314,9 +314,9 @@ unsafe extern "C" {
     /// Returns at once on such a thread.
     pub(super) fn vpn_glue_settle();
 
-    /// Writes a line into the SDK's log, with one of LOG_*.
+    /// Writes a line into the SDK's log, with one of LOG_* and a tag in front.
     #[cfg(feature = "sdk")]
-    pub(super) fn vpn_glue_log(level: c_int, message: *const c_char);
+    pub(super) fn vpn_glue_log(level: c_int, tag: *const c_char, message: *const c_char);
     /// The lowest level that is logged.
     #[cfg(feature = "sdk")]
     pub(super) fn vpn_glue_log_level() -> c_int;

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Server;
 use super::session::Session;
-use super::{Server, billing};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::worker;
 use vpn_core::exchange::{AddressRequest, Answer};
 use vpn_core::forward::DropCause;
-use vpn_core::lease::{KeyTokens, Lease, LeaseError};
+use vpn_core::lease::{KeyTokens, Lease, LeaseError, Origin};
 use vpn_core::wire::{self, Capabilities, op, problem};
 
 /// Identifies a session by its channel.
@@ -128,15 +128,22 @@ impl Server {
         session.set_bundle(self.terms.bundle(caps));
         channel.set_inner_address(Some(lease.addr));
         let usage_id = session.usage_id();
-        log::info!("usage {usage_id}: lease given ({} in use)", self.leased());
-        let key = session.client_key().map_or_else(|| "none".to_owned(), |key| billing::key(&key));
-        log::debug!("usage {usage_id}: {}, {:?}, client key {key}", lease.addr, lease.origin);
+        let how = match lease.origin {
+            Origin::New => "new",
+            Origin::Resumed => "resumed",
+            Origin::TakenOver => "taken over",
+        };
+        let inner = self.inner_address(Some(lease.addr));
+        log::info!("address leased: {}{inner}, {how}, {} in use", session.who(), self.leased());
+        if inner.is_empty() {
+            log::debug!("usage {usage_id} has address {}", lease.addr);
+        }
         channel.send(TYPE_DATA, &self.terms.reply(lease, caps).encode(usage_id, sock_id));
     }
 
     fn refuse(&self, channel: &Channel, session: &Session, code: u32) -> Result<(), DropCause> {
         if code == problem::NO_FREE_ADDR && !session.warned_pool_exhausted.swap(true, Ordering::Relaxed) {
-            log::warn!("no address for {}: {}", channel.peer(), LeaseError::Exhausted);
+            log::warn!("address refused: {}, {}", session.who(), LeaseError::Exhausted);
         }
         self.control(channel, op::PROBLEM, code)
     }

@@ -6,8 +6,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::Config;
+use crate::sdk::{STREAM_OVERHEAD, log_more};
 use host::netlink::{Address, Netlink, NetlinkError};
 use vpn_core::lease::{Subnet, SubnetError, dotted};
 
@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub offload: bool,
     /// The device's name; with `None` the kernel picks tunN.
     pub device: Option<String>,
+    /// Whether lines above DEBUG show inner addresses of clients.
+    pub log_addresses: bool,
 }
 
 /// Why the configuration is invalid.
@@ -91,6 +93,7 @@ impl Settings {
             Ok(subnet) => subnet,
             Err(source) => return Err(SettingsError::Subnet { address, mask, source }),
         };
+        log_more(config.flag(SECTION, "debug_more", false));
         warn_of_form("network_address", &address, "10.0.0.0");
         warn_of_form("network_mask", &mask, "255.255.255.0");
         warn_of_gateway(&subnet);
@@ -115,6 +118,8 @@ impl Settings {
             keep_alive: seconds(config, "keep_alive", 1..=3600, 20),
             offload: config.flag(SECTION, "offload", true),
             device: device_name(config)?,
+            // Operators of nodes find them in the C module's log, and look for them.
+            log_addresses: config.flag(SECTION, "log_addresses", !cfg!(feature = "embedded")),
         })
     }
 }

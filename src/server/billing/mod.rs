@@ -35,7 +35,7 @@ use crate::sdk::net::Net;
 use vpn_core::meter::{Client, Grace, GraceLimits, PaymentId};
 
 pub(super) use gate::Gate;
-pub(super) use rests::{Store, key, stored};
+pub(super) use rests::{Store, stored};
 
 const SECTION: &str = "srv_vpn";
 
