@@ -3,6 +3,7 @@
 //!
 //! A session's address is written under the lock of the leases, so no two sessions have the same address at any moment.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -146,6 +147,28 @@ impl Server {
             log::warn!("address refused: {}, {}", session.who(), LeaseError::Exhausted);
         }
         self.control(channel, op::PROBLEM, code)
+    }
+
+    /// Logs the end of a session that had a service; others say nothing that an operator needs.
+    pub(super) fn log_end(&self, channel: &Channel) {
+        let Some(session) = channel.data::<Session>() else { return };
+        let level = if session.journal.was_served() { log::Level::Info } else { log::Level::Debug };
+        let (who, why, age) = (session.who(), session.journal.end(), session.journal.age(self.now()));
+        let (up, down) = session.carried.both_ways();
+        let inner = self.inner_address(session.leased());
+        log::log!(
+            level,
+            "session ended: {who}{inner}, {why}, {up} bytes up, {down} bytes down, {:.1} s",
+            age.as_secs_f32()
+        );
+    }
+
+    /// Returns an inner address as lines show it, or nothing where the operator keeps them out of the log.
+    pub(super) fn inner_address(&self, address: Option<Ipv4Addr>) -> String {
+        match address {
+            Some(address) if self.settings.log_addresses => format!(", address {address}"),
+            _ => String::new(),
+        }
     }
 
     /// Pings the holder of a lease on behalf of another client. If the PING is not sent, the holder counts as silent. A

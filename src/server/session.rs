@@ -390,24 +390,6 @@ impl Server {
         }
     }
 
-    /// Logs the end of a session that had a service; others say nothing that an operator needs.
-    fn log_end(&self, channel: &Channel) {
-        let Some(session) = channel.data::<Session>() else { return };
-        let level = if session.journal.was_served() { log::Level::Info } else { log::Level::Debug };
-        let (who, why, age) = (session.who(), session.journal.end(), session.journal.age(self.now()));
-        let (up, down) = session.carried.both_ways();
-        let inner = self.inner_address(session.leased());
-        log::log!(level, "session ended: {who}{inner}, {why}, {up} bytes up, {down} bytes down, {} s", age.as_secs());
-    }
-
-    /// Returns an inner address as lines show it, or nothing where the operator keeps them out of the log.
-    pub(super) fn inner_address(&self, address: Option<Ipv4Addr>) -> String {
-        match address {
-            Some(address) if self.settings.log_addresses => format!(", address {address}"),
-            _ => String::new(),
-        }
-    }
-
     /// Tells every client with a lease that the device is gone or broken. From now on the service gives no leases.
     pub(super) fn tunnel_failed(self: &Arc<Self>) {
         if self.tunnel_down.swap(true, Ordering::AcqRel) {

@@ -5,6 +5,7 @@
 
 mod allocations;
 mod leases;
+mod logs;
 mod loss;
 mod mtu;
 mod networks;

@@ -73,6 +73,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "wallet_addr",
             "auto_cpu_reassignment",
             "debug_more",
+            "log_addresses",
             "mtu",
             "device_mtu",
             "lease_time",

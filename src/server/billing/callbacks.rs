@@ -143,7 +143,7 @@ impl Server {
         match spending {
             // The SDK takes the transaction that was to be spent for the payment if its store refuses the payment.
             Some(spent) if spent == usage.transaction => {
-                log::error!("payment lost: {}, the node could not store it", session.who());
+                log::error!("payment lost: {}, the node could not store the payment", session.who());
                 false
             }
             Some(_) => true,

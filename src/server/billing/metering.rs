@@ -12,6 +12,7 @@ use vpn_core::meter::{self, Action, Client, Event, StopReason, Unit, Urgency, Us
 use vpn_core::wire::{error_code, error_text, pkt};
 
 use super::facts::can_pay;
+use super::told::{left, log_grant, log_half, log_stop};
 use super::{KEEP_PENDING, SAVE_EVERY};
 use crate::server::account::{Account, Ask, AskStep, Metered, Offer, Payment, Stage};
 use crate::server::journal::{Amount, Key};
@@ -22,32 +23,6 @@ impl Account {
         let confirm_within = server.billing.rules.payment_timeout;
         self.metered.get_or_insert_with(|| Metered::new(offer, confirm_within, SAVE_EVERY, server.now()))
     }
-}
-
-/// Returns what is left of the current receipt or rest, as the log shows it.
-fn left(session: &Session, metered: &Metered, now: Duration) -> Amount {
-    let used = Use { bytes: session.carried.total(), alive: metered.alive };
-    Amount(metered.meter.terms().unit, metered.meter.left(now, used).current)
-}
-
-/// Logs what an event has granted. A next receipt is granted when it takes over.
-fn log_grant(session: &Session, metered: &mut Metered, now: Duration, event: Event) {
-    let from = match event {
-        Event::Paid if metered.meter.left(now, Use::default()).next == 0 => "by the first receipt",
-        Event::Resumed { rest } if rest.of(metered.meter.terms().unit) > 0 => "from earlier payments",
-        _ => return,
-    };
-    metered.told_half = false;
-    let left = left(session, metered, now);
-    log::info!("limits granted: {}, {from}, {left} left", session.who());
-}
-
-/// Logs once for each receipt that half of it is used.
-fn log_half(session: &Session, now: Duration) {
-    let mut account = session.account.lock();
-    let Some(metered) = account.metered.as_mut().filter(|metered| !metered.told_half) else { return };
-    metered.told_half = true;
-    log::info!("limits at half: {}, {} left", session.who(), left(session, metered, now));
 }
 
 impl Server {
@@ -81,8 +56,8 @@ impl Server {
         match action {
             Action::Allow => self.refresh(channel),
             Action::Stop(reason) => {
+                log_stop(session, reason, self.now());
                 self.refresh(channel);
-                self.log_stop(session, reason);
                 if reason == StopReason::NotConfirmed {
                     let account = session.account.lock();
                     if let Some(metered) = &account.metered {
@@ -376,20 +351,6 @@ impl Server {
         if let (Some(usage), Some(owner)) = (channel.detach_usage(), channel.worker()) {
             worker::exec(owner, move || usage.free());
         }
-    }
-
-    fn log_stop(&self, session: &Session, reason: StopReason) {
-        let why = match reason {
-            StopReason::UnitsUsed => "the paid units are used",
-            StopReason::GraceTime => "the time of grace is over",
-            StopReason::GraceBytes => "the bytes of grace are used",
-            StopReason::NotConfirmed => "its payment did not reach the ledger",
-            StopReason::Ended => return,
-        };
-        let account = session.account.lock();
-        let Some(metered) = &account.metered else { return };
-        let left = left(session, metered, self.now());
-        log::info!("limits used up: {}, {why}, {left} left", session.who());
     }
 
     /// Checks the sessions with dealings whose stream is on a worker, every [`PERIOD`](super::PERIOD).

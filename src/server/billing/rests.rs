@@ -34,8 +34,8 @@ pub(in crate::server) struct Store {
 
 struct Shared {
     rests: Mutex<Rests>,
-    /// When the log last had a client's rest.
-    told: Mutex<HashMap<Client, Instant>>,
+    /// When the log last had a client's record, and which.
+    told: Mutex<HashMap<Client, (Instant, [u8; Rest::RECORD_LEN])>>,
     wake: Condvar,
     ending: AtomicBool,
     started: Instant,
@@ -204,11 +204,13 @@ impl Shared {
 
     fn tell(&self, write: &Write) {
         let mut told = self.told.lock();
-        let is_due = write.is_event || told.get(&write.client).is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        let is_new =
+            |(at, record): &(Instant, _)| at.elapsed() >= TELL_EVERY || (write.is_event && *record != write.record);
+        let is_due = told.get(&write.client).is_none_or(is_new);
         let level = if is_due { log::Level::Info } else { log::Level::Debug };
         if is_due {
-            told.retain(|_, told| told.elapsed() < TELL_EVERY);
-            told.insert(write.client, Instant::now());
+            told.retain(|_, (at, _)| at.elapsed() < TELL_EVERY);
+            told.insert(write.client, (Instant::now(), write.record));
         }
         drop(told);
         let Rest { bytes, seconds } = Rest::from_record(&write.record).unwrap_or_default();
