@@ -1,7 +1,9 @@
 //! What `cellframe-vpn server` logs of its clients.
 
+use rustix::process::Signal;
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
+use testkit::program::send;
 use testkit::tunnel::{Client, NETWORK};
 
 use crate::PROGRAM;
@@ -44,6 +46,20 @@ fn the_inner_address_is_logged_on_request() {
             let of_event = those_with(&lines, event);
             assert!(of_event.len() == 1 && of_event[0].contains(", address 10.98.0.2, "), "{event}: {lines:#?}");
         }
+    });
+}
+
+#[test]
+fn a_session_that_the_server_ends_is_logged_with_the_reason() {
+    in_namespace("logs::a_session_that_the_server_ends_is_logged_with_the_reason", || {
+        let hosts = Hosts::new(PROGRAM);
+        let (mut server, _) = hosts.server("server");
+        let _client = Client::connect(&hosts, 0, "client", &[]);
+        send(&server.child, Signal::TERM);
+        assert_eq!(server.exit_code(), Some(0));
+        let lines: Vec<_> = server.log().lines().map(str::to_owned).collect();
+        let ended = those_with(&lines, "session ended: ");
+        assert!(ended.len() == 1 && ended[0].contains(", the service stops, 0 bytes up, 0 bytes down, "), "{lines:#?}");
     });
 }
 
