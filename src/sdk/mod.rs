@@ -108,8 +108,12 @@ pub fn log_more(more: bool) {
     log_to_sdk::more(more);
 }
 
-/// The begin of the module paths of the service.
+/// The begin of the targets of the service's lines.
 const SERVER_LINES: &str = "dap_chain_net_srv_vpn::server";
+
+/// The target of an INFO line that a node's log has at NOTICE, its level unless the operator debugs it: what the C module
+/// logged so.
+pub const NOTICE: &str = "dap_chain_net_srv_vpn::server::notice";
 
 /// Returns the tag of a line on a node: that of the C file which the module replaces.
 #[cfg(any(feature = "sdk", test))]
@@ -139,7 +143,7 @@ mod log_to_sdk {
     struct SdkLog;
 
     static INSTALLED: AtomicBool = AtomicBool::new(false);
-    /// Whether the service's DEBUG lines are written as INFO, which the SDK writes.
+    /// Whether the service's INFO and DEBUG lines are written as NOTICE, which a node writes unless it is told otherwise.
     static MORE: AtomicBool = AtomicBool::new(false);
 
     pub(super) fn more(more: bool) {
@@ -177,13 +181,18 @@ mod log_to_sdk {
             if !self.enabled(record.metadata()) {
                 return;
             }
+            let is_raised = match record.level() {
+                Level::Info if record.target() == super::NOTICE => true,
+                Level::Info | Level::Debug => {
+                    MORE.load(Ordering::Relaxed) && record.target().starts_with(super::SERVER_LINES)
+                }
+                _ => false,
+            };
             let level = match record.level() {
                 Level::Error => raw::LOG_ERROR,
                 Level::Warn => raw::LOG_WARNING,
+                _ if is_raised => raw::LOG_NOTICE,
                 Level::Info => raw::LOG_INFO,
-                Level::Debug if MORE.load(Ordering::Relaxed) && record.target().starts_with(super::SERVER_LINES) => {
-                    raw::LOG_INFO
-                }
                 Level::Debug | Level::Trace => raw::LOG_DEBUG,
             };
             let text = record.args().to_string().replace('\0', " ");

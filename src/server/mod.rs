@@ -39,7 +39,7 @@ use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::types::dap_chain_net_srv_t;
 use crate::sdk::usage;
 use crate::sdk::visible::dap_chain_net_srv_vpn_tun_socket;
-use crate::sdk::{NotRunning, Running, channel, command, http, parts, settle, worker};
+use crate::sdk::{NOTICE, NotRunning, Running, channel, command, http, parts, settle, worker};
 use host::tun::{Device, DeviceConfig, TunError};
 use vpn_core::exchange::{Leases, Terms};
 use vpn_core::forward::{Counters, Route, Table, Totals};
@@ -129,6 +129,7 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
         Ok(()) => {
             warn_if_not_forwarding();
             log::info!(
+                target: NOTICE,
                 "device up: {} with {}/{}, MTU {}, {} queues{}",
                 server.device.name(),
                 server.settings.subnet.gateway(),
@@ -163,7 +164,7 @@ pub(crate) fn deinit() {
         while worker::current().is_none() && Arc::strong_count(server) > 1 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
-        log::info!("device removed: {}, the VPN service has stopped", server.device.name());
+        log::info!(target: NOTICE, "device removed: {}, the VPN service has stopped", server.device.name());
     }
     // Dropping the last reference may stop the SDK. The SDK then waits for the workers, one of which may be waiting for
     // this lock.

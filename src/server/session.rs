@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::sdk::NOTICE;
 use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA};
 use crate::sdk::service::{ListedSession, ServiceHandler};
 use crate::sdk::usage::{Rest, UsageState};
@@ -351,9 +352,12 @@ impl Server {
                     account if matches!(account.stage, Stage::Grace { .. }) => "in grace",
                     _ => "paid",
                 };
-                log::log!(session.journal.level(self.now()), "service starts: {}, {kind}", session.who());
+                let level = session.journal.level(self.now());
+                log::log!(target: NOTICE, level, "service starts: {}, {kind}", session.who());
             }
-            UsageChange::Ends => log::log!(session.journal.level(self.now()), "service ends: {}", session.who()),
+            UsageChange::Ends => {
+                log::log!(target: NOTICE, session.journal.level(self.now()), "service ends: {}", session.who());
+            }
             UsageChange::None => {}
         }
     }

@@ -21,6 +21,7 @@ void vpn_glue_log(int level, const char *tag, const char *message)
     switch (level) {
     case VPN_GLUE_LOG_ERROR: log_it(L_ERROR, "%s", message); break;
     case VPN_GLUE_LOG_WARNING: log_it(L_WARNING, "%s", message); break;
+    case VPN_GLUE_LOG_NOTICE: log_it(L_NOTICE, "%s", message); break;
     case VPN_GLUE_LOG_INFO: log_it(L_INFO, "%s", message); break;
     default: log_it(L_DEBUG, "%s", message); break;
     }

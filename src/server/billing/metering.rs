@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::sdk::NOTICE;
 use crate::sdk::channel::Channel;
 use crate::sdk::usage::{Rest, Step, UsageState};
 use crate::sdk::worker;
@@ -155,6 +156,7 @@ impl Server {
         };
         let Some((last, first, number, (client, net))) = found else {
             log::info!(
+                target: NOTICE,
                 "no receipt asked for: {}, its transaction cannot pay another one, the service ends with this one",
                 session.who()
             );
@@ -180,7 +182,7 @@ impl Server {
             metered.ask = Some(Ask::first(self.now()));
             let terms = metered.meter.terms();
             let amount = Amount(terms.unit, i64::try_from(terms.units).unwrap_or(i64::MAX));
-            log::info!("receipt asked for: {}, the next one of {amount}", session.who());
+            log::info!(target: NOTICE, "receipt asked for: {}, the next one of {amount}", session.who());
         }
         Some(Event::Asked)
     }

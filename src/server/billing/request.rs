@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::sdk::NOTICE;
 use crate::sdk::channel::Channel;
 use crate::sdk::gate::ServiceChannel;
 use crate::sdk::ledger;
@@ -171,7 +172,7 @@ impl Server {
                 channel.disarm_usage();
                 let amount = Amount(offer.unit, i64::try_from(offer.units).unwrap_or(i64::MAX));
                 let level = session.journal.level(self.now());
-                log::log!(level, "receipt asked for: {}, the first one of {amount}", session.who());
+                log::log!(target: NOTICE, level, "receipt asked for: {}, the first one of {amount}", session.who());
                 session.account.lock().stage = Stage::FirstSign { offer, ask: Ask::first(self.now()) };
             }
             Some(usage) if usage.state == UsageState::Normal => {}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vpn_core::meter::{Event, StopReason, Use};
 
+use crate::sdk::NOTICE;
 use crate::server::account::Metered;
 use crate::server::journal::Amount;
 use crate::server::session::Session;
@@ -46,5 +47,5 @@ pub(super) fn log_stop(session: &Session, reason: StopReason, now: Duration) {
     let account = session.account.lock();
     let Some(metered) = &account.metered else { return };
     let left = left(session, metered, now);
-    log::info!("limits used up: {}, {why}, {left} left", session.who());
+    log::info!(target: NOTICE, "limits used up: {}, {why}, {left} left", session.who());
 }
