@@ -1,5 +1,6 @@
 /* For an invalid configuration init returns the documented code, logs a line that names section, key, value and the
- * expected value, and leaves nothing behind: a valid configuration then works in the same process. */
+ * expected value, and leaves nothing behind: a valid configuration then works in the same process. Where the C module
+ * ran, init starts the service, and such a line warns. */
 #include "harness.h"
 
 #include <stdio.h>
@@ -28,6 +29,8 @@ static const mistake_t MISTAKES[] = {
     {"a prefix behind the address", ON, NETWORK("0.0.0.1/24", "255.255.255.0"), -2, "network_address", "0.0.0.1/24"},
     {"a word for the network", ON, NETWORK("home", "255.255.255.0"), -2, "network_address", "home"},
     {"an octet too large", ON, NETWORK("10.256.0.0", "255.255.255.0"), -2, "network_address", "10.256.0.0"},
+    {"no address behind the server's", ON, NETWORK("10.77.0.254", "255.255.255.0"), -2, "network_address",
+     "10.77.0.255"},
     {"an octet too many", ON, NETWORK("10.1.0.0.0", "255.255.255.0"), -2, "network_address", "10.1.0.0.0"},
     {"an IPv6 network", ON, NETWORK("fd00::1", "255.255.255.0"), -2, "network_address", "fd00::1"},
     {"a word for the mask", ON, NETWORK("10.77.0.0", "wide"), -2, "network_mask", "wide"},
@@ -36,11 +39,29 @@ static const mistake_t MISTAKES[] = {
     {"a mask of zeros", ON, NETWORK("10.77.0.0", "0.0.0.0"), -2, "network_mask", "0.0.0.0"},
     {"a /31", ON, NETWORK("10.77.0.0", "255.255.255.254"), -2, "network_mask", "255.255.255.254"},
     {"a /32", ON, NETWORK("10.77.0.0", "255.255.255.255"), -2, "network_mask", "255.255.255.255"},
-    {"the host's own network", ON, NETWORK("10.200.0.0", "255.255.255.0"), -2, "network_address", "10.200.0.0"},
-    {"a network around the host's", ON, NETWORK("10.192.0.0", "255.240.0.0"), -2, "network_address", "10.192.0.0"},
-    {"a network inside the host's", ON, NETWORK("10.200.0.0", "255.255.255.252"), -2, "network_address", "10.200.0.0"},
     {"the loopback", ON, NETWORK("127.0.0.0", "255.255.255.0"), -2, "network_address", "127.0.0.0"},
     {"the server is off", "enabled=false\n", NETWORK("10.77.0.0", "255.255.255.0"), -100, "enabled", ""},
+};
+
+/* What the C module runs on. The host has 10.200.0.2/24. */
+static const mistake_t TAKEN[] = {
+    {"bits outside the mask", ON, NETWORK("10.77.12.0", "255.255.0.0"), 0, "network_address = 10.77.12.0",
+     "10.77.12.1 in 10.77.0.0/16"},
+    {"the gateway for the network", ON, NETWORK("10.77.0.1", "255.255.255.0"), 0, "network_address = 10.77.0.1",
+     "10.77.0.1 in 10.77.0.0/24"},
+    {"a host for the network", ON, NETWORK("10.77.0.4", "255.255.255.0"), 0, "network_address = 10.77.0.4",
+     "10.77.0.5 in 10.77.0.0/24"},
+    {"three numbers", ON, NETWORK("10.77.0", "255.255.255.0"), 0, "network_address = 10.77.0:", "10.77.0.0"},
+    {"an octal number", ON, NETWORK("012.77.0.0", "255.255.255.0"), 0, "network_address = 012.77.0.0", "10.77.0.0"},
+    {"a hexadecimal mask", ON, NETWORK("10.77.0.0", "0xffffff00"), 0, "network_mask = 0xffffff00", "255.255.255.0"},
+    {"the host's own network", ON, NETWORK("10.200.0.0", "255.255.255.0"), 0, "network_address = 10.200.0.0",
+     "10.200.0.2/24 on veth-cli"},
+    {"a network around the host's", ON, NETWORK("10.192.0.0", "255.240.0.0"), 0, "network_address = 10.192.0.0",
+     "10.200.0.2/24 on veth-cli"},
+    {"a network inside the host's", ON, NETWORK("10.200.0.0", "255.255.255.252"), 0, "network_address = 10.200.0.0",
+     "10.200.0.2/24 on veth-cli"},
+    {"a key without effect", ON, NETWORK("10.77.0.0", "255.255.255.0") "auto_cpu_reassignment=true\n", 0,
+     "auto_cpu_reassignment = true", "no effect"},
 };
 
 static dap_config_t *open_config(const char *name, const char *server, const char *srv_vpn)
@@ -64,15 +85,16 @@ static void good_one(void)
     dap_config_close(config);
 }
 
-static bool named_in_one_line(char *log, const mistake_t *mistake)
+/* The number of lines of this level that name the mistake. */
+static int lines_that_name(char *log, const mistake_t *mistake, const char *level)
 {
+    int count = 0;
     for (char *line = strtok(log, "\n"); line; line = strtok(NULL, "\n")) {
         const char *section = mistake->code == -100 ? "[server]" : "[srv_vpn]";
-        if (strstr(line, section) && strstr(line, mistake->key) && strstr(line, mistake->value)
-            && strstr(line, "expected"))
-            return true;
+        count += strstr(line, level) && strstr(line, section) && strstr(line, mistake->key)
+            && strstr(line, mistake->value) && strstr(line, "expected");
     }
-    return false;
+    return count;
 }
 
 static void one_mistake(void *arg)
@@ -87,7 +109,7 @@ static void one_mistake(void *arg)
     CHECK_INT(code, mistake->code);
     CHECK_USAGE(before);
     char *copy = strdup(log);
-    if (!CHECK(copy && named_in_one_line(copy, mistake)))
+    if (!CHECK(copy && lines_that_name(copy, mistake, " ERROR ") > 0))
         t_note("  expected one line with the section, '%s', '%s' and 'expected'; logged:\n%s", mistake->key,
                mistake->value, log);
     free(copy);
@@ -97,12 +119,36 @@ static void one_mistake(void *arg)
     good_one();
 }
 
+static void one_taken(void *arg)
+{
+    const mistake_t *mistake = arg;
+    t_context("%s", mistake->name);
+    dap_config_t *config = open_config("taken.cfg", mistake->server, mistake->srv_vpn);
+    t_capture_begin();
+    int code = dap_chain_net_srv_vpn_init(config);
+    char *log = t_capture_end();
+    CHECK_INT(code, 0);
+    CHECK_INT(t_tun_devices(), 1);
+    char *copy = strdup(log);
+    if (!CHECK(copy && lines_that_name(copy, mistake, " WARN ") == 1))
+        t_note("  expected one warning with the section, '%s', '%s' and 'expected'; logged:\n%s", mistake->key,
+               mistake->value, log);
+    free(copy);
+    free(log);
+    dap_chain_net_srv_vpn_deinit();
+    CHECK_INT(t_tun_devices(), 0);
+    dap_config_close(config);
+}
+
 int main(void)
 {
     t_need_box();
     size_t count = sizeof(MISTAKES) / sizeof(MISTAKES[0]);
     for (size_t i = 0; i < count; i++)
         t_in_child(MISTAKES[i].name, one_mistake, (void *)&MISTAKES[i]);
-    t_note("%zu invalid configurations", count);
+    size_t taken = sizeof(TAKEN) / sizeof(TAKEN[0]);
+    for (size_t i = 0; i < taken; i++)
+        t_in_child(TAKEN[i].name, one_taken, (void *)&TAKEN[i]);
+    t_note("%zu invalid configurations, %zu that are taken with a warning", count, taken);
     return t_result();
 }

@@ -100,9 +100,41 @@ pub fn start_logging() {
     });
 }
 
+/// Has the service's DEBUG lines written whatever the level of the log is, or no longer.
+pub fn log_more(more: bool) {
+    #[cfg(feature = "embedded")]
+    embedded::logging::write_debug_of(more.then_some(SERVER_LINES));
+    #[cfg(feature = "sdk")]
+    log_to_sdk::more(more);
+}
+
+/// The begin of the targets of the service's lines.
+const SERVER_LINES: &str = "dap_chain_net_srv_vpn::server";
+
+/// The target of an INFO line that a node's log has at NOTICE, its level unless the operator debugs it: what the C module
+/// logged so.
+pub const NOTICE: &str = "dap_chain_net_srv_vpn::server::notice";
+
+/// Returns the tag of a line on a node: that of the C file which the module replaces.
+#[cfg(any(feature = "sdk", test))]
+fn tag(module: &str) -> &'static std::ffi::CStr {
+    let is_in = |paths: &[&str]| {
+        let path = module.strip_prefix("dap_chain_net_srv_vpn::").unwrap_or_default();
+        paths.iter().any(|other| path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with("::")))
+    };
+    if is_in(&["client::device", "client::downlink", "client::uplink", "client::tunnel_part", "abi::client_tun"]) {
+        c"vpn_client_tun"
+    } else if is_in(&["client", "cli::client", "abi::client"]) {
+        c"vpn_client"
+    } else {
+        c"dap_chain_net_srv_vpn"
+    }
+}
+
 #[cfg(feature = "sdk")]
 mod log_to_sdk {
     use std::ffi::CString;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -110,16 +142,33 @@ mod log_to_sdk {
 
     struct SdkLog;
 
-    pub(super) fn install() {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    /// Whether the service's INFO and DEBUG lines are written as NOTICE, which a node writes unless it is told otherwise.
+    static MORE: AtomicBool = AtomicBool::new(false);
+
+    pub(super) fn more(more: bool) {
+        MORE.store(more, Ordering::Relaxed);
+        if INSTALLED.load(Ordering::Relaxed) {
+            set_level(more);
+        }
+    }
+
+    fn set_level(more: bool) {
         // SAFETY: no arguments.
         let level = unsafe { raw::vpn_glue_log_level() };
+        log::set_max_level(match level {
+            0 => LevelFilter::Debug,
+            _ if more => LevelFilter::Debug,
+            1..=4 => LevelFilter::Info,
+            5 | 6 => LevelFilter::Warn,
+            _ => LevelFilter::Error,
+        });
+    }
+
+    pub(super) fn install() {
         if log::set_logger(&SdkLog).is_ok() {
-            log::set_max_level(match level {
-                0 => LevelFilter::Debug,
-                1..=4 => LevelFilter::Info,
-                5 | 6 => LevelFilter::Warn,
-                _ => LevelFilter::Error,
-            });
+            INSTALLED.store(true, Ordering::Relaxed);
+            set_level(false);
         }
     }
 
@@ -132,19 +181,57 @@ mod log_to_sdk {
             if !self.enabled(record.metadata()) {
                 return;
             }
+            let is_raised = match record.level() {
+                Level::Info if record.target() == super::NOTICE => true,
+                Level::Info | Level::Debug => {
+                    MORE.load(Ordering::Relaxed) && record.target().starts_with(super::SERVER_LINES)
+                }
+                _ => false,
+            };
             let level = match record.level() {
                 Level::Error => raw::LOG_ERROR,
                 Level::Warn => raw::LOG_WARNING,
+                _ if is_raised => raw::LOG_NOTICE,
                 Level::Info => raw::LOG_INFO,
                 Level::Debug | Level::Trace => raw::LOG_DEBUG,
             };
             let text = record.args().to_string().replace('\0', " ");
             if let Ok(text) = CString::new(text) {
-                // SAFETY: the text is NUL-terminated and lives through the call.
-                unsafe { raw::vpn_glue_log(level, text.as_ptr()) };
+                let tag = super::tag(record.target());
+                // SAFETY: both texts are NUL-terminated and live through the call.
+                unsafe { raw::vpn_glue_log(level, tag.as_ptr(), text.as_ptr()) };
             }
         }
 
         fn flush(&self) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_the_tags_of_the_c_files() {
+        for (module, expected) in [
+            ("server", c"dap_chain_net_srv_vpn"),
+            ("server::billing::metering", c"dap_chain_net_srv_vpn"),
+            ("abi::server", c"dap_chain_net_srv_vpn"),
+            ("cli::stat", c"dap_chain_net_srv_vpn"),
+            ("sdk::config", c"dap_chain_net_srv_vpn"),
+            ("client", c"vpn_client"),
+            ("client::connection::paying", c"vpn_client"),
+            ("client::check", c"vpn_client"),
+            ("cli::client", c"vpn_client"),
+            ("abi::client", c"vpn_client"),
+            ("client::device", c"vpn_client_tun"),
+            ("client::uplink", c"vpn_client_tun"),
+            ("abi::client_tun", c"vpn_client_tun"),
+        ] {
+            assert_eq!(tag(&format!("dap_chain_net_srv_vpn::{module}")), expected, "{module}");
+        }
+        assert_eq!((tag("host::tun::device"), tag("vpn_core")), (c"dap_chain_net_srv_vpn", c"dap_chain_net_srv_vpn"));
+        // The crate's name is what the paths begin with.
+        assert!(module_path!().starts_with("dap_chain_net_srv_vpn::sdk"));
     }
 }

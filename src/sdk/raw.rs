@@ -26,6 +26,8 @@ pub const LOG_DEBUG: c_int = 0;
 #[cfg(feature = "sdk")]
 pub const LOG_INFO: c_int = 1;
 #[cfg(feature = "sdk")]
+pub const LOG_NOTICE: c_int = 2;
+#[cfg(feature = "sdk")]
 pub const LOG_WARNING: c_int = 5;
 #[cfg(feature = "sdk")]
 pub const LOG_ERROR: c_int = 7;
@@ -316,9 +318,9 @@ unsafe extern "C" {
     /// Returns at once on such a thread.
     pub(super) fn vpn_glue_settle();
 
-    /// Writes a line into the SDK's log, with one of LOG_*.
+    /// Writes a line into the SDK's log, with one of LOG_* and a tag in front.
     #[cfg(feature = "sdk")]
-    pub(super) fn vpn_glue_log(level: c_int, message: *const c_char);
+    pub(super) fn vpn_glue_log(level: c_int, tag: *const c_char, message: *const c_char);
     /// The lowest level that is logged.
     #[cfg(feature = "sdk")]
     pub(super) fn vpn_glue_log_level() -> c_int;

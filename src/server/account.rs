@@ -116,6 +116,8 @@ pub(super) struct Metered {
     pub(super) order: OrderTerms,
     /// The client's rest, as it was when the session took it; `None` if it did not.
     pub(super) taken: Option<Rest>,
+    /// The log has a line that half of the current receipt is used.
+    pub(super) told_half: bool,
     /// The meter knows the rest.
     pub(super) is_resumed: bool,
     /// The chain of payments that the session has.
@@ -150,6 +152,7 @@ impl Metered {
             net: net.clone(),
             order: *order,
             taken: None,
+            told_half: false,
             is_resumed: false,
             chain: None,
             payment: Payment::None,

@@ -3,16 +3,17 @@
 //!
 //! A session's address is written under the lock of the leases, so no two sessions have the same address at any moment.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Server;
 use super::session::Session;
-use super::{Server, billing};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::worker;
 use vpn_core::exchange::{AddressRequest, Answer};
 use vpn_core::forward::DropCause;
-use vpn_core::lease::{KeyTokens, Lease, LeaseError};
+use vpn_core::lease::{KeyTokens, Lease, LeaseError, Origin};
 use vpn_core::wire::{self, Capabilities, op, problem};
 
 /// Identifies a session by its channel.
@@ -128,17 +129,46 @@ impl Server {
         session.set_bundle(self.terms.bundle(caps));
         channel.set_inner_address(Some(lease.addr));
         let usage_id = session.usage_id();
-        log::info!("usage {usage_id}: lease given ({} in use)", self.leased());
-        let key = session.client_key().map_or_else(|| "none".to_owned(), |key| billing::key(&key));
-        log::debug!("usage {usage_id}: {}, {:?}, client key {key}", lease.addr, lease.origin);
+        let how = match lease.origin {
+            Origin::New => "new",
+            Origin::Resumed => "resumed",
+            Origin::TakenOver => "taken over",
+        };
+        let inner = self.inner_address(Some(lease.addr));
+        log::info!("address leased: {}{inner}, {how}, {} in use", session.who(), self.leased());
+        if inner.is_empty() {
+            log::debug!("usage {usage_id} has address {}", lease.addr);
+        }
         channel.send(TYPE_DATA, &self.terms.reply(lease, caps).encode(usage_id, sock_id));
     }
 
     fn refuse(&self, channel: &Channel, session: &Session, code: u32) -> Result<(), DropCause> {
         if code == problem::NO_FREE_ADDR && !session.warned_pool_exhausted.swap(true, Ordering::Relaxed) {
-            log::warn!("no address for {}: {}", channel.peer(), LeaseError::Exhausted);
+            log::warn!("address refused: {}, {}", session.who(), LeaseError::Exhausted);
         }
         self.control(channel, op::PROBLEM, code)
+    }
+
+    /// Logs the end of a session that had a service; others say nothing that an operator needs.
+    pub(super) fn log_end(&self, channel: &Channel) {
+        let Some(session) = channel.data::<Session>() else { return };
+        let level = if session.journal.was_served() { log::Level::Info } else { log::Level::Debug };
+        let (who, why, age) = (session.who(), session.journal.end(), session.journal.age(self.now()));
+        let (up, down) = session.carried.both_ways();
+        let inner = self.inner_address(session.leased());
+        log::log!(
+            level,
+            "session ended: {who}{inner}, {why}, {up} bytes up, {down} bytes down, {:.1} s",
+            age.as_secs_f32()
+        );
+    }
+
+    /// Returns an inner address as lines show it, or nothing where the operator keeps them out of the log.
+    pub(super) fn inner_address(&self, address: Option<Ipv4Addr>) -> String {
+        match address {
+            Some(address) if self.settings.log_addresses => format!(", address {address}"),
+            _ => String::new(),
+        }
     }
 
     /// Pings the holder of a lease on behalf of another client. If the PING is not sent, the holder counts as silent. A

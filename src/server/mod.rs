@@ -2,6 +2,7 @@
 //!
 //! - [`settings`](Settings): the operator's configuration, validated first.
 //! - `session`: one client, from the opening of its channel to its end; `leases`: which session has which address.
+//! - `journal`: what the log says of a session.
 //! - `worker_datapath`: one worker's TUN queue, and its sessions.
 //! - `upstream`: handles packets from clients, on the worker of the client's stream.
 //! - `downstream`: handles packets from the host, on the worker whose queue they arrived at.
@@ -12,6 +13,7 @@
 mod account;
 mod billing;
 mod downstream;
+mod journal;
 mod leases;
 mod limits;
 mod mailbox;
@@ -37,7 +39,7 @@ use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::types::dap_chain_net_srv_t;
 use crate::sdk::usage;
 use crate::sdk::visible::dap_chain_net_srv_vpn_tun_socket;
-use crate::sdk::{NotRunning, Running, channel, command, http, parts, settle, worker};
+use crate::sdk::{NOTICE, NotRunning, Running, channel, command, http, parts, settle, worker};
 use host::tun::{Device, DeviceConfig, TunError};
 use vpn_core::exchange::{Leases, Terms};
 use vpn_core::forward::{Counters, Route, Table, Totals};
@@ -127,9 +129,11 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
         Ok(()) => {
             warn_if_not_forwarding();
             log::info!(
-                "VPN service ready: {} on {}, MTU {}, {} queues{}",
-                server.settings.subnet,
+                target: NOTICE,
+                "device up: {} with {}/{}, MTU {}, {} queues{}",
                 server.device.name(),
+                server.settings.subnet.gateway(),
+                server.settings.subnet.mask(),
                 server.device.mtu(),
                 server.datapaths.len(),
                 if server.terms.bundles { ", offload" } else { "" }
@@ -160,7 +164,7 @@ pub(crate) fn deinit() {
         while worker::current().is_none() && Arc::strong_count(server) > 1 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
-        log::info!("VPN service stopped");
+        log::info!(target: NOTICE, "device removed: {}, the VPN service has stopped", server.device.name());
     }
     // Dropping the last reference may stop the SDK. The SDK then waits for the workers, one of which may be waiting for
     // this lock.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::sdk::NOTICE;
 use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA};
 use crate::sdk::service::{ListedSession, ServiceHandler};
 use crate::sdk::usage::{Rest, UsageState};
@@ -16,7 +17,8 @@ use vpn_core::forward::{DropCause, Peer, Route};
 use vpn_core::meter::Carried;
 use vpn_core::wire::{self, FromClient, op, problem};
 
-use super::account::Account;
+use super::account::{Account, Stage};
+use super::journal::{Journal, Who};
 use super::{Server, Settings};
 
 /// The server's data of a channel. The channel's worker writes it, except in a take-over.
@@ -53,10 +55,11 @@ pub(super) struct Session {
     grace_id: AtomicU32,
     /// The hash of the key that the client named in its last REQUEST, which may be another's.
     client_key: Mutex<Option<[u8; 32]>>,
+    pub(super) journal: Journal,
 }
 
 impl Session {
-    fn new(now: Duration, account: Account) -> Session {
+    fn new(now: Duration, account: Account, peer: String) -> Session {
         Session {
             state: Mutex::new(exchange::Session::new(now)),
             allowed: AtomicBool::new(false),
@@ -73,6 +76,7 @@ impl Session {
             carried: Carried::default(),
             grace_id: AtomicU32::new(0),
             client_key: Mutex::default(),
+            journal: Journal::new(now, peer),
         }
     }
 
@@ -92,6 +96,7 @@ impl Session {
         let (had, none) = (u32::from(address), 0);
         let evicted = self.address.compare_exchange(had, none, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if evicted {
+            self.journal.ends("its client is back in another session");
             self.evicted.store(true, Ordering::Relaxed);
         }
         evicted
@@ -180,6 +185,11 @@ impl Session {
         *self.client_key.lock() = (key != [0; 32]).then_some(key);
     }
 
+    /// Names the client in the log.
+    pub(super) fn who(&self) -> Who<'_> {
+        self.journal.who(self.client_key(), self.usage_id())
+    }
+
     pub(super) fn usage_id(&self) -> u32 {
         self.usage_id.load(Ordering::Relaxed)
     }
@@ -187,7 +197,7 @@ impl Session {
 
 impl ChannelHandler for Server {
     fn opened(&self, channel: &Arc<Channel>) {
-        channel.set_data(Arc::new(Session::new(self.now(), self.billing.open_account())));
+        channel.set_data(Arc::new(Session::new(self.now(), self.billing.open_account(), channel.peer())));
         channel.show_service(self.service_raw(), self.tun_visible(channel.worker()));
         self.open_channels.lock().push(Arc::clone(channel));
         // The billing side may have accepted the client on 'R' before the client opened 'S'.
@@ -198,9 +208,15 @@ impl ChannelHandler for Server {
     }
 
     fn closed(&self, channel: &Arc<Channel>) {
+        if self.is_closing()
+            && let Some(session) = channel.data::<Session>()
+        {
+            session.journal.ends("the service stops");
+        }
         self.show_billing(channel);
         channel.disarm_waiting();
         self.end_billing(channel);
+        self.log_end(channel);
         self.end_lease(channel);
         self.forget_request(channel);
         self.open_channels.lock().retain(|other| !Arc::ptr_eq(other, channel));
@@ -330,8 +346,19 @@ impl Server {
         }
         let change = session.state.lock().set_allowed(self.now(), allowed);
         match change {
-            UsageChange::Begins => log::info!("usage {usage_id}: VPN service starts for {}", channel.peer()),
-            UsageChange::Ends => log::info!("usage {usage_id}: VPN service ends"),
+            UsageChange::Begins => {
+                session.journal.served();
+                let kind = match session.account.lock() {
+                    account if account.metered.is_none() => "free",
+                    account if matches!(account.stage, Stage::Grace { .. }) => "in grace",
+                    _ => "paid",
+                };
+                let level = session.journal.level(self.now());
+                log::log!(target: NOTICE, level, "service starts: {}, {kind}", session.who());
+            }
+            UsageChange::Ends => {
+                log::log!(target: NOTICE, session.journal.level(self.now()), "service ends: {}", session.who());
+            }
             UsageChange::None => {}
         }
     }
@@ -349,7 +376,6 @@ impl Server {
             session.heard.fetch_max(state.heard().as_millis() as u64, Ordering::Relaxed);
             action
         };
-        let usage_id = session.usage_id();
         match action {
             SessionAction::None => {}
             SessionAction::Ping => {
@@ -358,12 +384,11 @@ impl Server {
                 }
             }
             SessionAction::CloseUnused => {
-                log::info!("usage {usage_id}: {} does not use the service, disconnected", channel.peer());
+                session.journal.ends("it did not use the service");
                 channel.close();
             }
             SessionAction::CloseSilent(silent) => {
-                let seconds = silent.as_secs();
-                log::info!("usage {usage_id}: {} is silent for {seconds} s, disconnected", channel.peer());
+                session.journal.ends(format!("silent for {} s", silent.as_secs()));
                 session.account.lock().set_vanished();
                 channel.close();
             }

@@ -1,19 +1,22 @@
 //! The operator's configuration, section `[srv_vpn]`, validated before anything is created.
+//!
+//! What the C module runs on is taken as the C module takes it, with a warning that names section, key, value, what is
+//! made of it and what is expected. An error is left to what cannot carry a client's packets.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::Config;
-use host::netlink::{Netlink, NetlinkError};
-use vpn_core::lease::{Subnet, SubnetError};
+use crate::sdk::{STREAM_OVERHEAD, log_more};
+use host::netlink::{Address, Netlink, NetlinkError};
+use vpn_core::lease::{Subnet, SubnetError, dotted};
 
 const SECTION: &str = "srv_vpn";
 
 /// The service's configuration. docs/config.md lists the keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The inner subnet; host 1 is the gateway.
+    /// The inner subnet, and in it the gateway.
     pub subnet: Subnet,
     /// The largest inner packet of clients that negotiate it, in bytes.
     pub mtu: u16,
@@ -34,6 +37,8 @@ pub(crate) struct Settings {
     pub offload: bool,
     /// The device's name; with `None` the kernel picks tunN.
     pub device: Option<String>,
+    /// Whether lines above DEBUG show inner addresses of clients.
+    pub log_addresses: bool,
 }
 
 /// Why the configuration is invalid.
@@ -58,16 +63,6 @@ pub enum SettingsError {
         mask: String,
         /// The reason.
         source: SubnetError,
-    },
-    /// The subnet overlaps a network of this host.
-    #[error(
-        "[srv_vpn] network_address = {subnet} overlaps this host's {other}; expected a network that this host does not use"
-    )]
-    Overlap {
-        /// The configured value.
-        subnet: Subnet,
-        /// The host's address that overlaps it.
-        other: String,
     },
     /// The value is invalid for its key.
     #[error("[srv_vpn] {key} = {value}: expected {expected}")]
@@ -94,12 +89,25 @@ impl Settings {
         let expected = "the inner network's mask, for example 255.255.255.0";
         let mask =
             config.text(SECTION, "network_mask").ok_or(SettingsError::Missing { key: "network_mask", expected })?;
-        let subnet =
-            Subnet::parse(&address, &mask).map_err(|source| SettingsError::Subnet { address, mask, source })?;
+        let subnet = match Subnet::parse(&address, &mask) {
+            Ok(subnet) => subnet,
+            Err(source) => return Err(SettingsError::Subnet { address, mask, source }),
+        };
+        log_more(config.flag(SECTION, "debug_more", false));
+        warn_of_form("network_address", &address, "10.0.0.0");
+        warn_of_form("network_mask", &mask, "255.255.255.0");
+        warn_of_gateway(&subnet);
+        warn_of_overlaps(&subnet)?;
+        if config.flag(SECTION, "auto_cpu_reassignment", false) {
+            log::warn!(
+                "[{SECTION}] auto_cpu_reassignment = true: has no effect, each worker serves its own clients; expected \
+                 false or no such key"
+            );
+        }
         let mtu = config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16;
         // Clients of the C module negotiate nothing: they expect the MTU that its device had.
         let device_mtu = if cfg!(feature = "embedded") { mtu } else { 1500 };
-        let settings = Settings {
+        Ok(Settings {
             subnet,
             mtu,
             device_mtu: (config.number_in(SECTION, "device_mtu", 576..=65535, device_mtu.into()) as u16).max(mtu),
@@ -110,23 +118,53 @@ impl Settings {
             keep_alive: seconds(config, "keep_alive", 1..=3600, 20),
             offload: config.flag(SECTION, "offload", true),
             device: device_name(config)?,
-        };
-        settings.check_host()?;
-        Ok(settings)
+            // Operators of nodes find them in the C module's log, and look for them.
+            log_addresses: config.flag(SECTION, "log_addresses", !cfg!(feature = "embedded")),
+        })
     }
+}
 
-    fn check_host(&self) -> Result<(), SettingsError> {
-        let Subnet { network, prefix } = self.subnet;
-        let mut netlink = Netlink::open()?;
-        let overlapping = netlink.addresses()?.into_iter().find(|address| address.overlaps(network, prefix));
-        match overlapping {
-            Some(other) => Err(SettingsError::Overlap {
-                subnet: self.subnet,
-                other: format!("address {}/{}", other.addr, other.prefix),
-            }),
-            None => Ok(()),
-        }
+/// Warns of an address or mask that is not four decimal numbers: the C module reads it as C's `inet_aton` does.
+fn warn_of_form(key: &str, value: &str, example: &str) {
+    if let Some(read) = dotted(value).filter(|read| read.to_string() != value) {
+        log::warn!("[{SECTION}] {key} = {value}: is read as {read}; expected four decimal numbers, such as {example}");
     }
+}
+
+/// Warns of a network address with bits outside the mask.
+fn warn_of_gateway(subnet: &Subnet) {
+    let (network, base, mask, gateway) = (subnet.network, subnet.base(), subnet.mask(), subnet.gateway());
+    if network != base {
+        log::warn!(
+            "[{SECTION}] network_address = {network}: is no network address with network_mask = {mask}; the server has \
+             {gateway} in {subnet}, and clients get the addresses behind it; expected {base}"
+        );
+    }
+}
+
+/// Warns of each address of the host whose network has an address in common with the subnet. The C module runs there,
+/// and clients can do without the addresses that are lost.
+fn warn_of_overlaps(subnet: &Subnet) -> Result<(), NetlinkError> {
+    let mut netlink = Netlink::open()?;
+    for Address { index, addr, prefix } in netlink.addresses()? {
+        let theirs = Subnet { network: addr, prefix };
+        if !theirs.overlaps(subnet) {
+            continue;
+        }
+        let device = netlink.link(index).map_or_else(|_| format!("link {index}"), |link| link.name);
+        // The kernel takes the longest prefix, and of equal ones the older route.
+        let result = if subnet.prefix > prefix {
+            format!("packets to {subnet} go into the tunnel, and the hosts there are out of reach by {device}")
+        } else {
+            format!("packets to {theirs} go to {device}, and clients with such an address receive nothing")
+        };
+        log::warn!(
+            "[{SECTION}] network_address = {}: {subnet} overlaps this host's {addr}/{prefix} on {device}; {result}; \
+             expected a network that this host has no address in",
+            subnet.network
+        );
+    }
+    Ok(())
 }
 
 fn seconds(config: &Config, key: &str, bounds: std::ops::RangeInclusive<i64>, otherwise: i64) -> Duration {

@@ -104,7 +104,7 @@ impl Customer {
 
     /// Waits until this number of the customer's paid sessions have ended, and returns the rest that the store has then.
     pub(crate) fn after(&self, sessions: usize) -> Rest {
-        let books = format!("client {}: paid", &self.name()[..14]);
+        let books = format!("books closed: client {}, paid", self.name());
         eventually(&books, || log_lines(&books).len() == sessions && self.rest() == self.limits());
         self.rest()
     }

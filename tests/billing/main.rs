@@ -10,6 +10,7 @@ mod ends;
 mod free;
 mod grace;
 mod inbox;
+mod journal;
 mod moving;
 mod repeat;
 mod restart;

@@ -5,8 +5,10 @@
 
 mod allocations;
 mod leases;
+mod logs;
 mod loss;
 mod mtu;
+mod networks;
 mod offload;
 mod peers;
 mod slow;

@@ -20,6 +20,7 @@ pub fn init() {
         });
         let logger = Logger { by_environment, writer: writer.build() };
         if log::set_boxed_logger(Box::new(logger)).is_ok() {
+            *FILTER.write() = Some(filter);
             log::set_max_level(filter);
         }
     });
@@ -28,10 +29,29 @@ pub fn init() {
 /// Sets the level, which overrides `RUST_LOG`.
 pub fn set_level(level: LevelFilter) {
     *LEVEL.write() = Some(level);
-    log::set_max_level(level);
+    set_max_level(level);
 }
 
 static LEVEL: RwLock<Option<LevelFilter>> = RwLock::new(None);
+
+/// Has the DEBUG lines whose target begins with this text written too, or none in addition. Does nothing if the program
+/// has its own logger.
+pub fn write_debug_of(target: Option<&'static str>) {
+    *DEBUG_OF.write() = target;
+    let level = LEVEL.read().or(*FILTER.read());
+    if let Some(level) = level {
+        set_max_level(level);
+    }
+}
+
+fn set_max_level(level: LevelFilter) {
+    let is_more = DEBUG_OF.read().is_some();
+    log::set_max_level(if is_more { level.max(LevelFilter::Debug) } else { level });
+}
+
+static DEBUG_OF: RwLock<Option<&'static str>> = RwLock::new(None);
+/// The level of `RUST_LOG`, if the logger is installed.
+static FILTER: RwLock<Option<LevelFilter>> = RwLock::new(None);
 
 struct Logger {
     /// Has the levels of `RUST_LOG`, by target.
@@ -49,13 +69,19 @@ impl Logger {
     }
 }
 
+fn is_wanted(metadata: &Metadata<'_>) -> bool {
+    let wanted = *DEBUG_OF.read();
+    metadata.level() <= Level::Debug && wanted.is_some_and(|target| metadata.target().starts_with(target))
+}
+
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.passes(metadata.level(), |by_environment| by_environment.enabled(metadata))
+        is_wanted(metadata) || self.passes(metadata.level(), |by_environment| by_environment.enabled(metadata))
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.passes(record.level(), |by_environment| by_environment.matches(record)) {
+        let passes = is_wanted(record.metadata());
+        if passes || self.passes(record.level(), |by_environment| by_environment.matches(record)) {
             self.writer.log(record);
         }
     }

@@ -69,10 +69,18 @@ const KEYS: &[(&str, &[&str])] = &[
             "net",
             "allow_free_srv",
             "grace_period",
+            "grace_per_hour",
+            "grace_bytes",
+            "grace_at_once",
+            "grace_bytes_per_hour",
             "receipt_sign_cert",
             "wallet_addr",
+            "gate",
+            "prove_key",
+            "payment_timeout",
             "auto_cpu_reassignment",
             "debug_more",
+            "log_addresses",
             "mtu",
             "device_mtu",
             "lease_time",
@@ -84,7 +92,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "device",
         ],
     ),
-    ("vpn_client", &["start_timeout", "mtu", "keep_alive", "offload", "order_hash", "server_pin"]),
+    ("vpn_client", &["start_timeout", "mtu", "keep_alive", "offload", "order_hash", "tx_fee", "server_pin"]),
     ("resources", &["threads_cnt"]),
     ("cli-server", &["enabled", "listen-path"]),
     ("networks", &["names"]),
@@ -198,6 +206,25 @@ mod tests {
         }
         assert_eq!(example.get_u64("resources", "threads_cnt", 7), 0);
         assert_eq!(example.get_str("vpn_client", "server_pin"), None);
+    }
+
+    #[test]
+    fn every_key_of_the_documentation_is_known() {
+        let text = include_str!("../../../docs/config.md");
+        let mut keys = 0;
+        for (section, heading) in
+            [("srv_vpn", "## The service: `[srv_vpn]`"), ("vpn_client", "## The client: `[vpn_client]`")]
+        {
+            let (_, table) = text.split_once(heading).expect(heading);
+            let (table, _) = table.split_once("\n## ").expect("another section");
+            let (_, known) = KEYS.iter().find(|(name, _)| *name == section).expect(section);
+            let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(key, _)| key);
+            for key in rows.filter(|key| !key.starts_with('[')) {
+                assert!(known.contains(&key), "[{section}] {key}");
+                keys += 1;
+            }
+        }
+        assert!(keys > 20, "{keys} keys");
     }
 
     #[test]

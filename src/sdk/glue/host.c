@@ -3,8 +3,6 @@
 #include "dap_config.h"
 #include "dap_timerfd.h"
 
-#define LOG_TAG "vpn"
-
 vpn_glue_callbacks_t vpn_internal_rust;
 
 void vpn_glue_set_callbacks(const vpn_glue_callbacks_t *callbacks)
@@ -14,16 +12,23 @@ void vpn_glue_set_callbacks(const vpn_glue_callbacks_t *callbacks)
 
 /* --- log, memory --- */
 
-void vpn_glue_log(int level, const char *message)
+/* log_it puts LOG_TAG in front of the line. */
+#define LOG_TAG tag
+
+void vpn_glue_log(int level, const char *tag, const char *message)
 {
     /* In some releases log_it is a macro that needs the level's name. */
     switch (level) {
     case VPN_GLUE_LOG_ERROR: log_it(L_ERROR, "%s", message); break;
     case VPN_GLUE_LOG_WARNING: log_it(L_WARNING, "%s", message); break;
+    case VPN_GLUE_LOG_NOTICE: log_it(L_NOTICE, "%s", message); break;
     case VPN_GLUE_LOG_INFO: log_it(L_INFO, "%s", message); break;
     default: log_it(L_DEBUG, "%s", message); break;
     }
 }
+
+#undef LOG_TAG
+#define LOG_TAG "dap_chain_net_srv_vpn"
 
 int vpn_glue_log_level(void)
 {

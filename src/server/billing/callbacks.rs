@@ -11,6 +11,7 @@ use vpn_core::wire::{error_code, error_text};
 
 use super::source_of;
 use crate::server::account::{Offer, Payment, Stage};
+use crate::server::journal::Amount;
 
 impl Server {
     /// The SDK accepted a request or the first receipt. Returns false to refuse.
@@ -37,7 +38,11 @@ impl Server {
         let limit = match self.billing.grace.lock().admit(self.now(), source) {
             Ok(limit) => limit,
             Err(error) => {
-                log::info!("{}: no service before its payment: {error}", channel.peer());
+                log::log!(
+                    session.journal.level(self.now()),
+                    "grace refused: {}, no service before its payment: {error}",
+                    session.who()
+                );
                 return false;
             }
         };
@@ -55,6 +60,8 @@ impl Server {
         if !self.is_good_payment(channel, session, &offer, usage, false) {
             return false;
         }
+        let amount = Amount(offer.unit, i64::try_from(offer.units).unwrap_or(i64::MAX));
+        log::info!("receipt signed: {}, the first one of {amount}, and paid", session.who());
         let rest = {
             let mut account = session.account.lock();
             let metered = account.meter_for(&offer, self);
@@ -64,8 +71,8 @@ impl Server {
             if self.billing.grace.lock().is_used(now, source) {
                 metered.payment = Payment::Deferred { id, since: now };
                 log::info!(
-                    "{}: served when its payment is in the ledger: its address used up its grace",
-                    channel.peer()
+                    "payment awaited: {}, served when it is in the ledger: its host used up its grace",
+                    session.who()
                 );
             }
             let rest = metered.taken.filter(|_| !metered.is_resumed);
@@ -117,7 +124,8 @@ impl Server {
         if let Some(metered) = &mut session.account.lock().metered {
             (metered.payment, metered.ask) = (Payment::Unsettled(usage.transaction), None);
         }
-        log::info!("{}: the next receipt is signed and paid", channel.peer());
+        let amount = Amount(offer.unit, i64::try_from(offer.units).unwrap_or(i64::MAX));
+        log::info!("receipt signed: {}, the next one of {amount}, and paid", session.who());
         self.meter(channel, Event::Paid);
         true
     }
@@ -135,7 +143,7 @@ impl Server {
         match spending {
             // The SDK takes the transaction that was to be spent for the payment if its store refuses the payment.
             Some(spent) if spent == usage.transaction => {
-                log::error!("{}: the node could not store the payment", channel.peer());
+                log::error!("payment lost: {}, the node could not store the payment", session.who());
                 false
             }
             Some(_) => true,
@@ -154,11 +162,13 @@ impl Server {
     ) -> bool {
         if !channel.is_receipt_signed_by(next, &usage.client_key) {
             let code = error_code::RECEIPT_WRONG_PKEY_HASH;
-            log::warn!("{}: its signature is refused: {} ({code:#x})", channel.peer(), error_text(code));
+            let level = session.journal.warning(self.now());
+            log::log!(level, "receipt refused: {}, {} ({code:#x})", session.who(), error_text(code));
             return false;
         }
         if !matches!(self.claim_rest(channel, session, offer), Taken::Rest(_)) {
-            log::warn!("{}: another session of the same client is served", channel.peer());
+            let level = session.journal.warning(self.now());
+            log::log!(level, "receipt refused: {}, another session of the same client is served", session.who());
             return false;
         }
         true
@@ -195,14 +205,18 @@ impl Server {
         let taken = session.account.lock().metered.as_ref().and_then(|metered| metered.taken);
         let rest = taken.filter(|rest| rest.of(offer.unit) > 0)?;
         let only = meter::Rest::default().with(offer.unit, rest.of(offer.unit));
-        log::info!("{}: served from what is left of earlier payments", channel.peer());
         Some(Rest { bytes: only.bytes, seconds: only.seconds })
     }
 
     /// The SDK refused a request, or a payment failed.
     pub(in crate::server) fn usage_refused(&self, channel: &Arc<Channel>, code: u32) {
         let (Some(session), Some(usage)) = (channel.data::<Session>(), channel.usage()) else { return };
-        log::info!("{}: the node's billing refused: {} ({code:#x})", channel.peer(), error_text(code));
+        log::log!(
+            session.journal.level(self.now()),
+            "request refused: {}, by the node's billing: {} ({code:#x})",
+            session.who(),
+            error_text(code)
+        );
         match usage.state {
             UsageState::Idle | UsageState::Error => {
                 // The SDK frees such a usage and goes on reading it, so it must not find it.

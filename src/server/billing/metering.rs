@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::sdk::NOTICE;
 use crate::sdk::channel::Channel;
 use crate::sdk::usage::{Rest, Step, UsageState};
 use crate::sdk::worker;
@@ -12,9 +13,10 @@ use vpn_core::meter::{self, Action, Client, Event, StopReason, Unit, Urgency, Us
 use vpn_core::wire::{error_code, error_text, pkt};
 
 use super::facts::can_pay;
-use super::replies::name;
+use super::told::{left, log_grant, log_half, log_stop};
 use super::{KEEP_PENDING, SAVE_EVERY};
 use crate::server::account::{Account, Ask, AskStep, Metered, Offer, Payment, Stage};
+use crate::server::journal::{Amount, Key};
 
 impl Account {
     /// Returns the session's meter, made for the offer if there is none yet.
@@ -38,6 +40,7 @@ impl Server {
                 let Some(metered) = &mut account.metered else { return };
                 metered.alive = metered.alive.max(heard).max(session.heard());
                 let actions = metered.handle(now, session.carried.total(), current);
+                log_grant(session, metered, now, current);
                 let allowance = metered.meter.allowance();
                 session.carried.set_due(allowance.bytes_due);
                 actions
@@ -54,8 +57,8 @@ impl Server {
         match action {
             Action::Allow => self.refresh(channel),
             Action::Stop(reason) => {
+                log_stop(session, reason, self.now());
                 self.refresh(channel);
-                self.log_stop(channel, session, reason);
                 if reason == StopReason::NotConfirmed {
                     let account = session.account.lock();
                     if let Some(metered) = &account.metered {
@@ -71,6 +74,7 @@ impl Server {
             // With the stop, so that its reason is known.
             Action::Notify => self.leave_grace(channel, session),
             Action::AskNext => {
+                log_half(session, self.now());
                 // Within its callback the SDK has not set the step yet, and would overwrite ours.
                 if channel.usage().is_none_or(|usage| usage.step == Step::Normal) {
                     return self.ask_next(channel, session);
@@ -81,7 +85,12 @@ impl Server {
             }
             Action::Switch => {
                 channel.switch_receipt();
-                log::info!("{}: the next receipt takes over", channel.peer());
+                let mut account = session.account.lock();
+                if let Some(metered) = &mut account.metered {
+                    metered.told_half = false;
+                    let left = left(session, metered, self.now());
+                    log::info!("limits granted: {}, by the next receipt, {left} left", session.who());
+                }
             }
             Action::Save(_) => self.save_rest(session),
         }
@@ -146,13 +155,17 @@ impl Server {
             last.zip(terms).filter(|_| can_pay).map(|(last, terms)| (last, terms.first, account.number, payer))
         };
         let Some((last, first, number, (client, net))) = found else {
-            log::info!("{}: its transaction cannot pay another receipt, service ends with this one", channel.peer());
+            log::info!(
+                target: NOTICE,
+                "no receipt asked for: {}, its transaction cannot pay another one, the service ends with this one",
+                session.who()
+            );
             return Some(Event::AskFailed);
         };
         // After a restart the chains are forgotten, and the payments are not.
         let waits = self.billing.store.is_unsettled(&client, &net, self.billing.rules.payment_timeout);
         if waits || !self.billing.take_chain(first, number, self.now()) {
-            log::debug!("{}: its chain of payments waits for the ledger, it is asked to sign then", channel.peer());
+            log::debug!("receipt postponed: {}, until its chain of payments is in the ledger", session.who());
             if let Some(metered) = &mut session.account.lock().metered {
                 metered.is_ask_due = true;
             }
@@ -162,19 +175,22 @@ impl Server {
             metered.chain = Some(first);
         }
         if !channel.issue_next_receipt(&last) || !channel.ask_for_signature() {
-            log::warn!("{}: the next receipt cannot be issued", channel.peer());
+            log::warn!("no receipt asked for: {}, the next one cannot be issued", session.who());
             return Some(Event::AskFailed);
         }
-        log::info!("{}: asked to sign the next receipt", channel.peer());
         if let Some(metered) = &mut session.account.lock().metered {
             metered.ask = Some(Ask::first(self.now()));
+            let terms = metered.meter.terms();
+            let amount = Amount(terms.unit, i64::try_from(terms.units).unwrap_or(i64::MAX));
+            log::info!(target: NOTICE, "receipt asked for: {}, the next one of {amount}", session.who());
         }
         Some(Event::Asked)
     }
 
     /// Drops the next receipt, and tells the client why.
     pub(super) fn drop_next(&self, channel: &Arc<Channel>, session: &Session, code: u32, event: Event) {
-        log::info!("{}: the next receipt is dropped: {} ({code:#x})", channel.peer(), error_text(code));
+        let why = error_text(code);
+        log::info!("receipt refused: {}, the next one is dropped: {why} ({code:#x})", session.who());
         channel.drop_next_receipt(event == Event::AskRefused);
         channel.send_service(pkt::ERROR, &code.to_le_bytes());
         if let Some(metered) = &mut session.account.lock().metered {
@@ -315,12 +331,12 @@ impl Server {
         self.charge_unpaid(metered, metered.served_unpaid());
         if books.served > 0 || books.paid > 0 {
             let amount = |steps: u128| match meter.terms().unit {
-                Unit::Bytes => format!("{steps} B"),
+                Unit::Bytes => format!("{steps} bytes"),
                 Unit::Seconds => format!("{}.{:03} s", steps / 1_000_000_000, steps / 1_000_000 % 1000),
             };
             log::info!(
-                "client {}: paid {}, served {}, charged {}, left {}, written off {}",
-                name(client),
+                "books closed: client {}, paid {}, served {}, charged {}, left {}, written off {}",
+                Key(&client.key),
                 amount(books.paid),
                 amount(books.served),
                 amount(books.charged),
@@ -337,17 +353,6 @@ impl Server {
         if let (Some(usage), Some(owner)) = (channel.detach_usage(), channel.worker()) {
             worker::exec(owner, move || usage.free());
         }
-    }
-
-    fn log_stop(&self, channel: &Channel, session: &Session, reason: StopReason) {
-        let why = match reason {
-            StopReason::UnitsUsed => "the paid units are used",
-            StopReason::GraceTime => "the time of grace is over",
-            StopReason::GraceBytes => "the bytes of grace are used",
-            StopReason::NotConfirmed => "its payment did not reach the ledger",
-            StopReason::Ended => return,
-        };
-        log::info!("usage {}: {} is stopped: {why}", session.usage_id(), channel.peer());
     }
 
     /// Checks the sessions with dealings whose stream is on a worker, every [`PERIOD`](super::PERIOD).

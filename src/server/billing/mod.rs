@@ -6,6 +6,7 @@
 //!   back; `waiting`: sessions that wait for signatures, for a former session, or for the ledger; `replies`.
 //! - `metering`: drives a session's meter, receipts included, until the end.
 //! - `callbacks`: what the SDK's billing reports.
+//! - `told`: what the log says of what is left.
 //! - `rests`: loads rests, and stores them on a thread of its own.
 //!
 //! A session's events run on its worker. `super::account` is what they work on.
@@ -18,6 +19,7 @@ mod replies;
 mod request;
 mod rests;
 mod signed;
+mod told;
 mod waiting;
 
 use std::collections::HashMap;
@@ -35,7 +37,7 @@ use crate::sdk::net::Net;
 use vpn_core::meter::{Client, Grace, GraceLimits, PaymentId};
 
 pub(super) use gate::Gate;
-pub(super) use rests::{Store, key, stored};
+pub(super) use rests::{Store, stored};
 
 const SECTION: &str = "srv_vpn";
 

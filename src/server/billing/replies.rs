@@ -1,16 +1,15 @@
 //! What the server tells a client about its service, on channels 'R' and 'S'.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::sdk::channel::Channel;
 use crate::sdk::gate::ServiceChannel;
 use crate::server::Server;
 use crate::server::account::Stage;
 use crate::server::session::Session;
-use vpn_core::meter::{Client, StopReason};
+use vpn_core::meter::StopReason;
 use vpn_core::wire::{Request, ServiceError, Success, error_code, error_text, pkt};
-
-use super::rests;
 
 impl Server {
     /// Sends SUCCESS for the service that the session has, or is granted in grace.
@@ -26,13 +25,13 @@ impl Server {
 
     /// Refuses a REQUEST in the log and to the client.
     pub(super) fn refuse_on(&self, channel: &Channel, code: u32, request: &[u8]) {
-        log::info!("{} is refused: {} ({code:#x})", channel.peer(), error_text(code));
+        log_refusal(channel, self.now(), code);
         channel.send_service(pkt::ERROR, &refusal(&parsed(request).unwrap_or_default(), code));
     }
 
     /// Ends what has not become a service: tells the client why, and forgets the usage.
     pub(super) fn give_up(&self, channel: &Arc<Channel>, code: u32) {
-        log::info!("{} is refused: {} ({code:#x})", channel.peer(), error_text(code));
+        log_refusal(channel, self.now(), code);
         channel.send_service(pkt::ERROR, &code.to_le_bytes());
         self.end_billing(channel);
     }
@@ -77,7 +76,8 @@ pub(super) fn is_drained(channel: &Channel) -> bool {
     channel.pending() == Some(0)
 }
 
-/// The key of a client, as the log names it.
-pub(super) fn name(client: &Client) -> String {
-    rests::key(&client.key).chars().take(14).collect()
+fn log_refusal(channel: &Channel, now: Duration, code: u32) {
+    let Some(session) = channel.data::<Session>() else { return };
+    let level = session.journal.level(now);
+    log::log!(level, "request refused: {}, {} ({code:#x})", session.who(), error_text(code));
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::sdk::NOTICE;
 use crate::sdk::channel::Channel;
 use crate::sdk::gate::ServiceChannel;
 use crate::sdk::ledger;
@@ -10,6 +11,7 @@ use crate::sdk::service;
 use crate::sdk::usage::{Step, UsageState};
 use crate::server::Server;
 use crate::server::account::{Ask, Offer, Stage};
+use crate::server::journal::Amount;
 use crate::server::session::Session;
 use vpn_core::gate::{Paid, Verdict, judge};
 use vpn_core::meter::{Client, Event, Unit};
@@ -140,6 +142,8 @@ impl Server {
             return self.give_up(channel, error_code::SERVICE_INTERNAL_ERROR);
         };
         channel.send_service(pkt::SIGN_REQUEST, &receipt);
+        let level = session.journal.level(self.now());
+        log::log!(level, "proof of key asked for: {}, a receipt of value 0", session.who());
         session.account.lock().stage = Stage::Proving { offer, receipt, ask: Ask::first(self.now()) };
     }
 
@@ -166,6 +170,9 @@ impl Server {
             Some(usage) if usage.step == Step::FirstSign => {
                 // The SDK's timer would outlive the usage, and stay on this worker if the stream moves.
                 channel.disarm_usage();
+                let amount = Amount(offer.unit, i64::try_from(offer.units).unwrap_or(i64::MAX));
+                let level = session.journal.level(self.now());
+                log::log!(target: NOTICE, level, "receipt asked for: {}, the first one of {amount}", session.who());
                 session.account.lock().stage = Stage::FirstSign { offer, ask: Ask::first(self.now()) };
             }
             Some(usage) if usage.state == UsageState::Normal => {}
@@ -191,14 +198,19 @@ impl Server {
         let limit = match self.billing.grace.lock().admit(self.now(), source) {
             Ok(limit) => limit,
             Err(error) => {
-                log::info!("{}: no service before its transaction is in the ledger: {error}", channel.peer());
+                log::log!(
+                    session.journal.level(self.now()),
+                    "grace refused: {}, no service before its transaction is in the ledger: {error}",
+                    session.who()
+                );
                 return self.refuse_on(channel, error_code::TX_COND_NOT_FOUND, &offer.request);
             }
         };
         self.watch(channel, session);
-        log::info!(
-            "{}: its transaction is not in the ledger yet, it is served for {} s or {} bytes",
-            channel.peer(),
+        log::log!(
+            session.journal.level(self.now()),
+            "grace granted: {}, {} s or {} bytes until its transaction is in the ledger",
+            session.who(),
             limit.time.as_secs(),
             limit.bytes
         );

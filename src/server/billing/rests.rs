@@ -3,6 +3,7 @@
 //! The record of a rest is the C module's: group, key and 16 bytes. Units of payments that wait for the ledger stand in
 //! a group of ours beside it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,12 +14,15 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::KEEP_PENDING;
 use crate::sdk::net::Net;
 use crate::sdk::{http, store};
+use crate::server::journal::Key;
 use vpn_core::meter::{Client, Holding, Meter, PaymentId, Pending, Rest, Rests, Urgency, Write};
 
 /// The service's number in the names of its groups in the store.
 const SERVICE: &str = "0x0000000000000001";
 /// How often the thread looks for what is due.
 const PERIOD: Duration = Duration::from_millis(250);
+/// How often the log has the rest of a client whose session goes on, as the C module had it.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// The length of a stored payment: its hash, bytes, seconds.
 const PENDING_LEN: usize = 32 + Rest::RECORD_LEN;
 
@@ -30,6 +34,8 @@ pub(in crate::server) struct Store {
 
 struct Shared {
     rests: Mutex<Rests>,
+    /// When the log last had a client's record, and which.
+    told: Mutex<HashMap<Client, (Instant, [u8; Rest::RECORD_LEN])>>,
     wake: Condvar,
     ending: AtomicBool,
     started: Instant,
@@ -42,13 +48,14 @@ pub(in crate::server) fn group(net: &Net) -> Option<String> {
 
 /// Returns the key of a client's rest in the store.
 pub(in crate::server) fn key(client: &[u8; 32]) -> String {
-    client.iter().fold(String::from("0x"), |text, byte| format!("{text}{byte:02X}"))
+    Key(client).to_string()
 }
 
 impl Store {
     pub(super) fn new(save_every: Duration) -> Store {
         let shared = Arc::new(Shared {
             rests: Mutex::new(Rests::new(save_every)),
+            told: Mutex::default(),
             wake: Condvar::new(),
             ending: AtomicBool::new(false),
             started: Instant::now(),
@@ -169,8 +176,8 @@ impl Shared {
         }
         for expired in self.rests.lock().expire(self.started.elapsed()) {
             log::warn!(
-                "client {}: a payment did not reach the ledger in time, its units are lost",
-                key(&expired.client.key)
+                "payment lost: client {}, it did not reach the ledger in time, its units are gone",
+                Key(&expired.client.key)
             );
         }
     }
@@ -187,16 +194,34 @@ impl Shared {
             // A kill in between costs one side the units of the payments that have changed their place.
             let result =
                 store_pending(&group, &client, &pending).and_then(|()| store::set(&group, &client, &write.record));
-            result.inspect_err(|error| log::warn!("the rest of client {client} is not stored: {error}")).is_ok()
+            result.inspect_err(|error| log::warn!("limits not saved: client {client}, {error}")).is_ok()
         });
+        if stored {
+            self.tell(write);
+        }
         self.rests.lock().written(&write.client, write.version, stored);
+    }
+
+    fn tell(&self, write: &Write) {
+        let mut told = self.told.lock();
+        let is_new =
+            |(at, record): &(Instant, _)| at.elapsed() >= TELL_EVERY || (write.is_event && *record != write.record);
+        let is_due = told.get(&write.client).is_none_or(is_new);
+        let level = if is_due { log::Level::Info } else { log::Level::Debug };
+        if is_due {
+            told.retain(|_, (at, _)| at.elapsed() < TELL_EVERY);
+            told.insert(write.client, (Instant::now(), write.record));
+        }
+        drop(told);
+        let Rest { bytes, seconds } = Rest::from_record(&write.record).unwrap_or_default();
+        log::log!(level, "limits saved: client {}, {bytes} bytes, {seconds} s", Key(&write.client.key));
     }
 
     fn load(&self, rests: &mut Rests, client: Client, net: &Net) {
         let (group, name) = (group(net), key(&client.key));
         let record = group.as_ref().and_then(|group| store::get(group, &name));
         if let Err(error) = rests.load(client, record.as_deref()) {
-            log::warn!("the stored rest of client {name} is ignored: {error}");
+            log::warn!("limits ignored: client {name}, as stored: {error}");
         }
         let Some(group) = group else { return };
         let expires = self.started.elapsed() + KEEP_PENDING;

@@ -46,7 +46,8 @@ impl Server {
         });
         if let Err(code) = checked {
             // The question stays open: it is repeated, and given up after a while.
-            log::warn!("{}: its signature is refused: {} ({code:#x})", channel.peer(), error_text(code));
+            let level = session.journal.warning(self.now());
+            log::log!(level, "receipt refused: {}, {} ({code:#x})", session.who(), error_text(code));
             channel.send_service(pkt::ERROR, &code.to_le_bytes());
             return;
         }

@@ -56,8 +56,8 @@ impl Server {
         if alive < since
             && let Some(worker) = former.worker()
         {
-            log::info!("a client is back: its former session, which does not answer, is closed");
             if let Some(session) = former.data::<Session>() {
+                session.journal.ends("it does not answer, and its client is back in another session");
                 session.account.lock().set_vanished();
             }
             worker::exec(worker, move || former.close());
@@ -104,7 +104,11 @@ impl Server {
             }
             Next::Look(mut offer) => {
                 let Some(terms) = transaction(&offer.net, &offer.transaction, &offer.order) else { return };
-                log::info!("{}: its transaction is in the ledger", channel.peer());
+                log::log!(
+                    session.journal.level(now),
+                    "transaction found: {}, it is in the ledger now, and grace ends",
+                    session.who()
+                );
                 offer.chain = Some(terms.first);
                 let verdict = parsed(&offer.request).map(|request| judge(&request, &NodeFacts::new(&self.billing)));
                 match verdict {

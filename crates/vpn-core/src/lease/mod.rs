@@ -10,7 +10,7 @@ mod subnet;
 
 pub use key::KeyTokens;
 pub use pool::{Lease, LeaseError, Origin, Pool};
-pub use subnet::{Subnet, SubnetError};
+pub use subnet::{Subnet, SubnetError, dotted};
 
 /// The secret with which a client gets its address back. The server draws it at random, or makes it of the key hash that
 /// the client named ([`KeyTokens`]); only these two know it.

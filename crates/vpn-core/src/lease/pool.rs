@@ -45,9 +45,9 @@ pub enum LeaseError {
 
 /// The addresses of one subnet. The network, gateway and broadcast addresses are never leased.
 ///
-/// Unused addresses are leased first, from .2 upward, then returned ones in the order of their return. A returned
-/// address can be resumed while no other client has it (as RFC 2131, 4.3.1, advises), at least during the hold time;
-/// later only if it is among the last 16,384 that were returned.
+/// Unused addresses are leased first, from the one behind the gateway upward, then returned ones in the order of their
+/// return. A returned address can be resumed while no other client has it (as RFC 2131, 4.3.1, advises), at least during
+/// the hold time; later only if it is among the last 16,384 that were returned.
 ///
 /// The cost of an operation does not depend on the size of the subnet, and memory grows with the addresses in use: 50
 /// bytes for each that is leased or can be resumed. Most of the time is spent waiting for memory, so a lease touches little of it: one slot, which its
@@ -102,10 +102,10 @@ pub struct Pool {
     now: u64,
 }
 
-/// The number of the first address for a client: 0 is the network, 1 the gateway.
+/// The number of the first address for a client: 1 is the gateway.
 const FIRST_HOST: u32 = 2;
 
-/// The network's number, which is never a client's: marks the end of a list.
+/// The number of no address: marks the end of a list.
 const NONE: u32 = 0;
 
 /// How many returned addresses are kept for their clients beyond the hold time: 0.8 MB.
@@ -161,7 +161,7 @@ impl Pool {
     /// that of a lease that was taken over, has no effect.
     pub fn release(&mut self, addr: Ipv4Addr, id: u64, now: Duration) -> bool {
         self.advance(now);
-        let Some(host) = self.subnet.host(addr) else { return false };
+        let Some(host) = self.subnet.number(addr) else { return false };
         let Some(slot) = self.slots.get_mut(host) else { return false };
         if !matches!(slot.state, State::Live { id: current } if current == id) {
             return false;
@@ -205,7 +205,7 @@ impl Pool {
 
     /// Whether the address is leased.
     pub fn is_leased(&self, addr: Ipv4Addr) -> bool {
-        let slot = self.subnet.host(addr).and_then(|host| self.slots.get(host));
+        let slot = self.subnet.number(addr).and_then(|host| self.slots.get(host));
         slot.is_some_and(|slot| matches!(slot.state, State::Live { .. }))
     }
 
@@ -257,7 +257,7 @@ impl Pool {
     /// Takes the next address: an unused one, one that is no longer kept, or the oldest kept one. Addresses cease to be
     /// kept in the order of their return.
     fn next_host(&mut self) -> Option<u32> {
-        if self.fresh < self.subnet.host_mask() {
+        if self.fresh - FIRST_HOST < self.subnet.capacity() {
             let host = self.fresh;
             self.fresh += 1;
             return Some(host);
@@ -321,8 +321,7 @@ impl Pool {
     }
 
     fn addr(&self, host: u32) -> Ipv4Addr {
-        // Numbers in the pool are below that of the broadcast address, so the default is never used.
-        self.subnet.address(host).unwrap_or(self.subnet.network)
+        self.subnet.numbered(host)
     }
 }
 

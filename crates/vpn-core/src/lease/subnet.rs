@@ -4,9 +4,13 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 /// A range of IPv4 addresses: a network address and a prefix length.
+///
+/// The C module takes a network address with bits outside the netmask, and then the gateway is not the range's first
+/// host: it is the address as configured with its last bit set, and clients get the addresses behind it. Operators have
+/// such configurations, so a subnet keeps these bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Subnet {
-    /// The first address; its host bits are zero.
+    /// The network address as configured. Bits outside the netmask move the gateway; they are zero in most networks.
     pub network: Ipv4Addr,
     /// The prefix length: 1 to 30 if [`Subnet::parse`] made it.
     pub prefix: u8,
@@ -27,13 +31,15 @@ pub enum SubnetError {
     /// The mask is 0.0.0.0: the whole Internet.
     #[error("netmask 0.0.0.0 covers the whole Internet; expected one such as 255.255.255.0")]
     ZeroMask,
-    /// The address has host bits.
-    #[error("{address} is not a network address, bits outside the netmask are set: {meant} was probably meant")]
-    HostBitsSet {
+    /// The address has bits outside the netmask that leave no address for clients.
+    #[error("with {address} the server has {gateway} in {subnet}, behind which there is no address for clients")]
+    NoneBehind {
         /// The address as given.
         address: Ipv4Addr,
+        /// The server's own address.
+        gateway: Ipv4Addr,
         /// The subnet it lies in.
-        meant: Subnet,
+        subnet: Subnet,
     },
     /// Longer than /30: too small for a gateway and a client.
     #[error("{0} is too small for a gateway and a client; the longest prefix is /30 (255.255.255.252)")]
@@ -51,7 +57,7 @@ pub enum SubnetError {
 }
 
 impl Subnet {
-    /// Parses a network address and a netmask from the configuration, both in dotted decimal.
+    /// Parses a network address and a netmask from the configuration, in the forms that [`dotted`] reads.
     ///
     /// ```
     /// use vpn_core::lease::{Subnet, SubnetError};
@@ -60,31 +66,33 @@ impl Subnet {
     /// assert_eq!(subnet.to_string(), "10.98.0.0/24");
     /// assert_eq!((subnet.gateway(), subnet.capacity()), ([10, 98, 0, 1].into(), 253));
     ///
-    /// let error = Subnet::parse("10.98.0.1", "255.255.255.0").map_err(|error| error.to_string());
-    /// assert_eq!(
-    ///     error.unwrap_err(),
-    ///     "10.98.0.1 is not a network address, bits outside the netmask are set: 10.98.0.0/24 was probably meant"
-    /// );
+    /// // Bits outside the netmask: the server has 10.98.7.1, clients get 10.98.7.2 and on.
+    /// let subnet = Subnet::parse("10.98.7.0", "255.255.0.0")?;
+    /// assert_eq!((subnet.to_string(), subnet.base()), ("10.98.0.0/16".into(), [10, 98, 0, 0].into()));
+    /// assert_eq!((subnet.gateway(), subnet.capacity()), ([10, 98, 7, 1].into(), 65_535 - (7 * 256 + 1) - 1));
+    ///
+    /// let error = Subnet::parse("10.98.0.0", "255.0.255.0").map_err(|error| error.to_string());
+    /// assert!(error.unwrap_err().starts_with("netmask 255.0.255.0 is not contiguous"));
     /// # Ok::<(), SubnetError>(())
     /// ```
     pub fn parse(address: &str, mask: &str) -> Result<Subnet, SubnetError> {
-        let address: Ipv4Addr = address.parse().map_err(|_| SubnetError::BadAddress(address.to_owned()))?;
-        let mask: Ipv4Addr = mask.parse().map_err(|_| SubnetError::BadMask(mask.to_owned()))?;
+        let address = dotted(address).ok_or_else(|| SubnetError::BadAddress(address.to_owned()))?;
+        let mask = dotted(mask).ok_or_else(|| SubnetError::BadMask(mask.to_owned()))?;
         let prefix = prefix_of(mask).ok_or(SubnetError::NonContiguousMask(mask))?;
-        let subnet = Subnet { network: Ipv4Addr::from(u32::from(address) & u32::from(mask)), prefix };
+        let subnet = Subnet { network: address, prefix };
         if prefix == 0 {
             return Err(SubnetError::ZeroMask);
         }
         if prefix > 30 {
             return Err(SubnetError::TooSmall(subnet));
         }
-        if subnet.network != address {
-            return Err(SubnetError::HostBitsSet { address, meant: subnet });
+        if let Some(&(reserved, purpose)) = RESERVED.iter().find(|(reserved, _)| reserved.overlaps(&subnet)) {
+            return Err(SubnetError::Reserved { subnet, reserved, purpose });
         }
-        match RESERVED.iter().find(|(reserved, _)| reserved.overlaps(&subnet)) {
-            Some(&(reserved, purpose)) => Err(SubnetError::Reserved { subnet, reserved, purpose }),
-            None => Ok(subnet),
+        if subnet.capacity() == 0 {
+            return Err(SubnetError::NoneBehind { address, gateway: subnet.gateway(), subnet });
         }
+        Ok(subnet)
     }
 
     /// The netmask.
@@ -97,7 +105,12 @@ impl Subnet {
         Ipv4Addr::from(u32::from(self.network) | self.host_mask())
     }
 
-    /// The server's own address: host number 1.
+    /// The first address, whose host bits are zero.
+    pub fn base(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.network) & !self.host_mask())
+    }
+
+    /// The server's own address: host number 1, unless the network address has bits outside the netmask.
     pub fn gateway(&self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.network) | 1)
     }
@@ -113,21 +126,33 @@ impl Subnet {
         u32::from(self.network) & !wider == u32::from(other.network) & !wider
     }
 
-    /// The number of addresses for clients: all but the network, gateway and broadcast addresses.
+    /// The number of addresses for clients: those between the gateway and the broadcast address.
     pub fn capacity(&self) -> u32 {
-        self.host_mask().saturating_sub(2)
+        (self.host_mask() - (u32::from(self.gateway()) & self.host_mask())).saturating_sub(1)
     }
 
-    /// The number of an address in the subnet: 0 is the network address, 1 the gateway; `None` if the address is
-    /// outside.
+    /// The number of an address in the subnet, counted from its first one; `None` if the address is outside.
     pub fn host(&self, addr: Ipv4Addr) -> Option<u32> {
-        let host = u32::from(addr) ^ (u32::from(self.network) & !self.host_mask());
+        let host = u32::from(addr) ^ u32::from(self.base());
         (host & !self.host_mask() == 0).then_some(host)
     }
 
     /// The address with this number; `None` if the subnet has no such number.
     pub fn address(&self, host: u32) -> Option<Ipv4Addr> {
-        (host <= self.host_mask()).then(|| Ipv4Addr::from((u32::from(self.network) & !self.host_mask()) | host))
+        (host <= self.host_mask()).then(|| Ipv4Addr::from(u32::from(self.base()) | host))
+    }
+
+    /// The number of a client's address, counted from the gateway: its own is 1, the first client's 2. `None` outside
+    /// the subnet and for an address before the gateway.
+    pub(super) fn number(&self, addr: Ipv4Addr) -> Option<u32> {
+        let gateway = u32::from(self.gateway());
+        self.host(addr)?;
+        (u32::from(addr).checked_sub(gateway)?).checked_add(1)
+    }
+
+    /// The address with this number, counted from the gateway.
+    pub(super) fn numbered(&self, number: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.gateway()).wrapping_add(number).wrapping_sub(1))
     }
 
     /// The complement of the netmask, which is also the broadcast address's number.
@@ -138,7 +163,7 @@ impl Subnet {
 
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
+        write!(f, "{}/{}", self.base(), self.prefix)
     }
 }
 
@@ -148,6 +173,34 @@ const RESERVED: [(Subnet, &str); 3] = [
     (Subnet { network: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 }, "loopback"),
     (Subnet { network: Ipv4Addr::new(224, 0, 0, 0), prefix: 4 }, "multicast"),
 ];
+
+/// Reads an IPv4 address as C's `inet_aton` does, which the C module reads its configuration with: one to four numbers,
+/// decimal, octal with a leading 0 or hexadecimal with 0x; the last one fills the remaining bytes. Text behind a space
+/// is ignored.
+pub fn dotted(text: &str) -> Option<Ipv4Addr> {
+    let text = text.split_ascii_whitespace().next().filter(|first| text.starts_with(first))?;
+    let parts = text.split('.').map(number_of).collect::<Option<Vec<u32>>>()?;
+    let (last, leading) = parts.split_last().filter(|(_, leading)| leading.len() <= 3)?;
+    let free = u32::BITS - 8 * leading.len() as u32;
+    if leading.iter().any(|part| *part > 255) || u64::from(*last) >> free != 0 {
+        return None;
+    }
+    let mut address = 0_u64;
+    for part in leading {
+        address = address << 8 | u64::from(*part);
+    }
+    u32::try_from(address << free | u64::from(*last)).ok().map(Ipv4Addr::from)
+}
+
+fn number_of(text: &str) -> Option<u32> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None if text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    // `from_str_radix` alone would take a sign.
+    if digits.chars().all(|digit| digit.is_digit(radix)) { u32::from_str_radix(digits, radix).ok() } else { None }
+}
 
 fn prefix_of(mask: Ipv4Addr) -> Option<u8> {
     let mask = u32::from(mask);
@@ -192,16 +245,14 @@ mod tests {
     #[test]
     fn mistakes_are_told_apart() {
         let mask = "255.255.255.0";
-        for address in
-            ["", "text", "0.0.0.1/24", "10.0.0.0/24", "10.0.0", "10.0.0.256", " 10.0.0.0", "010.0.0.0", "::1"]
-        {
+        for address in ["", "text", "0.0.0.1/24", "10.0.0.0/24", "10.0.0.256", " 10.0.0.0", "080.0.0.0", "::1"] {
             assert_eq!(Subnet::parse(address, mask), Err(SubnetError::BadAddress(address.to_owned())));
         }
-        for mask in ["", "24", "/24", "255.255.255", "255.255.255.256", "ffffff00"] {
+        for mask in ["", "/24", "255.255.255.256", "ffffff00"] {
             assert_eq!(Subnet::parse("10.0.0.0", mask), Err(SubnetError::BadMask(mask.to_owned())));
         }
-        for mask in ["255.0.255.0", "0.255.255.255", "0.0.0.255", "255.255.255.1"] {
-            let expected = SubnetError::NonContiguousMask(mask.parse().unwrap());
+        for mask in ["255.0.255.0", "0.255.255.255", "0.0.0.255", "255.255.255.1", "24", "255.255.255"] {
+            let expected = SubnetError::NonContiguousMask(dotted(mask).unwrap());
             assert_eq!(Subnet::parse("10.0.0.0", mask), Err(expected));
         }
         assert_eq!(Subnet::parse("10.0.0.0", "0.0.0.0"), Err(SubnetError::ZeroMask));
@@ -218,15 +269,63 @@ mod tests {
         }
     }
 
+    /// The gateways and first leases are those that the C module made of these configurations.
     #[test]
-    fn the_message_names_the_intended_subnet() {
-        let error = Subnet::parse("10.0.0.5", "255.255.255.0").unwrap_err();
-        assert_eq!(
-            error,
-            SubnetError::HostBitsSet { address: Ipv4Addr::new(10, 0, 0, 5), meant: subnet("10.0.0.0/24") }
-        );
-        assert!(error.to_string().contains("10.0.0.0/24"), "{error}");
-        assert!(error.to_string().contains("10.0.0.5"), "{error}");
+    fn bits_outside_the_netmask_move_the_gateway() {
+        for (address, mask, gateway, shown, capacity) in [
+            ("10.11.12.0", "255.255.0.0", [10, 11, 12, 1], "10.11.0.0/16", 65_535 - 3073 - 1),
+            ("10.11.12.1", "255.255.255.0", [10, 11, 12, 1], "10.11.12.0/24", 253),
+            ("10.11.12.4", "255.255.255.0", [10, 11, 12, 5], "10.11.12.0/24", 249),
+            ("10.11.12.253", "255.255.255.0", [10, 11, 12, 253], "10.11.12.0/24", 1),
+            ("192.168.0.0", "255.0.0.0", [192, 168, 0, 1], "192.0.0.0/8", (1 << 24) - 1 - (168 << 16 | 1) - 1),
+        ] {
+            let subnet = Subnet::parse(address, mask).unwrap();
+            let expected = (Ipv4Addr::from(gateway), shown.to_owned(), capacity);
+            assert_eq!((subnet.gateway(), subnet.to_string(), subnet.capacity()), expected, "{address}/{mask}");
+            assert_eq!((subnet.number(subnet.gateway()), subnet.numbered(1)), (Some(1), subnet.gateway()));
+            assert_eq!(subnet.numbered(capacity + 2), subnet.broadcast());
+            assert!(subnet.base() < subnet.gateway() && subnet.number(subnet.base()).is_none());
+        }
+        for address in ["10.11.12.254", "10.11.12.255"] {
+            let error = Subnet::parse(address, "255.255.255.0").unwrap_err();
+            let says = format!("with {address} the server has 10.11.12.255 in 10.11.12.0/24, behind which there is no");
+            assert!(matches!(error, SubnetError::NoneBehind { .. }) && error.to_string().contains(&says), "{error}");
+        }
+    }
+
+    /// Each value is what C's `inet_aton` reads.
+    #[test]
+    fn addresses_are_read_as_the_c_module_read_them() {
+        for (text, read) in [
+            ("10.98.0.0", Some([10, 98, 0, 0])),
+            ("10.98.0", Some([10, 98, 0, 0])),
+            ("10.98.259", Some([10, 98, 1, 3])),
+            ("10.98", Some([10, 0, 0, 98])),
+            ("174194688", Some([10, 98, 0, 0])),
+            ("010.98.0.0", Some([8, 98, 0, 0])),
+            ("0xa.0X62.0.0", Some([10, 98, 0, 0])),
+            ("0xffffff00", Some([255, 255, 255, 0])),
+            ("10.98.0.0 inner", Some([10, 98, 0, 0])),
+            ("255.255.255.255", Some([255, 255, 255, 255])),
+            ("4294967295", Some([255, 255, 255, 255])),
+            ("4294967296", None),
+            ("256.0.0.0", None),
+            ("10.98.65536", None),
+            ("10.16777216", None),
+            ("1.2.3.4.5", None),
+            ("1..2", None),
+            ("1.2.3.", None),
+            (".1.2.3", None),
+            ("+1.2.3.4", None),
+            ("-1", None),
+            ("09.0.0.0", None),
+            ("0x", None),
+            (" 10.0.0.0", None),
+            ("10.0.0.0/24", None),
+            ("", None),
+        ] {
+            assert_eq!(dotted(text), read.map(Ipv4Addr::from), "{text:?}");
+        }
     }
 
     #[test]
@@ -257,6 +356,21 @@ mod tests {
                 prop_assert_eq!(a.overlaps(&b), shared);
                 prop_assert_eq!(b.overlaps(&a), shared);
             }
+        }
+
+        #[test]
+        fn clients_are_numbered_from_the_gateway(network: u32, prefix in 1_u8..=30, addr: u32) {
+            let subnet = Subnet { network: Ipv4Addr::from(network), prefix };
+            let host = addr & subnet.host_mask();
+            let addr = subnet.address(host).unwrap();
+            match subnet.number(addr) {
+                Some(number) => prop_assert_eq!(subnet.numbered(number), addr),
+                None => prop_assert!(addr < subnet.gateway()),
+            }
+            let clients = 2..subnet.capacity() + 2;
+            let is_client = subnet.number(addr).is_some_and(|number| clients.contains(&number));
+            prop_assert_eq!(is_client, addr > subnet.gateway() && addr < subnet.broadcast());
+            prop_assert_eq!(subnet.number(Ipv4Addr::from(!u32::from(addr))), None);
         }
 
         #[test]

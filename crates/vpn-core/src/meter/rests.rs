@@ -65,6 +65,8 @@ pub struct Write {
     pub record: [u8; Rest::RECORD_LEN],
     /// The units that wait for the ledger, to be stored beside the record so that they outlast a restart.
     pub pending: Vec<Pending>,
+    /// An event of a session caused it, not the passage of time.
+    pub is_event: bool,
 }
 
 /// A payment that did not reach the ledger in time. Its units are lost.
@@ -289,8 +291,8 @@ impl Rests {
             let Some(entry) = self.entries.get_mut(client).filter(|entry| !entry.is_in_flight) else { continue };
             let is_time = entry.written.is_none_or(|written| now.saturating_sub(written) >= self.save_every);
             if entry.is_urgent || is_time {
-                (entry.is_in_flight, entry.is_urgent, entry.written) = (true, false, Some(now));
                 writes.push(entry.write(*client));
+                (entry.is_in_flight, entry.is_urgent, entry.written) = (true, false, Some(now));
             }
         }
         writes
@@ -366,7 +368,8 @@ impl Entry {
     fn write(&self, client: Client) -> Write {
         let waiting = self.waiting.iter().map(|waiting| waiting.pending);
         let pending = waiting.chain(self.owner.and_then(|owner| owner.pending)).collect();
-        Write { client, version: self.version, record: self.total().to_record(), pending }
+        let record = self.total().to_record();
+        Write { client, version: self.version, record, pending, is_event: self.is_urgent }
     }
 }
 

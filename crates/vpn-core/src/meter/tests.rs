@@ -73,7 +73,7 @@ impl Server {
     }
 
     fn empty(&self) -> Write {
-        Write { client: CLIENT, version: 0, record: [0; Rest::RECORD_LEN], pending: Vec::new() }
+        Write { client: CLIENT, version: 0, record: [0; Rest::RECORD_LEN], pending: Vec::new(), is_event: false }
     }
 
     fn event(&mut self, event: Event) {

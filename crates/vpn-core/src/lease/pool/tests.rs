@@ -25,7 +25,7 @@ fn host(number: u8) -> Ipv4Addr {
 
 /// Ends the current lease of an address.
 fn release(pool: &mut Pool, addr: Ipv4Addr, now: Duration) -> bool {
-    let id = match pool.subnet.host(addr).and_then(|host| pool.slots.get(host)).map(|slot| slot.state) {
+    let id = match pool.subnet.number(addr).and_then(|host| pool.slots.get(host)).map(|slot| slot.state) {
         Some(State::Live { id }) => id,
         _ => u64::MAX,
     };
@@ -60,6 +60,24 @@ fn all_addresses_leave_once_and_the_reserved_ones_never() {
             assert!(!pool.is_leased(reserved) && !release(&mut pool, reserved, at(0)));
         }
     }
+}
+
+/// A network address with bits outside the netmask, as the C module takes it.
+#[test]
+fn addresses_up_to_a_moved_gateway_never_leave() {
+    let mut pool = Pool::new(Subnet { network: host(4), prefix: 28 }, HOLD);
+    assert_eq!((pool.subnet().gateway(), pool.available()), (host(5), 9));
+    for number in 6..15 {
+        assert_eq!(next(&mut pool, 0), number);
+    }
+    assert_eq!(pool.lease(at(0), None, token(1)), Err(LeaseError::Exhausted));
+    for reserved in [host(0), host(3), host(4), host(5), host(15)] {
+        assert!(!pool.is_leased(reserved) && !release(&mut pool, reserved, at(0)), "{reserved}");
+    }
+    let kept = pool.leased_to(&token(10_000)).unwrap();
+    assert!(kept == host(6) && release(&mut pool, kept, at(1)));
+    assert_eq!(pool.released().collect::<Vec<_>>(), [kept]);
+    assert_eq!(of(&pool.lease(at(2), Some(&token(10_000)), token(2)).unwrap()), (kept, token(10_000), Origin::Resumed));
 }
 
 #[test]
