@@ -492,7 +492,8 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_usage_free(usage: *mut c_void);
     /// Writes what is left into the fields of the session that C reads, with the unit of the price.
     pub(super) fn vpn_glue_usage_show_rest(ch: *mut dap_stream_ch_t, unit: u32, rest: *const Rest);
-    /// Writes the traffic of the client into the fields that the SDK makes its statistics of.
+    /// Writes the traffic of the client into the fields that the SDK makes its statistics of: what the client has
+    /// received (down) and sent (up).
     pub(super) fn vpn_glue_usage_show_traffic(ch: *mut dap_stream_ch_t, received: u64, sent: u64);
 }
 
