@@ -516,6 +516,8 @@ unsafe extern "C" {
     ) -> bool;
     /// Whether the ledger has the transaction with this hash.
     pub(super) fn vpn_glue_ledger_has(net: *mut dap_chain_net_t, hash: *const u8) -> bool;
+    /// Whether the SDK takes the last transaction of the chain that REQUEST names, and none if that one holds nothing.
+    pub(super) fn vpn_glue_billing_follows_chains() -> bool;
     /// Whether a signature (with its header) over the 96 bytes of a receipt is of the key with this hash (32 bytes).
     pub(super) fn vpn_glue_signature_check(
         signature: *const u8,

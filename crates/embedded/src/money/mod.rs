@@ -50,6 +50,7 @@ pub fn play_the_sdk(on: bool) {
     if on {
         ledger::listen(transaction_added);
     }
+    ledger::follow_chains(false);
     *WAIT.lock() = SIGNATURE_WAIT;
     STALE_BEFORE.store(timers::stale_deletes(), Ordering::Relaxed);
     fault::clear();

@@ -92,9 +92,14 @@ fn serve_paid(at: &At, desk: &Desk, net: NetRef, request: &Request) {
         set_active(&at.conn, None);
         return service::delete_usage(usage.address());
     }
-    if ledger::means(net.id(), &request.tx_cond).is_some() {
+    let mut found = ledger::means(net.id(), &request.tx_cond).map(|means| (request.tx_cond, means.last));
+    if ledger::follows_chains() {
+        found = found.and_then(|(_, last)| Some((last?, last)));
+    }
+    if let Some((transaction, _)) = found {
         grace::unban(usage);
-        usage.set_paying(Some(request.tx_cond));
+        usage.fields().tx_cond_hash.set(dap_hash_fast { raw: transaction });
+        usage.set_paying(Some(transaction));
         machine::pay_service(desk);
     } else if grace::is_banned(usage) {
         refuse(at, request, Some(&usage.service), usage.id, error_code::RECEIPT_BANNED_PKEY_HASH);
