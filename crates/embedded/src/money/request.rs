@@ -92,11 +92,9 @@ fn serve_paid(at: &At, desk: &Desk, net: NetRef, request: &Request) {
         set_active(&at.conn, None);
         return service::delete_usage(usage.address());
     }
-    let mut found = ledger::means(net.id(), &request.tx_cond).map(|means| (request.tx_cond, means.last));
-    if ledger::follows_chains() {
-        found = found.and_then(|(_, last)| Some((last?, last)));
-    }
-    if let Some((transaction, _)) = found {
+    let means = ledger::means(net.id(), &request.tx_cond);
+    let found = means.and_then(|means| if ledger::follows_chains() { means.last } else { Some(request.tx_cond) });
+    if let Some(transaction) = found {
         grace::unban(usage);
         usage.fields().tx_cond_hash.set(dap_hash_fast { raw: transaction });
         usage.set_paying(Some(transaction));
