@@ -10,24 +10,61 @@ use crate::seam;
 /// The folder of the C files.
 const FOLDER: &str = "src/sdk/glue";
 
-/// Differences between releases of the SDK: a macro for the C files, the header, and code that compiles only with a
-/// release that has the feature.
-const OFFERS: &[(&str, &str, &str)] = &[
-    ("VPN_SDK_COMMAND_WITH_RPC", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, 0, \"\", \"\")"),
-    ("VPN_SDK_COMMAND", "dap_cli_server.h", "dap_cli_server_cmd_add(\"\", COMMAND, \"\", \"\")"),
-    ("VPN_SDK_COMMAND_REMOVE", "dap_cli_server.h", "dap_cli_server_cmd_remove(\"\")"),
-    (
-        "VPN_SDK_USAGE_STATE",
-        "dap_chain_net_srv_stream_session.h",
-        "(void)((dap_chain_net_srv_usage_t *)0)->service_state",
-    ),
-    (
-        "VPN_SDK_USAGE_FLAGS",
-        "dap_chain_net_srv_stream_session.h",
-        "(void)(((dap_chain_net_srv_usage_t *)0)->is_free && ((dap_chain_net_srv_usage_t *)0)->is_grace)",
-    ),
-    ("VPN_SDK_PAY_KEY_HASH", "dap_chain_mempool.h", "PAY((dap_hash_fast_t *)0)"),
-    ("VPN_SDK_PAY_KEY", "dap_chain_mempool.h", "PAY((dap_pkey_t *)0)"),
+/// A difference between releases of the SDK.
+struct Offer {
+    /// The macro that tells the C files.
+    name: &'static str,
+    header: &'static str,
+    /// C that compiles only with a release that has it.
+    code: &'static str,
+    /// What it is, for the build's report.
+    what: &'static str,
+}
+
+const OFFERS: &[Offer] = &[
+    Offer {
+        name: "VPN_SDK_COMMAND_WITH_RPC",
+        header: "dap_cli_server.h",
+        code: "dap_cli_server_cmd_add(\"\", COMMAND, 0, \"\", \"\")",
+        what: "commands with an RPC argument",
+    },
+    Offer {
+        name: "VPN_SDK_COMMAND",
+        header: "dap_cli_server.h",
+        code: "dap_cli_server_cmd_add(\"\", COMMAND, \"\", \"\")",
+        what: "commands without an RPC argument",
+    },
+    Offer {
+        name: "VPN_SDK_COMMAND_REMOVE",
+        header: "dap_cli_server.h",
+        code: "dap_cli_server_cmd_remove(\"\")",
+        what: "commands can be removed",
+    },
+    Offer {
+        name: "VPN_SDK_USAGE_STATE",
+        header: "dap_chain_net_srv_stream_session.h",
+        code: "(void)((dap_chain_net_srv_usage_t *)0)->service_substate",
+        what: "usage has service_state and service_substate",
+    },
+    Offer {
+        name: "VPN_SDK_USAGE_PREVIOUS",
+        header: "dap_chain_net_srv_stream_session.h",
+        code: "dap_chain_net_srv_usage_t *usage = 0; (void)usage->tx_cond_hash_prev; (void)usage->mempool_wait_count; \
+               (void)usage->tx_recreate_count",
+        what: "usage has tx_cond_hash_prev, mempool_wait_count and tx_recreate_count",
+    },
+    Offer {
+        name: "VPN_SDK_PAY_KEY_HASH",
+        header: "dap_chain_mempool.h",
+        code: "PAY((dap_hash_fast_t *)0)",
+        what: "payments by the hash of a key",
+    },
+    Offer {
+        name: "VPN_SDK_PAY_KEY",
+        header: "dap_chain_mempool.h",
+        code: "PAY((dap_pkey_t *)0)",
+        what: "payments by a key",
+    },
 ];
 
 /// Makes cargo build again when a header changes that the seam is compiled against, as the compiler lists them. It
@@ -42,11 +79,12 @@ fn depend_on_headers(glue: &cc::Build, files: &[PathBuf], out: &Path) {
     }
 }
 
-/// Defines the macros of the features that the SDK's headers have.
-fn probe(glue: &mut cc::Build, out: &Path) {
+/// Defines the macros of the features that the SDK's headers have. Returns what they are.
+fn probe(glue: &mut cc::Build, out: &Path) -> Vec<&'static str> {
     let source = out.join("probe.c");
     let compiler = glue.get_compiler();
-    for (name, header, code) in OFFERS {
+    let mut found = Vec::new();
+    for Offer { name, header, code, what } in OFFERS {
         let text = format!(
             "#include \"dap_common.h\"\n#include \"{header}\"\n\
              #define COMMAND (int (*)(int, char **, void **, int))0\n\
@@ -61,8 +99,10 @@ fn probe(glue: &mut cc::Build, out: &Path) {
         let output = command.arg(&source).output().expect("the C compiler runs");
         if output.status.success() {
             glue.define(name, None);
+            found.push(*what);
         }
     }
+    found
 }
 
 /// Returns the C files for the linked SDK: of each pair `x_embedded.c` and `x_node.c`, one.
@@ -111,6 +151,9 @@ pub(crate) fn compile(root: &Path, out: &Path, embedded: bool) {
         });
     }
     depend_on_headers(&glue, &files, out);
-    probe(&mut glue, out);
+    let found = probe(&mut glue, out);
+    if !embedded {
+        println!("cargo:warning=this SDK: {}", found.join("; "));
+    }
     glue.compile("vpn_glue");
 }

@@ -15,6 +15,8 @@ import sys
 
 PARTS = ["common", "server", "cmd", "client", "client-tun"]
 LEGACY = "42"
+# The line in which the build says what it found in the SDK, and what the stand-in has.
+FOUND, VARIANTS = "this SDK: ", "usage has service_state and service_substate"
 failures = 0
 
 
@@ -59,8 +61,12 @@ def build_and_ask(build, label):
     check(built.returncode == 0, f"{label} builds", built.stdout + built.stderr)
     if built.returncode:
         return {}
-    for warning in [line for line in (built.stdout + built.stderr).splitlines() if "warning" in line.lower()]:
+    lines = (built.stdout + built.stderr).splitlines()
+    for warning in [line for line in lines if "warning" in line.lower() and FOUND not in line]:
         check(False, f"{label}: {warning}")
+    # Which variants of the SDK the build has found.
+    named = [line for line in lines if FOUND in line]
+    check(named and all(VARIANTS in line for line in named), f"{label}: the build names the SDK's variants", str(named))
     asked = run(build / "node")
     check(asked.returncode == 0, f"{label} runs: exit code {asked.returncode}", asked.stdout + asked.stderr)
     return dict(line.split(" ", 1) for line in asked.stdout.splitlines() if " " in line)

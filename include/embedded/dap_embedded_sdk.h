@@ -1545,6 +1545,12 @@ bool dap_embedded_transaction_find(const dap_chain_net_t *net,
 bool dap_embedded_net_is_offline(const dap_chain_net_t *net);
 
 /*
+ Returns whether the billing takes the last transaction of the chain of payments that REQUEST names, and knows none if
+ that one holds nothing. Any thread.
+ */
+bool dap_embedded_billing_follows_chains(void);
+
+/*
  Returns a signature's size with its header and its key, as the header tells it; 0 for NULL.
 
  # Safety

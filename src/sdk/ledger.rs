@@ -46,6 +46,13 @@ impl Net {
     }
 }
 
+/// Returns whether the SDK takes the last transaction of the chain of payments that REQUEST names: it then treats a chain
+/// that holds nothing any more as an unknown transaction, a rest or not.
+pub fn billing_follows_chains() -> bool {
+    // SAFETY: no arguments.
+    unsafe { raw::vpn_glue_billing_follows_chains() }
+}
+
 /// Returns whether a signature over a receipt is of the key with this hash.
 pub fn is_signed_by(signature: &[u8], info: &[u8; ReceiptInfo::LEN], key: &[u8; 32]) -> bool {
     // SAFETY: the lengths are those of the slices and arrays.

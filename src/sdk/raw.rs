@@ -496,7 +496,8 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_usage_free(usage: *mut c_void);
     /// Writes what is left into the fields of the session that C reads, with the unit of the price.
     pub(super) fn vpn_glue_usage_show_rest(ch: *mut dap_stream_ch_t, unit: u32, rest: *const Rest);
-    /// Writes the traffic of the client into the fields that the SDK makes its statistics of.
+    /// Writes the traffic of the client into the fields that the SDK makes its statistics of: what the client has
+    /// received (down) and sent (up).
     pub(super) fn vpn_glue_usage_show_traffic(ch: *mut dap_stream_ch_t, received: u64, sent: u64);
 }
 
@@ -519,6 +520,8 @@ unsafe extern "C" {
     ) -> bool;
     /// Whether the ledger has the transaction with this hash.
     pub(super) fn vpn_glue_ledger_has(net: *mut dap_chain_net_t, hash: *const u8) -> bool;
+    /// Whether the SDK takes the last transaction of the chain that REQUEST names, and none if that one holds nothing.
+    pub(super) fn vpn_glue_billing_follows_chains() -> bool;
     /// Whether a signature (with its header) over the 96 bytes of a receipt is of the key with this hash (32 bytes).
     pub(super) fn vpn_glue_signature_check(
         signature: *const u8,

@@ -201,8 +201,8 @@ impl Channel {
         }
     }
 
-    /// Shows the client's traffic in the fields of which the SDK makes its statistics: bytes from the client, and to
-    /// it.
+    /// Shows the client's traffic in the fields of which the SDK makes its statistics. They are named from the client's
+    /// end: bytes that it received, and that it sent.
     pub fn show_traffic(&self, received: u64, sent: u64) {
         if let Some(ch) = self.here() {
             // SAFETY: open and on its worker.

@@ -36,6 +36,11 @@ impl Customer {
         Customer { key: Key::generate().unwrap() }
     }
 
+    /// The hash of the key.
+    pub(crate) fn key_hash(&self) -> Hash {
+        self.key.hash()
+    }
+
     /// Adds a transaction that can pay this number of receipts.
     pub(crate) fn transaction(&self, unit: u32, receipts: u128) -> Hash {
         let (client_key, value) = (self.key.hash(), receipts * PRICE);

@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use embedded::ledger;
+use embedded::money::{self, Statistics, Traffic};
+use testkit::eventually;
 use testkit::netns::in_namespace;
 use testkit::sockets::received;
+use vpn_core::wire::unit;
 
+use crate::client::Sign;
+use crate::customer::Customer;
 use crate::inbox::Got;
 use crate::server::{GATEWAY, NET, Server};
 
@@ -34,5 +39,36 @@ fn a_free_order_is_served_without_a_receipt() {
         std::thread::sleep(Duration::from_millis(300));
         let errors = client.received().into_iter().filter(|(_, got)| !matches!(got, Got::Service { kind: 0xf0, .. }));
         assert_eq!(errors.count(), 0);
+    });
+}
+
+/// What `net_srv report` of a node tells is made of these counts, the earnings by the byte too.
+#[test]
+fn the_sdk_s_statistics_have_each_direction() {
+    in_namespace("free::the_sdk_s_statistics_have_each_direction", || {
+        let server = Server::start("");
+        let traffic = |customer: &Customer, order, tx| {
+            let client = customer.connect(&server, order, tx);
+            client.signs(&[Sign::Good, Sign::Never]);
+            client.request();
+            client.success();
+            let address = client.lease();
+            // 3 packets of 128 bytes up, one of 92 down.
+            client.send_datagrams(3, 100, server.socket.local_addr().unwrap().port());
+            (0..3).for_each(|number| drop(received(&server.socket, &format!("datagram {number}"))));
+            server.socket.send_to(&[0x77; 64], (address, 4242)).unwrap();
+            client.next_packet();
+            client.ping();
+        };
+        let one = Traffic { received: 92, sent: 3 * 128 };
+        let customer = Customer::new();
+        let is = |expected: Statistics| {
+            let now = || money::statistics(&customer.key_hash());
+            eventually(std::fmt::from_fn(|f| write!(f, "{expected:?}, but {:?}", now())), || now() == expected);
+        };
+        traffic(&customer, ledger::free_order(NET), [0x77; 32]);
+        is(Statistics { free: one, ..Statistics::default() });
+        traffic(&customer, server.byte_order(6000), customer.transaction(unit::BYTES, 1));
+        is(Statistics { free: one, paid: one, ..Statistics::default() });
     });
 }

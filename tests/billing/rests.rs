@@ -58,6 +58,49 @@ fn a_rest_is_served_without_a_payment_and_to_the_unit() {
     });
 }
 
+/// As on the SDK's branch kelvpn-cf, whose billing takes such a transaction for unknown, and bans the client in the end.
+#[test]
+fn a_rest_is_served_where_the_sdk_wants_money_left() {
+    in_namespace("rests::a_rest_is_served_where_the_sdk_wants_money_left", || {
+        let server = Server::start("");
+        ledger::follow_chains(true);
+        let order = server.byte_order(6000);
+        let customer = Customer::new();
+        let (once, twice) = (customer.transaction(unit::BYTES, 1), customer.transaction(unit::BYTES, 2));
+        let client = customer.pay(&server, order, once);
+        client.spend(&server, 1000);
+        drop(client);
+        customer.is_left(bytes(5000));
+
+        // To the last byte, with nothing to pay another receipt.
+        let client = customer.come_back(&server, order, once, Sign::Never);
+        let usage = client.usage();
+        client.spend(&server, 2000);
+        assert_eq!(customer.limits(), bytes(3000));
+        client.request();
+        assert_eq!((client.success(), client.usage()), (20, usage));
+        drop(client);
+        customer.is_left(bytes(3000));
+        let client = customer.come_back(&server, order, once, Sign::Never);
+        client.spend(&server, 3000);
+        client.stopped();
+        assert_eq!(client.receipts().len(), 1, "the proof of the key alone");
+        drop(client);
+        customer.is_left(bytes(0));
+
+        // Then the same transaction is refused, and one with money is taken.
+        let client = customer.connect(&server, order, once);
+        client.request();
+        assert_ne!(client.error().1, 0);
+        drop(client);
+        let client = customer.pay(&server, order, twice);
+        client.spend(&server, 1000);
+        drop(client);
+        customer.is_left(bytes(5000));
+        assert_eq!((ledger::earned(NET), ledger::refused(NET)), (2 * PRICE, vec![]));
+    });
+}
+
 #[test]
 fn a_stranger_who_claims_the_key_gets_nothing() {
     in_namespace("rests::a_stranger_who_claims_the_key_gets_nothing", || {

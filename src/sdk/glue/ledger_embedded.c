@@ -70,6 +70,11 @@ bool vpn_glue_ledger_has(struct dap_chain_net *net, const uint8_t *hash)
     return dap_embedded_transaction_find(net, &tx_hash, &nothing, 1, &tx);
 }
 
+bool vpn_glue_billing_follows_chains(void)
+{
+    return dap_embedded_billing_follows_chains();
+}
+
 bool vpn_glue_signature_check(const uint8_t *signature, size_t size, const uint8_t *info, const uint8_t *key_hash)
 {
     dap_sign_t *sign = (dap_sign_t *)(uintptr_t)signature;

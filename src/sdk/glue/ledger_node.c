@@ -135,6 +135,16 @@ bool vpn_glue_ledger_has(struct dap_chain_net *net, const uint8_t *hash)
     return dap_ledger_tx_find_by_hash(dap_ledger_by_net_name(net->pub.name), &tx_hash) != NULL;
 }
 
+bool vpn_glue_billing_follows_chains(void)
+{
+    /* Both came with one change of the SDK. */
+#ifdef VPN_SDK_USAGE_PREVIOUS
+    return true;
+#else
+    return false;
+#endif
+}
+
 /* The SDK's verification of other types reads past keys and signatures that lie about their sizes, or ends the process
  * (SPHINCS+, BLISS, Falcon, Picnic). Dilithium is what wallets have unless their owner chose another type. */
 static bool s_is_verifiable(const dap_sign_t *sign)

@@ -7,13 +7,11 @@
 #include "dap_stream_session.h"
 
 _Static_assert(NODE_ROLE_MASTER == VPN_GLUE_ROLE_MASTER, "ROLE_MASTER in sdk/raw.rs is not this SDK's");
-#ifdef VPN_SDK_USAGE_STATE
 _Static_assert(DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_IDLE == VPN_GLUE_USAGE_IDLE
                && DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_GRACE == VPN_GLUE_USAGE_GRACE
                && DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_NORMAL == VPN_GLUE_USAGE_NORMAL
                && DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_FREE == VPN_GLUE_USAGE_FREE,
                "USAGE_* in sdk/raw.rs are not this SDK's");
-#endif
 
 static dap_chain_net_srv_stream_session_t *s_service_session(const dap_stream_ch_t *ch)
 {
@@ -30,13 +28,7 @@ bool vpn_glue_channel_usage(const struct dap_stream_ch *ch, vpn_glue_usage_t *ou
     memset(out, 0, sizeof(*out));
     out->id = usage->id;
     out->is_active = usage->is_active;
-#if defined(VPN_SDK_USAGE_STATE)
     out->state = (int32_t)usage->service_state;
-#elif defined(VPN_SDK_USAGE_FLAGS)
-    out->state = usage->is_free ? VPN_GLUE_USAGE_FREE : usage->is_grace ? VPN_GLUE_USAGE_GRACE : VPN_GLUE_USAGE_NORMAL;
-#else
-#error "This SDK's dap_chain_net_srv_usage_t has neither service_state nor is_free and is_grace: how a usage is paid cannot be told."
-#endif
     out->net = usage->net;
     vpn_internal_usage_terms(usage, out);
     out->role = usage->net ? (uint32_t)dap_chain_net_get_role(usage->net).enums : VPN_GLUE_NO_ROLE;

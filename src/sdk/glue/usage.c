@@ -10,6 +10,10 @@
 #include "dap_stream_session.h"
 #include "dap_timerfd.h"
 
+#if !defined(VPN_SDK_USAGE_STATE)
+#error "This SDK's dap_chain_net_srv_usage_t has no service_state and service_substate: what a payment waits for cannot be told. Releases before August 2025 and the branch kelvpn-master are not supported."
+#endif
+
 _Static_assert(DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_FIRST_RECEIPT_SIGN == VPN_GLUE_SUBSTATE_FIRST_SIGN
                && DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_NEXT_RECEIPT_SIGN == VPN_GLUE_SUBSTATE_NEXT_SIGN
                && DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_NORMAL == VPN_GLUE_SUBSTATE_NORMAL
@@ -72,6 +76,13 @@ bool vpn_glue_usage_issue_next(struct dap_stream_ch *ch, const uint8_t *transact
     if (!usage || !usage->price || usage->receipt_next)
         return false;
     memcpy(usage->tx_cond_hash.raw, transaction, sizeof(usage->tx_cond_hash.raw));
+#ifdef VPN_SDK_USAGE_PREVIOUS
+    /* The ledger has the payment before, which is what these fields wait for; the SDK's own module clears them then, too.
+     * Left as they are, they would have the SDK go on without a payment if the ledger loses the one before. */
+    memset(&usage->tx_cond_hash_prev, 0, sizeof(usage->tx_cond_hash_prev));
+    usage->mempool_wait_count = 0;
+    usage->tx_recreate_count = 0;
+#endif
     usage->receipt_next = dap_chain_net_srv_issue_receipt(usage->service, usage->price, NULL, 0, &usage->tx_cond_hash);
     if (!usage->receipt_next)
         return false;

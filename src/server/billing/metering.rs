@@ -257,7 +257,7 @@ impl Server {
     pub(in crate::server) fn show_billing(&self, channel: &Channel) {
         let Some(session) = channel.data::<Session>() else { return };
         let (up, down) = session.carried.both_ways();
-        channel.show_traffic(up, down);
+        channel.show_traffic(down, up);
         let shown = {
             let account = session.account.lock();
             account.metered.as_ref().map(|metered| {

@@ -165,6 +165,9 @@ impl Server {
             self.end_billing(channel);
             return self.refuse_on(channel, code, &offer.request);
         }
+        if has_rest && is_lost_on_the_sdk(&offer) {
+            return self.serve_rest(channel, session, offer);
+        }
         self.pass_request(channel, &offer.request);
         match channel.usage() {
             Some(usage) if usage.step == Step::FirstSign => {
@@ -178,6 +181,24 @@ impl Server {
             Some(usage) if usage.state == UsageState::Normal => {}
             _ => self.end_billing(channel),
         }
+    }
+
+    /// Serves what the client has left without the SDK, which has no part in it: nothing more can be paid.
+    fn serve_rest(&self, channel: &Arc<Channel>, session: &Session, offer: Offer) {
+        let rest = {
+            let mut account = session.account.lock();
+            let metered = account.meter_for(&offer, self);
+            metered.is_resumed = true;
+            let rest = metered.taken.unwrap_or_default();
+            account.stage = Stage::Served { request: offer.request };
+            rest
+        };
+        log::info!("{}: served from what is left of earlier payments, its transaction is used up", channel.peer());
+        session.set_grace_id();
+        self.meter(channel, Event::Resumed { rest });
+        channel.enable();
+        self.refresh(channel);
+        self.send_success(channel, session);
     }
 
     /// Gives REQUEST to the SDK. Afterwards the session's usage, if there is one, can be read.
@@ -225,6 +246,16 @@ impl Server {
         self.refresh(channel);
         self.send_success(channel, session);
     }
+}
+
+/// Whether the SDK would take a REQUEST with a rest for one of an unknown transaction, because nothing is left in the
+/// chain of payments: it then grants a grace, bans the client, and never looks at the rest.
+fn is_lost_on_the_sdk(offer: &Offer) -> bool {
+    let is_used_up = || {
+        let terms = offer.net.transaction_terms(&offer.transaction, &offer.order);
+        terms.is_some_and(|terms| terms.last == [0; 32])
+    };
+    ledger::billing_follows_chains() && is_used_up()
 }
 
 /// How a repeated REQUEST is answered.

@@ -96,6 +96,13 @@ pub unsafe extern "C" fn dap_embedded_net_is_offline(net: *const dap_chain_net_t
     })
 }
 
+/// Returns whether the billing takes the last transaction of the chain of payments that REQUEST names, and knows none if
+/// that one holds nothing. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn dap_embedded_billing_follows_chains() -> bool {
+    ledger::follows_chains()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -185,6 +185,13 @@ impl Usage {
         unsafe { self.view.get() }
     }
 
+    /// The bytes that the client has received and sent, as C has counted them.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        // SAFETY: called on the stream's worker, which owns the struct.
+        let remote = unsafe { self.remote.get() };
+        (remote.bytes_received.get(), remote.bytes_sent.get())
+    }
+
     /// Whether C must not use the usage any more.
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Relaxed)

@@ -11,6 +11,7 @@ use crate::net::NetRef;
 use parking_lot::Mutex;
 use sha3::{Digest, Sha3_256};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use pay::{PayError, Refusal, fail_to_store, pay};
 pub(crate) use pay::{value_bytes, value_of};
@@ -123,6 +124,18 @@ fn with<R>(net: u64, body: impl FnOnce(&mut Ledger) -> R) -> R {
 /// Clears the ledgers of all networks.
 pub fn reset() {
     LEDGERS.lock().clear();
+}
+
+static FOLLOWS_CHAINS: AtomicBool = AtomicBool::new(false);
+
+/// Whether the billing takes the last transaction of the chain that REQUEST names, as the SDK's branch kelvpn-cf does: a
+/// chain that holds nothing any more is to it as an unknown transaction.
+pub fn follow_chains(on: bool) {
+    FOLLOWS_CHAINS.store(on, Ordering::Relaxed);
+}
+
+pub(crate) fn follows_chains() -> bool {
+    FOLLOWS_CHAINS.load(Ordering::Relaxed)
 }
 
 /// Sets the function that learns of each transaction in a ledger.

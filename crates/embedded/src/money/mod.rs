@@ -3,8 +3,8 @@
 //!
 //! It is off until [`play_the_sdk`] turns it on. The ledger behind it is [`crate::ledger`].
 //!
-//! Not played: the statistics that the SDK keeps of a client, its record of the last receipt, and timers that stay
-//! behind when a stream moves to another worker.
+//! Not played: times and values in the statistics that the SDK keeps of a client, its record of the last receipt, and
+//! timers that stay behind when a stream moves to another worker.
 
 mod check;
 mod desk;
@@ -13,8 +13,10 @@ mod grace;
 mod machine;
 mod request;
 mod signed;
+mod statistics;
 
 pub use fault::{FAULT_LINE, Fault};
+pub use statistics::{Statistics, Traffic, statistics};
 
 use crate::ctypes::*;
 use crate::cview::service::Service;
@@ -48,10 +50,12 @@ pub fn play_the_sdk(on: bool) {
     if on {
         ledger::listen(transaction_added);
     }
+    ledger::follow_chains(false);
     *WAIT.lock() = SIGNATURE_WAIT;
     STALE_BEFORE.store(timers::stale_deletes(), Ordering::Relaxed);
     fault::clear();
     grace::clear();
+    statistics::clear();
     usage::forget_all();
 }
 
@@ -105,6 +109,7 @@ impl Billing for Play {
 
     fn closed(&self, at: &At) {
         let Some(desk) = desk_of(at) else { return };
+        statistics::add(&desk.usage);
         if desk.usage.service.save_remain(&desk.usage.handle()).is_err() {
             record(Fault::NullCallback);
         }

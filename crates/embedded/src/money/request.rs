@@ -92,9 +92,12 @@ fn serve_paid(at: &At, desk: &Desk, net: NetRef, request: &Request) {
         set_active(&at.conn, None);
         return service::delete_usage(usage.address());
     }
-    if ledger::means(net.id(), &request.tx_cond).is_some() {
+    let means = ledger::means(net.id(), &request.tx_cond);
+    let found = means.and_then(|means| if ledger::follows_chains() { means.last } else { Some(request.tx_cond) });
+    if let Some(transaction) = found {
         grace::unban(usage);
-        usage.set_paying(Some(request.tx_cond));
+        usage.fields().tx_cond_hash.set(dap_hash_fast { raw: transaction });
+        usage.set_paying(Some(transaction));
         machine::pay_service(desk);
     } else if grace::is_banned(usage) {
         refuse(at, request, Some(&usage.service), usage.id, error_code::RECEIPT_BANNED_PKEY_HASH);
