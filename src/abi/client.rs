@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::ptr;
 use std::sync::Arc;
 
-use super::{boundary, codes, text};
+use super::{boundary, boundary_or, codes, text};
 use crate::client::{self, Status};
 use crate::sdk::config::Config;
 use crate::sdk::memory;
@@ -214,7 +214,7 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_start(
 /// the client did not run.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_stop() -> c_int {
-    boundary("dap_chain_net_vpn_client_stop", -1, || {
+    boundary_or("dap_chain_net_vpn_client_stop", -1, 0, || {
         client::stop();
         0
     })

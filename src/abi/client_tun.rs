@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::ptr;
 use std::sync::Arc;
 
-use super::{boundary, text};
+use super::{boundary, boundary_or, text};
 use crate::client::device;
 use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::memory;
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_tun_create(
 /// Removes the tunnel's device. Returns 0, also if there is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_tun_delete() -> c_int {
-    boundary("dap_chain_net_vpn_client_tun_delete", -1, || {
+    boundary_or("dap_chain_net_vpn_client_tun_delete", -1, 0, || {
         device::delete();
         0
     })
@@ -81,7 +81,7 @@ pub extern "C" fn dap_chain_net_vpn_client_tun_delete() -> c_int {
 /// state.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_tun_status() -> c_int {
-    boundary("dap_chain_net_vpn_client_tun_status", -2, || match device::status() {
+    boundary_or("dap_chain_net_vpn_client_tun_status", -2, -1, || match device::status() {
         Ok(Some(true)) => 0,
         Ok(Some(false)) => 1,
         Ok(None) => -1,
