@@ -4,11 +4,10 @@
  * `two_ends refusals`  ports without a listener, or with one that is no VPN server
  * `two_ends loss`      the server is killed and restarted, and the client starts again
  * `two_ends silence`   the link goes down silently
- *
- * A launcher, forked before this process calls the library, starts, stops and kills the servers on command, so that
- * each server is a fresh process, like a node's. */
+ */
 #include "harness.h"
 #include "peer.h"
+#include "servers.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,110 +31,6 @@
 #define GATEWAY "10.77.0.1"
 #define INNER_PREFIX "10.77.0."
 enum { PORT = 8089, DEAD_PORT = 1, MEBIBYTE = 1 << 20 };
-
-/* --- the launcher: 's' starts, 't' terminates, 'k' kills; it answers each with one int ---------------------------- */
-
-static int s_launcher = -1;
-
-static _Noreturn void server_process(int commands)
-{
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    setenv("CELLFRAME_VPN_CONFIG", t_server_config("server"), 1);
-    dap_config_t *config = dap_config_default();
-    int code = config ? dap_chain_net_srv_vpn_pre_init() : -1000;
-    if (code == 0)
-        code = dap_chain_net_srv_vpn_init(config);
-    if (write(commands, &code, sizeof(code)) != sizeof(code))
-        exit(1);
-    char end;
-    while (read(commands, &end, 1) < 0 && errno == EINTR)
-        ;
-    dap_chain_net_srv_vpn_deinit();
-    exit(code ? 1 : 0);
-}
-
-static int start_server(pid_t *pid, int *commands)
-{
-    int pair[2], code = -1001;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
-        return code;
-    *pid = fork();
-    if (*pid == 0) {
-        close(pair[0]);
-        server_process(pair[1]);
-    }
-    close(pair[1]);
-    *commands = pair[0];
-    if (read(pair[0], &code, sizeof(code)) != sizeof(code))
-        code = -1002;
-    return code;
-}
-
-static _Noreturn void launcher_process(int orders)
-{
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (!peer_enter(getenv("VPN_NS_SERVER")))
-        exit(1);
-    pid_t peer = fork();
-    if (peer == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        close(orders);
-        peer_serve();
-    }
-    pid_t server = 0;
-    int commands = -1;
-    char order;
-    while (read(orders, &order, 1) == 1) {
-        int answer = 0;
-        if (order == 's') {
-            answer = start_server(&server, &commands);
-        } else if (server > 0) {
-            if (order == 'k')
-                kill(server, SIGKILL);
-            close(commands);
-            waitpid(server, &answer, 0);
-            server = 0;
-        }
-        if (write(orders, &answer, sizeof(answer)) != sizeof(answer))
-            break;
-    }
-    kill(peer, SIGKILL);
-    exit(0);
-}
-
-static void launch(void)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
-        exit(1);
-    if (fork() == 0) {
-        close(pair[0]);
-        launcher_process(pair[1]);
-    }
-    close(pair[1]);
-    s_launcher = pair[0];
-}
-
-/* Returns the code of init for 's'; for 't' and 'k' the server's status from waitpid. */
-static int order(char what)
-{
-    int answer = -1003;
-    if (write(s_launcher, &what, 1) != 1 || read(s_launcher, &answer, sizeof(answer)) != sizeof(answer))
-        CHECK(!"the launcher answers");
-    return answer;
-}
-
-static void start_the_server(void)
-{
-    CHECK_INT(order('s'), 0);
-}
-
-static void stop_the_server(void)
-{
-    int how = order('t');
-    CHECK(WIFEXITED(how));
-    CHECK_INT(WEXITSTATUS(how), 0);
-}
 
 /* --- the client ----------------------------------------------------------------------------------------------------- */
 
@@ -259,7 +154,7 @@ static void check_traffic(uint32_t mebibytes)
 static void traffic(void)
 {
     t_context("the server starts");
-    start_the_server();
+    servers_start();
     t_usage_t before = t_usage();
     dap_chain_net_t *net = client_up();
     CHECK_INT(dap_chain_net_vpn_client_check(net, SERVER, PORT, 1024, 1024, 10000), 0);
@@ -305,12 +200,12 @@ static void traffic(void)
     /* The store may keep descriptors open. */
     CHECK_BETWEEN(after.fds, before.fds, before.fds + 3);
     t_context("the server ends");
-    stop_the_server();
+    servers_stop();
 }
 
 static void refusals(void)
 {
-    start_the_server();
+    servers_start();
     dap_chain_net_t *net = client_up();
     t_context("a port without a listener");
     CHECK_BETWEEN(start_timed(net, SERVER, DEAD_PORT, 10000), -3, -2);
@@ -336,7 +231,7 @@ static void refusals(void)
     check_traffic(1);
     CHECK_INT(dap_chain_net_vpn_client_stop(), 0);
     dap_chain_net_vpn_client_deinit();
-    stop_the_server();
+    servers_stop();
 }
 
 static void await_loss(long limit_ms)
@@ -353,25 +248,25 @@ static void await_loss(long limit_ms)
 
 static void loss(void)
 {
-    start_the_server();
+    servers_start();
     dap_chain_net_t *net = client_up();
     CHECK_INT(start_timed(net, SERVER, PORT, 10000), 0);
     check_connected(net);
     for (int i = 0; i < 3; i++) {
         t_context("the server is killed, round %d", i);
-        order('k');
+        servers_kill();
         await_loss(30000);
         t_context("start while the server is away, round %d", i);
         CHECK_BETWEEN(start_timed(net, SERVER, PORT, 20000), -3, -2);
         CHECK(dap_chain_net_vpn_client_status() != VPN_CLIENT_STATUS_STARTED);
         t_context("the server is back, round %d", i);
-        start_the_server();
+        servers_start();
         CHECK_INT(start_timed(net, SERVER, PORT, 10000), 0);
         check_connected(net);
         check_traffic(1);
     }
     t_context("the server exits in order");
-    stop_the_server();
+    servers_stop();
     await_loss(30000);
     t_context("stop after a loss");
     CHECK_INT(dap_chain_net_vpn_client_stop(), 0);
@@ -392,7 +287,7 @@ static void set_link(const char *device, bool up)
 
 static void silence(void)
 {
-    start_the_server();
+    servers_start();
     dap_chain_net_t *net = client_up();
     CHECK_INT(start_timed(net, SERVER, PORT, 10000), 0);
     check_connected(net);
@@ -406,7 +301,7 @@ static void silence(void)
     check_traffic(1);
     CHECK_INT(dap_chain_net_vpn_client_stop(), 0);
     dap_chain_net_vpn_client_deinit();
-    stop_the_server();
+    servers_stop();
 }
 
 int main(int argc, char **argv)
@@ -417,9 +312,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof(TESTS) / sizeof(TESTS[0]); i++) {
         if (argc != 2 || strcmp(argv[1], TESTS[i].name) != 0)
             continue;
-        launch();
+        servers_launch();
         TESTS[i].body();
-        close(s_launcher);
         return t_result();
     }
     fprintf(stderr, "usage: %s traffic|refusals|loss|silence\n", argv[0]);
