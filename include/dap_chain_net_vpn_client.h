@@ -19,7 +19,7 @@
  */
 enum dap_chain_net_vpn_client_status_enum {
     /*
-     The client was never started, or its last start failed.
+     The client was never started, or its last start failed; it has no device.
      */
     VPN_CLIENT_STATUS_NOT_STARTED = 0,
     /*
@@ -31,7 +31,7 @@ enum dap_chain_net_vpn_client_status_enum {
      */
     VPN_CLIENT_STATUS_STOPPED,
     /*
-     The connection was lost; call start or stop.
+     The connection was lost, and the device stays until stop or a start that succeeds.
      */
     VPN_CLIENT_STATUS_CONN_LOST,
 };
@@ -68,7 +68,8 @@ dap_stream_ch_t *dap_chain_net_vpn_client_get_stream_ch(void);
 dap_stream_worker_t *dap_chain_net_vpn_client_get_stream_worker(void);
 
 /*
- Sets the wallet, the token and the value (in datoshi) that pay for service, and keeps them in the store.
+ Sets the wallet, the token and the value (in datoshi) that pay for service, keeps them in the store, and makes a
+ conditional transaction. Blocks.
 
  Returns 0; -1 if an argument is invalid or the wallet cannot be opened; -2 if the store fails; -3 if no conditional
  transaction can be made (not enough funds).
@@ -127,7 +128,8 @@ int dap_chain_net_vpn_client_check(dap_chain_net_t *a_net,
  failed.
 
  Returns 0; 1 if the client is already started; -1 if an argument is invalid; -2 if the connection fails, the server
- refuses or the tunnel cannot be created; -3 if the answer times out (`[vpn_client] start_timeout`, 10 s).
+ refuses, the tunnel cannot be created or the client is stopped; -3 if the answer times out
+ (`[vpn_client] start_timeout`, 10 s).
 
  # Safety
  Pointers are NULL or valid for the call; the string NUL-terminated. Not from a worker thread.
@@ -135,8 +137,8 @@ int dap_chain_net_vpn_client_check(dap_chain_net_t *a_net,
 int dap_chain_net_vpn_client_start(dap_chain_net_t *a_net, const char *a_host, uint16_t a_port);
 
 /*
- Stops the client: takes the tunnel down and closes the connection. Blocks until both are done. Returns 0, also if
- the client did not run.
+ Stops the client: takes the tunnel down and closes the connection, and ends every start that waits, whatever it waits
+ for. Blocks until all is done. Returns 0, also if the client did not run.
  */
 int dap_chain_net_vpn_client_stop(void);
 
@@ -146,8 +148,8 @@ int dap_chain_net_vpn_client_stop(void);
 dap_chain_net_vpn_client_status_t dap_chain_net_vpn_client_status(void);
 
 /*
- Registers the command `vpn_client`. Section `[vpn_client]` of `g_config` is read at each start; NULL selects the
- node's own configuration. Returns 0; a negative code if the SDK cannot be started. It may be called again; the last
+ Registers the command `vpn_client`. Section `[vpn_client]` of `g_config` is read at each start and update; NULL selects
+ the node's own configuration. Returns 0; a negative code if the SDK cannot be started. It may be called again; the last
  configuration counts.
 
  # Safety

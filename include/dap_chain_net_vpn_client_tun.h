@@ -31,9 +31,11 @@ int dap_chain_net_vpn_client_tun_init(const char *a_ipv4_gw_str);
 dap_events_socket_t *dap_chain_net_vpn_client_tun_get_esock(void);
 
 /*
- Creates the tunnel's device with this address and sets it up. Replaces an existing device.
+ Creates the tunnel's device with this address and sets it up; the smallest subnet that holds address and gateway, /8
+ to /24, is routed into it. Replaces an existing device, which stays as it was if the new one cannot be created.
 
- Returns 0; -1 if an argument is invalid; -2 if the device cannot be created; -3 if the SDK's workers do not run.
+ Returns 0; -1 if an argument is invalid, address and gateway are equal, or no /8 holds both; -2 if the device cannot
+ be created; -3 if the SDK's workers do not run.
 
  # Safety
  Strings are NULL or NUL-terminated; `a_ipv4_gw_str` may be NULL after `dap_chain_net_vpn_client_tun_init`.
@@ -46,8 +48,8 @@ int dap_chain_net_vpn_client_tun_create(const char *a_ipv4_addr_str, const char 
 int dap_chain_net_vpn_client_tun_delete(void);
 
 /*
- Returns 0 if the tunnel's device is up, 1 if it is down, -1 if there is none, -2 if the kernel does not report its
- state.
+ Returns 0 if the tunnel's device is up, 1 if it is down, -1 if there is none or the host has deleted it, -2 if the
+ kernel does not report its state.
  */
 int dap_chain_net_vpn_client_tun_status(void);
 

@@ -1,7 +1,8 @@
 //! The library's Rust API, for programs without C: the program `cellframe-vpn`, examples, tests.
 //!
 //! Set the embedded SDK's configuration first (`embedded::config::set_current`). Each function here does the same as
-//! the C function with the same meaning. Every failure is also logged.
+//! the C function with the same meaning. Every failure is also logged. In the child of a process that was forked while
+//! the service or the client ran, each fails or does nothing.
 //!
 //! This server runs as root until its standard input ends (`examples/` has it as a program, and a client):
 //!
@@ -25,6 +26,7 @@
 use crate::client::{self, check};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
+use crate::sdk::process::is_forked;
 use crate::{cli, server};
 use vpn_core::forward::Totals;
 
@@ -34,29 +36,39 @@ pub use crate::server::InitError;
 
 /// Starts the VPN service.
 pub fn server_start() -> Result<(), InitError> {
+    if is_forked() {
+        return Err(NotRunning.into());
+    }
     crate::sdk::start_logging();
     server::init(&Config::of_node()).inspect_err(|error| log::error!("VPN service not started: {error}"))
 }
 
 /// Stops the VPN service.
 pub fn server_stop() {
-    server::deinit();
+    if !is_forked() {
+        server::deinit();
+    }
 }
 
 /// Returns the service's traffic and drops; `None` while it does not run.
 pub fn server_totals() -> Option<Totals> {
-    server::totals()
+    if is_forked() { None } else { server::totals() }
 }
 
 /// Registers the command `vpn_client` for the CLI socket.
 pub fn client_init() -> Result<(), NotRunning> {
+    if is_forked() {
+        return Err(NotRunning);
+    }
     crate::sdk::start_logging();
     client::init(Config::of_node())
 }
 
 /// Unregisters the command and stops the client.
 pub fn client_deinit() {
-    client::deinit();
+    if !is_forked() {
+        client::deinit();
+    }
 }
 
 /// Connects and brings the tunnel up. Blocks until the tunnel is up or the start has failed.
@@ -72,13 +84,18 @@ pub fn client_deinit() {
 /// app::client_stop();
 /// ```
 pub fn client_start(host: &str, port: u16, net: &str) -> Result<Started, ClientError> {
+    if is_forked() {
+        return Err(ClientError::NotRunning);
+    }
     crate::sdk::start_logging();
     client::start(&network(net)?, host, port)
 }
 
 /// Stops the client.
 pub fn client_stop() {
-    client::stop();
+    if !is_forked() {
+        client::stop();
+    }
 }
 
 /// Returns the client's state.
@@ -90,22 +107,22 @@ pub fn client_stop() {
 /// assert_eq!(app::client_lease(), None);
 /// ```
 pub fn client_status() -> Status {
-    client::status()
+    if is_forked() { Status::NotStarted } else { client::status() }
 }
 
 /// Returns the lease; `None` unless the tunnel is up.
 pub fn client_lease() -> Option<LeaseInfo> {
-    client::lease()
+    if is_forked() { None } else { client::lease() }
 }
 
 /// Returns the tunnel's traffic and drops.
 pub fn client_totals() -> Totals {
-    client::totals()
+    if is_forked() { vpn_core::forward::Counters::new(1).totals() } else { client::totals() }
 }
 
 /// Returns why the last start failed.
 pub fn client_last_error() -> Option<ClientError> {
-    client::last_error()
+    if is_forked() { None } else { client::last_error() }
 }
 
 /// Tests a server and measures how long it takes.
@@ -132,12 +149,18 @@ pub fn client_test(
     receive: usize,
     timeout_ms: i32,
 ) -> Result<check::Timing, ClientError> {
+    if is_forked() {
+        return Err(ClientError::NotRunning);
+    }
     crate::sdk::start_logging();
     check::run(&network(net)?, host, port, &check::Request::from_c(send, receive, timeout_ms))
 }
 
 /// Returns the text of `vpn_stat`.
 pub fn vpn_stat() -> String {
+    if is_forked() {
+        return String::new();
+    }
     cli::stat::run(&["vpn_stat".to_owned()]).text
 }
 

@@ -1,9 +1,12 @@
-/* init and deinit leave nothing behind: `life_cycle cycles N`; `life_cycle edges` tests unusual orders of calls. */
+/* init and deinit leave nothing behind: `life_cycle cycles N`; `life_cycle edges` tests unusual orders of calls,
+ * `life_cycle beside N` an init beside another thread's deinit. */
 #include "harness.h"
 
+#include <linux/capability.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <dap_chain_net_srv_vpn.h>
@@ -193,6 +196,19 @@ static void gone_soon(t_usage_t before)
     CHECK_INT(t_tun_devices(), 0);
 }
 
+static void init_without_privilege(void *arg)
+{
+    (void)arg;
+    dap_config_t *config = configuration();
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {0};
+    CHECK_INT(syscall(SYS_capget, &header, sets), 0);
+    sets[0].effective &= ~(1u << CAP_NET_ADMIN);
+    CHECK_INT(syscall(SYS_capset, &header, sets), 0);
+    CHECK_INT(dap_chain_net_srv_vpn_init(config), -1);
+    CHECK_INT(t_tun_devices(), 0);
+}
+
 static void edges(void)
 {
     t_usage_t before = t_usage();
@@ -204,6 +220,8 @@ static void edges(void)
     gone_soon(before);
     t_in_child("deinit on a worker and on another thread at once", deinit_on_a_worker_too, NULL);
     gone_soon(before);
+    t_in_child("init without CAP_NET_ADMIN", init_without_privilege, NULL);
+    gone_soon(before);
     t_in_child("init twice", init_twice, NULL);
     gone_soon(before);
     t_in_child("exit without deinit", start_and_exit, NULL);
@@ -214,15 +232,43 @@ static void edges(void)
     gone_soon(before);
 }
 
+/* Either the service still runs, or nothing of it is left. */
+static void beside(int count)
+{
+    dap_config_t *config = configuration();
+    one_cycle(config);
+    t_usage_t before = t_usage();
+    int started = 0;
+    for (int i = 0; i < count; i++) {
+        t_context("round %d", i);
+        CHECK_INT(dap_chain_net_srv_vpn_init(config), 0);
+        pthread_t thread;
+        if (!CHECK_INT(pthread_create(&thread, NULL, deinit_here, NULL), 0))
+            return;
+        if (i % 4)
+            t_sleep_ms(i % 4);
+        int code = dap_chain_net_srv_vpn_init(config);
+        CHECK(code == 0 || code == -3);
+        pthread_join(thread, NULL);
+        started += code == 0;
+        CHECK_INT(t_tun_devices(), code == 0 ? 1 : 0);
+        dap_chain_net_srv_vpn_deinit();
+    }
+    t_note("%d of %d started", started, count);
+    CHECK_USAGE(before);
+}
+
 int main(int argc, char **argv)
 {
     t_need_box();
     if (argc == 3 && strcmp(argv[1], "cycles") == 0 && atoi(argv[2]) > 0) {
         cycles(atoi(argv[2]));
+    } else if (argc == 3 && strcmp(argv[1], "beside") == 0 && atoi(argv[2]) > 0) {
+        beside(atoi(argv[2]));
     } else if (argc == 2 && strcmp(argv[1], "edges") == 0) {
         edges();
     } else {
-        fprintf(stderr, "usage: %s cycles N | edges\n", argv[0]);
+        fprintf(stderr, "usage: %s cycles N | edges | beside N\n", argv[0]);
         return 2;
     }
     return t_result();

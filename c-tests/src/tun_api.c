@@ -94,6 +94,10 @@ static void bad_addresses(void)
     free(endless);
     t_context("a multicast address");
     CHECK_INT(dap_chain_net_vpn_client_tun_create("224.0.0.1", "10.66.0.1"), -1);
+    t_context("a gateway that shares no /8 with the address");
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("198.18.0.5", "9.9.9.9"), -1);
+    t_context("one address for both");
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", "10.66.0.2"), -1);
     t_context("no address at all");
     CHECK_INT(dap_chain_net_vpn_client_tun_create("0.0.0.0", "10.66.0.1"), -1);
     nothing_there();
@@ -115,8 +119,29 @@ static void life_of_a_device(void)
     CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.3", "10.66.0.1"), 0);
     CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
     CHECK_INT(t_tun_devices(), 1);
-    CHECK(!device_of("10.66.0.2", name));
-    CHECK(device_of("10.66.0.3", name));
+    char again[IF_NAMESIZE] = "";
+    CHECK(!device_of("10.66.0.2", again));
+    CHECK(device_of("10.66.0.3", again));
+    CHECK_STR(again, name);
+
+    es = dap_chain_net_vpn_client_tun_get_esock();
+    /* 10.200.0.2/24 is this host's; the names of the devices tell whether the old one was touched. */
+    static const struct { const char *address, *gateway; int code; } REFUSED[] = {
+        {"10.200.0.9", "10.200.0.1", -2}, {"198.18.0.5", "9.9.9.9", -1}, {"10.66.0.4", "10.66.0.4", -1}};
+    for (size_t i = 0; i < sizeof(REFUSED) / sizeof(REFUSED[0]); i++) {
+        t_context("a create that returns %d leaves the device as it was", REFUSED[i].code);
+        unsigned index = if_nametoindex(name);
+        CHECK_INT(dap_chain_net_vpn_client_tun_create(REFUSED[i].address, REFUSED[i].gateway), REFUSED[i].code);
+        CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
+        CHECK(dap_chain_net_vpn_client_tun_get_esock() == es);
+        CHECK(device_of("10.66.0.3", again));
+        CHECK(index != 0 && if_nametoindex(name) == index);
+    }
+    t_context("created again with the same addresses: the device stays");
+    unsigned index = if_nametoindex(name);
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.3", "10.66.0.1"), 0);
+    CHECK(if_nametoindex(name) == index && dap_chain_net_vpn_client_tun_get_esock() != NULL);
+    CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
 
     t_context("set down: created but not active");
     set_down(name);
@@ -129,6 +154,50 @@ static void life_of_a_device(void)
     t_context("deleted twice");
     CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
     nothing_there();
+}
+
+/* Somebody else removes the device. */
+static void deleted_from_outside(void)
+{
+    char name[IF_NAMESIZE] = "", command[64];
+    t_context("deleted from outside");
+    t_usage_t before = t_usage();
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", "10.66.0.1"), 0);
+    CHECK(device_of("10.66.0.2", name));
+    snprintf(command, sizeof(command), "ip link del %s", name);
+    CHECK_INT(system(command), 0);
+    for (int i = 0; i < 100 && dap_chain_net_vpn_client_tun_get_esock(); i++)
+        t_sleep_ms(10);
+    nothing_there();
+    t_context("created after that");
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", "10.66.0.1"), 0);
+    CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
+    CHECK(dap_chain_net_vpn_client_tun_get_esock() != NULL);
+    CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
+    nothing_there();
+    CHECK_USAGE(before);
+}
+
+/* The program's releases take nothing from the library. */
+static void surplus_releases(void)
+{
+    t_context("surplus releases");
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", "10.66.0.1"), 0);
+    dap_events_socket_t *es = dap_chain_net_vpn_client_tun_get_esock();
+    CHECK_INT(dap_embedded_retain(), 0);
+    for (int i = 0; i < 3; i++)
+        dap_embedded_release();
+    CHECK_INT(dap_events_thread_get_count(), 2);
+    CHECK(es != NULL && dap_chain_net_vpn_client_tun_get_esock() == es);
+    CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
+    CHECK_INT(dap_events_thread_get_count(), 0);
+    t_context("a retain of the program outlives the device");
+    CHECK_INT(dap_embedded_retain(), 0);
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.2", "10.66.0.1"), 0);
+    CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
+    CHECK_INT(dap_events_thread_get_count(), 2);
+    dap_embedded_release();
+    CHECK_INT(dap_events_thread_get_count(), 0);
 }
 
 static void rounds(void)
@@ -202,6 +271,8 @@ int main(void)
     around_init();
     bad_addresses();
     life_of_a_device();
+    deleted_from_outside();
+    surplus_releases();
     rounds();
     helpers();
     return t_result();

@@ -4,11 +4,10 @@
  * `two_ends refusals`  ports without a listener, or with one that is no VPN server
  * `two_ends loss`      the server is killed and restarted, and the client starts again
  * `two_ends silence`   the link goes down silently
- *
- * A launcher, forked before this process calls the library, starts, stops and kills the servers on command, so that
- * each server is a fresh process, like a node's. */
+ */
 #include "harness.h"
 #include "peer.h"
+#include "servers.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -27,149 +26,11 @@
 #include <dap_chain_net_srv_vpn.h>
 #include <dap_chain_net_vpn_client.h>
 #include <dap_chain_net_vpn_client_tun.h>
-#include <dap_worker.h>
 
 #define SERVER "10.200.0.1"
 #define GATEWAY "10.77.0.1"
 #define INNER_PREFIX "10.77.0."
 enum { PORT = 8089, DEAD_PORT = 1, MEBIBYTE = 1 << 20 };
-
-/* --- the launcher: 's' starts, 't' terminates, 'k' kills, 'l' lists; it answers each with one int ------------------ */
-
-static int s_launcher = -1;
-
-typedef struct listing {
-    int commands;
-    int sessions; /* in the service's list, each as its channel shows it; -1 if one differs */
-} listing_t;
-
-/* On worker 0, where C may read the service's lists. */
-static void list_sessions(void *argument)
-{
-    listing_t *listing = argument;
-    dap_chain_net_srv_t *service = dap_chain_net_srv_get((dap_chain_net_srv_uid_t){.uint64 = 1});
-    dap_chain_net_srv_vpn_t *vpn = service ? service->_internal : NULL;
-    for (dap_chain_net_srv_ch_vpn_t *each = vpn ? vpn->ch_vpn_ipv4 : NULL; each; each = each->hh.next) {
-        const dap_chain_net_srv_ch_vpn_t *own = CH_VPN(each->ch);
-        bool is_same = own && each->tun_socket && each->tun_socket == own->tun_socket
-                       && each->addr_ipv4.s_addr == own->addr_ipv4.s_addr && each->usage_id == own->usage_id
-                       && each->net_srv == service && each->is_allowed == own->is_allowed;
-        listing->sessions = is_same && listing->sessions >= 0 ? listing->sessions + 1 : -1;
-    }
-    if (write(listing->commands, &listing->sessions, sizeof(listing->sessions)) != sizeof(listing->sessions))
-        exit(1);
-    free(listing);
-}
-
-static _Noreturn void server_process(int commands)
-{
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    setenv("CELLFRAME_VPN_CONFIG", t_server_config("server"), 1);
-    dap_config_t *config = dap_config_default();
-    int code = config ? dap_chain_net_srv_vpn_pre_init() : -1000;
-    if (code == 0)
-        code = dap_chain_net_srv_vpn_init(config);
-    if (write(commands, &code, sizeof(code)) != sizeof(code))
-        exit(1);
-    char command;
-    ssize_t got;
-    while ((got = read(commands, &command, 1)) == 1 || (got < 0 && errno == EINTR)) {
-        listing_t *listing = got == 1 ? malloc(sizeof(*listing)) : NULL;
-        if (listing) {
-            *listing = (listing_t){.commands = commands};
-            dap_worker_exec_callback_on(dap_events_worker_get(0), list_sessions, listing);
-        }
-    }
-    dap_chain_net_srv_vpn_deinit();
-    exit(code ? 1 : 0);
-}
-
-static int start_server(pid_t *pid, int *commands)
-{
-    int pair[2], code = -1001;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
-        return code;
-    *pid = fork();
-    if (*pid == 0) {
-        close(pair[0]);
-        server_process(pair[1]);
-    }
-    close(pair[1]);
-    *commands = pair[0];
-    if (read(pair[0], &code, sizeof(code)) != sizeof(code))
-        code = -1002;
-    return code;
-}
-
-static _Noreturn void launcher_process(int orders)
-{
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (!peer_enter(getenv("VPN_NS_SERVER")))
-        exit(1);
-    pid_t peer = fork();
-    if (peer == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        close(orders);
-        peer_serve();
-    }
-    pid_t server = 0;
-    int commands = -1;
-    char order;
-    while (read(orders, &order, 1) == 1) {
-        int answer = 0;
-        if (order == 's') {
-            answer = start_server(&server, &commands);
-        } else if (order == 'l') {
-            if (write(commands, &order, 1) != 1 || read(commands, &answer, sizeof(answer)) != sizeof(answer))
-                answer = -1004;
-        } else if (server > 0) {
-            if (order == 'k')
-                kill(server, SIGKILL);
-            close(commands);
-            waitpid(server, &answer, 0);
-            server = 0;
-        }
-        if (write(orders, &answer, sizeof(answer)) != sizeof(answer))
-            break;
-    }
-    kill(peer, SIGKILL);
-    exit(0);
-}
-
-static void launch(void)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
-        exit(1);
-    if (fork() == 0) {
-        close(pair[0]);
-        launcher_process(pair[1]);
-    }
-    close(pair[1]);
-    s_launcher = pair[0];
-}
-
-/* Returns the code of init for 's', the count of list_sessions for 'l'; for 't' and 'k' the server's status from
- * waitpid. */
-static int order(char what)
-{
-    int answer = -1003;
-    if (write(s_launcher, &what, 1) != 1 || read(s_launcher, &answer, sizeof(answer)) != sizeof(answer))
-        CHECK(!"the launcher answers");
-    return answer;
-}
-
-static void start_the_server(void)
-{
-    CHECK_INT(order('s'), 0);
-}
-
-static void stop_the_server(void)
-{
-    int how = order('t');
-    CHECK(WIFEXITED(how));
-    CHECK_INT(WEXITSTATUS(how), 0);
-}
 
 /* --- the client ----------------------------------------------------------------------------------------------------- */
 
@@ -293,7 +154,7 @@ static void check_traffic(uint32_t mebibytes)
 static void traffic(void)
 {
     t_context("the server starts");
-    start_the_server();
+    servers_start();
     t_usage_t before = t_usage();
     dap_chain_net_t *net = client_up();
     CHECK_INT(dap_chain_net_vpn_client_check(net, SERVER, PORT, 1024, 1024, 10000), 0);
@@ -307,9 +168,9 @@ static void traffic(void)
     check_traffic(16);
     check_connected(net);
     /* The list for C is renewed once a second. */
-    for (int i = 0; i < 30 && order('l') == 0; i++)
+    for (int i = 0; i < 30 && servers_list() == 0; i++)
         t_sleep_ms(100);
-    CHECK_INT(order('l'), 1);
+    CHECK_INT(servers_list(), 1);
 
     t_context("stop");
     CHECK_INT(dap_chain_net_vpn_client_stop(), 0);
@@ -343,12 +204,12 @@ static void traffic(void)
     /* The store may keep descriptors open. */
     CHECK_BETWEEN(after.fds, before.fds, before.fds + 3);
     t_context("the server ends");
-    stop_the_server();
+    servers_stop();
 }
 
 static void refusals(void)
 {
-    start_the_server();
+    servers_start();
     dap_chain_net_t *net = client_up();
     t_context("a port without a listener");
     CHECK_BETWEEN(start_timed(net, SERVER, DEAD_PORT, 10000), -3, -2);
@@ -374,7 +235,7 @@ static void refusals(void)
     check_traffic(1);
     CHECK_INT(dap_chain_net_vpn_client_stop(), 0);
     dap_chain_net_vpn_client_deinit();
-    stop_the_server();
+    servers_stop();
 }
 
 static void await_loss(long limit_ms)
@@ -391,25 +252,25 @@ static void await_loss(long limit_ms)
 
 static void loss(void)
 {
-    start_the_server();
+    servers_start();
     dap_chain_net_t *net = client_up();
     CHECK_INT(start_timed(net, SERVER, PORT, 10000), 0);
     check_connected(net);
     for (int i = 0; i < 3; i++) {
         t_context("the server is killed, round %d", i);
-        order('k');
+        servers_kill();
         await_loss(30000);
         t_context("start while the server is away, round %d", i);
         CHECK_BETWEEN(start_timed(net, SERVER, PORT, 20000), -3, -2);
         CHECK(dap_chain_net_vpn_client_status() != VPN_CLIENT_STATUS_STARTED);
         t_context("the server is back, round %d", i);
-        start_the_server();
+        servers_start();
         CHECK_INT(start_timed(net, SERVER, PORT, 10000), 0);
         check_connected(net);
         check_traffic(1);
     }
     t_context("the server exits in order");
-    stop_the_server();
+    servers_stop();
     await_loss(30000);
     t_context("stop after a loss");
     CHECK_INT(dap_chain_net_vpn_client_stop(), 0);
@@ -430,7 +291,7 @@ static void set_link(const char *device, bool up)
 
 static void silence(void)
 {
-    start_the_server();
+    servers_start();
     dap_chain_net_t *net = client_up();
     CHECK_INT(start_timed(net, SERVER, PORT, 10000), 0);
     check_connected(net);
@@ -444,7 +305,7 @@ static void silence(void)
     check_traffic(1);
     CHECK_INT(dap_chain_net_vpn_client_stop(), 0);
     dap_chain_net_vpn_client_deinit();
-    stop_the_server();
+    servers_stop();
 }
 
 int main(int argc, char **argv)
@@ -455,9 +316,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof(TESTS) / sizeof(TESTS[0]); i++) {
         if (argc != 2 || strcmp(argv[1], TESTS[i].name) != 0)
             continue;
-        launch();
+        servers_launch();
         TESTS[i].body();
-        close(s_launcher);
         return t_result();
     }
     fprintf(stderr, "usage: %s traffic|refusals|loss|silence\n", argv[0]);

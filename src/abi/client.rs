@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::ptr;
 use std::sync::Arc;
 
-use super::{boundary, codes, text};
+use super::{boundary, boundary_or, codes, text};
 use crate::client::{self, Status};
 use crate::sdk::config::Config;
 use crate::sdk::memory;
@@ -18,13 +18,13 @@ use crate::sdk::types::{
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum dap_chain_net_vpn_client_status_enum {
-    /// The client was never started, or its last start failed.
+    /// The client was never started, or its last start failed; it has no device.
     VPN_CLIENT_STATUS_NOT_STARTED = 0,
     /// The client is connected and has a lease, and the tunnel is up.
     VPN_CLIENT_STATUS_STARTED,
     /// The client is stopped, connecting or disconnecting.
     VPN_CLIENT_STATUS_STOPPED,
-    /// The connection was lost; call start or stop.
+    /// The connection was lost, and the device stays until stop or a start that succeeds.
     VPN_CLIENT_STATUS_CONN_LOST,
 }
 /// The client's state.
@@ -65,7 +65,8 @@ pub extern "C" fn dap_chain_net_vpn_client_get_stream_worker() -> *mut dap_strea
     boundary("dap_chain_net_vpn_client_get_stream_worker", ptr::null_mut(), client::stream_worker)
 }
 
-/// Sets the wallet, the token and the value (in datoshi) that pay for service, and keeps them in the store.
+/// Sets the wallet, the token and the value (in datoshi) that pay for service, keeps them in the store, and makes a
+/// conditional transaction. Blocks.
 ///
 /// Returns 0; -1 if an argument is invalid or the wallet cannot be opened; -2 if the store fails; -3 if no conditional
 /// transaction can be made (not enough funds).
@@ -188,7 +189,8 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_check(
 /// failed.
 ///
 /// Returns 0; 1 if the client is already started; -1 if an argument is invalid; -2 if the connection fails, the server
-/// refuses or the tunnel cannot be created; -3 if the answer times out (`[vpn_client] start_timeout`, 10 s).
+/// refuses, the tunnel cannot be created or the client is stopped; -3 if the answer times out
+/// (`[vpn_client] start_timeout`, 10 s).
 ///
 /// # Safety
 /// Pointers are NULL or valid for the call; the string NUL-terminated. Not from a worker thread.
@@ -211,11 +213,11 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_start(
     })
 }
 
-/// Stops the client: takes the tunnel down and closes the connection. Blocks until both are done. Returns 0, also if
-/// the client did not run.
+/// Stops the client: takes the tunnel down and closes the connection, and ends every start that waits, whatever it waits
+/// for. Blocks until all is done. Returns 0, also if the client did not run.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_stop() -> c_int {
-    boundary("dap_chain_net_vpn_client_stop", -1, || {
+    boundary_or("dap_chain_net_vpn_client_stop", -1, 0, || {
         client::stop();
         0
     })
@@ -233,8 +235,8 @@ pub extern "C" fn dap_chain_net_vpn_client_status() -> dap_chain_net_vpn_client_
     })
 }
 
-/// Registers the command `vpn_client`. Section `[vpn_client]` of `g_config` is read at each start; NULL selects the
-/// node's own configuration. Returns 0; a negative code if the SDK cannot be started. It may be called again; the last
+/// Registers the command `vpn_client`. Section `[vpn_client]` of `g_config` is read at each start and update; NULL selects
+/// the node's own configuration. Returns 0; a negative code if the SDK cannot be started. It may be called again; the last
 /// configuration counts.
 ///
 /// # Safety

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::ptr;
 use std::sync::Arc;
 
-use super::{boundary, text};
+use super::{boundary, boundary_or, text};
 use crate::client::device;
 use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::memory;
@@ -41,9 +41,11 @@ pub extern "C" fn dap_chain_net_vpn_client_tun_get_esock() -> *mut dap_events_so
     boundary("dap_chain_net_vpn_client_tun_get_esock", ptr::null_mut(), device::event_socket)
 }
 
-/// Creates the tunnel's device with this address and sets it up. Replaces an existing device.
+/// Creates the tunnel's device with this address and sets it up; the smallest subnet that holds address and gateway, /8
+/// to /24, is routed into it. Replaces an existing device, which stays as it was if the new one cannot be created.
 ///
-/// Returns 0; -1 if an argument is invalid; -2 if the device cannot be created; -3 if the SDK's workers do not run.
+/// Returns 0; -1 if an argument is invalid, address and gateway are equal, or no /8 holds both; -2 if the device cannot
+/// be created; -3 if the SDK's workers do not run.
 ///
 /// # Safety
 /// Strings are NULL or NUL-terminated; `a_ipv4_gw_str` may be NULL after `dap_chain_net_vpn_client_tun_init`.
@@ -64,24 +66,30 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_tun_create(
                 None => return -1,
             },
         };
-        super::codes::tunnel(device::create(&device::Settings::new(addr, gateway)))
+        match Offer::of_pair(addr, gateway) {
+            Ok(offer) => super::codes::tunnel(device::create(&device::Settings::from_offer(&offer, device::MTU))),
+            Err(error) => {
+                log::warn!("{NAME} with {addr} and gateway {gateway}: {error}");
+                -1
+            }
+        }
     })
 }
 
 /// Removes the tunnel's device. Returns 0, also if there is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_tun_delete() -> c_int {
-    boundary("dap_chain_net_vpn_client_tun_delete", -1, || {
+    boundary_or("dap_chain_net_vpn_client_tun_delete", -1, 0, || {
         device::delete();
         0
     })
 }
 
-/// Returns 0 if the tunnel's device is up, 1 if it is down, -1 if there is none, -2 if the kernel does not report its
-/// state.
+/// Returns 0 if the tunnel's device is up, 1 if it is down, -1 if there is none or the host has deleted it, -2 if the
+/// kernel does not report its state.
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_tun_status() -> c_int {
-    boundary("dap_chain_net_vpn_client_tun_status", -2, || match device::status() {
+    boundary_or("dap_chain_net_vpn_client_tun_status", -2, -1, || match device::status() {
         Ok(Some(true)) => 0,
         Ok(Some(false)) => 1,
         Ok(None) => -1,

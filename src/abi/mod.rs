@@ -7,6 +7,7 @@ use std::ffi::c_int;
 use std::ffi::{CStr, c_char};
 
 use crate::sdk::boundary::guard;
+use crate::sdk::process;
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -22,9 +23,19 @@ pub mod common;
 pub mod server;
 
 /// Runs an export's body behind the panic boundary; after a panic the export returns `failed`, its documented failure.
+/// It also does so at once in a fork's child, to which nothing belongs of what its parent has.
 fn boundary<T>(name: &'static str, failed: T, body: impl FnOnce() -> T) -> T {
+    if process::is_forked() {
+        return failed;
+    }
     crate::sdk::start_logging();
     guard(name, failed, body)
+}
+
+/// Like [`boundary`], with another result in a fork's child.
+#[cfg(any(feature = "client", feature = "client-tun"))]
+fn boundary_or<T>(name: &'static str, failed: T, in_child: T, body: impl FnOnce() -> T) -> T {
+    if process::is_forked() { in_child } else { boundary(name, failed, body) }
 }
 
 /// Reads a string argument from C. Logs NULL and invalid UTF-8 and returns `None` for them.

@@ -115,19 +115,19 @@ struct Test {
 
 /// Checks a server; blocks.
 pub(crate) fn run(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, ClientError> {
-    let result = check_request(host, port, request).and_then(|()| test(net, host, port, request));
+    let result = check_request(host, port, request).and_then(|host| test(net, host, port, request));
     if let Err(error) = &result {
         log::warn!("check: {error}");
     }
     result
 }
 
-fn check_request(host: &str, port: u16, request: &Request) -> Result<(), ClientError> {
-    check_target(host, port)?;
+fn check_request<'a>(host: &'a str, port: u16, request: &Request) -> Result<&'a str, ClientError> {
+    let host = check_target(host, port)?;
     if request.send > PAYLOAD_MAX || request.receive > PAYLOAD_MAX {
         return Err(ClientError::Argument("a test sends and receives at most 65536 bytes"));
     }
-    Ok(())
+    Ok(host)
 }
 
 fn test(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, ClientError> {

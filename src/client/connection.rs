@@ -19,6 +19,8 @@ use super::error::ClientError;
 use super::payer::{Job, Payer};
 use super::payment::{Contract, Means};
 use super::settings::Settings;
+use super::stops::Began;
+use super::watch::Watch;
 use super::{State, request, tunnel_part as tunnel};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::link::{self, Link};
@@ -39,6 +41,16 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Continues a connection with other means, on a new connection; returns false if that has to be tried again.
 pub(super) type Switch = fn(&Arc<Connection>, Box<Means>) -> bool;
 
+/// Where a connection comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    /// When its start began, or that of the connection that it continues.
+    pub(super) began: Began,
+    /// Whether it continues a connection whose transaction is used up.
+    pub(super) is_renewal: bool,
+    pub(super) switch: Switch,
+}
+
 /// One connection to one server.
 pub(super) struct Connection {
     /// For the timer, which does not keep the connection alive.
@@ -51,9 +63,7 @@ pub(super) struct Connection {
     settings: Settings,
     /// Signs receipts; `None` for a free order.
     payer: Option<Payer>,
-    /// Whether it continues a connection whose transaction is used up.
-    is_renewal: bool,
-    switch: Switch,
+    origin: Origin,
     shared: Mutex<Shared>,
     /// Wakes the thread in `start` after a change in `shared`.
     changed: Condvar,
@@ -85,14 +95,13 @@ impl Connection {
         (host, port): (&str, u16),
         settings: Settings,
         contract: &Contract,
-        is_renewal: bool,
-        switch: Switch,
+        origin: Origin,
         running: Running,
     ) -> Arc<Connection> {
         let server = format!("{host}:{port}");
         // Read here, because the stream's worker, which requests the address, must not wait for the store.
         let resume = store::get(LEASES, &server).and_then(|token| token.try_into().ok());
-        let exchange = Exchange::new(request::exchange(&settings, &net, contract, resume, is_renewal));
+        let exchange = Exchange::new(request::exchange(&settings, &net, contract, resume, origin.is_renewal));
         Arc::new_cyclic(|weak_self| Connection {
             weak_self: Weak::clone(weak_self),
             payer: paying::payer(&net, contract, &settings, weak_self),
@@ -101,8 +110,7 @@ impl Connection {
             host: host.to_owned(),
             port,
             settings,
-            is_renewal,
-            switch,
+            origin,
             shared: Mutex::new(Shared { exchange, grant: None, link: None, channel: None, timers: Vec::new() }),
             changed: Condvar::new(),
             started: Instant::now(),
@@ -129,6 +137,11 @@ impl Connection {
     }
 
     fn dial(self: &Arc<Self>) -> Result<(), ClientError> {
+        // A stop that came before the connection was published could not cancel it.
+        if self.origin.began.is_stopped() {
+            self.cancel();
+            return Err(ClientError::Stopped);
+        }
         let events = Arc::downgrade(self);
         let handler = Arc::new(move |event: link::Event<'_>| {
             if let Some(connection) = events.upgrade() {
@@ -293,7 +306,8 @@ impl Connection {
         let Some(here) = worker::current() else { return };
         let start = |interval, last: State| {
             let connection = Weak::clone(&self.weak_self);
-            let tick = move || connection.upgrade().is_some_and(|connection| connection.tick() <= last);
+            let mut watch = Watch::default();
+            let tick = move || connection.upgrade().is_some_and(|connection| connection.tick(&mut watch) <= last);
             Timer::start(here, interval, tick)
         };
         let timers: Vec<Timer> =
@@ -309,10 +323,14 @@ impl Connection {
     }
 
     /// Handles a tick, on the stream's worker. Returns the state that follows.
-    fn tick(&self) -> State {
+    fn tick(&self, watch: &mut Watch) -> State {
         let pending = self.channel().and_then(|channel| channel.pending()).unwrap_or(0);
         let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
-        self.handle(Event::Tick { heard, pending })
+        let state = self.handle(Event::Tick { heard, pending });
+        if state != State::Up {
+            return state;
+        }
+        watch.tick(tunnel::has_failed(), tunnel::health).map_or(state, |why| self.handle(Event::DeviceGone(why)))
     }
 
     fn report(&self, notice: &Notice) {

@@ -2,12 +2,16 @@
 //!
 //! There is one device at a time. The C functions can create it without a connection; the host's packets to it are then
 //! dropped and counted. When a connection is lost the device stays until `stop`, so that no packet leaves around the
-//! tunnel.
+//! tunnel. For the same reason a device that takes another's place is up before the other is removed, and one that
+//! cannot be created leaves the other as it was.
+
+mod settings;
 
 use std::ffi::c_int;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -18,102 +22,20 @@ use super::LeaseInfo;
 use super::downlink::Downlink;
 use super::uplink::Uplink;
 pub(crate) use super::uplink::UplinkChannel;
+use super::watch::Health;
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::worker;
-use crate::sdk::{NotRunning, Running, STREAM_OVERHEAD};
-use host::netlink::{Netlink, NetlinkError};
+use crate::sdk::{NotRunning, Running};
+use host::netlink::Netlink;
 use host::tun::{Device, DeviceConfig, Queue, TunError};
-use vpn_core::exchange::{Offer, guess_prefix};
+pub(crate) use settings::{MTU, Settings, TunnelError};
 use vpn_core::forward::{Counters, DropCause, Totals};
 use vpn_core::wire::{Record, VnetHeader, WireError};
 
 /// How long [`delete`] waits for the worker to release the descriptor.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The default size of the largest inner packet, in bytes: with the stream's overhead it fits into an Ethernet frame.
-pub(crate) const MTU: u16 = 1500 - STREAM_OVERHEAD;
-
-/// The parameters of the device.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// This host's inner address.
-    pub addr: Ipv4Addr,
-    /// The server's inner address.
-    pub gateway: Ipv4Addr,
-    /// The prefix length of the subnet that is routed into the device.
-    pub prefix: u8,
-    /// The largest inner packet, in bytes.
-    pub mtu: u16,
-    /// The worker that reads the device; `None` for the first one.
-    pub worker: Option<u32>,
-    /// The channel for the host's packets; with `None` they are dropped and counted.
-    pub uplink: Option<UplinkChannel>,
-    /// The number of the usage under which packets are sent.
-    pub usage_id: u32,
-    /// Whether super-packets pass between the device and a server that accepts them.
-    pub offload: bool,
-    /// The largest bundle that the server accepts, in bytes; 0 for none.
-    pub bundle: usize,
-}
-
-impl Settings {
-    /// Describes a device without a connection. The subnet is the smallest that holds both addresses, at least a /24.
-    pub(crate) fn new(addr: Ipv4Addr, gateway: Ipv4Addr) -> Settings {
-        Settings {
-            addr,
-            gateway,
-            prefix: guess_prefix(addr, gateway),
-            mtu: MTU,
-            worker: None,
-            uplink: None,
-            usage_id: 0,
-            // C writes packets to the descriptor of a device that it created, without a header in front.
-            offload: false,
-            bundle: 0,
-        }
-    }
-
-    /// Describes the device for a server's offer. The MTU is the smaller of the server's and `mtu`, this host's own.
-    pub(crate) fn from_offer(offer: &Offer, mtu: u16) -> Settings {
-        Settings {
-            prefix: offer.prefix,
-            mtu: offer.mtu.map_or(mtu, |theirs| mtu.min(theirs.max(576))),
-            bundle: usize::from(offer.bundle),
-            ..Settings::new(offer.addr, offer.gateway)
-        }
-    }
-}
-
-/// Why the device cannot be created.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TunnelError {
-    /// No host can have this address.
-    #[error("{0} is not a valid host address")]
-    BadAddress(Ipv4Addr),
-    /// The subnet overlaps a network of this host.
-    #[error("{subnet} overlaps this host's own address {other}")]
-    Overlap {
-        /// The tunnel's address and prefix.
-        subnet: String,
-        /// The host's address that overlaps it.
-        other: Ipv4Addr,
-    },
-    /// The kernel refused the device.
-    #[error(transparent)]
-    Tun(#[from] TunError),
-    /// The kernel does not report its addresses.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    /// There is no worker to read the device.
-    #[error(transparent)]
-    NotRunning(#[from] NotRunning),
-    /// Another thread is creating or removing the device. The caller is a worker, and that thread may be waiting for
-    /// it.
-    #[error("another thread is creating or removing the tunnel device; a worker must not wait for it")]
-    Busy,
-}
 
 /// The packets' view of the device, which they reach without a lock.
 struct Path {
@@ -121,6 +43,8 @@ struct Path {
     counters: Arc<Counters>,
     uplink: Uplink,
     downlink: Arc<Downlink>,
+    /// The kernel has reported that the queue has no device any more.
+    has_failed: AtomicBool,
 }
 
 impl TunHandler for Path {
@@ -132,6 +56,7 @@ impl TunHandler for Path {
 
     fn failed(&self, errno: c_int) {
         log::error!("tunnel device failed: {}", std::io::Error::from_raw_os_error(errno));
+        self.has_failed.store(true, Ordering::Release);
     }
 }
 
@@ -142,6 +67,8 @@ struct Tunnel {
     queue: Arc<Queue>,
     device: Device,
     lease: LeaseInfo,
+    /// Whether a connection of this library has made it, not C.
+    is_clients: bool,
     _running: Running,
 }
 
@@ -171,8 +98,8 @@ pub(crate) fn gateway() -> Option<Ipv4Addr> {
     *SLOT.gateway.lock()
 }
 
-/// Creates the device, with its address and up; replaces an existing device. A device that was suspended is resumed, if
-/// it has these settings.
+/// Creates the device, with its address and up. It takes the place of an existing device; one that is the same already
+/// is connected anew instead.
 pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     let unfit =
         |addr: Ipv4Addr| addr.is_unspecified() || addr.is_loopback() || addr.is_multicast() || addr.is_broadcast();
@@ -180,12 +107,12 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
         return Err(TunnelError::BadAddress(bad));
     }
     let _change = worker::serialise(&SLOT.change).ok_or(TunnelError::Busy)?;
-    if resume(settings)? {
+    let running = Running::retain()?;
+    if connect_anew(settings)? {
         return Ok(());
     }
-    remove();
-    let running = Running::retain()?;
-    refuse_overlap(settings)?;
+    let replaced = SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.device.index());
+    refuse_overlap(settings, replaced)?;
     let (device, mut queues) = Device::create(&DeviceConfig {
         name: None,
         queues: 1,
@@ -203,11 +130,32 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
         mtu: settings.mtu,
         device: device.name().to_owned(),
     };
-    log::info!("tunnel device {} is up, MTU {}", lease.device, lease.mtu);
-    let mut current = SLOT.tunnel.lock();
-    SLOT.path.store(Some(path));
-    *current = Some(Tunnel { socket: Some(socket), queue, device, lease, _running: running });
+    let is_clients = settings.is_clients();
+    let tunnel = Tunnel { socket: Some(socket), queue, device, lease, is_clients, _running: running };
+    let old = {
+        let mut current = SLOT.tunnel.lock();
+        SLOT.path.store(Some(path));
+        current.replace(tunnel)
+    };
+    if let Some(old) = old {
+        let name = old.lease.device.clone();
+        retire(old);
+        take_name(name);
+    }
+    if let Some(tunnel) = &*SLOT.tunnel.lock() {
+        log::info!("tunnel device {} is up, MTU {}", tunnel.lease.device, tunnel.lease.mtu);
+    }
     Ok(())
+}
+
+/// Gives the device the name of the one before: the host's rules name it.
+fn take_name(name: String) {
+    let mut current = SLOT.tunnel.lock();
+    let Some(tunnel) = current.as_mut().filter(|tunnel| tunnel.lease.device != name) else { return };
+    match tunnel.device.rename(&name) {
+        Ok(()) => tunnel.lease.device = name,
+        Err(error) => log::debug!("tunnel device {} cannot be called {name}: {error}", tunnel.lease.device),
+    }
 }
 
 /// Connects a queue with the channel in the settings, on the worker in the settings.
@@ -219,6 +167,7 @@ fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<Tun
         downlink: Arc::new(Downlink::new(Arc::clone(queue), worker, settings.addr, Arc::clone(&counters))),
         queue: Arc::clone(queue),
         counters,
+        has_failed: AtomicBool::new(false),
     });
     let handler = Arc::clone(&path) as Arc<dyn TunHandler>;
     let socket = Arc::new(TunSocket::add(path.queue.as_fd(), worker, handler).ok_or(NotRunning)?);
@@ -230,39 +179,52 @@ fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<Tun
 /// in the device's queue. Blocks: do not call it on a worker.
 pub(super) fn suspend() {
     let Some(_change) = worker::serialise(&SLOT.change) else { return log::warn!("{}", TunnelError::Busy) };
+    release_queue();
+}
+
+/// Takes the device out of its worker's loop; returns false if the worker still uses the queue.
+fn release_queue() -> bool {
     let socket = SLOT.tunnel.lock().as_mut().and_then(|tunnel| tunnel.socket.take());
     if let Some(path) = SLOT.path.swap(None) {
         *SLOT.early.lock() = Some(Arc::clone(&path.counters));
     }
-    if let Some(socket) = socket
-        && !socket.remove(DELETE_TIMEOUT)
-    {
+    let is_released = socket.is_none_or(|socket| socket.remove(DELETE_TIMEOUT));
+    if !is_released {
         log::debug!("the tunnel's worker is busy and releases the queue later");
     }
+    is_released
 }
 
-/// Resumes a suspended device with these settings; returns false if there is none.
-fn resume(settings: &Settings) -> Result<bool, TunnelError> {
+/// Connects the existing device with the channel in the settings, if it is up and has these settings otherwise; returns
+/// false if it has not.
+fn connect_anew(settings: &Settings) -> Result<bool, TunnelError> {
     let fits = |tunnel: &&Tunnel| {
         let (lease, device) = (&tunnel.lease, &tunnel.device);
-        tunnel.socket.is_none()
+        // On its worker the old socket cannot be waited for.
+        tunnel.socket.as_ref().is_none_or(|socket| worker::current() != Some(socket.worker()))
             && (lease.addr, lease.gateway, lease.mtu) == (settings.addr, settings.gateway, settings.mtu)
             && (device.prefix(), tunnel.queue.has_offload()) == (settings.prefix, settings.offload)
+            && matches!(device.is_up(), Ok(Some(true)))
     };
     let queue = SLOT.tunnel.lock().as_ref().filter(fits).map(|tunnel| Arc::clone(&tunnel.queue));
-    let Some(queue) = queue else { return Ok(false) };
+    let Some(queue) = queue.filter(|_| release_queue()) else { return Ok(false) };
     let (path, socket) = attach(settings, &queue)?;
     let mut current = SLOT.tunnel.lock();
     if let Some(tunnel) = current.as_mut() {
         tunnel.socket = Some(socket);
+        tunnel.is_clients = settings.is_clients();
         SLOT.path.store(Some(path));
     }
     Ok(true)
 }
 
-fn refuse_overlap(settings: &Settings) -> Result<(), TunnelError> {
+/// Refuses a subnet that overlaps a network of this host; the device that is replaced does not count.
+fn refuse_overlap(settings: &Settings, replaced: Option<u32>) -> Result<(), TunnelError> {
     let addresses = Netlink::open()?.addresses()?;
-    match addresses.iter().find(|address| address.overlaps(settings.addr, settings.prefix)) {
+    let overlaps = |address: &&host::netlink::Address| {
+        Some(address.index) != replaced && address.overlaps(settings.addr, settings.prefix)
+    };
+    match addresses.iter().find(overlaps) {
         Some(other) => {
             Err(TunnelError::Overlap { subnet: format!("{}/{}", settings.addr, settings.prefix), other: other.addr })
         }
@@ -279,22 +241,53 @@ pub(crate) fn delete() {
 
 fn remove() {
     let Some(tunnel) = SLOT.tunnel.lock().take() else { return };
-    // The socket's handler keeps the descriptor open as long as the SDK's event loop uses it.
     SLOT.path.store(None);
+    retire(tunnel);
+}
+
+/// Removes a device that is in use no more. Its socket's handler keeps the descriptor open as long as the SDK's event
+/// loop uses it.
+fn retire(tunnel: Tunnel) {
     if tunnel.socket.is_some_and(|socket| !socket.remove(DELETE_TIMEOUT)) {
         log::debug!("the tunnel's worker is busy and releases the queue later");
     }
     log::info!("tunnel device {} removed", tunnel.lease.device);
 }
 
-/// Returns whether the device is up; `None` if there is no device.
+/// Returns whether the device is up; `None` if there is no device, or the host has deleted it or moved it away.
 pub(crate) fn status() -> Result<Option<bool>, TunError> {
-    SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.device.is_up()).transpose()
+    SLOT.tunnel.lock().as_ref().map_or(Ok(None), |tunnel| tunnel.device.is_up())
 }
 
-/// Returns whether there is a device.
+/// Returns how the device is, for its connection.
+pub(super) fn health() -> Health {
+    match status() {
+        Ok(Some(true)) => Health::Up,
+        Ok(Some(false)) => Health::Down,
+        Ok(None) => Health::Gone,
+        Err(error) => {
+            log::debug!("cannot read the state of the tunnel's device: {error}");
+            Health::Up
+        }
+    }
+}
+
+/// Returns whether the kernel has reported that the device is gone.
+pub(super) fn has_failed() -> bool {
+    path().is_some_and(|path| path.has_failed.load(Ordering::Acquire))
+}
+
+/// Returns whether there is a device. Forgets one that the host has deleted.
 pub(super) fn exists() -> bool {
+    if matches!(status(), Ok(None)) {
+        delete();
+    }
     SLOT.tunnel.lock().is_some()
+}
+
+/// Returns whether there is a device that a connection of this library has made.
+pub(super) fn is_clients() -> bool {
+    SLOT.tunnel.lock().as_ref().is_some_and(|tunnel| tunnel.is_clients)
 }
 
 /// Returns the device's address, gateway, MTU and name.
@@ -386,6 +379,3 @@ pub(crate) fn set_ipv6(device: &str, on: bool) {
         log::warn!("cannot {} IPv6 on {device}: {path}: {error}", if on { "enable" } else { "disable" });
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,9 +10,9 @@
 //! - [`device`]: creates and removes the TUN device; passes its packets to the two below.
 //! - `uplink`: packets from the device to the server, with back-pressure; `downlink`: from the server to the device.
 //!   Neither uses the other.
-//! - `request`: what a connection asks for. `payer`: the thread that signs a connection's receipts. `payment`: which
-//!   order a connection uses, and the transaction that pays it.
-//! - `error`: why a start failed; `settings`: the user's configuration.
+//! - `watch`: whether the device is still there. `request`: what a connection asks for. `payer`: the thread that signs a
+//!   connection's receipts. `payment`: which order a connection uses, and the transaction that pays it.
+//! - `stops`: how a stop ends the starts before it. `error`: why a start failed; `settings`: the user's configuration.
 //!
 //! These need no tunnel: [`check`], a check of a server, with `probe`, a TCP connection of its own; [`orders`] and [`wallet`], the offered services and the means
 //! of payment.
@@ -31,27 +31,30 @@ mod probe;
 mod renewal;
 mod request;
 mod settings;
+mod stops;
 mod tunnel_part;
 #[cfg(feature = "client-tun")]
 mod uplink;
 pub(crate) mod wallet;
+mod watch;
 
 use std::ffi::CStr;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::sdk::channel::{self, Role};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
-use connection::Connection;
+use connection::{Connection, Origin};
 pub use error::ClientError;
 use settings::Settings;
+use stops::Began;
 pub(crate) use vpn_core::exchange::State;
 use vpn_core::forward::Totals;
 
@@ -66,13 +69,13 @@ vpn_client check result -net <net_name> [-H hex(default)|base58]\n";
 /// The client's status, as C sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// The client was never started, or its last start failed.
+    /// The client was never started, or its last start failed; it has no device.
     NotStarted,
     /// The tunnel is up.
     Started,
     /// `stop` ended the client after a `start`; also while a connection is being established or closed.
     Stopped,
-    /// The connection was lost.
+    /// The connection was lost; the device stays until `stop` or a start that succeeds.
     ConnectionLost,
 }
 
@@ -108,16 +111,22 @@ enum LastCommand {
 
 struct Client {
     connection: Option<Arc<Connection>>,
+    /// The connection that is being prepared to continue `connection`.
+    next: Option<Arc<Connection>>,
+    /// How many threads are in [`start`].
+    starts: usize,
     last_command: LastCommand,
     last_error: Option<ClientError>,
     /// Keeps the SDK running from `init` to `deinit`, so that the command can be called.
     registered: Option<Running>,
     /// The configuration that `init` received; `None` for the node's.
-    config: Option<Arc<Config>>,
+    config: Option<Config>,
 }
 
 static CLIENT: Mutex<Client> = Mutex::new(Client {
     connection: None,
+    next: None,
+    starts: 0,
     last_command: LastCommand::None,
     last_error: None,
     registered: None,
@@ -125,8 +134,8 @@ static CLIENT: Mutex<Client> = Mutex::new(Client {
 });
 /// Serialises the blocking functions: start, stop, deinit.
 static CHANGE: Mutex<()> = Mutex::new(());
-/// A stop waits for a start that has no connection yet.
-static IS_CANCELLED: AtomicBool = AtomicBool::new(false);
+/// How often a stop that waits for a start also ends the starts that have begun meanwhile.
+const STOP_INTERVAL: Duration = Duration::from_millis(20);
 /// The message for a worker, which must not wait for another thread's change.
 const BUSY: &str = "another thread is starting or stopping the VPN client; a worker must not wait for it";
 
@@ -139,7 +148,7 @@ pub(crate) fn init(config: Config) -> Result<(), NotRunning> {
     let mut running = Some(Running::retain()?);
     let is_first = {
         let mut client = CLIENT.lock();
-        client.config = Some(Arc::new(config));
+        client.config = Some(config);
         let is_first = client.registered.is_none();
         if is_first {
             client.registered = running.take();
@@ -152,17 +161,16 @@ pub(crate) fn init(config: Config) -> Result<(), NotRunning> {
     Ok(())
 }
 
-/// Stops the client and unregisters the command; does nothing if the client was not initialised.
+/// Stops the client and unregisters the command; does nothing if the client was not initialised. C may close the
+/// configuration afterwards.
 pub(crate) fn deinit() {
-    stop_now();
-    let (registered, config) = {
-        // With the lock, no start is still reading the configuration.
-        let Some(_change) = worker::serialise(&CHANGE) else { return log::warn!("{BUSY}") };
+    let registered = {
+        let Some(_change) = stop_starts() else { return log::warn!("{BUSY}") };
+        stop_connection();
         let mut client = CLIENT.lock();
-        (client.registered.take(), client.config.take())
+        client.config = None;
+        client.registered.take()
     };
-    // Dropping the configuration lets C close it.
-    drop(config);
     if registered.is_some() {
         command::remove(c"vpn_client");
     }
@@ -175,7 +183,7 @@ pub(crate) fn deinit() {
 /// Must not be called on a worker: it would wait for actions that only the worker can do.
 pub(crate) fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
     let result = match worker::current() {
-        None => check_target(host, port).and_then(|()| start_anew(net, host, port)),
+        None => check_target(host, port).and_then(|host| start_anew(net, host, port)),
         Some(_) => Err(ClientError::OnWorker),
     };
     CLIENT.lock().last_error = result.as_ref().err().cloned();
@@ -187,41 +195,66 @@ pub(crate) fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientE
 }
 
 fn start_anew(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
+    let (began, _starting) = (Began::now(), Starting::new());
     let _change = CHANGE.lock();
-    IS_CANCELLED.store(false, Ordering::Relaxed);
+    if began.is_stopped() {
+        return Err(ClientError::Stopped);
+    }
     if let Some(old) = connection() {
         if !old.is_lost() {
             return Ok(Started::Already);
         }
         // The old device stays until the new one exists, so that the host's packets do not leave around the tunnel.
-        end_connection(&old);
+        old.end();
+        forget(&old);
     }
     CLIENT.lock().last_command = LastCommand::Start;
-    connect(net, host, port).map(|()| Started::Now)
+    connect(net, (host, port), began).map(|()| Started::Now)
 }
 
-fn connect(net: &Net, host: &str, port: u16) -> Result<(), ClientError> {
+/// A thread in [`start_anew`].
+struct Starting;
+
+impl Starting {
+    fn new() -> Starting {
+        CLIENT.lock().starts += 1;
+        Starting
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        CLIENT.lock().starts -= 1;
+    }
+}
+
+fn connect(net: &Net, place: (&str, u16), began: Began) -> Result<(), ClientError> {
     let running = Running::retain().map_err(|_| ClientError::NotRunning)?;
     let settings = settings();
-    let contract = payment::contract(net, (host, port), &settings, &|| IS_CANCELLED.load(Ordering::Relaxed))?;
-    let place = (host, port);
-    let connection = Connection::new(net.clone(), place, settings, &contract, false, renewal::switch, running);
+    let contract = payment::contract(net, place, &settings, began)?;
+    let origin = Origin { began, is_renewal: false, switch: renewal::switch };
+    let connection = Connection::new(net.clone(), place, settings, &contract, origin, running);
     channel::set_handler(Role::Client, Some(Arc::new(connection::Channels)));
     CLIENT.lock().connection = Some(Arc::clone(&connection));
     let had_device = tunnel_part::exists();
     let result = connection.establish();
     if result.is_err() {
-        end_connection(&connection);
+        connection.end();
         if !had_device {
             tunnel_part::delete();
         }
+        // Last, so that the status agrees with the device.
+        forget(&connection);
     }
     result
 }
 
+/// Reads the configuration. With the lock, so that [`deinit`] returns only when nobody reads it.
 fn settings() -> Settings {
-    let config = CLIENT.lock().config.clone().unwrap_or_else(|| Arc::new(Config::of_node()));
-    Settings::read(&config)
+    match &CLIENT.lock().config {
+        Some(config) => Settings::read(config),
+        None => Settings::read(&Config::of_node()),
+    }
 }
 
 /// Chooses wallet, token and value, and makes the conditional transaction that pays. Blocks.
@@ -231,37 +264,60 @@ pub(crate) fn update(net: &Net, wallet: &str, token: &str, value: u64) -> Result
     wallet::update(net, wallet, token, value, &preferences)
 }
 
-/// Ends a connection, and waits until its channel is closed.
-fn end_connection(connection: &Arc<Connection>) {
-    connection.end();
-    let mut client = CLIENT.lock();
-    if client.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
-        client.connection = None;
-    }
+/// Forgets a connection that has ended.
+fn forget(connection: &Arc<Connection>) {
+    let ended = CLIENT.lock().connection.take_if(|current| Arc::ptr_eq(current, connection));
+    // Its drop may call the SDK: not under the lock.
+    drop(ended);
 }
 
-/// Removes the tunnel and closes the connection, even while `start` is still waiting.
+/// Removes the tunnel and closes the connection. Ends every start that waits, whatever it waits for.
 pub(crate) fn stop() {
-    stop_now();
+    match stop_starts() {
+        Some(_change) => stop_connection(),
+        None => log::warn!("{BUSY}"),
+    }
     settle();
 }
 
-fn stop_now() {
-    IS_CANCELLED.store(true, Ordering::Relaxed);
-    if let Some(connecting) = connection() {
-        connecting.cancel();
+/// Ends all starts, and the change to another connection. Returns the lock that each of them holds; `None` on a worker
+/// if another thread holds it.
+fn stop_starts() -> Option<MutexGuard<'static, ()>> {
+    loop {
+        stops::stop();
+        // A connection that is published from now on looks by itself whether it was stopped.
+        let (connection, next) = {
+            let client = CLIENT.lock();
+            (client.connection.clone(), client.next.clone())
+        };
+        for connecting in [connection, next].into_iter().flatten() {
+            connecting.cancel();
+        }
+        if worker::current().is_some() {
+            return CHANGE.try_lock();
+        }
+        // A start that has begun since must not take the lock for its whole time limit.
+        if let Some(change) = CHANGE.try_lock_for(STOP_INTERVAL) {
+            return Some(change);
+        }
     }
-    let Some(_change) = worker::serialise(&CHANGE) else { return log::warn!("{BUSY}") };
+}
+
+/// Ends the connection and removes the device that a start has made.
+fn stop_connection() {
     let running = connection();
     if let Some(connection) = &running {
-        end_connection(connection);
+        connection.end();
     }
     // A device that C created without a start is C's to delete.
-    if CLIENT.lock().last_command == LastCommand::Start {
+    if CLIENT.lock().last_command == LastCommand::Start || tunnel_part::is_clients() {
         tunnel_part::delete();
         CLIENT.lock().last_command = LastCommand::Stop;
+    } else if CLIENT.lock().starts > 0 {
+        CLIENT.lock().last_command = LastCommand::Stop;
     }
-    if running.is_some() {
+    if let Some(connection) = &running {
+        forget(connection);
         log::info!("VPN client stopped");
     }
 }
@@ -270,11 +326,14 @@ fn stop_now() {
 pub(crate) fn status() -> Status {
     let client = CLIENT.lock();
     match (&client.connection, client.last_command) {
-        (None, LastCommand::Stop) => Status::Stopped,
-        (None, LastCommand::None | LastCommand::Start) => Status::NotStarted,
         (Some(connection), _) if connection.is_started() => Status::Started,
         (Some(connection), _) if connection.is_lost() => Status::ConnectionLost,
         (Some(_), _) => Status::Stopped,
+        (None, _) if client.starts > 0 => Status::Stopped,
+        // The device of a lost connection: the start after it has failed.
+        (None, _) if tunnel_part::is_clients() => Status::ConnectionLost,
+        (None, LastCommand::Stop) => Status::Stopped,
+        (None, LastCommand::None | LastCommand::Start) => Status::NotStarted,
     }
 }
 
@@ -314,13 +373,43 @@ pub(crate) fn packet_in(kind: u8, data: &[u8]) {
     }
 }
 
-/// Checks that the host name or address, and the port, are valid targets.
-fn check_target(host: &str, port: u16) -> Result<(), ClientError> {
+/// Checks that the host name or address, and the port, are valid targets. Returns the host, without the brackets that an
+/// IPv6 address has in a URL.
+fn check_target(host: &str, port: u16) -> Result<&str, ClientError> {
     if host.is_empty() || host.len() > 253 || host.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
         return Err(ClientError::Argument("the host is no name or address of 1 to 253 characters"));
     }
     if port == 0 {
         return Err(ClientError::Argument("the port is 0, 1 to 65535 is expected"));
     }
-    Ok(())
+    let Some(inner) = host.strip_prefix('[') else { return Ok(host) };
+    // A link-local address may name its link: fe80::1%eth0.
+    let address = |text: &&str| text.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    inner
+        .strip_suffix(']')
+        .filter(address)
+        .ok_or(ClientError::Argument("the host begins with [: expected [IPv6 address]"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_target;
+
+    #[test]
+    fn an_ipv6_address_may_have_the_brackets_of_a_url() {
+        for (host, expected) in [
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[::1]", "::1"),
+            ("[fe80::1%eth0]", "fe80::1%eth0"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("vpn.example.com", "vpn.example.com"),
+            ("192.0.2.1", "192.0.2.1"),
+        ] {
+            assert_eq!(check_target(host, 1).unwrap(), expected);
+        }
+        for wrong in ["[192.0.2.1]", "[vpn.example.com]", "[::1", "[]", "[", "[[::1]]", "", "a b"] {
+            assert!(check_target(wrong, 1).is_err(), "{wrong}");
+        }
+        assert!(check_target("::1", 0).is_err());
+    }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::orders::{Choice, HashFormat, Wish, choose};
 use super::settings::Settings;
+use super::stops::Began;
 use super::wallet::{self, WalletError, unit_name};
 use crate::sdk::net::{Net, Order};
 use crate::sdk::wallet::{Chain, Funds, Purchase, TxHash, bank};
@@ -76,13 +77,13 @@ pub(super) enum PaymentError {
     Stopped,
 }
 
-/// Chooses the order, and finds or makes the transaction that pays it. Blocks, until the ledger has the transaction;
-/// `is_cancelled` ends that early.
+/// Chooses the order, and finds or makes the transaction that pays it. Blocks until the ledger has the transaction; a
+/// stop after `began` ends that early.
 pub(super) fn contract(
     net: &Net,
     server: (&str, u16),
     settings: &Settings,
-    is_cancelled: &dyn Fn() -> bool,
+    began: Began,
 ) -> Result<Contract, PaymentError> {
     let chosen = wallet::chosen();
     let fees = bank().fees(net);
@@ -98,7 +99,7 @@ pub(super) fn contract(
     if matches!(choice, Choice::Unknown(_)) && chosen.wallet.is_some() {
         // A node that has just come up gets the orders with its links.
         let known = || Some(look()).filter(|choice| !matches!(choice, Choice::Unknown(_)));
-        choice = wait(settings.start_timeout, is_cancelled, known)?.unwrap_or(choice);
+        choice = wait(settings.start_timeout, began, known)?.unwrap_or(choice);
     }
     let order = match choice {
         Choice::Order(order) if order.price == 0 => return Ok(Contract::Free(order.hash)),
@@ -113,7 +114,7 @@ pub(super) fn contract(
     };
     log::info!("order {} costs {}", HashFormat::Hex.write(&order.hash), price(&order));
     let buyer = Buyer::new(net, order, settings.tx_fee)?;
-    buyer.pay(is_cancelled).map(Contract::Paid)
+    buyer.pay(began).map(Contract::Paid)
 }
 
 /// The user's means for one order.
@@ -147,16 +148,16 @@ impl Buyer {
     }
 
     /// Returns the stored transaction if it pays the order, else a new one.
-    fn pay(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<Means>, PaymentError> {
+    fn pay(&self, began: Began) -> Result<Box<Means>, PaymentError> {
         if let Some(made) = wallet::transaction() {
             match bank().chain(&self.net, &made) {
                 Chain::Open(funds) => {
-                    if let Some(means) = self.settle(made, funds, is_cancelled)? {
+                    if let Some(means) = self.settle(made, funds, began)? {
                         return Ok(means);
                     }
                 }
                 Chain::Unknown if wallet::is_fresh(&self.net) => {
-                    if let Some(means) = self.confirm(made, is_cancelled)? {
+                    if let Some(means) = self.confirm(made, began)? {
                         return Ok(means);
                     }
                 }
@@ -164,7 +165,7 @@ impl Buyer {
             }
         }
         let made = self.make()?;
-        self.confirm(made, is_cancelled)?.ok_or_else(|| PaymentError::Unfit(HashFormat::Hex.write(&made)))
+        self.confirm(made, began)?.ok_or_else(|| PaymentError::Unfit(HashFormat::Hex.write(&made)))
     }
 
     /// Makes a transaction, and stores its hash.
@@ -189,15 +190,15 @@ impl Buyer {
     }
 
     /// Waits until the ledger has the transaction; `None` if it does not pay the order.
-    fn confirm(&self, made: TxHash, is_cancelled: &dyn Fn() -> bool) -> Result<Option<Box<Means>>, PaymentError> {
-        let found = wait(LEDGER_TIMEOUT, is_cancelled, || match self.look(made) {
+    fn confirm(&self, made: TxHash, began: Began) -> Result<Option<Box<Means>>, PaymentError> {
+        let found = wait(LEDGER_TIMEOUT, began, || match self.look(made) {
             Look::Missing => None,
             Look::Unfit => Some(None),
             Look::Ready(means) => Some(Some(means)),
         })?;
         let hash = HashFormat::Hex.write(&made);
         let means = found.ok_or(PaymentError::Unconfirmed(hash, LEDGER_TIMEOUT.as_secs()))?;
-        wait(SERVER_LAG, is_cancelled, || None::<()>)?;
+        wait(SERVER_LAG, began, || None::<()>)?;
         Ok(means)
     }
 
@@ -212,16 +213,11 @@ impl Buyer {
 
     /// Waits until the ledger has the payment from the last signed receipt, which the next one must spend. It may never
     /// come: the server may not have made it.
-    fn settle(
-        &self,
-        made: TxHash,
-        funds: Funds,
-        is_cancelled: &dyn Fn() -> bool,
-    ) -> Result<Option<Box<Means>>, PaymentError> {
+    fn settle(&self, made: TxHash, funds: Funds, began: Began) -> Result<Option<Box<Means>>, PaymentError> {
         if wallet::signed() != Some(funds.last) {
             return Ok(self.means(made, &funds));
         }
-        let moved = wait(PAYMENT_TIMEOUT, is_cancelled, || match bank().chain(&self.net, &made) {
+        let moved = wait(PAYMENT_TIMEOUT, began, || match bank().chain(&self.net, &made) {
             Chain::Open(now) if now.last == funds.last => None,
             Chain::Open(now) => Some(self.means(made, &now)),
             Chain::Spent | Chain::Unknown => Some(None),
@@ -258,14 +254,10 @@ pub(super) enum Look {
 }
 
 /// Repeats `look` until it finds something or the time is over.
-fn wait<T>(
-    limit: Duration,
-    is_cancelled: &dyn Fn() -> bool,
-    mut look: impl FnMut() -> Option<T>,
-) -> Result<Option<T>, PaymentError> {
+fn wait<T>(limit: Duration, began: Began, mut look: impl FnMut() -> Option<T>) -> Result<Option<T>, PaymentError> {
     let deadline = Instant::now() + limit;
     loop {
-        if is_cancelled() {
+        if began.is_stopped() {
             return Err(PaymentError::Stopped);
         }
         if let Some(found) = look() {
@@ -274,7 +266,7 @@ fn wait<T>(
         if Instant::now() >= deadline {
             return Ok(None);
         }
-        std::thread::sleep(POLL);
+        began.pause(POLL);
     }
 }
 

@@ -28,9 +28,8 @@ pub(super) fn switch(old: &Arc<Connection>, means: Box<Means>) -> bool {
         return true;
     }
     let Some(mut new) = old.continued(means.clone()) else { return false };
-    if let Err(error) = new.prepare() {
+    if let Err(error) = prepare(&new) {
         log::warn!("cannot continue with another transaction yet: {error}");
-        new.end();
         return false;
     }
     let began = Instant::now();
@@ -41,7 +40,10 @@ pub(super) fn switch(old: &Arc<Connection>, means: Box<Means>) -> bool {
             return true;
         }
         last.hand_over();
-        std::thread::sleep(if attempt == 1 { LEAVE } else { PAUSE });
+        if !new.began().pause(if attempt == 1 { LEAVE } else { PAUSE }) {
+            new.end();
+            return true;
+        }
         let result = new.proceed();
         match result {
             Ok(()) => {
@@ -58,9 +60,8 @@ pub(super) fn switch(old: &Arc<Connection>, means: Box<Means>) -> bool {
         }
         last = new;
         let Some(next) = last.continued(means.clone()) else { return true };
-        if let Err(error) = next.prepare() {
+        if let Err(error) = prepare(&next) {
             log::error!("the tunnel cannot continue with another transaction: {error}");
-            next.end();
             last.end();
             return true;
         }
@@ -69,16 +70,29 @@ pub(super) fn switch(old: &Arc<Connection>, means: Box<Means>) -> bool {
     true
 }
 
+/// Brings the stream of a connection up, which is to continue the client's. A stop ends that early.
+fn prepare(new: &Arc<Connection>) -> Result<(), ClientError> {
+    CLIENT.lock().next = Some(Arc::clone(new));
+    let result = new.prepare();
+    if result.is_err() {
+        new.end();
+    }
+    let next = CLIENT.lock().next.take();
+    drop(next);
+    result
+}
+
 fn is_current(connection: &Arc<Connection>) -> bool {
     CLIENT.lock().connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection))
 }
 
-/// Makes `new` the client's connection in place of `old`; false if the user has stopped `old` meanwhile.
+/// Makes `new` the client's connection in place of `old`; false if the user has stopped the client meanwhile.
 fn replace(old: &Arc<Connection>, new: &Arc<Connection>) -> bool {
     let mut client = CLIENT.lock();
-    let is_current = client.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, old));
-    if is_current {
+    let goes_on =
+        !new.began().is_stopped() && client.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, old));
+    if goes_on {
         client.connection = Some(Arc::clone(new));
     }
-    is_current
+    goes_on
 }

@@ -11,7 +11,8 @@ mod own {
 
     use super::super::device::{self, UplinkChannel};
     pub(in crate::client) use super::super::device::{
-        delete, deliver, deliver_all, detach, dropped, exists, lease, set_readable, suspend, totals,
+        delete, deliver, deliver_all, detach, dropped, exists, has_failed, health, is_clients, lease, set_readable,
+        suspend, totals,
     };
     use crate::client::settings::Settings;
     use crate::sdk::channel::Channel;
@@ -35,6 +36,7 @@ mod foreign {
 
     use crate::client::LeaseInfo;
     use crate::client::settings::Settings;
+    use crate::client::watch::Health;
     use crate::sdk::channel::Channel;
     use crate::sdk::{parts, worker};
     use vpn_core::exchange::Grant;
@@ -87,6 +89,21 @@ mod foreign {
     /// Returns false: the legacy part has no device other than the one that it creates.
     pub(in crate::client) fn exists() -> bool {
         false
+    }
+
+    /// Returns false, as [`exists`].
+    pub(in crate::client) fn is_clients() -> bool {
+        false
+    }
+
+    /// The legacy part does not report its device's state.
+    pub(in crate::client) fn has_failed() -> bool {
+        false
+    }
+
+    /// As [`has_failed`].
+    pub(in crate::client) fn health() -> Health {
+        Health::Up
     }
 
     /// The legacy part looks up the running connection for each packet.

@@ -21,6 +21,7 @@ pub mod link;
 pub mod memory;
 pub mod net;
 pub mod parts;
+pub mod process;
 mod raw;
 pub mod service;
 pub mod store;
@@ -32,6 +33,9 @@ pub mod wallet;
 pub mod worker;
 
 use std::sync::Once;
+
+#[cfg(feature = "embedded")]
+use embedded::lifecycle;
 
 /// The bytes that the stream adds to a VPN packet on the outer wire: the VPN header, the SDK's framing and cipher, TCP
 /// and IP. Measured on the real node at 1400 bytes (docs/wire.md); for the embedded stream: 20 VPN + 16 channel + 22
@@ -52,11 +56,13 @@ impl Running {
     /// Starts the SDK unless it runs, and keeps it running until the value is dropped.
     pub fn retain() -> Result<Running, NotRunning> {
         callbacks::install();
-        // SAFETY: no arguments; any thread may call it.
-        match unsafe { raw::vpn_glue_retain() } {
-            0 => Ok(Running(())),
-            _ => Err(NotRunning),
+        #[cfg(feature = "embedded")]
+        if let Err(error) = lifecycle::retain(lifecycle::User::Library) {
+            log::error!("cannot start the embedded SDK: {error}");
+            return Err(NotRunning);
         }
+        process::enter();
+        Ok(Running(()))
     }
 }
 
@@ -69,17 +75,18 @@ pub fn settle() {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // SAFETY: balances the successful retain that made this value.
-        unsafe { raw::vpn_glue_release() };
+        #[cfg(feature = "embedded")]
+        lifecycle::release(lifecycle::User::Library);
+        process::leave();
     }
 }
 
-/// Calls `work` when the process exits by `exit` or at the end of `main`. Other threads may still run, and an interrupted
-/// one may hold any lock.
+/// Calls `work` when the process exits by `exit` or at the end of `main`, unless it is a fork's child. Other threads may
+/// still run, and an interrupted one may hold any lock.
 pub fn at_exit(work: fn()) {
     static WORK: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
     extern "C" fn run() {
-        if let Some(work) = WORK.get() {
+        if let Some(work) = WORK.get().filter(|_| !process::is_forked()) {
             boundary::guard("the exit of the process", (), work);
         }
     }

@@ -310,10 +310,6 @@ unsafe extern "C" {
     /// Gives the table to C; once, before anything that calls back is registered or created.
     pub(super) fn vpn_glue_set_callbacks(callbacks: *const Callbacks);
 
-    /// Starts the embedded SDK for its first user; 0, or an error code. The node's SDK runs anyway.
-    pub(super) fn vpn_glue_retain() -> c_int;
-    /// Balances a successful retain: the embedded SDK stops with its last user.
-    pub(super) fn vpn_glue_release();
     /// Blocks, for a bounded time, until the end that a release has started on one of the SDK's threads is complete.
     /// Returns at once on such a thread.
     pub(super) fn vpn_glue_settle();

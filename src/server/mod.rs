@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::OnceLock;
 
 pub(crate) use settings::{Settings, SettingsError};
@@ -110,7 +110,9 @@ pub(crate) struct Server {
     service: OnceLock<Service>,
     sockets: Mutex<Vec<TunSocket>>,
     timers: Mutex<Vec<worker::Timer>>,
-    device: Device,
+    /// `None` once the service is closed. Callbacks that are still running hold the server, but not the device.
+    device: Mutex<Option<Device>>,
+    device_name: String,
     _running: Running,
 }
 
@@ -131,10 +133,10 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
             log::info!(
                 target: NOTICE,
                 "device up: {} with {}/{}, MTU {}, {} queues{}",
-                server.device.name(),
+                server.device_name,
                 server.settings.subnet.gateway(),
                 server.settings.subnet.mask(),
-                server.device.mtu(),
+                server.settings.device_mtu,
                 server.datapaths.len(),
                 if server.terms.bundles { ", offload" } else { "" }
             );
@@ -142,10 +144,7 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
             Ok(())
         }
         Err(error) => {
-            server.close();
-            // As in deinit: the last reference is dropped without the lock.
-            drop(change);
-            drop(server);
+            end(server, change);
             Err(error)
         }
     }
@@ -157,20 +156,31 @@ pub(crate) fn deinit() {
         return log::warn!("{}", InitError::Busy);
     };
     let server = SERVER.lock().take();
-    if let Some(server) = &server {
-        server.close();
-        // A callback that is running now also holds the server, and with it the service's number.
-        let deadline = Instant::now() + STOP_TIMEOUT;
-        while worker::current().is_none() && Arc::strong_count(server) > 1 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
+    match server {
+        Some(server) => {
+            let name = server.device_name.clone();
+            end(server, change);
+            log::info!(target: NOTICE, "device removed: {name}, the VPN service has stopped");
         }
-        log::info!(target: NOTICE, "device removed: {}, the VPN service has stopped", server.device.name());
+        // Not while the SDK settles.
+        None => drop(change),
     }
-    // Dropping the last reference may stop the SDK. The SDK then waits for the workers, one of which may be waiting for
-    // this lock.
-    drop(change);
-    drop(server);
     settle();
+}
+
+/// Closes the service, and drops it while `change` is held: an [`init`] on another thread finds nothing of it.
+fn end(server: Arc<Server>, change: MutexGuard<'_, ()>) {
+    // The drop of the last user stops the SDK, which waits for threads that may be waiting for `change`.
+    let running = Running::retain();
+    server.close();
+    // A callback that is running now also holds the server, and with it the service's number.
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    while worker::current().is_none() && Arc::strong_count(&server) > 1 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(server);
+    drop(change);
+    drop(running);
 }
 
 /// Warns if the host does not forward IPv4. The administrator decides that; the service leaves the setting alone.
@@ -247,7 +257,8 @@ impl Server {
             service: OnceLock::new(),
             sockets: Mutex::default(),
             timers: Mutex::default(),
-            device,
+            device_name: device.name().to_owned(),
+            device: Mutex::new(Some(device)),
             settings,
             _running: running,
         }))
@@ -303,6 +314,8 @@ impl Server {
                 log::debug!("worker {} is busy and releases its TUN queue later", socket.worker());
             }
         }
+        let device = self.device.lock().take();
+        drop(device);
     }
 
     /// Closes every client's stream. Waits until all are closed, unless the caller is a worker.
@@ -319,16 +332,30 @@ impl Server {
     }
 
     /// Runs once a second on each worker.
-    fn tick(&self, worker: u32) {
+    fn tick(self: &Arc<Self>, worker: u32) {
         let channels = self.open_channels.lock().clone();
         for channel in channels.iter().filter(|channel| channel.worker() == Some(worker)) {
             self.check_session(channel);
         }
         if worker == 0 {
             self.billing.keep_gate();
+            self.check_device();
         }
         if worker == 0 && self.c_snapshot_is_stale.swap(false, Ordering::AcqRel) {
             self.publish_c_snapshot();
+        }
+    }
+
+    /// Ends the service's traffic if the host has deleted the device, or moved it to another network namespace. One that
+    /// is down stays the service's: the administrator can set it up again.
+    fn check_device(self: &Arc<Self>) {
+        if self.tunnel_down.load(Ordering::Acquire) {
+            return;
+        }
+        let is_up = self.device.lock().as_ref().map(Device::is_up);
+        if let Some(Ok(None)) = is_up {
+            log::error!("the VPN service's device {} is gone, restart the service", self.device_name);
+            self.tunnel_failed();
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use dap_chain_net_srv_vpn::app::{self, Status};
 use dap_chain_net_srv_vpn::sdk::net::{Net, Order};
 use dap_chain_net_srv_vpn::sdk::wallet::{Bank, Chain, Fees, Funds, Purchase, TxHash, set_bank};
 use embedded::abi::net::dap_chain_net_by_name;
+use host::lab::plug_in;
 use host::netlink::Netlink;
 use parking_lot::Mutex;
 use testkit::eventually;
@@ -21,7 +23,7 @@ use testkit::logged::log_lines;
 use testkit::netns::in_namespace;
 use vpn_core::wire::{Receipt, ReceiptInfo, ServiceError, op, pkt, unit};
 
-use crate::server::Server;
+use crate::server::{OUTER, Server};
 
 const PRICE: u64 = 1000;
 const UNITS: u64 = 20;
@@ -283,5 +285,55 @@ fn without_money_the_service_goes_on_until_its_end() {
         eventually("a warning", || log_lines("the service ends when its paid units are used").len() == 1);
         assert_eq!((app::client_status(), bank.made(), bank.signed()), (Status::Started, 1, 1));
         app::client_stop();
+    });
+}
+
+/// A stop need not wait for the ledger, nor for the stream of the connection that is to continue the present one.
+#[test]
+fn a_stop_ends_a_start_that_waits_for_the_ledger_and_a_change_that_waits_for_the_server() {
+    let name = "payments::a_stop_ends_a_start_that_waits_for_the_ledger_and_a_change_that_waits_for_the_server";
+    in_namespace(name, || {
+        let server = Server::start("start_timeout=60\n");
+        let bank = TestBank::open(5000);
+        assert_eq!(update("purse", "CELL", 2030), 0);
+        let stop = || {
+            let began = Instant::now();
+            app::client_stop();
+            let took = began.elapsed();
+            assert!(took < Duration::from_secs(1), "{took:?}");
+            assert_eq!(app::client_status(), Status::Stopped);
+        };
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        server.send_service(pkt::SIGN_REQUEST, &receipt(UNITS, [1; 32]));
+        eventually("the first receipt", || log_lines("receipt 1 signed").len() == 1);
+        stop();
+        for pause in [0, 50, 500] {
+            std::thread::scope(|scope| {
+                let before = log_lines("costs 1000 datoshi").len();
+                let start = scope.spawn(|| server.connect());
+                eventually("the start", || log_lines("costs 1000 datoshi").len() > before);
+                sleep(Duration::from_millis(pause));
+                assert!(!start.is_finished(), "it waits for the payment");
+                stop();
+                assert_eq!(start.join().unwrap(), -2);
+            });
+            assert_eq!(app::client_last_error().unwrap().to_string(), "stopped while connecting");
+        }
+
+        bank.pays(1, [9; 32]);
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        server.send_service(pkt::SIGN_REQUEST, &receipt(UNITS, [9; 32]));
+        eventually("another transaction", || bank.made() == 2);
+        // From here on nothing at the server's address answers; the client waits two seconds before it dials.
+        let mut netlink = Netlink::open().unwrap();
+        let lo = netlink.link_index("lo").unwrap();
+        netlink.del_address(lo, OUTER, 32).unwrap();
+        netlink.add_veth("silent0", "silent1").unwrap();
+        plug_in("silent0", Ipv4Addr::new(10, 55, 0, 9), 24).unwrap();
+        plug_in("silent1", Ipv4Addr::new(10, 55, 1, 9), 24).unwrap();
+        sleep(Duration::from_millis(3200));
+        assert_eq!(app::client_status(), Status::Started);
+        assert!(log_lines("cannot continue").is_empty(), "it dials");
+        stop();
     });
 }

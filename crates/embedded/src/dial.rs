@@ -1,4 +1,4 @@
-//! Connecting: name look-up and TCP in a short-lived thread, TLS on a worker.
+//! Connecting: name look-up and TCP in short-lived threads, TLS on a worker.
 
 use super::client::NodeClient;
 use super::config;
@@ -12,13 +12,14 @@ use super::timeouts;
 use super::tls;
 use super::tls::pin::{self, PinVerifier};
 use super::tls::session::TlsSession;
-use libc::{EAGAIN, ECONNREFUSED, EHOSTUNREACH, EIO, ENOENT, EPROTO, ETIMEDOUT};
+use crossbeam::channel::{self, RecvTimeoutError};
+use libc::{EAGAIN, ECANCELED, ECONNREFUSED, EHOSTUNREACH, EIO, ENOENT, EPROTO, ETIMEDOUT};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 use rustix::time::Timespec;
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -50,8 +51,8 @@ pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<
     let permit = ThreadPermit::take().ok_or(DialError::TooMany)?;
     let (reactor, client) = (Arc::clone(reactor), Arc::clone(client));
     threads::spawn("vpn-dial", move || {
-        let _permit = permit;
-        if let Err(errno) = dial(&reactor, &client) {
+        let permit = Arc::new(permit);
+        if let Err(errno) = dial(&reactor, &client, &permit) {
             client.dial_failed(errno);
         }
     })?;
@@ -74,7 +75,7 @@ impl Drop for ThreadPermit {
     }
 }
 
-fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), i32> {
+fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>, permit: &Arc<ThreadPermit>) -> Result<(), i32> {
     let config = config::current();
     let address = client.address();
     let expected = pin::expected(&config, &address).map_err(|error| {
@@ -86,13 +87,7 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), i32> {
         log::error!("cannot start TLS: {error}");
         EPROTO
     })?;
-    let addresses: Vec<SocketAddr> = (client.host(), client.port())
-        .to_socket_addrs()
-        .map_err(|error| {
-            log::debug!("{}: {error}", client.host());
-            ENOENT
-        })?
-        .collect();
+    let addresses = look_up(client.host(), client.port(), permit, || client.is_dialling())?;
     let (io, peer) = connect_to_one(&addresses, || client.is_dialling())?;
     prepare_socket(&io).map_err(Errno::raw_os_error)?;
     let worker = reactor.least_loaded().ok_or(EAGAIN)?;
@@ -105,6 +100,39 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), i32> {
         worker.post(Box::new(move |worker| conn.install(worker, deadline)));
     }
     Ok(())
+}
+
+/// Looks a host's addresses up. The C library's look-up cannot be interrupted: a thread of its own waits for it, and is
+/// left to itself when the connection is no longer wanted.
+fn look_up(
+    host: &str,
+    port: u16,
+    permit: &Arc<ThreadPermit>,
+    is_wanted: impl Fn() -> bool,
+) -> Result<Vec<SocketAddr>, i32> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let (found, result) = channel::bounded(1);
+    let (name, permit) = (host.to_owned(), Arc::clone(permit));
+    let looking = threads::spawn("vpn-look-up", move || {
+        // The receiver is gone if nobody waits any more.
+        let _ = found.send((name.as_str(), port).to_socket_addrs().map(Iterator::collect));
+        drop(permit);
+    });
+    looking.map_err(|error| error.raw_os_error().unwrap_or(EAGAIN))?;
+    loop {
+        match result.recv_timeout(CHECK_INTERVAL) {
+            Ok(Ok(addresses)) => return Ok(addresses),
+            Ok(Err(error)) => {
+                log::debug!("{host}: {error}");
+                return Err(ENOENT);
+            }
+            Err(RecvTimeoutError::Timeout) if is_wanted() => {}
+            Err(RecvTimeoutError::Timeout) => return Err(ECANCELED),
+            Err(RecvTimeoutError::Disconnected) => return Err(EIO),
+        }
+    }
 }
 
 /// Tries one address after the other, each with its share of the remaining time.

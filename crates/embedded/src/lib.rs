@@ -10,14 +10,15 @@
 //! | module | what lives there | may use |
 //! |---|---|---|
 //! | `ctypes` | the structs that C sees | nothing |
-//! | `panics` | the panic boundary | nothing |
+//! | `process` | whether this is a fork's child | nothing |
+//! | `panics` | the boundary of the C functions: no panic, no call in a fork's child | `process` |
 //! | `threads` | the threads of this crate, known by a flag | nothing |
 //! | `deadline` | blocking reads and writes that end at a point in time | nothing |
 //! | `timeouts` | how long peers and callbacks are waited for | nothing |
 //! | `rate` | a bound on events per second | nothing |
 //! | `config` | the configuration | nothing |
 //! | `logging` | the logger | nothing |
-//! | `cview` | owners of C's structs, strings, and the calls out to C's callbacks | `ctypes`, `panics`, `rate`, `vpn-core` |
+//! | `cview` | owners of C's structs, strings, and the calls out to C's callbacks | `ctypes`, `panics`, `process`, `rate`, `vpn-core` |
 //! | `connection_threads` | a bounded pool with a thread for each connection | `deadline`, `panics`, `threads` |
 //! | `store` | the durable key-value store | `config` |
 //! | `net` | the networks of the node | `config`, `ctypes`, `cview` |
@@ -33,7 +34,7 @@
 //! | `client` | node clients | `ctypes`, `cview`, `reactor`, `stream` |
 //! | `dial` | name look-up and TCP for a node client | `client`, `config`, `reactor`, `stream`, `threads`, `timeouts`, `tls` |
 //! | `listener` | the listening sockets: accepted connections become streams or HTTP | `config`, `http`, `reactor`, `stream`, `timeouts`, `tls` |
-//! | `lifecycle` | start and stop of everything above | `cli`, `client`, `config`, `cview`, `http`, `listener`, `logging`, `net`, `reactor`, `service`, `store`, `stream`, `threads`, `timeouts`, `tls` |
+//! | `lifecycle` | start and stop of everything above | `cli`, `client`, `config`, `cview`, `http`, `listener`, `logging`, `net`, `process`, `reactor`, `service`, `store`, `stream`, `threads`, `timeouts`, `tls` |
 //! | `abi` | the exported C functions | `cli`, `client`, `config`, `ctypes`, `cview`, `dial`, `http`, `ledger`, `lifecycle`, `listener`, `logging`, `net`, `panics`, `reactor`, `receipt`, `service`, `store`, `stream`, `tls`, `vpn-core` |
 #![deny(unsafe_code)]
 
@@ -54,6 +55,7 @@ pub mod logging;
 pub mod money;
 pub mod net;
 pub(crate) mod panics;
+pub(crate) mod process;
 pub(crate) mod rate;
 mod reactor;
 pub mod receipt;

@@ -4,11 +4,11 @@
 //! Nothing here runs at process exit: a process that never releases simply ends.
 
 use crate::client::{self, NodeClient};
-use crate::cview::events;
+use crate::cview::{events, fork};
 use crate::reactor::{self, Job, Reactor, Shared};
 use crate::stream::client_end::ClientEnd;
 use crate::stream::{channels, sessions};
-use crate::{cli, config, http, listener, logging, net, service, store, threads, timeouts, tls};
+use crate::{cli, config, http, listener, logging, net, process, service, store, threads, timeouts, tls};
 use crossbeam::channel::{self, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};
 use std::num::NonZeroUsize;
@@ -48,9 +48,19 @@ struct Running {
     cli: Mutex<Option<cli::CliServer>>,
 }
 
+/// Who uses the embedded SDK. They are counted apart, so that a release too many of C takes nothing from the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// The library itself: its service, its client, its device.
+    Library,
+    /// The program, by `dap_embedded_retain`.
+    Program,
+}
+
 /// Counts a user of the embedded SDK; the first one starts it. Blocks while a previous instance is stopping.
-pub fn retain() -> Result<(), RuntimeError> {
+pub fn retain(user: User) -> Result<(), RuntimeError> {
     logging::init();
+    fork::watch();
     let mut global = GLOBAL.lock();
     while global.stopping {
         if threads::is_own() {
@@ -58,24 +68,25 @@ pub fn retain() -> Result<(), RuntimeError> {
         }
         CHANGED.wait(&mut global);
     }
-    if global.count == 0 {
+    if global.users == [0, 0] {
         global.running = Some(start()?);
+        process::set_running(true);
     }
-    global.count += 1;
+    global.users[user as usize] += 1;
     Ok(())
 }
 
-/// Releases one `retain`; the last release stops everything and returns when the stop is complete. On a thread of the
-/// embedded SDK it returns at once, and a separate thread stops everything, for which [`quiesce`] waits. One release
-/// too many is logged and ignored.
-pub fn release() {
+/// Releases one `retain` of this user; the last release of all stops everything and returns when the stop is complete.
+/// On a thread of the embedded SDK it returns at once, and a separate thread stops everything, for which [`quiesce`]
+/// waits. One release too many is logged and ignored.
+pub fn release(user: User) {
     let mut global = GLOBAL.lock();
-    if global.count == 0 {
+    if global.users[user as usize] == 0 {
         log::warn!("dap_embedded_release: called more often than dap_embedded_retain, ignored");
         return;
     }
-    global.count -= 1;
-    if global.count > 0 {
+    global.users[user as usize] -= 1;
+    if global.users != [0, 0] {
         return;
     }
     global.stopping = true;
@@ -93,7 +104,7 @@ pub fn release() {
             log::error!("cannot start the thread that stops the embedded SDK ({error}); the SDK keeps running");
             let mut global = GLOBAL.lock();
             global.stopping = false;
-            global.count = 1;
+            global.users[user as usize] = 1;
             CHANGED.notify_all();
         }
     } else {
@@ -126,12 +137,13 @@ pub fn quiesce() {
 }
 
 struct Global {
-    count: usize,
+    /// How often each [`User`] has retained the SDK.
+    users: [usize; 2],
     stopping: bool,
     running: Option<Arc<Running>>,
 }
 
-static GLOBAL: Mutex<Global> = Mutex::new(Global { count: 0, stopping: false, running: None });
+static GLOBAL: Mutex<Global> = Mutex::new(Global { users: [0, 0], stopping: false, running: None });
 static CHANGED: Condvar = Condvar::new();
 
 fn start() -> Result<Arc<Running>, RuntimeError> {
@@ -206,6 +218,7 @@ fn finish() {
     let reactor = reactor::set_current(None);
     let running = global.running.take();
     global.stopping = false;
+    process::set_running(false);
     CHANGED.notify_all();
     drop(global);
     drop((running, reactor));

@@ -1,5 +1,7 @@
-//! The crate's one panic boundary: no panic leaves a function that C, the worker's loop or a thread's start calls.
+//! The crate's one panic boundary: no panic leaves a function that C, the worker's loop or a thread's start calls. It is
+//! also where a call in a fork's child ends.
 
+use crate::process;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,8 +13,12 @@ pub(crate) fn catch<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(body)).map_err(|panic| panic_text(panic.as_ref()).to_owned())
 }
 
-/// Runs the body of a C function; logs a panic in it under the function's name and returns `failure`.
+/// Runs the body of a C function; logs a panic in it under the function's name and returns `failure`. In the child of a
+/// process in which the SDK ran it returns `failure` at once.
 pub(crate) fn guard<T>(function: &str, failure: T, body: impl FnOnce() -> T) -> T {
+    if process::is_child() {
+        return failure;
+    }
     catch(body).unwrap_or_else(|panic| {
         log::error!("{function}: internal error, the call failed: {panic}");
         failure

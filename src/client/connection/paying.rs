@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::super::payer::{Hooks, Job, Payer, Reply};
 use super::super::payment::{Contract, Means};
-use super::{Connection, tunnel};
+use super::{Connection, Origin, tunnel};
 use crate::client::error::ClientError;
 use crate::client::settings::Settings;
+use crate::client::stops::Began;
 use crate::sdk::net::Net;
 use crate::sdk::{Running, worker};
 use vpn_core::exchange::{Event, State};
@@ -32,7 +33,7 @@ pub(super) fn payer(
         }),
         is_up: Box::new(move || looking.upgrade().is_some_and(|connection| connection.state() == State::Up)),
         switch: Box::new(move |means| {
-            switching.upgrade().is_none_or(|connection| (connection.switch)(&connection, means))
+            switching.upgrade().is_none_or(|connection| (connection.origin.switch)(&connection, means))
         }),
     };
     let payer = Payer::start(net, means, settings.tx_fee, hooks);
@@ -77,13 +78,13 @@ impl Connection {
     /// Returns whether the connection was up and is lost, or cannot continue one that was.
     pub(in crate::client) fn is_lost(&self) -> bool {
         let shared = self.shared.lock();
-        shared.exchange.state() == State::Lost || (self.is_renewal && shared.exchange.failure().is_some())
+        shared.exchange.state() == State::Lost || (self.origin.is_renewal && shared.exchange.failure().is_some())
     }
 
     /// Returns whether the tunnel is up, or is being taken over from the connection before.
     pub(in crate::client) fn is_started(&self) -> bool {
         let shared = self.shared.lock();
-        shared.exchange.state() == State::Up || (self.is_renewal && shared.exchange.is_alive())
+        shared.exchange.state() == State::Up || (self.origin.is_renewal && shared.exchange.is_alive())
     }
 
     /// Returns why the connection is lost.
@@ -101,7 +102,13 @@ impl Connection {
     pub(in crate::client) fn continued(&self, means: Box<Means>) -> Option<Arc<Connection>> {
         let running = Running::retain().ok()?;
         let (place, contract) = ((&*self.host, self.port), Contract::Paid(means));
-        Some(Connection::new(self.net.clone(), place, self.settings.clone(), &contract, true, self.switch, running))
+        let origin = Origin { is_renewal: true, ..self.origin };
+        Some(Connection::new(self.net.clone(), place, self.settings.clone(), &contract, origin, running))
+    }
+
+    /// When the start of this connection began, or that of the first connection that it continues.
+    pub(in crate::client) fn began(&self) -> Began {
+        self.origin.began
     }
 
     /// Connects, and waits until the stream is up; REQUEST is held back.

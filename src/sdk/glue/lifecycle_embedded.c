@@ -2,16 +2,6 @@
 #include "internal.h"
 #include "dap_http_simple.h"
 
-int vpn_glue_retain(void)
-{
-    return dap_embedded_retain();
-}
-
-void vpn_glue_release(void)
-{
-    dap_embedded_release();
-}
-
 void vpn_glue_settle(void)
 {
     dap_embedded_settle();

@@ -3,15 +3,6 @@
 
 #include "internal.h"
 
-int vpn_glue_retain(void)
-{
-    return 0;
-}
-
-void vpn_glue_release(void)
-{
-}
-
 void vpn_glue_settle(void)
 {
 }

@@ -4,6 +4,7 @@ use crate::support::*;
 use embedded::abi::{client, events, service, stream};
 use embedded::config::{self, Config};
 use embedded::ctypes::*;
+use embedded::lifecycle::User;
 use embedded::timeouts::{self, Timeouts};
 use embedded::{lifecycle, listener};
 use std::ffi::c_void;
@@ -29,7 +30,7 @@ fn two_hundred_cycles_leave_nothing_behind() {
     // Registered once for all cycles, as C code does.
     sdk.register_channels();
     let cycle = |sdk: &mut Sdk, index: u64| {
-        lifecycle::retain().unwrap();
+        lifecycle::retain(User::Program).unwrap();
         listener::ensure_started().unwrap();
         listener::ensure_started().unwrap();
         sdk.server = listener::addresses().first().copied();
@@ -54,7 +55,7 @@ fn two_hundred_cycles_leave_nothing_behind() {
                 .set(dap_events_socket_callbacks { delete_callback: Some(socket_deleted), ..(*queue).callbacks.get() });
             assert!(!events::dap_timerfd_start_on_worker(worker(0), 1, Some(again), ptr::null_mut()).is_null());
         }
-        lifecycle::release();
+        lifecycle::release(User::Program);
         assert_eq!(client.events(), ["connected", "disconnected", "delete"]);
         assert_eq!(DELETED.load(Ordering::SeqCst), 2);
         assert!(listener::addresses().is_empty());
@@ -112,24 +113,24 @@ fn a_worker_may_give_the_last_one_back() {
     unsafe { events::dap_worker_exec_callback_on(worker(0), Some(release), ptr::null_mut()) };
     client.wait("delete");
     // Waits for the previous stop.
-    lifecycle::retain().unwrap();
+    lifecycle::retain(User::Program).unwrap();
     // SAFETY: any thread.
     assert_eq!(unsafe { events::dap_events_thread_get_count() }, 2);
-    lifecycle::release();
+    lifecycle::release(User::Program);
 }
 
 #[test]
 fn channel_letters_survive_the_last_release() {
     let mut sdk = Sdk::configured(1, "");
-    lifecycle::retain().unwrap();
+    lifecycle::retain(User::Program).unwrap();
     sdk.register_channels();
     // SAFETY: any thread.
     let registered = || unsafe { stream::dap_stream_ch_proc_find(b'E') };
     let before = registered();
     assert!(!before.is_null());
-    lifecycle::release();
+    lifecycle::release(User::Program);
     assert_eq!(registered(), before);
-    lifecycle::retain().unwrap();
+    lifecycle::retain(User::Program).unwrap();
     listener::ensure_started().unwrap();
     sdk.server = listener::addresses().first().copied();
     let client = sdk.connected("E");
@@ -164,13 +165,13 @@ fn a_callback_that_waits_for_the_stopping_thread_holds_it_up_for_a_bounded_time(
     blocked.recv_timeout(TEST_TIMEOUT).unwrap();
     let client = sdk.connect("RS");
     let begin = Instant::now();
-    lifecycle::release();
+    lifecycle::release(User::Program);
     let took = begin.elapsed();
     assert!((TIMEOUT - Duration::from_secs(1)..TIMEOUT + Duration::from_secs(4)).contains(&took), "{took:?}");
     // SAFETY: any thread.
     assert_eq!(unsafe { events::dap_events_thread_get_count() }, 0);
     // The stop does not delay a new start.
-    lifecycle::retain().unwrap();
+    lifecycle::retain(User::Program).unwrap();
     listener::ensure_started().unwrap();
     sdk.server = listener::addresses().first().copied();
     sdk.connected("RS");
@@ -184,10 +185,10 @@ fn a_callback_that_waits_for_the_stopping_thread_holds_it_up_for_a_bounded_time(
 #[test]
 fn a_host_thread_with_our_name_waits_for_the_end() {
     let _sdk = Sdk::configured(2, "");
-    lifecycle::retain().unwrap();
+    lifecycle::retain(User::Program).unwrap();
     let host = std::thread::Builder::new().name("vpn-host".into());
     let left = host.spawn(|| {
-        lifecycle::release();
+        lifecycle::release(User::Program);
         // SAFETY: any thread.
         unsafe { events::dap_events_thread_get_count() }
     });
@@ -220,13 +221,13 @@ fn settling_waits_for_the_last_release_of_a_callback() {
         assert!(!socket.exists());
     };
     // On a worker.
-    lifecycle::retain().unwrap();
+    lifecycle::retain(User::Program).unwrap();
     assert!(socket.exists());
     // SAFETY: any thread.
     unsafe { events::dap_worker_exec_callback_on(worker(1), Some(release_late), ptr::null_mut()) };
     settle();
     // On a connecting thread.
-    lifecycle::retain().unwrap();
+    lifecycle::retain(User::Program).unwrap();
     let callbacks =
         dap_chain_node_client_callbacks { connected: None, disconnected: None, r#delete: None, error: Some(failed) };
     let mut info = node_info("127.0.0.1", dead_port());
@@ -248,10 +249,10 @@ fn settling_waits_for_the_last_release_of_a_callback() {
     settle();
     // With nothing to wait for.
     settle();
-    lifecycle::retain().unwrap();
+    lifecycle::retain(User::Program).unwrap();
     // SAFETY: any thread.
     unsafe { events::dap_embedded_settle() };
-    lifecycle::release();
+    lifecycle::release(User::Program);
 }
 
 #[test]
@@ -259,12 +260,12 @@ fn the_socket_file_goes_with_a_release_on_a_worker() {
     let sdk = Sdk::configured(1, "");
     let socket = sdk.directory.path().join("cli.sock");
     config::set_current(Config::parse(&format!("[general]\nstate_dir={}\n", sdk.directory.path().display()), "test").0);
-    lifecycle::retain().unwrap();
+    lifecycle::retain(User::Program).unwrap();
     assert!(socket.exists());
     let path = socket.clone();
     // At once: the process may end before the stopping thread removes it.
     let is_gone = on_worker(worker(0), move || {
-        lifecycle::release();
+        lifecycle::release(User::Program);
         !path.exists()
     });
     assert!(is_gone);
@@ -283,13 +284,13 @@ fn unregistering_an_http_path_starts_nothing() {
     let server = unsafe { (*http::dap_server_get_default())._inheritor.get() }.cast::<dap_http_server>();
     // SAFETY: a string constant and a function of this program.
     assert!(!unsafe { http::dap_http_simple_proc_add(server, path, 10, Some(nothing)) }.is_null());
-    lifecycle::release();
+    lifecycle::release(User::Program);
     // The listener has stopped, and must not start for this call, whether or not it can start.
     // SAFETY: a string constant.
     let remove = || unsafe { http::dap_http_simple_proc_remove(server, path) };
     assert!(remove());
     assert!(!remove());
-    lifecycle::retain().unwrap();
+    lifecycle::retain(User::Program).unwrap();
     assert!(!remove());
     assert!(listener::addresses().is_empty());
     drop(sdk);
@@ -302,10 +303,10 @@ fn retained_from_many_threads_at_once() {
         .map(|_| {
             std::thread::spawn(|| {
                 for _ in 0..50 {
-                    lifecycle::retain().unwrap();
+                    lifecycle::retain(User::Program).unwrap();
                     // SAFETY: any thread.
                     assert_eq!(unsafe { events::dap_events_thread_get_count() }, 2);
-                    lifecycle::release();
+                    lifecycle::release(User::Program);
                 }
             })
         })
@@ -379,11 +380,11 @@ fn the_listener_says_what_is_wrong() {
     ] {
         let _keep = std::net::TcpListener::bind(taken);
         let _sdk = Sdk::configured(1, &format!("[server]\n{more}\n"));
-        lifecycle::retain().unwrap();
+        lifecycle::retain(User::Program).unwrap();
         let error = listener::ensure_started().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         assert!(listener::addresses().is_empty());
-        lifecycle::release();
+        lifecycle::release(User::Program);
     }
 }
 
@@ -433,9 +434,9 @@ fn a_changed_identity_is_refused_until_it_is_accepted() {
     let mut sdk = Sdk::start(2);
     let port = sdk.port();
     let again = |sdk: &mut Sdk, more: &str| {
-        lifecycle::release();
+        lifecycle::release(User::Program);
         configure(sdk.directory.path(), 2, &format!("[server]\nlisten_address=[127.0.0.1:{port}]\n{more}"));
-        lifecycle::retain().unwrap();
+        lifecycle::retain(User::Program).unwrap();
         listener::ensure_started().unwrap();
     };
     let outcome = |sdk: &Sdk| {

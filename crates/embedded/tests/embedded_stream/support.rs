@@ -35,7 +35,7 @@ impl Sdk {
 
     pub(crate) fn start_with(workers: usize, more: &str) -> Sdk {
         let mut sdk = Self::configured(workers, more);
-        assert!(lifecycle::retain().is_ok());
+        assert!(lifecycle::retain(lifecycle::User::Program).is_ok());
         sdk.register_channels();
         listener::ensure_started().unwrap();
         sdk.server = listener::addresses().first().copied();
@@ -48,7 +48,7 @@ impl Sdk {
         // A failed test may have left the SDK running.
         // SAFETY: any thread may call it.
         while unsafe { events::dap_events_thread_get_count() } > 0 {
-            lifecycle::release();
+            lifecycle::release(lifecycle::User::Program);
         }
         let directory = tempfile::tempdir().unwrap();
         configure(directory.path(), workers, more);
@@ -94,7 +94,7 @@ impl Drop for Sdk {
     fn drop(&mut self) {
         // SAFETY: any thread may call it.
         if unsafe { events::dap_events_thread_get_count() } > 0 {
-            lifecycle::release();
+            lifecycle::release(lifecycle::User::Program);
         }
         // SAFETY: as above.
         let left = unsafe { events::dap_events_thread_get_count() };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
@@ -13,17 +13,6 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use crate::netlink::{Netlink, NetlinkError, address_request};
 
 impl Netlink {
-    /// Sets the link down. Idempotent. Routes through the link vanish.
-    pub fn set_down(&mut self, index: u32) -> Result<(), NetlinkError> {
-        self.set_flags(index, LinkFlags::empty(), format_args!("set link {index} down"))
-    }
-
-    /// Renames the link. Older kernels allow that only while the link is down.
-    pub fn rename(&mut self, index: u32, name: &str) -> Result<(), NetlinkError> {
-        let what = format_args!("rename link {index} to {name}");
-        self.set_attribute(index, LinkAttribute::IfName(name.to_owned()), what)
-    }
-
     /// Removes an address.
     ///
     /// # Errors

@@ -144,6 +144,17 @@ impl Netlink {
         self.set_flags(index, LinkFlags::Up, format_args!("set link {index} up"))
     }
 
+    /// Sets the link down. Idempotent. Routes through the link vanish.
+    pub fn set_down(&mut self, index: u32) -> Result<(), NetlinkError> {
+        self.set_flags(index, LinkFlags::empty(), format_args!("set link {index} down"))
+    }
+
+    /// Renames the link. Older kernels allow that only while the link is down.
+    pub fn rename(&mut self, index: u32, name: &str) -> Result<(), NetlinkError> {
+        let what = format_args!("rename link {index} to {name}");
+        self.set_attribute(index, LinkAttribute::IfName(name.to_owned()), what)
+    }
+
     /// Sets the link's MTU in bytes. The kernel checks the device's bounds.
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> Result<(), NetlinkError> {
         self.set_attribute(index, LinkAttribute::Mtu(mtu), format_args!("set MTU {mtu} on link {index}"))

@@ -94,13 +94,31 @@ impl Device {
         self.prefix
     }
 
-    /// Whether the device exists and is up. An administrator may set it down or delete it at any time.
-    pub fn is_up(&self) -> Result<bool, TunError> {
+    /// Whether the device is up; `None` if its namespace has no such device any more. An administrator may set it down,
+    /// delete it or move it to another namespace at any time.
+    pub fn is_up(&self) -> Result<Option<bool>, TunError> {
         match self.netlink.lock().link(self.index) {
-            Ok(link) => Ok(link.up),
-            Err(NetlinkError::NotFound(_)) => Ok(false),
+            Ok(link) => Ok(Some(link.up)),
+            Err(NetlinkError::NotFound(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Gives the device this name, which no other link may have. Linux before 6.2 renames a link only while it is down:
+    /// it is then down for a moment.
+    pub fn rename(&mut self, name: &str) -> Result<(), TunError> {
+        let netlink = self.netlink.get_mut();
+        match netlink.rename(self.index, name) {
+            Err(error) if error.errno() == Some(libc::EBUSY) => {
+                netlink.set_down(self.index)?;
+                let renamed = netlink.rename(self.index, name);
+                netlink.set_up(self.index)?;
+                renamed?;
+            }
+            result => result?,
+        }
+        name.clone_into(&mut self.name);
+        Ok(())
     }
 
     fn configure(&self, txqlen: Option<u32>) -> Result<(), NetlinkError> {

@@ -87,6 +87,8 @@ pub enum Event<'a> {
     DeviceMade,
     /// The device cannot be created: the reason.
     DeviceFailed(String),
+    /// The device of a connection that is up carries nothing any more: why.
+    DeviceGone(&'static str),
     /// The user stops a pending start.
     Cancel,
     /// The connection ends. The driver closes the stream itself.

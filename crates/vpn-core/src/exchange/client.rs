@@ -174,6 +174,8 @@ impl Exchange {
             Event::Timeout => self.time_out(now),
             Event::DeviceMade => self.device_made(),
             Event::DeviceFailed(why) => self.fail(Failure::Device(why)),
+            Event::DeviceGone(why) if self.state == State::Up => self.lose_and_close(why),
+            Event::DeviceGone(_) => {}
             Event::Cancel => self.fail(Failure::Stopped),
             Event::Stop => self.stop(),
         }

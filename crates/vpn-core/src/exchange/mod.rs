@@ -23,6 +23,6 @@ mod session;
 pub use action::{Action, Event, Failure, Grant, Notice, State};
 pub use client::{Exchange, REQUEST_TICK, Settings, TICK};
 pub use leases::{AddressRequest, Answer, Leases, Terms};
-pub use offer::{Offer, OfferError, guess_prefix};
+pub use offer::{Offer, OfferError};
 pub use payment::{Agreement, Refusal, TxHash};
 pub use session::{Session, SessionAction, UsageChange};

@@ -67,6 +67,11 @@ pub enum OfferError {
 }
 
 impl Offer {
+    /// Validates an address and a gateway that no server has sent, and guesses their subnet.
+    pub fn of_pair(addr: Ipv4Addr, gateway: Ipv4Addr) -> Result<Offer, OfferError> {
+        Offer::validate(&AddrReply { addr, gateway, netmask: None, caps: None }, None)
+    }
+
     /// Validates a reply. `outer` is the server's outer address, if known.
     pub fn validate(reply: &AddrReply, outer: Option<IpAddr>) -> Result<Offer, OfferError> {
         let &AddrReply { addr, gateway, netmask, .. } = reply;
@@ -99,8 +104,9 @@ impl Offer {
 }
 
 /// Returns the longest prefix, at most /24, whose subnet holds both addresses as hosts. Legacy replies carry no
-/// netmask.
-pub fn guess_prefix(addr: Ipv4Addr, gateway: Ipv4Addr) -> u8 {
+/// netmask, and a legacy pool may be as large as a /8. Addresses that share no /8 get one that holds only the first:
+/// [`Offer::validate`] refuses them.
+fn guess_prefix(addr: Ipv4Addr, gateway: Ipv4Addr) -> u8 {
     let shared = (u32::from(addr) ^ u32::from(gateway)).leading_zeros() as u8;
     let longest = shared.clamp(SHORTEST, GUESSED);
     let fits = |prefix: &u8| {
@@ -160,6 +166,8 @@ mod tests {
             ("10.98.0.2", "10.98.0.0", "255.255.255.0", "10.98.0.0, the network or broadcast address"),
             ("10.98.0.2", "10.98.1.1", "255.255.255.0", "10.98.1.1, which is outside of its subnet 10.98.0.0/24"),
             ("172.16.0.2", "10.0.0.1", "", "10.0.0.1, which is outside of its subnet 172.0.0.0/8"),
+            ("198.18.0.5", "9.9.9.9", "", "9.9.9.9, which is outside of its subnet 198.0.0.0/8"),
+            ("10.98.0.2", "10.98.0.2", "", "10.98.0.2 as address and as gateway"),
             ("127.0.0.2", "127.0.0.1", "255.0.0.0", "loopback"),
             ("224.0.0.2", "224.0.0.1", "255.255.255.0", "multicast"),
             ("0.0.0.0", "10.98.0.1", "255.255.255.0", "\"this network\""),

@@ -1,6 +1,6 @@
 //! Start and stop of the embedded SDK.
 
-use crate::lifecycle;
+use crate::lifecycle::{self, User};
 use crate::panics::guard;
 use std::ffi::c_int;
 
@@ -10,7 +10,7 @@ use std::ffi::c_int;
 /// May be called from any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_embedded_retain() -> c_int {
-    guard("dap_embedded_retain", -1, || match lifecycle::retain() {
+    guard("dap_embedded_retain", -1, || match lifecycle::retain(User::Program) {
         Ok(()) => 0,
         Err(error) => {
             log::error!("dap_embedded_retain: {error}");
@@ -27,7 +27,7 @@ pub unsafe extern "C" fn dap_embedded_retain() -> c_int {
 /// May be called from any thread; pointers from the SDK are invalid after the last release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_embedded_release() {
-    guard("dap_embedded_release", (), lifecycle::release);
+    guard("dap_embedded_release", (), || lifecycle::release(User::Program));
 }
 
 /// Waits up to 10 s until running callbacks have returned, closed node clients are deleted, and a stop that is in
