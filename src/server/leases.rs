@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::Server;
 use super::session::Session;
+use crate::sdk::NOTICE;
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::worker;
 use vpn_core::exchange::{AddressRequest, Answer};
@@ -157,6 +158,7 @@ impl Server {
         let (up, down) = session.carried.both_ways();
         let inner = self.inner_address(session.leased());
         log::log!(
+            target: NOTICE,
             level,
             "session ended: {who}{inner}, {why}, {up} bytes up, {down} bytes down, {:.1} s",
             age.as_secs_f32()
