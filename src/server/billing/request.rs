@@ -193,7 +193,6 @@ impl Server {
             account.stage = Stage::Served { request: offer.request };
             rest
         };
-        log::info!("{}: served from what is left of earlier payments, its transaction is used up", channel.peer());
         session.set_grace_id();
         self.meter(channel, Event::Resumed { rest });
         channel.enable();
