@@ -1,7 +1,10 @@
 //! The VPN service: a TUN device with a queue for each worker, sessions, leases.
 //!
 //! - [`settings`](Settings): the operator's configuration, validated first.
+//! - `handlers`: what the SDK reports of channels and usages.
 //! - `session`: one client, from the opening of its channel to its end; `leases`: which session has which address.
+//! - `billing`: what a client pays for; `account`: one session's part in it; `limits`: what is left, by HTTP.
+//! - `visible`: what C may read of all this.
 //! - `journal`: what the log says of a session.
 //! - `worker_datapath`: one worker's TUN queue, and its sessions.
 //! - `upstream`: handles packets from clients, on the worker of the client's stream.
@@ -13,6 +16,7 @@
 mod account;
 mod billing;
 mod downstream;
+mod handlers;
 mod journal;
 mod leases;
 mod limits;
@@ -20,11 +24,12 @@ mod mailbox;
 mod session;
 mod settings;
 mod upstream;
+mod visible;
 mod worker_datapath;
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -36,9 +41,6 @@ use crate::sdk::channel::{Channel, ChannelHandler, Role};
 use crate::sdk::config::Config;
 use crate::sdk::service::{Service, ServiceHandler, Taken};
 use crate::sdk::tun_socket::TunSocket;
-use crate::sdk::types::dap_chain_net_srv_t;
-use crate::sdk::usage;
-use crate::sdk::visible::dap_chain_net_srv_vpn_tun_socket;
 use crate::sdk::{NOTICE, NotRunning, Running, channel, command, http, parts, settle, worker};
 use host::tun::{Device, DeviceConfig, TunError};
 use vpn_core::exchange::{Leases, Terms};
@@ -47,10 +49,8 @@ use vpn_core::lease::KeyTokens;
 use vpn_core::meter::{Client, Rest};
 
 use billing::{Billing, Gate};
+use handlers::WeakHandler;
 use worker_datapath::{QueueHandler, WorkerDatapath};
-
-/// Upper bound on the released addresses that C sees: a worker copies them, and delays its other work meanwhile.
-const SNAPSHOT_RELEASED_MAX: usize = 4096;
 
 /// How long [`deinit`] waits for the workers to release a session or a queue.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -369,16 +369,6 @@ impl Server {
         Duration::from_millis(self.started.elapsed().as_millis() as u64)
     }
 
-    fn service_raw(&self) -> *mut dap_chain_net_srv_t {
-        self.service.get().map_or(std::ptr::null_mut(), Service::raw)
-    }
-
-    fn tun_visible(&self, worker: Option<u32>) -> *mut dap_chain_net_srv_vpn_tun_socket {
-        let sockets = self.sockets.lock();
-        let socket = worker.and_then(|worker| sockets.iter().find(|socket| socket.worker() == worker));
-        socket.map_or(std::ptr::null_mut(), TunSocket::visible)
-    }
-
     fn adopt(&self, channel: &Arc<Channel>) -> Option<Route> {
         self.datapaths.get(channel.worker()? as usize)?.adopt(channel)
     }
@@ -391,64 +381,5 @@ impl Server {
 
     fn leased(&self) -> u32 {
         self.leases.lock().pool().leased()
-    }
-
-    /// Clears the lists that C reads, on worker 0, the only worker on which C may read them.
-    fn clear_c_snapshot(self: &Arc<Self>) {
-        let (done, cleared) = crossbeam::channel::bounded(1);
-        let server = Arc::clone(self);
-        let accepted = worker::exec(0, move || {
-            if let Some(service) = server.service.get() {
-                service.publish_snapshot(&[], std::iter::empty());
-            }
-            drop(server);
-            // The send fails if the wait has timed out.
-            let _ = done.send(());
-        });
-        if accepted && worker::current().is_none() && cleared.recv_timeout(STOP_TIMEOUT).is_err() {
-            log::debug!("worker 0 is busy and clears the lists for C later");
-        }
-    }
-
-    /// Publishes the sessions with a lease and the released addresses to C, on worker 0.
-    fn publish_c_snapshot(&self) {
-        let Some(service) = self.service.get() else { return };
-        let channels = self.open_channels.lock().clone();
-        let sessions: Vec<_> = channels.into_iter().filter_map(|channel| self.listed(channel)).collect();
-        let released: Vec<_> = self.leases.lock().pool().released().take(SNAPSHOT_RELEASED_MAX).collect();
-        service.publish_snapshot(&sessions, released.into_iter());
-    }
-}
-
-/// Receives the service's callbacks without keeping the server alive.
-struct WeakHandler(Weak<Server>);
-
-impl ServiceHandler for WeakHandler {
-    fn requested(&self, usage_id: u32) -> i32 {
-        self.0.upgrade().map_or(-1, |server| server.requested(usage_id))
-    }
-
-    fn accepted(&self, channel: Option<&Arc<Channel>>, usage_id: u32) -> i32 {
-        self.0.upgrade().map_or(-1, |server| server.accepted(channel, usage_id))
-    }
-
-    fn next_accepted(&self, channel: Option<&Arc<Channel>>, usage_id: u32) -> i32 {
-        self.0.upgrade().map_or(-1, |server| server.next_accepted(channel, usage_id))
-    }
-
-    fn refused(&self, channel: Option<&Arc<Channel>>, usage_id: u32, code: u32) {
-        if let Some(server) = self.0.upgrade() {
-            server.refused(channel, usage_id, code);
-        }
-    }
-
-    fn rest(&self, channel: &Arc<Channel>, usage_id: u32) -> Option<usage::Rest> {
-        self.0.upgrade().and_then(|server| server.rest(channel, usage_id))
-    }
-
-    fn ending(&self, channel: &Arc<Channel>, usage_id: u32) {
-        if let Some(server) = self.0.upgrade() {
-            server.ending(channel, usage_id);
-        }
     }
 }

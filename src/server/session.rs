@@ -8,9 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::sdk::NOTICE;
-use crate::sdk::channel::{Channel, ChannelHandler, TYPE_DATA};
-use crate::sdk::service::{ListedSession, ServiceHandler};
-use crate::sdk::usage::{Rest, UsageState};
+use crate::sdk::channel::{Channel, TYPE_DATA};
+use crate::sdk::usage::UsageState;
 use crate::sdk::worker;
 use vpn_core::exchange::{self, SessionAction, UsageChange};
 use vpn_core::forward::{DropCause, Peer, Route};
@@ -59,7 +58,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    fn new(now: Duration, account: Account, peer: String) -> Session {
+    pub(super) fn new(now: Duration, account: Account, peer: String) -> Session {
         Session {
             state: Mutex::new(exchange::Session::new(now)),
             allowed: AtomicBool::new(false),
@@ -113,6 +112,11 @@ impl Session {
         Duration::from_millis(self.heard.load(Ordering::Relaxed))
     }
 
+    /// Records that a packet from the client has arrived.
+    pub(super) fn hear(&self, now: Duration) {
+        self.heard.store(now.as_millis() as u64, Ordering::Relaxed);
+    }
+
     /// Looks whether the TCP of a client that does not answer pings is alive, on the channel's worker.
     pub(super) fn look_for_life(&self, channel: &Channel, now: Duration) {
         if let (false, Some(silent)) = (self.state.lock().answers_pings(), channel.silence()) {
@@ -125,7 +129,7 @@ impl Session {
         self.heard().max(Duration::from_millis(self.acknowledged.load(Ordering::Relaxed)))
     }
 
-    fn is_evicted(&self) -> bool {
+    pub(super) fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Relaxed)
     }
 
@@ -195,118 +199,14 @@ impl Session {
     }
 }
 
-impl ChannelHandler for Server {
-    fn opened(&self, channel: &Arc<Channel>) {
-        channel.set_data(Arc::new(Session::new(self.now(), self.billing.open_account(), channel.peer())));
-        channel.show_service(self.service_raw(), self.tun_visible(channel.worker()));
-        self.open_channels.lock().push(Arc::clone(channel));
-        // The billing side may have accepted the client on 'R' before the client opened 'S'.
-        self.refresh(channel);
-        if self.is_closing() {
-            channel.close();
-        }
-    }
-
-    fn closed(&self, channel: &Arc<Channel>) {
-        if self.is_closing()
-            && let Some(session) = channel.data::<Session>()
-        {
-            session.journal.ends("the service stops");
-        }
-        self.show_billing(channel);
-        channel.disarm_waiting();
-        self.end_billing(channel);
-        self.log_end(channel);
-        self.end_lease(channel);
-        self.forget_request(channel);
-        self.open_channels.lock().retain(|other| !Arc::ptr_eq(other, channel));
-    }
-
-    /// The type is not looked at: nodes send [`TYPE_DATA`], the public GUI 0x00, and the C module reads neither.
-    fn packet(&self, channel: &Arc<Channel>, _kind: u8, data: &[u8]) {
-        let (Some(session), Some(worker)) = (channel.data::<Session>(), channel.worker()) else { return };
-        session.heard.store(self.now().as_millis() as u64, Ordering::Relaxed);
-        if let Err(cause) = self.vpn_packet(channel, session, worker, data) {
-            self.count_drop(channel, worker, cause, data.len());
-        }
-    }
-
-    fn drained(&self, _channel: &Arc<Channel>) {}
-
-    fn leaving(&self, channel: &Arc<Channel>) {
-        // The packets that the next worker writes must not overtake these.
-        if let Some(datapath) = channel.worker().and_then(|worker| self.datapaths.get(worker as usize)) {
-            datapath.flush_tun();
-        }
-        self.withdraw_route(channel);
-    }
-
-    fn arrived(&self, channel: &Arc<Channel>, worker: u32) {
-        channel.show_service(self.service_raw(), self.tun_visible(Some(worker)));
-        self.announce_route(channel);
-        // The stream was between two workers when the service closed all streams, or when another session took the
-        // lease over.
-        if self.is_closing() || channel.data::<Session>().is_some_and(Session::is_evicted) {
-            channel.close();
-        }
-    }
-}
-
-impl ServiceHandler for Server {
-    fn requested(&self, _usage_id: u32) -> i32 {
-        if self.is_closing() { -1 } else { 0 }
-    }
-
-    fn accepted(&self, channel: Option<&Arc<Channel>>, usage_id: u32) -> i32 {
-        let Some(channel) = channel else {
-            log::debug!("usage {usage_id} refused: the client requests the VPN without a channel 'S'");
-            return -2;
-        };
-        if !self.usage_accepted(channel) {
-            return -1;
-        }
-        channel.activate_usage();
-        channel.enable();
-        // A repeated REQUEST, which a client sends until it receives an answer, changes nothing.
-        self.refresh(channel);
-        0
-    }
-
-    fn next_accepted(&self, channel: Option<&Arc<Channel>>, _usage_id: u32) -> i32 {
-        if channel.is_some_and(|channel| self.next_paid(channel)) { 0 } else { -1 }
-    }
-
-    fn rest(&self, channel: &Arc<Channel>, _usage_id: u32) -> Option<Rest> {
-        self.rest_for_usage(channel)
-    }
-
-    fn ending(&self, channel: &Arc<Channel>, _usage_id: u32) {
-        self.show_billing(channel);
-        self.end_billing(channel);
-        channel.disarm_waiting();
-    }
-
-    fn refused(&self, channel: Option<&Arc<Channel>>, usage_id: u32, code: u32) {
-        if let Some(channel) = channel {
-            return self.usage_refused(channel, code);
-        }
-        log::debug!(
-            "usage {usage_id}: the billing side refused service with code {code:#x} ({})",
-            wire::error_text(code)
-        );
-    }
-}
-
 impl Server {
-    /// Returns what C may read of a session; `None` without a lease.
-    pub(super) fn listed(&self, channel: Arc<Channel>) -> Option<ListedSession> {
-        let session = channel.data::<Session>()?;
-        let (address, usage_id, is_allowed) = (session.leased()?, session.usage_id(), session.is_allowed());
-        let tun_socket = self.tun_visible(channel.worker());
-        Some(ListedSession { usage_id, address, is_allowed, tun_socket, channel })
-    }
-
-    fn vpn_packet(&self, channel: &Arc<Channel>, session: &Session, worker: u32, data: &[u8]) -> Result<(), DropCause> {
+    pub(super) fn vpn_packet(
+        &self,
+        channel: &Arc<Channel>,
+        session: &Session,
+        worker: u32,
+        data: &[u8],
+    ) -> Result<(), DropCause> {
         let (header, message) = wire::parse_from_client(data)?;
         match message {
             FromClient::Send(packet) => self.upstream(channel, session, worker, packet),
