@@ -31,7 +31,7 @@ pub(crate) struct ServedSession {
     away_until: Duration,
     /// The address that another session has taken over.
     lost: Option<Ipv4Addr>,
-    /// When its client was last probed.
+    /// When its client was first pinged since it was last heard, on behalf of another client.
     probed: Option<Duration>,
 }
 
@@ -174,10 +174,9 @@ impl Server {
                 effects.send.push((stream, Message::Vpn(reply)));
             }
             Answer::PingHolder(holder) => {
-                let probed = self.sessions.get_mut(&holder).map(|holder| (&mut holder.probed, holder.usage_id));
-                let Some((probed, usage_id)) = probed else { return fault("a closed session is probed") };
-                *probed = Some(now);
-                effects.control(holder, usage_id, op::PING, 0);
+                let Some(held) = self.sessions.get_mut(&holder) else { return fault("a closed session is probed") };
+                held.probed = held.probed.filter(|probed| held.heard < *probed).or(Some(now));
+                effects.control(holder, held.usage_id, op::PING, 0);
             }
             Answer::Wait | Answer::NotAllowed => {}
             Answer::Problem(code) => {
