@@ -248,6 +248,18 @@ static void broken_requests(void)
     still_serving();
 }
 
+/* Waits until the server has a place for a request: it gives one back when its thread has seen the connection's end. */
+static void serving_again(void)
+{
+    reply_t reply = {0};
+    for (int i = 0; i < 100 && reply.status != 200; i++) {
+        get(s_good, &reply);
+        if (reply.status != 200)
+            t_sleep_ms(100);
+    }
+    CHECK_STR(reply.body, s_good_body);
+}
+
 /* Connections that send nothing, or half a request, must not block other connections. */
 static void idle_connections(void)
 {
@@ -258,16 +270,10 @@ static void idle_connections(void)
         if (i % 2 && fds[i] >= 0)
             CHECK(send(fds[i], "GET /remain", 11, MSG_NOSIGNAL) == 11);
     }
-    reply_t reply = {0};
-    for (int i = 0; i < 100 && reply.status != 200; i++) {
-        get(s_good, &reply);
-        if (reply.status != 200)
-            t_sleep_ms(100);
-    }
-    CHECK_STR(reply.body, s_good_body);
+    serving_again();
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         close(fds[i]);
-    still_serving();
+    serving_again();
 }
 
 int main(void)
