@@ -1,5 +1,6 @@
 //! A TUN queue in a worker's event loop.
 
+use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
@@ -27,69 +28,66 @@ pub trait TunHandler: Send + Sync {
 /// descriptor must stay open until then.
 pub struct TunSocket {
     shared: Arc<Shared>,
-    worker: u32,
 }
 
+/// The target of the event socket's `_inheritor`: first the struct that C may read, then Rust's part. The event socket
+/// has one reference, and each [`TunSocket`].
+#[repr(C)]
 struct Shared {
+    visible: UnsafeCell<dap_chain_net_srv_vpn_tun_socket>,
     handler: Arc<dyn TunHandler>,
+    worker: u32,
     es: AtomicPtr<dap_events_socket_t>,
-    visible: AtomicPtr<dap_chain_net_srv_vpn_tun_socket>,
     uuid: AtomicU64,
     gone: Mutex<bool>,
     changed: Condvar,
 }
 
-/// The target of the event socket's `_inheritor`: first the struct that C may read, then Rust's part.
-#[repr(C)]
-pub(super) struct Inheritor {
-    visible: dap_chain_net_srv_vpn_tun_socket,
-    shared: Arc<Shared>,
-}
+// SAFETY: the pointers in `visible` are the SDK's, and never followed here. Its one change, of `es`, is made on the
+// owning worker before that worker can run C code that reads it; other threads read the other fields alone.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
 
 impl TunSocket {
     /// Adds a queue's descriptor to a worker's loop. `None` if the worker does not exist.
     pub fn add(queue: BorrowedFd<'_>, worker: u32, handler: Arc<dyn TunHandler>) -> Option<TunSocket> {
+        let visible = dap_chain_net_srv_vpn_tun_socket {
+            worker_id: u8::try_from(worker).unwrap_or(u8::MAX),
+            // SAFETY: a number; NULL if the worker does not exist.
+            worker: unsafe { raw::vpn_glue_worker_pointer(worker) }.cast(),
+            es: ptr::null_mut(),
+            clients: ptr::null_mut(),
+            queue_tun_msg_input: ptr::null_mut(),
+            buf_size_aux: 0,
+        };
         let shared = Arc::new(Shared {
+            visible: UnsafeCell::new(visible),
             handler,
+            worker,
             es: AtomicPtr::default(),
-            visible: AtomicPtr::default(),
             uuid: AtomicU64::new(0),
             gone: Mutex::new(false),
             changed: Condvar::new(),
         });
-        let inheritor = Box::into_raw(Box::new(Inheritor {
-            visible: dap_chain_net_srv_vpn_tun_socket {
-                worker_id: u8::try_from(worker).unwrap_or(u8::MAX),
-                // SAFETY: a number; NULL if the worker does not exist.
-                worker: unsafe { raw::vpn_glue_worker_pointer(worker) }.cast(),
-                es: ptr::null_mut(),
-                clients: ptr::null_mut(),
-                queue_tun_msg_input: ptr::null_mut(),
-                buf_size_aux: 0,
-            },
-            shared: Arc::clone(&shared),
-        }));
+        let inheritor = Arc::into_raw(Arc::clone(&shared)).cast_mut();
         let mut uuid = 0;
-        // SAFETY: the inheritor lives until tun_deleted takes it back; uuid is writable.
+        // SAFETY: the inheritor lives until tun_deleted takes its reference back; uuid is writable.
         let es = unsafe { raw::vpn_glue_tun_add(queue.as_raw_fd(), worker, inheritor.cast::<c_void>(), &mut uuid) };
         if es.is_null() {
-            // SAFETY: the SDK refused the inheritor, so this is its only owner.
-            drop(unsafe { Box::from_raw(inheritor) });
+            // SAFETY: from Arc::into_raw above; the SDK refused it.
+            drop(unsafe { Arc::from_raw(inheritor) });
             return None;
         }
         shared.es.store(es, Ordering::Release);
         shared.uuid.store(uuid, Ordering::Release);
-        shared.visible.store(inheritor.cast(), Ordering::Release);
         // C on the worker may read `es` from its first event on; it is the only field that was unknown until now.
         let complete = Arc::clone(&shared);
         worker::exec(worker, move || {
-            let visible = complete.visible.load(Ordering::Acquire);
-            if !visible.is_null() && !*complete.gone.lock() {
-                // SAFETY: on the owning worker, which alone runs tun_deleted; it has not freed the struct yet.
-                unsafe { (*visible).es = complete.es.load(Ordering::Acquire) };
-            }
+            // SAFETY: on the owning worker, which alone writes the struct and reads this field.
+            unsafe { (*complete.visible.get()).es = complete.es.load(Ordering::Acquire) };
         });
-        Some(TunSocket { shared, worker })
+        Some(TunSocket { shared })
     }
 
     /// Returns the SDK's event socket; NULL after its end. Other threads must not follow it.
@@ -97,19 +95,20 @@ impl TunSocket {
         if *self.shared.gone.lock() { ptr::null_mut() } else { self.shared.es.load(Ordering::Acquire) }
     }
 
-    /// Returns the C-visible struct; NULL after its end. Only the owning worker may follow it.
+    /// Returns the C-visible struct; NULL after the event socket's end. It lives as long as a `TunSocket`; only the
+    /// owning worker may read its `es`.
     pub fn visible(&self) -> *mut dap_chain_net_srv_vpn_tun_socket {
-        if *self.shared.gone.lock() { ptr::null_mut() } else { self.shared.visible.load(Ordering::Acquire) }
+        if *self.shared.gone.lock() { ptr::null_mut() } else { self.shared.visible.get() }
     }
 
     /// Returns the worker whose loop has the queue.
     pub fn worker(&self) -> u32 {
-        self.worker
+        self.shared.worker
     }
 
     /// Enables or disables `readable` calls. Works only on the owning worker; elsewhere it does nothing.
     pub fn set_readable(&self, readable: bool) {
-        if worker::current() != Some(self.worker) || *self.shared.gone.lock() {
+        if worker::current() != Some(self.shared.worker) || *self.shared.gone.lock() {
             return;
         }
         // SAFETY: on the owning worker, and tun_deleted has not run, so the event socket lives.
@@ -123,8 +122,8 @@ impl TunSocket {
             return true;
         }
         // SAFETY: numbers only.
-        unsafe { raw::vpn_glue_tun_remove(self.worker, self.shared.uuid.load(Ordering::Acquire)) };
-        if worker::current() == Some(self.worker) {
+        unsafe { raw::vpn_glue_tun_remove(self.shared.worker, self.shared.uuid.load(Ordering::Acquire)) };
+        if worker::current() == Some(self.shared.worker) {
             return self.is_gone();
         }
         let mut gone = self.shared.gone.lock();
@@ -142,7 +141,7 @@ impl Drop for TunSocket {
     fn drop(&mut self) {
         if !self.is_gone() {
             // SAFETY: numbers only.
-            unsafe { raw::vpn_glue_tun_remove(self.worker, self.shared.uuid.load(Ordering::Acquire)) };
+            unsafe { raw::vpn_glue_tun_remove(self.shared.worker, self.shared.uuid.load(Ordering::Acquire)) };
         }
     }
 }
@@ -151,18 +150,18 @@ impl Drop for TunSocket {
 /// `inheritor` is NULL or was given to the SDK by `TunSocket::add`, and `deleted` has not been called with it.
 pub(super) unsafe fn handler(inheritor: *mut c_void) -> Option<Arc<dyn TunHandler>> {
     // SAFETY: the caller's promise.
-    let inheritor = unsafe { inheritor.cast::<Inheritor>().as_ref() }?;
-    Some(Arc::clone(&inheritor.shared.handler))
+    let shared = unsafe { inheritor.cast::<Shared>().as_ref() }?;
+    Some(Arc::clone(&shared.handler))
 }
 
 /// # Safety
-/// Like `handler`; frees `inheritor`.
+/// Like `handler`; takes the reference of `inheritor` back.
 pub(super) unsafe fn deleted(inheritor: *mut c_void) {
     if inheritor.is_null() {
         return;
     }
-    // SAFETY: the caller's promise: made by Box::into_raw in TunSocket::add, and this is the only call.
-    let inheritor = unsafe { Box::from_raw(inheritor.cast::<Inheritor>()) };
-    *inheritor.shared.gone.lock() = true;
-    inheritor.shared.changed.notify_all();
+    // SAFETY: the caller's promise: made by Arc::into_raw in TunSocket::add, and this is the only call.
+    let shared = unsafe { Arc::from_raw(inheritor.cast::<Shared>()) };
+    *shared.gone.lock() = true;
+    shared.changed.notify_all();
 }

@@ -1,5 +1,6 @@
 //! What the SDK reports to the service: of channels 'S', on their workers, and of usages.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use crate::sdk::channel::{Channel, ChannelHandler};
@@ -7,12 +8,14 @@ use crate::sdk::service::ServiceHandler;
 use crate::sdk::usage::Rest;
 use vpn_core::wire;
 
-use super::Server;
+use super::journal::Journal;
 use super::session::Session;
+use super::{Server, billing};
 
 impl ChannelHandler for Server {
     fn opened(&self, channel: &Arc<Channel>) {
-        channel.set_data(Arc::new(Session::new(self.now(), self.billing.open_account(), channel.peer())));
+        let journal = Journal::new(self.now(), channel.peer(), &self.log_sources, billing::source_of(channel));
+        channel.set_data(Arc::new(Session::new(self.now(), self.billing.open_account(), journal)));
         channel.show_service(self.service_raw(), self.tun_visible(channel.worker()));
         self.open_channels.lock().push(Arc::clone(channel));
         // The billing side may have accepted the client on 'R' before the client opened 'S'.
@@ -58,6 +61,7 @@ impl ChannelHandler for Server {
 
     fn arrived(&self, channel: &Arc<Channel>, worker: u32) {
         channel.show_service(self.service_raw(), self.tun_visible(Some(worker)));
+        self.c_snapshot_is_stale.store(true, Ordering::Release);
         self.announce_route(channel);
         // The stream was between two workers when the service closed all streams, or when another session took the
         // lease over.

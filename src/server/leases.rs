@@ -136,7 +136,8 @@ impl Server {
             Origin::TakenOver => "taken over",
         };
         let inner = self.inner_address(Some(lease.addr));
-        log::info!("address leased: {}{inner}, {how}, {} in use", session.who(), self.leased());
+        let level = session.journal.session_level(self.now());
+        log::log!(level, "address leased: {}{inner}, {how}, {} in use", session.who(), self.leased());
         if inner.is_empty() {
             log::debug!("usage {usage_id} has address {}", lease.addr);
         }
@@ -153,7 +154,8 @@ impl Server {
     /// Logs the end of a session that had a service; others say nothing that an operator needs.
     pub(super) fn log_end(&self, channel: &Channel) {
         let Some(session) = channel.data::<Session>() else { return };
-        let level = if session.journal.was_served() { log::Level::Info } else { log::Level::Debug };
+        let was_served = session.journal.was_served();
+        let level = if was_served { session.journal.session_level(self.now()) } else { log::Level::Debug };
         let (who, why, age) = (session.who(), session.journal.end(), session.journal.age(self.now()));
         let (up, down) = session.carried.both_ways();
         let inner = self.inner_address(session.leased());

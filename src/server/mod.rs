@@ -41,7 +41,7 @@ use crate::sdk::channel::{Channel, ChannelHandler, Role};
 use crate::sdk::config::Config;
 use crate::sdk::service::{Service, ServiceHandler, Taken};
 use crate::sdk::tun_socket::TunSocket;
-use crate::sdk::{NOTICE, NotRunning, Running, channel, command, http, parts, settle, worker};
+use crate::sdk::{NOTICE, NotRunning, Running, channel, command, http, log_more, parts, settle, worker};
 use host::tun::{Device, DeviceConfig, TunError};
 use vpn_core::exchange::{Leases, Terms};
 use vpn_core::forward::{Counters, Route, Table, Totals};
@@ -98,6 +98,7 @@ pub(crate) struct Server {
     waiting_requests: Mutex<Vec<leases::WaitingRequest>>,
     /// The settings that clients receive together with an address.
     terms: Terms,
+    log_sources: journal::Sources,
     counters: Arc<Counters>,
     started: Instant,
     closing: AtomicBool,
@@ -108,7 +109,8 @@ pub(crate) struct Server {
     /// Channels 'S' of clients, with or without a lease.
     open_channels: Mutex<Vec<Arc<Channel>>>,
     service: OnceLock<Service>,
-    sockets: Mutex<Vec<TunSocket>>,
+    /// Kept until the end: the lists for C show what C may read of them.
+    sockets: Mutex<Vec<Arc<TunSocket>>>,
     timers: Mutex<Vec<worker::Timer>>,
     /// `None` once the service is closed. Callbacks that are still running hold the server, but not the device.
     device: Mutex<Option<Device>>,
@@ -127,6 +129,7 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
         return Err(InitError::AlreadyRunning);
     }
     let server = Server::create(config)?;
+    log_more(server.settings.debug_more);
     match server.open(config) {
         Ok(()) => {
             warn_if_not_forwarding();
@@ -173,6 +176,7 @@ fn end(server: Arc<Server>, change: MutexGuard<'_, ()>) {
     // The drop of the last user stops the SDK, which waits for threads that may be waiting for `change`.
     let running = Running::retain();
     server.close();
+    log_more(false);
     // A callback that is running now also holds the server, and with it the service's number.
     let deadline = Instant::now() + STOP_TIMEOUT;
     while worker::current().is_none() && Arc::strong_count(&server) > 1 && Instant::now() < deadline {
@@ -248,6 +252,7 @@ impl Server {
             key_tokens: leases::key_tokens(),
             waiting_requests: Mutex::default(),
             terms,
+            log_sources: journal::Sources::new(),
             counters,
             started: Instant::now(),
             closing: AtomicBool::new(false),
@@ -274,7 +279,7 @@ impl Server {
             let handler = Arc::new(QueueHandler { server: Arc::downgrade(self), datapath: Arc::clone(datapath) });
             let socket = TunSocket::add(datapath.queue.as_fd(), datapath.worker, handler)
                 .ok_or(InitError::Queue(datapath.worker))?;
-            self.sockets.lock().push(socket);
+            self.sockets.lock().push(Arc::new(socket));
             let server = Arc::downgrade(self);
             let worker = datapath.worker;
             let look = move || server.upgrade().map(|server| server.tick(worker)).is_some();
@@ -308,7 +313,7 @@ impl Server {
         self.billing.close();
         self.clear_c_snapshot();
         // Without the lock: a worker may need it before it releases its queue.
-        let sockets = std::mem::take(&mut *self.sockets.lock());
+        let sockets = self.sockets.lock().clone();
         for socket in sockets {
             if !socket.remove(STOP_TIMEOUT) {
                 log::debug!("worker {} is busy and releases its TUN queue later", socket.worker());

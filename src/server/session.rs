@@ -58,7 +58,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(now: Duration, account: Account, peer: String) -> Session {
+    pub(super) fn new(now: Duration, account: Account, journal: Journal) -> Session {
         Session {
             state: Mutex::new(exchange::Session::new(now)),
             allowed: AtomicBool::new(false),
@@ -75,7 +75,7 @@ impl Session {
             carried: Carried::default(),
             grace_id: AtomicU32::new(0),
             client_key: Mutex::default(),
-            journal: Journal::new(now, peer),
+            journal,
         }
     }
 
@@ -119,7 +119,8 @@ impl Session {
 
     /// Looks whether the TCP of a client that does not answer pings is alive, on the channel's worker.
     pub(super) fn look_for_life(&self, channel: &Channel, now: Duration) {
-        if let (false, Some(silent)) = (self.state.lock().answers_pings(), channel.silence()) {
+        let answers_pings = self.state.lock().answers_pings();
+        if let Some(silent) = channel.silence().filter(|_| !answers_pings) {
             self.acknowledged.fetch_max((now.as_millis() as u64).saturating_sub(silent), Ordering::Relaxed);
         }
     }
@@ -154,8 +155,7 @@ impl Session {
     /// Sets the largest inner packet from the client's and the server's offer. A client without an offer gets all that
     /// the device carries.
     pub(super) fn set_inner_mtu(&self, asked: Option<u16>, settings: &Settings) {
-        // No client's device has a smaller MTU (docs/wire.md, "MTU").
-        let agreed = asked.map(|theirs| theirs.min(settings.mtu).max(576));
+        let agreed = asked.map(|theirs| exchange::agreed_mtu(theirs, settings.mtu));
         let smaller = agreed.filter(|mtu| *mtu < settings.device_mtu);
         self.inner_mtu.store(smaller.unwrap_or(0), Ordering::Relaxed);
     }
@@ -300,6 +300,7 @@ impl Server {
         if self.tunnel_down.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.c_snapshot_is_stale.store(true, Ordering::Release);
         let channels = self.open_channels.lock().clone();
         for channel in channels {
             let server = Arc::clone(self);
@@ -307,6 +308,10 @@ impl Server {
             worker::exec(owner, move || {
                 let leased = channel.data::<Session>().and_then(Session::leased);
                 if leased.is_some() && server.control(&channel, op::PROBLEM, problem::TUNNEL_DOWN).is_err() {
+                    channel
+                        .data::<Session>()
+                        .into_iter()
+                        .for_each(|session| session.journal.ends("the device is gone"));
                     channel.close();
                 }
             });

@@ -6,8 +6,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::Config;
-use crate::sdk::{STREAM_OVERHEAD, log_more};
 use host::netlink::{Address, Netlink, NetlinkError};
 use vpn_core::lease::{Subnet, SubnetError, dotted};
 
@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub keep_alive: Duration,
     /// Whether super-packets pass between the device and clients that accept them.
     pub offload: bool,
+    /// Whether the service's DEBUG lines are logged at any level of the log.
+    pub debug_more: bool,
     /// The device's name; with `None` the kernel picks tunN.
     pub device: Option<String>,
     /// Whether lines above DEBUG show inner addresses of clients.
@@ -93,7 +95,6 @@ impl Settings {
             Ok(subnet) => subnet,
             Err(source) => return Err(SettingsError::Subnet { address, mask, source }),
         };
-        log_more(config.flag(SECTION, "debug_more", false));
         warn_of_form("network_address", &address, "10.0.0.0");
         warn_of_form("network_mask", &mask, "255.255.255.0");
         warn_of_gateway(&subnet);
@@ -107,10 +108,15 @@ impl Settings {
         let mtu = config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16;
         // Clients of the C module negotiate nothing: they expect the MTU that its device had.
         let device_mtu = if cfg!(feature = "embedded") { mtu } else { 1500 };
+        let device_mtu = config.number_in(SECTION, "device_mtu", 576..=65535, device_mtu.into()) as u16;
+        if device_mtu < mtu {
+            log::warn!("[{SECTION}] device_mtu = {device_mtu}: {mtu} is used, as the mtu; expected at least the mtu");
+        }
         Ok(Settings {
             subnet,
             mtu,
-            device_mtu: (config.number_in(SECTION, "device_mtu", 576..=65535, device_mtu.into()) as u16).max(mtu),
+            device_mtu: device_mtu.max(mtu),
+            debug_more: config.flag(SECTION, "debug_more", false),
             lease_hold: seconds(config, "lease_time", 0..=31_536_000, 3600),
             client_isolation: config.flag(SECTION, "client_isolation", false),
             session_queue: config.number_in(SECTION, "session_queue", 131_072..=67_108_864, 1_048_576) as usize,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::sdk::channel::Channel;
 use crate::sdk::service::{ListedSession, Service};
-use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::types::dap_chain_net_srv_t;
 use crate::sdk::visible::dap_chain_net_srv_vpn_tun_socket;
 use crate::sdk::worker;
@@ -23,7 +22,7 @@ impl Server {
     pub(super) fn tun_visible(&self, worker: Option<u32>) -> *mut dap_chain_net_srv_vpn_tun_socket {
         let sockets = self.sockets.lock();
         let socket = worker.and_then(|worker| sockets.iter().find(|socket| socket.worker() == worker));
-        socket.map_or(std::ptr::null_mut(), TunSocket::visible)
+        socket.map_or(std::ptr::null_mut(), |socket| socket.visible())
     }
 
     /// Returns what C may read of a session; `None` without a lease.

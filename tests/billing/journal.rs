@@ -21,7 +21,11 @@ fn lines_of(key: &str) -> Vec<String> {
     let lines = log_lines(key).into_iter().filter(|line| !line.contains("limits saved: "));
     let short = lines.map(|line| {
         let (event, facts) = line.split_once(&format!("client {key}")).unwrap();
-        let facts = facts.split(", ").filter(|fact| !fact.starts_with("usage ") && !fact.ends_with(" s")).map(|fact| {
+        let facts = facts.split(", ").filter(|fact| !fact.starts_with("usage ")).map(|fact| {
+            // Times as they are measured, but not amounts, which are whole.
+            if fact.strip_suffix(" s").is_some_and(|time| time.contains('.') && time.parse::<f64>().is_ok()) {
+                return "TIME";
+            }
             let is_peer = fact.strip_prefix(" at ").is_some_and(|peer| peer.starts_with("127.0.0.1:"));
             if is_peer { " at PEER" } else { fact }
         });
@@ -81,7 +85,7 @@ fn a_paid_session_from_the_first_receipt_to_the_last_byte() {
             "INFO service ends: client KEY at PEER",
             "INFO books closed: client KEY, paid 8000 bytes, served 8000 bytes, charged 8000 bytes, left 0 bytes, written \
              off 0 bytes",
-            "INFO session ended: client KEY at PEER, the client left, 7900 bytes up, 100 bytes down",
+            "INFO session ended: client KEY at PEER, the client's stream ended, 7900 bytes up, 100 bytes down, TIME",
         ];
         assert_eq!(lines_of(&key), expected);
         let last = format!("INFO limits saved: client {key}, 0 bytes, 0 s");
@@ -115,7 +119,7 @@ fn what_is_left_is_saved_and_granted_again() {
             "INFO service ends: client KEY at PEER",
             "INFO books closed: client KEY, paid 5300 bytes, served 300 bytes, charged 300 bytes, left 5000 bytes, written \
              off 0 bytes",
-            "INFO session ended: client KEY at PEER, the client left, 300 bytes up, 0 bytes down",
+            "INFO session ended: client KEY at PEER, the client's stream ended, 300 bytes up, 0 bytes down, TIME",
         ];
         assert_eq!(lines_of(&key)[before..], again);
     });
@@ -166,7 +170,7 @@ fn a_free_session_without_its_inner_address() {
         let expected = [
             "INFO service starts: client KEY at PEER, free",
             "INFO address leased: client KEY at PEER, new, 1 in use",
-            "INFO session ended: client KEY at PEER, the client left, 200 bytes up, 0 bytes down",
+            "INFO session ended: client KEY at PEER, the client's stream ended, 200 bytes up, 0 bytes down, TIME",
         ];
         assert_eq!(lines, expected);
         assert_eq!(log_lines(&address), [""; 0]);
@@ -178,7 +182,7 @@ fn a_free_session_with_its_inner_address_if_the_operator_wants_it() {
     in_namespace("journal::a_free_session_with_its_inner_address_if_the_operator_wants_it", || {
         let (address, lines) = free_session("log_addresses=true\n");
         assert_eq!(lines[1], format!("INFO address leased: client KEY at PEER, address {address}, new, 1 in use"));
-        let ended = format!("address {address}, the client left, 200 bytes up, 0 bytes down");
+        let ended = format!("address {address}, the client's stream ended, 200 bytes up, 0 bytes down, TIME");
         assert_eq!(lines[2], format!("INFO session ended: client KEY at PEER, {ended}"));
         assert_eq!(log_lines(&address).len(), 2);
     });

@@ -6,7 +6,7 @@ use super::UplinkChannel;
 use crate::sdk::{NotRunning, STREAM_OVERHEAD};
 use host::netlink::NetlinkError;
 use host::tun::TunError;
-use vpn_core::exchange::Offer;
+use vpn_core::exchange::{Offer, agreed_mtu};
 
 /// The default size of the largest inner packet, in bytes: with the stream's overhead it fits into an Ethernet frame.
 pub(crate) const MTU: u16 = 1500 - STREAM_OVERHEAD;
@@ -41,7 +41,7 @@ impl Settings {
             addr: offer.addr,
             gateway: offer.gateway,
             prefix: offer.prefix,
-            mtu: offer.mtu.map_or(mtu, |theirs| mtu.min(theirs.max(576))),
+            mtu: offer.mtu.map_or(mtu, |theirs| agreed_mtu(theirs, mtu)),
             worker: None,
             uplink: None,
             usage_id: 0,

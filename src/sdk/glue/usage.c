@@ -10,10 +10,6 @@
 #include "dap_stream_session.h"
 #include "dap_timerfd.h"
 
-#if !defined(VPN_SDK_USAGE_STATE)
-#error "This SDK's dap_chain_net_srv_usage_t has no service_state and service_substate: what a payment waits for cannot be told. Releases before August 2025 and the branch kelvpn-master are not supported."
-#endif
-
 _Static_assert(DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_FIRST_RECEIPT_SIGN == VPN_GLUE_SUBSTATE_FIRST_SIGN
                && DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_WAITING_NEXT_RECEIPT_SIGN == VPN_GLUE_SUBSTATE_NEXT_SIGN
                && DAP_CHAIN_NET_SRV_USAGE_SERVICE_SUBSTATE_NORMAL == VPN_GLUE_SUBSTATE_NORMAL

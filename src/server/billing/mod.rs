@@ -234,7 +234,7 @@ pub(super) fn save_at_exit() {
     ONCE.call_once(|| crate::sdk::at_exit(|| super::flush_rests(EXIT_WAIT)));
 }
 
-/// A source address for [`Grace`]; a client whose address is unknown shares one source.
-fn source_of(channel: &Channel) -> IpAddr {
+/// Returns the source that bounds count a client under; a client whose address is unknown shares one source.
+pub(super) fn source_of(channel: &Channel) -> IpAddr {
     channel.address().unwrap_or(IpAddr::from([0, 0, 0, 0]))
 }

@@ -184,10 +184,19 @@ impl Shared {
 
     fn write_all(&self) {
         let dirty = self.rests.lock().all_dirty();
-        dirty.iter().for_each(|write| self.write(write));
+        // All are stored before the first is told: in a process that exits, the log's lock may be held for ever.
+        let stored: Vec<_> = dirty.iter().filter(|write| self.store(write)).collect();
+        stored.into_iter().for_each(|write| self.tell(write));
     }
 
     fn write(&self, write: &Write) {
+        if self.store(write) {
+            self.tell(write);
+        }
+    }
+
+    /// Stores a record, and returns whether it is stored.
+    fn store(&self, write: &Write) -> bool {
         let stored = Net::by_id(write.client.net).as_ref().and_then(group).is_some_and(|group| {
             let client = key(&write.client.key);
             let pending: Vec<u8> = write.pending.iter().flat_map(encode).collect();
@@ -196,10 +205,8 @@ impl Shared {
                 store_pending(&group, &client, &pending).and_then(|()| store::set(&group, &client, &write.record));
             result.inspect_err(|error| log::warn!("limits not saved: client {client}, {error}")).is_ok()
         });
-        if stored {
-            self.tell(write);
-        }
         self.rests.lock().written(&write.client, write.version, stored);
+        stored
     }
 
     fn tell(&self, write: &Write) {

@@ -29,7 +29,8 @@ pub struct AddressRequest<'a, S> {
     pub is_leased: bool,
     /// The client's capabilities, and the token of its last lease.
     pub caps: &'a Capabilities,
-    /// The token made of the client's key hash; `None` if it named none.
+    /// The token made of the client's key hash; `None` if it named none. It counts for a client without capabilities,
+    /// which can keep no token.
     pub key_token: Option<Token>,
     /// A new random token; `None` if there are no random numbers.
     pub fresh_token: Option<Token>,
@@ -70,7 +71,7 @@ struct Holder<S> {
     /// When the probe of its client began, on behalf of another client that claims its address.
     probed: Option<Duration>,
     /// When its client was last pinged for this.
-    pinged: Duration,
+    pinged: Option<Duration>,
 }
 
 /// The leases of a server, and the sessions `S` that hold them. No two sessions have the same address at any moment.
@@ -99,8 +100,9 @@ impl<S: Clone + PartialEq> Leases<S> {
     /// Decides a request for an address. `state` is the state machine of the requesting session. `heard` returns when
     /// the client of another session last gave a sign of life; `None` if that session cannot be probed now.
     ///
-    /// A client gets the address of the token that it shows, or else that of its key hash, unless a living session has
-    /// it.
+    /// A client gets the address of the token that it shows, unless a living session has it. A client without
+    /// capabilities gets that of its key hash in the same way. A key hash does not lead to the leases of clients that keep
+    /// tokens: anybody can name it.
     pub fn request(
         &mut self,
         now: Duration,
@@ -117,9 +119,11 @@ impl<S: Clone + PartialEq> Leases<S> {
         if request.is_leased {
             return Answer::Problem(problem::ALREADY_ASSIGNED_ADDR);
         }
-        let shown = request.caps.resume.filter(|token| self.pool.knows(token));
-        let patience = if shown.is_some() { PROBE_TIMEOUT } else { KEY_PROBE_TIMEOUT };
-        let claim = match shown.or(request.key_token) {
+        let (claim, patience) = match *request.caps == Capabilities::default() {
+            true => (request.key_token, KEY_PROBE_TIMEOUT),
+            false => (request.caps.resume.filter(|token| self.pool.knows(token)), PROBE_TIMEOUT),
+        };
+        let claim = match claim {
             Some(token) => match self.probe_holder(now, &token, patience, heard) {
                 TokenState::ProbeNeeded(holder) => return Answer::PingHolder(holder),
                 TokenState::ProbePending => return Answer::Wait,
@@ -136,7 +140,7 @@ impl<S: Clone + PartialEq> Leases<S> {
             return Answer::Problem(problem::NO_FREE_ADDR);
         };
         state.leased(request.caps.keep_alive.is_some());
-        let holder = Holder { session: request.session.clone(), lease: lease.id, probed: None, pinged: now };
+        let holder = Holder { session: request.session.clone(), lease: lease.id, probed: None, pinged: None };
         let evicted = self.holders.insert(lease.addr, holder).map(|former| former.session);
         Answer::Give { lease, evicted }
     }
@@ -163,23 +167,23 @@ impl<S: Clone + PartialEq> Leases<S> {
             return TokenState::Free;
         };
         let Some(heard) = heard(&holder.session) else { return TokenState::ProbePending };
-        let began = match holder.probed {
-            Some(probed) if now.saturating_sub(probed) <= PROBE_EXPIRY => probed,
-            _ => {
-                (holder.probed, holder.pinged) = (Some(now), now);
-                return TokenState::ProbeNeeded(holder.session.clone());
+        let may_ping = holder.pinged.is_none_or(|pinged| now.saturating_sub(pinged) >= PING_INTERVAL);
+        if let Some(began) = holder.probed.filter(|probed| now.saturating_sub(*probed) <= PROBE_EXPIRY) {
+            if heard >= began {
+                // A later claim asks anew.
+                holder.probed = None;
+                return TokenState::HolderAlive;
             }
-        };
-        if heard >= began {
-            return TokenState::HolderAlive;
+            if now.saturating_sub(began) >= patience {
+                return TokenState::Free;
+            }
+        } else if may_ping {
+            holder.probed = Some(now);
         }
-        if now.saturating_sub(began) >= patience {
-            return TokenState::Free;
-        }
-        if now.saturating_sub(holder.pinged) < PING_INTERVAL {
+        if !may_ping {
             return TokenState::ProbePending;
         }
-        holder.pinged = now;
+        holder.pinged = Some(now);
         TokenState::ProbeNeeded(holder.session.clone())
     }
 }
@@ -194,6 +198,14 @@ enum TokenState<S> {
     ProbePending,
     /// The holder's client has to be pinged now.
     ProbeNeeded(S),
+}
+
+/// The smallest MTU of a tunnel, in bytes: every host can receive an IPv4 packet of this size (RFC 791, 3.1).
+pub const MIN_MTU: u16 = 576;
+
+/// Returns the largest inner packet, in bytes, of two ends that offer these. `ours` is at least [`MIN_MTU`].
+pub fn agreed_mtu(theirs: u16, ours: u16) -> u16 {
+    theirs.max(MIN_MTU).min(ours)
 }
 
 /// The settings that a server sends together with an address.
@@ -226,7 +238,7 @@ impl Terms {
         }
         let accepted = Capabilities {
             bundle: (self.bundle(asked) > 0).then_some(MAX_BUNDLE as u16),
-            mtu: asked.mtu.map(|theirs| theirs.min(self.mtu)),
+            mtu: asked.mtu.map(|theirs| agreed_mtu(theirs, self.mtu)),
             dns: self.dns.clone(),
             keep_alive: asked.keep_alive.map(|_| self.keep_alive.as_secs() as u16),
             resume: Some(lease.token),

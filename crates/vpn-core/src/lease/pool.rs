@@ -92,7 +92,8 @@ pub struct Pool {
     /// The length of that list.
     kept: usize,
     /// Maps a token's hash to the address's number; the token itself is in `slots`. The server draws every token at
-    /// random, so a client cannot provoke collisions in a fast hash.
+    /// random, or makes it with a secret ([`KeyTokens`](super::KeyTokens)), so a client cannot provoke collisions in a
+    /// fast hash.
     by_token: HashTable<u32>,
     /// Addresses that were returned and are no longer kept, in the order of their return.
     free: VecDeque<u32>,

@@ -248,8 +248,8 @@ impl Account {
     }
 }
 
-/// The source that an address belongs to.
-fn network(address: IpAddr) -> IpAddr {
+/// Returns the source that an address belongs to: an IPv4 address, or the /64 of an IPv6 address.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
