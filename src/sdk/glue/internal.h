@@ -18,10 +18,6 @@
 
 #include "vpn_glue.h"
 
-#if !defined(VPN_SDK_USAGE_STATE)
-#error "This SDK's dap_chain_net_srv_usage_t has no service_state and service_substate: what a payment waits for cannot be told. Releases before August 2025 and the branch kelvpn-master are not supported."
-#endif
-
 #define VPN_SERVICE_UID 0x0000000000000001
 #define VPN_CHANNEL 'S'
 

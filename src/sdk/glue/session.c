@@ -6,6 +6,10 @@
 #include "dap_chain_net_srv_stream_session.h"
 #include "dap_stream_session.h"
 
+#if !defined(VPN_SDK_USAGE_STATE)
+#error "This SDK's dap_chain_net_srv_usage_t has no service_state and service_substate: what a payment waits for cannot be told. Releases before August 2025 and the branch kelvpn-master are not supported."
+#endif
+
 _Static_assert(NODE_ROLE_MASTER == VPN_GLUE_ROLE_MASTER, "ROLE_MASTER in sdk/raw.rs is not this SDK's");
 _Static_assert(DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_IDLE == VPN_GLUE_USAGE_IDLE
                && DAP_CHAIN_NET_SRV_USAGE_SERVICE_STATE_GRACE == VPN_GLUE_USAGE_GRACE
