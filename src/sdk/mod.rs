@@ -138,14 +138,39 @@ fn tag(module: &str) -> &'static std::ffi::CStr {
     }
 }
 
+/// A level of a node's log.
+#[cfg(any(feature = "sdk", test))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Severity {
+    Error,
+    Warning,
+    Notice,
+    Info,
+    Debug,
+}
+
+/// Returns the level of a line on a node. `more` raises the service's lines to the lowest level that a node writes
+/// unless it is told otherwise.
+#[cfg(any(feature = "sdk", test))]
+fn severity(level: log::Level, target: &str, more: bool) -> Severity {
+    match level {
+        log::Level::Error => Severity::Error,
+        log::Level::Warn => Severity::Warning,
+        log::Level::Info if target == NOTICE => Severity::Notice,
+        log::Level::Info | log::Level::Debug if more && target.starts_with(SERVER_LINES) => Severity::Notice,
+        log::Level::Info => Severity::Info,
+        log::Level::Debug | log::Level::Trace => Severity::Debug,
+    }
+}
+
 #[cfg(feature = "sdk")]
 mod log_to_sdk {
     use std::ffi::CString;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use log::{Level, LevelFilter, Log, Metadata, Record};
+    use log::{LevelFilter, Log, Metadata, Record};
 
-    use super::raw;
+    use super::{Severity, raw};
 
     struct SdkLog;
 
@@ -188,19 +213,12 @@ mod log_to_sdk {
             if !self.enabled(record.metadata()) {
                 return;
             }
-            let is_raised = match record.level() {
-                Level::Info if record.target() == super::NOTICE => true,
-                Level::Info | Level::Debug => {
-                    MORE.load(Ordering::Relaxed) && record.target().starts_with(super::SERVER_LINES)
-                }
-                _ => false,
-            };
-            let level = match record.level() {
-                Level::Error => raw::LOG_ERROR,
-                Level::Warn => raw::LOG_WARNING,
-                _ if is_raised => raw::LOG_NOTICE,
-                Level::Info => raw::LOG_INFO,
-                Level::Debug | Level::Trace => raw::LOG_DEBUG,
+            let level = match super::severity(record.level(), record.target(), MORE.load(Ordering::Relaxed)) {
+                Severity::Error => raw::LOG_ERROR,
+                Severity::Warning => raw::LOG_WARNING,
+                Severity::Notice => raw::LOG_NOTICE,
+                Severity::Info => raw::LOG_INFO,
+                Severity::Debug => raw::LOG_DEBUG,
             };
             let text = record.args().to_string().replace('\0', " ");
             if let Ok(text) = CString::new(text) {
@@ -217,6 +235,28 @@ mod log_to_sdk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_have_the_levels_of_the_c_files() {
+        use log::Level::{Debug, Error, Info, Trace, Warn};
+        let [server, client] = ["dap_chain_net_srv_vpn::server::leases", "dap_chain_net_srv_vpn::client"];
+        for (level, target, usual, more) in [
+            (Error, server, Severity::Error, Severity::Error),
+            (Warn, client, Severity::Warning, Severity::Warning),
+            (Info, NOTICE, Severity::Notice, Severity::Notice),
+            (Info, server, Severity::Info, Severity::Notice),
+            (Debug, server, Severity::Debug, Severity::Notice),
+            (Trace, server, Severity::Debug, Severity::Debug),
+            (Info, client, Severity::Info, Severity::Info),
+            (Debug, client, Severity::Debug, Severity::Debug),
+        ] {
+            assert_eq!(
+                (severity(level, target, false), severity(level, target, true)),
+                (usual, more),
+                "{level} {target}"
+            );
+        }
+    }
 
     #[test]
     fn lines_have_the_tags_of_the_c_files() {

@@ -184,6 +184,13 @@ impl fmt::Display for Key<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Amount(pub(super) Unit, pub(super) i64);
 
+impl Amount {
+    /// The amount of a receipt.
+    pub(super) fn of_receipt(unit: Unit, units: u64) -> Amount {
+        Amount(unit, i64::try_from(units).unwrap_or(i64::MAX))
+    }
+}
+
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

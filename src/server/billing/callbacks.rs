@@ -60,7 +60,7 @@ impl Server {
         if !self.is_good_payment(channel, session, &offer, usage, false) {
             return false;
         }
-        let amount = Amount(offer.unit, i64::try_from(offer.units).unwrap_or(i64::MAX));
+        let amount = Amount::of_receipt(offer.unit, offer.units);
         log::info!("receipt signed: {}, the first one of {amount}, and paid", session.who());
         let rest = {
             let mut account = session.account.lock();
@@ -124,7 +124,7 @@ impl Server {
         if let Some(metered) = &mut session.account.lock().metered {
             (metered.payment, metered.ask) = (Payment::Unsettled(usage.transaction), None);
         }
-        let amount = Amount(offer.unit, i64::try_from(offer.units).unwrap_or(i64::MAX));
+        let amount = Amount::of_receipt(offer.unit, offer.units);
         log::info!("receipt signed: {}, the next one of {amount}, and paid", session.who());
         self.meter(channel, Event::Paid);
         true

@@ -13,7 +13,7 @@ use vpn_core::meter::{self, Action, Client, Event, StopReason, Unit, Urgency, Us
 use vpn_core::wire::{error_code, error_text, pkt};
 
 use super::facts::can_pay;
-use super::told::{left, log_grant, log_half, log_stop};
+use super::told::{grant, log_grant, log_half, log_stop, log_switch};
 use super::{KEEP_PENDING, SAVE_EVERY};
 use crate::server::account::{Account, Ask, AskStep, Metered, Offer, Payment, Stage};
 use crate::server::journal::{Amount, Key};
@@ -35,16 +35,19 @@ impl Server {
             let now = self.now();
             let heard =
                 channel.silence().map_or(Duration::ZERO, |silent| now.saturating_sub(Duration::from_millis(silent)));
-            let actions = {
+            let (actions, granted) = {
                 let mut account = session.account.lock();
                 let Some(metered) = &mut account.metered else { return };
                 metered.alive = metered.alive.max(heard).max(session.heard());
                 let actions = metered.handle(now, session.carried.total(), current);
-                log_grant(session, metered, now, current);
+                let granted = grant(session, metered, now, current);
                 let allowance = metered.meter.allowance();
                 session.carried.set_due(allowance.bytes_due);
-                actions
+                (actions, granted)
             };
+            if let Some(granted) = granted {
+                log_grant(session, granted);
+            }
             for action in actions {
                 // At most one question comes of an event.
                 event = self.act(channel, session, action).or(event);
@@ -85,12 +88,7 @@ impl Server {
             }
             Action::Switch => {
                 channel.switch_receipt();
-                let mut account = session.account.lock();
-                if let Some(metered) = &mut account.metered {
-                    metered.told_half = false;
-                    let left = left(session, metered, self.now());
-                    log::info!("limits granted: {}, by the next receipt, {left} left", session.who());
-                }
+                log_switch(session, self.now());
             }
             Action::Save(_) => self.save_rest(session),
         }
@@ -178,10 +176,12 @@ impl Server {
             log::warn!("no receipt asked for: {}, the next one cannot be issued", session.who());
             return Some(Event::AskFailed);
         }
-        if let Some(metered) = &mut session.account.lock().metered {
+        let asked = session.account.lock().metered.as_mut().map(|metered| {
             metered.ask = Some(Ask::first(self.now()));
             let terms = metered.meter.terms();
-            let amount = Amount(terms.unit, i64::try_from(terms.units).unwrap_or(i64::MAX));
+            Amount::of_receipt(terms.unit, terms.units)
+        });
+        if let Some(amount) = asked {
             log::info!(target: NOTICE, "receipt asked for: {}, the next one of {amount}", session.who());
         }
         Some(Event::Asked)

@@ -173,7 +173,7 @@ impl Server {
             Some(usage) if usage.step == Step::FirstSign => {
                 // The SDK's timer would outlive the usage, and stay on this worker if the stream moves.
                 channel.disarm_usage();
-                let amount = Amount(offer.unit, i64::try_from(offer.units).unwrap_or(i64::MAX));
+                let amount = Amount::of_receipt(offer.unit, offer.units);
                 let level = session.journal.level(self.now());
                 log::log!(target: NOTICE, level, "receipt asked for: {}, the first one of {amount}", session.who());
                 session.account.lock().stage = Stage::FirstSign { offer, ask: Ask::first(self.now()) };

@@ -15,24 +15,48 @@ pub(super) fn left(session: &Session, metered: &Metered, now: Duration) -> Amoun
     Amount(metered.meter.terms().unit, metered.meter.left(now, used).current)
 }
 
-/// Logs what an event has granted. A next receipt is granted when it takes over.
-pub(super) fn log_grant(session: &Session, metered: &mut Metered, now: Duration, event: Event) {
+/// Returns what an event has granted, for [`log_grant`] after the account's lock. A next receipt is granted when it takes
+/// over.
+pub(super) fn grant(
+    session: &Session,
+    metered: &mut Metered,
+    now: Duration,
+    event: Event,
+) -> Option<(&'static str, Amount)> {
     let from = match event {
         Event::Paid if metered.meter.left(now, Use::default()).next == 0 => "by the first receipt",
         Event::Resumed { rest } if rest.of(metered.meter.terms().unit) > 0 => "from earlier payments",
-        _ => return,
+        _ => return None,
     };
     metered.told_half = false;
-    let left = left(session, metered, now);
+    Some((from, left(session, metered, now)))
+}
+
+/// Logs what has been granted.
+pub(super) fn log_grant(session: &Session, (from, left): (&str, Amount)) {
     log::info!("limits granted: {}, {from}, {left} left", session.who());
+}
+
+/// Logs that the next receipt takes over.
+pub(super) fn log_switch(session: &Session, now: Duration) {
+    let left = session.account.lock().metered.as_mut().map(|metered| {
+        metered.told_half = false;
+        left(session, metered, now)
+    });
+    if let Some(left) = left {
+        log_grant(session, ("by the next receipt", left));
+    }
 }
 
 /// Logs once for each receipt that half of it is used.
 pub(super) fn log_half(session: &Session, now: Duration) {
-    let mut account = session.account.lock();
-    let Some(metered) = account.metered.as_mut().filter(|metered| !metered.told_half) else { return };
-    metered.told_half = true;
-    log::info!("limits at half: {}, {} left", session.who(), left(session, metered, now));
+    let left = session.account.lock().metered.as_mut().filter(|metered| !metered.told_half).map(|metered| {
+        metered.told_half = true;
+        left(session, metered, now)
+    });
+    if let Some(left) = left {
+        log::info!("limits at half: {}, {left} left", session.who());
+    }
 }
 
 /// Logs why a session's packets are stopped.
@@ -44,8 +68,8 @@ pub(super) fn log_stop(session: &Session, reason: StopReason, now: Duration) {
         StopReason::NotConfirmed => "its payment did not reach the ledger",
         StopReason::Ended => return,
     };
-    let account = session.account.lock();
-    let Some(metered) = &account.metered else { return };
-    let left = left(session, metered, now);
-    log::info!(target: NOTICE, "limits used up: {}, {why}, {left} left", session.who());
+    let left = session.account.lock().metered.as_ref().map(|metered| left(session, metered, now));
+    if let Some(left) = left {
+        log::info!(target: NOTICE, "limits used up: {}, {why}, {left} left", session.who());
+    }
 }
