@@ -91,6 +91,24 @@ fn two_sessions_of_one_key_get_two_addresses() {
     });
 }
 
+/// Two devices with one wallet: each keeps its address, whichever of them leaves. The C module leased the address that
+/// was released last.
+#[test]
+fn each_session_of_one_key_gets_its_address_back() {
+    in_namespace("returning::each_session_of_one_key_gets_its_address_back", || {
+        let server = Server::start("");
+        let (_first, at_first) = client(&server, MINE);
+        let (mut second, at_second) = client(&server, MINE);
+        assert_eq!((at_first, at_second), (2, 3));
+        for round in 0..3 {
+            leave(second, 1);
+            let (back, again) = client(&server, MINE);
+            assert_eq!(again, 3, "round {round}: the key's free address goes before a new one");
+            second = back;
+        }
+    });
+}
+
 #[test]
 fn a_silent_session_loses_its_address_to_its_key() {
     in_namespace("returning::a_silent_session_loses_its_address_to_its_key", || {
