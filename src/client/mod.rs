@@ -57,6 +57,7 @@ use settings::Settings;
 use stops::Began;
 pub(crate) use vpn_core::exchange::State;
 use vpn_core::forward::Totals;
+use watch::Health;
 
 /// The usage text of the command `vpn_client`.
 const USAGE: &CStr = c"vpn_client [start -addr <server_address> -port <server_port>|stop|status] -net <net_name>\n\
@@ -201,7 +202,8 @@ fn start_anew(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> 
         return Err(ClientError::Stopped);
     }
     if let Some(old) = connection() {
-        if !old.is_lost() {
+        // The periodic look at the device may still be to come.
+        if !old.is_lost() && (!old.is_started() || tunnel_part::health() == Health::Up) {
             return Ok(Started::Already);
         }
         // The old device stays until the new one exists, so that the host's packets do not leave around the tunnel.

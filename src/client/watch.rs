@@ -1,11 +1,11 @@
 //! Whether the tunnel's device is still there: the host's administrator may delete it, move it to another network
-//! namespace or set it down, and the connection then carries nothing.
+//! namespace, set it down or take its address away, and the connection then carries nothing.
 
 /// How the device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Up,
-    /// The administrator has set it down.
+    /// The administrator has set it down, or taken its address away.
     Down,
     /// It was deleted, or moved to another network namespace.
     Gone,
@@ -40,7 +40,7 @@ impl Watch {
         match health {
             Health::Up => self.was_down = false,
             Health::Down if std::mem::replace(&mut self.was_down, true) => {
-                return Some("the tunnel's device was set down");
+                return Some("the tunnel's device was set down, or has lost its address");
             }
             Health::Down => {}
             Health::Gone => return Some("the tunnel's device was deleted, or moved to another network namespace"),

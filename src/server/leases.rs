@@ -97,7 +97,7 @@ impl Server {
     }
 
     fn decide(&self, channel: &Arc<Channel>, session: &Session, caps: &Capabilities) -> Answer<Owner> {
-        let key_token = session.client_key().and_then(|key| self.key_tokens.as_ref()?.of(&key));
+        let key_tokens = session.client_key().and_then(|key| self.key_tokens.as_ref()?.of(&key));
         let fresh_token = random();
         let mut state = session.state.lock();
         let mut leases = self.leases.lock();
@@ -105,7 +105,7 @@ impl Server {
             session: &Owner(Arc::clone(channel)),
             is_leased: session.leased().is_some(),
             caps,
-            key_token,
+            key_tokens: key_tokens.as_ref().map_or(&[], |tokens| tokens.as_slice()),
             fresh_token,
             is_tunnel_down: self.tunnel_down.load(Ordering::Acquire),
         };

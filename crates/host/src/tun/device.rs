@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use parking_lot::Mutex;
 
 use super::{DeviceConfig, MAX_QUEUES, MIN_MTU, Queue, TunError, queue};
-use crate::netlink::{Netlink, NetlinkError};
+use crate::netlink::{Address, Netlink, NetlinkError};
 
 /// The maximum length of a link's name, without the closing NUL (`IFNAMSIZ`).
 const MAX_NAME: usize = libc::IFNAMSIZ - 1;
@@ -94,11 +94,15 @@ impl Device {
         self.prefix
     }
 
-    /// Whether the device is up; `None` if its namespace has no such device any more. An administrator may set it down,
-    /// delete it or move it to another namespace at any time.
+    /// Whether the device is up and has its address; `None` if its namespace has no such device any more. An
+    /// administrator may set it down, take its address away, delete it or move it to another namespace at any time.
     pub fn is_up(&self) -> Result<Option<bool>, TunError> {
-        match self.netlink.lock().link(self.index) {
-            Ok(link) => Ok(Some(link.up)),
+        let mut netlink = self.netlink.lock();
+        match netlink.link(self.index) {
+            Ok(link) => {
+                let is_own = |address: &Address| (address.index, address.addr) == (self.index, self.addr);
+                Ok(Some(link.up && netlink.addresses()?.iter().any(is_own)))
+            }
             Err(NetlinkError::NotFound(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }

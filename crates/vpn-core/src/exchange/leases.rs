@@ -17,8 +17,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(750);
 const KEY_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a session is pinged during a probe. What it has acknowledged is seen at the next ping.
 const PING_INTERVAL: Duration = Duration::from_millis(250);
-/// The age at which a probe expires and is repeated.
+/// The age at which a probe without an answer expires and is repeated.
 const PROBE_EXPIRY: Duration = Duration::from_secs(10);
+/// The age at which a probe with an answer expires: until then a claim on another address of the same key is decided.
+const ANSWER_EXPIRY: Duration = Duration::from_secs(3);
 
 /// A client's request for an address.
 #[derive(Clone, Debug)]
@@ -29,9 +31,9 @@ pub struct AddressRequest<'a, S> {
     pub is_leased: bool,
     /// The client's capabilities, and the token of its last lease.
     pub caps: &'a Capabilities,
-    /// The token made of the client's key hash; `None` if it named none. It counts for a client without capabilities,
-    /// which can keep no token.
-    pub key_token: Option<Token>,
+    /// The tokens made of the client's key hash, one for each of its sessions; none if it named no key. They count for a
+    /// client without capabilities, which can keep no token.
+    pub key_tokens: &'a [Token],
     /// A new random token; `None` if there are no random numbers.
     pub fresh_token: Option<Token>,
     /// The server's device is gone: the server gives no addresses.
@@ -108,7 +110,7 @@ impl<S: Clone + PartialEq> Leases<S> {
         now: Duration,
         state: &mut Session,
         request: &AddressRequest<'_, S>,
-        heard: impl FnOnce(&S) -> Option<Duration>,
+        heard: impl Fn(&S) -> Option<Duration>,
     ) -> Answer<S> {
         if !state.is_allowed() {
             return Answer::NotAllowed;
@@ -119,19 +121,25 @@ impl<S: Clone + PartialEq> Leases<S> {
         if request.is_leased {
             return Answer::Problem(problem::ALREADY_ASSIGNED_ADDR);
         }
-        let (claim, patience) = match *request.caps == Capabilities::default() {
-            true => (request.key_token, KEY_PROBE_TIMEOUT),
-            false => (request.caps.resume.filter(|token| self.pool.knows(token)), PROBE_TIMEOUT),
+        let shown = request.caps.resume.filter(|token| self.pool.knows(token));
+        let (tokens, patience) = match *request.caps == Capabilities::default() {
+            true => (request.key_tokens, KEY_PROBE_TIMEOUT),
+            false => (shown.as_slice(), PROBE_TIMEOUT),
         };
-        let claim = match claim {
-            Some(token) => match self.probe_holder(now, &token, patience, heard) {
+        let mut claim = None;
+        for token in tokens {
+            match self.probe_holder(now, token, patience, &heard) {
                 TokenState::ProbeNeeded(holder) => return Answer::PingHolder(holder),
                 TokenState::ProbePending => return Answer::Wait,
-                TokenState::Free => Some(token),
-                TokenState::HolderAlive => None,
-            },
-            None => None,
-        };
+                TokenState::Free if self.pool.knows(token) => {
+                    claim = Some(*token);
+                    break;
+                }
+                // Its address has gone to another client: it gets a new one if no other token leads to an address.
+                TokenState::Free => claim = claim.or(Some(*token)),
+                TokenState::HolderAlive => {}
+            }
+        }
         if self.pool.available() == 0 && !claim.is_some_and(|token| self.pool.knows(&token)) {
             return Answer::Problem(problem::NO_FREE_ADDR);
         }
@@ -161,17 +169,16 @@ impl<S: Clone + PartialEq> Leases<S> {
         now: Duration,
         token: &Token,
         patience: Duration,
-        heard: impl FnOnce(&S) -> Option<Duration>,
+        heard: impl Fn(&S) -> Option<Duration>,
     ) -> TokenState<S> {
         let Some(holder) = self.pool.leased_to(token).and_then(|addr| self.holders.get_mut(&addr)) else {
             return TokenState::Free;
         };
         let Some(heard) = heard(&holder.session) else { return TokenState::ProbePending };
         let may_ping = holder.pinged.is_none_or(|pinged| now.saturating_sub(pinged) >= PING_INTERVAL);
-        if let Some(began) = holder.probed.filter(|probed| now.saturating_sub(*probed) <= PROBE_EXPIRY) {
+        let expiry = |began| if heard >= began { ANSWER_EXPIRY } else { PROBE_EXPIRY };
+        if let Some(began) = holder.probed.filter(|began| now.saturating_sub(*began) <= expiry(*began)) {
             if heard >= began {
-                // A later claim asks anew.
-                holder.probed = None;
                 return TokenState::HolderAlive;
             }
             if now.saturating_sub(began) >= patience {

@@ -4,6 +4,9 @@ use sha3::{Digest, Sha3_256};
 
 use super::Token;
 
+/// The sessions of one key that get their addresses back.
+pub const KEY_SESSIONS: usize = 4;
+
 /// Makes the tokens of clients that do not keep one. Such a client is known by the hash of its key, which it names in
 /// its request for service. The token depends on a secret, so nobody else can compute it.
 #[derive(Clone, Debug)]
@@ -17,13 +20,19 @@ impl KeyTokens {
         KeyTokens { secret }
     }
 
-    /// Returns the token of a key hash; `None` for the blank one, which names no client.
-    pub fn of(&self, key_hash: &[u8; 32]) -> Option<Token> {
+    /// Returns the tokens of a key hash, one for each session that the client may have at once with an address of its
+    /// own; `None` for the blank hash, which names no client.
+    pub fn of(&self, key_hash: &[u8; 32]) -> Option<[Token; KEY_SESSIONS]> {
         if *key_hash == [0; 32] {
             return None;
         }
-        let hash = Sha3_256::new().chain_update(self.secret).chain_update(key_hash).finalize();
-        hash.first_chunk().copied()
+        let mut tokens = [Token::default(); KEY_SESSIONS];
+        for (number, token) in (0_u8..).zip(&mut tokens) {
+            let hash =
+                Sha3_256::new().chain_update(self.secret).chain_update(key_hash).chain_update([number]).finalize();
+            *token = hash.first_chunk().copied()?;
+        }
+        Some(tokens)
     }
 }
 
@@ -38,5 +47,7 @@ mod tests {
         assert_ne!(here.of(&[7; 32]), here.of(&[8; 32]));
         assert_ne!(here.of(&[7; 32]), there.of(&[7; 32]));
         assert_eq!(here.of(&[0; 32]), None);
+        let [first, second, third, fourth] = here.of(&[7; 32]).unwrap();
+        assert!(first != second && second != third && third != fourth && first != fourth);
     }
 }

@@ -8,7 +8,7 @@ mod pool;
 mod slots;
 mod subnet;
 
-pub use key::KeyTokens;
+pub use key::{KEY_SESSIONS, KeyTokens};
 pub use pool::{Lease, LeaseError, Origin, Pool};
 pub use subnet::{Subnet, SubnetError, dotted};
 

@@ -149,7 +149,7 @@ impl Server {
             session: &stream,
             is_leased: served.address.is_some(),
             caps,
-            key_token: None,
+            key_tokens: &[],
             fresh_token: Some(token),
             is_tunnel_down: false,
         };

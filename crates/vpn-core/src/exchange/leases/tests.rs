@@ -33,7 +33,7 @@ fn ask_as(
         session: &number,
         is_leased: false,
         caps: &caps,
-        key_token,
+        key_tokens: key_token.as_slice(),
         fresh_token: Some([number as u8; 16]),
         is_tunnel_down: false,
     };
@@ -81,11 +81,10 @@ fn a_holder_that_answers_keeps_its_lease() {
     let token = Some([1; 16]);
     assert_eq!(ask(&mut leases, 1000, 2, token, Some(0)), Answer::PingHolder(1));
     assert_eq!(ask(&mut leases, 2000, 2, token, Some(1000)), Answer::Problem(problem::NO_FREE_ADDR));
-    // Each claim asks anew: the holder may have gone since.
-    assert_eq!(ask(&mut leases, 2001, 2, token, Some(1000)), Answer::PingHolder(1));
-    assert_eq!(ask(&mut leases, 2002, 2, token, Some(2002)), Answer::Problem(problem::NO_FREE_ADDR));
-    assert_eq!(ask(&mut leases, 2003, 2, token, Some(2002)), Answer::Wait, "one ping in 250 ms");
-    assert_eq!(ask(&mut leases, 2251, 2, token, Some(2002)), Answer::PingHolder(1));
+    // The answer counts for a while, and then the holder is asked anew: it may have gone.
+    assert_eq!(ask(&mut leases, 4000, 2, token, Some(1000)), Answer::Problem(problem::NO_FREE_ADDR));
+    assert_eq!(ask(&mut leases, 4001, 2, token, Some(1000)), Answer::PingHolder(1));
+    assert_eq!(ask(&mut leases, 4002, 2, token, Some(4002)), Answer::Problem(problem::NO_FREE_ADDR));
 }
 
 #[test]
@@ -143,7 +142,7 @@ fn a_key_leads_to_no_address_of_a_client_that_keeps_tokens() {
             session: &number,
             is_leased: false,
             caps,
-            key_token: key,
+            key_tokens: key.as_slice(),
             fresh_token,
             is_tunnel_down: false,
         };
@@ -176,6 +175,41 @@ fn two_sessions_of_one_key_get_two_addresses() {
 }
 
 #[test]
+fn each_session_of_a_key_gets_its_own_address_back() {
+    let mut leases = more_leases();
+    let tokens = [[0xa; 16], [0xb; 16]];
+    let mut session = Session::new(ms(0));
+    session.set_allowed(ms(0), true);
+    let caps = Capabilities::default();
+    let mut ask = |leases: &mut Leases<u32>, now: u64, number: u32| {
+        let fresh_token = Some([number as u8; 16]);
+        let request = AddressRequest {
+            session: &number,
+            is_leased: false,
+            caps: &caps,
+            key_tokens: &tokens,
+            fresh_token,
+            is_tunnel_down: false,
+        };
+        // Every session answers at once.
+        leases.request(ms(now), &mut session, &request, |_| Some(ms(now)))
+    };
+    let at = |last| Ipv4Addr::new(10, 0, 0, last);
+    assert_eq!(last(ask(&mut leases, 0, 1)), (2, Origin::New));
+    assert_eq!(ask(&mut leases, 1, 2), Answer::PingHolder(1));
+    assert_eq!(last(ask(&mut leases, 251, 2)), (3, Origin::New));
+    assert!(leases.end(ms(300), &2, at(3)));
+    assert_eq!(last(ask(&mut leases, 301, 3)), (3, Origin::Resumed), "before a new address");
+    // More sessions than tokens: a new address.
+    assert_eq!(ask(&mut leases, 302, 4), Answer::PingHolder(3));
+    assert_eq!(last(ask(&mut leases, 552, 4)), (4, Origin::New));
+    assert!(leases.end(ms(600), &1, at(2)) && leases.end(ms(601), &3, at(3)));
+    assert_eq!(last(ask(&mut leases, 602, 5)), (2, Origin::Resumed));
+    assert_eq!(ask(&mut leases, 603, 6), Answer::PingHolder(5));
+    assert_eq!(last(ask(&mut leases, 853, 6)), (3, Origin::Resumed));
+}
+
+#[test]
 fn the_silent_session_of_a_key_loses_its_address_after_two_seconds() {
     let mut leases = more_leases();
     let key = Some([0xa; 16]);
@@ -204,7 +238,7 @@ fn the_order_of_checks_before_an_address_is_given() {
         session: &1,
         is_leased: true,
         caps: &caps,
-        key_token: None,
+        key_tokens: &[],
         fresh_token: None,
         is_tunnel_down: true,
     };
