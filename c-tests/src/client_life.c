@@ -224,6 +224,15 @@ static void await_loss(long limit_ms)
     t_note("lost after %lld ms", t_now_ms() - begin);
 }
 
+/* Waits until the client has noticed that its device is gone, unless it has a new one already. */
+static void await_loss_or_device(long limit_ms)
+{
+    long long begin = t_now_ms();
+    while (dap_chain_net_vpn_client_status() != VPN_CLIENT_STATUS_CONN_LOST && t_tun_devices() == 0
+           && t_now_ms() - begin < limit_ms)
+        t_sleep_ms(10);
+}
+
 static void start_and_use(dap_chain_net_t *net)
 {
     peer_transfer_t result = {0};
@@ -262,6 +271,22 @@ static void device(void)
         t_sleep_ms(400);
         CHECK_INT(dap_chain_net_vpn_client_status(), VPN_CLIENT_STATUS_STARTED);
     }
+    t_context("a start right after the device was deleted does not report a tunnel");
+    for (int i = 0; i < 4; i++) {
+        CHECK_INT(system("ip link del tun0"), 0);
+        int code = dap_chain_net_vpn_client_start(net, SERVER, PORT);
+        if (code == 1)
+            CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
+        await_loss_or_device(4000);
+        if (t_tun_devices() == 0)
+            start_and_use(net);
+    }
+    t_context("the host removes the device's address: a start brings the tunnel back");
+    CHECK_INT(system("ip address flush dev tun0"), 0);
+    t_sleep_ms(2500);
+    peer_transfer_t result = {0};
+    CHECK_BETWEEN(dap_chain_net_vpn_client_start(net, SERVER, PORT), 0, 1);
+    CHECK(peer_upload(GATEWAY, 7, 100000, &result));
     t_context("deleted, then stop");
     CHECK_INT(system("ip link del tun0"), 0);
     await_loss(4000);
