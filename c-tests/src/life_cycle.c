@@ -254,7 +254,10 @@ static void beside(int count)
         CHECK_INT(t_tun_devices(), code == 0 ? 1 : 0);
         dap_chain_net_srv_vpn_deinit();
     }
+    t_context("%s", "");
     t_note("%d of %d started", started, count);
+    /* An init that the deinit refuses every time would not test one beside it. */
+    CHECK(started > 0);
     CHECK_USAGE(before);
 }
 

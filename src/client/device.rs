@@ -65,7 +65,8 @@ struct Tunnel {
     /// Shared, so that callers use it without the lock. `None` while the device waits for the next connection.
     socket: Option<Arc<TunSocket>>,
     queue: Arc<Queue>,
-    device: Device,
+    /// Shared, like the socket: its functions ask the kernel.
+    device: Arc<Device>,
     lease: LeaseInfo,
     /// Whether a connection of this library has made it, not C.
     is_clients: bool,
@@ -108,9 +109,21 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     }
     let _change = worker::serialise(&SLOT.change).ok_or(TunnelError::Busy)?;
     let running = Running::retain()?;
-    if connect_anew(settings)? {
-        return Ok(());
+    let mut taken = None;
+    let done = match connect_anew(settings, &mut taken) {
+        Ok(false) => replace(settings, running),
+        result => result.map(|_| ()),
+    };
+    if done.is_err()
+        && let Some(taken) = taken
+    {
+        put_back(taken);
     }
+    done
+}
+
+/// Creates a device, which takes the place of an existing one.
+fn replace(settings: &Settings, running: Running) -> Result<(), TunnelError> {
     let replaced = SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.device.index());
     refuse_overlap(settings, replaced)?;
     let (device, mut queues) = Device::create(&DeviceConfig {
@@ -124,13 +137,9 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     })?;
     let queue = Arc::new(queues.pop().ok_or(TunError::TooManyQueues(0))?);
     let (path, socket) = attach(settings, &queue)?;
-    let lease = LeaseInfo {
-        addr: settings.addr,
-        gateway: settings.gateway,
-        mtu: settings.mtu,
-        device: device.name().to_owned(),
-    };
+    let lease = LeaseInfo { addr: settings.addr, gateway: settings.gateway, mtu: settings.mtu, device: device.name() };
     let is_clients = settings.is_clients();
+    let device = Arc::new(device);
     let tunnel = Tunnel { socket: Some(socket), queue, device, lease, is_clients, _running: running };
     let old = {
         let mut current = SLOT.tunnel.lock();
@@ -140,7 +149,7 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     if let Some(old) = old {
         let name = old.lease.device.clone();
         retire(old);
-        take_name(name);
+        take_name(&name);
     }
     if let Some(tunnel) = &*SLOT.tunnel.lock() {
         log::info!("tunnel device {} is up, MTU {}", tunnel.lease.device, tunnel.lease.mtu);
@@ -149,19 +158,25 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
 }
 
 /// Gives the device the name of the one before: the host's rules name it.
-fn take_name(name: String) {
-    let mut current = SLOT.tunnel.lock();
-    let Some(tunnel) = current.as_mut().filter(|tunnel| tunnel.lease.device != name) else { return };
-    match tunnel.device.rename(&name) {
-        Ok(()) => tunnel.lease.device = name,
-        Err(error) => log::debug!("tunnel device {} cannot be called {name}: {error}", tunnel.lease.device),
+fn take_name(name: &str) {
+    let Some(device) = current().filter(|device| device.name() != name) else { return };
+    if let Err(error) = device.rename(name) {
+        log::warn!("tunnel device {} cannot take the name {name} of the one before: {error}", device.name());
     }
+    if let Some(tunnel) = &mut *SLOT.tunnel.lock() {
+        tunnel.lease.device = device.name();
+    }
+}
+
+/// Returns the device, for calls that ask the kernel: not under the lock.
+fn current() -> Option<Arc<Device>> {
+    SLOT.tunnel.lock().as_ref().map(|tunnel| Arc::clone(&tunnel.device))
 }
 
 /// Connects a queue with the channel in the settings, on the worker in the settings.
 fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<TunSocket>), TunnelError> {
     let worker = settings.worker.unwrap_or(0);
-    let counters = SLOT.early.lock().take().unwrap_or_else(|| Arc::new(Counters::new(1)));
+    let counters = SLOT.early.lock().clone().unwrap_or_else(|| Arc::new(Counters::new(1)));
     let path = Arc::new(Path {
         uplink: Uplink::new(worker, settings.uplink.clone(), settings.usage_id, settings.bundle, Arc::clone(&counters)),
         downlink: Arc::new(Downlink::new(Arc::clone(queue), worker, settings.addr, Arc::clone(&counters))),
@@ -172,6 +187,7 @@ fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<Tun
     let handler = Arc::clone(&path) as Arc<dyn TunHandler>;
     let socket = Arc::new(TunSocket::add(path.queue.as_fd(), worker, handler).ok_or(NotRunning)?);
     path.uplink.set_device(&socket);
+    *SLOT.early.lock() = None;
     Ok((path, socket))
 }
 
@@ -182,32 +198,65 @@ pub(super) fn suspend() {
     release_queue();
 }
 
-/// Takes the device out of its worker's loop; returns false if the worker still uses the queue.
-fn release_queue() -> bool {
+/// What [`release_queue`] has taken from the device; nothing if the device waited for a connection.
+struct Taken {
+    path: Option<Arc<Path>>,
+    socket: Option<Arc<TunSocket>>,
+    /// The worker uses the queue no more.
+    is_released: bool,
+}
+
+/// Takes the device out of its worker's loop.
+fn release_queue() -> Taken {
     let socket = SLOT.tunnel.lock().as_mut().and_then(|tunnel| tunnel.socket.take());
-    if let Some(path) = SLOT.path.swap(None) {
+    let path = SLOT.path.swap(None);
+    if let Some(path) = &path {
         *SLOT.early.lock() = Some(Arc::clone(&path.counters));
     }
-    let is_released = socket.is_none_or(|socket| socket.remove(DELETE_TIMEOUT));
+    let is_released = socket.as_ref().is_none_or(|socket| socket.remove(DELETE_TIMEOUT));
     if !is_released {
         log::debug!("the tunnel's worker is busy and releases the queue later");
     }
-    is_released
+    Taken { path, socket, is_released }
+}
+
+/// Gives the device its old path again, because no new one could be made. A worker that has not released the queue yet
+/// does so before it takes it back.
+fn put_back(taken: Taken) {
+    let Taken { path: Some(path), socket: Some(old), .. } = taken else { return };
+    let handler = Arc::clone(&path) as Arc<dyn TunHandler>;
+    let Some(socket) = TunSocket::add(path.queue.as_fd(), old.worker(), handler).map(Arc::new) else {
+        return log::warn!("the tunnel device has lost its worker, and carries nothing until the next connection");
+    };
+    path.uplink.set_device(&socket);
+    {
+        let mut current = SLOT.tunnel.lock();
+        let Some(tunnel) = current.as_mut() else { return };
+        tunnel.socket = Some(socket);
+        SLOT.path.store(Some(Arc::clone(&path)));
+    }
+    *SLOT.early.lock() = None;
+    // A connection that ended meanwhile found no path to detach its channel from.
+    worker::exec(old.worker(), move || path.uplink.detach_closed());
 }
 
 /// Connects the existing device with the channel in the settings, if it is up and has these settings otherwise; returns
-/// false if it has not.
-fn connect_anew(settings: &Settings) -> Result<bool, TunnelError> {
+/// false if it has not. `taken` is what the device has lost for that.
+fn connect_anew(settings: &Settings, taken: &mut Option<Taken>) -> Result<bool, TunnelError> {
+    let Some(device) = current() else { return Ok(false) };
+    let is_up = matches!(device.is_up(), Ok(Some(true)));
     let fits = |tunnel: &&Tunnel| {
-        let (lease, device) = (&tunnel.lease, &tunnel.device);
+        let lease = &tunnel.lease;
         // On its worker the old socket cannot be waited for.
         tunnel.socket.as_ref().is_none_or(|socket| worker::current() != Some(socket.worker()))
             && (lease.addr, lease.gateway, lease.mtu) == (settings.addr, settings.gateway, settings.mtu)
             && (device.prefix(), tunnel.queue.has_offload()) == (settings.prefix, settings.offload)
-            && matches!(device.is_up(), Ok(Some(true)))
     };
     let queue = SLOT.tunnel.lock().as_ref().filter(fits).map(|tunnel| Arc::clone(&tunnel.queue));
-    let Some(queue) = queue.filter(|_| release_queue()) else { return Ok(false) };
+    let Some(queue) = queue.filter(|_| is_up) else { return Ok(false) };
+    if !taken.insert(release_queue()).is_released {
+        return Ok(false);
+    }
     let (path, socket) = attach(settings, &queue)?;
     let mut current = SLOT.tunnel.lock();
     if let Some(tunnel) = current.as_mut() {
@@ -251,12 +300,14 @@ fn retire(tunnel: Tunnel) {
     if tunnel.socket.is_some_and(|socket| !socket.remove(DELETE_TIMEOUT)) {
         log::debug!("the tunnel's worker is busy and releases the queue later");
     }
+    // Not by the drop alone: another thread may be asking for the device's state.
+    tunnel.device.remove();
     log::info!("tunnel device {} removed", tunnel.lease.device);
 }
 
 /// Returns whether the device is up; `None` if there is no device, or the host has deleted it or moved it away.
 pub(crate) fn status() -> Result<Option<bool>, TunError> {
-    SLOT.tunnel.lock().as_ref().map_or(Ok(None), |tunnel| tunnel.device.is_up())
+    current().map_or(Ok(None), |device| device.is_up())
 }
 
 /// Returns how the device is, for its connection.

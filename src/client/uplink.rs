@@ -1,7 +1,9 @@
 //! From the host to the server: handles the device's packets, on the device's worker.
 
 use std::ops::DerefMut;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use crate::datapath::{Budget, Sink, drain};
 use crate::sdk::channel::{Channel, TYPE_DATA};
@@ -32,7 +34,7 @@ pub(super) struct Uplink {
     counters: Arc<Counters>,
     state: Owned<State>,
     /// The device's event socket, which back-pressure pauses. Set once the device is in its worker's event loop.
-    device: OnceLock<Weak<TunSocket>>,
+    device: Mutex<Weak<TunSocket>>,
 }
 
 /// The data that only the device's worker accesses.
@@ -54,13 +56,12 @@ impl Uplink {
     ) -> Uplink {
         let peer = Peer { bundle_op: op::BUNDLE_SEND, plain_op: op::VPN_SEND, usage_id, largest };
         let state = State { channel, peer, bundler: Some(Box::default()) };
-        Uplink { counters, state: Owned::new(worker, state), device: OnceLock::new() }
+        Uplink { counters, state: Owned::new(worker, state), device: Mutex::default() }
     }
 
-    /// Sets the event socket that back-pressure pauses. Call this once.
+    /// Sets the event socket that back-pressure pauses.
     pub(super) fn set_device(&self, device: &Arc<TunSocket>) {
-        // A device has one event socket; a second call changes nothing.
-        let _ = self.device.set(Arc::downgrade(device));
+        *self.device.lock() = Arc::downgrade(device);
     }
 
     /// Reads the host's packets, up to the budget, and sends them to the server.
@@ -83,6 +84,12 @@ impl Uplink {
         self.state.with(|state| state.channel.take_if(is_ours).is_some()) == Some(true)
     }
 
+    /// Releases a channel that has closed, on the device's worker: from now on the host's packets are dropped.
+    pub(super) fn detach_closed(&self) {
+        let is_closed = |current: &mut UplinkChannel| matches!(current, UplinkChannel::Own(own) if own.raw().is_null());
+        self.state.with(|state| drop(state.channel.take_if(is_closed)));
+    }
+
     /// Sends a whole VPN packet; returns false if the channel refuses it.
     fn send(&self, channel: &UplinkChannel, packet: &[u8]) -> bool {
         match channel {
@@ -99,7 +106,8 @@ impl Uplink {
 
     /// Stops reading the device. The connection resumes it when its stream has drained.
     fn pause(&self) {
-        if let Some(device) = self.device.get().and_then(Weak::upgrade) {
+        let device = self.device.lock().upgrade();
+        if let Some(device) = device {
             device.set_readable(false);
         }
     }

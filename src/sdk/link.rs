@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{CString, c_int};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -48,6 +48,8 @@ static LINKS: LazyLock<Mutex<HashMap<u64, Entry>>> = LazyLock::new(Mutex::defaul
 pub struct Link {
     id: u64,
     client: AtomicPtr<dap_chain_node_client_t>,
+    /// The stream's worker, once the stream is up. Streams that this node opens stay on their worker.
+    worker: AtomicU32,
 }
 
 impl Link {
@@ -56,7 +58,7 @@ impl Link {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let (host, channels) = (CString::new(host).ok()?, CString::new(channels).ok()?);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let link = Arc::new(Link { id, client: AtomicPtr::default() });
+        let link = Arc::new(Link { id, client: AtomicPtr::default(), worker: AtomicU32::new(raw::NO_WORKER) });
         LINKS.lock().insert(id, Entry { handler, link: Arc::downgrade(&link) });
         // SAFETY: NUL-terminated texts, which the SDK copies; a network of the node.
         let client = unsafe { raw::vpn_glue_client_connect(net.raw(), host.as_ptr(), port, channels.as_ptr(), id) };
@@ -65,21 +67,28 @@ impl Link {
         (!client.is_null()).then_some(link)
     }
 
-    /// Sends on a channel, from its worker; false if the channel does not exist.
+    /// Sends on a channel. Returns false if the channel does not exist, or the caller is not on the stream's worker.
     pub fn send(&self, letter: u8, kind: u8, data: &[u8]) -> bool {
-        let ch = self.channel(letter);
-        if ch.is_null() {
-            return false;
-        }
-        // SAFETY: a channel of the living connection; the SDK copies the data.
+        let Some(ch) = self.here(letter) else { return false };
+        // SAFETY: open and on its worker; the SDK copies `data` before it returns.
         unsafe { raw::vpn_glue_channel_send(ch, kind, data.as_ptr().cast(), data.len()) > 0 }
     }
 
-    /// Returns the number of bytes that wait to be sent, on a channel's worker; 0 if the channel does not exist.
+    /// Returns the number of bytes that wait to be sent; 0 if the channel does not exist, or the caller is not on the
+    /// stream's worker.
     pub fn pending(&self, letter: u8) -> usize {
+        // SAFETY: open and on its worker.
+        self.here(letter).map_or(0, |ch| unsafe { raw::vpn_glue_channel_pending(ch) })
+    }
+
+    /// Returns the SDK's channel if there is one and the caller is on its worker: only there nothing can close it
+    /// meanwhile.
+    fn here(&self, letter: u8) -> Option<*mut dap_stream_ch_t> {
+        if worker::current()? != self.worker.load(Ordering::Acquire) {
+            return None;
+        }
         let ch = self.channel(letter);
-        // SAFETY: a channel of the living connection, on its worker.
-        if ch.is_null() { 0 } else { unsafe { raw::vpn_glue_channel_pending(ch) } }
+        (!ch.is_null()).then_some(ch)
     }
 
     /// Returns the SDK's channel, or NULL.
@@ -139,5 +148,6 @@ pub(super) fn connected(id: u64) {
         }
         return;
     }
+    link.worker.store(worker::current().unwrap_or(raw::NO_WORKER), Ordering::Release);
     event(id, Event::Connected(&link));
 }

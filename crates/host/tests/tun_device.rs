@@ -229,7 +229,28 @@ fn a_name_pattern_is_filled_in_by_the_kernel() {
         let (first, _queues) = Device::create(&named("vpn%d", 1)).unwrap();
         let other = DeviceConfig { addr: Ipv4Addr::new(10, 78, 0, 1), ..named("vpn%d", 3) };
         let (second, queues) = Device::create(&other).unwrap();
-        assert_eq!((first.name(), second.name(), queues.len()), ("vpn0", "vpn1", 3));
+        assert_eq!((&*first.name(), &*second.name(), queues.len()), ("vpn0", "vpn1", 3));
+    });
+}
+
+#[test]
+fn a_renamed_device_stays_up_and_is_removed() {
+    in_namespace("a_renamed_device_stays_up_and_is_removed", || {
+        let (first, _queues) = Device::create(&named("vpn-a", 1)).unwrap();
+        let other = DeviceConfig { addr: Ipv4Addr::new(10, 78, 0, 1), ..named("vpn-b", 1) };
+        let (second, _queues) = Device::create(&other).unwrap();
+        assert_eq!(second.rename("vpn-a").unwrap_err().errno(), libc::EEXIST);
+        assert_eq!((&*second.name(), second.is_up().unwrap()), ("vpn-b", Some(true)));
+        first.remove();
+        assert!(is_missing("vpn-a"));
+        second.rename("vpn-a").unwrap();
+        assert_eq!((&*second.name(), second.is_up().unwrap()), ("vpn-a", Some(true)));
+        assert!(is_missing("vpn-b"));
+        // The first device's end must not take the other one that has its name now.
+        drop(first);
+        assert_eq!(second.is_up().unwrap(), Some(true));
+        drop(second);
+        assert!(is_missing("vpn-a"));
     });
 }
 

@@ -20,7 +20,7 @@ const MAX_NAME: usize = libc::IFNAMSIZ - 1;
 #[derive(Debug)]
 pub struct Device {
     netlink: Mutex<Netlink>,
-    name: String,
+    name: Mutex<String>,
     index: u32,
     addr: Ipv4Addr,
     prefix: u8,
@@ -64,14 +64,14 @@ impl Device {
         let (name, queues) = queue::attach(&config.name, config.queues, config.offload)?;
         let index = netlink.link_index(&name)?;
         let DeviceConfig { addr, prefix, mtu, .. } = *config;
-        let device = Device { netlink: Mutex::new(netlink), name, index, addr, prefix, mtu };
+        let device = Device { netlink: Mutex::new(netlink), name: Mutex::new(name), index, addr, prefix, mtu };
         device.configure(config.txqlen)?;
         Ok((device, queues))
     }
 
     /// The name of the link.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> String {
+        self.name.lock().clone()
     }
 
     /// The link index, for routes through the device.
@@ -109,25 +109,50 @@ impl Device {
     }
 
     /// Gives the device this name, which no other link may have. Linux before 6.2 renames a link only while it is down:
-    /// it is then down for a moment.
-    pub fn rename(&mut self, name: &str) -> Result<(), TunError> {
-        let netlink = self.netlink.get_mut();
-        match netlink.rename(self.index, name) {
+    /// it is then down for a moment, and up again even if it keeps its name.
+    ///
+    /// # Errors
+    /// [`TunError::Down`] if the device could not be set up again; it may have the new name. With any other error it is
+    /// as it was.
+    pub fn rename(&self, name: &str) -> Result<(), TunError> {
+        let mut netlink = self.netlink.lock();
+        match self.rename_link(&mut netlink, name) {
             Err(error) if error.errno() == Some(libc::EBUSY) => {
                 netlink.set_down(self.index)?;
-                let renamed = netlink.rename(self.index, name);
-                netlink.set_up(self.index)?;
-                renamed?;
+                let renamed = self.rename_link(&mut netlink, name);
+                // A failure may pass: the kernel allocates memory for a link that comes up.
+                netlink.set_up(self.index).or_else(|_| netlink.set_up(self.index)).map_err(TunError::Down)?;
+                Ok(renamed?)
             }
-            result => result?,
+            result => Ok(result?),
         }
-        name.clone_into(&mut self.name);
+    }
+
+    fn rename_link(&self, netlink: &mut Netlink, name: &str) -> Result<(), NetlinkError> {
+        netlink.rename(self.index, name)?;
+        // At once: a device that has another name than this one does not count as its own when it is removed.
+        name.clone_into(&mut self.name.lock());
         Ok(())
+    }
+
+    /// Removes the device, as dropping it does.
+    pub fn remove(&self) {
+        let mut netlink = self.netlink.lock();
+        let name = self.name.lock();
+        // Once all queues are closed, the device is gone; the name distinguishes it from a later link with the same
+        // index.
+        let ours = netlink.link(self.index).is_ok_and(|link| link.name == *name);
+        if !ours {
+            return;
+        }
+        if let Err(error) = netlink.del_link(self.index) {
+            log::debug!("TUN device {name} cannot be deleted; it disappears when its last queue closes: {error}");
+        }
     }
 
     fn configure(&self, txqlen: Option<u32>) -> Result<(), NetlinkError> {
         // Before "up", so that no packet sees the defaults and IPv6 never starts.
-        disable_redirects_and_ipv6(&self.name);
+        disable_redirects_and_ipv6(&self.name());
         let mut netlink = self.netlink.lock();
         netlink.set_mtu(self.index, u32::from(self.mtu))?;
         if let Some(length) = txqlen {
@@ -140,19 +165,7 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        let netlink = self.netlink.get_mut();
-        // Once all queues are closed, the device is gone; the name distinguishes it from a later link with the same
-        // index.
-        let ours = netlink.link(self.index).is_ok_and(|link| link.name == self.name);
-        if !ours {
-            return;
-        }
-        if let Err(error) = netlink.del_link(self.index) {
-            log::debug!(
-                "TUN device {} cannot be deleted; it disappears when its last queue closes: {error}",
-                self.name
-            );
-        }
+        self.remove();
     }
 }
 

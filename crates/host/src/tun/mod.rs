@@ -77,6 +77,9 @@ pub enum TunError {
     /// The device was created and removed again, because its configuration failed.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// The device was set down for its new name and cannot be set up again.
+    #[error("the device stays down: {0}")]
+    Down(#[source] NetlinkError),
     /// The kernel's TUN driver does not support multiple queues (Linux before 3.8).
     #[error("this kernel's TUN driver does not support multiple queues")]
     NotSupported,
@@ -97,7 +100,7 @@ impl TunError {
             TunError::Create { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => libc::EEXIST,
             TunError::Open(source) | TunError::Create { source, .. } => of(source),
             TunError::TooManyQueues(_) | TunError::BadMtu(_) => libc::EINVAL,
-            TunError::Netlink(error) => error.errno().unwrap_or(libc::EIO),
+            TunError::Netlink(error) | TunError::Down(error) => error.errno().unwrap_or(libc::EIO),
             TunError::NotSupported => libc::ENOTSUP,
         }
     }
