@@ -146,7 +146,8 @@ impl Server {
 
     fn refuse(&self, channel: &Channel, session: &Session, code: u32) -> Result<(), DropCause> {
         if code == problem::NO_FREE_ADDR && !session.warned_pool_exhausted.swap(true, Ordering::Relaxed) {
-            log::warn!("address refused: {}, {}", session.who(), LeaseError::Exhausted);
+            let level = session.journal.warning(self.now());
+            log::log!(level, "address refused: {}, {}", session.who(), LeaseError::Exhausted);
         }
         self.control(channel, op::PROBLEM, code)
     }

@@ -104,6 +104,8 @@ pub(crate) struct Server {
     closing: AtomicBool,
     /// A queue of the device has failed: the service carries no traffic and gives no leases.
     tunnel_down: AtomicBool,
+    /// The host has set the device down, or taken its address away.
+    is_device_down: AtomicBool,
     /// The snapshot of the sessions for C is out of date.
     c_snapshot_is_stale: AtomicBool,
     /// Channels 'S' of clients, with or without a lease.
@@ -257,6 +259,7 @@ impl Server {
             started: Instant::now(),
             closing: AtomicBool::new(false),
             tunnel_down: AtomicBool::new(false),
+            is_device_down: AtomicBool::new(false),
             c_snapshot_is_stale: AtomicBool::new(false),
             open_channels: Mutex::default(),
             service: OnceLock::new(),
@@ -352,15 +355,25 @@ impl Server {
     }
 
     /// Ends the service's traffic if the host has deleted the device, or moved it to another network namespace. One that
-    /// is down stays the service's: the administrator can set it up again.
+    /// is down, or has lost its address, stays the service's: the administrator can set it up again.
     fn check_device(self: &Arc<Self>) {
         if self.tunnel_down.load(Ordering::Acquire) {
             return;
         }
         let is_up = self.device.lock().as_ref().map(Device::is_up);
-        if let Some(Ok(None)) = is_up {
-            log::error!("the VPN service's device {} is gone, restart the service", self.device_name);
-            self.tunnel_failed();
+        let Some(Ok(is_up)) = is_up else { return };
+        let is_down = is_up == Some(false);
+        let name = &self.device_name;
+        match (is_up, self.is_device_down.swap(is_down, Ordering::Relaxed)) {
+            (None, _) => {
+                log::error!("the VPN service's device {name} is gone, restart the service");
+                self.tunnel_failed();
+            }
+            (Some(false), false) => {
+                log::error!("the VPN service's device {name} is down or has lost its address: it carries nothing");
+            }
+            (Some(true), true) => log::info!("the VPN service's device {name} is up again"),
+            _ => {}
         }
     }
 

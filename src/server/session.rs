@@ -273,7 +273,11 @@ impl Server {
             let mut state = session.state.lock();
             let keep_alive = self.settings.keep_alive;
             let action = state.check(self.now(), session.heard(), pending, is_leased, keep_alive);
-            session.heard.fetch_max(state.heard().as_millis() as u64, Ordering::Relaxed);
+            // A send queue that drains shows life only of a client whose answer to a ping may wait behind the data. The
+            // connection of another one may be dead, and the queue drains into the kernel.
+            if state.answers_pings() {
+                session.heard.fetch_max(state.heard().as_millis() as u64, Ordering::Relaxed);
+            }
             action
         };
         match action {
