@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,8 +127,14 @@ static void check_timed(dap_chain_net_t *net, size_t first, const char *what, co
     for (size_t i = first; i < TIMES; i++) {
         t_note("%s", what);
         t_context("%s, %d ms", what, TIMEOUTS_MS[i]);
-        long long took = check_at(net, host, port, TIMEOUTS_MS[i], code);
-        CHECK_BETWEEN(took, TIMEOUTS_MS[i], TIMEOUTS_MS[i] + LATENESS_MS + SLACK_MS);
+        /* Each is near its time, and one of three is within the promise: a loaded machine delays single ones. */
+        long long best = LLONG_MAX;
+        for (int attempt = 0; attempt < 3 && best > TIMEOUTS_MS[i] + LATENESS_MS; attempt++) {
+            long long took = check_at(net, host, port, TIMEOUTS_MS[i], code);
+            CHECK_BETWEEN(took, TIMEOUTS_MS[i], TIMEOUTS_MS[i] + LATENESS_MS + SLACK_MS);
+            best = took < best ? took : best;
+        }
+        CHECK_BETWEEN(best, TIMEOUTS_MS[i], TIMEOUTS_MS[i] + LATENESS_MS);
     }
     t_context("%s", "");
 }
