@@ -28,7 +28,7 @@ static const int TIMEOUTS_MS[TIMES] = {1, 300, 1500};
 static dap_stream_ch_read_callback_t s_served;
 static int s_lose;
 
-/* Loses so many packets on channel 'R' before each one that it serves; all of them if that number is negative. */
+/* How many packets on channel 'R' are dropped before each one that is served; negative: all are dropped. */
 static bool lossy_packet_in(dap_stream_ch_t *ch, void *packet)
 {
     static int lost;

@@ -128,7 +128,7 @@ fn a_client_without_a_token_gets_the_address_of_its_key_back() {
     assert_eq!(last(ask_as(&mut leases, 100_000, 3, None, mine, None)), (2, Origin::Resumed));
 }
 
-/// Anybody can name a key hash, and who has a token does not need one.
+/// Anybody can name a key hash. A client that keeps tokens gets its address back by its token alone.
 #[test]
 fn a_key_leads_to_no_address_of_a_client_that_keeps_tokens() {
     let mut leases = more_leases();
