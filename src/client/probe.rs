@@ -2,20 +2,19 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use host::threads;
+use host::threads::{self, Permits};
 
 /// Most probes at once. A name look-up may last longer than the caller waits for it.
 const PROBES_MAX: usize = 16;
 
-static PROBES: AtomicUsize = AtomicUsize::new(0);
+static PERMITS: Permits = Permits::new(PROBES_MAX);
 
 /// Connects to a host on a thread of its own, and passes the result to `report`: success, or the last address's errno.
 /// The probe ends at the deadline, unless the resolver takes longer. Without the means for a probe there is no report.
 pub(super) fn start(host: &str, port: u16, deadline: Instant, report: impl FnOnce(Result<(), i32>) + Send + 'static) {
-    let Some(permit) = Permit::take() else {
+    let Some(permit) = PERMITS.take() else {
         return log::debug!("{PROBES_MAX} probes are running already");
     };
     let host = host.to_owned();
@@ -25,22 +24,6 @@ pub(super) fn start(host: &str, port: u16, deadline: Instant, report: impl FnOnc
     });
     if let Err(error) = spawned {
         log::debug!("no thread for a probe: {error}");
-    }
-}
-
-struct Permit;
-
-impl Permit {
-    fn take() -> Option<Permit> {
-        let before = PROBES.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit;
-        (before < PROBES_MAX).then_some(permit)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        PROBES.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -86,9 +69,9 @@ mod tests {
 
     #[test]
     fn probes_are_bounded() {
-        let permits: Vec<Permit> = std::iter::from_fn(Permit::take).take(PROBES_MAX + 1).collect();
+        let permits: Vec<_> = std::iter::from_fn(|| PERMITS.take()).take(PROBES_MAX + 1).collect();
         assert!(permits.len() <= PROBES_MAX);
         drop(permits);
-        assert!(Permit::take().is_some());
+        assert!(PERMITS.take().is_some());
     }
 }

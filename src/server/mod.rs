@@ -265,7 +265,7 @@ impl Server {
             service: OnceLock::new(),
             sockets: Mutex::default(),
             timers: Mutex::default(),
-            device_name: device.name().to_owned(),
+            device_name: device.name(),
             device: Mutex::new(Some(device)),
             settings,
             _running: running,

@@ -13,6 +13,7 @@ use super::tls;
 use super::tls::pin::{self, PinVerifier};
 use super::tls::session::TlsSession;
 use crossbeam::channel::{self, RecvTimeoutError};
+use host::threads::{Permit, Permits};
 use libc::{EAGAIN, ECANCELED, ECONNREFUSED, EHOSTUNREACH, EIO, ENOENT, EPROTO, ETIMEDOUT};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -21,7 +22,6 @@ use rustix::time::Timespec;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Time for all addresses of a host together.
@@ -33,7 +33,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Most connecting threads at once.
 const THREADS_MAX: usize = 64;
 
-static THREADS: AtomicUsize = AtomicUsize::new(0);
+static PERMITS: Permits = Permits::new(THREADS_MAX);
 
 /// Why a connection attempt could not start.
 #[derive(thiserror::Error, Debug)]
@@ -48,7 +48,7 @@ pub enum DialError {
 
 /// Starts to connect; the client's callbacks report the result.
 pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<(), DialError> {
-    let permit = ThreadPermit::take().ok_or(DialError::TooMany)?;
+    let permit = PERMITS.take().ok_or(DialError::TooMany)?;
     let (reactor, client) = (Arc::clone(reactor), Arc::clone(client));
     threads::spawn("vpn-dial", move || {
         let permit = Arc::new(permit);
@@ -59,23 +59,7 @@ pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<
     Ok(())
 }
 
-struct ThreadPermit;
-
-impl ThreadPermit {
-    fn take() -> Option<Self> {
-        let before = THREADS.fetch_add(1, Ordering::Relaxed);
-        let permit = ThreadPermit;
-        (before < THREADS_MAX).then_some(permit)
-    }
-}
-
-impl Drop for ThreadPermit {
-    fn drop(&mut self) {
-        THREADS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>, permit: &Arc<ThreadPermit>) -> Result<(), i32> {
+fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>, permit: &Arc<Permit>) -> Result<(), i32> {
     let config = config::current();
     let address = client.address();
     let expected = pin::expected(&config, &address).map_err(|error| {
@@ -104,12 +88,7 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>, permit: &Arc<ThreadPer
 
 /// Looks a host's addresses up. The C library's look-up cannot be interrupted: a thread of its own waits for it, and is
 /// left to itself when the connection is no longer wanted.
-fn look_up(
-    host: &str,
-    port: u16,
-    permit: &Arc<ThreadPermit>,
-    is_wanted: impl Fn() -> bool,
-) -> Result<Vec<SocketAddr>, i32> {
+fn look_up(host: &str, port: u16, permit: &Arc<Permit>, is_wanted: impl Fn() -> bool) -> Result<Vec<SocketAddr>, i32> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 /// The signals that the kernel raises on a thread for what the thread itself does. Blocked, they would end the process
@@ -23,6 +24,37 @@ pub fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 's
     let thread = Builder::new().name(name.to_owned()).spawn(body);
     before.thread_set_mask()?;
     thread
+}
+
+/// A bound on threads of one kind that may outlast what they were started for.
+#[derive(Debug)]
+pub struct Permits {
+    max: usize,
+    taken: AtomicUsize,
+}
+
+impl Permits {
+    /// Creates a bound of `max` at once.
+    pub const fn new(max: usize) -> Permits {
+        Permits { max, taken: AtomicUsize::new(0) }
+    }
+
+    /// Takes a permit; `None` if all are taken.
+    pub fn take(&'static self) -> Option<Permit> {
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        let permit = Permit(self);
+        (before < self.max).then_some(permit)
+    }
+}
+
+/// One of [`Permits`]; dropping it gives it back.
+#[derive(Debug)]
+pub struct Permit(&'static Permits);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
