@@ -12,7 +12,8 @@ use std::time::Duration;
 use log::Level;
 use parking_lot::Mutex;
 
-use vpn_core::meter::{Unit, network};
+use vpn_core::meter::Unit;
+use vpn_core::source::Source;
 
 /// The most sources whose lines are counted apart.
 const SOURCES_MAX: usize = 4096;
@@ -57,7 +58,7 @@ impl Budget {
 /// The budgets of the sources of sessions. A source that finds no place shares one with others.
 #[derive(Debug)]
 pub(super) struct Sources {
-    budgets: Mutex<HashMap<IpAddr, Arc<Budget>>>,
+    budgets: Mutex<HashMap<Source, Arc<Budget>>>,
     shared: Arc<Budget>,
 }
 
@@ -67,7 +68,7 @@ impl Sources {
     }
 
     fn budget(&self, now: Duration, source: IpAddr) -> Arc<Budget> {
-        let (now, source) = (now.as_millis() as u64, network(source));
+        let (now, source) = (now.as_millis() as u64, Source::of(source));
         let mut budgets = self.budgets.lock();
         if budgets.len() >= SOURCES_MAX && !budgets.contains_key(&source) {
             budgets.retain(|_, budget| Arc::strong_count(budget) > 1 || budget.full_at.load(Ordering::Relaxed) > now);

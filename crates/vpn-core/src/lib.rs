@@ -9,4 +9,5 @@ pub mod forward;
 pub mod gate;
 pub mod lease;
 pub mod meter;
+pub mod source;
 pub mod wire;

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::source::Source;
+
 /// How much grace is given. The default is what a server without these keys gives: one grace at a time and three in an
 /// hour for each address, 64 at a time and 4 GiB in an hour for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +98,7 @@ pub enum GraceRefusal {
 #[derive(Debug)]
 pub struct Grace {
     limits: GraceLimits,
-    sources: HashMap<IpAddr, Account>,
+    sources: HashMap<Source, Account>,
     total: Account,
 }
 
@@ -124,7 +126,7 @@ impl Grace {
     /// Grants a source one grace, and reserves what it may use. [`Grace::release`] ends it.
     pub fn admit(&mut self, now: Duration, source: IpAddr) -> Result<GraceLimit, GraceRefusal> {
         let limits = self.limits;
-        let source = network(source);
+        let source = Source::of(source);
         self.total.forget(now, limits.window);
         let mut account = self.sources.get(&source).copied().unwrap_or_default();
         account.forget(now, limits.window);
@@ -157,7 +159,7 @@ impl Grace {
     /// Ends a grace that [`Grace::admit`] granted to the source with this limit, and of which `time` and `bytes` were
     /// used.
     pub fn release(&mut self, now: Duration, source: IpAddr, limit: GraceLimit, time: Duration, bytes: u64) {
-        let source = network(source);
+        let source = Source::of(source);
         let Some(account) = self.sources.get_mut(&source).filter(|account| account.at_once > 0) else { return };
         for account in [account, &mut self.total] {
             account.forget(now, self.limits.window);
@@ -168,7 +170,7 @@ impl Grace {
     /// Counts service for a payment that did not come as grace of the source. A source that cannot be remembered is
     /// counted in the total alone.
     pub fn charge(&mut self, now: Duration, source: IpAddr, time: Duration, bytes: u64) {
-        let source = network(source);
+        let source = Source::of(source);
         self.total.add(now, self.limits.window, Amount { time, bytes });
         if self.has_place(now, &source) {
             self.sources.entry(source).or_default().add(now, self.limits.window, Amount { time, bytes });
@@ -183,7 +185,7 @@ impl Grace {
         if self.total.used.bytes >= limits.total_bytes || limits.source_time.is_zero() || limits.source_bytes == 0 {
             return true;
         }
-        let Some(account) = self.sources.get_mut(&network(source)) else { return false };
+        let Some(account) = self.sources.get_mut(&Source::of(source)) else { return false };
         account.forget(now, limits.window);
         account.used.time >= limits.source_time || account.used.bytes >= limits.source_bytes
     }
@@ -194,7 +196,7 @@ impl Grace {
     }
 
     /// Makes a place for a source, if necessary by forgetting all whose windows are over.
-    fn has_place(&mut self, now: Duration, source: &IpAddr) -> bool {
+    fn has_place(&mut self, now: Duration, source: &Source) -> bool {
         if self.sources.len() >= self.limits.sources && !self.sources.contains_key(source) {
             let window = self.limits.window;
             self.sources.retain(|_, account| account.at_once > 0 || !account.is_over(now, window));
@@ -245,14 +247,6 @@ impl Account {
         self.reserved.bytes = self.reserved.bytes.saturating_sub(limit.bytes);
         self.used.time = self.used.time.saturating_add(used.time);
         self.used.bytes = self.used.bytes.saturating_add(used.bytes);
-    }
-}
-
-/// Returns the source that an address belongs to: an IPv4 address, or the /64 of an IPv6 address.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
     }
 }
 

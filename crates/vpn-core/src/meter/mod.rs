@@ -24,7 +24,7 @@ mod usage;
 
 pub use books::{Books, Holding, Left};
 pub use carried::Carried;
-pub use grace::{Grace, GraceLimit, GraceLimits, GraceRefusal, network};
+pub use grace::{Grace, GraceLimit, GraceLimits, GraceRefusal};
 pub use rests::{Client, Expired, MAX_PENDING, PaymentId, Pending, Rests, Taken, Urgency, Write};
 pub use terms::{Action, Allowance, Event, RecordError, Rest, StopReason, Terms, Unit, Use};
 pub use usage::Meter;
