@@ -18,6 +18,7 @@ typedef struct mistake {
 } mistake_t;
 
 #define NETWORK(address, mask) "network_address=" address "\nnetwork_mask=" mask "\n"
+#define OK NETWORK("10.77.0.0", "255.255.255.0")
 #define ON "enabled=true\nlisten_address=[127.0.0.1:8089]\n"
 
 static const mistake_t MISTAKES[] = {
@@ -40,6 +41,25 @@ static const mistake_t MISTAKES[] = {
     {"a /31", ON, NETWORK("10.77.0.0", "255.255.255.254"), -2, "network_mask", "255.255.255.254"},
     {"a /32", ON, NETWORK("10.77.0.0", "255.255.255.255"), -2, "network_mask", "255.255.255.255"},
     {"the loopback", ON, NETWORK("127.0.0.0", "255.255.255.0"), -2, "network_address", "127.0.0.0"},
+    {"a word for isolation", ON, OK "client_isolation=enabled\n", -2, "client_isolation", "enabled"},
+    {"a list for isolation", ON, OK "client_isolation=[true,true]\n", -2, "client_isolation", "[true,true]"},
+    {"nothing for isolation", ON, OK "client_isolation=\n", -2, "client_isolation", ""},
+    {"a list that never ends", ON, OK "client_isolation=[true\n", -2, "client_isolation", "never closed"},
+    {"isolation misspelt", ON, OK "client_isolaton=true\n", -2, "client_isolation", "misspelt"},
+    {"isolation without =", ON, OK "client_isolation true\n", -2, "client_isolation", "no `=`"},
+    {"a word for the free order", ON, OK "allow_free_srv=never\n", -2, "allow_free_srv", "never"},
+    {"a word for the gate", ON, OK "gate=shut\n", -2, "gate", "shut"},
+    {"a number for the key's proof", ON, OK "prove_key=7\n", -2, "prove_key", "7"},
+    {"a word for a time", ON, OK "payment_timeout=soon\n", -2, "payment_timeout", "soon"},
+    {"a time out of bounds", ON, OK "payment_timeout=4\n", -2, "payment_timeout", "4"},
+    {"a unit behind a number", ON, OK "grace_bytes=1G\n", -2, "grace_bytes", "1G"},
+    {"a number below its bounds", ON, OK "session_queue=1\n", -2, "session_queue", "1"},
+    {"a name for a name server", ON, OK "dns=[one.one]\n", -2, "dns", "one.one"},
+    {"a list for a device", ON, OK "device=[vpn0,vpn1]\n", -2, "device", "[vpn0,vpn1]"},
+    {"a word for a limit", ON "max_streams=many\n", OK, -2, "[server] max_streams", "many"},
+    {"a limit out of bounds", ON "idle_timeout=0\n", OK, -2, "[server] idle_timeout", "0"},
+    {"a word for the server", "enabled=nein\n", OK, -2, "[server] enabled", "nein"},
+    {"a list for the pin", ON, OK "[vpn_client]\nserver_pin=[sha256:00]\n", -2, "[vpn_client] server_pin", "[sha256:00]"},
     {"the server is off", "enabled=false\n", NETWORK("10.77.0.0", "255.255.255.0"), -100, "enabled", ""},
 };
 
@@ -90,7 +110,8 @@ static int lines_that_name(char *log, const mistake_t *mistake, const char *leve
 {
     int count = 0;
     for (char *line = strtok(log, "\n"); line; line = strtok(NULL, "\n")) {
-        const char *section = mistake->code == -100 ? "[server]" : "[srv_vpn]";
+        /* A key of another section names it itself. */
+        const char *section = mistake->code == -100 ? "[server]" : *mistake->key == '[' ? "" : "[srv_vpn]";
         count += strstr(line, level) && strstr(line, section) && strstr(line, mistake->key)
             && strstr(line, mistake->value) && strstr(line, "expected");
     }

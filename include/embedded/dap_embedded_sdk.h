@@ -474,6 +474,11 @@ typedef struct dap_client dap_client_t;
 
 typedef struct dap_stream_worker dap_stream_worker_t;
 
+/*
+ The type of a configuration's value.
+ */
+typedef int dap_config_item_type_t;
+
 typedef struct dap_worker dap_worker_t;
 
 typedef void (*dap_worker_callback_t)(void*);
@@ -961,6 +966,31 @@ typedef struct dap_cert dap_cert_t;
 
 typedef enum dap_log_level dap_log_level_t;
 
+/*
+ There is no such key.
+ */
+#define DAP_CONFIG_ITEM_UNKNOWN 0
+
+/*
+ A list.
+ */
+#define DAP_CONFIG_ITEM_ARRAY (int)'a'
+
+/*
+ `true` or `false`.
+ */
+#define DAP_CONFIG_ITEM_BOOL (int)'b'
+
+/*
+ A decimal number.
+ */
+#define DAP_CONFIG_ITEM_DECIMAL (int)'d'
+
+/*
+ Another text.
+ */
+#define DAP_CONFIG_ITEM_STRING (int)'s'
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -1093,8 +1123,8 @@ void dap_config_deinit(void);
 /*
  Returns the configuration for a program that has none of its own: `g_config` if it is set, else the file that the
  environment variable CELLFRAME_VPN_CONFIG names, else `/etc/cellframe-vpn/cellframe-vpn.cfg` if it exists, else the
- built-in defaults. The result becomes `g_config`; repeated calls return the same. NULL if the file cannot be read.
- Any thread.
+ built-in defaults. The result becomes `g_config`; repeated calls return the same. NULL if the file cannot be read:
+ until a configuration is opened, nothing starts with the built-in defaults in its place. Any thread.
 
  # Safety
  None.
@@ -1112,6 +1142,14 @@ bool dap_config_get_item_bool_default(struct dap_config *config,
                                       const char *section,
                                       const char *item,
                                       bool default_value);
+
+/*
+ Returns the type of a value; `DAP_CONFIG_ITEM_UNKNOWN` if it is absent, or an argument is NULL. Any thread.
+
+ # Safety
+ As for `dap_config_get_item_bool_default`.
+ */
+dap_config_item_type_t dap_config_get_item_type(struct dap_config *config, const char *section, const char *item);
 
 /*
  Reads an integer, decimal or 0x hexadecimal. Returns `default_value` if the value is absent or invalid, or an

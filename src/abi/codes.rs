@@ -31,7 +31,8 @@ pub(crate) fn client(result: Result<(), ClientError>) -> c_int {
         Err(ClientError::Argument(_)) => -1,
         Err(ClientError::NoAnswer { .. }) => -3,
         Err(
-            ClientError::NotRunning
+            ClientError::Config(_)
+            | ClientError::NotRunning
             | ClientError::Connect { .. }
             | ClientError::Refused { .. }
             | ClientError::Tunnel(_)
@@ -64,7 +65,7 @@ pub(crate) fn wallet(result: Result<(), WalletError>) -> c_int {
     log::error!("{error}");
     match error {
         WalletError::Closed(_) => -1,
-        WalletError::Store(_) => -2,
+        WalletError::Config(_) | WalletError::Store(_) => -2,
         WalletError::Funds { .. } => -3,
     }
 }

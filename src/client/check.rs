@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{ClientError, check_target, probe};
 use crate::sdk::Running;
+use crate::sdk::config::check_process_wide;
 use crate::sdk::link::{Event, Link};
 use crate::sdk::net::Net;
 use crate::sdk::worker;
@@ -131,6 +132,7 @@ fn check_request<'a>(host: &'a str, port: u16, request: &Request) -> Result<&'a 
 }
 
 fn test(net: &Net, host: &str, port: u16, request: &Request) -> Result<Timing, ClientError> {
+    check_process_wide()?;
     let _running = Running::retain().map_err(|_| ClientError::NotRunning)?;
     let started = Instant::now();
     let data: Vec<u8> = (0..request_size(request)).map(|index| (index % 251) as u8).collect();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::payment::PaymentError;
+use crate::sdk::config::BadValue;
 use vpn_core::exchange::Failure;
 
 /// Why a connection, or a check of a server, failed.
@@ -11,6 +12,9 @@ pub enum ClientError {
     /// An argument is invalid.
     #[error("{0}")]
     Argument(&'static str),
+    /// A security key of the configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] BadValue),
     /// The SDK's workers are not running.
     #[error("the SDK's workers could not be started; the log says why")]
     NotRunning,

@@ -47,7 +47,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::sdk::channel::{self, Role};
-use crate::sdk::config::Config;
+use crate::sdk::config::{BadValue, Config};
 use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
@@ -232,7 +232,7 @@ impl Drop for Starting {
 
 fn connect(net: &Net, place: (&str, u16), began: Began) -> Result<(), ClientError> {
     let running = Running::retain().map_err(|_| ClientError::NotRunning)?;
-    let settings = settings();
+    let settings = settings()?;
     let contract = payment::contract(net, place, &settings, began)?;
     let origin = Origin { began, is_renewal: false, switch: renewal::switch };
     let connection = Connection::new(net.clone(), place, settings, &contract, origin, running);
@@ -252,7 +252,7 @@ fn connect(net: &Net, place: (&str, u16), began: Began) -> Result<(), ClientErro
 }
 
 /// Reads the configuration. With the lock, so that [`deinit`] returns only when nobody reads it.
-fn settings() -> Settings {
+fn settings() -> Result<Settings, BadValue> {
     match &CLIENT.lock().config {
         Some(config) => Settings::read(config),
         None => Settings::read(&Config::of_node()),
@@ -261,7 +261,7 @@ fn settings() -> Settings {
 
 /// Chooses wallet, token and value, and makes the conditional transaction that pays. Blocks.
 pub(crate) fn update(net: &Net, wallet: &str, token: &str, value: u64) -> Result<(), wallet::WalletError> {
-    let settings = settings();
+    let settings = settings()?;
     let preferences = wallet::Preferences { order: settings.order_hash, tx_fee: settings.tx_fee };
     wallet::update(net, wallet, token, value, &preferences)
 }

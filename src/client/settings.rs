@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::sdk::STREAM_OVERHEAD;
-use crate::sdk::config::Config;
+use crate::sdk::config::{BadValue, Config, check_process_wide};
 
 const SECTION: &str = "vpn_client";
 
@@ -26,32 +26,28 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn read(config: &Config) -> Settings {
+    pub(super) fn read(config: &Config) -> Result<Settings, BadValue> {
+        check_process_wide()?;
+        let hash = "64 hexadecimal digits, with or without 0x";
         let seconds = |key, bounds, otherwise| {
             Duration::from_secs(config.number_in(SECTION, key, bounds, otherwise).unsigned_abs())
         };
-        Settings {
+        Ok(Settings {
             start_timeout: seconds("start_timeout", 1..=300, 10),
             mtu: config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16,
             keep_alive: seconds("keep_alive", 1..=3600, 5),
             offload: cfg!(feature = "client-tun") && config.flag(SECTION, "offload", true),
-            order_hash: config.text(SECTION, "order_hash").and_then(|text| {
-                let hash = parse_hash(&text);
-                if hash.is_none() {
-                    log::warn!(
-                        "[{SECTION}] order_hash = {text} is ignored: expected 64 hex digits, with or without 0x"
-                    );
+            order_hash: match config.checked_text(SECTION, "order_hash", hash)? {
+                Some(text) => Some(parse_hash(&text).ok_or_else(|| BadValue::new(SECTION, "order_hash", &text, hash))?),
+                None => None,
+            },
+            tx_fee: match config.checked_text(SECTION, "tx_fee", "a number of datoshi")? {
+                Some(text) => {
+                    Some(text.parse().map_err(|_| BadValue::new(SECTION, "tx_fee", &text, "a number of datoshi"))?)
                 }
-                hash
-            }),
-            tx_fee: config.text(SECTION, "tx_fee").and_then(|text| {
-                let fee = text.parse().ok();
-                if fee.is_none() {
-                    log::warn!("[{SECTION}] tx_fee = {text} is ignored: expected a number of datoshi");
-                }
-                fee
-            }),
-        }
+                None => None,
+            },
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::orders::{Choice, HashFormat, Wish, choose};
+use crate::sdk::config::BadValue;
 use crate::sdk::net::Net;
 use crate::sdk::store::{self, StoreError};
 use crate::sdk::wallet::{Purchase, TxHash, bank};
@@ -34,6 +35,9 @@ pub(crate) struct Chosen {
 /// Why the purchase failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WalletError {
+    /// A security key of the configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] BadValue),
     /// The wallet does not exist or cannot be opened.
     #[error("wallet \"{0}\" cannot be opened")]
     Closed(String),

@@ -326,8 +326,14 @@ unsafe extern "C" {
     /// Frees the memory that `vpn_glue_alloc` or `vpn_glue_store_get` returned; does nothing for NULL.
     pub(super) fn vpn_glue_free(memory: *mut c_void);
 
-    /// A configuration's value, or `default_value` if the key is missing. `config` NULL means the node's, here and
-    /// below.
+    /// Whether the key is there, and whether its value is a list. `config` NULL means the node's, here and below.
+    pub(super) fn vpn_glue_config_has(
+        config: *mut c_void,
+        section: *const c_char,
+        key: *const c_char,
+        is_list: *mut bool,
+    ) -> bool;
+    /// A configuration's value, or `default_value` if the key is missing.
     pub(super) fn vpn_glue_config_bool(
         config: *mut c_void,
         section: *const c_char,

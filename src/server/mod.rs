@@ -48,7 +48,7 @@ use vpn_core::forward::{Counters, Route, Table, Totals};
 use vpn_core::lease::KeyTokens;
 use vpn_core::meter::{Client, Rest};
 
-use billing::{Billing, Gate};
+use billing::{Billing, Gate, Rules};
 use handlers::WeakHandler;
 use worker_datapath::{QueueHandler, WorkerDatapath};
 
@@ -223,8 +223,9 @@ pub(crate) fn totals() -> Option<Totals> {
 impl Server {
     /// Creates the device and all that serves it; nothing is in the SDK's hands yet.
     fn create(config: &Config) -> Result<Arc<Server>, InitError> {
-        let running = Running::retain()?;
         let settings = Settings::read(config)?;
+        let rules = Rules::read(config).map_err(SettingsError::from)?;
+        let running = Running::retain()?;
         let workers = worker::count().min(u32::from(u8::MAX) + 1);
         let (device, queues) = Device::create(&DeviceConfig {
             name: settings.device.clone(),
@@ -249,7 +250,7 @@ impl Server {
         Ok(Arc::new(Server {
             datapaths,
             table: Table::new(&settings.subnet, workers as u16),
-            billing: Billing::new(config),
+            billing: Billing::new(config, rules),
             leases: Mutex::new(Leases::new(settings.subnet, settings.lease_hold)),
             key_tokens: leases::key_tokens(),
             waiting_requests: Mutex::default(),

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::sdk::STREAM_OVERHEAD;
-use crate::sdk::config::Config;
+use crate::sdk::config::{BadValue, Config, check_process_wide};
 use host::netlink::{Address, Netlink, NetlinkError};
 use vpn_core::lease::{Subnet, SubnetError, dotted};
 
@@ -76,6 +76,9 @@ pub enum SettingsError {
         /// The values that are valid.
         expected: &'static str,
     },
+    /// A security key cannot be read.
+    #[error(transparent)]
+    Key(#[from] BadValue),
     /// The host's addresses cannot be read.
     #[error("cannot read this host's addresses: {0}")]
     Host(#[from] NetlinkError),
@@ -84,13 +87,17 @@ pub enum SettingsError {
 impl Settings {
     /// Reads the configuration, and validates it, including against the host's own addresses.
     pub(crate) fn read(config: &Config) -> Result<Settings, SettingsError> {
+        check_process_wide()?;
+        // The SDK reads this one, and takes its default for a value that it cannot read.
+        Config::of_node().checked_flag(SECTION, "allow_free_srv", false)?;
         let expected = "the inner network, for example 10.0.0.0";
         let address = config
-            .text(SECTION, "network_address")
+            .checked_text(SECTION, "network_address", expected)?
             .ok_or(SettingsError::Missing { key: "network_address", expected })?;
         let expected = "the inner network's mask, for example 255.255.255.0";
-        let mask =
-            config.text(SECTION, "network_mask").ok_or(SettingsError::Missing { key: "network_mask", expected })?;
+        let mask = config
+            .checked_text(SECTION, "network_mask", expected)?
+            .ok_or(SettingsError::Missing { key: "network_mask", expected })?;
         let subnet = match Subnet::parse(&address, &mask) {
             Ok(subnet) => subnet,
             Err(source) => return Err(SettingsError::Subnet { address, mask, source }),
@@ -118,14 +125,16 @@ impl Settings {
             device_mtu: device_mtu.max(mtu),
             debug_more: config.flag(SECTION, "debug_more", false),
             lease_hold: seconds(config, "lease_time", 0..=31_536_000, 3600),
-            client_isolation: config.flag(SECTION, "client_isolation", false),
-            session_queue: config.number_in(SECTION, "session_queue", 131_072..=67_108_864, 1_048_576) as usize,
-            dns: name_servers(config)?,
+            client_isolation: config.checked_flag(SECTION, "client_isolation", false)?,
+            session_queue: config.checked_number(SECTION, "session_queue", 131_072..=67_108_864, 1_048_576)? as usize,
+            dns: config.checked_list(SECTION, "dns", "a list of IPv4 addresses, for example [10.0.0.1]", |text| {
+                text.parse().ok()
+            })?,
             keep_alive: seconds(config, "keep_alive", 1..=3600, 20),
             offload: config.flag(SECTION, "offload", true),
             device: device_name(config)?,
             // Operators of nodes find them in the C module's log, and look for them.
-            log_addresses: config.flag(SECTION, "log_addresses", !cfg!(feature = "embedded")),
+            log_addresses: config.checked_flag(SECTION, "log_addresses", !cfg!(feature = "embedded"))?,
         })
     }
 }
@@ -177,22 +186,11 @@ fn seconds(config: &Config, key: &str, bounds: std::ops::RangeInclusive<i64>, ot
     Duration::from_secs(config.number_in(SECTION, key, bounds, otherwise).unsigned_abs())
 }
 
-fn name_servers(config: &Config) -> Result<Vec<Ipv4Addr>, SettingsError> {
-    let parse = |text: String| {
-        text.trim().parse().map_err(|_| SettingsError::Value {
-            key: "dns",
-            value: text,
-            expected: "a list of IPv4 addresses, for example [10.0.0.1]",
-        })
-    };
-    config.list(SECTION, "dns").into_iter().map(parse).collect()
-}
-
 fn device_name(config: &Config) -> Result<Option<String>, SettingsError> {
-    let Some(name) = config.text(SECTION, "device") else { return Ok(None) };
+    let expected = "a device name of 1 to 15 letters, for example vpn0";
+    let Some(name) = config.checked_text(SECTION, "device", expected)? else { return Ok(None) };
     let fits = (1..=15).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
     if !fits {
-        let expected = "a device name of 1 to 15 letters, for example vpn0";
         return Err(SettingsError::Value { key: "device", value: name, expected });
     }
     Ok(Some(name))

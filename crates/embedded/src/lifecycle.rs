@@ -36,6 +36,9 @@ pub enum RuntimeError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A security key cannot be read.
+    #[error(transparent)]
+    Config(#[from] config::BadValue),
     /// A callback of the runtime that is stopping called `retain`.
     #[error("the embedded SDK is stopping, and the calling thread is one of its threads")]
     Stopping,
@@ -148,6 +151,7 @@ static CHANGED: Condvar = Condvar::new();
 
 fn start() -> Result<Arc<Running>, RuntimeError> {
     let config = config::current();
+    config.check()?;
     let count = worker_count(config.get_u64("resources", "threads_cnt", 0));
     let mut workers = Vec::with_capacity(count);
     for index in 0..count {

@@ -167,7 +167,7 @@ pub(crate) fn require_network(name: &str) -> Result<(), Failure> {
 /// Maps the library's error to its exit code and message.
 pub(crate) fn failure(error: &ClientError) -> Failure {
     let code = match error {
-        ClientError::Argument(_) => Code::Usage,
+        ClientError::Argument(_) | ClientError::Config(_) => Code::Usage,
         ClientError::Connect { errno, .. } if *errno == Errno::KEYREJECTED.raw_os_error() => Code::Refused,
         ClientError::Connect { .. } => Code::CannotConnect,
         ClientError::NoAnswer { .. } => Code::NoAnswer,

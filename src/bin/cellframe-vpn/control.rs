@@ -37,7 +37,7 @@ fn ask(role: Role, options: &ControlOptions, argv: &[&str]) -> Result<String, Fa
 }
 
 fn socket_of(role: Role, options: &ControlOptions) -> Result<PathBuf, Failure> {
-    let config = settings::load(role, options.config.as_deref(), options.state_dir.as_deref())?;
+    let config = settings::load_for_command(role, options.config.as_deref(), options.state_dir.as_deref())?;
     Ok(cli::socket_path(&config))
 }
 

@@ -1,5 +1,6 @@
 //! Builds one configuration from the options: file, state directory and overrides.
 
+use std::fmt::Display;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,6 @@ use embedded::cli;
 use embedded::config::Config;
 
 use crate::exit::{Code, Failure};
-use crate::target::parse_pin;
 
 /// Read if it exists and the command line names no other file.
 pub(crate) const DEFAULT_FILE: &str = "/etc/cellframe-vpn/cellframe-vpn.cfg";
@@ -33,18 +33,29 @@ impl Role {
 }
 
 /// Loads the configuration of `role`: `file`, else [`DEFAULT_FILE`] if it exists, else the built-in defaults. The state
-/// directory is `state_dir`, else the role's directory inside the configured one.
+/// directory is `state_dir`, else the role's directory inside the configured one. A security key that cannot be read is
+/// an error: its default may be the opposite of what its owner wrote.
 pub(crate) fn load(role: Role, file: Option<&Path>, state_dir: Option<&Path>) -> Result<Config, Failure> {
-    let mut config = read(file)?;
+    let config = read(file)?;
     warn_of_unknown_keys(&config);
-    if let Some(pin) = config.get_str("vpn_client", "server_pin")
-        && let Err(expected) = parse_pin(&pin)
-    {
-        return Err(Failure::new(
-            Code::Usage,
-            format!("{}: [vpn_client] server_pin={pin}: {expected}", config.origin()),
-        ));
-    }
+    config.check().map_err(usage)?;
+    place(config, role, state_dir)
+}
+
+/// Loads the configuration as [`load`] does, for a command to a process that runs: what cannot be read of the keys that
+/// do not lead to its socket is no obstacle to `stop`.
+pub(crate) fn load_for_command(role: Role, file: Option<&Path>, state_dir: Option<&Path>) -> Result<Config, Failure> {
+    let config = read(file)?;
+    config.check_section("cli-server").and_then(|()| config.check_section("general")).map_err(usage)?;
+    place(config, role, state_dir)
+}
+
+fn usage(error: impl Display) -> Failure {
+    Failure::new(Code::Usage, error.to_string())
+}
+
+/// Sets the state directory.
+fn place(mut config: Config, role: Role, state_dir: Option<&Path>) -> Result<Config, Failure> {
     let state_dir = match state_dir {
         Some(directory) => absolute(directory)?,
         None => config.state_path().join(role.directory()),
@@ -101,9 +112,11 @@ const KEYS: &[(&str, &[&str])] = &[
 
 /// Warns of unknown keys: a misspelt key would silently leave its default in force.
 fn warn_of_unknown_keys(config: &Config) {
+    // The configuration compares names with `-` as `_`.
+    let is = |name: &str, key: &str| name.replace('-', "_") == key;
     for (section, key) in config.keys() {
-        let known = match KEYS.iter().find(|(name, _)| *name == section) {
-            Some((_, keys)) => keys.contains(&key),
+        let known = match KEYS.iter().find(|(name, _)| is(name, section)) {
+            Some((_, keys)) => keys.iter().any(|name| is(name, key)),
             None => section.starts_with("network_"),
         };
         if !known {

@@ -52,6 +52,13 @@ static dap_config_t *s_config(void *config)
     return config ? (dap_config_t *)config : g_config;
 }
 
+bool vpn_glue_config_has(void *config, const char *section, const char *key, bool *is_list)
+{
+    dap_config_item_type_t type = dap_config_get_item_type(s_config(config), section, key);
+    *is_list = type == DAP_CONFIG_ITEM_ARRAY;
+    return type != DAP_CONFIG_ITEM_UNKNOWN;
+}
+
 bool vpn_glue_config_bool(void *config, const char *section, const char *key, bool default_value)
 {
     return dap_config_get_item_bool_default(s_config(config), section, key, default_value);

@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 
 use super::account::Account;
 use crate::sdk::channel::Channel;
-use crate::sdk::config::Config;
+use crate::sdk::config::{BadValue, Config};
 use crate::sdk::net::Net;
 use vpn_core::meter::{Client, Grace, GraceLimits, PaymentId};
 
@@ -64,28 +64,31 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn read(config: &Config) -> Rules {
-        let number = |key, bounds, otherwise| config.number_in(SECTION, key, bounds, otherwise).unsigned_abs();
-        let seconds = |key, bounds, otherwise| Duration::from_secs(number(key, bounds, otherwise));
+    pub(super) fn read(config: &Config) -> Result<Rules, BadValue> {
+        let number =
+            |key, bounds, otherwise| config.checked_number(SECTION, key, bounds, otherwise).map(i64::unsigned_abs);
+        let seconds = |key, bounds, otherwise| number(key, bounds, otherwise).map(Duration::from_secs);
+        // A name that cannot be read must not be the default certificate's. The SDK reads it from the node's.
+        Config::of_node().checked_text(SECTION, "receipt_sign_cert", "the name of a certificate")?;
         let mebibyte = 1 << 20;
         let defaults = GraceLimits::default();
-        let time = seconds("grace_period", 0..=86_400, 60);
-        let per_source = number("grace_per_hour", 0..=1000, 3);
-        let bytes = number("grace_bytes", 0..=1 << 40, 64 * mebibyte);
-        Rules {
-            gate: config.flag(SECTION, "gate", true),
-            prove_key: config.flag(SECTION, "prove_key", true),
-            payment_timeout: seconds("payment_timeout", 5..=86_400, 120),
+        let time = seconds("grace_period", 0..=86_400, 60)?;
+        let per_source = number("grace_per_hour", 0..=1000, 3)?;
+        let bytes = number("grace_bytes", 0..=1 << 40, 64 * mebibyte)?;
+        Ok(Rules {
+            gate: config.checked_flag(SECTION, "gate", true)?,
+            prove_key: config.checked_flag(SECTION, "prove_key", true)?,
+            payment_timeout: seconds("payment_timeout", 5..=86_400, 120)?,
             grace: GraceLimits {
                 time,
                 bytes,
                 source_time: time.saturating_mul(u32::try_from(per_source).unwrap_or(u32::MAX)),
                 source_bytes: bytes.saturating_mul(per_source),
-                total_at_once: u32::try_from(number("grace_at_once", 0..=65_535, 64)).unwrap_or(u32::MAX),
-                total_bytes: number("grace_bytes_per_hour", 0..=1 << 50, 4096 * mebibyte),
+                total_at_once: u32::try_from(number("grace_at_once", 0..=65_535, 64)?).unwrap_or(u32::MAX),
+                total_bytes: number("grace_bytes_per_hour", 0..=1 << 50, 4096 * mebibyte)?,
                 ..defaults
             },
-        }
+        })
     }
 }
 
@@ -116,8 +119,7 @@ pub(super) struct Billing {
 }
 
 impl Billing {
-    pub(super) fn new(config: &Config) -> Billing {
-        let rules = Rules::read(config);
+    pub(super) fn new(config: &Config, rules: Rules) -> Billing {
         Billing {
             rules,
             net: config.text(SECTION, "net").or_else(|| cfg!(feature = "embedded").then(|| "backbone".to_owned())),

@@ -10,6 +10,7 @@ static dap_chain_net_t s_net = {.pub = {.id = {0x77}, .name = "standin", .gdb_gr
 enum dap_log_level dap_log_level_get(void) { return L_DEBUG; }
 void dap_log_write(int level, const char *tag, const char *message) { fprintf(stderr, "[%d] %s: %s\n", level, tag, message); }
 bool dap_config_get_item_bool_default(dap_config_t *c, const char *s, const char *i, bool d) { (void)c, (void)s, (void)i; return d; }
+dap_config_item_type_t dap_config_get_item_type(dap_config_t *c, const char *s, const char *i) { (void)c, (void)s, (void)i; return DAP_CONFIG_ITEM_UNKNOWN; }
 int64_t _dap_config_get_item_int(dap_config_t *c, const char *s, const char *i, int64_t d) { (void)c, (void)s, (void)i; return d; }
 const char *dap_config_get_item_str_default(dap_config_t *c, const char *s, const char *i, const char *d) { (void)c, (void)s, (void)i; return d; }
 const char **dap_config_get_array_str(dap_config_t *c, const char *s, const char *i, uint16_t *n) { (void)c, (void)s, (void)i; *n = 0; return NULL; }

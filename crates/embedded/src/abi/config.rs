@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use handles::{HANDLES, Lookup};
 
 use crate::config::{self, Config};
-use crate::ctypes::dap_config;
+use crate::ctypes::{DAP_CONFIG_ITEM_UNKNOWN, dap_config, dap_config_item_type_t};
 use crate::cview::strings::text;
 use crate::logging;
 use crate::panics::guard;
@@ -122,8 +122,8 @@ pub unsafe extern "C" fn dap_config_deinit() {
 
 /// Returns the configuration for a program that has none of its own: `g_config` if it is set, else the file that the
 /// environment variable CELLFRAME_VPN_CONFIG names, else `/etc/cellframe-vpn/cellframe-vpn.cfg` if it exists, else the
-/// built-in defaults. The result becomes `g_config`; repeated calls return the same. NULL if the file cannot be read.
-/// Any thread.
+/// built-in defaults. The result becomes `g_config`; repeated calls return the same. NULL if the file cannot be read:
+/// until a configuration is opened, nothing starts with the built-in defaults in its place. Any thread.
 ///
 /// # Safety
 /// None.
@@ -139,6 +139,8 @@ pub unsafe extern "C" fn dap_config_default() -> *mut dap_config {
             Ok(config) => adopt(config.into(), true),
             Err(error) => {
                 log::error!("dap_config_default: {error}");
+                // The caller may pass the NULL on, which stands for the built-in defaults.
+                config::set_current(Config::unreadable(&error));
                 std::ptr::null_mut()
             }
         }
@@ -161,6 +163,25 @@ pub unsafe extern "C" fn dap_config_get_item_bool_default(
     let lookup = unsafe { Lookup::new(config, section, item) };
     guard("dap_config_get_item_bool_default", default_value, || {
         lookup.get(default_value, |config, section, item| config.get_bool(section, item, default_value))
+    })
+}
+
+/// Returns the type of a value; `DAP_CONFIG_ITEM_UNKNOWN` if it is absent, or an argument is NULL. Any thread.
+///
+/// # Safety
+/// As for `dap_config_get_item_bool_default`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dap_config_get_item_type(
+    config: *mut dap_config,
+    section: *const c_char,
+    item: *const c_char,
+) -> dap_config_item_type_t {
+    // SAFETY: the caller's promise.
+    let lookup = unsafe { Lookup::new(config, section, item) };
+    guard("dap_config_get_item_type", DAP_CONFIG_ITEM_UNKNOWN, || {
+        lookup
+            .get(None, |config, section, item| config.kind(section, item))
+            .map_or(DAP_CONFIG_ITEM_UNKNOWN, c_int::from)
     })
 }
 

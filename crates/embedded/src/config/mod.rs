@@ -1,9 +1,11 @@
 //! The configuration: the node's `.cfg` files, and the defaults with which an empty one runs.
 //!
 //! A look-up tries the file (later files of `<name>.cfg.d/` win), then the built-in defaults, then the caller's
-//! default. A value of the wrong kind is logged with its section, key and the expected kind, and counts as absent.
+//! default. A value of the wrong kind is logged with its section, key and the expected kind, and counts as absent;
+//! [`Config::check`] makes an error of it for the keys in [`security`].
 
 mod parse;
+mod security;
 
 use std::fs;
 use std::io;
@@ -53,6 +55,22 @@ pub struct Config {
     sections: Sections,
 }
 
+/// A key that is there, and whose value cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{origin}: [{section}] {key} = {value}: expected {expected}")]
+pub struct BadValue {
+    /// Where the configuration came from.
+    pub origin: String,
+    /// The section.
+    pub section: String,
+    /// The key.
+    pub key: String,
+    /// The value as written.
+    pub value: String,
+    /// The values that are valid.
+    pub expected: String,
+}
+
 /// A configuration that cannot be read at all. Invalid lines are a [`Diagnostic`] instead.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -83,6 +101,7 @@ impl Config {
         let mut config = Self { origin: origin.to_owned(), sections: Sections::new() };
         let mut diagnostics = Vec::new();
         parse::parse_into(&mut config.sections, &mut diagnostics, text.as_bytes(), origin);
+        security::mark_misspelt(&mut config.sections);
         (config, diagnostics)
     }
 
@@ -98,12 +117,25 @@ impl Config {
         for diagnostic in diagnostics {
             log::warn!("{diagnostic}");
         }
+        security::mark_misspelt(&mut config.sections);
         Ok(config)
+    }
+
+    /// A configuration in place of one that cannot be read: a start with it fails at the first security key, where the
+    /// built-in defaults would start.
+    pub fn unreadable(error: &ConfigError) -> Self {
+        let mut sections = Sections::new();
+        for (section, keys) in security::KEYS {
+            let keys = keys.iter().map(|(key, _)| ((*key).to_owned(), Value::Unreadable(format!("({error})"))));
+            sections.insert((*section).to_owned(), keys.collect());
+        }
+        Self { origin: "no configuration".into(), sections }
     }
 
     /// Sets a key as if the file's last line had done so: for command line options that override it.
     pub fn set(&mut self, section: &str, key: &str, value: &str) {
-        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), Value::Scalar(value.to_owned()));
+        let section = self.sections.entry(parse::name(section)).or_default();
+        section.insert(parse::name(key), Value::Scalar(value.to_owned()));
     }
 
     /// Where the configuration came from, for messages: a path, or "built-in defaults".
@@ -113,10 +145,10 @@ impl Config {
 
     /// Whether the text contains the section, with or without keys. Built-in defaults do not count.
     pub fn has_section(&self, section: &str) -> bool {
-        self.sections.contains_key(section)
+        self.sections.contains_key(&parse::name(section))
     }
 
-    /// Every section and key in the text, in the order of their names.
+    /// Every section and key in the text, in the order of their names, `-` as `_`.
     pub fn keys(&self) -> Vec<(&str, &str)> {
         let all = self.sections.iter().flat_map(|(section, keys)| keys.keys().map(move |key| (section, key)));
         let mut all: Vec<_> = all.map(|(section, key)| (section.as_str(), key.as_str())).collect();
@@ -124,10 +156,25 @@ impl Config {
         all
     }
 
+    /// The letter of `dap_config_item_type_t` for the value; None if it is absent.
+    pub(crate) fn kind(&self, section: &str, key: &str) -> Option<u8> {
+        let of_text = |text: &str| match text.to_ascii_lowercase().as_str() {
+            "true" | "false" => b'b',
+            text if text.parse::<i64>().is_ok() => b'd',
+            _ => b's',
+        };
+        match self.written(section, key) {
+            Some(Value::List(_)) => Some(b'a'),
+            Some(Value::Scalar(text)) => Some(of_text(text)),
+            Some(Value::Unreadable(_)) => Some(b's'),
+            None => self.built_in(section, key).map(of_text),
+        }
+    }
+
     /// The value as text; None if it is absent or a list.
     pub fn get_str(&self, section: &str, key: &str) -> Option<String> {
         match self.written(section, key) {
-            Some(Value::Scalar(text)) => Some(text.clone()),
+            Some(Value::Scalar(text) | Value::Unreadable(text)) => Some(text.clone()),
             Some(Value::List(_)) => {
                 self.warn_invalid(section, key, "[...]", "one value, not a list");
                 None
@@ -141,18 +188,14 @@ impl Config {
         match self.written(section, key) {
             Some(Value::List(items)) => items.clone(),
             Some(Value::Scalar(text)) if text.is_empty() => Vec::new(),
-            Some(Value::Scalar(text)) => vec![text.clone()],
+            Some(Value::Scalar(text) | Value::Unreadable(text)) => vec![text.clone()],
             None => self.built_in(section, key).map(str::to_owned).into_iter().collect(),
         }
     }
 
     /// `true/on/yes/1` or `false/off/no/0`, in any case.
     pub fn get_bool(&self, section: &str, key: &str, default: bool) -> bool {
-        self.get(section, key, default, "true or false", |text| match text.to_ascii_lowercase().as_str() {
-            "true" | "on" | "yes" | "1" => Some(true),
-            "false" | "off" | "no" | "0" => Some(false),
-            _ => None,
-        })
+        self.get(section, key, default, "true or false", flag)
     }
 
     /// A whole number from 0, decimal or 0x hexadecimal.
@@ -204,7 +247,16 @@ impl Config {
     }
 
     fn written(&self, section: &str, key: &str) -> Option<&Value> {
-        self.sections.get(section)?.get(key)
+        self.sections.get(&parse::name(section))?.get(&parse::name(key))
+    }
+
+    fn bad(&self, section: &str, key: &str, value: &Value, expected: String) -> BadValue {
+        let value = match value {
+            Value::Scalar(text) => text.escape_debug().to_string(),
+            Value::List(items) => format!("[{}]", items.join(",")).escape_debug().to_string(),
+            Value::Unreadable(text) => text.clone(),
+        };
+        BadValue { origin: self.origin.clone(), section: section.into(), key: key.into(), value, expected }
     }
 
     /// The network has a default only if the text has no VPN section: a section without a mask is a mistake that its
@@ -281,6 +333,14 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let mut text = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(file, FILE_SIZE_MAX + 1), &mut text).map_err(failed)?;
     if text.len() as u64 > FILE_SIZE_MAX { Err(ConfigError::TooLarge { path: path.to_owned() }) } else { Ok(text) }
+}
+
+fn flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "1" => Some(true),
+        "false" | "off" | "no" | "0" => Some(false),
+        _ => None,
+    }
 }
 
 fn integer(text: &str) -> Option<i128> {

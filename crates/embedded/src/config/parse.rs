@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::security;
+
 /// Most lines of a list; a `[` without a `]` is detected after as many.
 const LIST_LINES_MAX: usize = 1024;
 
@@ -11,6 +13,13 @@ const LIST_LINES_MAX: usize = 1024;
 pub(super) enum Value {
     Scalar(String),
     List(Vec<String>),
+    /// What stands in the file, and why it cannot be read.
+    Unreadable(String),
+}
+
+/// A section's or a key's name as the SDK compares it.
+pub(super) fn name(written: &str) -> String {
+    written.replace('-', "_")
 }
 
 /// Values by key by section. A section without keys is present too.
@@ -60,6 +69,8 @@ impl Parser<'_> {
             Ok(line) => without_comment(line),
             Err(_) => {
                 self.report(number, "not UTF-8 text; the line is ignored".into());
+                let text = String::from_utf8_lossy(lines[0]);
+                self.put_unreadable(without_comment(&text), "not UTF-8 text");
                 return 1;
             }
         };
@@ -72,6 +83,7 @@ impl Parser<'_> {
         }
         let Some((key, value)) = line.split_once('=') else {
             self.report(number, format!("expected `[section]` or `key=value`, found `{}`", line.escape_debug()));
+            self.put_unreadable(line, "no `=` behind the key");
             return 1;
         };
         let (key, value) = (key.trim(), value.trim());
@@ -90,17 +102,39 @@ impl Parser<'_> {
             }
             List::Bad(problem) => {
                 self.report(number, format!("the list `{key}` {problem}; the line is ignored"));
+                self.put_unreadable(line, &format!("the list {problem}"));
                 1
             }
         }
     }
 
+    /// Notes that a line sets a key to something that cannot be read. It is ignored unless the key is a security key.
+    fn put_unreadable(&mut self, line: &str, why: &str) {
+        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+        let key = name(line.split(|c| !is_part(c)).next().unwrap_or_default());
+        let text = line.strip_prefix(&*key).and_then(|rest| rest.trim_start().strip_prefix('=')).unwrap_or(line);
+        let value = Value::Unreadable(format!("{} ({why})", text.trim().escape_debug()));
+        match &self.section {
+            Some(section) => {
+                if let Some(key) = security::meant(section, &key) {
+                    self.sections.entry(section.clone()).or_default().insert(key.to_owned(), value);
+                }
+            }
+            None => {
+                for section in security::sections_of(&key) {
+                    self.sections.entry(section.to_owned()).or_default().insert(key.clone(), value.clone());
+                }
+            }
+        }
+    }
+
     fn section_line(&mut self, rest: &str, number: usize) {
-        let name = rest.strip_suffix(']').map(str::trim).filter(|name| !name.is_empty() && !name.contains(['[', ']']));
-        self.section = name.map(str::to_owned);
-        match name {
-            Some(name) => {
-                self.sections.entry(name.to_owned()).or_default();
+        let section =
+            rest.strip_suffix(']').map(str::trim).filter(|name| !name.is_empty() && !name.contains(['[', ']']));
+        self.section = section.map(name);
+        match &self.section {
+            Some(section) => {
+                self.sections.entry(section.clone()).or_default();
             }
             None => self.report(
                 number,
@@ -112,9 +146,9 @@ impl Parser<'_> {
     fn put(&mut self, key: &str, value: Value, number: usize) {
         let Some(section) = &self.section else {
             self.report(number, format!("`{key}` stands outside of any section: expected `[section]` above it"));
-            return;
+            return self.put_unreadable(key, "the key stands outside of any section");
         };
-        self.sections.entry(section.clone()).or_default().insert(key.to_owned(), value);
+        self.sections.entry(section.clone()).or_default().insert(name(key), value);
     }
 
     fn report(&mut self, line: usize, message: String) {
@@ -313,7 +347,7 @@ mod tests {
         ) {
             let (sections, diagnostics) = parse(format!("[{section}]\n{key} = {value}\r\n").as_bytes());
             prop_assert_eq!(diagnostics, []);
-            prop_assert_eq!(&sections[&section][&key], &Value::Scalar(value));
+            prop_assert_eq!(&sections[&name(&section)][&name(&key)], &Value::Scalar(value));
         }
 
         #[test]

@@ -1,6 +1,6 @@
 //! Lengths, numbers and hashes that the other structs use.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 
 /// Most letters that a client may name when it opens a stream.
 pub const DAP_STREAM_CHANNELS_MAX: usize = 15;
@@ -53,3 +53,16 @@ pub type dap_chain_node_addr_t = dap_chain_node_addr;
 /// A configuration that was read. Opaque to C.
 pub struct dap_config;
 pub type dap_config_t = dap_config;
+
+/// The type of a configuration's value.
+pub type dap_config_item_type_t = c_int;
+/// There is no such key.
+pub const DAP_CONFIG_ITEM_UNKNOWN: dap_config_item_type_t = 0;
+/// A list.
+pub const DAP_CONFIG_ITEM_ARRAY: dap_config_item_type_t = 'a' as c_int;
+/// `true` or `false`.
+pub const DAP_CONFIG_ITEM_BOOL: dap_config_item_type_t = 'b' as c_int;
+/// A decimal number.
+pub const DAP_CONFIG_ITEM_DECIMAL: dap_config_item_type_t = 'd' as c_int;
+/// Another text.
+pub const DAP_CONFIG_ITEM_STRING: dap_config_item_type_t = 's' as c_int;

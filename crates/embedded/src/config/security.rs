@@ -1,0 +1,247 @@
+//! The security keys: a start stops at one that is there and cannot be read, because the default may be the opposite of
+//! what its owner wrote.
+//!
+//! A key is there, too, if its name or its section's name is misspelt, if its list is never closed, or if it stands
+//! below an invalid section line: [`mark_misspelt`] and the parser then set the key to [`Value::Unreadable`].
+
+use std::ops::RangeInclusive;
+
+use super::parse::{Sections, Value};
+use super::{BadValue, Config, flag, integer};
+
+/// What the value of a security key must be. The reader of a key may demand more.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// A truth value.
+    Flag,
+    /// A whole number within bounds.
+    Number(RangeInclusive<u64>),
+    /// One value, not a list.
+    Text,
+    /// One value or a list, which may be empty.
+    List,
+    /// One value or a list.
+    NotEmpty,
+    /// `sha256:` and 64 hexadecimal digits.
+    Pin,
+}
+
+const COUNT: Kind = Kind::Number(0..=u64::MAX);
+
+/// The security keys by section, `-` as `_`. docs/config.md marks them. A new one needs a row here and there; a key of
+/// `[srv_vpn]` or `[vpn_client]` is read with the `checked_` functions of the seam's configuration.
+pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
+    ("general", &[("state_dir", Kind::Text)]),
+    (
+        "server",
+        &[
+            ("enabled", Kind::Flag),
+            ("listen_address", Kind::NotEmpty),
+            ("max_streams", COUNT),
+            ("max_streams_per_address", COUNT),
+            ("idle_timeout", Kind::Number(1..=86_400)),
+        ],
+    ),
+    ("cli_server", &[("enabled", Kind::Flag), ("listen_path", Kind::Text)]),
+    (
+        "srv_vpn",
+        &[
+            ("network_address", Kind::Text),
+            ("network_mask", Kind::Text),
+            ("client_isolation", Kind::Flag),
+            ("allow_free_srv", Kind::Flag),
+            ("session_queue", COUNT),
+            ("dns", Kind::List),
+            ("log_addresses", Kind::Flag),
+            ("receipt_sign_cert", Kind::Text),
+            ("gate", Kind::Flag),
+            ("prove_key", Kind::Flag),
+            ("payment_timeout", COUNT),
+            ("grace_period", COUNT),
+            ("grace_bytes", COUNT),
+            ("grace_per_hour", COUNT),
+            ("grace_at_once", COUNT),
+            ("grace_bytes_per_hour", COUNT),
+        ],
+    ),
+    ("vpn_client", &[("server_pin", Kind::Pin), ("order_hash", Kind::Text), ("tx_fee", COUNT)]),
+];
+
+/// The security keys with this name, in any section.
+pub(super) fn sections_of(key: &str) -> impl Iterator<Item = &'static str> {
+    let has = move |keys: &[(&str, Kind)]| keys.iter().any(|(name, _)| *name == key);
+    KEYS.iter().filter(move |(_, keys)| has(keys)).map(|(section, _)| *section)
+}
+
+/// The security key of a section that `word` names or misspells.
+pub(super) fn meant(section: &str, word: &str) -> Option<&'static str> {
+    let (_, keys) = KEYS.iter().find(|(name, _)| *name == section)?;
+    keys.iter().map(|(name, _)| *name).find(|name| *name == word || is_near(word, name))
+}
+
+/// Marks each security key that is missing, but that a key with a similar name stands for. A key that is there under
+/// its own name counts.
+pub(super) fn mark_misspelt(sections: &mut Sections) {
+    let mut found = Vec::new();
+    for (section, keys) in sections.iter() {
+        for (known, security) in KEYS.iter().filter(|(known, _)| section == known || is_near(section, known)) {
+            let is_security = |key: &String| section == known && security.iter().any(|(name, _)| name == key);
+            for key in keys.keys().filter(|key| !is_security(key)) {
+                if let Some(meant) = meant(known, key) {
+                    found.push((*known, meant, format!("[{section}] {key}, which is no key (misspelt?)")));
+                }
+            }
+        }
+    }
+    for (section, key, text) in found {
+        sections.entry(section.into()).or_default().entry(key.into()).or_insert(Value::Unreadable(text));
+    }
+}
+
+/// Whether one name can be a slip of the pen for the other: a character too many, too few, wrong or in the wrong place,
+/// two of them in a long name; upper case.
+fn is_near(word: &str, name: &str) -> bool {
+    let slips = match name.len() {
+        0..5 => 0,
+        5..9 => 1,
+        _ => 2,
+    };
+    strsim::osa_distance(&word.to_lowercase(), name) <= slips
+}
+
+impl Config {
+    /// Checks every security key: an error for the first that is there and cannot be read.
+    ///
+    /// ```
+    /// use embedded::config::Config;
+    ///
+    /// let check = |text: &str| Config::parse(text, "a.cfg").0.check().map_err(|error| error.to_string());
+    /// assert_eq!(check("[srv_vpn]\nclient_isolation=on\n"), Ok(()));
+    /// assert_eq!(
+    ///     check("[srv_vpn]\nclient_isolation=enabled\n"),
+    ///     Err("a.cfg: [srv_vpn] client_isolation = enabled: expected true or false".into())
+    /// );
+    /// ```
+    pub fn check(&self) -> Result<(), BadValue> {
+        KEYS.iter().try_for_each(|(section, _)| self.check_section(section))
+    }
+
+    /// Checks the security keys of one section.
+    pub fn check_section(&self, section: &str) -> Result<(), BadValue> {
+        for (section, keys) in KEYS.iter().filter(|(name, _)| *name == super::parse::name(section)) {
+            for (key, kind) in *keys {
+                let Some(value) = self.written(section, key) else { continue };
+                let expected = match (kind, value) {
+                    (Kind::List, Value::List(_)) => None,
+                    (Kind::NotEmpty, Value::List(items)) if !items.is_empty() => None,
+                    (kind, Value::Scalar(text)) => kind.refuses(text),
+                    (kind, _) => Some(kind.expected()),
+                };
+                if let Some(expected) = expected {
+                    return Err(self.bad(section, key, value, expected));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Kind {
+    fn refuses(&self, text: &str) -> Option<String> {
+        let fits = match self {
+            Kind::Flag => flag(text).is_some(),
+            Kind::Number(bounds) => integer(text).and_then(|n| n.try_into().ok()).is_some_and(|n| bounds.contains(&n)),
+            Kind::Text | Kind::NotEmpty => !text.is_empty(),
+            Kind::List => true,
+            Kind::Pin => text
+                .strip_prefix("sha256:")
+                .is_some_and(|digits| digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())),
+        };
+        (!fits).then(|| self.expected())
+    }
+
+    fn expected(&self) -> String {
+        match self {
+            Kind::Flag => "true or false".into(),
+            Kind::Number(bounds) if *bounds.end() == u64::MAX => "a whole number".into(),
+            Kind::Number(bounds) => format!("a whole number from {} to {}", bounds.start(), bounds.end()),
+            Kind::Text => "one value, not a list".into(),
+            Kind::List | Kind::NotEmpty => "a list, such as [a,b]".into(),
+            Kind::Pin => "sha256: and 64 hexadecimal digits".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> Option<String> {
+        Config::parse(text, "test.cfg").0.check().err().map(|error| error.to_string())
+    }
+
+    /// Each kind of key with each kind of mistake: none of them is a default.
+    #[test]
+    fn a_security_key_that_cannot_be_read_is_named() {
+        for (section, keys) in KEYS {
+            for (key, kind) in *keys {
+                let mut mistakes = vec![
+                    format!("[{section}]\n{key}=[a"),
+                    format!("[{section}\n{key}=1"),
+                    format!("[{section}]\n{key} true"),
+                    format!("{key}=1\n[{section}]"),
+                    format!("[{section}]\n{key}=[a\nb] c\n"),
+                ];
+                if !matches!(kind, Kind::List) {
+                    mistakes.extend([format!("[{section}]\n{key}="), format!("[{section}]\n{key}=[]")]);
+                }
+                if !matches!(kind, Kind::List | Kind::NotEmpty) {
+                    mistakes.push(format!("[{section}]\n{key}=[a,b]"));
+                }
+                if !matches!(kind, Kind::List | Kind::NotEmpty | Kind::Text) {
+                    mistakes.extend([format!("[{section}]\n{key}=maybe"), format!("[{section}]\n{key}=-1")]);
+                }
+                for text in mistakes {
+                    let error = refused(&text).unwrap_or_else(|| panic!("{text:?} is taken"));
+                    assert!(error.contains(&format!("] {key} = ")) && error.contains("expected"), "{text:?}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelt_security_key_is_one_that_cannot_be_read() {
+        for text in [
+            "[srv_vpn]\nclient_isolaton=true",
+            "[srv_vpn]\nClient_Isolation=true",
+            "[srv_vpn]\nclientisolation=true",
+            "[SRV_VPN]\nclient_isolation=true",
+            "[srv_vnp]\nclient_isolation=true",
+            "[srv_vpn]\nallow_fre_srv=false",
+            "[vpn_client]\nserver_pn=x",
+            "[vpn_client]\nserverpin=x",
+            "[client_vpn]\n[vpn_clent]\nserver_pin=x",
+            "[server]\nmax_stream=5",
+        ] {
+            let error = refused(text).unwrap_or_else(|| panic!("{text:?} is taken"));
+            assert!(error.contains("is no key (misspelt?)"), "{error}");
+        }
+        let taken = [
+            "[srv_vpn]\nclient_isolation=true\nclient_isolaton=true\n",
+            "[srv-vpn]\nclient-isolation=true",
+            "[cli-server]\nlisten-path=/run/x\nlisten_port=1\n",
+            "[other]\nenabled=maybe",
+            "[srv_vpn]\nwallet_addr=x\npricelist=[a]\nlease_time=3\nmtu=x\n",
+            "[srv_xchange]\nenabled=maybe",
+        ];
+        for text in taken {
+            assert_eq!(refused(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_value_counts() {
+        assert_eq!(refused("[srv_vpn]\nclient_isolation=[x\n[srv_vpn]\nclient_isolation=true"), None);
+        assert!(refused("[srv_vpn]\nclient_isolation=true\nclient_isolation=[x").is_some());
+    }
+}
