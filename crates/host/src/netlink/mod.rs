@@ -13,14 +13,25 @@ mod socket;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{RouteHeader, RouteMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 pub use reply::{Address, Link, RouteEntry};
+use reply::RuleTable;
+
+/// How long a listing is repeated while changes of its table interrupt it.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// As [`PATIENCE`], for questions about one link, which a worker asks: its answer is short, so that a change rarely
+/// interrupts it.
+const SHORT_PATIENCE: Duration = Duration::from_millis(20);
 
 /// One rtnetlink socket. Every change needs `CAP_NET_ADMIN` in its network namespace; reading needs no privilege.
 ///
@@ -66,6 +77,18 @@ pub enum NetlinkError {
     /// The link does not exist; the text names it.
     #[error("{0} does not exist")]
     NotFound(String),
+    /// A table changed during every reading, so that no reading was whole.
+    #[error(
+        "{what}: the kernel's table changed during each of the readings of {} s (NLM_F_DUMP_INTR); expected one without \
+         a change",
+        .patience.as_secs_f32()
+    )]
+    Changing {
+        /// The operation, as in "list addresses".
+        what: String,
+        /// For how long it was repeated.
+        patience: Duration,
+    },
     /// The kernel's answer breaks the netlink framing, or exceeds the receive buffer.
     #[error("the kernel's netlink answer is malformed")]
     Malformed,
@@ -80,6 +103,7 @@ impl NetlinkError {
                 error.raw_os_error()
             }
             NetlinkError::NotFound(_) => Some(libc::ENODEV),
+            NetlinkError::Changing { .. } => Some(libc::EAGAIN),
             NetlinkError::Malformed => None,
         }
     }
@@ -115,28 +139,127 @@ impl Netlink {
     /// All links of the namespace.
     pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        self.socket.dump(request, format_args!("list links"), |payload, links| {
+        self.socket.dump(request, format_args!("list links"), PATIENCE, |payload, links| {
             links.push(Link::parse(payload)?);
             Some(())
         })
     }
 
-    /// All IPv4 addresses of the namespace; a server compares its subnet with them.
+    /// All IPv4 addresses of the namespace; a server compares its subnet with them. Like each listing, it is repeated
+    /// for up to [`PATIENCE`] while changes interrupt it.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Changing`] if the addresses change all the time.
     pub fn addresses(&mut self) -> Result<Vec<Address>, NetlinkError> {
+        self.list_addresses(0, format_args!("list addresses"), PATIENCE)
+    }
+
+    /// The IPv4 addresses of one link. It takes 20 ms at most.
+    pub fn addresses_of(&mut self, index: u32) -> Result<Vec<Address>, NetlinkError> {
+        let mut list = self.list_addresses(index, format_args!("list addresses of link {index}"), SHORT_PATIENCE)?;
+        // Kernels before 4.20 list those of all links.
+        list.retain(|address| address.index == index);
+        Ok(list)
+    }
+
+    fn list_addresses(
+        &mut self,
+        index: u32,
+        what: fmt::Arguments<'_>,
+        patience: Duration,
+    ) -> Result<Vec<Address>, NetlinkError> {
         let mut request = AddressMessage::default();
         request.header.family = AddressFamily::Inet;
-        let request = RouteNetlinkMessage::GetAddress(request);
-        self.socket.dump(request, format_args!("list addresses"), Address::parse_into)
+        request.header.index = index;
+        self.socket.dump(RouteNetlinkMessage::GetAddress(request), what, patience, Address::parse_into)
     }
 
     /// The IPv4 routes of the main table, one entry for each next hop of a multipath route.
     pub fn routes(&mut self) -> Result<Vec<RouteEntry>, NetlinkError> {
+        let mut routes = self.all_routes()?;
+        routes.retain(|route| route.table == u32::from(RouteHeader::RT_TABLE_MAIN));
+        Ok(routes)
+    }
+
+    /// The IPv4 routes of every table that a routing rule names, and of the main table. With VRFs those of all tables.
+    pub fn routes_in_use(&mut self) -> Result<Vec<RouteEntry>, NetlinkError> {
+        let tables = self.rule_tables()?;
+        let mut routes = self.all_routes()?;
+        if !tables.contains(&RuleTable::Vrf) {
+            let main = RuleTable::One(u32::from(RouteHeader::RT_TABLE_MAIN));
+            let is_used = |table| table == main || tables.contains(&table);
+            routes.retain(|route| is_used(RuleTable::One(route.table)));
+        }
+        Ok(routes)
+    }
+
+    fn all_routes(&mut self) -> Result<Vec<RouteEntry>, NetlinkError> {
         let mut request = RouteMessage::default();
         request.header.address_family = AddressFamily::Inet;
         let request = RouteNetlinkMessage::GetRoute(request);
-        let mut routes = self.socket.dump(request, format_args!("list routes"), RouteEntry::parse_into)?;
-        routes.retain(|route| route.table == u32::from(RouteHeader::RT_TABLE_MAIN));
-        Ok(routes)
+        self.socket.dump(request, format_args!("list routes"), PATIENCE, RouteEntry::parse_into)
+    }
+
+    fn rule_tables(&mut self) -> Result<Vec<RuleTable>, NetlinkError> {
+        let mut request = RuleMessage::default();
+        request.header.family = AddressFamily::Inet;
+        let request = RouteNetlinkMessage::GetRule(request);
+        match self.socket.dump(request, format_args!("list routing rules"), PATIENCE, RuleTable::parse_into) {
+            // A kernel without policy routing has the main table alone.
+            Err(NetlinkError::Kernel { errno: libc::EOPNOTSUPP, .. }) => Ok(Vec::new()),
+            result => result,
+        }
+    }
+
+    /// Whether a route leads into the link. It asks for the route to `towards` first, which costs the same with any
+    /// number of routes, and reads the tables only if that leads elsewhere. It takes 20 ms at most, and the time that
+    /// the kernel needs for its tables.
+    pub fn has_route(&mut self, index: u32, towards: Ipv4Addr) -> Result<bool, NetlinkError> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = AddressFamily::Inet;
+        request.header.destination_prefix_length = 32;
+        request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(towards)));
+        let what = format_args!("look up the route to {towards}");
+        let link = match self.socket.query(RouteNetlinkMessage::GetRoute(request), what) {
+            Ok(answer) => RouteEntry::link_of(&answer).ok_or(NetlinkError::Malformed)?,
+            // No route, or one that discards.
+            Err(NetlinkError::Kernel { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if link == Some(index) {
+            return Ok(true);
+        }
+        let mut request = RouteMessage::default();
+        request.header.address_family = AddressFamily::Inet;
+        request.attributes.push(RouteAttribute::Oif(index));
+        let request = RouteNetlinkMessage::GetRoute(request);
+        let what = format_args!("list routes of link {index}");
+        let routes = self.socket.dump(request, what, SHORT_PATIENCE, RouteEntry::parse_into)?;
+        Ok(routes.iter().any(|route| route.index == Some(index) && route.is_unicast()))
+    }
+
+    /// Adds the route to a link's own network that the kernel adds when the link comes up with the address, in the main
+    /// table.
+    ///
+    /// # Errors
+    /// `EEXIST` if the main table has a route to this network.
+    pub fn add_connected_route(&mut self, index: u32, addr: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
+        let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+        let network = Ipv4Addr::from(u32::from(addr) & mask);
+        let mut request = RouteMessage::default();
+        request.header.address_family = AddressFamily::Inet;
+        request.header.destination_prefix_length = prefix;
+        request.header.table = RouteHeader::RT_TABLE_MAIN;
+        request.header.protocol = RouteProtocol::Kernel;
+        request.header.scope = RouteScope::Link;
+        request.header.kind = RouteType::Unicast;
+        request.attributes = vec![
+            RouteAttribute::Destination(RouteAddress::Inet(network)),
+            RouteAttribute::PrefSource(RouteAddress::Inet(addr)),
+            RouteAttribute::Oif(index),
+        ];
+        let what = format_args!("add route {network}/{prefix} on link {index}");
+        self.command(RouteNetlinkMessage::NewRoute(request), NLM_F_CREATE | NLM_F_EXCL, what)
     }
 
     /// Sets the link up. Idempotent.

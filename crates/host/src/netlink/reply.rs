@@ -23,6 +23,13 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
+const RTN_UNICAST: u8 = 1;
+const RULE_HEADER_LEN: usize = 12;
+const FRA_TABLE: u16 = 15;
+const FRA_L3MDEV: u16 = 19;
+/// A rule's action: look the route up in a table.
+const FR_ACT_TO_TBL: u8 = 1;
 /// A cached copy of another route, not an entry of the table.
 const RTM_F_CLONED: u32 = 0x200;
 
@@ -124,14 +131,41 @@ pub struct RouteEntry {
     pub metric: Option<u32>,
     /// The routing table; 254 is the main one.
     pub table: u32,
+    /// The kind of route as `rtm_type` of rtnetlink(7) numbers it; 1 is unicast.
+    pub kind: u8,
+    /// Whether the next hop has an address of another family than IPv4 (`via inet6` of ip-route(8)).
+    pub has_foreign_gateway: bool,
 }
 
 impl RouteEntry {
+    /// Whether the destination is a network that the host is in: packets go to the link without a next hop.
+    pub fn is_connected(&self) -> bool {
+        self.kind == RTN_UNICAST && self.index.is_some() && self.gateway.is_none() && !self.has_foreign_gateway
+    }
+
+    /// Whether the route carries packets into its link, unlike a local or broadcast address of the host.
+    pub fn is_unicast(&self) -> bool {
+        self.kind == RTN_UNICAST
+    }
+
+    /// Reads the outgoing link from the answer to a look-up of one route, which may be a cached copy.
+    pub(super) fn link_of(message: &[u8]) -> Option<Option<u32>> {
+        let (_, attributes) = message.split_first_chunk::<ROUTE_HEADER_LEN>()?;
+        let mut link = None;
+        for attribute in NlasIterator::new(attributes) {
+            let attribute = attribute.ok()?;
+            if attribute.kind() == RTA_OIF {
+                link = Some(host_u32(attribute.value())?);
+            }
+        }
+        Some(link)
+    }
+
     /// Reads an `RTM_NEWROUTE` message: one entry for each next hop. Ignores cached copies and families other than
     /// IPv4.
     pub(super) fn parse_into(message: &[u8], list: &mut Vec<RouteEntry>) -> Option<()> {
         let (header, attributes) = message.split_first_chunk::<ROUTE_HEADER_LEN>()?;
-        let [family, prefix, _source_prefix, _tos, table, ..] = *header;
+        let [family, prefix, _source_prefix, _tos, table, _protocol, _scope, kind, ..] = *header;
         if i32::from(family) != libc::AF_INET || host_u32(header.get(8..)?)? & RTM_F_CLONED != 0 {
             return Some(());
         }
@@ -142,6 +176,8 @@ impl RouteEntry {
             index: None,
             metric: None,
             table: u32::from(table),
+            kind,
+            has_foreign_gateway: false,
         };
         let mut hops = None;
         for attribute in NlasIterator::new(attributes) {
@@ -167,6 +203,13 @@ impl RouteEntry {
         match attribute.kind() {
             RTA_GATEWAY => self.gateway = Some(ipv4(attribute.value())?),
             RTA_OIF => self.index = Some(host_u32(attribute.value())?),
+            RTA_VIA => {
+                let (family, address) = attribute.value().split_first_chunk::<2>()?;
+                match i32::from(u16::from_ne_bytes(*family)) {
+                    libc::AF_INET => self.gateway = Some(ipv4(address)?),
+                    _ => self.has_foreign_gateway = true,
+                }
+            }
             _ => {}
         }
         Some(())
@@ -184,6 +227,37 @@ impl RouteEntry {
             list.push(route);
             hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
+        Some(())
+    }
+}
+
+/// The tables in which a routing rule makes the kernel look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RuleTable {
+    /// The table with this number.
+    One(u32),
+    /// The table of whatever VRF a packet belongs to.
+    Vrf,
+}
+
+impl RuleTable {
+    /// Reads an `RTM_NEWRULE` message. Ignores rules that name no table, and families other than IPv4.
+    pub(super) fn parse_into(message: &[u8], list: &mut Vec<RuleTable>) -> Option<()> {
+        let (header, attributes) = message.split_first_chunk::<RULE_HEADER_LEN>()?;
+        let [family, _to_prefix, _from_prefix, _tos, table, _, _, action, ..] = *header;
+        if i32::from(family) != libc::AF_INET || action != FR_ACT_TO_TBL {
+            return Some(());
+        }
+        let mut found = RuleTable::One(u32::from(table));
+        for attribute in NlasIterator::new(attributes) {
+            let attribute = attribute.ok()?;
+            match attribute.kind() {
+                FRA_TABLE if found != RuleTable::Vrf => found = RuleTable::One(host_u32(attribute.value())?),
+                FRA_L3MDEV if attribute.value().first() == Some(&1) => found = RuleTable::Vrf,
+                _ => {}
+            }
+        }
+        list.push(found);
         Some(())
     }
 }
@@ -233,7 +307,7 @@ mod tests {
     }
 
     fn route_message(attributes: &[Vec<u8>]) -> Vec<u8> {
-        let mut bytes = vec![libc::AF_INET as u8, 16, 0, 0, 252, 0, 0, 1, 0, 0, 0, 0];
+        let mut bytes = vec![libc::AF_INET as u8, 16, 0, 0, 252, 0, 0, RTN_UNICAST, 0, 0, 0, 0];
         bytes.extend(attribute(RTA_DST, &[10, 1, 0, 0]));
         bytes.extend(attributes.concat());
         bytes
@@ -305,6 +379,8 @@ mod tests {
             index: Some(2),
             metric: Some(50),
             table: 1000,
+            kind: RTN_UNICAST,
+            has_foreign_gateway: false,
         };
         assert_eq!(list, [expected]);
     }
@@ -317,6 +393,53 @@ mod tests {
         let seen: Vec<_> = list.iter().map(|route| (route.index, route.gateway.map(|g| g.octets()))).collect();
         assert_eq!(seen, [(Some(2), Some([10, 0, 0, 1])), (Some(3), Some([10, 0, 1, 1]))]);
         assert!(list.iter().all(|route| route.table == 252 && route.prefix == 16));
+    }
+
+    #[test]
+    fn a_network_of_the_host_is_told_from_one_behind_a_gateway() {
+        let oif = attribute(RTA_OIF, &2u32.to_ne_bytes());
+        let via = |family: i32, address: &[u8]| {
+            attribute(RTA_VIA, &[&(family as u16).to_ne_bytes()[..], address].concat())
+        };
+        let cases = [
+            (vec![oif.clone()], None, true),
+            (vec![oif.clone(), attribute(RTA_GATEWAY, &[10, 0, 0, 1])], Some([10, 0, 0, 1]), false),
+            (vec![oif.clone(), via(libc::AF_INET, &[10, 0, 0, 2])], Some([10, 0, 0, 2]), false),
+            (vec![oif.clone(), via(libc::AF_INET6, &[0xfe; 16])], None, false),
+            (vec![], None, false),
+        ];
+        for (attributes, gateway, is_connected) in cases {
+            let mut list = Vec::new();
+            RouteEntry::parse_into(&route_message(&attributes), &mut list).unwrap();
+            assert_eq!((list[0].gateway, list[0].is_connected()), (gateway.map(Ipv4Addr::from), is_connected));
+        }
+        let mut local = route_message(&[oif]);
+        local[7] = 2;
+        let mut list = Vec::new();
+        RouteEntry::parse_into(&local, &mut list).unwrap();
+        assert!(!list[0].is_connected() && !list[0].is_unicast());
+        assert_eq!(RouteEntry::link_of(&local), Some(Some(2)));
+    }
+
+    #[test]
+    fn rules_name_their_tables() {
+        let rule = |table: u8, action: u8, attributes: &[Vec<u8>]| {
+            let mut bytes = vec![libc::AF_INET as u8, 0, 0, 0, table, 0, 0, action, 0, 0, 0, 0];
+            bytes.extend(attributes.concat());
+            bytes
+        };
+        let wide = attribute(FRA_TABLE, &51_820u32.to_ne_bytes());
+        let mut list = Vec::new();
+        for message in [
+            rule(254, FR_ACT_TO_TBL, &[]),
+            rule(0, FR_ACT_TO_TBL, &[wide]),
+            rule(0, FR_ACT_TO_TBL, &[attribute(FRA_L3MDEV, &[1])]),
+            rule(0, 7, &[]),
+        ] {
+            RuleTable::parse_into(&message, &mut list).unwrap();
+        }
+        assert_eq!(list, [RuleTable::One(254), RuleTable::One(51_820), RuleTable::Vrf]);
+        assert_eq!(RuleTable::parse_into(&[2; 5], &mut list), None);
     }
 
     /// Every proper prefix of a message is either read (if it ends between attributes) or refused; none panics. A next

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
@@ -16,8 +18,11 @@ use super::NetlinkError;
 /// The kernel writes at most 32 KiB of a dump at once; the rest is spare capacity for one large link.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 
-/// How often a listing starts over because the table changed, before the change becomes an error.
-const DUMP_ATTEMPTS: usize = 8;
+/// The pause before a listing that was interrupted starts over; each further one is twice as long, up to the longest.
+/// A table that changes in bursts has then a chance to be quiet, and one that changes all the time is read often enough
+/// to meet a moment without a change.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
 /// A socket that is connected to the kernel, so that it receives nothing from other processes.
 pub(super) struct RouteSocket {
@@ -31,6 +36,8 @@ impl RouteSocket {
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(NetlinkError::Open)?;
         socket.bind_auto().map_err(NetlinkError::Open)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(NetlinkError::Open)?;
+        // Kernels before 4.20 list whole tables, which is the same to the callers: they filter by themselves.
+        let _ = socket.set_netlink_get_strict_chk(true);
         Ok(RouteSocket { socket, sequence: 0, buffer: vec![0; RECEIVE_BUFFER] })
     }
 
@@ -58,21 +65,20 @@ impl RouteSocket {
         answer.ok_or(NetlinkError::Malformed)
     }
 
-    /// Lists a table. `parse` appends the entries of one message, or returns `None` if the message is malformed.
+    /// Lists a table. `parse` appends the entries of one message, or returns `None` if the message is malformed. A
+    /// listing that a change of the table has interrupted starts over, after a pause, for as long as `patience`.
     pub(super) fn dump<T>(
         &mut self,
         request: RouteNetlinkMessage,
         what: fmt::Arguments<'_>,
+        patience: Duration,
         parse: fn(&[u8], &mut Vec<T>) -> Option<()>,
     ) -> Result<Vec<T>, NetlinkError> {
-        for _ in 0..DUMP_ATTEMPTS {
+        until_whole(what, patience, || {
             let mut list = Vec::new();
             let outcome = self.exchange(request.clone(), NLM_F_DUMP, what, &mut |payload| parse(payload, &mut list))?;
-            if outcome == Outcome::Complete {
-                return Ok(list);
-            }
-        }
-        Err(NetlinkError::Kernel { what: what.to_string(), errno: libc::EINTR })
+            Ok((outcome, list))
+        })
     }
 
     /// Sends `request` and passes every message of the answer to `each`, up to the acknowledgement or the end of the
@@ -125,6 +131,28 @@ impl RouteSocket {
             return Err(NetlinkError::Malformed);
         }
         Ok(length)
+    }
+}
+
+/// Repeats a listing until it is whole: at once if `patience` is zero, else with growing pauses until `patience` is
+/// over.
+fn until_whole<T>(
+    what: fmt::Arguments<'_>,
+    patience: Duration,
+    mut list: impl FnMut() -> Result<(Outcome, T), NetlinkError>,
+) -> Result<T, NetlinkError> {
+    let deadline = Instant::now() + patience;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let (outcome, entries) = list()?;
+        if outcome == Outcome::Complete {
+            return Ok(entries);
+        }
+        if Instant::now() + pause > deadline {
+            return Err(NetlinkError::Changing { what: what.to_string(), patience });
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -218,6 +246,7 @@ mod tests {
     use super::*;
 
     const RTM_NEWROUTE: u16 = 24;
+    const PATIENCE: Duration = Duration::from_secs(5);
 
     /// A message with these header fields; `declared` is its length field.
     fn frame(declared: u32, kind: u16, body: &[u8]) -> Vec<u8> {
@@ -294,6 +323,39 @@ mod tests {
         }
     }
 
+    /// More often than the eight attempts that were once the limit.
+    #[test]
+    fn an_interrupted_listing_is_repeated_with_growing_pauses_until_it_is_whole() {
+        let mut tries = Vec::new();
+        let whole = until_whole(format_args!("list addresses"), PATIENCE, || {
+            tries.push(Instant::now());
+            Ok((if tries.len() < 20 { Outcome::Interrupted } else { Outcome::Complete }, tries.len()))
+        });
+        assert_eq!(whole.unwrap(), 20);
+        let pauses: Vec<_> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        for (pause, least) in pauses.iter().zip([1, 2, 4, 8, 16, 32, 32, 32]) {
+            assert!(*pause >= Duration::from_millis(least), "{pauses:?}");
+        }
+    }
+
+    #[test]
+    fn a_table_that_never_rests_is_an_error_that_says_so() {
+        let (began, patience) = (Instant::now(), Duration::from_millis(200));
+        let mut tries = 0;
+        let error = until_whole(format_args!("list addresses"), patience, || {
+            tries += 1;
+            Ok((Outcome::Interrupted, ()))
+        })
+        .unwrap_err();
+        assert!(began.elapsed() < PATIENCE && tries > 5, "{tries} tries in {:?}", began.elapsed());
+        let says = "list addresses: the kernel's table changed during each of the readings of 0.2 s (NLM_F_DUMP_INTR); \
+                    expected one without a change";
+        assert_eq!(error.to_string(), says);
+        assert_eq!(error.errno(), Some(libc::EAGAIN));
+        let at_once = until_whole(format_args!("x"), Duration::ZERO, || Ok((Outcome::Interrupted, ())));
+        assert!(matches!(at_once, Err(NetlinkError::Changing { .. })));
+    }
+
     #[test]
     fn a_listing_that_fails_half_way_gives_its_error() {
         let messages =
@@ -307,7 +369,7 @@ mod tests {
         let links = || RouteNetlinkMessage::GetLink(Default::default());
         // An earlier exchange that ended after sending: its whole answer is still unread.
         socket.send(links(), NLM_F_ACK).unwrap();
-        let counted = socket.dump(links(), format_args!("list links"), |_, list| {
+        let counted = socket.dump(links(), format_args!("list links"), PATIENCE, |_, list| {
             list.push(());
             Some(())
         });
@@ -319,7 +381,7 @@ mod tests {
         let mut socket = RouteSocket::open().unwrap();
         let links = || RouteNetlinkMessage::GetLink(Default::default());
         let what = format_args!("list links");
-        assert!(matches!(socket.dump::<()>(links(), what, |_, _| None), Err(NetlinkError::Malformed)));
-        assert!(socket.dump::<()>(links(), what, |_, _| Some(())).is_ok());
+        assert!(matches!(socket.dump::<()>(links(), what, PATIENCE, |_, _| None), Err(NetlinkError::Malformed)));
+        assert!(socket.dump::<()>(links(), what, PATIENCE, |_, _| Some(())).is_ok());
     }
 }
