@@ -10,6 +10,7 @@
 mod reply;
 mod socket;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -145,33 +146,45 @@ impl Netlink {
         })
     }
 
-    /// All IPv4 addresses of the namespace; a server compares its subnet with them. Like each listing, it is repeated
-    /// for up to [`PATIENCE`] while changes interrupt it.
+    /// All IPv4 addresses of the namespace. Like each listing, it is repeated for up to [`PATIENCE`] while changes
+    /// interrupt it.
+    ///
+    /// The kernel continues a long list of addresses by position, so that a listing which a change interrupts may lack
+    /// one that was there all the time, and a thousand changes a second interrupt each listing of thousands. It
+    /// continues the routing tables by key, and keeps a local route for each address. So the listings together are
+    /// whole, too, when they have all addresses of the local routes.
     ///
     /// # Errors
-    /// [`NetlinkError::Changing`] if the addresses change all the time.
+    /// [`NetlinkError::Changing`] if the addresses change too fast for that.
     pub fn addresses(&mut self) -> Result<Vec<Address>, NetlinkError> {
-        self.list_addresses(0, format_args!("list addresses"), PATIENCE)
+        let what = format_args!("list addresses");
+        let mut seen = HashSet::new();
+        socket::until_whole(what, PATIENCE, || {
+            let (list, is_whole) = self.socket.dump_once(addresses_request(0), what, Address::parse_into)?;
+            if is_whole {
+                return Ok(Some(list));
+            }
+            seen.extend(list);
+            let there: HashSet<_> = self.own_addresses()?.into_iter().collect();
+            let known: HashSet<_> = seen.iter().map(|address| (address.index, address.addr)).collect();
+            let list = || seen.iter().copied().filter(|one| there.contains(&(one.index, one.addr))).collect();
+            Ok(there.is_subset(&known).then(list))
+        })
+    }
+
+    /// The host's own addresses and their links, as the local routes have them.
+    fn own_addresses(&mut self) -> Result<Vec<(u32, Ipv4Addr)>, NetlinkError> {
+        let routes = self.all_routes()?;
+        Ok(routes.iter().filter_map(|route| Some((route.index?, route.own_address()?))).collect())
     }
 
     /// The IPv4 addresses of one link. It takes 20 ms at most.
     pub fn addresses_of(&mut self, index: u32) -> Result<Vec<Address>, NetlinkError> {
-        let mut list = self.list_addresses(index, format_args!("list addresses of link {index}"), SHORT_PATIENCE)?;
+        let what = format_args!("list addresses of link {index}");
+        let mut list = self.socket.dump(addresses_request(index), what, SHORT_PATIENCE, Address::parse_into)?;
         // Kernels before 4.20 list those of all links.
         list.retain(|address| address.index == index);
         Ok(list)
-    }
-
-    fn list_addresses(
-        &mut self,
-        index: u32,
-        what: fmt::Arguments<'_>,
-        patience: Duration,
-    ) -> Result<Vec<Address>, NetlinkError> {
-        let mut request = AddressMessage::default();
-        request.header.family = AddressFamily::Inet;
-        request.header.index = index;
-        self.socket.dump(RouteNetlinkMessage::GetAddress(request), what, patience, Address::parse_into)
     }
 
     /// The IPv4 routes of the main table, one entry for each next hop of a multipath route.
@@ -353,6 +366,14 @@ fn not_found<T>(result: Result<T, NetlinkError>, object: fmt::Arguments<'_>) -> 
         NetlinkError::Kernel { errno: libc::ENODEV, .. } => NetlinkError::NotFound(object.to_string()),
         other => other,
     })
+}
+
+/// A request for the IPv4 addresses of a link; with 0 of all links.
+fn addresses_request(index: u32) -> RouteNetlinkMessage {
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    request.header.index = index;
+    RouteNetlinkMessage::GetAddress(request)
 }
 
 fn link_request(index: u32) -> LinkMessage {

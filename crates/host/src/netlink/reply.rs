@@ -25,6 +25,8 @@ const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
 const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+const RTPROT_KERNEL: u8 = 2;
 const RULE_HEADER_LEN: usize = 12;
 const FRA_TABLE: u16 = 15;
 const FRA_L3MDEV: u16 = 19;
@@ -73,7 +75,7 @@ impl Link {
 }
 
 /// An IPv4 address of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     /// The index of the link that has the address.
     pub index: u32,
@@ -133,6 +135,8 @@ pub struct RouteEntry {
     pub table: u32,
     /// The kind of route as `rtm_type` of rtnetlink(7) numbers it; 1 is unicast.
     pub kind: u8,
+    /// Where the route comes from, as `rtm_protocol` numbers it; 2 is the kernel.
+    pub protocol: u8,
     /// Whether the next hop has an address of another family than IPv4 (`via inet6` of ip-route(8)).
     pub has_foreign_gateway: bool,
 }
@@ -141,6 +145,11 @@ impl RouteEntry {
     /// Whether the destination is a network that the host is in: packets go to the link without a next hop.
     pub fn is_connected(&self) -> bool {
         self.kind == RTN_UNICAST && self.index.is_some() && self.gateway.is_none() && !self.has_foreign_gateway
+    }
+
+    /// The host's own address that the kernel has made this local route for.
+    pub(super) fn own_address(&self) -> Option<Ipv4Addr> {
+        (self.kind == RTN_LOCAL && self.protocol == RTPROT_KERNEL && self.prefix == 32).then_some(self.destination)
     }
 
     /// Whether the route carries packets into its link, unlike a local or broadcast address of the host.
@@ -165,7 +174,7 @@ impl RouteEntry {
     /// IPv4.
     pub(super) fn parse_into(message: &[u8], list: &mut Vec<RouteEntry>) -> Option<()> {
         let (header, attributes) = message.split_first_chunk::<ROUTE_HEADER_LEN>()?;
-        let [family, prefix, _source_prefix, _tos, table, _protocol, _scope, kind, ..] = *header;
+        let [family, prefix, _source_prefix, _tos, table, protocol, _scope, kind, ..] = *header;
         if i32::from(family) != libc::AF_INET || host_u32(header.get(8..)?)? & RTM_F_CLONED != 0 {
             return Some(());
         }
@@ -177,6 +186,7 @@ impl RouteEntry {
             metric: None,
             table: u32::from(table),
             kind,
+            protocol,
             has_foreign_gateway: false,
         };
         let mut hops = None;
@@ -380,6 +390,7 @@ mod tests {
             metric: Some(50),
             table: 1000,
             kind: RTN_UNICAST,
+            protocol: 0,
             has_foreign_gateway: false,
         };
         assert_eq!(list, [expected]);
@@ -414,10 +425,14 @@ mod tests {
             assert_eq!((list[0].gateway, list[0].is_connected()), (gateway.map(Ipv4Addr::from), is_connected));
         }
         let mut local = route_message(&[oif]);
-        local[7] = 2;
+        (local[5], local[7]) = (RTPROT_KERNEL, RTN_LOCAL);
         let mut list = Vec::new();
         RouteEntry::parse_into(&local, &mut list).unwrap();
         assert!(!list[0].is_connected() && !list[0].is_unicast());
+        assert_eq!(list[0].own_address(), None, "it is no single address");
+        local[1] = 32;
+        RouteEntry::parse_into(&local, &mut list).unwrap();
+        assert_eq!(list[1].own_address(), Some(Ipv4Addr::new(10, 1, 0, 0)));
         assert_eq!(RouteEntry::link_of(&local), Some(Some(2)));
     }
 

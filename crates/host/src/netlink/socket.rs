@@ -75,10 +75,22 @@ impl RouteSocket {
         parse: fn(&[u8], &mut Vec<T>) -> Option<()>,
     ) -> Result<Vec<T>, NetlinkError> {
         until_whole(what, patience, || {
-            let mut list = Vec::new();
-            let outcome = self.exchange(request.clone(), NLM_F_DUMP, what, &mut |payload| parse(payload, &mut list))?;
-            Ok((outcome, list))
+            let (list, is_whole) = self.dump_once(request.clone(), what, parse)?;
+            Ok(is_whole.then_some(list))
         })
+    }
+
+    /// Lists a table once; returns its entries, and whether no change has interrupted the listing. An interrupted one may
+    /// lack entries that were there all the time.
+    pub(super) fn dump_once<T>(
+        &mut self,
+        request: RouteNetlinkMessage,
+        what: fmt::Arguments<'_>,
+        parse: fn(&[u8], &mut Vec<T>) -> Option<()>,
+    ) -> Result<(Vec<T>, bool), NetlinkError> {
+        let mut list = Vec::new();
+        let outcome = self.exchange(request, NLM_F_DUMP, what, &mut |payload| parse(payload, &mut list))?;
+        Ok((list, outcome == Outcome::Complete))
     }
 
     /// Sends `request` and passes every message of the answer to `each`, up to the acknowledgement or the end of the
@@ -134,19 +146,17 @@ impl RouteSocket {
     }
 }
 
-/// Repeats a listing until it is whole: at once if `patience` is zero, else with growing pauses until `patience` is
-/// over.
-fn until_whole<T>(
+/// Repeats an attempt to list something until it returns a whole list, with growing pauses, for as long as `patience`.
+pub(super) fn until_whole<T>(
     what: fmt::Arguments<'_>,
     patience: Duration,
-    mut list: impl FnMut() -> Result<(Outcome, T), NetlinkError>,
+    mut attempt: impl FnMut() -> Result<Option<T>, NetlinkError>,
 ) -> Result<T, NetlinkError> {
     let deadline = Instant::now() + patience;
     let mut pause = FIRST_PAUSE;
     loop {
-        let (outcome, entries) = list()?;
-        if outcome == Outcome::Complete {
-            return Ok(entries);
+        if let Some(list) = attempt()? {
+            return Ok(list);
         }
         if Instant::now() + pause > deadline {
             return Err(NetlinkError::Changing { what: what.to_string(), patience });
@@ -329,7 +339,7 @@ mod tests {
         let mut tries = Vec::new();
         let whole = until_whole(format_args!("list addresses"), PATIENCE, || {
             tries.push(Instant::now());
-            Ok((if tries.len() < 20 { Outcome::Interrupted } else { Outcome::Complete }, tries.len()))
+            Ok((tries.len() == 20).then_some(tries.len()))
         });
         assert_eq!(whole.unwrap(), 20);
         let pauses: Vec<_> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -342,9 +352,9 @@ mod tests {
     fn a_table_that_never_rests_is_an_error_that_says_so() {
         let (began, patience) = (Instant::now(), Duration::from_millis(200));
         let mut tries = 0;
-        let error = until_whole(format_args!("list addresses"), patience, || {
+        let error = until_whole::<()>(format_args!("list addresses"), patience, || {
             tries += 1;
-            Ok((Outcome::Interrupted, ()))
+            Ok(None)
         })
         .unwrap_err();
         assert!(began.elapsed() < PATIENCE && tries > 5, "{tries} tries in {:?}", began.elapsed());
@@ -352,7 +362,7 @@ mod tests {
                     expected one without a change";
         assert_eq!(error.to_string(), says);
         assert_eq!(error.errno(), Some(libc::EAGAIN));
-        let at_once = until_whole(format_args!("x"), Duration::ZERO, || Ok((Outcome::Interrupted, ())));
+        let at_once = until_whole::<()>(format_args!("x"), Duration::ZERO, || Ok(None));
         assert!(matches!(at_once, Err(NetlinkError::Changing { .. })));
     }
 
