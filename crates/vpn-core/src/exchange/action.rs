@@ -81,6 +81,8 @@ pub enum Event<'a> {
         /// The bytes that wait in the stream to the server.
         pending: usize,
     },
+    /// This process was stopped, or the machine suspended, for this long: the start's time limit moves.
+    Paused(Duration),
     /// The start's time limit has passed.
     Timeout,
     /// The device of [`Action::MakeDevice`] is up.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::action::{Action, Event, Failure, Grant, Notice, State};
+use super::liveness::{Liveness, Verdict};
 use super::offer::Offer;
 use super::payment::{Agreement, Payment};
 use crate::lease::Token;
@@ -33,7 +34,8 @@ pub struct Settings {
     pub request: Request,
     /// The time limit for the server to give an address.
     pub start_timeout: Duration,
-    /// The silence after which the client pings; after three times as long the connection is lost.
+    /// The silence after which the client pings; the connection is lost when the server has answered nothing for twice as
+    /// long again.
     pub keep_alive: Duration,
     /// The largest inner packet that this host sends, in bytes.
     pub mtu: u16,
@@ -58,15 +60,12 @@ pub struct Exchange {
     usage_id: u32,
     /// The deadline of a start that waits for the server; `None` before [`Event::Dialled`].
     deadline: Option<Duration>,
-    /// When the last request or ping was sent, and how often the request was repeated.
+    /// When the last request was sent, and how often it was repeated.
     last_sent: Duration,
     repeats: u32,
-    /// When the last packet from the server arrived.
-    heard: Duration,
+    liveness: Liveness,
     /// The silence after which the client pings.
     ping_after: Duration,
-    /// The bytes that waited for the server at the last tick.
-    pending: usize,
     /// The stream is up; REQUEST waits for [`Event::Proceed`].
     is_ready: bool,
     payment: Option<Payment>,
@@ -98,8 +97,7 @@ impl Exchange {
             deadline: None,
             last_sent: Duration::ZERO,
             repeats: 0,
-            heard: Duration::ZERO,
-            pending: 0,
+            liveness: Liveness::new(Duration::ZERO),
             is_ready: false,
             granted: None,
             is_answered: false,
@@ -171,6 +169,7 @@ impl Exchange {
             Event::Problem(code) => self.problem(now, code),
             Event::Ping => self.pinged(now),
             Event::Tick { heard, pending } => self.tick(now, heard, pending),
+            Event::Paused(time) => self.deadline = self.deadline.map(|deadline| deadline + time),
             Event::Timeout => self.time_out(now),
             Event::DeviceMade => self.device_made(),
             Event::DeviceFailed(why) => self.fail(Failure::Device(why)),
@@ -183,7 +182,7 @@ impl Exchange {
 
     fn connected(&mut self, now: Duration, is_held: bool) {
         if self.awaits_stream() {
-            self.heard = now;
+            self.liveness.hear(now);
             self.is_ready = is_held;
             if is_held {
                 return;
@@ -195,7 +194,7 @@ impl Exchange {
     }
 
     fn service_packet(&mut self, now: Duration, kind: u8, data: &[u8]) {
-        self.heard = now;
+        self.liveness.hear(now);
         match kind {
             pkt::SUCCESS => match Success::parse(data) {
                 Ok(success) if success.srv_uid == self.settings.request.srv_uid => self.granted(now, success.usage_id),
@@ -230,7 +229,7 @@ impl Exchange {
     }
 
     fn address_given(&mut self, now: Duration, reply: &AddrReply, packet: &[u8], outer: Option<IpAddr>) {
-        self.heard = now;
+        self.liveness.hear(now);
         if self.state != State::AwaitingAddress || !self.is_alive() {
             return self.report(Notice::UnexpectedAddress);
         }
@@ -253,7 +252,7 @@ impl Exchange {
     }
 
     fn problem(&mut self, now: Duration, code: u32) {
-        self.heard = now;
+        self.liveness.hear(now);
         match code {
             problem::NO_FREE_ADDR if self.state < State::MakingTunnel => self.refused("it has no free address".into()),
             problem::TUNNEL_DOWN => self.refused("its tunnel is down".into()),
@@ -264,7 +263,7 @@ impl Exchange {
     }
 
     fn pinged(&mut self, now: Duration) {
-        self.heard = now;
+        self.liveness.hear(now);
         if self.is_alive() {
             self.send_control(op::PONG);
         }
@@ -272,7 +271,7 @@ impl Exchange {
 
     /// Repeats an unanswered request, or checks the server's liveness.
     fn tick(&mut self, now: Duration, heard: Duration, pending: usize) {
-        self.heard = self.heard.max(heard);
+        self.liveness.hear(heard);
         if !self.is_alive() {
             return;
         }
@@ -298,17 +297,11 @@ impl Exchange {
     }
 
     fn keep_alive(&mut self, now: Duration, pending: usize) {
-        // Liveness: a server that drains our send queue is alive, even while our ping waits behind data.
-        if pending < std::mem::replace(&mut self.pending, pending) {
-            self.heard = now;
-        }
-        let silent = now.saturating_sub(self.heard);
-        if silent >= self.settings.keep_alive * 3 {
-            return self.lose_and_close("the server is silent");
-        }
-        if silent >= self.ping_after && now.saturating_sub(self.last_sent) >= self.ping_after {
-            self.last_sent = now;
-            self.send_control(op::PING);
+        self.liveness.look(now, pending);
+        match self.liveness.judge(now, self.ping_after, self.settings.keep_alive * 3) {
+            Verdict::Wait => {}
+            Verdict::Ask => self.send_control(op::PING),
+            Verdict::Gone(_) => self.lose_and_close("the server is silent"),
         }
     }
 

@@ -16,6 +16,7 @@
 mod action;
 mod client;
 mod leases;
+mod liveness;
 mod offer;
 mod payment;
 mod session;
@@ -23,6 +24,7 @@ mod session;
 pub use action::{Action, Event, Failure, Grant, Notice, State};
 pub use client::{Exchange, REQUEST_TICK, Settings, TICK};
 pub use leases::{AddressRequest, Answer, Leases, MIN_MTU, Terms, agreed_mtu};
+pub use liveness::PAUSE;
 pub use offer::{Offer, OfferError};
 pub use payment::{Agreement, Refusal, TxHash};
 pub use session::{Session, SessionAction, UsageChange};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::liveness::{Liveness, PAUSE, Verdict};
+
 /// How long a client may keep a lease without the right to use the service, or this right without a lease: as long as a
 /// payment may reasonably take.
 const UNUSED_TIMEOUT: Duration = Duration::from_secs(60);
@@ -15,7 +17,7 @@ pub enum SessionAction {
     Ping,
     /// Closes the stream: the client has had service without a lease, or a lease without service, for a minute.
     CloseUnused,
-    /// Closes the stream: the client has been silent for this long.
+    /// Closes the stream: the client has left the server's pings unanswered, and has been silent for this long.
     CloseSilent(Duration),
 }
 
@@ -39,16 +41,15 @@ pub struct Session {
     since: Duration,
     /// The client announced that it answers pings.
     answers_pings: bool,
-    /// The bytes that waited for the client at the last check.
-    pending: usize,
-    /// When the last packet from the client arrived, as of the last check.
-    heard: Duration,
+    liveness: Liveness,
+    /// The last check.
+    checked: Duration,
 }
 
 impl Session {
     /// Creates the session of a channel that has just opened.
     pub fn new(now: Duration) -> Session {
-        Session { is_allowed: false, since: now, answers_pings: false, pending: 0, heard: now }
+        Session { is_allowed: false, since: now, answers_pings: false, liveness: Liveness::new(now), checked: now }
     }
 
     /// Returns whether the client may use the service.
@@ -77,12 +78,12 @@ impl Session {
 
     /// Returns when the client last showed liveness: the last packet that the driver reported, or a drained send queue.
     pub fn heard(&self) -> Duration {
-        self.heard
+        self.liveness.heard()
     }
 
     /// Checks the session periodically. `heard` is when the last packet arrived, `pending` the number of bytes that
-    /// wait for the client. After a silence of `keep_alive` a client that answers pings is pinged; after three times as
-    /// long its stream is closed.
+    /// wait for the client. After a silence of `keep_alive` a client that answers pings is pinged. When it has left the
+    /// pings of twice this time unanswered, its stream is closed. A pause of this process counts for nothing.
     pub fn check(
         &mut self,
         now: Duration,
@@ -91,19 +92,23 @@ impl Session {
         is_leased: bool,
         keep_alive: Duration,
     ) -> SessionAction {
-        self.heard = self.heard.max(heard);
+        let gap = now.saturating_sub(std::mem::replace(&mut self.checked, now));
+        if gap > PAUSE {
+            // What the client has sent meanwhile may still have to be read.
+            self.since += gap;
+        }
+        self.liveness.hear(heard);
         if is_leased != self.is_allowed && now.saturating_sub(self.since) >= UNUSED_TIMEOUT {
             return SessionAction::CloseUnused;
         }
-        // Liveness: a client that drains its send queue is alive, even while its answer to a ping waits behind data.
-        if pending < std::mem::replace(&mut self.pending, pending) {
-            self.heard = self.heard.max(now);
+        self.liveness.look(now, pending);
+        if !self.answers_pings {
+            return SessionAction::None;
         }
-        let silent = now.saturating_sub(self.heard);
-        match self.answers_pings {
-            true if silent >= keep_alive * 3 => SessionAction::CloseSilent(silent),
-            true if silent >= keep_alive => SessionAction::Ping,
-            _ => SessionAction::None,
+        match self.liveness.judge(now, keep_alive, keep_alive * 3) {
+            Verdict::Wait => SessionAction::None,
+            Verdict::Ask => SessionAction::Ping,
+            Verdict::Gone(silent) => SessionAction::CloseSilent(silent),
         }
     }
 }
@@ -126,15 +131,29 @@ mod tests {
         session
     }
 
+    /// Checks a session each second, as the driver does, and returns the times of the pings and of the end.
+    fn checks(session: &mut Session, from: u64, to: u64, pending: impl Fn(u64) -> usize) -> (Vec<u64>, Option<u64>) {
+        let mut pings = Vec::new();
+        for second in from..=to {
+            match session.check(at(second), at(0), pending(second), true, KEEP_ALIVE) {
+                SessionAction::None => {}
+                SessionAction::Ping => pings.push(second),
+                SessionAction::CloseUnused | SessionAction::CloseSilent(_) => return (pings, Some(second)),
+            }
+        }
+        (pings, None)
+    }
+
     #[test]
     fn a_silent_client_is_pinged_and_then_disconnected() {
+        assert_eq!(checks(&mut served(true), 1, 90, |_| 0), (vec![20, 40], Some(60)));
+    }
+
+    #[test]
+    fn a_pause_of_the_server_ends_no_session_without_a_question() {
         let mut session = served(true);
-        let mut check_at = |seconds| session.check(at(seconds), at(0), 0, true, KEEP_ALIVE);
-        assert_eq!(
-            [check_at(19), check_at(20), check_at(59)],
-            [SessionAction::None, SessionAction::Ping, SessionAction::Ping]
-        );
-        assert_eq!(check_at(60), SessionAction::CloseSilent(at(60)));
+        assert_eq!(checks(&mut session, 1, 45, |_| 0), (vec![20, 40], None));
+        assert_eq!(checks(&mut session, 345, 600, |_| 0), (vec![345, 365], Some(385)));
     }
 
     #[test]
@@ -146,24 +165,37 @@ mod tests {
     #[test]
     fn a_draining_queue_is_a_sign_of_life() {
         let mut session = served(true);
-        assert_eq!(session.check(at(30), at(0), 9000, true, KEEP_ALIVE), SessionAction::Ping);
-        assert_eq!(session.check(at(59), at(0), 8000, true, KEEP_ALIVE), SessionAction::None);
+        let pending = |second| if second < 59 { 9000 } else { 8000 };
+        assert_eq!(checks(&mut session, 1, 79, pending), (vec![20, 40, 79], None));
         assert_eq!(session.heard(), at(59));
-        assert_eq!(session.check(at(90), at(0), 8000, true, KEEP_ALIVE), SessionAction::Ping);
+    }
+
+    #[test]
+    fn a_pause_of_the_server_is_no_time_without_use() {
+        let mut session = served(true);
+        assert_eq!(session.check(at(1), at(1), 0, false, KEEP_ALIVE), SessionAction::None);
+        // The request for an address waits to be read.
+        assert_eq!(session.check(at(301), at(1), 0, false, KEEP_ALIVE), SessionAction::Ping);
+        assert_eq!(session.check(at(302), at(302), 0, true, KEEP_ALIVE), SessionAction::None);
     }
 
     #[test]
     fn service_and_lease_belong_together() {
         let mut session = served(true);
+        let check = |session: &mut Session, from: u64, to: u64, is_leased| {
+            (from..=to).find(|second| {
+                let action = session.check(at(*second), at(*second), 0, is_leased, KEEP_ALIVE);
+                action == SessionAction::CloseUnused
+            })
+        };
         // Service for a minute without a lease.
-        assert_eq!(session.check(at(59), at(59), 0, false, KEEP_ALIVE), SessionAction::None);
-        assert_eq!(session.check(at(60), at(60), 0, false, KEEP_ALIVE), SessionAction::CloseUnused);
+        assert_eq!(check(&mut session, 1, 90, false), Some(60));
         // A lease for a minute without service.
+        assert_eq!(check(&mut session, 61, 99, true), None);
         assert_eq!(session.set_allowed(at(100), false), UsageChange::Ends);
-        assert_eq!(session.set_allowed(at(130), false), UsageChange::None);
-        assert_eq!(session.check(at(159), at(159), 0, true, KEEP_ALIVE), SessionAction::None);
-        assert_eq!(session.check(at(160), at(160), 0, true, KEEP_ALIVE), SessionAction::CloseUnused);
+        assert_eq!(session.set_allowed(at(100), false), UsageChange::None);
+        assert_eq!(check(&mut session, 100, 190, true), Some(160));
         // Neither service nor a lease: no time limit.
-        assert_eq!(session.check(at(9999), at(9999), 0, false, KEEP_ALIVE), SessionAction::None);
+        assert_eq!(check(&mut session, 161, 999, false), None);
     }
 }

@@ -53,6 +53,12 @@ impl Driven {
         self.at(milliseconds, Event::Tick { heard: Duration::ZERO, pending: 0 })
     }
 
+    /// Ticks as the driver does, and returns when which packets were sent.
+    fn ticks(&mut self, from: u64, to: u64) -> Vec<(u64, Vec<u32>)> {
+        let ticks = (from..=to).step_by(250).map(|now| (now, ops(&self.tick(now))));
+        ticks.filter(|(_, ops)| !ops.is_empty()).collect()
+    }
+
     fn success(&mut self, milliseconds: u64) -> Vec<Action> {
         let success = Success { usage_id: 5, net_id: 7, srv_uid: 1 }.encode();
         self.at(milliseconds, Event::ServicePacket { kind: pkt::SUCCESS, data: &success })
@@ -163,10 +169,8 @@ fn a_loss_while_the_device_is_made_fails_the_start() {
 fn a_silent_server_is_pinged_and_then_lost() {
     let mut driven = Driven::up();
     // The last packet arrived at 30 ms.
-    assert_eq!(driven.tick(5_000), []);
-    assert_eq!(ops(&driven.tick(5_250)), [op::PING]);
-    assert_eq!(ops(&driven.tick(10_000)), []);
-    assert_eq!(ops(&driven.tick(10_250)), [op::PING]);
+    assert_eq!(driven.ticks(250, 10_250), [(5_250, vec![op::PING]), (10_250, vec![op::PING])]);
+    assert_eq!(driven.ticks(10_500, 15_000), []);
     let lost = driven.tick(15_250);
     assert_eq!(lost, [Action::Report(Notice::Lost("the server is silent".into())), Action::CloseStream]);
     assert_eq!((driven.0.state(), driven.0.failure()), (State::Lost, None));
@@ -174,14 +178,56 @@ fn a_silent_server_is_pinged_and_then_lost() {
 }
 
 #[test]
+fn a_pause_of_any_length_is_followed_by_a_question() {
+    for pause in [17_000, 25_000, 600_000] {
+        for before in [1_000, 6_000, 15_000] {
+            let mut driven = Driven::up();
+            driven.ticks(250, before);
+            let back = before + pause;
+            assert_eq!(ops(&driven.tick(back)), [op::PING], "{before} ms, then {pause} ms");
+            assert_eq!(driven.ticks(back + 250, back + 9_750), [(back + 5_000, vec![op::PING])]);
+            assert_eq!(driven.0.state(), State::Up);
+            driven.tick(back + 10_000);
+            assert_eq!(driven.0.state(), State::Lost);
+        }
+    }
+}
+
+#[test]
+fn a_start_is_given_the_time_that_a_pause_took() {
+    let mut driven = Driven::new();
+    driven.at(0, Event::Dialled);
+    driven.at(10, Event::Connected);
+    driven.at(60_000, Event::Paused(ms(59_000)));
+    driven.at(60_000, Event::Timeout);
+    assert!(driven.0.is_alive());
+    assert_eq!(driven.tick(60_000), [request()], "the question is asked again");
+    driven.at(69_000, Event::Timeout);
+    assert!(!driven.0.is_alive());
+}
+
+#[test]
 fn data_and_a_draining_queue_are_signs_of_life() {
     let mut driven = Driven::up();
-    driven.at(14_000, Event::Tick { heard: ms(13_000), pending: 9_000 });
-    driven.at(27_000, Event::Tick { heard: ms(13_000), pending: 8_000 });
-    assert_eq!(driven.at(41_000, Event::Tick { heard: ms(13_000), pending: 8_000 }).len(), 1);
-    assert_eq!(driven.0.state(), State::Up);
-    driven.at(42_000, Event::Tick { heard: ms(13_000), pending: 8_000 });
-    assert_eq!(driven.0.state(), State::Lost);
+    let pending = |ms_now: u64| match ms_now {
+        0..14_000 => 9_000,
+        _ => 8_000,
+    };
+    let mut pings = Vec::new();
+    let mut lost = None;
+    for now in (250..60_000).step_by(250) {
+        let heard = ms(now.min(7_000));
+        let actions = driven.at(now, Event::Tick { heard, pending: pending(now) });
+        if !ops(&actions).is_empty() {
+            pings.push(now);
+        }
+        if driven.0.state() == State::Lost {
+            lost = Some(now);
+            break;
+        }
+    }
+    // Heard until 7 s, then the queue is shorter at 14 s.
+    assert_eq!((pings, lost), (vec![12_000, 19_000, 24_000], Some(29_000)));
 }
 
 #[test]
