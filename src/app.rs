@@ -98,6 +98,12 @@ pub fn client_stop() {
     }
 }
 
+/// Returns how often the client was stopped in this process. A program that starts it again after a failure compares
+/// the number, so that it misses no stop between two starts.
+pub fn client_stops() -> u64 {
+    if is_forked() { 0 } else { client::stops() }
+}
+
 /// Returns the client's state.
 ///
 /// ```

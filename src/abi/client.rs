@@ -192,6 +192,10 @@ pub unsafe extern "C" fn dap_chain_net_vpn_client_check(
 /// refuses, the tunnel cannot be created or the client is stopped; -3 if the answer times out
 /// (`[vpn_client] start_timeout`, 10 s).
 ///
+/// Time may heal -3, and -2 when the server cannot be reached, has no free address, or its tunnel or network is down. It
+/// heals neither -1 nor -2 for a wrong identity, another protocol, an order or offer that does not fit, or this host's
+/// device and state. The log's last ERROR line names the reason.
+///
 /// # Safety
 /// Pointers are NULL or valid for the call; the string NUL-terminated. Not from a worker thread.
 #[unsafe(no_mangle)]

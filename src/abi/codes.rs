@@ -35,6 +35,8 @@ pub(crate) fn client(result: Result<(), ClientError>) -> c_int {
             | ClientError::NotRunning
             | ClientError::Connect { .. }
             | ClientError::Refused { .. }
+            | ClientError::Busy { .. }
+            | ClientError::Unconfirmed(_)
             | ClientError::Tunnel(_)
             | ClientError::Payment(_)
             | ClientError::Lost { .. }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use host::patience;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{ClientError, check_target, probe};
@@ -192,6 +193,14 @@ impl Test {
         Ok(Timing { connect: up.0 - self.started, round_trip })
     }
 
+    /// Waits for a change in `progress`, a short while at most. Returns how long this process was stopped meanwhile: what
+    /// arrived then has still to be read.
+    fn wait_step(&self, progress: &mut MutexGuard<'_, Progress>, until: Instant) -> Duration {
+        let until = until.min(Instant::now() + patience::STEP);
+        self.changed.wait_until(progress, until);
+        patience::pause_since(until)
+    }
+
     /// Waits until the stream is up, or `limit` has passed since the start.
     fn await_stream(
         self: &Arc<Self>,
@@ -200,7 +209,7 @@ impl Test {
         port: u16,
         limit: Duration,
     ) -> Result<(Instant, Option<u32>), ClientError> {
-        let deadline = self.started + limit;
+        let mut deadline = self.started + limit;
         let mut probe_at = Some(self.started + PROBE_AFTER.min(limit / 4));
         loop {
             if let Some(up) = progress.connected {
@@ -223,7 +232,7 @@ impl Test {
                 probe_at = None;
                 self.probe(host, port, deadline);
             }
-            self.changed.wait_until(progress, probe_at.unwrap_or(deadline));
+            deadline += self.wait_step(progress, probe_at.unwrap_or(deadline));
         }
     }
 
@@ -235,7 +244,7 @@ impl Test {
         (connected, worker): (Instant, Option<u32>),
         timeout: Duration,
     ) -> Result<Duration, ClientError> {
-        let deadline = self.started + timeout;
+        let mut deadline = self.started + timeout;
         let mut pause = REPEAT_FIRST;
         let mut repeat_at = connected + pause;
         loop {
@@ -255,7 +264,7 @@ impl Test {
                 }
                 continue;
             }
-            self.changed.wait_until(progress, repeat_at.min(deadline));
+            deadline += self.wait_step(progress, repeat_at.min(deadline));
         }
     }
 

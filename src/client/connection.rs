@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use host::patience;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub(super) use channels::Channels;
 
@@ -159,11 +160,7 @@ impl Connection {
         let mut shared = self.shared.lock();
         while shared.grant.is_none() && shared.exchange.is_alive() {
             match shared.exchange.deadline() {
-                Some(deadline) => {
-                    if self.changed.wait_until(&mut shared, self.started + deadline).timed_out() {
-                        shared.exchange.handle(self.now(), Event::Timeout);
-                    }
-                }
+                Some(deadline) => self.wait_step(&mut shared, deadline),
                 // The worker is about to pass the grant on.
                 None => self.changed.wait(&mut shared),
             }
@@ -171,6 +168,18 @@ impl Connection {
         match shared.grant.take().filter(|_| shared.exchange.is_alive()) {
             Some(grant) => Ok(grant),
             None => Err(self.start_error(&shared.exchange)),
+        }
+    }
+
+    /// Waits for a change in `shared`, and tells the state machine when its time limit has passed. In steps, so that a
+    /// pause of this process does not use up the time: what arrived meanwhile has still to be read.
+    fn wait_step(&self, shared: &mut MutexGuard<'_, Shared>, deadline: Duration) {
+        let until = (self.started + deadline).min(Instant::now() + patience::STEP);
+        let timed_out = self.changed.wait_until(shared, until).timed_out();
+        match patience::pause_since(until) {
+            Duration::ZERO if timed_out => shared.exchange.handle(self.now(), Event::Timeout),
+            Duration::ZERO => {}
+            pause => shared.exchange.handle(self.now(), Event::Paused(pause)),
         }
     }
 

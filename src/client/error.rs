@@ -34,6 +34,14 @@ pub enum ClientError {
         /// Its reason.
         reason: String,
     },
+    /// The server cannot serve this client at present: no free address, its tunnel is down, its network is offline.
+    #[error("{server} refused: {reason}")]
+    Busy {
+        /// host:port.
+        server: String,
+        /// Its reason.
+        reason: String,
+    },
     /// The tunnel cannot be created.
     #[error("the tunnel cannot be made: {0}")]
     Tunnel(String),
@@ -50,6 +58,9 @@ pub enum ClientError {
     /// The order costs something, and cannot be paid.
     #[error("{0}")]
     Payment(String),
+    /// The network has not confirmed the transaction that pays the order yet.
+    #[error("{0}")]
+    Unconfirmed(String),
     /// The connection was up, and was lost.
     #[error("{server}: connection lost: {reason}")]
     Lost {
@@ -71,6 +82,7 @@ fn connect_text(errno: i32) -> String {
         libc::EKEYREJECTED => "the server's identity is not the pinned one".into(),
         libc::ENOENT => "the host name is not known".into(),
         libc::EPROTO => "it does not speak this protocol (TLS failed)".into(),
+        libc::EIO => "this host cannot keep or read the connection's state; the log says why".into(),
         // The node's SDK reports every failure with this errno.
         libc::EINVAL => "it cannot be reached, or does not answer as a node; the log says why".into(),
         0 => "the connection was closed".into(),
@@ -82,12 +94,27 @@ impl From<PaymentError> for ClientError {
     fn from(error: PaymentError) -> ClientError {
         match error {
             PaymentError::Stopped => ClientError::Stopped,
+            error @ PaymentError::Unconfirmed(..) => ClientError::Unconfirmed(error.to_string()),
             error => ClientError::Payment(error.to_string()),
         }
     }
 }
 
 impl ClientError {
+    /// Returns whether the same start may succeed later, without a change of configuration, order or identity: the
+    /// server does not answer, cannot be reached, or has no room at present. A program that starts again and again stops
+    /// when this is false.
+    pub fn heals(&self) -> bool {
+        match self {
+            ClientError::Connect { errno, .. } => !matches!(*errno, libc::EKEYREJECTED | libc::EPROTO | libc::EIO),
+            ClientError::NoAnswer { .. }
+            | ClientError::Busy { .. }
+            | ClientError::Unconfirmed(_)
+            | ClientError::Lost { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Returns the error of a failed start. Without a failure the connection was up and has ended.
     pub(super) fn from_failure(failure: Option<&Failure>, server: &str, start_timeout: Duration) -> ClientError {
         let server = server.to_owned();
@@ -98,6 +125,7 @@ impl ClientError {
                 ClientError::Tunnel("channel 'S' of the stream is served by another part of the node".into())
             }
             Some(Failure::Refused(reason)) => ClientError::Refused { server, reason: reason.clone() },
+            Some(Failure::Busy(reason)) => ClientError::Busy { server, reason: reason.clone() },
             Some(Failure::Device(error)) => ClientError::Tunnel(error.clone()),
             Some(&Failure::NoAnswer(waiting_for)) => {
                 ClientError::NoAnswer { server, waiting_for, after: start_timeout }

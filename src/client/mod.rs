@@ -282,6 +282,11 @@ pub(crate) fn stop() {
     settle();
 }
 
+/// Returns how often the client was stopped, so that a program that starts it again and again misses no stop.
+pub(crate) fn stops() -> u64 {
+    stops::count()
+}
+
 /// Ends all starts, and the change to another connection. Returns the lock that each of them holds; `None` on a worker
 /// if another thread holds it.
 fn stop_starts() -> Option<MutexGuard<'static, ()>> {

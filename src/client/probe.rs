@@ -1,8 +1,7 @@
 //! Tells whether anything accepts TCP connections at an address, without blocking the caller.
 
-use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Instant;
 
 use host::threads::{self, Permits};
 
@@ -11,7 +10,7 @@ const PROBES_MAX: usize = 16;
 
 static PERMITS: Permits = Permits::new(PROBES_MAX);
 
-/// Connects to a host on a thread of its own, and passes the result to `report`: success, or the last address's errno.
+/// Connects to a host on a thread of its own, and passes the result to `report`: success, or an errno.
 /// The probe ends at the deadline, unless the resolver takes longer. Without the means for a probe there is no report.
 pub(super) fn start(host: &str, port: u16, deadline: Instant, report: impl FnOnce(Result<(), i32>) + Send + 'static) {
     let Some(permit) = PERMITS.take() else {
@@ -27,31 +26,16 @@ pub(super) fn start(host: &str, port: u16, deadline: Instant, report: impl FnOnc
     }
 }
 
-/// Tries one address after the other, each with its share of the remaining time.
 fn connect(host: &str, port: u16, deadline: Instant) -> Result<(), i32> {
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(|_| libc::ENOENT)?.collect();
-    let mut result = Err(libc::ENOENT);
-    for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let others = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        let share = (left / others).max(Duration::from_millis(1));
-        result = TcpStream::connect_timeout(address, share).map(drop).map_err(|error| errno_of(&error));
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
-}
-
-fn errno_of(error: &io::Error) -> i32 {
-    // A timeout of connect_timeout carries no errno.
-    error.raw_os_error().unwrap_or(libc::ETIMEDOUT)
+    host::dial::connect(&addresses, deadline.saturating_duration_since(Instant::now()), || true).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::TcpListener;
+    use std::time::Duration;
 
     fn probe(host: &str, port: u16) -> Result<(), i32> {
         connect(host, port, Instant::now() + Duration::from_secs(5))

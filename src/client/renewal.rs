@@ -50,7 +50,7 @@ pub(super) fn switch(old: &Arc<Connection>, means: Box<Means>) -> bool {
                 log::info!("the tunnel continues with another transaction, after {} ms", began.elapsed().as_millis());
                 return true;
             }
-            Err(ClientError::Refused { .. }) if attempt < ATTEMPTS => {}
+            Err(ClientError::Refused { .. } | ClientError::Busy { .. }) if attempt < ATTEMPTS => {}
             Err(error) => {
                 log::error!("the tunnel cannot continue with another transaction: {error}");
                 // It stays the client's connection, which is lost, until the user stops or starts anew.

@@ -39,6 +39,11 @@ impl Began {
     }
 }
 
+/// How often the client was stopped.
+pub(super) fn count() -> u64 {
+    *COUNT.lock()
+}
+
 /// Stops all starts that have begun until now.
 pub(super) fn stop() {
     *COUNT.lock() += 1;

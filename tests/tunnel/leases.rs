@@ -55,13 +55,10 @@ fn a_full_network_refuses_and_recovers() {
         let mut first = Client::connect(&hosts, 0, "first", &[]);
         assert_eq!((first.address, first.gateway), (FIRST, GATEWAY));
 
-        // A refused client gains nothing by waiting, so it ends even with --retry.
-        for arguments in [&[][..], &["--retry"]] {
-            let mut second = hosts.client_at(1, "second", arguments);
-            assert_eq!(second.exit_code(), Some(5), "{}", second.log());
-            assert!(second.log().contains("10.55.1.1:8079 refused: it has no free address"), "{}", second.log());
-            assert_eq!(second.stdout(), "");
-        }
+        let mut second = hosts.client_at(1, "second", &[]);
+        assert_eq!(second.exit_code(), Some(8), "{}", second.log());
+        assert!(second.log().contains("10.55.1.1:8079 refused: it has no free address"), "{}", second.log());
+        assert_eq!(second.stdout(), "");
         assert_eq!(hosts.at(1).run(tun_devices).len(), 0, "a refused client has no device");
         echo(&udp_at(hosts.at(0), FIRST), &udp(GATEWAY), b"the first has not noticed");
 

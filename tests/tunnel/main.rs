@@ -10,7 +10,9 @@ mod loss;
 mod mtu;
 mod networks;
 mod offload;
+mod pauses;
 mod peers;
+mod retries;
 mod slow;
 mod traffic;
 

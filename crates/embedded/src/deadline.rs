@@ -1,9 +1,10 @@
 //! Reading and writing a socket until a deadline: a peer that sends or receives a byte now and then cannot extend it.
 
-use std::io::{self, Read, Write};
+use host::patience::Patience;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A blocking stream socket.
 pub(crate) trait Connection: Send + Sync + 'static {
@@ -39,20 +40,28 @@ impl Connection for UnixStream {
     }
 }
 
-/// A connection that fails with `TimedOut` once its deadline has passed.
+/// A connection that fails with `TimedOut` once its deadline has passed. A pause of this process moves the deadline: the
+/// peer's bytes may have waited meanwhile.
 pub(crate) struct Timed<'a, C> {
     connection: &'a C,
-    deadline: Instant,
+    patience: Patience,
 }
 
 impl<'a, C: Connection> Timed<'a, C> {
     pub(crate) fn new(connection: &'a C, time: Duration) -> Self {
-        Self { connection, deadline: Instant::now() + time }
+        Self { connection, patience: Patience::new(time) }
     }
 
-    fn time_left(&self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    /// Works in steps until something has happened or the deadline has passed.
+    fn in_steps(&mut self, mut step: impl FnMut(&'a C, Duration) -> io::Result<usize>) -> io::Result<usize> {
+        loop {
+            let time = self.patience.step().ok_or(ErrorKind::TimedOut)?;
+            match step(self.connection, time) {
+                // A socket's own timeout appears as EAGAIN (socket(7), SO_RCVTIMEO).
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                result => return result,
+            }
+        }
     }
 }
 
@@ -61,8 +70,10 @@ where
     &'a C: Read,
 {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.connection.set_read_timeout(self.time_left()?)?;
-        self.connection.read(buffer).map_err(timed_out)
+        self.in_steps(|mut connection, time| {
+            connection.set_read_timeout(time)?;
+            connection.read(buffer)
+        })
     }
 }
 
@@ -71,8 +82,10 @@ where
     &'a C: Write,
 {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.connection.set_write_timeout(self.time_left()?)?;
-        self.connection.write(data).map_err(timed_out)
+        self.in_steps(|mut connection, time| {
+            connection.set_write_timeout(time)?;
+            connection.write(data)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -80,14 +93,10 @@ where
     }
 }
 
-/// A socket's own timeout appears as EAGAIN (socket(7), SO_RCVTIMEO).
-fn timed_out(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     #[test]
     fn a_byte_now_and_then_does_not_prolong_it() {

@@ -13,21 +13,17 @@ use super::tls;
 use super::tls::pin::{self, PinVerifier};
 use super::tls::session::TlsSession;
 use crossbeam::channel::{self, RecvTimeoutError};
+use host::patience::Patience;
 use host::threads::{Permit, Permits};
-use libc::{EAGAIN, ECANCELED, ECONNREFUSED, EHOSTUNREACH, EIO, ENOENT, EPROTO, ETIMEDOUT};
-use rustix::event::{PollFd, PollFlags, poll};
+use libc::{EAGAIN, ECANCELED, EIO, ENOENT, EPROTO};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
-use rustix::time::Timespec;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Time for all addresses of a host together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The minimum share of it for one of several addresses.
-const ADDRESS_MIN: Duration = Duration::from_millis(250);
 /// How soon a connecting thread notices that the connection is no longer wanted.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Most connecting threads at once.
@@ -72,7 +68,7 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>, permit: &Arc<Permit>) 
         EPROTO
     })?;
     let addresses = look_up(client.host(), client.port(), permit, || client.is_dialling())?;
-    let (io, peer) = connect_to_one(&addresses, || client.is_dialling())?;
+    let (io, peer) = host::dial::connect(&addresses, CONNECT_TIMEOUT, || client.is_dialling())?;
     prepare_socket(&io).map_err(Errno::raw_os_error)?;
     let worker = reactor.least_loaded().ok_or(EAGAIN)?;
     let end: Arc<dyn ClientEnd> = client.clone();
@@ -80,8 +76,8 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>, permit: &Arc<Permit>) 
     let stream = conn.uuid;
     if client.join(stream) {
         reactor.set_owner(stream, worker.index);
-        let deadline = Instant::now() + timeouts::current().handshake;
-        worker.post(Box::new(move |worker| conn.install(worker, deadline)));
+        let patience = Patience::new(timeouts::current().handshake);
+        worker.post(Box::new(move |worker| conn.install(worker, patience)));
     }
     Ok(())
 }
@@ -111,62 +107,5 @@ fn look_up(host: &str, port: u16, permit: &Arc<Permit>, is_wanted: impl Fn() -> 
             Err(RecvTimeoutError::Timeout) => return Err(ECANCELED),
             Err(RecvTimeoutError::Disconnected) => return Err(EIO),
         }
-    }
-}
-
-/// Tries one address after the other, each with its share of the remaining time.
-fn connect_to_one(addresses: &[SocketAddr], is_wanted: impl Fn() -> bool) -> Result<(TcpStream, SocketAddr), i32> {
-    let deadline = Instant::now() + CONNECT_TIMEOUT;
-    let mut last = ENOENT;
-    for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let others = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        let share = (left / others).max(ADDRESS_MIN);
-        match connect_to(*address, share, &is_wanted) {
-            Ok(io) => return Ok((io, *address)),
-            Err(error) => {
-                log::debug!("{address}: {error}");
-                last = errno_of(error);
-            }
-        }
-        if !is_wanted() {
-            break;
-        }
-    }
-    Err(last)
-}
-
-fn connect_to(address: SocketAddr, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<TcpStream, Errno> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    match connect(&socket, &address) {
-        Ok(()) => return Ok(TcpStream::from(socket)),
-        Err(Errno::INPROGRESS | Errno::INTR) => {}
-        Err(error) => return Err(error),
-    }
-    let deadline = Instant::now() + wait;
-    while is_wanted() {
-        let step = CHECK_INTERVAL.min(deadline.saturating_duration_since(Instant::now()));
-        if step.is_zero() {
-            return Err(Errno::TIMEDOUT);
-        }
-        let timeout = Timespec { tv_sec: 0, tv_nsec: step.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&timeout)) {
-            Ok(0) | Err(Errno::INTR) => {}
-            Ok(_) => return sockopt::socket_error(&socket)?.map(|()| TcpStream::from(socket)),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(Errno::CANCELED)
-}
-
-/// Maps a system error to the codes that the `error` callback documents.
-fn errno_of(error: Errno) -> i32 {
-    match error {
-        Errno::CONNREFUSED => ECONNREFUSED,
-        Errno::TIMEDOUT => ETIMEDOUT,
-        Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => EHOSTUNREACH,
-        other => other.raw_os_error(),
     }
 }

@@ -27,10 +27,12 @@ Exit codes:
   0  success
   1  failed while running (the connection was lost, or the error that the message names)
   2  wrong usage: an invalid option, HOST:PORT or pin, or an unreadable configuration file
-  3  cannot connect
+  3  cannot connect: no such name, no route, nobody listens
   4  connected, but the server did not answer
-  5  the server refused service, or its identity is not the pinned one
+  5  the server refused service for good, or its identity is not the pinned one
   6  a privilege is missing (root, CAP_NET_ADMIN, /dev/net/tun, namespaces)
+  8  the server cannot serve at present: no free address, its tunnel or network is down, payment unconfirmed
+  9  the server speaks another protocol, or another version of it
   130, 143  interrupted (Ctrl-C, SIGTERM) during the demo or before the client was connected
 
 Environment:

@@ -32,8 +32,9 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
         // Ends an attempt to connect that is under way.
         app::client_stop();
     })?;
+    let stops = app::client_stops();
     initialise(config, &options.net)?;
-    let result = stay_connected(options, &signal);
+    let result = stay_connected(options, &signal, stops);
     app::client_deinit();
     result
 }
@@ -53,10 +54,10 @@ enum Outcome {
     Retry { failure: Failure, lasted: Duration },
 }
 
-fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>) -> Result<(), Failure> {
+fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>, stops: u64) -> Result<(), Failure> {
     let mut delay = FIRST_RETRY;
     loop {
-        match hold_connection(options, signal)? {
+        match hold_connection(options, signal, stops)? {
             Outcome::Ended(how) => return ended(how),
             Outcome::Retry { failure, lasted } => {
                 output::note(failure);
@@ -66,8 +67,8 @@ fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>) -> Result<(),
                 }
             }
         }
-        output::note(format_args!("next attempt in {} s", delay.as_secs()));
-        match watch(signal, Some(Instant::now() + delay)) {
+        output::note(format_args!("next attempt in about {} s", delay.as_secs()));
+        match watch(signal, stops, Some(Instant::now() + jittered(delay))) {
             Some(End::Signal) => return ended("disconnecting"),
             Some(End::Stopped) => return ended("stopped"),
             Some(End::Lost) | None => delay = (delay * 2).min(LONGEST_RETRY),
@@ -75,22 +76,36 @@ fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>) -> Result<(),
     }
 }
 
+/// Draws a time from three to five quarters of `delay`: the clients of a server that went away do not come back at once.
+fn jittered(delay: Duration) -> Duration {
+    let mut random = [0];
+    // Without random numbers the time is at the lower end.
+    let _ = rustix::rand::getrandom(random.as_mut_slice(), rustix::rand::GetRandomFlags::empty());
+    let [random] = random;
+    delay * 3 / 4 + delay / 2 * u32::from(random) / 255
+}
+
 /// Connects once, and waits until the connection ends. Fails when there is to be no next attempt.
-fn hold_connection(options: &ClientOptions, signal: &Receiver<i32>) -> Result<Outcome, Failure> {
+fn hold_connection(options: &ClientOptions, signal: &Receiver<i32>, stops: u64) -> Result<Outcome, Failure> {
     let target = &options.connect;
-    let lease = match connect(options) {
+    let connected = connect(options);
+    // Whatever the attempt came to, the user wants no connection.
+    if let Ok(number) = signal.try_recv() {
+        return match connected {
+            Ok(_) => Ok(Outcome::Ended("disconnecting")),
+            Err(_) => Err(Failure::new(signals::interrupted(number), "interrupted while connecting")),
+        };
+    }
+    if app::client_stops() != stops {
+        return Ok(Outcome::Ended("stopped"));
+    }
+    let lease = match connected {
         Ok(lease) => lease,
-        Err(failure) => {
-            if let Ok(number) = signal.try_recv() {
-                return Err(Failure::new(signals::interrupted(number), "interrupted while connecting"));
-            }
-            let may_pass = matches!(failure.code, Code::CannotConnect | Code::NoAnswer);
-            return retry(options, may_pass, failure, Duration::ZERO);
-        }
+        Err((failure, heals)) => return retry(options, heals, failure, Duration::ZERO),
     };
     output::line(format_args!("connected to {target}: {lease}"));
     let connected = Instant::now();
-    match watch(signal, None) {
+    match watch(signal, stops, None) {
         Some(End::Signal) => Ok(Outcome::Ended("disconnecting")),
         Some(End::Stopped) => Ok(Outcome::Ended("stopped")),
         Some(End::Lost) | None => {
@@ -110,27 +125,31 @@ fn ended(how: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Connects once and returns the lease as a line of text.
-fn connect(options: &ClientOptions) -> Result<String, Failure> {
+/// Connects once and returns the lease as a line of text. A failure comes with whether time may heal it.
+fn connect(options: &ClientOptions) -> Result<String, (Failure, bool)> {
     let target = &options.connect;
-    app::client_start(&target.host, target.port, &options.net).map_err(|error| failure(&error))?;
+    app::client_start(&target.host, target.port, &options.net).map_err(|error| (failure(&error), error.heals()))?;
     let lease = app::client_lease().ok_or_else(|| {
-        Failure::new(Code::NoAnswer, format!("{target} accepted the connection, but leased no address"))
+        // It was lost, or stopped, at once.
+        let message = format!("{target} accepted the connection, but leased no address");
+        (Failure::new(Code::NoAnswer, message), true)
     })?;
     Ok(format!("address {}, gateway {}, device {}, MTU {}", lease.addr, lease.gateway, lease.device, lease.mtu))
 }
 
-/// Waits until the tunnel that is up ends; with `until`, in the pause between two attempts, at most until then.
-fn watch(signal: &Receiver<i32>, until: Option<Instant>) -> Option<End> {
+/// Waits until the tunnel that is up ends; with `until`, in the pause between two attempts, at most until then. `stops`
+/// is how often the client had been stopped when the program began.
+fn watch(signal: &Receiver<i32>, stops: u64, until: Option<Instant>) -> Option<End> {
     loop {
         match signal.recv_timeout(POLL) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(_) | Err(RecvTimeoutError::Disconnected) => return Some(End::Signal),
         }
+        if app::client_stops() != stops {
+            // The signal's handler stops the client, after it has passed the signal on.
+            return Some(if signal.try_recv().is_ok() { End::Signal } else { End::Stopped });
+        }
         match (app::client_status(), until) {
-            // The signal's handler stops the client.
-            (Status::Stopped, _) if signal.try_recv().is_ok() => return Some(End::Signal),
-            (Status::Stopped, _) => return Some(End::Stopped),
             (Status::NotStarted | Status::ConnectionLost, None) => return Some(End::Lost),
             (_, Some(until)) if Instant::now() >= until => return None,
             _ => {}
@@ -168,10 +187,16 @@ pub(crate) fn require_network(name: &str) -> Result<(), Failure> {
 pub(crate) fn failure(error: &ClientError) -> Failure {
     let code = match error {
         ClientError::Argument(_) | ClientError::Config(_) => Code::Usage,
-        ClientError::Connect { errno, .. } if *errno == Errno::KEYREJECTED.raw_os_error() => Code::Refused,
-        ClientError::Connect { .. } => Code::CannotConnect,
+        ClientError::Connect { errno, .. } => match Errno::from_raw_os_error(*errno) {
+            Errno::KEYREJECTED => Code::Refused,
+            Errno::PROTO => Code::Incompatible,
+            // The state directory, or another resource of this host.
+            Errno::IO => Code::Failure,
+            _ => Code::CannotConnect,
+        },
         ClientError::NoAnswer { .. } => Code::NoAnswer,
         ClientError::Refused { .. } => Code::Refused,
+        ClientError::Busy { .. } | ClientError::Unconfirmed(_) => Code::Busy,
         ClientError::NotRunning
         | ClientError::Tunnel(_)
         | ClientError::Payment(_)
@@ -190,20 +215,35 @@ mod tests {
     fn each_error_has_its_exit_code() {
         let server = || "host:1".to_owned();
         let connect = |errno: Errno| ClientError::Connect { server: server(), errno: errno.raw_os_error() };
+        let named = |name: &str| name.to_owned();
+        // The error, its exit code, and whether --retry goes on.
         let table = [
-            (ClientError::Argument("x"), Code::Usage),
-            (connect(Errno::CONNREFUSED), Code::CannotConnect),
-            (connect(Errno::PROTO), Code::CannotConnect),
-            (connect(Errno::KEYREJECTED), Code::Refused),
-            (ClientError::Refused { server: server(), reason: "full".into() }, Code::Refused),
-            (ClientError::NoAnswer { server: server(), waiting_for: "it", after: POLL }, Code::NoAnswer),
-            (ClientError::Tunnel("x".into()), Code::Failure),
-            (ClientError::Payment("x".into()), Code::Failure),
-            (ClientError::Lost { server: server(), reason: "x".into() }, Code::Failure),
+            (ClientError::Argument("x"), Code::Usage, false),
+            (connect(Errno::CONNREFUSED), Code::CannotConnect, true),
+            (connect(Errno::NOENT), Code::CannotConnect, true),
+            (connect(Errno::TIMEDOUT), Code::CannotConnect, true),
+            (connect(Errno::PROTO), Code::Incompatible, false),
+            (connect(Errno::KEYREJECTED), Code::Refused, false),
+            (connect(Errno::IO), Code::Failure, false),
+            (ClientError::Refused { server: server(), reason: named("the order is free") }, Code::Refused, false),
+            (ClientError::Busy { server: server(), reason: named("full") }, Code::Busy, true),
+            (ClientError::Unconfirmed(named("x")), Code::Busy, true),
+            (ClientError::NoAnswer { server: server(), waiting_for: "it", after: POLL }, Code::NoAnswer, true),
+            (ClientError::Tunnel(named("x")), Code::Failure, false),
+            (ClientError::Payment(named("x")), Code::Failure, false),
+            (ClientError::Lost { server: server(), reason: named("x") }, Code::Failure, true),
         ];
-        for (error, code) in table {
+        for (error, code, heals) in table {
+            assert_eq!(error.heals(), heals, "{error}");
             let failure = failure(&error);
             assert_eq!((failure.code, &failure.message), (code, &error.to_string()));
         }
+    }
+
+    #[test]
+    fn a_pause_is_drawn_from_around_its_length() {
+        let drawn: Vec<_> = (0..64).map(|_| jittered(Duration::from_secs(8)).as_millis()).collect();
+        assert!(drawn.iter().all(|ms| (6_000..=10_000).contains(ms)), "{drawn:?}");
+        assert!(drawn.iter().any(|ms| *ms != drawn[0]), "{drawn:?}");
     }
 }

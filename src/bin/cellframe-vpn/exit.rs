@@ -16,6 +16,10 @@ pub(crate) enum Code {
     Refused,
     /// The command lacks a privilege.
     Privilege,
+    /// The server cannot serve this client at present.
+    Busy,
+    /// The server speaks another protocol, or another version of it.
+    Incompatible,
     /// A signal ended the demo or an attempt to connect: 128 + the signal's number, as shells do.
     Interrupted(u8),
 }
@@ -30,16 +34,24 @@ impl Code {
             Self::NoAnswer => 4,
             Self::Refused => 5,
             Self::Privilege => 6,
+            Self::Busy => 8,
+            Self::Incompatible => 9,
             Self::Interrupted(signal) => 128_u8.saturating_add(signal),
         }
     }
 
     /// Returns the code for a number that another process of this program reported.
     pub(crate) fn from_number(number: u64) -> Self {
-        [Self::Usage, Self::CannotConnect, Self::NoAnswer, Self::Refused, Self::Privilege]
-            .into_iter()
-            .find(|code| u64::from(code.number()) == number)
-            .unwrap_or(Self::Failure)
+        let all = [
+            Self::Usage,
+            Self::CannotConnect,
+            Self::NoAnswer,
+            Self::Refused,
+            Self::Privilege,
+            Self::Busy,
+            Self::Incompatible,
+        ];
+        all.into_iter().find(|code| u64::from(code.number()) == number).unwrap_or(Self::Failure)
     }
 }
 
@@ -87,6 +99,8 @@ mod tests {
             (Code::NoAnswer, 4),
             (Code::Refused, 5),
             (Code::Privilege, 6),
+            (Code::Busy, 8),
+            (Code::Incompatible, 9),
             (Code::Interrupted(2), 130),
             (Code::Interrupted(15), 143),
         ];

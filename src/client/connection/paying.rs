@@ -117,9 +117,7 @@ impl Connection {
         let mut shared = self.shared.lock();
         while !shared.exchange.is_ready() && shared.exchange.is_alive() {
             let Some(deadline) = shared.exchange.deadline() else { break };
-            if self.changed.wait_until(&mut shared, self.started + deadline).timed_out() {
-                shared.exchange.handle(self.now(), Event::Timeout);
-            }
+            self.wait_step(&mut shared, deadline);
         }
         if shared.exchange.is_ready() { Ok(()) } else { Err(self.start_error(&shared.exchange)) }
     }

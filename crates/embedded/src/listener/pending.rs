@@ -7,6 +7,7 @@ use crate::stream::limiter::ConnectionPermit;
 use crate::stream::{COUNTERS, count};
 use crate::timeouts;
 use crate::tls::session::TlsSession;
+use host::patience::Patience;
 use rustix::event::epoll::EventFlags;
 use rustix::net::RecvFlags;
 use rustls::ServerConfig;
@@ -14,7 +15,6 @@ use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// The first byte of a TLS handshake record (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -30,7 +30,7 @@ pub(crate) struct Accepted {
 
 pub(crate) struct PendingConnection {
     uuid: u64,
-    deadline: Instant,
+    patience: Rc<Cell<Patience>>,
     timer: Cell<Option<u64>>,
     accepted: RefCell<Option<Accepted>>,
 }
@@ -42,15 +42,15 @@ impl PendingConnection {
             return;
         }
         let uuid = reactor::next_uuid();
-        let timeout = timeouts::current().handshake;
+        let patience = Rc::new(Cell::new(Patience::new(timeouts::current().handshake)));
         let pending = Rc::new(PendingConnection {
             uuid,
-            deadline: Instant::now() + timeout,
+            patience: Rc::clone(&patience),
             timer: Cell::new(None),
             accepted: RefCell::new(Some(accepted)),
         });
         let silent = Rc::downgrade(&pending);
-        pending.timer.set(Some(worker.timers.once(timeout, move |worker| Self::time_out(&silent, worker))));
+        pending.timer.set(Some(worker.timers.patience(&patience, move |worker| Self::time_out(&silent, worker))));
         let source = Rc::clone(&pending) as Rc<dyn Source>;
         let added = match &*pending.accepted.borrow() {
             Some(accepted) => worker.add_source(uuid, &accepted.io, EventFlags::IN, source),
@@ -82,7 +82,7 @@ impl PendingConnection {
     fn start_tls(&self, worker: &Rc<Worker>, accepted: Accepted) {
         let Accepted { io, peer, tls, permit, load } = accepted;
         match TlsSession::server(tls) {
-            Ok(tls) => Conn::accepted(io, peer, tls, permit, load).install(worker, self.deadline),
+            Ok(tls) => Conn::accepted(io, peer, tls, permit, load).install(worker, self.patience.get()),
             Err(error) => log::error!("cannot start TLS: {error}"),
         }
     }

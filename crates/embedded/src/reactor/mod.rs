@@ -31,7 +31,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use timers::Timers;
 
 /// The wake-up descriptor's key. It is not a uuid: uuids begin at 1.
@@ -56,6 +56,9 @@ pub(crate) struct Worker {
     /// Sources that hold received bytes and may resume handling them.
     resumed: RefCell<Vec<u64>>,
     now: Cell<Instant>,
+    /// How long this process did not run, as far as late timers show, and when that was last seen.
+    paused: Cell<Duration>,
+    pause_seen: Cell<Instant>,
     exiting: Cell<bool>,
 }
 
@@ -88,6 +91,8 @@ pub(crate) fn spawn(reactor: &Arc<Reactor>, index: usize) -> io::Result<JoinHand
             drained: RefCell::default(),
             resumed: RefCell::default(),
             now: Cell::new(Instant::now()),
+            paused: Cell::default(),
+            pause_seen: Cell::new(Instant::now()),
             exiting: Cell::new(false),
         });
         CURRENT.set(Some(Rc::clone(&worker)));
@@ -97,7 +102,7 @@ pub(crate) fn spawn(reactor: &Arc<Reactor>, index: usize) -> io::Result<JoinHand
 }
 
 impl Worker {
-    /// The time at the start of this turn of the loop.
+    /// The time at the start of this turn of the loop, for the silence of peers: pauses of this process do not count.
     pub(crate) fn now(&self) -> Instant {
         self.now.get()
     }

@@ -4,8 +4,9 @@ use super::{Reactor, Shared, Worker, next_uuid};
 use crate::ctypes::dap_timerfd;
 use crate::cview::events;
 use crate::cview::owned::CBox;
+use host::patience::Patience;
 use rustc_hash::FxHashMap;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ struct Timer {
     action: Action,
 }
 
+/// How late a timer is at least when the process did not run meanwhile.
+pub(crate) const LATE: Duration = Duration::from_secs(1);
+
 type Once = dyn Fn(&Rc<Worker>);
 type Repeated = dyn Fn(&Rc<Worker>) -> bool;
 
@@ -35,6 +39,16 @@ pub(crate) enum Action {
     Ours(Rc<CBox<dap_timerfd>>, Rc<Repeated>),
     /// Fires once.
     Once(Rc<Once>),
+    /// Fires once, when the patience is used up.
+    Patience(Rc<Cell<Patience>>, Rc<Once>),
+}
+
+/// The length of the next step of a wait; zero when it is over.
+fn step(wait: &Cell<Patience>) -> Duration {
+    let mut patience = wait.get();
+    let step = patience.step().unwrap_or_default();
+    wait.set(patience);
+    step
 }
 
 /// Starts a timer of C's on `worker`, from any thread; the address is valid until the timer ends.
@@ -99,6 +113,14 @@ impl Timers {
         uuid
     }
 
+    /// Like [`Timers::once`], for a peer that has this long to do something. A pause of this process, in which the peer
+    /// may have done it or may have waited for us, does not count.
+    pub(crate) fn patience(&self, wait: &Rc<Cell<Patience>>, action: impl Fn(&Rc<Worker>) + 'static) -> u64 {
+        let uuid = next_uuid();
+        self.insert(uuid, Instant::now() + step(wait), Action::Patience(Rc::clone(wait), Rc::new(action)));
+        uuid
+    }
+
     pub(crate) fn remove(&self, uuid: u64) -> Option<Action> {
         let timer = self.timers.borrow_mut().remove(&uuid)?;
         self.queue.borrow_mut().remove(&(timer.due, uuid));
@@ -124,6 +146,13 @@ impl Timers {
     pub(crate) fn fire(&self, worker: &Rc<Worker>, uuid: u64) {
         let Some(action) = self.timers.borrow().get(&uuid).map(|timer| timer.action.clone()) else { return };
         match action {
+            Action::Patience(wait, action) => match step(&wait) {
+                Duration::ZERO => {
+                    self.remove(uuid);
+                    action(worker);
+                }
+                step => self.reschedule(uuid, step),
+            },
             Action::Once(action) => {
                 self.remove(uuid);
                 action(worker);

@@ -1,11 +1,13 @@
 //! A worker's loop: events, jobs, timers, then the output of the turn.
 
 use super::source::{Ready, Source};
+use super::timers::LATE;
 use super::{WAKE, Worker};
 use crate::panics;
 use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, EventFlags};
+use rustix::event::epoll::{self, Event, EventFlags};
 use rustix::io::Errno;
+use rustix::time::Timespec;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,30 +16,27 @@ use std::time::{Duration, Instant};
 const EVENTS_A_TURN: usize = 256;
 /// Rounds of flush and "output drained" callbacks in one turn; the rest waits for the next turn.
 const FLUSH_ROUNDS: usize = 8;
+/// Most rounds in which events are taken from the kernel before timers run.
+const POLLS_BEFORE_TIMERS: usize = 64;
 
 impl Worker {
     pub(super) fn run(self: &Rc<Self>) {
         let mut events = Vec::with_capacity(EVENTS_A_TURN);
         while !self.exiting.get() {
-            events.clear();
-            let timeout = self.timeout().map(|wait| rustix::time::Timespec {
-                tv_sec: wait.as_secs().cast_signed(),
-                tv_nsec: wait.subsec_nanos().into(),
-            });
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => {
-                    log::error!("epoll_wait: {error}");
-                    std::thread::sleep(Duration::from_millis(10));
+            let Some(mut taken) = self.poll(&mut events, self.timeout()) else { continue };
+            // Timers decide about peers that are silent. When one is due, perhaps since long before a pause of this
+            // process, what the peers have sent is read first.
+            let timers_until = Instant::now();
+            if self.timers.due(timers_until).is_some() {
+                for _ in 0..POLLS_BEFORE_TIMERS {
+                    taken = self.poll(&mut events, Some(Duration::ZERO)).unwrap_or(taken);
+                    if taken < EVENTS_A_TURN {
+                        break;
+                    }
                 }
             }
-            self.now.set(Instant::now());
-            for event in &events {
-                let (uuid, flags) = (event.data.u64(), event.flags);
-                self.guarded(Some(uuid), || self.dispatch(uuid, flags));
-            }
             self.run_jobs();
-            while let Some(timer) = self.timers.due(Instant::now()) {
+            while let Some(timer) = self.timers.due(timers_until) {
                 self.guarded(None, || self.timers.fire(self, timer));
             }
             self.for_each(&self.resumed, |source| source.resume(self));
@@ -46,6 +45,40 @@ impl Worker {
         // Jobs that callbacks of the previous jobs posted.
         self.run_jobs();
         self.clear();
+    }
+
+    /// Waits for events, handles them, and returns their number. `None` if a signal ended the wait, as SIGCONT does after
+    /// a pause: nothing is known then about the descriptors, and no timer may run before they have been asked.
+    fn poll(self: &Rc<Self>, events: &mut Vec<Event>, timeout: Option<Duration>) -> Option<usize> {
+        events.clear();
+        let timeout =
+            timeout.map(|wait| Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() });
+        match epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return None,
+            Err(error) => {
+                log::error!("epoll_wait: {error}");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        self.set_now(Instant::now());
+        for event in &*events {
+            let (uuid, flags) = (event.data.u64(), event.flags);
+            self.guarded(Some(uuid), || self.dispatch(uuid, flags));
+        }
+        Some(events.len())
+    }
+
+    /// Sets the time of the turn, without the pauses of this process, which its timers show.
+    fn set_now(&self, real: Instant) {
+        if let Some(due) = self.timers.next_due() {
+            let late = real.saturating_duration_since(due.max(self.pause_seen.get()));
+            if late >= LATE {
+                self.paused.set(self.paused.get() + late);
+                self.pause_seen.set(real);
+            }
+        }
+        self.now.set(real.checked_sub(self.paused.get()).unwrap_or(real));
     }
 
     fn timeout(&self) -> Option<Duration> {

@@ -143,8 +143,10 @@ pub enum Failure {
     Connect(i32),
     /// Another part of the program serves channel 'S'.
     ChannelTaken,
-    /// The server refused: its reason.
+    /// The server refused: its reason. Another try meets the same refusal.
     Refused(String),
+    /// The server cannot serve this client at present: its reason. It may be able to later.
+    Busy(String),
     /// The device cannot be created: the reason.
     Device(String),
     /// The time limit passed: the missing answer.

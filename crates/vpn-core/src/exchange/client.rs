@@ -15,7 +15,6 @@ use crate::wire::{
     AddrReply, Capabilities, MAX_BUNDLE, Request, ServiceError, Success, encode_addr_request, encode_control,
     error_code, op, pkt, problem,
 };
-use paying::error_text;
 
 /// The interval at which the driver passes in [`Event::Tick`], from [`Action::StartTicks`] on.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -208,7 +207,7 @@ impl Exchange {
                     self.report(Notice::AskedToRenew(code));
                     self.renew();
                 }
-                Ok(error) => self.refused(error_text(&error)),
+                Ok(error) => self.refused_with(&error),
                 Err(error) => self.report(Notice::MalformedError(error)),
             },
             pkt::NOTIFY_STOPPED => self.stopped(data),
@@ -254,8 +253,8 @@ impl Exchange {
     fn problem(&mut self, now: Duration, code: u32) {
         self.liveness.hear(now);
         match code {
-            problem::NO_FREE_ADDR if self.state < State::MakingTunnel => self.refused("it has no free address".into()),
-            problem::TUNNEL_DOWN => self.refused("its tunnel is down".into()),
+            problem::NO_FREE_ADDR if self.state < State::MakingTunnel => self.busy("it has no free address".into()),
+            problem::TUNNEL_DOWN => self.busy("its tunnel is down".into()),
             // The repeated request crossed the server's answer.
             problem::ALREADY_ASSIGNED_ADDR => {}
             code => self.report(Notice::Problem(code)),
@@ -337,8 +336,17 @@ impl Exchange {
 
     /// Handles a refusal: the start fails, or the connection is lost.
     fn refused(&mut self, reason: String) {
+        self.turned_away(reason, Failure::Refused);
+    }
+
+    /// The same for a refusal that time heals.
+    fn busy(&mut self, reason: String) {
+        self.turned_away(reason, Failure::Busy);
+    }
+
+    fn turned_away(&mut self, reason: String, failure: fn(String) -> Failure) {
         if self.state < State::Up {
-            self.fail(Failure::Refused(reason));
+            self.fail(failure(reason));
         } else {
             self.lose_and_close(&reason);
         }

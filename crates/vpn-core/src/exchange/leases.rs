@@ -19,6 +19,9 @@ const KEY_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const PING_INTERVAL: Duration = Duration::from_millis(250);
 /// The age at which a probe without an answer expires and is repeated.
 const PROBE_EXPIRY: Duration = Duration::from_secs(10);
+/// The longest time from a ping to the next look at its answer, while this process runs: a client repeats its request
+/// after 2 s at the latest. After a pause of the process the answer may still have to be read: it is asked for anew.
+const PROBE_GAP: Duration = Duration::from_secs(3);
 /// The age at which a probe with an answer expires: until then a claim on another address of the same key is decided.
 const ANSWER_EXPIRY: Duration = Duration::from_secs(3);
 
@@ -177,7 +180,9 @@ impl<S: Clone + PartialEq> Leases<S> {
         let Some(heard) = heard(&holder.session) else { return TokenState::ProbePending };
         let may_ping = holder.pinged.is_none_or(|pinged| now.saturating_sub(pinged) >= PING_INTERVAL);
         let expiry = |began| if heard >= began { ANSWER_EXPIRY } else { PROBE_EXPIRY };
-        if let Some(began) = holder.probed.filter(|began| now.saturating_sub(*began) <= expiry(*began)) {
+        let is_recent = holder.pinged.is_some_and(|pinged| now.saturating_sub(pinged) <= PROBE_GAP);
+        let probed = holder.probed.filter(|began| is_recent && now.saturating_sub(*began) <= expiry(*began));
+        if let Some(began) = probed {
             if heard >= began {
                 return TokenState::HolderAlive;
             }

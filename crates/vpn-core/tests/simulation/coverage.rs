@@ -45,7 +45,7 @@ impl Coverage {
         let cause = match failure {
             Failure::Connect(_) => "no stream",
             Failure::ChannelTaken => "channel taken",
-            Failure::Refused(_) => "refused",
+            Failure::Refused(_) | Failure::Busy(_) => "refused",
             Failure::Device(_) => "no device",
             Failure::NoAnswer(_) => "no answer",
             Failure::Stopped => "stopped",

@@ -18,6 +18,7 @@ use crate::cview::stream::{self as cstream, StreamView};
 use crate::reactor::{self, Load, Ready, Shared, Source, Worker};
 use crate::tls::pin::PinVerifier;
 use crate::tls::session::TlsSession;
+use host::patience::Patience;
 use libc::{ECONNRESET, ETIMEDOUT};
 use rustix::event::epoll::EventFlags;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -138,8 +139,8 @@ impl Conn {
         }
     }
 
-    /// Installs the connection on the worker of the calling thread.
-    pub(crate) fn install(self, worker: &Rc<Worker>, deadline: Instant) {
+    /// Installs the connection on the worker of the calling thread; it has until the end of `patience` for its handshake.
+    pub(crate) fn install(self, worker: &Rc<Worker>, patience: Patience) {
         let uuid = self.uuid;
         let conn = Rc::new(self);
         worker.reactor.set_owner(uuid, worker.shared.index);
@@ -147,8 +148,7 @@ impl Conn {
             log::warn!("cannot add a connection to the worker's epoll: {error}");
             return conn.tear_down(worker);
         }
-        let wait = deadline.saturating_duration_since(Instant::now());
-        conn.timer.set(Some(worker.timers.once(wait, move |worker| {
+        conn.timer.set(Some(worker.timers.patience(&Rc::new(Cell::new(patience)), move |worker| {
             if let Some(conn) = registry::find(uuid) {
                 log::debug!("closed a connection whose handshake missed its deadline");
                 conn.fail(worker, ETIMEDOUT);

@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
-use super::super::action::{Action, Notice};
+use super::super::action::{Action, Failure, Notice};
 use super::super::payment::{Payment, Verdict};
 use super::Exchange;
-use crate::wire::{self, ReceiptInfo, ServiceError};
+use crate::wire::{self, ReceiptInfo, ServiceError, error_code};
 
 impl Exchange {
     /// Handles the end of the service; `data` is empty or an error.
     pub(super) fn stopped(&mut self, data: &[u8]) {
-        let mut reason = "the server has stopped the service".to_owned();
-        if let Ok(error) = ServiceError::parse(data) {
-            reason = format!("{reason}: {}", error_text(&error));
+        let reason = "the server has stopped the service".to_owned();
+        match ServiceError::parse(data) {
+            Ok(error) => self.turned_away(format!("{reason}: {}", error_text(&error)), failure_of(&error)),
+            Err(_) => self.busy(reason),
         }
-        self.refused(reason);
+    }
+
+    /// Handles ERROR.
+    pub(super) fn refused_with(&mut self, error: &ServiceError) {
+        self.turned_away(error_text(error), failure_of(error));
     }
 
     pub(super) fn sign_requested(&mut self, now: Duration, message: &[u8]) {
@@ -73,6 +78,21 @@ impl Exchange {
         if self.is_alive() && !std::mem::replace(&mut self.is_renewing, true) {
             self.actions.push_back(Action::Renew);
         }
+    }
+}
+
+/// Returns the kind of an error: whether the same request may succeed later.
+fn failure_of(error: &ServiceError) -> fn(String) -> Failure {
+    match error.code {
+        // The server or its network is starting, or the ledger has not got the transaction yet.
+        error_code::SERVICE_NOT_FOUND
+        | error_code::SERVICE_INTERNAL_ERROR
+        | error_code::NETWORK_IS_OFFLINE
+        | error_code::CANT_ADD_USAGE
+        | error_code::TX_COND_NOT_FOUND
+        | error_code::TX_CREATION_ERROR
+        | error_code::UNKNOWN => Failure::Busy,
+        _ => Failure::Refused,
     }
 }
 

@@ -273,3 +273,14 @@ fn a_client_that_announces_nothing_gets_the_legacy_reply() {
     assert_eq!((caps.resume, caps.dns), (Some([7; 16]), terms.dns.clone()));
     assert_eq!(terms.reply(&lease, &Capabilities { bundle: None, ..asked }).caps.unwrap().bundle, None);
 }
+
+#[test]
+fn a_pause_of_the_server_takes_no_lease_over() {
+    let mut leases = leases();
+    ask(&mut leases, 0, 1, None, None);
+    let token = Some([1; 16]);
+    assert_eq!(ask(&mut leases, 1000, 2, token, Some(0)), Answer::PingHolder(1));
+    // The server is stopped for 5 s. The holder's answer waits to be read.
+    assert_eq!(ask(&mut leases, 6000, 2, token, Some(0)), Answer::PingHolder(1));
+    assert_eq!(ask(&mut leases, 7000, 2, token, Some(6001)), Answer::Problem(problem::NO_FREE_ADDR));
+}

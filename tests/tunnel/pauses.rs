@@ -1,0 +1,101 @@
+//! A process or a whole machine is stopped for longer than its keep-alive allows, and goes on: SIGSTOP and SIGCONT.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use testkit::hosts::Hosts;
+use testkit::netns::in_namespace;
+use testkit::program::{Running, send};
+use testkit::sockets::{echo, udp, udp_at};
+use testkit::tunnel::{Client, GATEWAY, NETWORK};
+
+use crate::PROGRAM;
+
+/// Longer than three times the keep-alive of 1 s, and than the time to dial.
+const PAUSE: Duration = Duration::from_secs(9);
+/// Long enough for questions after the pause, had they no answer.
+const AFTER: Duration = Duration::from_secs(5);
+
+/// Stops a program for a while, in which `work` is done.
+fn pause(running: &Running, work: impl FnOnce()) {
+    send(&running.child, Signal::STOP);
+    sleep(Duration::from_millis(100));
+    work();
+    sleep(PAUSE);
+    send(&running.child, Signal::CONT);
+}
+
+#[test]
+fn a_client_that_was_stopped_goes_on() {
+    in_namespace("pauses::a_client_that_was_stopped_goes_on", || {
+        let hosts = Hosts::new(PROGRAM);
+        let config = hosts.config(&format!("{NETWORK}keep_alive=60\n[vpn_client]\nkeep_alive=1\n"));
+        let _server = hosts.server_with("server", &["--config", &config]);
+        let mut client = Client::connect(&hosts, 0, "client", &["--config", &config]);
+        let (near, far) = (udp(GATEWAY), udp_at(hosts.at(0), client.address));
+        echo(&far, &near, b"before");
+        // The stopped client also leaves questions unanswered in its own memory: let it ask once before.
+        sleep(Duration::from_millis(1_500));
+        pause(&client.running, || {
+            for number in 0..12_u8 {
+                near.send_to(&[number; 1000], far.local_addr().unwrap()).unwrap();
+            }
+        });
+        let mut packet = [0; 2000];
+        for number in 0..12 {
+            let (size, _) = far.recv_from(&mut packet).unwrap();
+            assert_eq!((size, packet[0]), (1000, number), "what waited arrives");
+        }
+        sleep(AFTER);
+        echo(&far, &near, b"after");
+        assert!(client.running.child.try_wait().unwrap().is_none(), "{}", client.running.log());
+        assert!(!client.running.log().contains("lost"), "{}", client.running.log());
+    });
+}
+
+#[test]
+fn a_server_that_was_stopped_keeps_its_sessions() {
+    in_namespace("pauses::a_server_that_was_stopped_keeps_its_sessions", || {
+        let hosts = Hosts::with_clients(PROGRAM, 2);
+        let config = hosts.config(&format!("{NETWORK}keep_alive=1\n[vpn_client]\nkeep_alive=60\n"));
+        let (server, _) = hosts.server_with("server", &["--config", &config]);
+        let clients =
+            [0, 1].map(|number| Client::connect(&hosts, number, ["first", "second"][number], &["--config", &config]));
+        let far = [0, 1].map(|number| udp_at(hosts.at(number), clients[number].address));
+        let near = udp(GATEWAY);
+        pause(&server, || {
+            for socket in &far {
+                socket.send_to(b"waits", near.local_addr().unwrap()).unwrap();
+            }
+        });
+        let mut packet = [0; 100];
+        for _ in &far {
+            assert_eq!(near.recv_from(&mut packet).unwrap().0, 5, "what waited arrives");
+        }
+        sleep(AFTER);
+        for (socket, client) in far.iter().zip(&clients) {
+            echo(socket, &near, b"after");
+            assert!(!client.running.log().contains("lost"), "{}", client.running.log());
+        }
+        assert!(!server.log().contains("silent for"), "{}", server.log());
+    });
+}
+
+#[test]
+fn a_start_survives_a_pause_longer_than_its_time_limit() {
+    in_namespace("pauses::a_start_survives_a_pause_longer_than_its_time_limit", || {
+        let hosts = Hosts::new(PROGRAM);
+        let config = hosts.config(&format!("{NETWORK}[vpn_client]\nstart_timeout=3\n"));
+        let (server, _) = hosts.server_with("server", &["--config", &config]);
+        // The kernel accepts the connection; the server's answer waits until the client is stopped.
+        send(&server.child, Signal::STOP);
+        let client = hosts.client_at(0, "client", &["--config", &config]);
+        let mut client = client;
+        client.wait_for_log("connecting to");
+        sleep(Duration::from_millis(500));
+        pause(&client, || send(&server.child, Signal::CONT));
+        let client = Client::connected(client, 1);
+        echo(&udp_at(hosts.at(0), client.address), &udp(GATEWAY), b"after");
+    });
+}
