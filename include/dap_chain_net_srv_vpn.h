@@ -103,7 +103,7 @@ struct dap_chain_net_srv_ch_vpn {
      */
     struct in_addr addr_ipv4;
     /*
-     The channel itself.
+     The channel itself; NULL in the copies in `ch_vpn_ipv4`, because it may end at any moment on its own worker.
      */
     dap_stream_ch_t *ch;
     /*
@@ -230,7 +230,7 @@ typedef struct dap_chain_net_srv_vpn_item_ipv4 dap_chain_net_srv_vpn_item_ipv4_t
  The service as a whole. `dap_chain_net_srv_t::_internal` points to it.
 
  Both lists are snapshots, renewed at most once a second. Read them on worker 0 only, where they do not change while
- a callback runs. A session's `ch` belongs to the session's own worker.
+ a callback runs. A copy's `ch` is NULL.
  */
 struct dap_chain_net_srv_vpn {
     /*

@@ -18,7 +18,7 @@ static int s_launcher = -1;
 
 typedef struct listing {
     int commands;
-    int sessions; /* in the service's list, each as its channel shows it; -1 if one differs */
+    int sessions; /* in the service's list; -1 if one is not that of a client that is served */
 } listing_t;
 
 /* On worker 0, where C may read the service's lists. */
@@ -28,11 +28,9 @@ static void list_sessions(void *argument)
     dap_chain_net_srv_t *service = dap_chain_net_srv_get((dap_chain_net_srv_uid_t){.uint64 = 1});
     dap_chain_net_srv_vpn_t *vpn = service ? service->_internal : NULL;
     for (dap_chain_net_srv_ch_vpn_t *each = vpn ? vpn->ch_vpn_ipv4 : NULL; each; each = each->hh.next) {
-        const dap_chain_net_srv_ch_vpn_t *own = CH_VPN(each->ch);
-        bool is_same = own && each->tun_socket && each->tun_socket == own->tun_socket
-                       && each->addr_ipv4.s_addr == own->addr_ipv4.s_addr && each->usage_id == own->usage_id
-                       && each->net_srv == service && each->is_allowed == own->is_allowed;
-        listing->sessions = is_same && listing->sessions >= 0 ? listing->sessions + 1 : -1;
+        bool is_served = each->tun_socket && each->addr_ipv4.s_addr && each->usage_id && each->net_srv == service
+                         && each->is_allowed && !each->ch;
+        listing->sessions = is_served && listing->sessions >= 0 ? listing->sessions + 1 : -1;
     }
     if (write(listing->commands, &listing->sessions, sizeof(listing->sessions)) != sizeof(listing->sessions))
         exit(1);

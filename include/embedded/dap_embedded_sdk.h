@@ -1255,7 +1255,8 @@ uint32_t dap_events_thread_get_count(void);
 dap_worker_t *dap_events_worker_get(uint8_t index);
 
 /*
- The worker of the calling thread; NULL if the calling thread is not a worker.
+ The worker of the calling thread; NULL if the calling thread is not a worker, or was one of an SDK that has been
+ stopped since.
 
  # Safety
  May be called from any thread.

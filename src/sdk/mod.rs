@@ -56,12 +56,14 @@ impl Running {
     /// Starts the SDK unless it runs, and keeps it running until the value is dropped.
     pub fn retain() -> Result<Running, NotRunning> {
         callbacks::install();
+        worker::drop_lost();
         #[cfg(feature = "embedded")]
         if let Err(error) = lifecycle::retain(lifecycle::User::Library) {
             log::error!("cannot start the embedded SDK: {error}");
             return Err(NotRunning);
         }
         process::enter();
+        worker::renew();
         Ok(Running(()))
     }
 }
@@ -77,6 +79,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         #[cfg(feature = "embedded")]
         lifecycle::release(lifecycle::User::Library);
+        worker::drop_lost();
         process::leave();
     }
 }

@@ -248,7 +248,6 @@ pub(super) struct ListedSession {
     pub(super) address: u32,
     pub(super) is_allowed: bool,
     pub(super) tun_socket: *mut dap_chain_net_srv_vpn_tun_socket_t,
-    pub(super) ch: *mut dap_stream_ch_t,
 }
 
 /// A service session, as the SDK lists it.

@@ -57,8 +57,6 @@ pub struct ListedSession {
     pub is_allowed: bool,
     /// The TUN queue of the session's worker.
     pub tun_socket: *mut dap_chain_net_srv_vpn_tun_socket,
-    /// The session's channel.
-    pub channel: Arc<Channel>,
 }
 
 impl Service {
@@ -93,7 +91,6 @@ impl Service {
                 address: network_order(session.address),
                 is_allowed: session.is_allowed,
                 tun_socket: session.tun_socket,
-                ch: session.channel.raw(),
             })
             .collect();
         let released: Vec<_> = released.map(network_order).collect();

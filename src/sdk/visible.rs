@@ -59,7 +59,7 @@ pub struct dap_chain_net_srv_ch_vpn {
     pub tun_socket: *mut dap_chain_net_srv_vpn_tun_socket,
     /// The leased inner address in network order; 0 without a lease.
     pub addr_ipv4: in_addr,
-    /// The channel itself.
+    /// The channel itself; NULL in the copies in `ch_vpn_ipv4`, because it may end at any moment on its own worker.
     pub ch: *mut dap_stream_ch_t,
     /// uthash's handle; only the copies in `ch_vpn_ipv4` use it.
     pub hh: UT_hash_handle,
@@ -112,7 +112,7 @@ pub type dap_chain_net_srv_vpn_item_ipv4_t = dap_chain_net_srv_vpn_item_ipv4;
 /// The service as a whole. `dap_chain_net_srv_t::_internal` points to it.
 ///
 /// Both lists are snapshots, renewed at most once a second. Read them on worker 0 only, where they do not change while
-/// a callback runs. A session's `ch` belongs to the session's own worker.
+/// a callback runs. A copy's `ch` is NULL.
 #[repr(C)]
 #[derive(Debug)]
 pub struct dap_chain_net_srv_vpn {

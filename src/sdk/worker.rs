@@ -19,15 +19,26 @@ pub fn count() -> u32 {
     unsafe { raw::vpn_glue_worker_count() }
 }
 
-/// Returns the worker of the calling thread; `None` if that is not a worker.
+/// Counts the starts of the SDK, as far as this library knows them: the embedded SDK starts anew after a stop, and uses
+/// its workers' numbers again.
+static GENERATION: AtomicU64 = AtomicU64::new(1);
+
+/// The SDK has started, perhaps anew: each thread asks again which worker it is.
+pub(super) fn renew() {
+    GENERATION.fetch_add(1, Ordering::Release);
+}
+
+/// Returns the worker of the calling thread; `None` if that is not a worker, or is one of an SDK that has been stopped:
+/// a callback that did not return in time may still run there, beside the worker that has its number now.
 pub fn current() -> Option<u32> {
-    thread_local!(static CURRENT: Cell<u32> = const { Cell::new(raw::NO_WORKER) });
+    thread_local!(static CURRENT: Cell<(u64, u32)> = const { Cell::new((0, raw::NO_WORKER)) });
     CURRENT.with(|cached| {
-        if cached.get() == raw::NO_WORKER {
+        let generation = GENERATION.load(Ordering::Acquire);
+        if cached.get().0 != generation || cached.get().1 == raw::NO_WORKER {
             // SAFETY: no arguments.
-            cached.set(unsafe { raw::vpn_glue_worker_current() });
+            cached.set((generation, unsafe { raw::vpn_glue_worker_current() }));
         }
-        (cached.get() != raw::NO_WORKER).then(|| cached.get())
+        Some(cached.get().1).filter(|worker| *worker != raw::NO_WORKER)
     })
 }
 
@@ -37,24 +48,40 @@ pub fn serialise(lock: &Mutex<()>) -> Option<MutexGuard<'_, ()>> {
     if current().is_some() { lock.try_lock() } else { Some(lock.lock()) }
 }
 
+type Task = Box<dyn FnOnce() + Send>;
+
+/// The tasks that workers have still to run. The SDK holds a number instead of a pointer: it may drop a task without a
+/// word, because it stops at the same time, and what the task owns is freed all the same.
+static TASKS: LazyLock<Mutex<HashMap<u64, Task>>> = LazyLock::new(Mutex::default);
+
 /// Runs `work` on a worker, later, in the order of the calls. False if the worker does not exist: `work` is then
 /// dropped.
 pub fn exec(worker: u32, work: impl FnOnce() + Send + 'static) -> bool {
-    let work: Box<Box<dyn FnOnce() + Send>> = Box::new(Box::new(work));
-    let argument = Box::into_raw(work).cast::<c_void>();
-    // SAFETY: the SDK calls run_once once, which frees exactly this box.
-    let accepted = unsafe { raw::vpn_glue_worker_exec(worker, run_once, argument) };
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    TASKS.lock().insert(id, Box::new(work));
+    // SAFETY: the argument is a number that run_once looks up; no code follows it as a pointer.
+    let accepted = unsafe { raw::vpn_glue_worker_exec(worker, run_once, id as *mut c_void) };
     if !accepted {
-        // SAFETY: the SDK refused the argument, so the box is still ours.
-        drop(unsafe { Box::from_raw(argument.cast::<Box<dyn FnOnce() + Send>>()) });
+        let refused = TASKS.lock().remove(&id);
+        drop(refused);
     }
     accepted
 }
 
 unsafe extern "C" fn run_once(argument: *mut c_void) {
-    // SAFETY: exec made this pointer from a box of this type, and the SDK passes it once.
-    let work = unsafe { Box::from_raw(argument.cast::<Box<dyn FnOnce() + Send>>()) };
-    guard("a task on a worker", (), work);
+    let task = TASKS.lock().remove(&(argument as u64));
+    if let Some(task) = task {
+        guard("a task on a worker", (), task);
+    }
+}
+
+/// Drops the tasks that no worker will run, because the SDK does not run. What they own is freed on the calling thread.
+pub(super) fn drop_lost() {
+    if count() == 0 {
+        let lost = std::mem::take(&mut *TASKS.lock());
+        drop(lost);
+    }
 }
 
 /// A repeating timer on a worker. It ends when it is dropped, or when its function returns false.
@@ -112,7 +139,9 @@ pub struct Owned<T> {
     value: RefCell<T>,
 }
 
-// SAFETY: `with` accesses the value only on the owning worker's thread, so no two threads do at once; T: Send allows
+// SAFETY: `with` accesses the value only on the owning worker's thread, so no two threads do at once: of all threads
+// that have had the worker's number, only that of the running SDK is a worker to `current`. The value is made while this
+// SDK runs, after `renew`, from which on every thread has asked again; T: Send allows
 // another thread to drop it.
 unsafe impl<T: Send> Sync for Owned<T> {}
 

@@ -26,11 +26,11 @@ impl Server {
     }
 
     /// Returns what C may read of a session; `None` without a lease.
-    fn listed(&self, channel: Arc<Channel>) -> Option<ListedSession> {
+    fn listed(&self, channel: &Channel) -> Option<ListedSession> {
         let session = channel.data::<Session>()?;
         let (address, usage_id, is_allowed) = (session.leased()?, session.usage_id(), session.is_allowed());
         let tun_socket = self.tun_visible(channel.worker());
-        Some(ListedSession { usage_id, address, is_allowed, tun_socket, channel })
+        Some(ListedSession { usage_id, address, is_allowed, tun_socket })
     }
 
     /// Clears the lists that C reads, on worker 0, the only worker on which C may read them.
@@ -54,7 +54,7 @@ impl Server {
     pub(super) fn publish_c_snapshot(&self) {
         let Some(service) = self.service.get() else { return };
         let channels = self.open_channels.lock().clone();
-        let sessions: Vec<_> = channels.into_iter().filter_map(|channel| self.listed(channel)).collect();
+        let sessions: Vec<_> = channels.iter().filter_map(|channel| self.listed(channel)).collect();
         let released: Vec<_> = self.leases.lock().pool().released().take(SNAPSHOT_RELEASED_MAX).collect();
         service.publish_snapshot(&sessions, released.into_iter());
     }

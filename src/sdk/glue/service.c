@@ -154,7 +154,6 @@ void vpn_glue_service_publish(struct dap_chain_net_srv *service, const vpn_glue_
         session->is_allowed = sessions[i].is_allowed;
         session->tun_socket = sessions[i].tun_socket;
         session->addr_ipv4.s_addr = sessions[i].address;
-        session->ch = sessions[i].ch;
         s_list_session(root, session, last);
         last = session;
     }

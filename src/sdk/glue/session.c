@@ -51,10 +51,10 @@ void vpn_glue_channel_usage_activate(struct dap_stream_ch *ch)
 void vpn_glue_channel_set_inner_address(struct dap_stream_ch *ch, uint32_t address)
 {
     if (ch->stream->session)
-        ch->stream->session->tun_client_addr.s_addr = address;
+        __atomic_store_n(&ch->stream->session->tun_client_addr.s_addr, address, __ATOMIC_RELAXED);
 }
 
-/* vpn_stat reads the counters on another thread, so each is read and written atomically. */
+/* vpn_stat reads these on another thread, so each is read and written atomically. */
 #define STAT_ADD(stats, field, delta) __atomic_fetch_add(&(stats)->field, (delta)->field, __ATOMIC_RELAXED)
 #define STAT_GET(stats, field) ((uint64_t)__atomic_load_n(&(stats)->field, __ATOMIC_RELAXED))
 
@@ -78,11 +78,13 @@ void vpn_glue_sessions_each(void (*callback)(void *context, const vpn_glue_sessi
     dap_list_t *sessions = dap_stream_session_get_list_sessions();
     for (dap_list_t *item = sessions; item; item = item->next) {
         dap_stream_session_t *session = (dap_stream_session_t *)item->data;
-        dap_chain_net_srv_stream_session_t *service = (dap_chain_net_srv_stream_session_t *)session->_inheritor;
+        /* The session's worker adds this part, which is complete before the pointer is seen. */
+        dap_chain_net_srv_stream_session_t *service =
+            (dap_chain_net_srv_stream_session_t *)__atomic_load_n(&session->_inheritor, __ATOMIC_ACQUIRE);
         if (!service)
             continue;
         vpn_glue_session_view_t view = { .time_created = (uint64_t)session->time_created,
-                                         .address = session->tun_client_addr.s_addr };
+                                         .address = __atomic_load_n(&session->tun_client_addr.s_addr, __ATOMIC_RELAXED) };
         view.stats.bytes_sent = STAT_GET(&service->stats, bytes_sent);
         view.stats.bytes_recv = STAT_GET(&service->stats, bytes_recv);
         view.stats.bytes_sent_lost = STAT_GET(&service->stats, bytes_sent_lost);

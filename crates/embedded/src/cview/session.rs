@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A stream's session: alive while the stream is alive or the session list is locked.
@@ -49,8 +49,10 @@ impl Session {
         let mut service = self.service.lock();
         let service = service.get_or_insert_with(|| {
             let made = ServiceSession::new(self.as_ptr());
-            // SAFETY: only the worker of the session's stream calls this; C reads one pointer-sized word.
-            unsafe { self.view.get() }._inheritor.set(made.as_ptr().cast());
+            // SAFETY: the field lives as long as `self`; it is written here alone, and C reads it atomically on other
+            // threads.
+            let field = unsafe { AtomicPtr::from_ptr(self.view.get()._inheritor.as_ptr()) };
+            field.store(made.as_ptr().cast(), Ordering::Release);
             made
         });
         service.as_ptr()

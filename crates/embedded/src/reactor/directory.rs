@@ -1,11 +1,12 @@
 //! All workers of the process, and the worker of each object.
 
 use super::queue::PtrQueue;
-use super::{Job, Shared, with_current};
+use super::{Job, Shared, Worker, with_current};
 use crate::ctypes::dap_events_socket;
 use crate::cview::owned::CBox;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -41,6 +42,14 @@ pub(crate) fn set_current(reactor: Option<Arc<Reactor>>) -> Option<Arc<Reactor>>
 /// The running instance: the calling worker's own, or else the process's. `None` while the SDK is not retained.
 pub(crate) fn current() -> Option<Arc<Reactor>> {
     with_current(|worker| Arc::clone(&worker.reactor)).or_else(|| CURRENT.lock().clone())
+}
+
+/// The worker of the calling thread if it belongs to the process's instance. `None` on a thread whose instance was
+/// stopped while it was in a callback: the next instance has another worker with its number.
+pub(crate) fn current_worker() -> Option<Rc<Worker>> {
+    let worker = with_current(Rc::clone)?;
+    let is_alive = CURRENT.lock().as_ref().is_some_and(|current| Arc::ptr_eq(current, &worker.reactor));
+    is_alive.then_some(worker)
 }
 
 /// Like [`current`], but `None` also while the instance is stopping: for callers that create something new.

@@ -17,7 +17,7 @@ mod source;
 pub(crate) mod timers;
 mod turn;
 
-pub(crate) use directory::{Reactor, active, current, next_uuid, set_current};
+pub(crate) use directory::{Reactor, active, current, current_worker, next_uuid, set_current};
 pub(crate) use shared::{Job, Load, Shared};
 pub(crate) use source::{Ready, Source};
 

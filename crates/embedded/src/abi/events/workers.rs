@@ -31,14 +31,15 @@ pub unsafe extern "C" fn dap_events_worker_get(index: u8) -> *mut dap_worker_t {
     })
 }
 
-/// The worker of the calling thread; NULL if the calling thread is not a worker.
+/// The worker of the calling thread; NULL if the calling thread is not a worker, or was one of an SDK that has been
+/// stopped since.
 ///
 /// # Safety
 /// May be called from any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_worker_get_current() -> *mut dap_worker_t {
     guard("dap_worker_get_current", ptr::null_mut(), || {
-        reactor::with_current(|worker| worker.shared.view.worker.as_ptr()).unwrap_or(ptr::null_mut())
+        reactor::current_worker().map_or(ptr::null_mut(), |worker| worker.shared.view.worker.as_ptr())
     })
 }
 
