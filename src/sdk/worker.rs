@@ -141,8 +141,7 @@ pub struct Owned<T> {
 
 // SAFETY: `with` accesses the value only on the owning worker's thread, so no two threads do at once: of all threads
 // that have had the worker's number, only that of the running SDK is a worker to `current`. The value is made while this
-// SDK runs, after `renew`, from which on every thread has asked again; T: Send allows
-// another thread to drop it.
+// SDK runs, after `renew`, from which on every thread has asked again. T: Send allows another thread to drop it.
 unsafe impl<T: Send> Sync for Owned<T> {}
 
 impl<T> Owned<T> {

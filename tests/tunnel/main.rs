@@ -3,6 +3,7 @@
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
+mod addresses;
 mod allocations;
 mod leases;
 mod logs;

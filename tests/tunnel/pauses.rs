@@ -1,13 +1,15 @@
 //! A process or a whole machine is stopped for longer than its keep-alive allows, and goes on: SIGSTOP and SIGCONT.
 
-use std::thread::sleep;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
 use testkit::program::{Running, send};
-use testkit::sockets::{echo, udp, udp_at};
+use testkit::sockets::{connect_from, echo, tcp, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY, NETWORK};
 
 use crate::PROGRAM;
@@ -50,6 +52,29 @@ fn a_client_that_was_stopped_goes_on() {
         sleep(AFTER);
         echo(&far, &near, b"after");
         assert!(client.running.child.try_wait().unwrap().is_none(), "{}", client.running.log());
+        assert!(!client.running.log().contains("lost"), "{}", client.running.log());
+    });
+}
+
+/// The window is full soon, and the kernel's own limit must not take the silence for death: its probes are answered.
+#[test]
+fn a_client_that_was_stopped_in_a_download_goes_on() {
+    in_namespace("pauses::a_client_that_was_stopped_in_a_download_goes_on", || {
+        let hosts = Hosts::new(PROGRAM);
+        let _server = hosts.server("server");
+        let client = Client::connect(&hosts, 0, "client", &[]);
+        let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
+        let (mut near, mut far) = tcp(&listener, connect_from(hosts.at(0)));
+        // More than fits into all queues; the inner TCP repeats what the server drops meanwhile.
+        const SIZE: usize = 64 << 20;
+        let sender = thread::spawn(move || near.write_all(&vec![7; SIZE]).map(|()| near));
+        far.read_exact(&mut vec![0; 1 << 20]).unwrap();
+        send(&client.running.child, Signal::STOP);
+        sleep(Duration::from_secs(26));
+        send(&client.running.child, Signal::CONT);
+        far.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        far.read_exact(&mut vec![0; SIZE - (1 << 20)]).unwrap();
+        sender.join().unwrap().unwrap();
         assert!(!client.running.log().contains("lost"), "{}", client.running.log());
     });
 }

@@ -12,7 +12,7 @@ use crate::stream::client_end::ClientEnd;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// All node clients, by the address of the struct that C holds.
 static CLIENTS: Mutex<BTreeMap<usize, Arc<NodeClient>>> = Mutex::new(BTreeMap::new());
@@ -37,8 +37,12 @@ pub(crate) fn take_all() -> impl Sized {
     std::mem::take(&mut *CLIENTS.lock())
 }
 
+/// Begins an attempt at another address, on a thread of its own; false if that is not possible.
+type Another = Box<dyn FnOnce(Arc<NodeClient>) -> bool + Send>;
+
 /// Any thread.
 pub(crate) struct NodeClient {
+    weak_self: Weak<NodeClient>,
     pub(crate) view: CNodeClient,
     /// What `client->client` points to.
     pub(crate) handle: Handle,
@@ -46,6 +50,7 @@ pub(crate) struct NodeClient {
     port: u16,
     channels: Vec<u8>,
     state: Mutex<State>,
+    another: Mutex<Option<Another>>,
 }
 
 struct State {
@@ -73,7 +78,16 @@ enum Phase {
 impl NodeClient {
     pub(crate) fn new(view: CNodeClient, handle: Handle, host: String, port: u16, channels: Vec<u8>) -> Arc<Self> {
         let state = Mutex::new(State { phase: Phase::Dialling, close: false });
-        let client = Arc::new(NodeClient { view, handle, host, port, channels, state });
+        let client = Arc::new_cyclic(|weak_self| NodeClient {
+            weak_self: Weak::clone(weak_self),
+            view,
+            handle,
+            host,
+            port,
+            channels,
+            state,
+            another: Mutex::default(),
+        });
         CLIENTS.lock().insert(client.view.addr(), Arc::clone(&client));
         client
     }
@@ -106,6 +120,11 @@ impl NodeClient {
             state.phase = Phase::Joining { stream };
         }
         joins
+    }
+
+    /// Sets what follows when the stream's handshake meets silence.
+    pub(crate) fn set_another(&self, another: Another) {
+        *self.another.lock() = Some(another);
     }
 
     /// The connection attempt failed.
@@ -178,6 +197,25 @@ impl NodeClient {
         self.delete();
     }
 
+    /// Goes back to dialling if the stream's handshake met silence or was cut, and there is another address.
+    fn tries_another(&self, errno: i32) -> bool {
+        let Some(another) = self.another.lock().take() else { return false };
+        let Some(client) = self.weak_self.upgrade() else { return false };
+        {
+            let mut state = self.state.lock();
+            let is_silent = matches!(errno, libc::ETIMEDOUT | libc::ECONNRESET | libc::EPIPE);
+            if state.close || !is_silent || !matches!(state.phase, Phase::Joining { .. }) {
+                return false;
+            }
+            state.phase = Phase::Dialling;
+        }
+        if another(client) {
+            return true;
+        }
+        // Without a thread this failure is the last; a close meanwhile has ended the client already.
+        self.state.lock().phase != Phase::Dialling
+    }
+
     fn delete(&self) {
         callbacks::delete(&self.view);
         self.unregister();
@@ -208,6 +246,7 @@ impl ClientEnd for NodeClient {
             }
             state.phase = Phase::Up { stream };
         }
+        drop(self.another.lock().take());
         self.handle.set_stream(view);
         callbacks::connected(&self.view);
     }
@@ -215,6 +254,9 @@ impl ClientEnd for NodeClient {
     /// The stream is gone; `errno` gives the reason if the client was never up.
     fn lost(&self, errno: i32) {
         self.handle.clear_stream();
+        if self.tries_another(errno) {
+            return;
+        }
         let (was_up, close) = {
             let mut state = self.state.lock();
             let was_up = matches!(state.phase, Phase::Up { .. });

@@ -6,7 +6,7 @@ use super::reactor::Load;
 use super::reactor::Reactor;
 use super::stream::client_end::ClientEnd;
 use super::stream::conn::Conn;
-use super::stream::prepare_socket;
+use super::stream::{prepare_socket, set_patience};
 use super::threads;
 use super::timeouts;
 use super::tls;
@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// Time for all addresses of a host together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The share of the time for a handshake after which another address is tried, if there is one.
+const SHARE: u32 = 3;
 /// How soon a connecting thread notices that the connection is no longer wanted.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Most connecting threads at once.
@@ -56,6 +58,17 @@ pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<
 }
 
 fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>, permit: &Arc<Permit>) -> Result<(), i32> {
+    let addresses = look_up(client.host(), client.port(), permit, || client.is_dialling())?;
+    connect(reactor, client, permit, addresses)
+}
+
+/// Connects to one of the addresses. When that one accepts TCP and then says nothing, the others are tried.
+fn connect(
+    reactor: &Arc<Reactor>,
+    client: &Arc<NodeClient>,
+    permit: &Arc<Permit>,
+    mut addresses: Vec<SocketAddr>,
+) -> Result<(), i32> {
     let config = config::current();
     let address = client.address();
     let expected = pin::expected(&config, &address).map_err(|error| {
@@ -67,16 +80,31 @@ fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>, permit: &Arc<Permit>) 
         log::error!("cannot start TLS: {error}");
         EPROTO
     })?;
-    let addresses = look_up(client.host(), client.port(), permit, || client.is_dialling())?;
     let (io, peer) = host::dial::connect(&addresses, CONNECT_TIMEOUT, || client.is_dialling())?;
     prepare_socket(&io).map_err(Errno::raw_os_error)?;
+    // The client's own questions end the connection with a dead server earlier.
+    set_patience(&io, true);
     let worker = reactor.least_loaded().ok_or(EAGAIN)?;
     let end: Arc<dyn ClientEnd> = client.clone();
     let conn = Conn::dialled(io, peer, end, pin, tls, Load::new(worker));
+    addresses.retain(|address| *address != peer);
+    let handshake = timeouts::current().handshake;
+    let patience = Patience::new(if addresses.is_empty() { handshake } else { handshake / SHARE });
+    if !addresses.is_empty() {
+        let (reactor, permit) = (Arc::clone(reactor), Arc::clone(permit));
+        client.set_another(Box::new(move |client| {
+            log::debug!("{peer} does not answer as a node; the other addresses are tried");
+            let spawned = threads::spawn("vpn-dial", move || {
+                if let Err(errno) = connect(&reactor, &client, &permit, addresses) {
+                    client.dial_failed(errno);
+                }
+            });
+            spawned.is_ok()
+        }));
+    }
     let stream = conn.uuid;
     if client.join(stream) {
         reactor.set_owner(stream, worker.index);
-        let patience = Patience::new(timeouts::current().handshake);
         worker.post(Box::new(move |worker| conn.install(worker, patience)));
     }
     Ok(())

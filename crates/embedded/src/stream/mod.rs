@@ -68,8 +68,22 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// How long data may stay unacknowledged, in milliseconds.
+const UNACKNOWLEDGED_MAX: u32 = 20_000;
+/// The same while the peer does not read. The kernel counts that as well, though the peer's TCP answers: its program may
+/// be stopped, or its machine suspended.
+const UNREAD_MAX: u32 = 60_000;
+
+/// Sets how long the peer of a connection may stay without reading what it is sent.
+pub(crate) fn set_patience(io: &TcpStream, is_stopped: bool) {
+    let limit = if is_stopped { UNREAD_MAX } else { UNACKNOWLEDGED_MAX };
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(io, limit) {
+        log::debug!("cannot set a connection's TCP_USER_TIMEOUT: {error}");
+    }
+}
+
 /// Makes a connection's socket non-blocking and sets its TCP options: no delay, a probe after 15 s of silence, the end
-/// after three unanswered probes or after 20 s of unacknowledged data.
+/// after 20 s without an answer to a probe or to data.
 pub(crate) fn prepare_socket(io: &TcpStream) -> Result<(), Errno> {
     rustix::io::ioctl_fionbio(io, true)?;
     rustix::net::sockopt::set_tcp_nodelay(io, true)?;
@@ -77,5 +91,5 @@ pub(crate) fn prepare_socket(io: &TcpStream) -> Result<(), Errno> {
     rustix::net::sockopt::set_tcp_keepidle(io, Duration::from_secs(15))?;
     rustix::net::sockopt::set_tcp_keepintvl(io, Duration::from_secs(5))?;
     rustix::net::sockopt::set_tcp_keepcnt(io, 3)?;
-    rustix::net::sockopt::set_tcp_user_timeout(io, 20_000)
+    rustix::net::sockopt::set_tcp_user_timeout(io, UNACKNOWLEDGED_MAX)
 }

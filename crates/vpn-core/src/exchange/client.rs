@@ -1,6 +1,7 @@
 //! The client's side: connect, request service, get an address, detect a loss. `paying` has what it does about payment.
 
 mod paying;
+mod sending;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -11,10 +12,7 @@ use super::liveness::{Liveness, Verdict};
 use super::offer::Offer;
 use super::payment::{Agreement, Payment};
 use crate::lease::Token;
-use crate::wire::{
-    AddrReply, Capabilities, MAX_BUNDLE, Request, ServiceError, Success, encode_addr_request, encode_control,
-    error_code, op, pkt, problem,
-};
+use crate::wire::{AddrReply, Request, ServiceError, Success, error_code, op, pkt, problem};
 
 /// The interval at which the driver passes in [`Event::Tick`], from [`Action::StartTicks`] on.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -377,31 +375,6 @@ impl Exchange {
     fn advance(&mut self, to: State) {
         let from = std::mem::replace(&mut self.state, to);
         self.report(Notice::Moved { from, to });
-    }
-
-    fn send_request(&mut self, now: Duration) {
-        self.last_sent = now;
-        self.actions.push_back(Action::SendRequest(self.settings.request.encode().to_vec()));
-    }
-
-    fn request_address(&mut self, now: Duration) {
-        self.last_sent = now;
-        let caps = Capabilities {
-            bundle: self.settings.bundles.then_some(MAX_BUNDLE as u16),
-            mtu: Some(self.settings.mtu),
-            keep_alive: Some(self.settings.keep_alive.as_secs() as u16),
-            resume: self.settings.resume,
-            ..Capabilities::default()
-        };
-        self.actions.push_back(Action::SendPacket(encode_addr_request(self.usage_id, Some(&caps))));
-    }
-
-    fn send_control(&mut self, op: u32) {
-        self.actions.push_back(Action::SendPacket(encode_control(op, self.usage_id, 0).to_vec()));
-    }
-
-    fn report(&mut self, notice: Notice) {
-        self.actions.push_back(Action::Report(notice));
     }
 }
 

@@ -34,6 +34,7 @@ fn check(worker: &Rc<Worker>, limit: Duration) {
     for conn in registry::all() {
         any |= conn.client().is_none();
         conn.trim(worker);
+        conn.look_at_output();
         if conn.is_idle(worker.now()) {
             log::debug!("closed a stream that has no service and was silent for {limit:?}");
             count(&COUNTERS.idle);

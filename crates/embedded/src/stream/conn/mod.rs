@@ -63,6 +63,8 @@ pub(crate) struct Conn {
     torn_down: Cell<bool>,
     /// The kernel accepted only part of the output: wait until it accepts more.
     blocked: Cell<bool>,
+    /// How many periodic looks in a row have found the output blocked.
+    stuck: Cell<u32>,
     /// Reads are paused for flow control at C's request.
     paused: Cell<bool>,
     socket_readable: Cell<bool>,
@@ -127,6 +129,7 @@ impl Conn {
             closing: Cell::new(false),
             torn_down: Cell::new(false),
             blocked: Cell::new(false),
+            stuck: Cell::new(0),
             paused: Cell::new(false),
             socket_readable: Cell::new(true),
             dirty: Cell::new(false),

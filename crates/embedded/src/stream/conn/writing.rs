@@ -4,9 +4,12 @@ use super::{Conn, registry};
 use crate::cview::stream as cstream;
 use crate::reactor::Worker;
 use crate::stream::outgoing::{FlushError, Flushed};
-use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, OUTPUT_LIMIT, count};
+use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, OUTPUT_LIMIT, count, set_patience};
 use libc::{ECONNRESET, EPROTO};
 use std::rc::Rc;
+
+/// The number of periodic looks, without output in between, after which a peer does not read.
+const STUCK_LOOKS: u32 = 2;
 
 impl Conn {
     /// The turn of the loop ends: sends the output written in it.
@@ -104,7 +107,20 @@ impl Conn {
             }
         }
         if self.blocked.replace(blocked) != blocked {
+            if !blocked && self.stuck.replace(0) >= STUCK_LOOKS {
+                set_patience(&self.io, false);
+            }
             worker.watch(self.uuid, &self.io, self.interest());
+        }
+    }
+
+    /// Gives a peer that has read nothing between two periodic looks more time than one whose TCP is silent.
+    pub(super) fn look_at_output(&self) {
+        if self.blocked.get() {
+            self.stuck.set(self.stuck.get().saturating_add(1));
+            if self.stuck.get() == STUCK_LOOKS {
+                set_patience(&self.io, true);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::exchange::payment::TxHash;
 use crate::exchange::payment::tests::{FIRST, PAYMENT, agreement, info, message, signature};
-use crate::wire::{self, FromClient, FromServer, parse_from_client, parse_from_server};
+use crate::wire::{self, Capabilities, FromClient, FromServer, parse_from_client, parse_from_server};
 use std::net::Ipv4Addr;
 
 const ADDR: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
