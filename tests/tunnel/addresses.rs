@@ -36,7 +36,7 @@ fn one_good_address_among_many_is_found() {
             return skip("one_good_address_among_many_is_found", &stderr(&only));
         }
         let orders = [
-            [&[mute.clone()][..], &dead, &[good.clone()]].concat(),
+            [std::slice::from_ref(&mute), &dead, std::slice::from_ref(&good)].concat(),
             [&dead[..9], &[good.clone(), mute.clone()], &dead[9..]].concat(),
             [&dead[..], &[good, mute]].concat(),
         ];

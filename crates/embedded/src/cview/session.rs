@@ -49,9 +49,10 @@ impl Session {
         let mut service = self.service.lock();
         let service = service.get_or_insert_with(|| {
             let made = ServiceSession::new(self.as_ptr());
-            // SAFETY: the field lives as long as `self`; it is written here alone, and C reads it atomically on other
-            // threads.
-            let field = unsafe { AtomicPtr::from_ptr(self.view.get()._inheritor.as_ptr()) };
+            // SAFETY: the view lives as long as `self`, and only the worker of the session's stream calls this.
+            let view = unsafe { self.view.get() };
+            // SAFETY: the field lives as long as `view`; it is written here alone, and other threads read it atomically.
+            let field = unsafe { AtomicPtr::from_ptr(view._inheritor.as_ptr()) };
             field.store(made.as_ptr().cast(), Ordering::Release);
             made
         });
