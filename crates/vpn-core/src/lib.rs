@@ -10,4 +10,5 @@ pub mod gate;
 pub mod lease;
 pub mod meter;
 pub mod source;
+pub mod names;
 pub mod wire;
