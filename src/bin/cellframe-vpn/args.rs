@@ -31,6 +31,7 @@ Exit codes:
   4  connected, but the server did not answer
   5  the server refused service, or its identity is not the pinned one
   6  a privilege is missing (root, CAP_NET_ADMIN, /dev/net/tun, namespaces)
+  7  the output could not be written (a full disk; a closed pipe is no error)
   130, 143  interrupted (Ctrl-C, SIGTERM) during the demo or before the client was connected
 
 Environment:

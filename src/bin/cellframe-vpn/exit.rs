@@ -16,6 +16,8 @@ pub(crate) enum Code {
     Refused,
     /// The command lacks a privilege.
     Privilege,
+    /// A result cannot be written.
+    Output,
     /// A signal ended the demo or an attempt to connect: 128 + the signal's number, as shells do.
     Interrupted(u8),
 }
@@ -30,13 +32,14 @@ impl Code {
             Self::NoAnswer => 4,
             Self::Refused => 5,
             Self::Privilege => 6,
+            Self::Output => 7,
             Self::Interrupted(signal) => 128_u8.saturating_add(signal),
         }
     }
 
     /// Returns the code for a number that another process of this program reported.
     pub(crate) fn from_number(number: u64) -> Self {
-        [Self::Usage, Self::CannotConnect, Self::NoAnswer, Self::Refused, Self::Privilege]
+        [Self::Usage, Self::CannotConnect, Self::NoAnswer, Self::Refused, Self::Privilege, Self::Output]
             .into_iter()
             .find(|code| u64::from(code.number()) == number)
             .unwrap_or(Self::Failure)
@@ -87,6 +90,7 @@ mod tests {
             (Code::NoAnswer, 4),
             (Code::Refused, 5),
             (Code::Privilege, 6),
+            (Code::Output, 7),
             (Code::Interrupted(2), 130),
             (Code::Interrupted(15), 143),
         ];
