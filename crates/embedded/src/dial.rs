@@ -13,6 +13,7 @@ use super::tls;
 use super::tls::pin::{self, PinVerifier};
 use super::tls::session::TlsSession;
 use crossbeam::channel::{self, RecvTimeoutError};
+use host::descriptors::above_stdio;
 use host::threads::{Permit, Permits};
 use libc::{EAGAIN, ECANCELED, ECONNREFUSED, EHOSTUNREACH, EIO, ENOENT, EPROTO, ETIMEDOUT};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,6 +22,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, 
 use rustix::time::Timespec;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -139,7 +141,7 @@ fn connect_to_one(addresses: &[SocketAddr], is_wanted: impl Fn() -> bool) -> Res
 fn connect_to(address: SocketAddr, wait: Duration, is_wanted: impl Fn() -> bool) -> Result<TcpStream, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket: OwnedFd = above_stdio(socket_with(family, SocketType::STREAM, flags, None)?)?;
     match connect(&socket, &address) {
         Ok(()) => return Ok(TcpStream::from(socket)),
         Err(Errno::INPROGRESS | Errno::INTR) => {}

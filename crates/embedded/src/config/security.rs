@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::parse::{Sections, Value};
+use super::value::{Sections, Value, name};
 use super::{BadValue, Config, flag, integer};
 
 /// What the value of a security key must be. The reader of a key may demand more.
@@ -128,7 +128,7 @@ impl Config {
 
     /// Checks the security keys of one section.
     pub fn check_section(&self, section: &str) -> Result<(), BadValue> {
-        for (section, keys) in KEYS.iter().filter(|(name, _)| *name == super::parse::name(section)) {
+        for (section, keys) in KEYS.iter().filter(|(known, _)| *known == name(section)) {
             for (key, kind) in *keys {
                 let Some(value) = self.written(section, key) else { continue };
                 let expected = match (kind, value) {
