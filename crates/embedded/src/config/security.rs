@@ -52,6 +52,7 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("allow_free_srv", Kind::Flag),
             ("session_queue", COUNT),
             ("dns", Kind::List),
+            ("device", Kind::Text),
             ("log_addresses", Kind::Flag),
             ("receipt_sign_cert", Kind::Text),
             ("gate", Kind::Flag),
@@ -207,6 +208,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_documentation_marks_them() {
+        let text = include_str!("../../../../docs/config.md");
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `") && line.contains("` ! |")).collect();
+        let mut keys = 0;
+        for (section, security) in KEYS {
+            for (key, _) in *security {
+                let long = format!("| `[{section}] {key}` ! |");
+                let is_marked =
+                    |row: &&str| row.replace('-', "_").starts_with(&long) || row.starts_with(&format!("| `{key}` ! |"));
+                assert!(rows.iter().any(is_marked), "[{section}] {key}");
+                keys += 1;
+            }
+        }
+        assert_eq!(rows.len(), keys, "a marked key is in no row of KEYS");
     }
 
     #[test]
