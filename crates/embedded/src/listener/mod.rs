@@ -37,6 +37,9 @@ pub enum ListenError {
     /// The SDK is not retained.
     #[error("the embedded SDK is not running")]
     NotRunning,
+    /// A security key cannot be read.
+    #[error(transparent)]
+    Config(#[from] config::BadValue),
     /// The configuration disables the server.
     #[error("[server] enabled is false")]
     Disabled,
@@ -91,6 +94,8 @@ pub(crate) fn stop() {
 fn start() -> Result<(), ListenError> {
     let reactor = reactor::active().ok_or(ListenError::NotRunning)?;
     let config = config::current();
+    // It may have been set after the start of the SDK.
+    config.check()?;
     if !config.get_bool("server", "enabled", true) {
         return Err(ListenError::Disabled);
     }
