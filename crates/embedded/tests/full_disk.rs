@@ -44,7 +44,7 @@ fn with_free(disk: &Path, pages: usize) {
         assert!(pages > 0 || outcomes.iter().all(Result::is_err), "nothing failed: {outcomes:?}");
         assert!(pages < 50 || outcomes.iter().all(Result::is_ok), "{pages} pages: {outcomes:?}");
         // Of one process in two, the store is still open.
-        if pages % 2 == 0 {
+        if pages.is_multiple_of(2) {
             store::close();
         }
     }
