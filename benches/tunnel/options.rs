@@ -15,11 +15,11 @@ pub(crate) struct Options {
     /// Length of one measurement
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub(crate) seconds: u32,
-    /// Systems to measure
-    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_values_t = System::ALL)]
+    /// Systems to measure, with commas or spaces between them
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', num_args = 1.., default_values_t = System::ALL)]
     pub(crate) systems: Vec<System>,
-    /// Kinds of traffic
-    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_values_t = Load::TCP)]
+    /// Kinds of traffic, with commas or spaces between them
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', num_args = 1.., default_values_t = Load::TCP)]
     pub(crate) loads: Vec<Load>,
     /// Add UDP floods, of packets that fill the MTU and of 100 bytes
     #[arg(long)]

@@ -31,6 +31,7 @@ use crate::sdk::worker::{self, Timer};
 use crate::sdk::{Running, store};
 use vpn_core::exchange::{Action, Event, Exchange, Grant, Notice, REQUEST_TICK, TICK};
 use vpn_core::lease::Token;
+use vpn_core::names;
 use vpn_core::wire::pkt;
 
 /// The store's group of lease tokens. With its token a returning client gets its address back.
@@ -98,9 +99,12 @@ impl Connection {
         origin: Origin,
         running: Running,
     ) -> Arc<Connection> {
-        let server = format!("{host}:{port}");
+        let server = names::server(host, port);
         // Read here, because the stream's worker, which requests the address, must not wait for the store.
-        let resume = store::get(LEASES, &server).and_then(|token| token.try_into().ok());
+        let resume = store::get(LEASES, &server)
+            // An earlier version kept it under the name as the user typed it.
+            .or_else(|| store::get(LEASES, &format!("{host}:{port}")))
+            .and_then(|token| token.try_into().ok());
         let exchange = Exchange::new(request::exchange(&settings, &net, contract, resume, origin.is_renewal));
         Arc::new_cyclic(|weak_self| Connection {
             weak_self: Weak::clone(weak_self),

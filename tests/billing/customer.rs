@@ -189,7 +189,7 @@ impl Server {
         assert_eq!((money::faults(), money::usages()), (vec![], 0));
         let (errors, expected) = (log_lines("ERROR"), log_lines(part));
         assert!(!errors.is_empty() && errors == expected, "{errors:?}");
-        let directory = config::current().state_dir();
+        let directory = config::current().state_path();
         // Dropping it would complain of the errors.
         std::mem::forget(self);
         std::fs::remove_dir_all(directory).unwrap();

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ptr;
 use std::sync::{Arc, Weak};
+use vpn_core::names;
 
 /// All node clients, by the address of the struct that C holds.
 static CLIENTS: Mutex<BTreeMap<usize, Arc<NodeClient>>> = Mutex::new(BTreeMap::new());
@@ -223,13 +224,9 @@ impl NodeClient {
 }
 
 impl ClientEnd for NodeClient {
-    /// "host:port", the key of the server's pin.
+    /// "host:port" in its one spelling, the key of the server's pin.
     fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        names::server(&self.host, self.port)
     }
 
     /// The letters of the channels to open, in order.

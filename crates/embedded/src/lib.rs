@@ -30,6 +30,7 @@ pub(crate) mod rate;
 mod reactor;
 pub mod receipt;
 pub mod service;
+mod state;
 pub mod store;
 pub mod stream;
 pub(crate) mod threads;

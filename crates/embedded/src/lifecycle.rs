@@ -8,7 +8,7 @@ use crate::cview::{events, fork};
 use crate::reactor::{self, Job, Reactor, Shared};
 use crate::stream::client_end::ClientEnd;
 use crate::stream::{channels, sessions};
-use crate::{cli, config, http, listener, logging, net, process, service, store, threads, timeouts, tls};
+use crate::{cli, config, http, listener, logging, net, process, service, state, store, threads, timeouts, tls};
 use crossbeam::channel::{self, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};
 use std::num::NonZeroUsize;
@@ -201,6 +201,7 @@ fn stop(running: &Running) {
     free_what_is_left(reactor, hanging.is_empty() && clients_left == 0);
     net::reset();
     store::close();
+    state::close();
     log::debug!("embedded SDK stopped");
     finish();
 }

@@ -1,8 +1,10 @@
 //! Logs: the `log` facade, written to stderr by env_logger unless the host program has installed its own logger.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Once;
 
+use env_logger::Target;
+use host::pipes::without_sigpipe;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
 
@@ -18,6 +20,7 @@ pub fn init() {
         writer.filter_level(LevelFilter::Trace).format(|to, record| {
             writeln!(to, "{} {:<5} {}: {}", to.timestamp_seconds(), record.level(), record.target(), record.args())
         });
+        writer.target(Target::Pipe(Box::new(Stderr)));
         let logger = Logger { by_environment, writer: writer.build() };
         if log::set_boxed_logger(Box::new(logger)).is_ok() {
             *FILTER.write() = Some(filter);
@@ -52,6 +55,19 @@ fn set_max_level(level: LevelFilter) {
 static DEBUG_OF: RwLock<Option<&'static str>> = RwLock::new(None);
 /// The level of `RUST_LOG`, if the logger is installed.
 static FILTER: RwLock<Option<LevelFilter>> = RwLock::new(None);
+
+/// The process's stderr. A host whose stderr is a closed pipe must not die of a line of this library.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        without_sigpipe(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        without_sigpipe(|| io::stderr().flush())
+    }
+}
 
 struct Logger {
     /// Has the levels of `RUST_LOG`, by target.

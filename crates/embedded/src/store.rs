@@ -1,11 +1,13 @@
 //! The node's durable key-value store, the SDK's global database, in `<state_dir>/store.redb`.
 //!
-//! The file is opened on first use. A write has reached the disk when it returns, which costs an fsync: callers on a
+//! The file is opened on first use, and made as a draft that gets its name when it is whole. A write has reached the disk when it returns, which costs an fsync: callers on a
 //! worker thread should write rarely. Only one process can use the file: it is locked while open.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::RwLock;
@@ -13,6 +15,7 @@ use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use super::config;
+use super::state::{self, StateDir, StateError};
 
 /// Most bytes of a group, and of a key.
 pub const NAME_MAX: usize = 255;
@@ -52,6 +55,9 @@ pub enum StoreError {
         /// The reason.
         reason: String,
     },
+    /// The state directory, or the file in it, cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// A group or key that is empty or longer than [`NAME_MAX`].
     #[error("expected a group and a key of 1 to {NAME_MAX} bytes, not {0}")]
     NameLength(usize),
@@ -104,6 +110,12 @@ pub fn list(group: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     with_open(|store| store.list(group))
 }
 
+/// Opens the file in a configuration's state directory, makes it if it is missing, and closes it: for a caller that
+/// wants to know early whether it can.
+pub fn probe(config: &config::Config) -> Result<(), StoreError> {
+    Store::open(state::open(config)?).map(drop)
+}
+
 /// Waits for running calls and closes the file; the next call opens it again.
 pub fn close() {
     *OPEN.write() = None;
@@ -115,33 +127,64 @@ static OPEN: RwLock<Option<Store>> = RwLock::new(None);
 /// Calls `work` with the store in the current configuration's state directory.
 fn with_open<T>(work: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
     let config = config::current();
-    let is_current = |store: &&Store| store.path.parent() == Some(&*config.state_path());
+    let is_current =
+        |store: &&Store| store.directory.path() == config.state_path() && !store.has_failed.load(Ordering::Relaxed);
     loop {
         if let Some(store) = OPEN.read().as_ref().filter(is_current) {
-            return work(store);
+            return work(store).inspect_err(|error| {
+                // redb refuses everything after a failed write. The next call opens the file anew, from the last commit.
+                if matches!(error, StoreError::Database(_)) {
+                    store.has_failed.store(true, Ordering::Relaxed);
+                }
+            });
         }
         let mut open = OPEN.write();
         if open.as_ref().filter(is_current).is_none() {
             *open = None;
-            *open = Some(Store::open(config.state_dir().join("store.redb"))?);
+            *open = Some(Store::open(state::open(&config)?)?);
         }
     }
 }
 
 struct Store {
-    path: PathBuf,
+    directory: Arc<StateDir>,
     database: Database,
+    has_failed: AtomicBool,
 }
 
+const FILE: &str = "store.redb";
+/// The first bytes of a store, which redb writes last.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+
 impl Store {
-    fn open(path: PathBuf) -> Result<Self, StoreError> {
-        match open_database(&path) {
-            Ok(database) => Ok(Self { path, database }),
-            Err(DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) => {
-                Err(StoreError::Locked(path))
+    fn open(directory: Arc<StateDir>) -> Result<Self, StoreError> {
+        let path = directory.path_of(FILE);
+        let failed = |error: DatabaseError| match error {
+            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+                StoreError::Locked(path.clone())
             }
-            Err(error) => Err(StoreError::Open { path, reason: error.to_string() }),
+            error => StoreError::Open { path: path.clone(), reason: error.to_string() },
+        };
+        if is_unfinished(&directory)? {
+            log::warn!("{}: its creation was interrupted, and it holds nothing; it is made anew", path.display());
+            directory.remove(FILE)?;
         }
+        let file = match directory.open_file(FILE)? {
+            Some((file, _)) => file,
+            None => {
+                let made = directory.create(FILE, |file| open_database(file).map(drop).map_err(failed));
+                match made {
+                    // Another process has just made it.
+                    Err(StoreError::State(error)) if error.is_exists() => {}
+                    made => made?,
+                }
+                let opened = directory.open_file(FILE)?;
+                let gone = || StoreError::Open { path: path.clone(), reason: "it was removed meanwhile".into() };
+                opened.ok_or_else(gone)?.0
+            }
+        };
+        let database = open_database(file).map_err(failed)?;
+        Ok(Self { directory, database, has_failed: AtomicBool::new(false) })
     }
 
     fn get(&self, group: &str, key: &str) -> Result<Option<Record>, StoreError> {
@@ -216,13 +259,27 @@ impl Store {
     }
 }
 
-/// Opens or creates the file. Only its owner may read it, because it holds the payments of clients. The whole file is
-/// checked, which is quick at its size: redb may panic on a damaged file that was opened unchecked.
-fn open_database(path: &Path) -> Result<Database, DatabaseError> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+/// Opens the store in a file, or makes one in an empty file. The whole file is checked, which is quick at its size: redb
+/// may panic on a damaged file that was opened unchecked.
+fn open_database(file: File) -> Result<Database, DatabaseError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_SIZE).set_check_integrity_on_open(true);
     builder.create_with_backend(FileBackend::new(file)?)
+}
+
+/// Whether the file is what an earlier version left when it could not finish it, for want of space or because it was
+/// killed: the file begins with zeros in place of the magic number, or is empty. A process that still writes it has it
+/// locked.
+fn is_unfinished(directory: &StateDir) -> Result<bool, StoreError> {
+    let Some((mut file, _)) = directory.open_file(FILE)? else { return Ok(false) };
+    let path = directory.path_of(FILE);
+    if file.try_lock().is_err() {
+        return Err(StoreError::Locked(path));
+    }
+    let mut begin = Vec::new();
+    let read = file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut begin);
+    read.map_err(|source| StateError::File { path, source })?;
+    Ok(begin.iter().all(|byte| *byte == 0))
 }
 
 fn check_names(group: &str, key: &str) -> Result<(), StoreError> {
@@ -243,11 +300,17 @@ mod tests {
     use proptest::prelude::*;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     fn store() -> (tempfile::TempDir, Store) {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path().join("store.redb")).unwrap();
+        let store = reopen(directory.path()).unwrap();
         (directory, store)
+    }
+
+    fn reopen(directory: &Path) -> Result<Store, StoreError> {
+        let text = format!("[general]\nstate_dir={}", directory.display());
+        Store::open(state::open(&config::Config::parse(&text, "test.cfg").0)?)
     }
 
     #[test]
@@ -262,10 +325,10 @@ mod tests {
         let record = store.get("g", "k").unwrap().unwrap();
         assert_eq!((record.value.as_slice(), record.is_pinned), (&b"one"[..], true));
         assert!(record.timestamp > 1_700_000_000_000_000_000);
-        let path = store.path.clone();
+        let path = store.directory.path_of(FILE);
         drop(store);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let store = Store::open(directory.path().join("store.redb")).unwrap();
+        let store = reopen(directory.path()).unwrap();
         assert_eq!(store.get("g", "k").unwrap(), Some(record));
         let listed = store.list("g").unwrap();
         assert_eq!(listed, [("empty".to_owned(), vec![]), ("k".to_owned(), b"one".to_vec())]);
@@ -305,7 +368,7 @@ mod tests {
     fn a_second_opening_names_the_file_and_the_setting() {
         let (directory, _store) = store();
         let path = directory.path().join("store.redb");
-        let Err(error) = Store::open(path.clone()) else { panic!("opened twice") };
+        let Err(error) = reopen(directory.path()) else { panic!("opened twice") };
         assert!(matches!(error, StoreError::Locked(_)));
         let text = error.to_string();
         assert!(text.contains(path.to_str().unwrap()) && text.contains("[general] state_dir"), "{text}");
@@ -316,26 +379,26 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.redb");
         fs::write(&path, b"something else, longer than nothing").unwrap();
-        assert!(matches!(Store::open(path.clone()), Err(StoreError::Open { .. })));
+        assert!(matches!(reopen(directory.path()), Err(StoreError::Open { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"something else, longer than nothing");
     }
 
     #[test]
     fn a_damaged_file_is_an_error_and_not_a_panic() {
-        let (_directory, store) = store();
+        let (directory, store) = store();
         (0..50).for_each(|n| store.set("g", &n.to_string(), &[n; 1000], false).unwrap());
-        let path = store.path.clone();
+        let path = store.directory.path_of(FILE);
         drop(store);
         let intact = fs::read(&path).unwrap();
         for at in (0..intact.len()).step_by(intact.len() / 40) {
             let mut damaged = intact.clone();
             damaged[at..intact.len().min(at + 64)].fill(0xa5);
             fs::write(&path, &damaged).unwrap();
-            if let Ok(store) = Store::open(path.clone()) {
+            if let Ok(store) = reopen(directory.path()) {
                 store.list("g").unwrap();
             }
             fs::write(&path, &damaged[..at]).unwrap();
-            if let Ok(store) = Store::open(path.clone()) {
+            if let Ok(store) = reopen(directory.path()) {
                 store.list("g").unwrap();
             }
         }

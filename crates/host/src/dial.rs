@@ -1,6 +1,7 @@
 //! TCP to the first of a host's addresses that answers, as RFC 8305 ("Happy Eyeballs") advises: an attempt stays open
 //! while later ones begin, so that neither a dead address nor a long path costs the time of the others.
 
+use crate::descriptors::above_stdio;
 use crate::patience::Patience;
 use libc::{ECANCELED, ECONNREFUSED, EHOSTUNREACH, ENOENT, ETIMEDOUT};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -94,7 +95,8 @@ fn attempt_delay(time: Duration, count: usize) -> Duration {
 
 fn begin(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = above_stdio(socket_with(family, SocketType::STREAM, flags, None)?)?;
     match connect_socket(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
         Err(error) => Err(error),

@@ -31,6 +31,7 @@ Exit codes:
   4  connected, but the server did not answer
   5  the server refused service for good, or its identity is not the pinned one
   6  a privilege is missing (root, CAP_NET_ADMIN, /dev/net/tun, namespaces)
+  7  the output could not be written (a full disk; a closed pipe is no error)
   8  the server cannot serve at present: no free address, its tunnel or network is down, payment unconfirmed
   9  the server speaks another protocol, or another version of it
   130, 143  interrupted (Ctrl-C, SIGTERM) during the demo or before the client was connected

@@ -20,8 +20,9 @@ pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
     client::override_for_client(&mut config, options.pin.as_deref());
     // A check needs no control socket.
     config.set("cli-server", "enabled", "false");
-    config::set_current(config);
     logging::init();
+    client::require_known_servers(&config)?;
+    config::set_current(config);
 
     client::require_network(&options.net)?;
     let target = &options.target;

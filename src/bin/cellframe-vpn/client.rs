@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app::{self, ClientError, Status};
 use embedded::config::{self, Config};
-use embedded::{logging, net};
+use embedded::tls::pin;
+use embedded::{logging, net, store};
 use rustix::io::Errno;
 
 use crate::args::ClientOptions;
@@ -33,6 +34,7 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
         app::client_stop();
     })?;
     let stops = app::client_stops();
+    require_known_servers(&config)?;
     initialise(config, &options.net)?;
     let result = stay_connected(options, &signal, stops);
     app::client_deinit();
@@ -172,6 +174,14 @@ pub(crate) fn initialise(config: Config, net: &str) -> Result<(), Failure> {
     config::set_current(config);
     require_network(net)?;
     app::client_init().map_err(|error| Failure::general(format!("the client cannot start: {error}")))
+}
+
+/// Fails if the identities of known servers cannot be read or kept, with the cause. With a pin they are not needed.
+pub(crate) fn require_known_servers(config: &Config) -> Result<(), Failure> {
+    if pin::configured(config).is_ok_and(|pin| pin.is_some()) {
+        return Ok(());
+    }
+    store::probe(config).map_err(|error| Failure::general(format!("the known servers cannot be read: {error}")))
 }
 
 /// Fails with a usage error unless the current configuration lists the network.

@@ -16,6 +16,8 @@ pub(crate) enum Code {
     Refused,
     /// The command lacks a privilege.
     Privilege,
+    /// A result cannot be written.
+    Output,
     /// The server cannot serve this client at present.
     Busy,
     /// The server speaks another protocol, or another version of it.
@@ -34,6 +36,7 @@ impl Code {
             Self::NoAnswer => 4,
             Self::Refused => 5,
             Self::Privilege => 6,
+            Self::Output => 7,
             Self::Busy => 8,
             Self::Incompatible => 9,
             Self::Interrupted(signal) => 128_u8.saturating_add(signal),
@@ -48,6 +51,7 @@ impl Code {
             Self::NoAnswer,
             Self::Refused,
             Self::Privilege,
+            Self::Output,
             Self::Busy,
             Self::Incompatible,
         ];
@@ -99,6 +103,7 @@ mod tests {
             (Code::NoAnswer, 4),
             (Code::Refused, 5),
             (Code::Privilege, 6),
+            (Code::Output, 7),
             (Code::Busy, 8),
             (Code::Incompatible, 9),
             (Code::Interrupted(2), 130),

@@ -17,6 +17,7 @@ mod settings;
 mod signals;
 mod target;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -28,14 +29,14 @@ use exit::{Code, Failure};
 fn main() -> ExitCode {
     if std::env::args_os().len() <= 1 {
         output::line(args::SHORT_HELP.trim_end());
-        return Code::Usage.into();
+        return output::failure().map_or(Code::Usage, |failure| failure.code).into();
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return print_usage(&error),
     };
     match run(arguments.command) {
-        Ok(()) => Code::Success.into(),
+        Ok(()) => success(),
         Err(failure) => {
             output::error_line(&failure);
             failure.code.into()
@@ -58,10 +59,18 @@ fn run(command: Command) -> Result<(), Failure> {
 
 /// Prints clap's message. clap reports `--help` and `--version` as errors too; their exit code is success.
 fn print_usage(error: &clap::Error) -> ExitCode {
-    // A reader may close the pipe early (`| head -1`); the rest of the help is then lost on purpose.
-    let _ = error.print();
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Code::Success.into(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::wrote(printed);
+            success()
+        }
+        // It goes to stderr.
         _ => Code::Usage.into(),
     }
+}
+
+/// The exit code of a command that succeeded: another one if its output was lost.
+fn success() -> ExitCode {
+    output::failure().map_or(Code::Success, |failure| failure.code).into()
 }

@@ -1,12 +1,35 @@
 //! Lines for people. `println!` would panic once the reader has closed the pipe (`cellframe-vpn stat | head -1`);
-//! these functions ignore that.
+//! these functions ignore that. Any other failure to write a result is one of the program: see [`failure`].
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{ErrorKind, Result, Write};
+use std::sync::OnceLock;
+
+use crate::exit::{Code, Failure};
+
+/// Why a result was not written.
+static LOST: OnceLock<String> = OnceLock::new();
 
 /// Writes a line to stdout: a result.
 pub(crate) fn line(text: impl Display) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    let mut stdout = std::io::stdout().lock();
+    wrote(writeln!(stdout, "{text}").and_then(|()| stdout.flush()));
+}
+
+/// Notes how the writing of a result ended; says so at once if it failed, because a server or client runs on.
+pub(crate) fn wrote(result: Result<()>) {
+    let Err(error) = result else { return };
+    if error.kind() == ErrorKind::BrokenPipe || LOST.set(error.to_string()).is_err() {
+        return;
+    }
+    if let Some(failure) = failure() {
+        error_line(failure);
+    }
+}
+
+/// The failure of a program whose results were not all written. Its line is on stderr already.
+pub(crate) fn failure() -> Option<Failure> {
+    LOST.get().map(|error| Failure::new(Code::Output, format!("the output cannot be written: {error}")))
 }
 
 /// Writes a line to stderr: progress or an event.

@@ -250,8 +250,8 @@ mod tests {
 
         let by_file = load(Role::Client, Some(&file), None).expect("load");
         let by_option = load(Role::Client, Some(&file), Some(&directory.join("a # b"))).expect("load");
-        assert_eq!(by_file.state_dir(), directory.join("file/client"));
-        assert_eq!(by_option.state_dir(), directory.join("a # b"));
+        assert_eq!(by_file.state_path(), directory.join("file/client"));
+        assert_eq!(by_option.state_path(), directory.join("a # b"));
         assert_eq!(by_option.get_str("srv_vpn", "net").as_deref(), Some("other"));
         std::fs::remove_dir_all(&directory).expect("remove the directory");
     }

@@ -10,7 +10,8 @@ void vpn_glue_settle(void)
 /* The SDK closes a socket's descriptor when it deletes the socket, even with no_close: it gets one of its own. */
 int vpn_internal_descriptor(int fd)
 {
-    return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    /* 0 to 2 are the host program's. */
+    return fcntl(fd, F_DUPFD_CLOEXEC, 3);
 }
 
 dap_stream_t *vpn_internal_stream_of(dap_events_socket_t *es)

@@ -126,7 +126,7 @@ fn code(function: &str, result: Result<(), StoreError>) -> c_int {
     match error {
         StoreError::NameLength(_) | StoreError::ValueLength(_) => -libc::EINVAL,
         StoreError::Locked(_) => -libc::EBUSY,
-        StoreError::Open { .. } | StoreError::Database(_) => -libc::EIO,
+        StoreError::Open { .. } | StoreError::State(_) | StoreError::Database(_) => -libc::EIO,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The Unix socket: accepts on the thread "vpn-cli", runs each command on a separate thread.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use host::descriptors::above_stdio;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -19,6 +21,7 @@ use super::{REQUEST_MAX, Reply, run, socket_path};
 use crate::config::Config;
 use crate::connection_threads::{ConnectionThreads, Refused};
 use crate::deadline::Timed;
+use crate::state::{self, StateDir};
 use crate::threads;
 
 /// Most connections at once; one more is told so and closed.
@@ -45,11 +48,7 @@ pub fn start(config: &Config) -> Option<CliServer> {
         return None;
     }
     let path = socket_path(config);
-    // Creates the state directory with its mode, in case it contains the socket.
-    if path.starts_with(config.state_path()) {
-        config.state_dir();
-    }
-    match CliServer::listen(&path) {
+    match CliServer::listen(config, &path) {
         Ok(server) => {
             log::info!("the CLI accepts commands on {}", path.display());
             Some(server)
@@ -62,10 +61,11 @@ pub fn start(config: &Config) -> Option<CliServer> {
 }
 
 impl CliServer {
-    fn listen(path: &Path) -> io::Result<Self> {
-        let listener = bind(path)?;
+    fn listen(config: &Config, path: &Path) -> io::Result<Self> {
+        let listener = bind(config, path)?;
         let identity = fs::symlink_metadata(path).map(|file| (file.dev(), file.ino())).ok();
         let (stop, stopped) = UnixStream::pair()?;
+        let (stop, stopped) = (above_stdio(stop)?, above_stdio::<UnixStream>(stopped)?);
         let pool = ConnectionThreads::new("vpn-cli-cmd", CONNECTIONS_MAX);
         let mut server = Self { path: path.to_owned(), identity, stop: Some(stop), thread: None, pool };
         let pool = Arc::clone(&server.pool);
@@ -96,13 +96,10 @@ impl Drop for CliServer {
 }
 
 /// The listening socket, mode 0600 from the moment it is visible.
-fn bind(path: &Path) -> io::Result<UnixListener> {
+fn bind(config: &Config, path: &Path) -> io::Result<UnixListener> {
     let address = SocketAddrUnix::new(path).map_err(|_| text_error("the path is too long for a socket (107 bytes)"))?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     // Two processes that start at once must not each remove the other's new socket as a dead one.
-    let directory = fs::File::open(directory)?;
-    lock(&directory)?;
+    let _lock = lock(config, path)?;
     remove_if_dead(path, &address)?;
     let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     // On Linux the socket's own mode, less the umask, becomes the file's mode (unix(7)).
@@ -112,14 +109,27 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
-fn lock(directory: &fs::File) -> io::Result<()> {
+/// Locks the file beside the socket that only this program's user opens: everybody can lock a directory that he may
+/// read. The file stays, because the removal of a lock lets two processes hold it.
+fn lock(config: &Config, path: &Path) -> io::Result<fs::File> {
+    let name = path.file_name().and_then(OsStr::to_str).ok_or_else(|| text_error("expected a path of a file"))?;
+    let in_directory = |directory: &StateDir| directory.open_lock(&format!("{name}.lock"));
+    let opened = if path.parent() == Some(&*config.state_path()) {
+        state::open(config).and_then(|directory| in_directory(&directory))
+    } else {
+        if let Some(directory) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        StateDir::of_file(path).and_then(|directory| in_directory(&directory))
+    };
+    let file = opened.map_err(io::Error::other)?;
     for _ in 0..20 {
-        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(50)),
-            other => return Ok(other?),
+            other => return Ok(other.map(|()| file)?),
         }
     }
-    Err(text_error("its directory is locked by another process"))
+    Err(text_error("its lock is held by another process, which is about to listen there"))
 }
 
 /// Removes the socket of a killed process; an error if a process listens on it, or if it is not a socket.
@@ -142,7 +152,7 @@ fn remove_if_dead(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
 }
 
 fn socket(flags: SocketFlags) -> io::Result<std::os::fd::OwnedFd> {
-    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
+    Ok(above_stdio(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)?)
 }
 
 fn text_error(text: &str) -> io::Error {
@@ -163,8 +173,8 @@ fn accept(listener: &UnixListener, stopped: &UnixStream, pool: &Arc<ConnectionTh
         if !fds[1].revents().is_empty() {
             return;
         }
-        match listener.accept() {
-            Ok((connection, _)) => take(connection, pool),
+        match listener.accept().and_then(|(connection, _)| Ok(above_stdio(connection)?)) {
+            Ok(connection) => take(connection, pool),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}
             Err(error) => {
                 // Descriptors or memory ran out and the connection is still queued: without a pause this would spin.
@@ -276,7 +286,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let config = config(&directory);
         let path = socket_path(&config);
-        config.state_dir();
+        state::open(&config).unwrap();
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let server = start(&config).unwrap();
@@ -287,6 +297,30 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"mine");
         assert!(start(&config).is_none());
         assert_eq!(fs::read(&path).unwrap(), b"mine");
+    }
+
+    /// Everybody may lock a directory that he can read, and /tmp is one: that must not keep the CLI from listening.
+    #[test]
+    fn a_lock_on_the_directory_is_nothing_to_us() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.sock");
+        let theirs = fs::File::open(directory.path()).unwrap();
+        rustix::fs::flock(&theirs, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let text = format!("[cli-server]\nlisten-path={}", path.display());
+        let config = Config::parse(&text, "test.cfg").0;
+        let server = start(&config).unwrap();
+        assert_eq!(call(&path, &["help"]).unwrap().code, 0);
+        let lock = directory.path().join("x.sock.lock");
+        assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(server);
+        // A link in the lock's place leads nowhere.
+        let other = directory.path().join("other");
+        fs::write(&other, "").unwrap();
+        fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::remove_file(&lock).unwrap();
+        std::os::unix::fs::symlink(&other, &lock).unwrap();
+        assert!(start(&config).is_none());
+        assert_eq!(fs::metadata(&other).unwrap().permissions().mode() & 0o777, 0o644);
     }
 
     #[test]

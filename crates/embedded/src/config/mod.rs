@@ -6,17 +6,17 @@
 
 mod parse;
 mod security;
+mod value;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 pub use parse::Diagnostic;
-use parse::{Sections, Value};
+use value::{Sections, Value};
 
 /// A configuration file has a page or two; a larger file is another kind of file.
 const FILE_SIZE_MAX: u64 = 4 << 20;
@@ -134,8 +134,8 @@ impl Config {
 
     /// Sets a key as if the file's last line had done so: for command line options that override it.
     pub fn set(&mut self, section: &str, key: &str, value: &str) {
-        let section = self.sections.entry(parse::name(section)).or_default();
-        section.insert(parse::name(key), Value::Scalar(value.to_owned()));
+        let section = self.sections.entry(value::name(section)).or_default();
+        section.insert(value::name(key), Value::Scalar(value.to_owned()));
     }
 
     /// Where the configuration came from, for messages: a path, or "built-in defaults".
@@ -145,7 +145,7 @@ impl Config {
 
     /// Whether the text contains the section, with or without keys. Built-in defaults do not count.
     pub fn has_section(&self, section: &str) -> bool {
-        self.sections.contains_key(&parse::name(section))
+        self.sections.contains_key(&value::name(section))
     }
 
     /// Every section and key in the text, in the order of their names, `-` as `_`.
@@ -219,18 +219,6 @@ impl Config {
 
     /// The directory for data that must survive a restart (identity, store, CLI socket): `[general] state_dir`, else
     /// `/var/lib/cellframe-vpn` for root and `$XDG_STATE_HOME/cellframe-vpn` (`~/.local/state`) for other users.
-    ///
-    /// Creates it with mode 0700 if it does not exist. Logs a failure to create it; the caller then gets the error when
-    /// it opens a file there.
-    pub fn state_dir(&self) -> PathBuf {
-        let path = self.state_path();
-        if let Err(error) = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path) {
-            log::error!("cannot make the state directory {} ([general] state_dir): {error}", path.display());
-        }
-        path
-    }
-
-    /// [`Self::state_dir`] without creating it.
     pub fn state_path(&self) -> PathBuf {
         const NAME: &str = "cellframe-vpn";
         if let Some(path) = self.get_str("general", "state_dir").filter(|path| !path.is_empty()) {
@@ -247,7 +235,7 @@ impl Config {
     }
 
     fn written(&self, section: &str, key: &str) -> Option<&Value> {
-        self.sections.get(&parse::name(section))?.get(&parse::name(key))
+        self.sections.get(&value::name(section))?.get(&value::name(key))
     }
 
     fn bad(&self, section: &str, key: &str, value: &Value, expected: String) -> BadValue {
@@ -460,15 +448,5 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(matches!(Config::load(directory.path()), Err(ConfigError::Read { .. })));
         assert!(matches!(Config::load(Path::new("/dev/zero")), Err(ConfigError::TooLarge { .. })));
-    }
-
-    #[test]
-    fn the_state_directory_is_private() {
-        use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a/b");
-        let config = config(&format!("[general]\nstate_dir={}", path.display()));
-        assert_eq!(config.state_dir(), path);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     }
 }

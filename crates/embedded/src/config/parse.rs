@@ -1,29 +1,12 @@
 //! The node's `.cfg` text: `[section]`, `key=value`, `key=[lists]`, comments. An invalid line affects only itself.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use super::security;
+use super::value::{Sections, Value, name};
 
 /// Most lines of a list; a `[` without a `]` is detected after as many.
 const LIST_LINES_MAX: usize = 1024;
-
-/// The value of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
-    Scalar(String),
-    List(Vec<String>),
-    /// What stands in the file, and why it cannot be read.
-    Unreadable(String),
-}
-
-/// A section's or a key's name as the SDK compares it.
-pub(super) fn name(written: &str) -> String {
-    written.replace('-', "_")
-}
-
-/// Values by key by section. A section without keys is present too.
-pub(super) type Sections = BTreeMap<String, BTreeMap<String, Value>>;
 
 /// An invalid line, which is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]

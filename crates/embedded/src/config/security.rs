@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::parse::{Sections, Value};
+use super::value::{Sections, Value, name};
 use super::{BadValue, Config, flag, integer};
 
 /// What the value of a security key must be. The reader of a key may demand more.
@@ -52,6 +52,7 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("allow_free_srv", Kind::Flag),
             ("session_queue", COUNT),
             ("dns", Kind::List),
+            ("device", Kind::Text),
             ("log_addresses", Kind::Flag),
             ("receipt_sign_cert", Kind::Text),
             ("gate", Kind::Flag),
@@ -128,7 +129,7 @@ impl Config {
 
     /// Checks the security keys of one section.
     pub fn check_section(&self, section: &str) -> Result<(), BadValue> {
-        for (section, keys) in KEYS.iter().filter(|(name, _)| *name == super::parse::name(section)) {
+        for (section, keys) in KEYS.iter().filter(|(known, _)| *known == name(section)) {
             for (key, kind) in *keys {
                 let Some(value) = self.written(section, key) else { continue };
                 let expected = match (kind, value) {
@@ -207,6 +208,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_documentation_marks_them() {
+        let text = include_str!("../../../../docs/config.md");
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `") && line.contains("` ! |")).collect();
+        let mut keys = 0;
+        for (section, security) in KEYS {
+            for (key, _) in *security {
+                let long = format!("| `[{section}] {key}` ! |");
+                let is_marked =
+                    |row: &&str| row.replace('-', "_").starts_with(&long) || row.starts_with(&format!("| `{key}` ! |"));
+                assert!(rows.iter().any(is_marked), "[{section}] {key}");
+                keys += 1;
+            }
+        }
+        assert_eq!(rows.len(), keys, "a marked key is in no row of KEYS");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::reactor::{self, Load, Reactor, Ready, Source, Worker};
 use crate::stream::limiter::{ConnectionLimiter, Limits};
 use crate::stream::prepare_socket;
 use crate::tls::{self, IdentityError, fingerprint_text, identity};
+use host::descriptors::above_stdio;
 use parking_lot::Mutex;
 use pending::{Accepted, PendingConnection};
 use rustix::event::epoll::EventFlags;
@@ -16,6 +17,7 @@ use rustls::ServerConfig;
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +37,9 @@ pub enum ListenError {
     /// The SDK is not retained.
     #[error("the embedded SDK is not running")]
     NotRunning,
+    /// A security key cannot be read.
+    #[error(transparent)]
+    Config(#[from] config::BadValue),
     /// The configuration disables the server.
     #[error("[server] enabled is false")]
     Disabled,
@@ -89,6 +94,8 @@ pub(crate) fn stop() {
 fn start() -> Result<(), ListenError> {
     let reactor = reactor::active().ok_or(ListenError::NotRunning)?;
     let config = config::current();
+    // It may have been set after the start of the SDK.
+    config.check()?;
     if !config.get_bool("server", "enabled", true) {
         return Err(ListenError::Disabled);
     }
@@ -142,7 +149,7 @@ fn bind_all(config: &Config) -> Result<Vec<TcpListener>, ListenError> {
 fn bind(address: SocketAddr, ipv4_too: bool) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket: OwnedFd = above_stdio(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)?;
     // A restart must not wait for the last connections' TIME_WAIT.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
@@ -207,7 +214,7 @@ impl Listener {
 impl Source for Listener {
     fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, _ready: Ready) {
         for _ in 0..BATCH {
-            match self.socket.accept() {
+            match self.socket.accept().and_then(|(io, peer)| Ok((above_stdio(io)?, peer))) {
                 Ok((io, peer)) => self.dispatch(&worker.reactor, io, peer),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if is_exhaustion(&error) => return self.pause(worker, &error),

@@ -23,6 +23,7 @@ pub(crate) use source::{Ready, Source};
 
 use crate::threads;
 use buffers::Buffers;
+use host::descriptors::above_stdio;
 use rustc_hash::FxHashMap;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use std::cell::{Cell, RefCell};
@@ -75,7 +76,7 @@ pub(crate) fn with_current<R>(body: impl FnOnce(&Rc<Worker>) -> R) -> Option<R> 
 pub(crate) fn spawn(reactor: &Arc<Reactor>, index: usize) -> io::Result<JoinHandle<()>> {
     let shared = reactor.workers.get(index).cloned().ok_or(io::ErrorKind::InvalidInput)?;
     let reactor = Arc::clone(reactor);
-    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    let epoll: OwnedFd = above_stdio(epoll::create(CreateFlags::CLOEXEC)?)?;
     epoll::add(&epoll, &shared.wake, EventData::new_u64(WAKE), EventFlags::IN)?;
     threads::spawn(&format!("vpn-worker-{index}"), move || {
         let worker = Rc::new(Worker {

@@ -3,6 +3,7 @@
 use crate::cview::owned::Opaque;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
+use host::descriptors::above_stdio;
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -34,7 +35,7 @@ impl PtrQueue {
             items: ArrayQueue::new(CAPACITY),
             signalled: CachePadded::default(),
             closed: AtomicBool::new(false),
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            wake: above_stdio(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?,
         })
     }
 

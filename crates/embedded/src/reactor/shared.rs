@@ -4,6 +4,7 @@ use super::Worker;
 use crate::cview::events::CWorker;
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
+use host::descriptors::above_stdio;
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -35,7 +36,7 @@ impl Shared {
             view: CWorker::new(id),
             jobs: SegQueue::new(),
             signalled: CachePadded::default(),
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            wake: above_stdio(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)?,
             streams: AtomicUsize::new(0),
         }))
     }

@@ -9,23 +9,18 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Once;
+
+use crate::state::{self, StateDir, StateError};
 
 /// Why the files of the identity cannot be used.
 #[derive(thiserror::Error, Debug)]
 pub enum IdentityError {
-    /// A file of the identity cannot be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    /// The state directory or a file of the identity cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// A file has invalid contents. It is never overwritten: restore it, or remove both files of the identity to create
     /// a new one, which clients then have to accept.
     #[error("{path}: {reason}; restore it, or remove identity.key and identity.crt to create a new identity")]
@@ -50,61 +45,46 @@ pub(crate) struct Identity {
 /// Serialises the first run within this process; the files serialise processes.
 static FIRST_RUN: Mutex<()> = Mutex::new(());
 
+const KEY: &str = "identity.key";
+const CERTIFICATE: &str = "identity.crt";
+
 /// Loads the identity from `config`'s state directory; creates it if there is none.
 pub(crate) fn load(config: &Config) -> Result<Identity, IdentityError> {
-    let directory = config.state_dir();
+    let directory = state::open(config)?;
     let _first_run = FIRST_RUN.lock();
-    let (key_path, certificate_path) = (directory.join("identity.key"), directory.join("identity.crt"));
+    let mut warnings = Vec::new();
+    let mode = directory.mode();
+    if mode & 0o077 != 0 {
+        let path = directory.path().display();
+        warnings.push(format!("{path}: other users have access (mode {mode:04o}); expected 0700"));
+    }
+    let corrupt = |name: &str, reason: &str| corrupt(&directory, name, reason);
+    if read(&directory, KEY, &mut warnings)?.is_none() {
+        if read(&directory, CERTIFICATE, &mut warnings)?.is_some() {
+            return Err(corrupt(CERTIFICATE, "the certificate's key, identity.key, is missing"));
+        }
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        create(&directory, KEY, &key.serialize_pem())?;
+    }
+    let key_pem = read(&directory, KEY, &mut warnings)?.unwrap_or_default();
+    let pair = KeyPair::from_pem(&key_pem).map_err(|error| corrupt(KEY, &error.to_string()))?;
+    if read(&directory, CERTIFICATE, &mut warnings)?.is_none() {
+        create(&directory, CERTIFICATE, &certificate(&pair)?)?;
+    }
+    let certificate_pem = read(&directory, CERTIFICATE, &mut warnings)?.unwrap_or_default();
+    let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+        .map_err(|error| corrupt(CERTIFICATE, &format!("not a PEM certificate ({error:?})")))?;
+    let spki = pair.subject_public_key_info();
+    if certificate_spki(&certificate).map_err(|error| corrupt(CERTIFICATE, &error.to_string()))? != spki {
+        return Err(corrupt(CERTIFICATE, "the certificate belongs to another key than identity.key"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+        .map_err(|error| corrupt(KEY, &format!("not a PEM private key ({error:?})")))?;
     static WARN: Once = Once::new();
-    let warnings = restrict_access(&directory, &key_path);
     if !warnings.is_empty() {
         WARN.call_once(|| warnings.iter().for_each(|warning| log::warn!("{warning}")));
     }
-    if read(&key_path)?.is_none() {
-        if read(&certificate_path)?.is_some() {
-            return Err(corrupt(&certificate_path, "the certificate's key, identity.key, is missing"));
-        }
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        create(&directory, &key_path, &key.serialize_pem())?;
-    }
-    let key_pem = read(&key_path)?.unwrap_or_default();
-    let pair = KeyPair::from_pem(&key_pem).map_err(|error| corrupt(&key_path, &error.to_string()))?;
-    if read(&certificate_path)?.is_none() {
-        create(&directory, &certificate_path, &certificate(&pair)?)?;
-    }
-    let certificate_pem = read(&certificate_path)?.unwrap_or_default();
-    let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
-        .map_err(|error| corrupt(&certificate_path, &format!("not a PEM certificate ({error:?})")))?;
-    let spki = pair.subject_public_key_info();
-    if certificate_spki(&certificate).map_err(|error| corrupt(&certificate_path, &error.to_string()))? != spki {
-        return Err(corrupt(&certificate_path, "the certificate belongs to another key than identity.key"));
-    }
-    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
-        .map_err(|error| corrupt(&key_path, &format!("not a PEM private key ({error:?})")))?;
     Ok(Identity { certificate, key, spki })
-}
-
-/// Makes the key private to its owner as far as possible, and returns warnings. Only the operator changes the
-/// directory's mode: other programs of the operator may use the directory.
-fn restrict_access(directory: &Path, key: &Path) -> Vec<String> {
-    let open_mode = |path: &Path| {
-        let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
-        (mode & 0o077 != 0).then_some(mode)
-    };
-    let mut warnings = Vec::new();
-    if let Some(mode) = open_mode(directory) {
-        warnings.push(format!("{}: other users have access (mode {mode:04o}); expected 0700", directory.display()));
-    }
-    if let Some(mode) = open_mode(key) {
-        let what = match fs::set_permissions(key, Permissions::from_mode(0o600)) {
-            Ok(()) => "expected 0600, set now; if another user has read it, remove both files to get a new identity"
-                .to_owned(),
-            Err(error) => format!("expected 0600, which cannot be set: {error}"),
-        };
-        warnings
-            .push(format!("{}: other users have access to the private key (mode {mode:04o}); {what}", key.display()));
-    }
-    warnings
 }
 
 /// SHA-256 of the identity's SubjectPublicKeyInfo, which a client pins.
@@ -156,44 +136,41 @@ fn certificate(key: &KeyPair) -> Result<String, IdentityError> {
     Ok(params.self_signed(key)?.pem())
 }
 
-fn read(path: &Path) -> Result<Option<String>, IdentityError> {
-    match fs::read(path) {
-        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| corrupt(path, "not a text file")),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(IdentityError::Io { path: path.to_owned(), source }),
+/// Reads a file; None if there is none. Only the operator changes the directory's mode, because other programs of the
+/// operator may use the directory; a file that others have access to is closed to them.
+fn read(directory: &StateDir, name: &str, warnings: &mut Vec<String>) -> Result<Option<String>, IdentityError> {
+    let Some((mut file, open_mode)) = directory.open_file(name)? else { return Ok(None) };
+    let path = directory.path_of(name);
+    if let Some(mode) = open_mode {
+        warnings.push(format!(
+            "{}: other users have access to the private key (mode {mode:04o}); expected 0600, set now; if another user \
+             has read it, remove both files to get a new identity",
+            path.display()
+        ));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|source| StateError::File { path, source })?;
+    String::from_utf8(bytes).map(Some).map_err(|_| corrupt(directory, name, "not a text file"))
+}
+
+/// Makes a file. One that another process has just made stays.
+fn create(directory: &StateDir, name: &str, text: &str) -> Result<(), StateError> {
+    match directory.create_text(name, text) {
+        Err(error) if error.is_exists() => Ok(()),
+        result => result,
     }
 }
 
-/// Writes a new file completely or not at all, mode 0600. A file that another process has just written stays.
-fn create(directory: &Path, path: &Path, text: &str) -> Result<(), IdentityError> {
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| IdentityError::Io { path, source }
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{}", std::process::id()));
-    let draft = PathBuf::from(draft);
-    // A draft of this name is left over from a killed process with the same process id.
-    let _ = fs::remove_file(&draft);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(at(&draft))?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-    let linked = written.and_then(|()| fs::hard_link(&draft, path));
-    let _ = fs::remove_file(&draft);
-    match linked {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
-        result => result.map_err(at(path))?,
-    }
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at(directory))
-}
-
-fn corrupt(path: &Path, reason: &str) -> IdentityError {
-    IdentityError::Corrupt { path: path.to_owned(), reason: reason.to_owned() }
+fn corrupt(directory: &StateDir, name: &str, reason: &str) -> IdentityError {
+    IdentityError::Corrupt { path: directory.path_of(name), reason: reason.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     fn config(directory: &Path) -> Config {
         Config::parse(&format!("[general]\nstate_dir={}\n", directory.display()), "test").0
@@ -223,23 +200,20 @@ mod tests {
         let state = directory.path().join("state");
         let config = config(&state);
         let first = identity_fingerprint(&config).unwrap();
-        let key = state.join("identity.key");
+        let key = state.join(KEY);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(restrict_access(&state, &key), Vec::<String>::new());
         for open in [0o640, 0o604, 0o666] {
             fs::set_permissions(&key, Permissions::from_mode(open)).unwrap();
-            let warnings = restrict_access(&state, &key);
+            let mut warnings = Vec::new();
+            read(&state::open(&config).unwrap(), KEY, &mut warnings).unwrap();
             assert_eq!(warnings.len(), 1);
             assert!(warnings[0].contains(key.to_str().unwrap()) && warnings[0].contains("0600"), "{warnings:?}");
             assert_eq!(mode(&key), 0o600);
         }
         fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
-        let warnings = restrict_access(&state, &key);
-        assert!(warnings.len() == 1 && warnings[0].contains("0755") && warnings[0].contains("0700"), "{warnings:?}");
-        assert_eq!(mode(&state), 0o755);
         fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
         assert_eq!(identity_fingerprint(&config).unwrap(), first);
-        assert_eq!(mode(&key), 0o600);
+        assert_eq!((mode(&key), mode(&state)), (0o600, 0o755));
     }
 
     #[test]

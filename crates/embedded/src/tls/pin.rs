@@ -10,6 +10,7 @@ use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, PeerIncompatible, SignatureScheme};
 use std::sync::Arc;
+use vpn_core::names;
 
 /// The store's group of known servers: key "host:port", value the 32 bytes of the fingerprint.
 pub const PINS: &str = "local.vpn_client.pins";
@@ -39,9 +40,10 @@ pub enum Expected {
 /// Reads `[vpn_client] server_pin`; None if it is not set.
 pub fn configured(config: &Config) -> Result<Option<[u8; 32]>, PinError> {
     match config.get_str("vpn_client", "server_pin") {
-        None => Ok(None),
-        Some(text) if text.is_empty() => Ok(None),
         Some(text) => parse(&text).map(Some).ok_or(PinError::Syntax(text)),
+        // A list is no text, and is there.
+        None if config.kind("vpn_client", "server_pin").is_some() => Err(PinError::Syntax("[...]".into())),
+        None => Ok(None),
     }
 }
 
@@ -50,10 +52,39 @@ pub fn expected(config: &Config, address: &str) -> Result<Expected, PinError> {
     if let Some(pin) = configured(config)? {
         return Ok(Expected::Configured(pin));
     }
+    keep_one_spelling()?;
     match store::get(PINS, address)? {
         None => Ok(Expected::Anyone),
         Some(pin) => Ok(known_fingerprint(&pin)),
     }
+}
+
+/// Moves what earlier versions stored under a name as the user typed it to the name's one spelling, so that no spelling
+/// is trusted anew. Two spellings with different keys become a value that matches neither key.
+fn keep_one_spelling() -> Result<(), StoreError> {
+    for (key, value) in store::list(PINS)? {
+        let Some(name) = names::of_key(&key).filter(|name| *name != key) else { continue };
+        match store::get(PINS, &name)? {
+            None => store::set(PINS, &name, &value)?,
+            Some(known) if known == value => {}
+            Some(known) => {
+                log::error!(
+                    "server {name} is known as {key} too, with another identity: expected {}, or {}; it is refused until \
+                     the right one is named ([vpn_client] server_pin, or --pin)",
+                    text_of(&known),
+                    text_of(&value)
+                );
+                store::set(PINS, &name, &[known, value].concat())?;
+            }
+        }
+        store::delete(PINS, &key)?;
+        log::info!("the known server {key} is kept as {name}");
+    }
+    Ok(())
+}
+
+fn text_of(value: &[u8]) -> String {
+    <[u8; 32]>::try_from(value).map_or_else(|_| "several".to_owned(), |pin| fingerprint_text(&pin))
 }
 
 /// The key in the store. A value of another length matches no key: the server is refused until the value is deleted.
@@ -198,6 +229,9 @@ impl ServerCertVerifier for PinVerifier {
 mod tests {
     use super::*;
 
+    /// Held by a test that sets the process-wide configuration.
+    static CONFIG: Mutex<()> = Mutex::new(());
+
     #[test]
     fn pins_are_read_strictly() {
         let good = format!("sha256:{}", "0aF9".repeat(16));
@@ -214,6 +248,7 @@ mod tests {
     /// stored.
     #[test]
     fn the_first_key_stays() {
+        let _config = CONFIG.lock();
         let directory = tempfile::tempdir().unwrap();
         let text = format!("[general]\nstate_dir={}\n", directory.path().display());
         crate::config::set_current(Config::parse(&text, "test").0);
@@ -227,6 +262,28 @@ mod tests {
         assert!(!second.remember().unwrap() && second.has_refused());
         assert!(verifier(1).remember().unwrap());
         assert_eq!(store::get(PINS, "first-use:1").unwrap().unwrap(), [1; 32]);
+        store::close();
+    }
+
+    /// What was known under another spelling stays known, and refuses what it refused.
+    #[test]
+    fn stored_names_become_one_spelling() {
+        let _config = CONFIG.lock();
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!("[general]\nstate_dir={}\n", directory.path().display());
+        let config = Config::parse(&text, "test").0;
+        crate::config::set_current(Config::parse(&text, "test").0);
+        for (key, pin) in
+            [("VPN.test:1", 1), ("vpn.test.:1", 1), ("[0:0::1]:1", 2), ("Two.test:1", 3), ("two.test:1", 4)]
+        {
+            store::set(PINS, key, &[pin; 32]).unwrap();
+        }
+        assert_eq!(expected(&config, "vpn.test:1").unwrap(), Expected::Known([1; 32]));
+        assert_eq!(expected(&config, "[::1]:1").unwrap(), Expected::Known([2; 32]));
+        let Expected::Known(neither) = expected(&config, "two.test:1").unwrap() else { panic!("trusted anew") };
+        assert!(neither != [3; 32] && neither != [4; 32]);
+        let keys: Vec<_> = store::list(PINS).unwrap().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["[::1]:1", "two.test:1", "vpn.test:1"]);
         store::close();
     }
 

@@ -465,8 +465,19 @@ fn a_changed_identity_is_refused_until_it_is_accepted() {
     let other = format!("sha256:{}", "3".repeat(64));
     again(&mut sdk, &format!("[vpn_client]\nserver_pin={other}\n"));
     assert_eq!(outcome(&sdk), refused);
-    again(&mut sdk, "[vpn_client]\nserver_pin=sha256:1234\n");
-    assert_eq!(outcome(&sdk), format!("error {}", libc::EIO));
+    // A pin that cannot be read stops the start.
+    lifecycle::release(User::Program);
+    configure(sdk.directory.path(), 2, "[vpn_client]\nserver_pin=sha256:1234\n");
+    let error = lifecycle::retain(User::Program).unwrap_err().to_string();
+    assert!(error.contains("[vpn_client] server_pin = sha256:1234: expected sha256:"), "{error}");
+    configure(sdk.directory.path(), 2, "");
+    lifecycle::retain(User::Program).unwrap();
+    // No other spelling of the address is trusted anew.
+    again(&mut sdk, "");
+    for spelling in ["127.1", "0x7f.0.0.1", "2130706433", "::ffff:127.0.0.1"] {
+        let client = Client::connect(spelling, port, "RS");
+        client.wait(&refused);
+    }
     // Deleting the pin accepts the new identity.
     again(&mut sdk, "");
     let key = format!("127.0.0.1:{port}");

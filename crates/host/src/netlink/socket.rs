@@ -14,6 +14,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::NetlinkError;
+use crate::descriptors::open_above_stdio;
 
 /// The kernel writes at most 32 KiB of a dump at once; the rest is spare capacity for one large link.
 const RECEIVE_BUFFER: usize = 64 * 1024;
@@ -33,7 +34,7 @@ pub(super) struct RouteSocket {
 
 impl RouteSocket {
     pub(super) fn open() -> Result<RouteSocket, NetlinkError> {
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(NetlinkError::Open)?;
+        let mut socket = open_above_stdio(|| Socket::new(NETLINK_ROUTE)).map_err(NetlinkError::Open)?;
         socket.bind_auto().map_err(NetlinkError::Open)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(NetlinkError::Open)?;
         // Kernels before 4.20 list whole tables, which is the same to the callers: they filter by themselves.

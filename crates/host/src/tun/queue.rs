@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use ::tun::{AbstractDevice, Layer};
 
 use super::{TunError, ioctl};
+use crate::descriptors::above_stdio;
 use vpn_core::wire::{BUNDLE_HEADROOM, VNET_LEN, VnetHeader};
 
 /// The kernel's default name pattern.
@@ -109,7 +110,8 @@ impl Queue {
     /// Opens the driver; the descriptor is not attached to a device yet.
     fn open() -> Result<Queue, TunError> {
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun");
-        Ok(Queue { file: file.map_err(TunError::Open)?, has_header: false, has_uso: false })
+        let file = file.and_then(|file| Ok(above_stdio::<File>(file)?)).map_err(TunError::Open)?;
+        Ok(Queue { file, has_header: false, has_uso: false })
     }
 }
 
@@ -199,7 +201,7 @@ pub(super) fn open_plain(name: Option<&str>) -> Result<(OwnedFd, String), TunErr
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
     // Offloads belong to the device. A plain queue has no header to describe a packet that needs one.
     ioctl::set_offload(fd.as_fd(), 0).map_err(|source| create_error(&name, source))?;
-    Ok((fd, name))
+    Ok((above_stdio(fd).map_err(|error| create_error(&name, error.into()))?, name))
 }
 
 /// The driver reports a taken name as "busy".
