@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::action::{Action, Event, Failure, Grant, Notice, State};
 use super::offer::Offer;
 use super::payment::{Agreement, Payment};
-use crate::lease::Token;
+use crate::lease::{Subnet, Token};
 use crate::wire::{
     AddrReply, Capabilities, MAX_BUNDLE, Request, ServiceError, Success, encode_addr_request, encode_control,
     error_code, op, pkt, problem,
@@ -39,6 +39,8 @@ pub struct Settings {
     pub mtu: u16,
     /// The device accepts super-packets, so the server may send bundles.
     pub bundles: bool,
+    /// The networks in which the server may give a subnet, beside the private ones.
+    pub allow: Vec<Subnet>,
     /// The token of the last lease from this server.
     pub resume: Option<Token>,
     /// The terms on which the client pays; `None` for a free order.
@@ -234,7 +236,7 @@ impl Exchange {
         if self.state != State::AwaitingAddress || !self.is_alive() {
             return self.report(Notice::UnexpectedAddress);
         }
-        let mut offer = match Offer::validate(reply, outer) {
+        let mut offer = match Offer::validate(reply, outer, &self.settings.allow) {
             Ok(offer) => offer,
             Err(error) => return self.refused(format!("its address cannot be used: {error}")),
         };
