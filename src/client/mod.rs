@@ -10,6 +10,7 @@
 //! - [`device`]: creates and removes the TUN device; passes its packets to the two below.
 //! - `uplink`: packets from the device to the server, with back-pressure; `downlink`: from the server to the device.
 //!   Neither uses the other.
+//! - [`judge`]: whether an offered subnet collides with what this host uses.
 //! - `watch`: whether the device is still there. `request`: what a connection asks for. `payer`: the thread that signs a
 //!   connection's receipts. `payment`: which order a connection uses, and the transaction that pays it.
 //! - `stops`: how a stop ends the starts before it. `error`: why a start failed; `settings`: the user's configuration.
@@ -24,6 +25,7 @@ pub(crate) mod device;
 #[cfg(feature = "client-tun")]
 mod downlink;
 mod error;
+pub(crate) mod judge;
 pub(crate) mod orders;
 mod payer;
 mod payment;
@@ -256,6 +258,15 @@ fn settings() -> Result<Settings, BadValue> {
     match &CLIENT.lock().config {
         Some(config) => Settings::read(config),
         None => Settings::read(&Config::of_node()),
+    }
+}
+
+/// Returns the networks in which a server may give a subnet, beside the private ones.
+#[cfg(feature = "client-tun")]
+pub(crate) fn allowed_subnets() -> Result<Vec<vpn_core::lease::Subnet>, BadValue> {
+    match &CLIENT.lock().config {
+        Some(config) => settings::allowed_subnets(config),
+        None => settings::allowed_subnets(&Config::of_node()),
     }
 }
 

@@ -175,6 +175,7 @@ impl Exchange {
             Event::Tick { heard, pending } => self.tick(now, heard, pending),
             Event::Timeout => self.time_out(now),
             Event::DeviceMade => self.device_made(),
+            Event::OfferCollides(why) => self.refuse_offer(&why),
             Event::DeviceFailed(why) => self.fail(Failure::Device(why)),
             Event::DeviceGone(why) if self.state == State::Up => self.lose_and_close(why),
             Event::DeviceGone(_) => {}
@@ -238,7 +239,7 @@ impl Exchange {
         }
         let mut offer = match Offer::validate(reply, outer, &self.settings.allow) {
             Ok(offer) => offer,
-            Err(error) => return self.refused(format!("its address cannot be used: {error}")),
+            Err(error) => return self.refuse_offer(&error.to_string()),
         };
         let caps = reply.caps.as_ref();
         if let Some(seconds @ 1..=3600) = caps.and_then(|caps| caps.keep_alive) {
@@ -252,6 +253,10 @@ impl Exchange {
         let grant = Grant { offer, token, usage_id: self.usage_id, packet: packet.to_vec() };
         self.actions.push_back(Action::MakeDevice(grant));
         self.advance(State::MakingTunnel);
+    }
+
+    fn refuse_offer(&mut self, why: &str) {
+        self.refused(format!("its address cannot be used: {why}"));
     }
 
     fn problem(&mut self, now: Duration, code: u32) {
