@@ -34,7 +34,7 @@ use crate::sdk::{NotRunning, Running};
 pub(super) use again::suspend;
 use again::{connect_anew, put_back};
 use host::netlink::Netlink;
-use host::tun::{Device, DeviceConfig, Queue, TunError};
+use host::tun::{Device, DeviceConfig, DeviceState, Queue, TunError};
 pub(crate) use host_links::{default_route_device, set_ipv6};
 pub(crate) use settings::{MTU, Settings, TunnelError};
 use vpn_core::forward::{Counters, DropCause, Totals};
@@ -90,6 +90,8 @@ struct Slot {
     early: Mutex<Option<Arc<Counters>>>,
     /// The gateway for devices that are created without one.
     gateway: Mutex<Option<Ipv4Addr>>,
+    /// The name of the device that the host has deleted or moved away: the next one gets it, because rules name it.
+    lost_name: Mutex<Option<String>>,
     /// Serialises [`create`] and [`delete`], which block.
     change: Mutex<()>,
 }
@@ -133,15 +135,21 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
 fn replace(settings: &Settings, running: Running) -> Result<(), TunnelError> {
     let replaced = SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.device.index());
     refuse_overlap(settings, replaced)?;
-    let (device, mut queues) = Device::create(&DeviceConfig {
-        name: None,
+    let lost_name = SLOT.lost_name.lock().take().filter(|_| settings.is_clients());
+    let config = |name| DeviceConfig {
+        name,
         queues: 1,
         addr: settings.addr,
         prefix: settings.prefix,
         mtu: settings.mtu,
         txqlen: None,
         offload: settings.offload,
-    })?;
+    };
+    let has_name = lost_name.is_some();
+    let (device, mut queues) = match Device::create(&config(lost_name)) {
+        Err(error) if has_name && error.errno() == libc::EEXIST => Device::create(&config(None))?,
+        result => result?,
+    };
     let queue = Arc::new(queues.pop().ok_or(TunError::TooManyQueues(0))?);
     let (path, socket) = attach(settings, &queue)?;
     let lease = LeaseInfo { addr: settings.addr, gateway: settings.gateway, mtu: settings.mtu, device: device.name() };
@@ -250,10 +258,12 @@ pub(crate) fn status() -> Result<Option<bool>, TunError> {
 
 /// Returns how the device is, for its connection.
 pub(super) fn health() -> Health {
-    match status() {
-        Ok(Some(true)) => Health::Up,
-        Ok(Some(false)) => Health::Down,
-        Ok(None) => Health::Gone,
+    match current().map_or(Ok(DeviceState::Gone), |device| device.state()) {
+        Ok(DeviceState::Up) => Health::Up,
+        Ok(DeviceState::Down) => Health::Down("the tunnel's device was set down"),
+        Ok(DeviceState::NoAddress) => Health::Down("the tunnel's device has lost its address"),
+        Ok(DeviceState::NoRoute) => Health::Down("the tunnel's device has lost its route"),
+        Ok(DeviceState::Gone) => Health::Gone,
         Err(error) => {
             log::debug!("cannot read the state of the tunnel's device: {error}");
             Health::Up
@@ -269,6 +279,7 @@ pub(super) fn has_failed() -> bool {
 /// Returns whether there is a device. Forgets one that the host has deleted.
 pub(super) fn exists() -> bool {
     if matches!(status(), Ok(None)) {
+        *SLOT.lost_name.lock() = current().map(|device| device.name());
         delete();
     }
     SLOT.tunnel.lock().is_some()
@@ -281,7 +292,9 @@ pub(super) fn is_clients() -> bool {
 
 /// Returns the device's address, gateway, MTU and name.
 pub(crate) fn lease() -> Option<LeaseInfo> {
-    SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.lease.clone())
+    let tunnel = SLOT.tunnel.lock();
+    // The host may have renamed it.
+    tunnel.as_ref().map(|tunnel| LeaseInfo { device: tunnel.device.name(), ..tunnel.lease.clone() })
 }
 
 /// Returns traffic and drops since the device was created.

@@ -337,12 +337,19 @@ fn stop_connection() {
 
 /// Returns the client's status.
 pub(crate) fn status() -> Status {
-    let client = CLIENT.lock();
-    match (&client.connection, client.last_command) {
-        (Some(connection), _) if connection.is_started() => Status::Started,
+    let (connection, last_command, is_starting) = {
+        let client = CLIENT.lock();
+        (client.connection.clone(), client.last_command, client.starts > 0)
+    };
+    match (&connection, last_command) {
+        // The connection looks after its device at its ticks; the kernel knows earlier that it is gone.
+        (Some(connection), _) if connection.is_started() => match tunnel_part::health() {
+            Health::Gone => Status::ConnectionLost,
+            Health::Up | Health::Down(_) => Status::Started,
+        },
         (Some(connection), _) if connection.is_lost() => Status::ConnectionLost,
         (Some(_), _) => Status::Stopped,
-        (None, _) if client.starts > 0 => Status::Stopped,
+        (None, _) if is_starting => Status::Stopped,
         // The device of a lost connection: the start after it has failed.
         (None, _) if tunnel_part::is_clients() => Status::ConnectionLost,
         (None, LastCommand::Stop) => Status::Stopped,

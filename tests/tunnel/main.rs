@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocations;
+mod device;
+mod judged;
 mod leases;
 mod logs;
 mod loss;

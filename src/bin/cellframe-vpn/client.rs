@@ -26,6 +26,9 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     privilege::require_tun()?;
     settings::require_unused(Role::Client, &config)?;
     override_for_client(&mut config, options.pin.as_deref());
+    if !options.allow_subnet.is_empty() {
+        config.set_list("vpn_client", "allow_subnet", &options.allow_subnet);
+    }
     let (sender, signal) = mpsc::channel();
     signals::watch(move |number| {
         let _ = sender.send(number);
