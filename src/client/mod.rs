@@ -368,7 +368,11 @@ pub(crate) fn last_error() -> Option<ClientError> {
         let client = CLIENT.lock();
         (client.connection.clone(), client.last_error.clone())
     };
-    connection.and_then(|connection| connection.loss()).or(failed)
+    let loss = |connection: Arc<Connection>| {
+        let is_gone = || connection.is_started() && tunnel_part::health() == Health::Gone;
+        connection.loss().or_else(|| is_gone().then(|| connection.lost_for(watch::GONE)))
+    };
+    connection.and_then(loss).or(failed)
 }
 
 /// Returns traffic and drops since the tunnel was created.

@@ -11,6 +11,9 @@ pub(super) enum Health {
     Gone,
 }
 
+/// Why a connection is lost whose device is gone.
+pub(super) const GONE: &str = "the tunnel's device was deleted, or moved to another network namespace";
+
 /// How many of the connection's ticks lie between two questions to the kernel: 750 ms, so that a loss is seen within 2 s.
 const TICKS: u32 = 3;
 
@@ -41,7 +44,7 @@ impl Watch {
             Health::Up => self.was_down = false,
             Health::Down(why) if std::mem::replace(&mut self.was_down, true) => return Some(why),
             Health::Down(_) => {}
-            Health::Gone => return Some("the tunnel's device was deleted, or moved to another network namespace"),
+            Health::Gone => return Some(GONE),
         }
         None
     }

@@ -1,5 +1,6 @@
 //! The host takes the tunnel's device away, at either end.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 
@@ -7,8 +8,9 @@ use host::netlink::Netlink;
 use testkit::eventually;
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
+use testkit::noise;
 use testkit::program::{Running, code, stderr};
-use testkit::sockets::{connect_from, exchange, tcp};
+use testkit::sockets::{connect_from, tcp};
 use testkit::tunnel::{Client, GATEWAY, NETWORK, tun_devices};
 
 use crate::PROGRAM;
@@ -31,6 +33,22 @@ fn server(hosts: &Hosts) -> Running {
 /// A TCP connection through the tunnel.
 fn through(hosts: &Hosts) -> (TcpStream, TcpStream) {
     tcp(&TcpListener::bind((GATEWAY, 0)).unwrap(), connect_from(hosts.at(0)))
+}
+
+/// Sends as many bytes both ways of a connection, which stays open.
+fn talk((one, other): &(TcpStream, TcpStream), size: usize, seed: u64) {
+    std::thread::scope(|scope| {
+        for (from, to, seed) in [(one, other, seed), (other, one, seed + 1000)] {
+            let sent = noise(seed, size);
+            let expected = sent.clone();
+            scope.spawn(move || (&mut &*from).write_all(&sent).unwrap());
+            scope.spawn(move || {
+                let mut got = vec![0; expected.len()];
+                (&mut &*to).read_exact(&mut got).unwrap();
+                assert!(got == expected, "other bytes");
+            });
+        }
+    });
 }
 
 fn ip(arguments: &str) {
@@ -65,20 +83,20 @@ fn the_server_makes_its_device_again_and_sessions_go_on() {
         let before = server_device("vpn0");
         assert_eq!(before, Some((vec![(GATEWAY, 24)], 1390)));
         let inside = through(&hosts);
-        exchange(&inside, 100_000, 1);
+        talk(&inside, 100_000, 1);
         for (number, (way, says)) in ways(&client).into_iter().enumerate() {
             let lines = |server: &Running| server.log().matches(says).count();
             let known = lines(&server);
             ip(&way);
             server.wait_until(&way, |server| lines(server) > known);
             assert_eq!(server_device("vpn0"), before, "{way}");
-            exchange(&inside, 300_000, number as u64);
-            exchange(&through(&hosts), 300_000, number as u64);
+            talk(&inside, 300_000, number as u64);
+            talk(&through(&hosts), 300_000, number as u64);
             assert_eq!(client.running.stdout().matches("connected to ").count(), 1, "{way}: {}", client.running.log());
             assert!(!client.running.log().contains("lost"), "{way}: {}", client.running.log());
             assert!(!hosts.stat("server").contains("tunnel is down"), "{way}");
         }
-        assert!(code(&hosts.far(&["check", "10.55.0.1"])) == 0);
+        assert_eq!(code(&hosts.far(&["check", "10.55.0.1"])), 0);
     });
 }
 
@@ -89,16 +107,13 @@ fn a_device_with_a_taken_name_gets_another() {
         let mut server = server(&hosts);
         let _client = Client::connect(&hosts, 0, "client", &[]);
         let inside = through(&hosts);
-        exchange(&inside, 100_000, 1);
+        talk(&inside, 100_000, 1);
         // In one go, before the service can make it again.
-        let script =
-            "ip link set vpn0 down && ip link set vpn0 name gone && ip link add vpn0 type dummy && ip link del gone";
-        let status = Command::new("sh").args(["-c", script]).status().unwrap();
-        if !status.success() {
-            return testkit::skip::skip("device::a_device_with_a_taken_name_gets_another", "no dummy links here");
-        }
+        let script = "ip link set vpn0 down && ip link set vpn0 name gone && \
+                      ip link add vpn0 type veth peer name other && ip link del gone";
+        assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());
         server.wait_for_log("made after");
-        exchange(&inside, 300_000, 2);
+        talk(&inside, 300_000, 2);
     });
 }
 
@@ -123,7 +138,7 @@ fn a_renamed_device_serves_on() {
         rename("vpn0", "inner0");
         hosts.at(0).run(move || rename("tun0", "far-tun"));
         server.wait_for_log("TUN device vpn0 was renamed to inner0");
-        exchange(&inside, 300_000, 1);
+        talk(&inside, 300_000, 1);
         eventually("status has the new name", || {
             let arguments = ["status", "--state-dir", &hosts.state("client")];
             String::from_utf8(hosts.near(&arguments).stdout).unwrap().contains("far-tun")
@@ -131,7 +146,7 @@ fn a_renamed_device_serves_on() {
         // Also the device that takes its place has that name.
         ip("link del inner0");
         server.wait_for_log("device up again: inner0");
-        exchange(&inside, 300_000, 2);
+        talk(&inside, 300_000, 2);
         assert_eq!(client.running.stdout().matches("connected to ").count(), 1);
         testkit::program::send(&server.child, rustix::process::Signal::TERM);
         assert_eq!(server.exit_code(), Some(0), "{}", server.log());
@@ -146,11 +161,11 @@ fn a_server_whose_device_is_down_says_so_until_it_is_up() {
         let mut server = server(&hosts);
         let client = Client::connect(&hosts, 0, "client", &[]);
         let inside = through(&hosts);
-        exchange(&inside, 100_000, 1);
+        talk(&inside, 100_000, 1);
         ip("link set vpn0 down");
         server.wait_for_log("vpn0 was set down: it carries nothing");
         let check = hosts.far(&["check", "10.55.0.1"]);
-        assert_eq!(code(&check), 5, "{}", stderr(&check));
+        assert_ne!(code(&check), 0, "{}", stderr(&check));
         assert!(stderr(&check).contains("its service carries nothing now, its tunnel is down"), "{}", stderr(&check));
         assert!(
             hosts.stat("server").starts_with("VPN tunnel is down: device vpn0 is down\n"),
@@ -158,12 +173,12 @@ fn a_server_whose_device_is_down_says_so_until_it_is_up() {
             hosts.stat("server")
         );
         let mut other = hosts.client_at(1, "other", &[]);
-        assert_eq!(other.exit_code(), Some(5), "{}", other.log());
+        assert!(other.exit_code().is_some_and(|code| code != 0), "{}", other.log());
         assert!(other.log().contains("its tunnel is down"), "{}", other.log());
 
         ip("link set vpn0 up");
         server.wait_for_log("vpn0 is up again");
-        exchange(&inside, 300_000, 2);
+        talk(&inside, 300_000, 2);
         assert!(!client.running.log().contains("lost"), "{}", client.running.log());
         assert!(!hosts.stat("server").contains("tunnel is down"));
         assert_eq!(code(&hosts.far(&["check", "10.55.0.1"])), 0);
@@ -184,7 +199,7 @@ fn a_server_that_cannot_make_its_device_again_ends_with_a_code() {
         server.wait_for_log("vpn0 is gone, the service makes it again");
         let stat = hosts.stat("server");
         assert!(stat.starts_with("VPN tunnel is down: device vpn0 is gone, it is being made again\n"), "{stat}");
-        assert_eq!(code(&hosts.far(&["check", "10.55.0.1"])), 5);
+        assert_ne!(code(&hosts.far(&["check", "10.55.0.1"])), 0);
         assert_eq!(server.exit_code(), Some(1), "{}", server.log());
         let log = server.log();
         assert!(log.contains("vpn0 cannot be made again within 5 s: open /dev/net/tun"), "{log}");
@@ -237,14 +252,14 @@ fn a_client_that_retries_makes_its_device_again() {
         ip_at_client(&hosts, "link del tun0");
         assert_eq!(client.device, "tun1");
         let inside = through(&hosts);
-        exchange(&inside, 100_000, 1);
+        talk(&inside, 100_000, 1);
         let address = client.address;
         for (number, (way, says)) in AT_CLIENT.into_iter().enumerate() {
             done_at_client(&hosts, way, "tun1", server.child.id());
             client = Client::connected(client.running, number + 2);
             assert_eq!((client.address, client.device.as_str()), (address, "tun1"), "{way}");
             assert!(client.running.log().contains(says), "{way}: {}", client.running.log());
-            exchange(&inside, 300_000, number as u64);
+            talk(&inside, 300_000, number as u64);
         }
     });
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocations;
+mod churn;
 mod device;
 mod judged;
 mod leases;

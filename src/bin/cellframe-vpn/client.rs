@@ -97,7 +97,11 @@ fn hold_connection(options: &ClientOptions, signal: &Receiver<i32>) -> Result<Ou
         Some(End::Signal) => Ok(Outcome::Ended("disconnecting")),
         Some(End::Stopped) => Ok(Outcome::Ended("stopped")),
         Some(End::Lost) | None => {
-            let lost = Failure::general(format!("the connection to {target} was lost"));
+            let why = match app::client_last_error() {
+                Some(ClientError::Lost { reason, .. }) => format!(": {reason}"),
+                _ => String::new(),
+            };
+            let lost = Failure::general(format!("the connection to {target} was lost{why}"));
             retry(options, true, lost, connected.elapsed())
         }
     }
