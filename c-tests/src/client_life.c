@@ -330,7 +330,7 @@ static void loss(void)
         start_and_use(net);
         CHECK_INT(system(WAYS[i]), 0);
         /* It makes the device again; the session goes on. */
-        t_sleep_ms(2500);
+        t_sleep_ms(3500);
         peer_transfer_t result = {0};
         CHECK(peer_upload(GATEWAY, 7, 100000, &result));
         CHECK_INT(dap_chain_net_vpn_client_status(), VPN_CLIENT_STATUS_STARTED);

@@ -37,6 +37,8 @@ pub(super) struct Tunnel {
     is_gone: AtomicBool,
     /// The device was set down.
     is_down: AtomicBool,
+    /// The next tick does not look at the device.
+    skips_look: AtomicBool,
     /// A thread makes the device again.
     is_being_made: AtomicBool,
     /// Why the device cannot be made again, and when that was last tried.
@@ -68,6 +70,7 @@ impl Tunnel {
             device: Mutex::new(Some(device)),
             is_gone: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
+            skips_look: AtomicBool::new(false),
             is_being_made: AtomicBool::new(false),
             given_up: Mutex::default(),
             retired: Mutex::default(),
@@ -121,9 +124,12 @@ fn config(settings: &Settings, workers: u32, name: Option<String>) -> DeviceConf
 }
 
 impl Server {
-    /// Looks how the device is, on worker 0, once a second.
+    /// Looks how the device is, on worker 0, at every second tick: the kernel reports a deletion by itself.
     pub(super) fn check_device(self: &Arc<Self>) {
         let tunnel = &self.tunnel;
+        if tunnel.skips_look.fetch_xor(true, Ordering::Relaxed) {
+            return;
+        }
         if tunnel.is_gone.load(Ordering::Acquire) {
             let is_due = |tried: &Instant| tried.elapsed() >= LATER;
             if tunnel.given_up.lock().as_ref().is_some_and(|(_, tried)| is_due(tried)) {
