@@ -59,8 +59,12 @@ int dap_chain_net_vpn_client_tun_status(void);
  `dap_chain_net_vpn_client_get_stream_ch`; without either they are dropped. `a_pkt_data_size` counts the bytes behind
  the header, at least 8.
 
+ The reply is judged as one that this library's own client gets: the subnet must be in a private network or in one of
+ `[vpn_client] allow_subnet`, and must not collide with this host's networks, routes, gateways and name servers.
+
  Returns the codes of `dap_chain_net_vpn_client_tun_create`; -1 for NULL, and for a reply that is malformed or
- invalid: a prefix outside /8 to /30, equal addresses, or the first or last address of the subnet.
+ invalid: a prefix outside /8 to /30, equal addresses, the first or last address of the subnet, or a subnet that no
+ server may give; -2 for one that collides, or if `allow_subnet` cannot be read.
 
  # Safety
  `a_sf` is NULL or a VPN channel whose `ch` is NULL or open; with a channel, only on its worker's thread. `a_pkt` is

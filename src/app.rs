@@ -50,6 +50,12 @@ pub fn server_stop() {
     }
 }
 
+/// Returns why the service cannot serve any more, although it runs: its TUN device is gone and could not be made again
+/// within some seconds. `None` while it serves, or does not run.
+pub fn server_failure() -> Option<String> {
+    if is_forked() { None } else { server::failure() }
+}
+
 /// Returns the service's traffic and drops; `None` while it does not run.
 pub fn server_totals() -> Option<Totals> {
     if is_forked() { None } else { server::totals() }

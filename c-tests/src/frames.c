@@ -47,6 +47,21 @@ static void bad_replies(void)
         fill_reply(&reply, BAD[i][0], BAD[i][1]);
         CHECK(ch_sf_tun_addr_leased(&ch_vpn, reply.pkt, REPLY_SIZE) < 0);
     }
+    /* Public, link-local and reserved addresses are refused in a server's reply; a program may choose them itself. */
+    static const char *const NOT_PRIVATE[][2] = {{"8.0.0.2", "8.0.0.1"},           {"198.18.0.5", "198.18.0.1"},
+                                                 {"169.254.169.2", "169.254.169.1"}, {"240.0.0.2", "240.0.0.1"}};
+    for (size_t i = 0; i < sizeof(NOT_PRIVATE) / sizeof(NOT_PRIVATE[0]); i++) {
+        t_context("address %s, gateway %s", NOT_PRIVATE[i][0], NOT_PRIVATE[i][1]);
+        fill_reply(&reply, NOT_PRIVATE[i][0], NOT_PRIVATE[i][1]);
+        CHECK_INT(ch_sf_tun_addr_leased(&ch_vpn, reply.pkt, REPLY_SIZE), -1);
+        CHECK_INT(dap_chain_net_vpn_client_tun_create(NOT_PRIVATE[i][0], NOT_PRIVATE[i][1]), 0);
+        CHECK_INT(dap_chain_net_vpn_client_tun_delete(), 0);
+    }
+    t_context("a reply with a network that is a destination of this host's routes");
+    fill_reply(&reply, ADDRESS, GATEWAY);
+    CHECK_INT(system("ip route add blackhole " ADDRESS), 0);
+    CHECK_INT(ch_sf_tun_addr_leased(&ch_vpn, reply.pkt, REPLY_SIZE), -2);
+    CHECK_INT(system("ip route del blackhole " ADDRESS), 0);
     t_context("after bad replies");
     CHECK_INT(t_tun_devices(), 0);
     CHECK_INT(dap_chain_net_vpn_client_tun_status(), -1);

@@ -6,7 +6,8 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::{boundary, boundary_or, text};
-use crate::client::device;
+use crate::client::judge::judge;
+use crate::client::{self, device};
 use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::memory;
 use crate::sdk::types::dap_events_socket_t;
@@ -105,8 +106,12 @@ pub extern "C" fn dap_chain_net_vpn_client_tun_status() -> c_int {
 /// `dap_chain_net_vpn_client_get_stream_ch`; without either they are dropped. `a_pkt_data_size` counts the bytes behind
 /// the header, at least 8.
 ///
+/// The reply is judged as one that this library's own client gets: the subnet must be in a private network or in one of
+/// `[vpn_client] allow_subnet`, and must not collide with this host's networks, routes, gateways and name servers.
+///
 /// Returns the codes of `dap_chain_net_vpn_client_tun_create`; -1 for NULL, and for a reply that is malformed or
-/// invalid: a prefix outside /8 to /30, equal addresses, or the first or last address of the subnet.
+/// invalid: a prefix outside /8 to /30, equal addresses, the first or last address of the subnet, or a subnet that no
+/// server may give; -2 for one that collides, or if `allow_subnet` cannot be read.
 ///
 /// # Safety
 /// `a_sf` is NULL or a VPN channel whose `ch` is NULL or open; with a channel, only on its worker's thread. `a_pkt` is
@@ -130,12 +135,12 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
         // SAFETY: not NULL, and by the caller's promise a header and a_pkt_data_size bytes.
         let packet = unsafe { std::slice::from_raw_parts(a_pkt.cast::<u8>(), wire::HEADER_LEN + a_pkt_data_size) };
         match wire::parse_from_server(packet) {
-            Ok((_, wire::FromServer::AddrReply(reply))) => match Offer::validate(&reply, None) {
+            Ok((_, wire::FromServer::AddrReply(reply))) => match judged(&reply) {
                 // SAFETY: not NULL, and a VPN channel by the caller's promise.
                 Ok(offer) => leased(&offer, unsafe { ExternalChannel::of(a_sf) }),
-                Err(error) => {
+                Err((code, error)) => {
                     log::warn!("{NAME}: {error}");
-                    -1
+                    code
                 }
             },
             Ok(_) => {
@@ -148,6 +153,14 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
             }
         }
     })
+}
+
+/// Judges a reply: what a server gives is not the C program's choice.
+fn judged(reply: &wire::AddrReply) -> Result<Offer, (c_int, String)> {
+    let allow = client::allowed_subnets().map_err(|error| (-2, error.to_string()))?;
+    let offer = Offer::validate(reply, None, &allow).map_err(|error| (-1, error.to_string()))?;
+    judge(offer.subnet(), device::own()).map_err(|collision| (-2, collision.to_string()))?;
+    Ok(offer)
 }
 
 fn leased(offer: &Offer, channel: Option<ExternalChannel>) -> c_int {

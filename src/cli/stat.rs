@@ -10,11 +10,21 @@ use crate::sdk::channel::{self, SessionView};
 /// Runs the command. It ignores `-net`, as the legacy command does: sessions belong to the node, not to a network.
 pub(crate) fn run(words: &[String]) -> Answer {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut text = report(&channel::sessions(), now);
+    let mut text = outage();
+    text.push_str(&report(&channel::sessions(), now));
     if option(words, "-full").is_some() {
         text.push_str(&full());
     }
     Answer::new(0, text)
+}
+
+/// Returns a line that says why the service carries nothing, or nothing while it does.
+fn outage() -> String {
+    #[cfg(feature = "server")]
+    if let Some(why) = crate::server::outage() {
+        return format!("VPN tunnel is down: {why}\n");
+    }
+    String::new()
 }
 
 fn report(sessions: &[SessionView], now: u64) -> String {

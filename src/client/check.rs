@@ -12,7 +12,7 @@ use crate::sdk::config::check_process_wide;
 use crate::sdk::link::{Event, Link};
 use crate::sdk::net::Net;
 use crate::sdk::worker;
-use vpn_core::wire::{self, Check, ServiceError, pkt};
+use vpn_core::wire::{self, Check, ServiceError, error_code, pkt};
 
 /// The largest payload in each direction, in bytes.
 pub(crate) const PAYLOAD_MAX: usize = 65_536;
@@ -288,7 +288,12 @@ impl Test {
             Event::ServicePacket { kind: pkt::CHECK_RESPONSE, data } => self.finish(self.response(data)),
             Event::ServicePacket { kind: pkt::ERROR, data } => {
                 if let Ok(error) = ServiceError::parse(data) {
-                    let reason = format!("{} (code {:#x})", wire::error_text(error.code), error.code);
+                    // A check asks for no service that could be refused: the server cannot serve at all.
+                    let text = match error.code {
+                        error_code::SERVICE_INTERNAL_ERROR => "its service carries nothing now, its tunnel is down",
+                        code => wire::error_text(code),
+                    };
+                    let reason = format!("{text} (code {:#x})", error.code);
                     self.finish(Err(self.refused(reason)));
                 }
             }

@@ -17,6 +17,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(super) use channels::Channels;
 
 use super::error::ClientError;
+use super::judge::judge;
 use super::payer::{Job, Payer};
 use super::payment::{Contract, Means};
 use super::settings::Settings;
@@ -189,6 +190,10 @@ impl Connection {
     /// Creates the device, on the calling thread: the stream's worker has other streams to serve.
     fn bring_up(&self, grant: &Grant) -> Result<(), ClientError> {
         let Some(channel) = self.channel() else { return Err(self.start_error(&self.shared.lock().exchange)) };
+        if let Err(collision) = judge(grant.offer.subnet(), tunnel::own()) {
+            self.handle(Event::OfferCollides(collision.to_string()));
+            return Err(self.start_error(&self.shared.lock().exchange));
+        }
         if let Err(error) = tunnel::create(&channel, grant, &self.settings) {
             self.handle(Event::DeviceFailed(error.clone()));
             return Err(ClientError::Tunnel(error));

@@ -5,6 +5,8 @@
 //! tunnel. For the same reason a device that takes another's place is up before the other is removed, and one that
 //! cannot be created leaves the other as it was.
 
+mod again;
+mod host_links;
 mod settings;
 
 use std::ffi::c_int;
@@ -20,6 +22,7 @@ use parking_lot::Mutex;
 
 use super::LeaseInfo;
 use super::downlink::Downlink;
+use super::judge::Own;
 use super::uplink::Uplink;
 pub(crate) use super::uplink::UplinkChannel;
 use super::watch::Health;
@@ -28,10 +31,14 @@ use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::worker;
 use crate::sdk::{NotRunning, Running};
+pub(super) use again::suspend;
+use again::{connect_anew, put_back};
 use host::netlink::Netlink;
-use host::tun::{Device, DeviceConfig, Queue, TunError};
+use host::tun::{Device, DeviceConfig, DeviceState, Queue, TunError};
+pub(crate) use host_links::{default_route_device, set_ipv6};
 pub(crate) use settings::{MTU, Settings, TunnelError};
 use vpn_core::forward::{Counters, DropCause, Totals};
+use vpn_core::lease::Subnet;
 use vpn_core::wire::{Record, VnetHeader, WireError};
 
 /// How long [`delete`] waits for the worker to release the descriptor.
@@ -83,6 +90,8 @@ struct Slot {
     early: Mutex<Option<Arc<Counters>>>,
     /// The gateway for devices that are created without one.
     gateway: Mutex<Option<Ipv4Addr>>,
+    /// The name of the device that the host has deleted or moved away: the next one gets it, because rules name it.
+    lost_name: Mutex<Option<String>>,
     /// Serialises [`create`] and [`delete`], which block.
     change: Mutex<()>,
 }
@@ -126,15 +135,21 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
 fn replace(settings: &Settings, running: Running) -> Result<(), TunnelError> {
     let replaced = SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.device.index());
     refuse_overlap(settings, replaced)?;
-    let (device, mut queues) = Device::create(&DeviceConfig {
-        name: None,
+    let lost_name = SLOT.lost_name.lock().take().filter(|_| settings.is_clients());
+    let config = |name| DeviceConfig {
+        name,
         queues: 1,
         addr: settings.addr,
         prefix: settings.prefix,
         mtu: settings.mtu,
         txqlen: None,
         offload: settings.offload,
-    })?;
+    };
+    let has_name = lost_name.is_some();
+    let (device, mut queues) = match Device::create(&config(lost_name)) {
+        Err(error) if has_name && error.errno() == libc::EEXIST => Device::create(&config(None))?,
+        result => result?,
+    };
     let queue = Arc::new(queues.pop().ok_or(TunError::TooManyQueues(0))?);
     let (path, socket) = attach(settings, &queue)?;
     let lease = LeaseInfo { addr: settings.addr, gateway: settings.gateway, mtu: settings.mtu, device: device.name() };
@@ -191,82 +206,6 @@ fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<Tun
     Ok((path, socket))
 }
 
-/// Takes the device out of its worker's loop, until [`create`] gives it to another connection. The host's packets wait
-/// in the device's queue. Blocks: do not call it on a worker.
-pub(super) fn suspend() {
-    let Some(_change) = worker::serialise(&SLOT.change) else { return log::warn!("{}", TunnelError::Busy) };
-    release_queue();
-}
-
-/// What [`release_queue`] has taken from the device; nothing if the device waited for a connection.
-struct Taken {
-    path: Option<Arc<Path>>,
-    socket: Option<Arc<TunSocket>>,
-    /// The worker uses the queue no more.
-    is_released: bool,
-}
-
-/// Takes the device out of its worker's loop.
-fn release_queue() -> Taken {
-    let socket = SLOT.tunnel.lock().as_mut().and_then(|tunnel| tunnel.socket.take());
-    let path = SLOT.path.swap(None);
-    if let Some(path) = &path {
-        *SLOT.early.lock() = Some(Arc::clone(&path.counters));
-    }
-    let is_released = socket.as_ref().is_none_or(|socket| socket.remove(DELETE_TIMEOUT));
-    if !is_released {
-        log::debug!("the tunnel's worker is busy and releases the queue later");
-    }
-    Taken { path, socket, is_released }
-}
-
-/// Gives the device its old path again, because no new one could be made. A worker that has not released the queue yet
-/// does so before it takes it back.
-fn put_back(taken: Taken) {
-    let Taken { path: Some(path), socket: Some(old), .. } = taken else { return };
-    let handler = Arc::clone(&path) as Arc<dyn TunHandler>;
-    let Some(socket) = TunSocket::add(path.queue.as_fd(), old.worker(), handler).map(Arc::new) else {
-        return log::warn!("the tunnel device has lost its worker, and carries nothing until the next connection");
-    };
-    path.uplink.set_device(&socket);
-    {
-        let mut current = SLOT.tunnel.lock();
-        let Some(tunnel) = current.as_mut() else { return };
-        tunnel.socket = Some(socket);
-        SLOT.path.store(Some(Arc::clone(&path)));
-    }
-    *SLOT.early.lock() = None;
-    // A connection that ended meanwhile found no path to detach its channel from.
-    worker::exec(old.worker(), move || path.uplink.detach_closed());
-}
-
-/// Connects the existing device with the channel in the settings, if it is up and has these settings otherwise; returns
-/// false if it has not. `taken` is what the device has lost for that.
-fn connect_anew(settings: &Settings, taken: &mut Option<Taken>) -> Result<bool, TunnelError> {
-    let Some(device) = current() else { return Ok(false) };
-    let is_up = matches!(device.is_up(), Ok(Some(true)));
-    let fits = |tunnel: &&Tunnel| {
-        let lease = &tunnel.lease;
-        // On its worker the old socket cannot be waited for.
-        tunnel.socket.as_ref().is_none_or(|socket| worker::current() != Some(socket.worker()))
-            && (lease.addr, lease.gateway, lease.mtu) == (settings.addr, settings.gateway, settings.mtu)
-            && (device.prefix(), tunnel.queue.has_offload()) == (settings.prefix, settings.offload)
-    };
-    let queue = SLOT.tunnel.lock().as_ref().filter(fits).map(|tunnel| Arc::clone(&tunnel.queue));
-    let Some(queue) = queue.filter(|_| is_up) else { return Ok(false) };
-    if !taken.insert(release_queue()).is_released {
-        return Ok(false);
-    }
-    let (path, socket) = attach(settings, &queue)?;
-    let mut current = SLOT.tunnel.lock();
-    if let Some(tunnel) = current.as_mut() {
-        tunnel.socket = Some(socket);
-        tunnel.is_clients = settings.is_clients();
-        SLOT.path.store(Some(path));
-    }
-    Ok(true)
-}
-
 /// Refuses a subnet that overlaps a network of this host; the device that is replaced does not count.
 fn refuse_overlap(settings: &Settings, replaced: Option<u32>) -> Result<(), TunnelError> {
     let addresses = Netlink::open()?.addresses()?;
@@ -279,6 +218,13 @@ fn refuse_overlap(settings: &Settings, replaced: Option<u32>) -> Result<(), Tunn
         }
         None => Ok(()),
     }
+}
+
+/// Returns the device with its network, unless the host has deleted it or moved it away.
+pub(crate) fn own() -> Option<Own> {
+    let device = current().filter(|device| !matches!(device.is_up(), Ok(None)))?;
+    let network = Subnet { network: device.addr(), prefix: device.prefix() };
+    Some(Own { index: device.index(), network })
 }
 
 /// Removes the device; does nothing if there is none.
@@ -312,10 +258,12 @@ pub(crate) fn status() -> Result<Option<bool>, TunError> {
 
 /// Returns how the device is, for its connection.
 pub(super) fn health() -> Health {
-    match status() {
-        Ok(Some(true)) => Health::Up,
-        Ok(Some(false)) => Health::Down,
-        Ok(None) => Health::Gone,
+    match current().map_or(Ok(DeviceState::Gone), |device| device.state()) {
+        Ok(DeviceState::Up) => Health::Up,
+        Ok(DeviceState::Down) => Health::Down("the tunnel's device was set down"),
+        Ok(DeviceState::NoAddress) => Health::Down("the tunnel's device has lost its address"),
+        Ok(DeviceState::NoRoute) => Health::Down("the tunnel's device has lost its route"),
+        Ok(DeviceState::Gone) => Health::Gone,
         Err(error) => {
             log::debug!("cannot read the state of the tunnel's device: {error}");
             Health::Up
@@ -331,6 +279,7 @@ pub(super) fn has_failed() -> bool {
 /// Returns whether there is a device. Forgets one that the host has deleted.
 pub(super) fn exists() -> bool {
     if matches!(status(), Ok(None)) {
+        *SLOT.lost_name.lock() = current().map(|device| device.name());
         delete();
     }
     SLOT.tunnel.lock().is_some()
@@ -343,7 +292,9 @@ pub(super) fn is_clients() -> bool {
 
 /// Returns the device's address, gateway, MTU and name.
 pub(crate) fn lease() -> Option<LeaseInfo> {
-    SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.lease.clone())
+    let tunnel = SLOT.tunnel.lock();
+    // The host may have renamed it.
+    tunnel.as_ref().map(|tunnel| LeaseInfo { device: tunnel.device.name(), ..tunnel.lease.clone() })
 }
 
 /// Returns traffic and drops since the device was created.
@@ -406,27 +357,5 @@ pub(super) fn set_readable(readable: bool) {
     let socket = SLOT.tunnel.lock().as_ref().and_then(|tunnel| tunnel.socket.clone());
     if let Some(socket) = socket {
         socket.set_readable(readable);
-    }
-}
-
-/// Returns the device of the host's default route.
-pub(crate) fn default_route_device() -> Option<String> {
-    let mut netlink = Netlink::open().ok()?;
-    let routes = netlink.routes().ok()?;
-    let default = routes.iter().filter(|route| route.prefix == 0).min_by_key(|route| route.metric.unwrap_or(0))?;
-    Some(netlink.link(default.index?).ok()?.name)
-}
-
-/// Enables or disables IPv6 on a device; logs a failure.
-pub(crate) fn set_ipv6(device: &str, on: bool) {
-    let fits =
-        (1..=15).contains(&device.len()) && !device.contains(['/', '.']) && !device.contains(char::is_whitespace);
-    if !fits {
-        log::warn!("\"{device}\" is not a valid name for a network device");
-        return;
-    }
-    let path = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
-    if let Err(error) = std::fs::write(&path, if on { "0" } else { "1" }) {
-        log::warn!("cannot {} IPv6 on {device}: {path}: {error}", if on { "enable" } else { "disable" });
     }
 }

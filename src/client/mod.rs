@@ -10,6 +10,7 @@
 //! - [`device`]: creates and removes the TUN device; passes its packets to the two below.
 //! - `uplink`: packets from the device to the server, with back-pressure; `downlink`: from the server to the device.
 //!   Neither uses the other.
+//! - [`judge`]: whether an offered subnet collides with what this host uses.
 //! - `watch`: whether the device is still there. `request`: what a connection asks for. `payer`: the thread that signs a
 //!   connection's receipts. `payment`: which order a connection uses, and the transaction that pays it.
 //! - `stops`: how a stop ends the starts before it. `error`: why a start failed; `settings`: the user's configuration.
@@ -24,6 +25,7 @@ pub(crate) mod device;
 #[cfg(feature = "client-tun")]
 mod downlink;
 mod error;
+pub(crate) mod judge;
 pub(crate) mod orders;
 mod payer;
 mod payment;
@@ -259,6 +261,15 @@ fn settings() -> Result<Settings, BadValue> {
     }
 }
 
+/// Returns the networks in which a server may give a subnet, beside the private ones.
+#[cfg(feature = "client-tun")]
+pub(crate) fn allowed_subnets() -> Result<Vec<vpn_core::lease::Subnet>, BadValue> {
+    match &CLIENT.lock().config {
+        Some(config) => settings::allowed_subnets(config),
+        None => settings::allowed_subnets(&Config::of_node()),
+    }
+}
+
 /// Chooses wallet, token and value, and makes the conditional transaction that pays. Blocks.
 pub(crate) fn update(net: &Net, wallet: &str, token: &str, value: u64) -> Result<(), wallet::WalletError> {
     let settings = settings()?;
@@ -331,12 +342,19 @@ fn stop_connection() {
 
 /// Returns the client's status.
 pub(crate) fn status() -> Status {
-    let client = CLIENT.lock();
-    match (&client.connection, client.last_command) {
-        (Some(connection), _) if connection.is_started() => Status::Started,
+    let (connection, last_command, is_starting) = {
+        let client = CLIENT.lock();
+        (client.connection.clone(), client.last_command, client.starts > 0)
+    };
+    match (&connection, last_command) {
+        // The connection looks after its device at its ticks; the kernel knows earlier that it is gone.
+        (Some(connection), _) if connection.is_started() => match tunnel_part::health() {
+            Health::Gone => Status::ConnectionLost,
+            Health::Up | Health::Down(_) => Status::Started,
+        },
         (Some(connection), _) if connection.is_lost() => Status::ConnectionLost,
         (Some(_), _) => Status::Stopped,
-        (None, _) if client.starts > 0 => Status::Stopped,
+        (None, _) if is_starting => Status::Stopped,
         // The device of a lost connection: the start after it has failed.
         (None, _) if tunnel_part::is_clients() => Status::ConnectionLost,
         (None, LastCommand::Stop) => Status::Stopped,
@@ -355,7 +373,11 @@ pub(crate) fn last_error() -> Option<ClientError> {
         let client = CLIENT.lock();
         (client.connection.clone(), client.last_error.clone())
     };
-    connection.and_then(|connection| connection.loss()).or(failed)
+    let loss = |connection: Arc<Connection>| {
+        let is_gone = || connection.is_started() && tunnel_part::health() == Health::Gone;
+        connection.loss().or_else(|| is_gone().then(|| connection.lost_for(watch::GONE)))
+    };
+    connection.and_then(loss).or(failed)
 }
 
 /// Returns traffic and drops since the tunnel was created.

@@ -45,6 +45,7 @@ pub(super) fn exchange(
         keep_alive: settings.keep_alive,
         mtu: settings.mtu,
         bundles: settings.offload,
+        allow: settings.allow_subnet.clone(),
         resume,
         agreement,
         is_held,

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::{BadValue, Config, check_process_wide};
+use vpn_core::lease::Subnet;
 
 const SECTION: &str = "vpn_client";
+/// The values of `allow_subnet`.
+const ALLOW_SUBNET: &str = "a list of networks such as 203.0.113.0/24, whose bits behind the prefix are 0";
 
 /// The client's configuration.
 #[derive(Clone, Debug)]
@@ -19,6 +22,8 @@ pub(super) struct Settings {
     /// Whether super-packets pass between the device and a server that accepts them. The device of a legacy part has
     /// none.
     pub(super) offload: bool,
+    /// The networks in which a server may give a subnet, beside the private ones.
+    pub(super) allow_subnet: Vec<Subnet>,
     /// The order for the service, for networks whose orders do not reach this node.
     pub(super) order_hash: Option<[u8; 32]>,
     /// The validators' fee of a conditional transaction, in datoshi; `None` for the least that they accept.
@@ -37,6 +42,7 @@ impl Settings {
             mtu: config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16,
             keep_alive: seconds("keep_alive", 1..=3600, 5),
             offload: cfg!(feature = "client-tun") && config.flag(SECTION, "offload", true),
+            allow_subnet: allowed_subnets(config)?,
             order_hash: match config.checked_text(SECTION, "order_hash", hash)? {
                 Some(text) => Some(parse_hash(&text).ok_or_else(|| BadValue::new(SECTION, "order_hash", &text, hash))?),
                 None => None,
@@ -49,6 +55,11 @@ impl Settings {
             },
         })
     }
+}
+
+/// Reads the networks in which a server may give a subnet.
+pub(super) fn allowed_subnets(config: &Config) -> Result<Vec<Subnet>, BadValue> {
+    config.checked_list(SECTION, "allow_subnet", ALLOW_SUBNET, Subnet::parse_cidr)
 }
 
 /// Parses 64 hex digits, with or without 0x.

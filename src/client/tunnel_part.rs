@@ -11,8 +11,8 @@ mod own {
 
     use super::super::device::{self, UplinkChannel};
     pub(in crate::client) use super::super::device::{
-        delete, deliver, deliver_all, detach, dropped, exists, has_failed, health, is_clients, lease, set_readable,
-        suspend, totals,
+        delete, deliver, deliver_all, detach, dropped, exists, has_failed, health, is_clients, lease, own,
+        set_readable, suspend, totals,
     };
     use crate::client::settings::Settings;
     use crate::sdk::channel::Channel;
@@ -35,6 +35,7 @@ mod foreign {
     use std::time::Duration;
 
     use crate::client::LeaseInfo;
+    use crate::client::judge::Own;
     use crate::client::settings::Settings;
     use crate::client::watch::Health;
     use crate::sdk::channel::Channel;
@@ -84,6 +85,11 @@ mod foreign {
     /// Removes the device: the legacy part makes another for the next connection.
     pub(in crate::client) fn suspend() {
         delete();
+    }
+
+    /// The legacy part does not name its device.
+    pub(in crate::client) fn own() -> Option<Own> {
+        None
     }
 
     /// Returns false: the legacy part has no device other than the one that it creates.

@@ -1,15 +1,18 @@
 //! Whether the tunnel's device is still there: the host's administrator may delete it, move it to another network
-//! namespace, set it down or take its address away, and the connection then carries nothing.
+//! namespace, set it down, or take its address or its route away, and the connection then carries nothing.
 
 /// How the device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Up,
-    /// The administrator has set it down, or taken its address away.
-    Down,
+    /// The administrator has set it down, or taken its address or its route away: what has happened.
+    Down(&'static str),
     /// It was deleted, or moved to another network namespace.
     Gone,
 }
+
+/// Why a connection is lost whose device is gone.
+pub(super) const GONE: &str = "the tunnel's device was deleted, or moved to another network namespace";
 
 /// How many of the connection's ticks lie between two questions to the kernel: 750 ms, so that a loss is seen within 2 s.
 const TICKS: u32 = 3;
@@ -39,11 +42,9 @@ impl Watch {
     fn judge(&mut self, health: Health) -> Option<&'static str> {
         match health {
             Health::Up => self.was_down = false,
-            Health::Down if std::mem::replace(&mut self.was_down, true) => {
-                return Some("the tunnel's device was set down, or has lost its address");
-            }
-            Health::Down => {}
-            Health::Gone => return Some("the tunnel's device was deleted, or moved to another network namespace"),
+            Health::Down(why) if std::mem::replace(&mut self.was_down, true) => return Some(why),
+            Health::Down(_) => {}
+            Health::Gone => return Some(GONE),
         }
         None
     }
@@ -58,10 +59,10 @@ mod tests {
         let mut watch = Watch::default();
         for (health, is_lost) in [
             (Health::Up, false),
-            (Health::Down, false),
+            (Health::Down("down"), false),
             (Health::Up, false),
-            (Health::Down, false),
-            (Health::Down, true),
+            (Health::Down("down"), false),
+            (Health::Down("down"), true),
             (Health::Gone, true),
         ] {
             assert_eq!(watch.judge(health).is_some(), is_lost, "{health:?}");

@@ -107,7 +107,7 @@ impl Server {
             caps,
             key_tokens: key_tokens.as_ref().map_or(&[], |tokens| tokens.as_slice()),
             fresh_token,
-            is_tunnel_down: self.tunnel_down.load(Ordering::Acquire),
+            is_tunnel_down: self.tunnel.is_out(),
         };
         let mut answer = leases.request(self.now(), &mut state, &request, |Owner(holder)| {
             // A session that is moving between workers is pinged when the client repeats its request.

@@ -6,6 +6,7 @@
 //! - `billing`: what a client pays for; `account`: one session's part in it; `limits`: what is left, by HTTP.
 //! - `visible`: what C may read of all this.
 //! - `journal`: what the log says of a session.
+//! - `tunnel`: the device, which is made again when the host takes it away.
 //! - `worker_datapath`: one worker's TUN queue, and its sessions.
 //! - `upstream`: handles packets from clients, on the worker of the client's stream.
 //! - `downstream`: handles packets from the host, on the worker whose queue they arrived at.
@@ -23,6 +24,7 @@ mod limits;
 mod mailbox;
 mod session;
 mod settings;
+mod tunnel;
 mod upstream;
 mod visible;
 mod worker_datapath;
@@ -42,7 +44,7 @@ use crate::sdk::config::Config;
 use crate::sdk::service::{Service, ServiceHandler, Taken};
 use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::{NOTICE, NotRunning, Running, channel, command, http, log_more, parts, settle, worker};
-use host::tun::{Device, DeviceConfig, TunError};
+use host::tun::TunError;
 use vpn_core::exchange::{Leases, Terms};
 use vpn_core::forward::{Counters, Route, Table, Totals};
 use vpn_core::lease::KeyTokens;
@@ -50,6 +52,7 @@ use vpn_core::meter::{Client, Rest};
 
 use billing::{Billing, Gate, Rules};
 use handlers::WeakHandler;
+use tunnel::Tunnel;
 use worker_datapath::{QueueHandler, WorkerDatapath};
 
 /// How long [`deinit`] waits for the workers to release a session or a queue.
@@ -102,10 +105,6 @@ pub(crate) struct Server {
     counters: Arc<Counters>,
     started: Instant,
     closing: AtomicBool,
-    /// A queue of the device has failed: the service carries no traffic and gives no leases.
-    tunnel_down: AtomicBool,
-    /// The host has set the device down, or taken its address away.
-    is_device_down: AtomicBool,
     /// The snapshot of the sessions for C is out of date.
     c_snapshot_is_stale: AtomicBool,
     /// Channels 'S' of clients, with or without a lease.
@@ -114,9 +113,7 @@ pub(crate) struct Server {
     /// Kept until the end: the lists for C show what C may read of them.
     sockets: Mutex<Vec<Arc<TunSocket>>>,
     timers: Mutex<Vec<worker::Timer>>,
-    /// `None` once the service is closed. Callbacks that are still running hold the server, but not the device.
-    device: Mutex<Option<Device>>,
-    device_name: String,
+    tunnel: Tunnel,
     _running: Running,
 }
 
@@ -138,7 +135,7 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
             log::info!(
                 target: NOTICE,
                 "device up: {} with {}/{}, MTU {}, {} queues{}",
-                server.device_name,
+                server.tunnel.name(),
                 server.settings.subnet.gateway(),
                 server.settings.subnet.mask(),
                 server.settings.device_mtu,
@@ -163,7 +160,7 @@ pub(crate) fn deinit() {
     let server = SERVER.lock().take();
     match server {
         Some(server) => {
-            let name = server.device_name.clone();
+            let name = server.tunnel.name();
             end(server, change);
             log::info!(target: NOTICE, "device removed: {name}, the VPN service has stopped");
         }
@@ -215,6 +212,16 @@ fn flush_rests(limit: Duration) {
     }
 }
 
+/// Says why the service carries nothing; `None` while it does, or does not run.
+pub(crate) fn outage() -> Option<String> {
+    SERVER.lock().as_ref().and_then(|server| server.tunnel.outage())
+}
+
+/// Returns why the service's device is gone for good; `None` while it is there, or may be made again in a moment.
+pub(crate) fn failure() -> Option<String> {
+    SERVER.lock().as_ref().and_then(|server| server.tunnel.failure())
+}
+
 /// Returns traffic and drops since the start; `None` if the service is not running.
 pub(crate) fn totals() -> Option<Totals> {
     SERVER.lock().as_ref().map(|server| server.counters.totals())
@@ -227,15 +234,7 @@ impl Server {
         let rules = Rules::read(config).map_err(SettingsError::from)?;
         let running = Running::retain()?;
         let workers = worker::count().min(u32::from(u8::MAX) + 1);
-        let (device, queues) = Device::create(&DeviceConfig {
-            name: settings.device.clone(),
-            queues: workers as usize,
-            addr: settings.subnet.gateway(),
-            prefix: settings.subnet.prefix,
-            mtu: settings.device_mtu,
-            txqlen: None,
-            offload: settings.offload,
-        })?;
+        let (tunnel, queues) = Tunnel::create(&settings, workers)?;
         let counters = Arc::new(Counters::new(workers as usize));
         let datapath = |(queue, worker)| Arc::new(WorkerDatapath::new(worker, queue, Arc::clone(&counters)));
         let datapaths: Vec<_> = queues.into_iter().zip(0..).map(datapath).collect();
@@ -259,15 +258,12 @@ impl Server {
             counters,
             started: Instant::now(),
             closing: AtomicBool::new(false),
-            tunnel_down: AtomicBool::new(false),
-            is_device_down: AtomicBool::new(false),
             c_snapshot_is_stale: AtomicBool::new(false),
             open_channels: Mutex::default(),
             service: OnceLock::new(),
             sockets: Mutex::default(),
             timers: Mutex::default(),
-            device_name: device.name(),
-            device: Mutex::new(Some(device)),
+            tunnel,
             settings,
             _running: running,
         }))
@@ -323,8 +319,7 @@ impl Server {
                 log::debug!("worker {} is busy and releases its TUN queue later", socket.worker());
             }
         }
-        let device = self.device.lock().take();
-        drop(device);
+        self.tunnel.close();
     }
 
     /// Closes every client's stream. Waits until all are closed, unless the caller is a worker.
@@ -352,29 +347,6 @@ impl Server {
         }
         if worker == 0 && self.c_snapshot_is_stale.swap(false, Ordering::AcqRel) {
             self.publish_c_snapshot();
-        }
-    }
-
-    /// Ends the service's traffic if the host has deleted the device, or moved it to another network namespace. One that
-    /// is down, or has lost its address, stays the service's: the administrator can set it up again.
-    fn check_device(self: &Arc<Self>) {
-        if self.tunnel_down.load(Ordering::Acquire) {
-            return;
-        }
-        let is_up = self.device.lock().as_ref().map(Device::is_up);
-        let Some(Ok(is_up)) = is_up else { return };
-        let is_down = is_up == Some(false);
-        let name = &self.device_name;
-        match (is_up, self.is_device_down.swap(is_down, Ordering::Relaxed)) {
-            (None, _) => {
-                log::error!("the VPN service's device {name} is gone, restart the service");
-                self.tunnel_failed();
-            }
-            (Some(false), false) => {
-                log::error!("the VPN service's device {name} is down or has lost its address: it carries nothing");
-            }
-            (Some(true), true) => log::info!("the VPN service's device {name} is up again"),
-            _ => {}
         }
     }
 

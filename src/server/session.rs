@@ -299,11 +299,8 @@ impl Server {
         }
     }
 
-    /// Tells every client with a lease that the device is gone or broken. From now on the service gives no leases.
-    pub(super) fn tunnel_failed(self: &Arc<Self>) {
-        if self.tunnel_down.swap(true, Ordering::AcqRel) {
-            return;
-        }
+    /// Tells every client with a lease that the device is gone for good.
+    pub(super) fn tell_tunnel_down(self: &Arc<Self>) {
         self.c_snapshot_is_stale.store(true, Ordering::Release);
         let channels = self.open_channels.lock().clone();
         for channel in channels {

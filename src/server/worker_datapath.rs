@@ -192,9 +192,9 @@ impl TunHandler for QueueHandler {
 
     fn failed(&self, errno: c_int) {
         let error = std::io::Error::from_raw_os_error(errno);
-        log::error!("TUN queue of worker {} failed, restart the service: {error}", self.datapath.worker);
+        log::debug!("TUN queue of worker {} failed: {error}", self.datapath.worker);
         if let Some(server) = self.server.upgrade() {
-            server.tunnel_failed();
+            server.device_lost();
         }
     }
 }

@@ -5,8 +5,9 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::ptr;
 
-use dap_chain_net_srv_vpn::abi::client as abi;
+use dap_chain_net_srv_vpn::abi::{client as abi, client_tun};
 use dap_chain_net_srv_vpn::app::{self, Status};
+use dap_chain_net_srv_vpn::sdk::visible::dap_chain_net_srv_ch_vpn_t;
 use embedded::abi::config::{dap_config_close, dap_config_init, dap_config_open};
 use host::netlink::Netlink;
 use testkit::eventually;
@@ -28,6 +29,9 @@ fn invalid_offers_are_refused() {
             (Ipv4Addr::new(10, 98, 0, 255), GATEWAY, [255, 255, 255, 0], "the network or broadcast address"),
             (Ipv4Addr::new(10, 99, 0, 2), GATEWAY, [255, 255, 255, 0], "outside of its subnet 10.99.0.0/24"),
             (Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3), [255, 0, 0, 0], "loopback"),
+            (Ipv4Addr::new(8, 0, 0, 2), Ipv4Addr::new(8, 0, 0, 1), [255, 0, 0, 0], "8.0.0.0/8, which is in no private"),
+            (Ipv4Addr::new(169, 254, 7, 2), Ipv4Addr::new(169, 254, 7, 1), [255, 255, 255, 0], "169.254.0.0/16"),
+            (Ipv4Addr::new(240, 0, 7, 2), Ipv4Addr::new(240, 0, 7, 1), [255, 255, 255, 0], "240.0.0.0/4"),
             (other, Ipv4Addr::new(10, 55, 0, 8), [255, 255, 255, 0], "holds its own outer address 10.55.0.1"),
         ] {
             let caps = Some(Capabilities::default());
@@ -42,6 +46,49 @@ fn invalid_offers_are_refused() {
         server.will_answer(&reply(None));
         assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
         app::client_stop();
+    });
+}
+
+/// The same judgement for a client in C that hands its server's replies over. What it chooses by itself is its own.
+#[test]
+fn replies_that_c_hands_over_are_judged_and_its_own_choice_is_not() {
+    in_namespace("offers::replies_that_c_hands_over_are_judged_and_its_own_choice_is_not", || {
+        let server = Server::start("allow_subnet=[203.0.113.0/24]\n");
+        let mut netlink = Netlink::open().unwrap();
+        let lo = netlink.link_index("lo").unwrap();
+        let leased = |addr: [u8; 4], gateway: [u8; 4]| {
+            let reply = AddrReply { addr: addr.into(), gateway: gateway.into(), netmask: None, caps: None };
+            let mut packet = reply.encode(1, 0);
+            let size = packet.len() - 20;
+            // SAFETY: zero is a valid value of each field: numbers, a flag and pointers that may be NULL.
+            let mut channel: dap_chain_net_srv_ch_vpn_t = unsafe { std::mem::zeroed() };
+            // SAFETY: a VPN channel without `ch`, and a header with `size` bytes behind it.
+            let code = unsafe { client_tun::ch_sf_tun_addr_leased(&raw mut channel, packet.as_mut_ptr().cast(), size) };
+            client_tun::dap_chain_net_vpn_client_tun_delete();
+            code
+        };
+        assert_eq!(leased([10, 98, 0, 2], [10, 98, 0, 1]), 0);
+        assert_eq!(leased([203, 0, 113, 2], [203, 0, 113, 1]), 0, "allowed by the user");
+        for (addr, gateway) in [
+            ([8, 0, 0, 2], [8, 0, 0, 1]),
+            ([198, 18, 0, 2], [198, 18, 0, 1]),
+            ([169, 254, 169, 2], [169, 254, 169, 1]),
+            ([240, 0, 0, 2], [240, 0, 0, 1]),
+        ] {
+            assert_eq!(leased(addr, gateway), -1, "{addr:?}");
+            let text = |addr: [u8; 4]| CString::new(Ipv4Addr::from(addr).to_string()).unwrap();
+            let (own, other) = (text(addr), text(gateway));
+            // SAFETY: NUL-terminated texts.
+            let code = unsafe { client_tun::dap_chain_net_vpn_client_tun_create(own.as_ptr(), other.as_ptr()) };
+            assert_eq!(code, 0, "{addr:?}");
+            client_tun::dap_chain_net_vpn_client_tun_delete();
+        }
+        let destination = Ipv4Addr::new(10, 98, 0, 77);
+        netlink.add_route(destination, 32, None, Some(lo)).unwrap();
+        assert_eq!(leased([10, 98, 0, 2], [10, 98, 0, 1]), -2);
+        netlink.del_route(destination, 32, None, Some(lo)).unwrap();
+        assert_eq!(leased([10, 98, 0, 2], [10, 98, 0, 1]), 0);
+        drop(server);
     });
 }
 

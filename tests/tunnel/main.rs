@@ -5,6 +5,9 @@
 
 mod addresses;
 mod allocations;
+mod churn;
+mod device;
+mod judged;
 mod leases;
 mod logs;
 mod loss;

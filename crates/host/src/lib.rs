@@ -1,4 +1,5 @@
-//! The Linux host as the VPN uses it: TUN devices with their queues, and links, addresses and routes over rtnetlink.
+//! The Linux host as the VPN uses it: TUN devices with their queues; links, addresses and routes over rtnetlink; name
+//! servers.
 #![deny(unsafe_code)]
 
 pub mod descriptors;
@@ -8,5 +9,6 @@ pub mod lab;
 pub mod netlink;
 pub mod patience;
 pub mod pipes;
+pub mod resolvers;
 pub mod threads;
 pub mod tun;

@@ -1,4 +1,5 @@
 //! Listings while another process changes the tables that they read.
+#![allow(clippy::unwrap_used)]
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use host::netlink::{Netlink, NetlinkError};
-use host::tun::{Device, DeviceConfig, Queue, TunError};
+use host::tun::{Device, DeviceConfig, DeviceState, Queue, TunError};
 use testkit::eventually;
 use testkit::inner::{DF, Ip, Sum};
 use testkit::netns::in_namespace;
@@ -185,6 +185,68 @@ fn other_bytes_than_an_ip_packet_are_refused_and_the_queue_stays_usable() {
         Netlink::open().unwrap().set_down(device.index()).unwrap();
         assert_eq!(device.is_up().unwrap(), Some(false));
         assert_eq!(queue.send(&NO_OFFLOAD, &packet).unwrap_err().raw_os_error(), Some(libc::EIO));
+    });
+}
+
+/// What an administrator can do to a device, and how it gets back what was taken.
+#[test]
+fn the_state_of_a_device_is_what_the_host_has_made_of_it() {
+    in_namespace("the_state_of_a_device_is_what_the_host_has_made_of_it", || {
+        let (device, _queues) = Device::create(&named("vpn-own", 2)).unwrap();
+        let mut netlink = Netlink::open().unwrap();
+        let index = device.index();
+        assert_eq!(device.state().unwrap(), DeviceState::Up);
+        netlink.del_route(Ipv4Addr::new(10, 77, 0, 0), 24, None, Some(index)).unwrap();
+        assert_eq!(device.state().unwrap(), DeviceState::NoRoute);
+        // Another route into it does as well.
+        netlink.add_route(Ipv4Addr::new(10, 77, 0, 0), 16, None, Some(index)).unwrap();
+        assert_eq!(device.state().unwrap(), DeviceState::Up);
+        netlink.del_route(Ipv4Addr::new(10, 77, 0, 0), 16, None, Some(index)).unwrap();
+        device.restore().unwrap();
+        assert_eq!(device.state().unwrap(), DeviceState::Up);
+        netlink.del_address(index, HOST, 24).unwrap();
+        assert_eq!(device.state().unwrap(), DeviceState::NoAddress);
+        device.restore().unwrap();
+        device.restore().unwrap();
+        assert_eq!(device.state().unwrap(), DeviceState::Up);
+        netlink.set_down(index).unwrap();
+        assert_eq!(device.state().unwrap(), DeviceState::Down);
+        netlink.rename(index, "vpn-new").unwrap();
+        netlink.set_up(index).unwrap();
+        assert_eq!((device.state().unwrap(), device.name().as_str()), (DeviceState::Up, "vpn-new"));
+        let elsewhere = Neighbour::start();
+        netlink.set_netns_by_pid(index, elsewhere.0.id()).unwrap();
+        assert_eq!(device.state().unwrap(), DeviceState::Gone);
+    });
+}
+
+/// The descriptor of a queue outlasts its device.
+#[test]
+fn a_queue_takes_the_place_of_one_whose_device_is_gone() {
+    in_namespace("a_queue_takes_the_place_of_one_whose_device_is_gone", || {
+        let (device, old) = Device::create(&named("vpn-gone", 2)).unwrap();
+        let numbers: Vec<_> = old.iter().map(|queue| queue.as_raw_fd()).collect();
+        drop(device);
+        assert_eq!(old[0].recv(&mut [0; 2048]).unwrap_err().raw_os_error(), Some(libc::EBADFD));
+        let (_device, new) = Device::create(&named("vpn-gone", 2)).unwrap();
+        let before = open_descriptors();
+        for (old, new) in old.iter().zip(new) {
+            old.replace(new).unwrap();
+        }
+        assert_eq!(open_descriptors(), before - 2);
+        assert_eq!(old.iter().map(|queue| queue.as_raw_fd()).collect::<Vec<_>>(), numbers);
+        UdpSocket::bind((HOST, 0)).unwrap().send_to(b"to the new device", (PEER, 1)).unwrap();
+        assert!(first_packet(&old, &mut [0; 2048]).ends_with(b"to the new device"));
+        let (_other, plain) = Device::create(&DeviceConfig {
+            addr: Ipv4Addr::new(10, 78, 0, 1),
+            offload: !old[0].has_offload(),
+            ..named("vpn-plain", 1)
+        })
+        .unwrap();
+        if plain[0].has_offload() != old[0].has_offload() {
+            let error = old[0].replace(plain.into_iter().next().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+        }
     });
 }
 

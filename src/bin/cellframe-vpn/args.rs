@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::target::{DEFAULT_NETWORK, Target, parse_pin};
+use crate::target::{DEFAULT_NETWORK, Target, parse_network, parse_pin};
 
 /// Printed when the program is started without arguments.
 pub(crate) const SHORT_HELP: &str = "\
@@ -137,7 +137,7 @@ pub(crate) struct DemoOptions {
     "  sudo cellframe-vpn server --config my.cfg\n",
     "  sudo RUST_LOG=debug cellframe-vpn server\n\n",
     "When the server is ready, it prints one line with its address, network and identity (for `client --pin`).\n\n",
-    "Exit codes: 0 ended by a signal, 1 cannot start, 2 wrong usage, 6 not root (CAP_NET_ADMIN, /dev/net/tun)"
+    "Exit codes: 0 ended by a signal, 1 cannot start, or its TUN device is gone and cannot be made again,\n  2 wrong usage, 6 not root (CAP_NET_ADMIN, /dev/net/tun)"
 ))]
 pub(crate) struct ServerOptions {
     /// Configuration file [default: /etc/cellframe-vpn/cellframe-vpn.cfg if it exists, else built-in defaults]
@@ -173,6 +173,9 @@ pub(crate) struct ClientOptions {
     /// The identity the server must have, as its ready line shows it
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
     pub(crate) pin: Option<String>,
+    /// A network in which the server may give the tunnel's subnet, beside the private ones; may be repeated
+    #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
+    pub(crate) allow_subnet: Vec<String>,
     /// Retry when the server cannot be reached or does not answer, and when the connection is lost
     #[arg(long)]
     pub(crate) retry: bool,

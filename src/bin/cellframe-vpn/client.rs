@@ -27,6 +27,9 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     privilege::require_tun()?;
     settings::require_unused(Role::Client, &config)?;
     override_for_client(&mut config, options.pin.as_deref());
+    if !options.allow_subnet.is_empty() {
+        config.set_list("vpn_client", "allow_subnet", &options.allow_subnet);
+    }
     let (sender, signal) = mpsc::channel();
     signals::watch(move |number| {
         let _ = sender.send(number);
@@ -111,7 +114,11 @@ fn hold_connection(options: &ClientOptions, signal: &Receiver<i32>, stops: u64) 
         Some(End::Signal) => Ok(Outcome::Ended("disconnecting")),
         Some(End::Stopped) => Ok(Outcome::Ended("stopped")),
         Some(End::Lost) | None => {
-            let lost = Failure::general(format!("the connection to {target} was lost"));
+            let why = match app::client_last_error() {
+                Some(ClientError::Lost { reason, .. }) => format!(": {reason}"),
+                _ => String::new(),
+            };
+            let lost = Failure::general(format!("the connection to {target} was lost{why}"));
             retry(options, true, lost, connected.elapsed())
         }
     }

@@ -1,6 +1,7 @@
 //! `server`: the VPN service in the foreground.
 
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app;
 use embedded::config::{self, Config};
@@ -11,6 +12,9 @@ use crate::args::ServerOptions;
 use crate::exit::Failure;
 use crate::settings::{self, Role};
 use crate::{output, privilege, signals};
+
+/// Interval between looks at the server: the longest delay before its end is noticed.
+const POLL: Duration = Duration::from_millis(200);
 
 /// Runs the server until a signal, then takes everything down.
 pub(crate) fn run(options: &ServerOptions) -> Result<(), Failure> {
@@ -30,10 +34,20 @@ pub(crate) fn run(options: &ServerOptions) -> Result<(), Failure> {
 
     let ready_line = start(config)?;
     output::line(ready_line);
-    // The channel keeps a signal that came while the server started.
-    let _ = signal.recv();
+    let result = serve(&signal);
     output::note("stopping");
     app::server_stop();
+    result
+}
+
+/// Waits for a signal, or for the end of what the server can do. The channel keeps a signal that came while the server
+/// started.
+fn serve(signal: &Receiver<i32>) -> Result<(), Failure> {
+    while let Err(RecvTimeoutError::Timeout) = signal.recv_timeout(POLL) {
+        if let Some(why) = app::server_failure() {
+            return Err(Failure::general(format!("the tunnel's device is gone and cannot be made again: {why}")));
+        }
+    }
     Ok(())
 }
 

@@ -103,7 +103,10 @@ const KEYS: &[(&str, &[&str])] = &[
             "device",
         ],
     ),
-    ("vpn_client", &["start_timeout", "mtu", "keep_alive", "offload", "order_hash", "tx_fee", "server_pin"]),
+    (
+        "vpn_client",
+        &["start_timeout", "mtu", "keep_alive", "offload", "order_hash", "tx_fee", "server_pin", "allow_subnet"],
+    ),
     ("resources", &["threads_cnt"]),
     ("cli-server", &["enabled", "listen-path"]),
     ("networks", &["names"]),
@@ -193,6 +196,9 @@ threads_cnt=0
 # For `client` and `check`: the identity the server must have, as its ready line shows it. Without a pin the client
 # trusts and remembers the first identity it sees. Not set by default.
 #server_pin=sha256:<64 hexadecimal digits>
+# For `client`: networks in which a server may give the tunnel's subnet, beside 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16
+# and 100.64.0.0/10. Not set by default.
+#allow_subnet=[203.0.113.0/24]
 ";
 
 #[cfg(test)]

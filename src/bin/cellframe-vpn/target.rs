@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use vpn_core::lease::Subnet;
+
 /// The port that a server listens on unless its configuration says otherwise.
 pub(crate) const DEFAULT_PORT: u16 = 8079;
 
@@ -113,6 +115,14 @@ pub(crate) fn parse_pin(text: &str) -> Result<String, String> {
         return Ok(text.to_ascii_lowercase());
     }
     Err("expected sha256: and 64 hexadecimal digits, as the server's ready line shows them".into())
+}
+
+/// Validates a network for `allow_subnet`.
+pub(crate) fn parse_network(text: &str) -> Result<String, String> {
+    match Subnet::parse_cidr(text) {
+        Some(subnet) => Ok(subnet.to_string()),
+        None => Err("expected a network such as 203.0.113.0/24, whose bits behind the prefix are 0".into()),
+    }
 }
 
 #[cfg(test)]

@@ -95,7 +95,12 @@ impl Connection {
         let shared = self.shared.lock();
         let reason = shared.exchange.loss().map(str::to_owned);
         let reason = reason.unwrap_or_else(|| self.start_error(&shared.exchange).to_string());
-        Some(ClientError::Lost { server: self.server.clone(), reason })
+        Some(self.lost_for(reason))
+    }
+
+    /// Returns the error of a connection that was lost for this reason.
+    pub(in crate::client) fn lost_for(&self, reason: impl Into<String>) -> ClientError {
+        ClientError::Lost { server: self.server.clone(), reason: reason.into() }
     }
 
     /// Creates the connection that continues this one with other means.

@@ -11,7 +11,7 @@ use crate::sdk::channel::Channel;
 use crate::sdk::gate::{self, GateHandler, ServiceChannel};
 use crate::server::Server;
 use vpn_core::gate::{CheckAnswer, VPN_UID, answer_check};
-use vpn_core::wire::pkt;
+use vpn_core::wire::{Check, ServiceError, error_code, pkt};
 
 /// Most packets of one kind that a client may send on 'R' in a second.
 const PER_SECOND: u32 = 8;
@@ -95,6 +95,7 @@ impl GateHandler for Gate {
                     server.signed(channel, data);
                 }
             }
+            pkt::CHECK_REQUEST if server.tunnel.is_out() => refuse_check(r, data),
             pkt::CHECK_REQUEST => check(r, data),
             pkt::DATA if is_foreign_data(data) => r.pass(kind, data),
             // A new transaction is never asked for, because the SDK cannot pay from one that it gets this way.
@@ -124,6 +125,13 @@ fn check(r: &ServiceChannel<'_>, data: &[u8]) {
         CheckAnswer::Response(message) => r.send(pkt::CHECK_RESPONSE, &message),
         CheckAnswer::Error(error) => r.send(pkt::ERROR, &error.encode()),
     };
+}
+
+/// Refuses a check while the tunnel is down: a server that carries nothing must not look well.
+fn refuse_check(r: &ServiceChannel<'_>, data: &[u8]) {
+    let Check { net_id, srv_uid, usage_id, .. } = Check::parse(data).map(|(check, _)| check).unwrap_or_default();
+    let error = ServiceError { net_id, srv_uid, usage_id, code: error_code::SERVICE_INTERNAL_ERROR };
+    r.send(pkt::ERROR, &error.encode());
 }
 
 fn nanoseconds_now() -> u64 {

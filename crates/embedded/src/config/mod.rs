@@ -138,6 +138,11 @@ impl Config {
         section.insert(value::name(key), Value::Scalar(value.to_owned()));
     }
 
+    /// Sets a list, in place of any value from the text.
+    pub fn set_list(&mut self, section: &str, key: &str, items: &[String]) {
+        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), Value::List(items.to_vec()));
+    }
+
     /// Where the configuration came from, for messages: a path, or "built-in defaults".
     pub fn origin(&self) -> &str {
         &self.origin

@@ -12,6 +12,21 @@ use crate::netlink::{Address, Netlink, NetlinkError};
 /// The maximum length of a link's name, without the closing NUL (`IFNAMSIZ`).
 const MAX_NAME: usize = libc::IFNAMSIZ - 1;
 
+/// How a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceState {
+    /// It is up, and has its address and a route.
+    Up,
+    /// It was set down.
+    Down,
+    /// It is up, and has lost its address.
+    NoAddress,
+    /// It is up, and no route leads into it.
+    NoRoute,
+    /// Its namespace has no such device: it was deleted, or moved to another one.
+    Gone,
+}
+
 /// A TUN device. Dropping it removes the device at once, even while queues are open: their reads and writes then fail
 /// with `EBADFD`. The kernel also removes the device when its last queue is closed, so a killed process leaves none
 /// behind.
@@ -94,18 +109,56 @@ impl Device {
         self.prefix
     }
 
-    /// Whether the device is up and has its address; `None` if its namespace has no such device any more. An
-    /// administrator may set it down, take its address away, delete it or move it to another namespace at any time.
-    pub fn is_up(&self) -> Result<Option<bool>, TunError> {
+    /// How the device is. An administrator may set it down, take its address or its routes away, rename it, delete it or
+    /// move it to another namespace at any time. A new name is taken over. Any thread; it takes some milliseconds at most.
+    pub fn state(&self) -> Result<DeviceState, TunError> {
         let mut netlink = self.netlink.lock();
-        match netlink.link(self.index) {
-            Ok(link) => {
-                let is_own = |address: &Address| (address.index, address.addr) == (self.index, self.addr);
-                Ok(Some(link.up && netlink.addresses()?.iter().any(is_own)))
-            }
-            Err(NetlinkError::NotFound(_)) => Ok(None),
-            Err(error) => Err(error.into()),
+        let link = match netlink.link(self.index) {
+            Ok(link) => link,
+            Err(NetlinkError::NotFound(_)) => return Ok(DeviceState::Gone),
+            Err(error) => return Err(error.into()),
+        };
+        let is_own = |address: &Address| address.addr == self.addr;
+        let state = match link.up {
+            false => DeviceState::Down,
+            true if !netlink.addresses_of(self.index)?.iter().any(is_own) => DeviceState::NoAddress,
+            true if !netlink.has_route(self.index, self.peer())? => DeviceState::NoRoute,
+            true => DeviceState::Up,
+        };
+        let mut name = self.name.lock();
+        if *name != link.name {
+            log::info!("TUN device {name} was renamed to {}", link.name);
+            *name = link.name;
         }
+        Ok(state)
+    }
+
+    /// Whether the device can carry packets: it is up and has its address and a route; `None` if its namespace has no
+    /// such device any more. See [`Device::state`].
+    pub fn is_up(&self) -> Result<Option<bool>, TunError> {
+        Ok(match self.state()? {
+            DeviceState::Up => Some(true),
+            DeviceState::Down | DeviceState::NoAddress | DeviceState::NoRoute => Some(false),
+            DeviceState::Gone => None,
+        })
+    }
+
+    /// Gives the device its address and the route to its network back, if it lacks them. It stays down if it is.
+    pub fn restore(&self) -> Result<(), TunError> {
+        let mut netlink = self.netlink.lock();
+        let unless_there = |result: Result<(), NetlinkError>| match result {
+            Err(error) if error.errno() == Some(libc::EEXIST) => Ok(()),
+            result => result,
+        };
+        unless_there(netlink.add_address(self.index, self.addr, self.prefix))?;
+        Ok(unless_there(netlink.add_connected_route(self.index, self.addr, self.prefix))?)
+    }
+
+    /// An address in the device's network that is not the host's own.
+    fn peer(&self) -> Ipv4Addr {
+        let host = u32::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0);
+        let (addr, first) = (u32::from(self.addr), u32::from(self.addr) & !host);
+        Ipv4Addr::from(if addr == first | 1 { first | 2 } else { first | 1 })
     }
 
     /// Gives the device this name, which no other link may have. Linux before 6.2 renames a link only while it is down:

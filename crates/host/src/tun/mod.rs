@@ -19,7 +19,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
-pub use device::Device;
+pub use device::{Device, DeviceState};
 pub use queue::Queue;
 
 use crate::netlink::NetlinkError;

@@ -107,6 +107,32 @@ impl Queue {
         Some((read, VNET_LEN + length))
     }
 
+    /// Makes this queue the one of another device, in place of a device that is gone. The number of the descriptor stays,
+    /// so that other threads may read and write meanwhile: each call reaches one device or the other. No event loop may
+    /// have the descriptor, because it would go on to wait for the old device.
+    ///
+    /// # Errors
+    /// `Unsupported` if the two devices differ in their offloads; this queue is then as it was.
+    pub fn replace(&self, by: Queue) -> io::Result<()> {
+        if (by.has_header, by.has_uso) != (self.has_header, self.has_uso) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        loop {
+            // SAFETY: two numbers of open descriptors, each owned by the file of its queue. The call closes what
+            // `self.file` had and puts a duplicate of `by.file` in its place in one step, so that `self.file` owns an
+            // open descriptor throughout.
+            let result = unsafe { libc::dup3(by.file.as_raw_fd(), self.file.as_raw_fd(), libc::O_CLOEXEC) };
+            if result >= 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            // Busy: another thread is opening a descriptor of that number, says dup(2).
+            if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY)) {
+                return Err(error);
+            }
+        }
+    }
+
     /// Opens the driver; the descriptor is not attached to a device yet.
     fn open() -> Result<Queue, TunError> {
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun");

@@ -87,6 +87,8 @@ pub enum Event<'a> {
     Timeout,
     /// The device of [`Action::MakeDevice`] is up.
     DeviceMade,
+    /// The offered subnet collides with what this host uses: the reason.
+    OfferCollides(String),
     /// The device cannot be created: the reason.
     DeviceFailed(String),
     /// The device of a connection that is up carries nothing any more: why.
@@ -115,7 +117,7 @@ pub enum Action {
     SendPacket(Vec<u8>),
     /// Starts to pass in [`Event::Tick`].
     StartTicks,
-    /// Creates the device, and answers with [`Event::DeviceMade`] or [`Event::DeviceFailed`].
+    /// Creates the device, and answers with [`Event::DeviceMade`], [`Event::DeviceFailed`] or [`Event::OfferCollides`].
     MakeDevice(Grant),
     /// Closes the stream.
     CloseStream,

@@ -11,7 +11,7 @@ use super::action::{Action, Event, Failure, Grant, Notice, State};
 use super::liveness::{Liveness, Verdict};
 use super::offer::Offer;
 use super::payment::{Agreement, Payment};
-use crate::lease::Token;
+use crate::lease::{Subnet, Token};
 use crate::wire::{AddrReply, Request, ServiceError, Success, error_code, op, pkt, problem};
 
 /// The interval at which the driver passes in [`Event::Tick`], from [`Action::StartTicks`] on.
@@ -38,6 +38,8 @@ pub struct Settings {
     pub mtu: u16,
     /// The device accepts super-packets, so the server may send bundles.
     pub bundles: bool,
+    /// The networks in which the server may give a subnet, beside the private ones.
+    pub allow: Vec<Subnet>,
     /// The token of the last lease from this server.
     pub resume: Option<Token>,
     /// The terms on which the client pays; `None` for a free order.
@@ -169,6 +171,7 @@ impl Exchange {
             Event::Paused(time) => self.deadline = self.deadline.map(|deadline| deadline + time),
             Event::Timeout => self.time_out(now),
             Event::DeviceMade => self.device_made(),
+            Event::OfferCollides(why) => self.refuse_offer(&why),
             Event::DeviceFailed(why) => self.fail(Failure::Device(why)),
             Event::DeviceGone(why) if self.state == State::Up => self.lose_and_close(why),
             Event::DeviceGone(_) => {}
@@ -230,9 +233,9 @@ impl Exchange {
         if self.state != State::AwaitingAddress || !self.is_alive() {
             return self.report(Notice::UnexpectedAddress);
         }
-        let mut offer = match Offer::validate(reply, outer) {
+        let mut offer = match Offer::validate(reply, outer, &self.settings.allow) {
             Ok(offer) => offer,
-            Err(error) => return self.refused(format!("its address cannot be used: {error}")),
+            Err(error) => return self.refuse_offer(&error.to_string()),
         };
         let caps = reply.caps.as_ref();
         if let Some(seconds @ 1..=3600) = caps.and_then(|caps| caps.keep_alive) {
@@ -246,6 +249,10 @@ impl Exchange {
         let grant = Grant { offer, token, usage_id: self.usage_id, packet: packet.to_vec() };
         self.actions.push_back(Action::MakeDevice(grant));
         self.advance(State::MakingTunnel);
+    }
+
+    fn refuse_offer(&mut self, why: &str) {
+        self.refused(format!("its address cannot be used: {why}"));
     }
 
     fn problem(&mut self, now: Duration, code: u32) {

@@ -75,24 +75,47 @@ impl Subnet {
     /// assert!(error.unwrap_err().starts_with("netmask 255.0.255.0 is not contiguous"));
     /// # Ok::<(), SubnetError>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`SubnetError`]; also for link-local and future addresses, which [`Subnet::check_usable`] accepts.
     pub fn parse(address: &str, mask: &str) -> Result<Subnet, SubnetError> {
         let address = dotted(address).ok_or_else(|| SubnetError::BadAddress(address.to_owned()))?;
         let mask = dotted(mask).ok_or_else(|| SubnetError::BadMask(mask.to_owned()))?;
         let prefix = prefix_of(mask).ok_or(SubnetError::NonContiguousMask(mask))?;
         let subnet = Subnet { network: address, prefix };
-        if prefix == 0 {
-            return Err(SubnetError::ZeroMask);
-        }
-        if prefix > 30 {
-            return Err(SubnetError::TooSmall(subnet));
-        }
-        if let Some(&(reserved, purpose)) = RESERVED.iter().find(|(reserved, _)| reserved.overlaps(&subnet)) {
-            return Err(SubnetError::Reserved { subnet, reserved, purpose });
-        }
+        subnet.check_usable()?;
+        subnet.check_reserved(&FORBIDDEN)?;
         if subnet.capacity() == 0 {
             return Err(SubnetError::NoneBehind { address, gateway: subnet.gateway(), subnet });
         }
         Ok(subnet)
+    }
+
+    /// Parses a network in the form 10.0.0.0/8, whose bits behind the prefix are zero; `None` for any other text.
+    pub fn parse_cidr(text: &str) -> Option<Subnet> {
+        let (network, prefix) = text.split_once('/')?;
+        let is_number = prefix.bytes().all(|digit| digit.is_ascii_digit());
+        let prefix = prefix.parse().ok().filter(|prefix| is_number && *prefix <= 32)?;
+        let subnet = Subnet { network: network.parse().ok()?, prefix };
+        (subnet.network == subnet.base()).then_some(subnet)
+    }
+
+    /// Checks that the subnet has an address for a gateway and for a client, and no addresses that the kernel drops.
+    pub(crate) fn check_usable(&self) -> Result<(), SubnetError> {
+        if self.prefix == 0 {
+            return Err(SubnetError::ZeroMask);
+        }
+        if self.prefix > 30 {
+            return Err(SubnetError::TooSmall(*self));
+        }
+        self.check_reserved(&DROPPED)
+    }
+
+    fn check_reserved(&self, ranges: &[(Subnet, &'static str)]) -> Result<(), SubnetError> {
+        match ranges.iter().find(|(reserved, _)| reserved.overlaps(self)) {
+            Some(&(reserved, purpose)) => Err(SubnetError::Reserved { subnet: *self, reserved, purpose }),
+            None => Ok(()),
+        }
     }
 
     /// The netmask.
@@ -118,6 +141,11 @@ impl Subnet {
     /// Whether the address is in the subnet, which includes the network, gateway and broadcast addresses.
     pub fn contains(&self, addr: Ipv4Addr) -> bool {
         self.host(addr).is_some()
+    }
+
+    /// Whether all addresses of the other subnet are in this one.
+    pub fn holds(&self, other: &Subnet) -> bool {
+        self.prefix <= other.prefix && self.contains(other.network)
     }
 
     /// Whether the two subnets have an address in common.
@@ -167,8 +195,15 @@ impl fmt::Display for Subnet {
     }
 }
 
+/// Ranges that a tunnel must not use although the kernel routes them: an instance in a cloud asks link-local addresses for
+/// its keys and start-up scripts, and nobody has the addresses that are reserved for future use (RFC 3927, RFC 1112).
+const FORBIDDEN: [(Subnet, &str); 2] = [
+    (Subnet { network: Ipv4Addr::new(169, 254, 0, 0), prefix: 16 }, "link-local, with the metadata services of clouds"),
+    (Subnet { network: Ipv4Addr::new(240, 0, 0, 0), prefix: 4 }, "reserved for future use"),
+];
+
 /// Ranges that a tunnel cannot use: the kernel drops them as sources or destinations (RFC 6890, RFC 5771).
-const RESERVED: [(Subnet, &str); 3] = [
+const DROPPED: [(Subnet, &str); 3] = [
     (Subnet { network: Ipv4Addr::new(0, 0, 0, 0), prefix: 8 }, "\"this network\""),
     (Subnet { network: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 }, "loopback"),
     (Subnet { network: Ipv4Addr::new(224, 0, 0, 0), prefix: 4 }, "multicast"),
@@ -264,6 +299,12 @@ mod tests {
             ("127.1.0.0", "255.255.0.0"),
             ("239.0.0.0", "255.0.0.0"),
             ("128.0.0.0", "128.0.0.0"),
+            ("169.254.0.0", "255.255.0.0"),
+            ("169.254.169.0", "255.255.255.0"),
+            ("169.254.169.252", "255.255.255.252"),
+            ("169.0.0.0", "255.0.0.0"),
+            ("240.0.0.0", "255.0.0.0"),
+            ("255.255.255.0", "255.255.255.0"),
         ] {
             assert!(matches!(Subnet::parse(address, mask), Err(SubnetError::Reserved { .. })), "{address} {mask}");
         }
@@ -325,6 +366,43 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(dotted(text), read.map(Ipv4Addr::from), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_with_its_prefix_is_read_strictly() {
+        for text in ["0.0.0.0/0", "10.0.0.0/8", "203.0.113.0/24", "192.0.2.7/32", "128.0.0.0/1"] {
+            assert_eq!(Subnet::parse_cidr(text).map(|subnet| subnet.to_string()), Some(text.to_owned()));
+        }
+        for text in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0.0/+8",
+            "10.0.0.1/8",
+            "10.0.0/8",
+            " 10.0.0.0/8",
+            "10.0.0.0/8 ",
+            "10.0.0.0/255.0.0.0",
+            "::/0",
+            "10.0.0.0/08x",
+            "010.0.0.0/8",
+        ] {
+            assert_eq!(Subnet::parse_cidr(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_subnet_holds_itself_and_what_is_in_it() {
+        for (outer, inner, holds) in [
+            ("10.0.0.0/8", "10.0.0.0/8", true),
+            ("10.0.0.0/8", "10.255.255.252/30", true),
+            ("10.0.0.0/9", "10.128.0.0/9", false),
+            ("10.0.0.0/9", "10.0.0.0/8", false),
+            ("0.0.0.0/0", "10.0.0.0/8", true),
+        ] {
+            assert_eq!(subnet(outer).holds(&subnet(inner)), holds, "{outer} {inner}");
         }
     }
 

@@ -58,6 +58,7 @@ impl Host {
             bundles: true,
             resume: self.token,
             agreement: None,
+            allow: Vec::new(),
             is_held: false,
         });
         Connection {

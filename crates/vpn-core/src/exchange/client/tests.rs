@@ -19,6 +19,7 @@ fn settings() -> Settings {
         bundles: true,
         resume: Some([9; 16]),
         agreement: None,
+        allow: Vec::new(),
         is_held: false,
     }
 }
