@@ -52,6 +52,10 @@ impl<'a, C: Connection> Timed<'a, C> {
         Self { connection, patience: Patience::new(time) }
     }
 
+    pub(crate) fn until(connection: &'a C, deadline: Instant) -> Self {
+        Self::new(connection, deadline.saturating_duration_since(Instant::now()))
+    }
+
     /// Works in steps until something has happened or the deadline has passed.
     fn in_steps(&mut self, mut step: impl FnMut(&'a C, Duration) -> io::Result<usize>) -> io::Result<usize> {
         loop {
