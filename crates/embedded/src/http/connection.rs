@@ -238,7 +238,7 @@ mod tests {
     fn connect_as(host: u8) -> TcpStream {
         let (listener, address) = listener();
         let peer = TcpStream::connect(address).unwrap();
-        super::super::serve(Arc::new(listener.accept().unwrap().0), IpAddr::from([192, 0, 2, host]), ());
+        super::super::serve_for(Arc::new(listener.accept().unwrap().0), IpAddr::from([192, 0, 2, host]), ());
         peer
     }
 

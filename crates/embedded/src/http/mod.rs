@@ -61,9 +61,16 @@ pub fn unregister(path: &str) -> bool {
     HANDLERS.write().remove(path).is_some()
 }
 
-/// Answers the one request of a connection with `peer` and closes it, on a separate thread; returns at once. `permit` is
-/// dropped when the connection ends.
-pub fn serve(stream: Arc<TcpStream>, peer: IpAddr, permit: impl Send + 'static) {
+/// Answers the one request of a connection and closes it, on a separate thread; returns at once.
+pub fn serve(stream: TcpStream) {
+    match stream.peer_addr() {
+        Ok(peer) => serve_for(Arc::new(stream), peer.ip(), ()),
+        Err(error) => log::debug!("HTTP: {error}"),
+    }
+}
+
+/// Like [`serve`], for a connection with `peer`. `permit` is dropped when the connection ends.
+pub(crate) fn serve_for(stream: Arc<TcpStream>, peer: IpAddr, permit: impl Send + 'static) {
     let Ok(place) = PLACES.take(peer, &stream) else { return refuse(&stream) };
     let deadline = Instant::now() + timeouts::current().request;
     let work = move |stream: &TcpStream| {

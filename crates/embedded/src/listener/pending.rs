@@ -127,5 +127,5 @@ fn start_http(accepted: Accepted) {
     let Accepted { io, peer, permit, .. } = accepted;
     // HTTP has places of its own; the connection keeps that of a stream.
     permit.end_handshake();
-    http::serve(io, peer.ip(), permit);
+    http::serve_for(io, peer.ip(), permit);
 }

@@ -22,8 +22,7 @@ fn checks_of_one_address_cost_little_and_leave_nothing() {
     let check = Check { srv_uid: 1, data_size_recv: 65_536, data_hash: Check::hash(b""), ..Check::default() };
     let message = check.encode(b"");
     let request = packet(b'R', pkt::CHECK_REQUEST, message.len() as u32, &message);
-    let mut streams: Vec<Peer> =
-        (0..STREAMS).map(|_| opened_over(small_from(1, server.port), "R").unwrap()).collect();
+    let mut streams: Vec<Peer> = (0..STREAMS).map(|_| opened_over(small_from(1, server.port), "R").unwrap()).collect();
     for stream in &mut streams {
         stream.sock.set_nonblocking(true).unwrap();
     }

@@ -1,4 +1,4 @@
-//! The attacked server: this program once more, which runs the "test" below as its only one.
+//! The attacked server: this program once more, which runs the "test" below as its only one, or one that runs already.
 
 use embedded::config::{self, Config};
 use embedded::http::{self, Response};
@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 /// Says that this process is the server, and what its section `[server]` has.
 const VARIABLE: &str = "EMBEDDED_ATTACK_SERVER";
+/// Names a server that runs already, as its port, a colon, and its process id; its limits must be those of the test.
+const RUNNING: &str = "EMBEDDED_ATTACK_RUNNING";
 const READY: &str = "attacked on port ";
 
 /// The attacks use the machine's processors, so that they run one after the other.
@@ -20,9 +22,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// A running server.
 pub(crate) struct Server {
     pub(crate) port: u16,
-    child: Child,
-    _output: BufReader<ChildStdout>,
-    _directory: TempDir,
+    process: u32,
+    /// What this process started, and its output.
+    started: Option<(Child, BufReader<ChildStdout>, TempDir)>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -30,6 +32,11 @@ impl Server {
     /// Starts a server with the usual limit of 1024 descriptors, and more lines for its section `[server]`.
     pub(crate) fn start(more: &str) -> Server {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(running) = std::env::var(RUNNING) {
+            let (port, process) = running.split_once(':').unwrap();
+            let (port, process) = (port.parse().unwrap(), process.parse().unwrap());
+            return Server { port, process, started: None, _alone: alone };
+        }
         let directory = tempfile::tempdir().unwrap();
         let text = format!("[general]\nstate_dir={}/state\n{more}", directory.path().display());
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -47,12 +54,12 @@ impl Server {
             assert_ne!(output.read_line(&mut line).unwrap(), 0, "the server has ended");
         }
         let port = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
-        Server { port, child, _output: output, _directory: directory, _alone: alone }
+        Server { port, process: child.id(), started: Some((child, output, directory)), _alone: alone }
     }
 
     /// The server's memory in RAM, KiB.
     pub(crate) fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process)).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
@@ -60,9 +67,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let Some((mut child, output, _directory)) = self.started.take() else { return };
         // The server ends with its input.
-        drop(self.child.stdin.take());
-        let status = self.child.wait().unwrap();
+        drop(child.stdin.take());
+        let status = child.wait().unwrap();
+        drop(output);
         if !std::thread::panicking() {
             assert!(status.success(), "{status}");
         }
@@ -74,7 +83,8 @@ impl Drop for Server {
 fn server_process() {
     let Ok(text) = std::env::var(VARIABLE) else { return };
     setrlimit(Resource::Nofile, Rlimit { current: Some(1024), maximum: Some(1024) }).unwrap();
-    let (general, server) = text.split_once('\n').and_then(|(head, rest)| Some((head, rest.split_once('\n')?))).unwrap();
+    let (general, server) =
+        text.split_once('\n').and_then(|(head, rest)| Some((head, rest.split_once('\n')?))).unwrap();
     let text = format!(
         "{general}\n{}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
          [server]\nlisten_address=[127.0.0.1:0]\n{}",

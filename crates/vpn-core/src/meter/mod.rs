@@ -22,6 +22,7 @@ mod rests;
 mod terms;
 mod usage;
 
+pub use crate::source::network;
 pub use books::{Books, Holding, Left};
 pub use carried::Carried;
 pub use grace::{Grace, GraceLimit, GraceLimits, GraceRefusal};
