@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::cview::heap;
+use crate::places;
 use crate::rate::Seldom;
 use crate::threads;
 use parking_lot::Mutex;
@@ -12,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
-use vpn_core::source::{Network, networks};
+use vpn_core::source::{Network, Source};
 
 const MIB: usize = 1024 * 1024;
 /// The budget without `[server] max_memory`: a quarter of the machine's memory, within these bounds.
@@ -116,7 +117,7 @@ impl Account {
     /// An account of nothing for a connection with this peer.
     pub(crate) fn of(peer: IpAddr) -> Account {
         let mut shares = BUDGET.shares.lock();
-        let shares = networks(peer).map(|network| {
+        let shares = Source::of(peer).networks().map(|network| {
             let known = shares.get(&network).and_then(Weak::upgrade);
             known.unwrap_or_else(|| {
                 let share = Arc::new(Share { network, used: AtomicUsize::new(0) });
@@ -147,7 +148,7 @@ impl Account {
         REFUSED.fetch_add(1, Ordering::Relaxed);
         if let Some(number) = WARNINGS.count() {
             let (used, most) = used();
-            let source = self.shares.last().map_or_else(|| "no source".into(), |share| share.network.to_string());
+            let source = self.shares.first().map_or_else(|| "no source".into(), |share| share.network.to_string());
             log::warn!(
                 "refused memory to peers {number} times since the last warning, the latest for {source}: {used} bytes \
                  are in use, of {most} ([server] max_memory) and {} per address ([server] max_memory_per_address)",
@@ -162,7 +163,10 @@ impl Account {
         let per_source = BUDGET.most_per_source.load(Ordering::Relaxed);
         self.add_in_any_case(bytes);
         let fits = BUDGET.used.load(Ordering::Relaxed) <= most
-            && self.shares.iter().all(|share| share.used.load(Ordering::Relaxed) <= share.network.share(per_source));
+            && self
+                .shares
+                .iter()
+                .all(|share| share.used.load(Ordering::Relaxed) <= places::share(share.network, per_source));
         if !fits {
             self.subtract(bytes);
         }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use vpn_core::source::{Network, networks};
+use vpn_core::source::{Network, Source};
 
 /// Connections that were pushed out, summed over the process.
 pub static PUSHED_OUT: AtomicU64 = AtomicU64::new(0);
@@ -36,7 +36,7 @@ pub(crate) enum Full {
 /// One connection's place; dropping it gives it back.
 pub(crate) struct Place {
     places: Arc<Places>,
-    source: IpAddr,
+    source: Source,
     socket: Arc<TcpStream>,
     /// Its number while it is loose.
     loose: Cell<Option<u64>>,
@@ -48,8 +48,8 @@ struct Held {
     next: u64,
     /// Peers choose the keys of all maps, so these use the standard library's hash.
     networks: HashMap<Network, Count>,
-    /// The loose connections of the narrowest networks, the oldest first.
-    loose: HashMap<Network, BTreeMap<u64, Arc<TcpStream>>>,
+    /// The loose connections of each source, the oldest first.
+    loose: HashMap<Source, BTreeMap<u64, Arc<TcpStream>>>,
     /// The networks with loose connections inside another network, or inside none: those with most of them last, and
     /// of those with the same number the one that has had some for longest.
     ranks: HashMap<Option<Network>, BTreeSet<Rank>>,
@@ -75,11 +75,12 @@ impl Places {
         self.most
     }
 
-    /// A loose place for a connection from `source`.
-    pub(crate) fn take(self: &Arc<Self>, source: IpAddr, socket: &Arc<TcpStream>) -> Result<Place, Full> {
+    /// A loose place for a connection from `peer`.
+    pub(crate) fn take(self: &Arc<Self>, peer: IpAddr, socket: &Arc<TcpStream>) -> Result<Place, Full> {
+        let source = Source::of(peer);
         let mut held = self.held.lock();
         for network in networks(source) {
-            let most = network.share(self.most_per_source);
+            let most = share(network, self.most_per_source);
             if held.count(network).places >= most {
                 return Err(Full::Source(network, most));
             }
@@ -132,7 +133,7 @@ impl Held {
     }
 
     /// Changes the counts of all networks of a source.
-    fn change(&mut self, source: IpAddr, change: impl Fn(&mut Count)) {
+    fn change(&mut self, source: Source, change: impl Fn(&mut Count)) {
         let mut outer = None;
         for network in networks(source) {
             let mut count = self.count(network);
@@ -161,12 +162,10 @@ impl Held {
     }
 
     /// Adds a loose connection and returns its number.
-    fn loosen(&mut self, source: IpAddr, socket: &Arc<TcpStream>) -> u64 {
+    fn loosen(&mut self, source: Source, socket: &Arc<TcpStream>) -> u64 {
         let number = self.next;
         self.next += 1;
-        if let Some(narrowest) = networks(source).next_back() {
-            self.loose.entry(narrowest).or_default().insert(number, Arc::clone(socket));
-        }
+        self.loose.entry(source).or_default().insert(number, Arc::clone(socket));
         self.change(source, |count| {
             if count.loose == 0 {
                 count.since = number;
@@ -177,38 +176,50 @@ impl Held {
     }
 
     /// Removes a loose connection from the loose ones; `None` if it is none of them.
-    fn tighten(&mut self, source: IpAddr, number: u64) -> Option<Arc<TcpStream>> {
-        let narrowest = networks(source).next_back()?;
-        let of_source = self.loose.get_mut(&narrowest)?;
+    fn tighten(&mut self, source: Source, number: u64) -> Option<Arc<TcpStream>> {
+        let of_source = self.loose.get_mut(&source)?;
         let socket = of_source.remove(&number)?;
         if of_source.is_empty() {
-            self.loose.remove(&narrowest);
+            self.loose.remove(&source);
         }
         self.change(source, |count| count.loose -= 1);
         Some(socket)
     }
 
-    fn give_back(&mut self, source: IpAddr) {
+    fn give_back(&mut self, source: Source) {
         self.change(source, |count| count.places -= 1);
         self.all -= 1;
     }
 
     /// Takes the place of the oldest loose connection of the source with most of them; `None` if there is none.
-    fn push_out(&mut self, newcomer: IpAddr) -> Option<Arc<TcpStream>> {
+    fn push_out(&mut self, newcomer: Source) -> Option<Arc<TcpStream>> {
         let (most, _, mut network) = *self.ranks.get(&None)?.last()?;
-        if let Some(own) = networks(newcomer).next().filter(|own| self.count(*own).loose >= most) {
+        if let Some(own) = networks(newcomer).into_iter().next().filter(|own| self.count(*own).loose >= most) {
             network = own;
         }
         while let Some((_, _, inner)) = self.ranks.get(&Some(network)).and_then(BTreeSet::last) {
             network = *inner;
         }
-        let (number, socket) = self.loose.get(&network)?.first_key_value()?;
+        let source = network.source()?;
+        let (number, socket) = self.loose.get(&source)?.first_key_value()?;
         let (number, socket) = (*number, Arc::clone(socket));
-        let source = network.address();
         self.tighten(source, number)?;
         self.give_back(source);
         Some(socket)
     }
+}
+
+/// The networks of a source, the widest first.
+fn networks(source: Source) -> Vec<Network> {
+    let mut networks: Vec<_> = source.networks().collect();
+    networks.reverse();
+    networks
+}
+
+/// The share of a network where a source has `share`.
+pub(crate) fn share(network: Network, share: usize) -> usize {
+    let wide = network.width().share(u64::try_from(share).unwrap_or(u64::MAX));
+    usize::try_from(wide).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

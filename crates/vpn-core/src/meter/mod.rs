@@ -22,7 +22,6 @@ mod rests;
 mod terms;
 mod usage;
 
-pub use crate::source::network;
 pub use books::{Books, Holding, Left};
 pub use carried::Carried;
 pub use grace::{Grace, GraceLimit, GraceLimits, GraceRefusal};
