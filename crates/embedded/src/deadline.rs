@@ -4,7 +4,7 @@ use host::patience::Patience;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A blocking stream socket.
 pub(crate) trait Connection: Send + Sync + 'static {
