@@ -1756,8 +1756,8 @@ dap_stream_ch_proc_t *dap_stream_ch_proc_find(uint8_t id);
 
 /*
  Queues a packet on a channel; it is sent at the end of the loop's turn. Returns the bytes of data accepted: all, or
- 0 if the stream is closing, 4 MiB are already queued, the data is larger than 129 KiB, or the calling worker does
- not own the channel.
+ 0 if the stream is closing, the data is larger than 129 KiB, the calling worker does not own the channel, or too much
+ is queued: 4 MiB, 64 KiB while the stream's client has no granted service, or all that `[server] max_memory` allows.
 
  # Safety
  Called on the channel's worker (a stale or foreign address is compared, not followed); `data` is readable for `size`
@@ -1809,6 +1809,15 @@ dap_stream_ch_t *dap_stream_ch_by_id_unsafe(dap_stream_t *stream, char id);
  Called on the worker that is named; another thread gets NULL.
  */
 dap_stream_ch_t *dap_stream_ch_find_by_uuid_unsafe(dap_stream_worker_t *worker, dap_stream_ch_uuid_t uuid);
+
+/*
+ Says that the service serves the client of this channel's stream, or no more, besides a usage on channel 'R'. A stream
+ whose client nobody serves ends after `[server] idle_timeout` and queues at most 64 KiB of output.
+
+ # Safety
+ Called on the channel's worker; a stale or foreign address is compared, not followed.
+ */
+void dap_embedded_stream_ch_serve(dap_stream_ch_t *ch, bool is_served);
 
 /*
  Returns the sessions that clients have opened to this node, oldest first: `data` is a `dap_stream_session_t *`. They

@@ -128,6 +128,14 @@ impl Channel {
         }
     }
 
+    /// Tells the SDK whether the service serves the client, whose stream it then keeps.
+    pub fn serve(&self, is_served: bool) {
+        if let Some(ch) = self.here() {
+            // SAFETY: open and on its worker.
+            unsafe { raw::vpn_glue_channel_serve(ch, is_served) };
+        }
+    }
+
     /// Requests the end of the whole stream; `closed` follows.
     pub fn close(&self) {
         if let Some(ch) = self.here() {

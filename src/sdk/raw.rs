@@ -414,6 +414,8 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_channel_wake_on_drain(ch: *mut dap_stream_ch_t, wake: bool);
     /// Reports to the SDK that the peer is alive.
     pub(super) fn vpn_glue_channel_touch(ch: *mut dap_stream_ch_t);
+    /// Says whether the service serves the channel's client: the SDK keeps the stream.
+    pub(super) fn vpn_glue_channel_serve(ch: *mut dap_stream_ch_t, is_served: bool);
     /// Closes the stream after the current callback.
     pub(super) fn vpn_glue_channel_close_stream(ch: *mut dap_stream_ch_t);
     /// Writes "host:port" of the peer as a text, truncated to `size`.

@@ -244,6 +244,9 @@ impl Server {
         if (had_id, was_allowed) != (usage_id, allowed) {
             channel.show_usage(usage_id, allowed);
         }
+        if was_allowed != allowed {
+            channel.serve(allowed);
+        }
         let change = session.state.lock().set_allowed(self.now(), allowed);
         match change {
             UsageChange::Begins => {

@@ -4,7 +4,7 @@ use host::patience::Patience;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A blocking stream socket.
 pub(crate) trait Connection: Send + Sync + 'static {
@@ -50,6 +50,10 @@ pub(crate) struct Timed<'a, C> {
 impl<'a, C: Connection> Timed<'a, C> {
     pub(crate) fn new(connection: &'a C, time: Duration) -> Self {
         Self { connection, patience: Patience::new(time) }
+    }
+
+    pub(crate) fn until(connection: &'a C, deadline: Instant) -> Self {
+        Self::new(connection, deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Works in steps until something has happened or the deadline has passed.

@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+pub mod budget;
 pub mod cli;
 pub(crate) mod client;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod logging;
 pub mod money;
 pub mod net;
 pub(crate) mod panics;
+pub mod places;
 pub(crate) mod process;
 pub(crate) mod rate;
 mod reactor;

@@ -8,7 +8,9 @@ use crate::cview::{events, fork};
 use crate::reactor::{self, Job, Reactor, Shared};
 use crate::stream::client_end::ClientEnd;
 use crate::stream::{channels, sessions};
-use crate::{cli, config, http, listener, logging, net, process, service, state, store, threads, timeouts, tls};
+use crate::{
+    budget, cli, config, http, listener, logging, net, process, service, state, store, threads, timeouts, tls,
+};
 use crossbeam::channel::{self, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};
 use std::num::NonZeroUsize;
@@ -152,6 +154,7 @@ static CHANGED: Condvar = Condvar::new();
 fn start() -> Result<Arc<Running>, RuntimeError> {
     let config = config::current();
     config.check()?;
+    budget::configure(&config);
     let count = worker_count(config.get_u64("resources", "threads_cnt", 0));
     let mut workers = Vec::with_capacity(count);
     for index in 0..count {

@@ -1,5 +1,6 @@
-//! A bound on the number of events per second.
+//! Bounds on events per second and on log lines per minute.
 
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// Counts events in windows of one second.
@@ -20,6 +21,33 @@ impl Rate {
     }
 }
 
+/// Lets one event a minute be logged, with the number of those since the last line. Any thread.
+pub(crate) struct Seldom(Mutex<(u64, Option<Instant>)>);
+
+impl Seldom {
+    /// Time between two lines.
+    const INTERVAL: Duration = Duration::from_secs(60);
+
+    pub(crate) const fn new() -> Seldom {
+        Seldom(Mutex::new((0, None)))
+    }
+
+    /// Counts one event. Returns the number of events to log, if it is time for a line.
+    pub(crate) fn count(&self) -> Option<u64> {
+        self.count_at(Instant::now())
+    }
+
+    fn count_at(&self, now: Instant) -> Option<u64> {
+        let mut state = self.0.lock();
+        state.0 += 1;
+        if state.1.is_some_and(|last| now.saturating_duration_since(last) < Self::INTERVAL) {
+            return None;
+        }
+        state.1 = Some(now);
+        Some(std::mem::take(&mut state.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +61,13 @@ mod tests {
         }
         assert!(!rate.allows(begin + Duration::from_millis(999), 8));
         assert!(rate.allows(begin + Duration::from_secs(1), 8));
+    }
+
+    #[test]
+    fn a_minute_has_one_line_with_the_number() {
+        let (seldom, begin) = (Seldom::new(), Instant::now());
+        assert_eq!(seldom.count_at(begin), Some(1));
+        assert!((0..59).all(|second| seldom.count_at(begin + Duration::from_secs(second)).is_none()));
+        assert_eq!(seldom.count_at(begin + Duration::from_secs(60)), Some(60));
     }
 }

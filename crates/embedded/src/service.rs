@@ -9,7 +9,7 @@ use crate::net::{self, NetRef};
 use crate::reactor::Worker;
 use crate::stream::conn::Conn;
 use crate::stream::conn::registry::on_channel;
-use crate::stream::{COUNTERS, count, procs};
+use crate::stream::{COUNTERS, SERVICE_CHANNEL, count, procs};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use vpn_core::gate::{CheckAnswer, answer_check};
 use vpn_core::wire::{Request, ServiceError, Success, error_code, pkt};
 
 /// The service channel's letter.
-pub const CHANNEL: u8 = b'R';
+pub const CHANNEL: u8 = SERVICE_CHANNEL;
 /// Most bytes of data in a CHECK, each way.
 pub const CHECK_DATA_MAX: usize = 64 * 1024;
 /// Most REQUESTs, and most CHECK_REQUESTs, that a stream may send in a second.
@@ -244,6 +244,10 @@ fn drop_usage(worker: &Worker, conn: &Conn, request: &Request, service: &Service
 }
 
 fn check(worker: &Worker, conn: &Conn, packet: &[u8]) {
+    if conn.has_output() {
+        // A stranger may ask for a hundred times what it sends; whoever does not read the answers gets no more of them.
+        return count(&COUNTERS.service_dropped);
+    }
     let fill = |reply: &mut [u8]| aws_lc_rs::rand::fill(reply).is_ok();
     match answer_check(packet, CHECK_DATA_MAX, fill, nanoseconds_now) {
         CheckAnswer::Response(message) => conn.write_packet(worker, CHANNEL, pkt::CHECK_RESPONSE, &message),

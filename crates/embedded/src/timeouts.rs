@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Timeouts {
     /// From accept, or from the connection's establishment, to the end of the hello.
     pub handshake: Duration,
+    /// An HTTP request, from its first byte to the peer's close.
+    pub request: Duration,
     /// How long a stop and [`quiesce`](crate::lifecycle::quiesce) wait for a callback that does not return, such as one
     /// that waits for the stopping thread.
     pub callback: Duration,
@@ -16,7 +18,11 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// The values before the first call of [`set`].
-    pub const DEFAULT: Timeouts = Timeouts { handshake: Duration::from_secs(10), callback: Duration::from_secs(10) };
+    pub const DEFAULT: Timeouts = Timeouts {
+        handshake: Duration::from_secs(10),
+        request: Duration::from_secs(5),
+        callback: Duration::from_secs(10),
+    };
 }
 
 static CURRENT: RwLock<Timeouts> = RwLock::new(Timeouts::DEFAULT);

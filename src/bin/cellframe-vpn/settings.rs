@@ -70,7 +70,18 @@ fn place(mut config: Config, role: Role, state_dir: Option<&Path>) -> Result<Con
 /// The keys that the program reads, and the keys of a node's file that have no effect here.
 const KEYS: &[(&str, &[&str])] = &[
     ("general", &["state_dir"]),
-    ("server", &["enabled", "listen_address", "max_streams", "max_streams_per_address", "idle_timeout"]),
+    (
+        "server",
+        &[
+            "enabled",
+            "listen_address",
+            "max_streams",
+            "max_streams_per_address",
+            "max_memory",
+            "max_memory_per_address",
+            "idle_timeout",
+        ],
+    ),
     (
         "srv_vpn",
         &[

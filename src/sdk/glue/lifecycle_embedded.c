@@ -7,6 +7,11 @@ void vpn_glue_settle(void)
     dap_embedded_settle();
 }
 
+void vpn_glue_channel_serve(struct dap_stream_ch *ch, bool is_served)
+{
+    dap_embedded_stream_ch_serve(ch, is_served);
+}
+
 int vpn_internal_descriptor(int fd)
 {
     return fd;  /* no_close keeps it open */

@@ -7,6 +7,12 @@ void vpn_glue_settle(void)
 {
 }
 
+/* A node's SDK ends no stream for want of a service. */
+void vpn_glue_channel_serve(struct dap_stream_ch *ch, bool is_served)
+{
+    (void)ch, (void)is_served;
+}
+
 /* The SDK closes a socket's descriptor when it deletes the socket, even with no_close: it gets one of its own. */
 int vpn_internal_descriptor(int fd)
 {

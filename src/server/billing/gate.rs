@@ -25,6 +25,27 @@ pub(in crate::server) struct Gate {
     server: Weak<Server>,
     /// The rates of each open channel 'R'.
     channels: Mutex<HashMap<usize, Rates>>,
+    dropped: Mutex<Dropped>,
+}
+
+/// The packets that were dropped unanswered, for one line a minute.
+#[derive(Default)]
+struct Dropped {
+    /// Since the last line.
+    number: u64,
+    logged: Option<Duration>,
+}
+
+impl Dropped {
+    /// Counts a packet. Returns how many there were, if it is time for a line.
+    fn count(&mut self, now: Duration) -> Option<u64> {
+        self.number += 1;
+        if self.logged.is_some_and(|logged| now.saturating_sub(logged) < Duration::from_secs(60)) {
+            return None;
+        }
+        self.logged = Some(now);
+        Some(std::mem::take(&mut self.number))
+    }
 }
 
 /// How many packets of each kind a client sent in the current second.
@@ -53,7 +74,8 @@ impl Gate {
                 "[srv_vpn] gate = false: packets on channel 'R' go to the node unchecked; a stranger can end it by one packet"
             );
         }
-        let gate = Arc::new(Gate { server: Arc::downgrade(server), channels: Mutex::default() });
+        let gate =
+            Arc::new(Gate { server: Arc::downgrade(server), channels: Mutex::default(), dropped: Mutex::default() });
         let installed = gate::install(gate);
         server.billing.is_gated.store(installed, Ordering::Release);
         if installed {
@@ -81,9 +103,7 @@ impl GateHandler for Gate {
         let Some(server) = self.server.upgrade() else { return };
         let allowed = self.channels.lock().entry(r.id()).or_default().allows(server.now(), kind);
         if !allowed {
-            return log::debug!(
-                "dropped a packet on channel 'R': more than {PER_SECOND} of type {kind:#x} in a second"
-            );
+            return self.dropped(server.now(), "a client sent too many of them in a second");
         }
         if server.is_closing() {
             return;
@@ -96,10 +116,22 @@ impl GateHandler for Gate {
                 }
             }
             pkt::CHECK_REQUEST if server.tunnel.is_out() => refuse_check(r, data),
+            pkt::CHECK_REQUEST if r.pending() > 0 => {
+                self.dropped(server.now(), "a CHECK came before its client had received what it was sent");
+            }
             pkt::CHECK_REQUEST => check(r, data),
             pkt::DATA if is_foreign_data(data) => r.pass(kind, data),
             // A new transaction is never asked for, because the SDK cannot pay from one that it gets this way.
             kind => log::debug!("dropped a packet of type {kind:#x} on channel 'R'"),
+        }
+    }
+}
+
+impl Gate {
+    /// Counts a packet that gets no answer; logs at most once a minute.
+    fn dropped(&self, now: Duration, why: &str) {
+        if let Some(number) = self.dropped.lock().count(now) {
+            log::warn!("dropped {number} packets on channel 'R' since the last warning; the latest because {why}");
         }
     }
 }
@@ -117,9 +149,6 @@ pub(super) fn close() {
 }
 
 fn check(r: &ServiceChannel<'_>, data: &[u8]) {
-    if r.pending() > 0 {
-        return log::debug!("dropped a check: the client has not received the answer to an earlier one");
-    }
     let fill = |reply: &mut [u8]| rustix::rand::getrandom(reply, rustix::rand::GetRandomFlags::empty()).is_ok();
     match answer_check(data, CHECK_DATA_MAX, fill, nanoseconds_now) {
         CheckAnswer::Response(message) => r.send(pkt::CHECK_RESPONSE, &message),
@@ -158,6 +187,14 @@ mod tests {
         assert!(!rates.allows(at(5999), 1));
         assert!(rates.allows(at(5999), 2));
         assert!(rates.allows(at(6000), 1));
+    }
+
+    #[test]
+    fn drops_are_one_line_a_minute() {
+        let mut dropped = Dropped::default();
+        assert_eq!(dropped.count(Duration::from_secs(5)), Some(1));
+        assert!((5..65).all(|second| dropped.count(Duration::from_secs(second)).is_none()));
+        assert_eq!(dropped.count(Duration::from_secs(65)), Some(61));
     }
 
     #[test]

@@ -52,8 +52,8 @@ pub unsafe extern "C" fn dap_stream_ch_proc_find(id: u8) -> *mut dap_stream_ch_p
 // --- packets -----------------------------------------------------------------------------------------------------------
 
 /// Queues a packet on a channel; it is sent at the end of the loop's turn. Returns the bytes of data accepted: all, or
-/// 0 if the stream is closing, 4 MiB are already queued, the data is larger than 129 KiB, or the calling worker does
-/// not own the channel.
+/// 0 if the stream is closing, the data is larger than 129 KiB, the calling worker does not own the channel, or too much
+/// is queued: 4 MiB, 64 KiB while the stream's client has no granted service, or all that `[server] max_memory` allows.
 ///
 /// # Safety
 /// Called on the channel's worker (a stale or foreign address is compared, not followed); `data` is readable for `size`
@@ -166,6 +166,20 @@ pub unsafe extern "C" fn dap_stream_ch_find_by_uuid_unsafe(
         });
         found.flatten().unwrap_or(ptr::null_mut())
     })
+}
+
+/// Says that the service serves the client of this channel's stream, or no more, besides a usage on channel 'R'. A stream
+/// whose client nobody serves ends after `[server] idle_timeout` and queues at most 64 KiB of output.
+///
+/// # Safety
+/// Called on the channel's worker; a stale or foreign address is compared, not followed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dap_embedded_stream_ch_serve(ch: *mut dap_stream_ch_t, is_served: bool) {
+    guard("dap_embedded_stream_ch_serve", (), || {
+        if on_channel(ch, |_, conn, _| conn.set_served(is_served)).is_none() {
+            log::error!("dap_embedded_stream_ch_serve: expected a channel of this worker");
+        }
+    });
 }
 
 // --- sessions ----------------------------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("listen_address", Kind::NotEmpty),
             ("max_streams", COUNT),
             ("max_streams_per_address", COUNT),
+            ("max_memory", COUNT),
+            ("max_memory_per_address", COUNT),
             ("idle_timeout", Kind::Number(1..=86_400)),
         ],
     ),

@@ -2,30 +2,29 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Request, Response, URL_PART_MAX, handler};
+use crate::budget::Account;
 use crate::deadline::Timed;
 use crate::panics;
 
-/// For the peer to send the head, to send the body, and to receive the answer.
-const PEER_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the peer to close after the answer.
+/// For a refusal after the request's deadline.
+const AFTERWARDS: Duration = Duration::from_millis(100);
+/// For the peer to close after the answer, at most until the request's deadline.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Request line and headers, in bytes.
 const HEAD_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
+/// What a request is counted for before its answer: its head, as its buffer grows, and the buffer of its body.
+const HEAD_MEMORY: usize = 2 * HEAD_MAX;
 /// A body is read, so that closing does not reset the connection, and ignored.
 const BODY_MAX: u64 = 64 << 10;
 
-pub(super) fn serve(stream: &TcpStream) {
-    serve_within(PEER_TIMEOUT, stream);
-}
-
-/// Serves the connection; head, body and answer may take `timeout` each.
-fn serve_within(timeout: Duration, stream: &TcpStream) {
+/// Serves the connection: head, body, answer and close have one deadline together.
+pub(super) fn serve(stream: &TcpStream, deadline: Instant, account: &Account) {
     // The listener's sockets do not block.
-    if let Err(error) = stream.set_nonblocking(false).and_then(|()| exchange(timeout, stream)) {
+    if let Err(error) = stream.set_nonblocking(false).and_then(|()| exchange(stream, deadline, account)) {
         log::debug!("HTTP: {error}");
     }
 }
@@ -37,13 +36,16 @@ pub(super) fn refusal(status: u16) -> String {
     format!("{}{text}\n", head(status, "text/plain", length))
 }
 
-fn exchange(timeout: Duration, stream: &TcpStream) -> io::Result<()> {
-    let answer = match read_request(timeout, stream)? {
+fn exchange(stream: &TcpStream, deadline: Instant, account: &Account) -> io::Result<()> {
+    let outcome = if account.covers(HEAD_MEMORY) { read_request(stream, deadline)? } else { Outcome::Refuse(503) };
+    let answer = match outcome {
         Outcome::Answer { request, has_body } => {
             let response = respond(&request);
             let mime = if is_mime(&response.mime) { &response.mime } else { "application/octet-stream" };
             let mut answer = head(response.status, mime, response.body.len()).into_bytes();
-            if has_body {
+            if !account.covers(HEAD_MEMORY + answer.len() + 2 * response.body.len()) {
+                answer = refusal(503).into_bytes();
+            } else if has_body {
                 answer.extend_from_slice(&response.body);
             }
             answer
@@ -51,11 +53,14 @@ fn exchange(timeout: Duration, stream: &TcpStream) -> io::Result<()> {
         Outcome::Refuse(status) => refusal(status).into_bytes(),
         Outcome::Gone => return Ok(()),
     };
-    Timed::new(stream, timeout).write_all(&answer)?;
+    // A refusal that comes at the deadline fits the socket's buffer.
+    let end = deadline.max(Instant::now() + AFTERWARDS);
+    Timed::until(stream, end).write_all(&answer)?;
     // Reads the peer's surplus bytes for a moment: closing with unread bytes would reset the connection, and the peer
     // might lose the answer.
     stream.shutdown(Shutdown::Write)?;
-    io::copy(&mut Timed::new(stream, LINGER_TIME).take(BODY_MAX), &mut io::sink())?;
+    let linger = end.min(Instant::now() + LINGER_TIME);
+    io::copy(&mut Timed::until(stream, linger).take(BODY_MAX), &mut io::sink())?;
     Ok(())
 }
 
@@ -79,8 +84,8 @@ enum Outcome {
     Gone,
 }
 
-fn read_request(timeout: Duration, stream: &TcpStream) -> io::Result<Outcome> {
-    let mut timed = Timed::new(stream, timeout);
+fn read_request(stream: &TcpStream, deadline: Instant) -> io::Result<Outcome> {
+    let mut timed = Timed::until(stream, deadline);
     let mut head = Vec::with_capacity(2048);
     let mut chunk = [0; 2048];
     loop {
@@ -98,7 +103,7 @@ fn read_request(timeout: Duration, stream: &TcpStream) -> io::Result<Outcome> {
             Parsed::Bad(status) => return Ok(Outcome::Refuse(status)),
             Parsed::Whole { head_size, body_size, request, has_body } => {
                 let missing = body_size.saturating_sub((head.len() - head_size) as u64);
-                io::copy(&mut Timed::new(stream, timeout).take(missing), &mut io::sink())?;
+                io::copy(&mut timed.take(missing), &mut io::sink())?;
                 return Ok(Outcome::Answer { request, has_body });
             }
         }
@@ -208,12 +213,13 @@ fn reason(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CONNECTIONS_MAX, register, serve, stop, unregister};
+    use super::super::{CONNECTIONS_MAX, CONNECTIONS_MAX_PER_SOURCE, register, stop, unregister};
     use super::*;
+    use crate::timeouts::Timeouts;
     use parking_lot::Mutex;
     use proptest::prelude::*;
-    use std::net::TcpListener;
-    use std::time::Instant;
+    use std::net::{IpAddr, TcpListener};
+    use std::sync::Arc;
 
     /// The process has one pool of threads, and these tests count its free threads.
     static ALONE: Mutex<()> = Mutex::new(());
@@ -225,10 +231,21 @@ mod tests {
     }
 
     fn connect() -> TcpStream {
+        connect_as(1)
+    }
+
+    /// A connection that counts for 192.0.2.`host`.
+    fn connect_as(host: u8) -> TcpStream {
         let (listener, address) = listener();
         let peer = TcpStream::connect(address).unwrap();
-        serve(listener.accept().unwrap().0);
+        super::super::serve_for(Arc::new(listener.accept().unwrap().0), IpAddr::from([192, 0, 2, host]), ());
         peer
+    }
+
+    fn get_as(host: u8) -> u16 {
+        let peer = connect_as(host);
+        (&peer).write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        status(&read(&peer))
     }
 
     fn read(mut peer: &TcpStream) -> String {
@@ -328,37 +345,67 @@ mod tests {
     }
 
     #[test]
-    fn silent_peers_hold_threads_for_a_while_and_stop_ends_them() {
+    fn no_number_of_silent_peers_keeps_another_one_out() {
         let _alone = ALONE.lock();
         stop();
-        let silent: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connect()).collect();
-        assert_eq!(status(&ask(b"GET / HTTP/1.1\r\n\r\n")), 503);
+        let mut silent: Vec<_> = (0..CONNECTIONS_MAX_PER_SOURCE).map(|_| connect()).collect();
+        assert_eq!((get_as(1), get_as(2)), (503, 404));
+        // All places are taken, by as few sources as can take them, then by one more.
+        for host in 3..=6 {
+            silent.extend((0..CONNECTIONS_MAX_PER_SOURCE).map(|_| connect_as(host)));
+        }
+        assert!(silent.len() > CONNECTIONS_MAX);
+        for _ in 0..20 {
+            assert_eq!(get_as(2), 404);
+        }
         let start = Instant::now();
         stop();
-        assert!(start.elapsed() < PEER_TIMEOUT);
-        assert_eq!(read(&silent[0]), "");
-        assert_eq!(status(&ask(b"GET / HTTP/1.1\r\n\r\n")), 404);
+        assert!(start.elapsed() < Timeouts::DEFAULT.request);
+        assert_eq!(read(&silent[CONNECTIONS_MAX]), "");
+        assert_eq!(get_as(1), 404);
     }
 
-    #[test]
-    fn a_slow_head_gets_its_time_and_no_more() {
-        const TIMEOUT: Duration = Duration::from_millis(500);
+    /// Serves a connection whose peer does `work`, and returns the answer, and how long it took.
+    fn slow(timeout: Duration, work: impl Fn(&TcpStream) + Send + 'static) -> (String, Duration) {
         let (listener, address) = listener();
         let peer = TcpStream::connect(address).unwrap();
         let served = listener.accept().unwrap().0;
-        let server = std::thread::spawn(move || serve_within(TIMEOUT, &served));
         let start = Instant::now();
-        let mut dripper = peer.try_clone().unwrap();
-        let dripper = std::thread::spawn(move || {
-            while start.elapsed() < TIMEOUT * 4 && dripper.write_all(b"x").is_ok() {
+        let account = move || Account::of(IpAddr::from([192, 0, 2, 1]));
+        let server = std::thread::spawn(move || super::serve(&served, start + timeout, &account()));
+        let other = peer.try_clone().unwrap();
+        let worker = std::thread::spawn(move || work(&other));
+        server.join().unwrap();
+        let taken = start.elapsed();
+        worker.join().unwrap();
+        let mut reply = Vec::new();
+        // The bytes that the server did not read may reset the connection.
+        let _ = (&peer).read_to_end(&mut reply);
+        (String::from_utf8(reply).unwrap(), taken)
+    }
+
+    #[test]
+    fn head_body_and_close_have_one_deadline_together() {
+        const TIMEOUT: Duration = Duration::from_millis(500);
+        let drip = |mut peer: &TcpStream, count: u32| {
+            for _ in 0..count {
+                if peer.write_all(b"x").is_err() {
+                    return;
+                }
                 std::thread::sleep(Duration::from_millis(100));
             }
+        };
+        let (reply, taken) = slow(TIMEOUT, move |peer| drip(peer, 20));
+        assert_eq!(status(&reply), 408);
+        assert!(taken >= TIMEOUT && taken < TIMEOUT * 2, "{taken:?}");
+        // The head takes most of the time, and the body does not get as much again.
+        let (reply, taken) = slow(TIMEOUT, move |mut peer| {
+            std::thread::sleep(TIMEOUT * 9 / 10);
+            let _ = peer.write_all(b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n");
+            drip(peer, 20);
         });
-        assert_eq!(status(&read(&peer)), 408);
-        assert!(start.elapsed() >= TIMEOUT && start.elapsed() < TIMEOUT * 4);
-        drop(peer);
-        dripper.join().unwrap();
-        server.join().unwrap();
+        assert_eq!(reply, "");
+        assert!(taken >= TIMEOUT && taken < TIMEOUT * 2, "{taken:?}");
     }
 
     proptest! {

@@ -6,18 +6,25 @@ mod connection;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
+use crate::budget::Account;
 use crate::connection_threads::{ConnectionThreads, Refused};
+use crate::places::Places;
+use crate::timeouts;
 
 /// Most bytes of a path, and of a query: what C's buffers of 1024 hold.
 pub const URL_PART_MAX: usize = 1023;
-/// Most requests at once; one more gets 503.
+/// Most requests at once; one more pushes out the oldest of the source with most of them.
 const CONNECTIONS_MAX: usize = 16;
+/// Most of them from one IPv4 address or IPv6 /64; one more gets 503.
+const CONNECTIONS_MAX_PER_SOURCE: usize = 4;
+/// Threads for them: a request that was pushed out keeps its thread until its handler returns.
+const THREADS_MAX: usize = 2 * CONNECTIONS_MAX;
 /// Time that a stop grants to running requests.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -56,8 +63,21 @@ pub fn unregister(path: &str) -> bool {
 
 /// Answers the one request of a connection and closes it, on a separate thread; returns at once.
 pub fn serve(stream: TcpStream) {
-    let stream = Arc::new(stream);
-    match THREADS.start(&stream, connection::serve) {
+    match stream.peer_addr() {
+        Ok(peer) => serve_for(Arc::new(stream), peer.ip(), ()),
+        Err(error) => log::debug!("HTTP: {error}"),
+    }
+}
+
+/// Like [`serve`], for a connection with `peer`. `permit` is dropped when the connection ends.
+pub(crate) fn serve_for(stream: Arc<TcpStream>, peer: IpAddr, permit: impl Send + 'static) {
+    let Ok(place) = PLACES.take(peer, &stream) else { return refuse(&stream) };
+    let deadline = Instant::now() + timeouts::current().request;
+    let work = move |stream: &TcpStream| {
+        connection::serve(stream, deadline, &Account::of(peer));
+        drop((place, permit));
+    };
+    match THREADS.start(&stream, work) {
         Ok(()) => {}
         Err(Refused::Full) => refuse(&stream),
         Err(Refused::Io(error)) => {
@@ -75,8 +95,8 @@ pub fn stop() {
 }
 
 static HANDLERS: RwLock<BTreeMap<String, Arc<Handler>>> = RwLock::new(BTreeMap::new());
-static THREADS: LazyLock<Arc<ConnectionThreads>> =
-    LazyLock::new(|| ConnectionThreads::new("vpn-http", CONNECTIONS_MAX));
+static THREADS: LazyLock<Arc<ConnectionThreads>> = LazyLock::new(|| ConnectionThreads::new("vpn-http", THREADS_MAX));
+static PLACES: LazyLock<Arc<Places>> = LazyLock::new(|| Places::new(CONNECTIONS_MAX, CONNECTIONS_MAX_PER_SOURCE));
 
 fn handler(path: &str) -> Option<Arc<Handler>> {
     HANDLERS.read().get(path).cloned()

@@ -184,7 +184,8 @@ impl Listener {
 
     /// Sends a new connection to the worker with the fewest streams.
     fn dispatch(&self, reactor: &Arc<Reactor>, io: TcpStream, peer: SocketAddr) {
-        let permit = match self.limiter.take(peer.ip()) {
+        let io = Arc::new(io);
+        let permit = match self.limiter.take(peer.ip(), &io) {
             Ok(permit) => permit,
             Err(why) => return self.limiter.reject(peer, why),
         };

@@ -21,7 +21,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 
 /// An accepted connection and its context.
 pub(crate) struct Accepted {
-    pub(crate) io: TcpStream,
+    pub(crate) io: Arc<TcpStream>,
     pub(crate) peer: SocketAddr,
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) permit: ConnectionPermit,
@@ -124,5 +124,8 @@ fn start_http(accepted: Accepted) {
     if let Err(error) = accepted.io.set_nonblocking(false) {
         return log::debug!("cannot make a connection blocking for HTTP: {error}");
     }
-    http::serve(accepted.io);
+    let Accepted { io, peer, permit, .. } = accepted;
+    // HTTP has places of its own; the connection keeps that of a stream.
+    permit.end_handshake();
+    http::serve_for(io, peer.ip(), permit);
 }

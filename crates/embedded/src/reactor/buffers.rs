@@ -10,22 +10,53 @@ const KEPT_CAPACITY: usize = 1024 * 1024;
 
 #[derive(Default)]
 pub(crate) struct Buffers {
-    blocks: RefCell<Vec<Vec<u8>>>,
-    outputs: RefCell<Vec<Vec<u8>>>,
+    blocks: Kept,
+    outputs: Kept,
     held: Cell<usize>,
+}
+
+/// Buffers that wait for the next source.
+#[derive(Default)]
+struct Kept {
+    buffers: RefCell<Vec<Vec<u8>>>,
+    /// The fewest that waited at any time since the last trim: so many were not needed.
+    unused: Cell<usize>,
+}
+
+impl Kept {
+    fn take(&self) -> Option<Vec<u8>> {
+        let mut buffers = self.buffers.borrow_mut();
+        let buffer = buffers.pop();
+        self.unused.set(self.unused.get().min(buffers.len()));
+        buffer
+    }
+
+    fn put(&self, buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffers.len() < KEPT {
+            buffers.push(buffer);
+        }
+    }
+
+    fn trim(&self) -> bool {
+        let mut buffers = self.buffers.borrow_mut();
+        let needed = buffers.len() - self.unused.get().min(buffers.len());
+        buffers.truncate(needed);
+        self.unused.set(needed);
+        needed == 0
+    }
 }
 
 impl Buffers {
     /// Returns a buffer of `length` bytes with arbitrary contents, for input. All callers pass the same length.
     pub(crate) fn block(&self, length: usize) -> Vec<u8> {
-        let kept = self.blocks.borrow_mut().pop().filter(|block| block.len() == length);
+        let kept = self.blocks.take().filter(|block| block.len() == length);
         kept.unwrap_or_else(|| vec![0; length])
     }
 
     pub(crate) fn return_block(&self, block: Vec<u8>) {
-        let mut blocks = self.blocks.borrow_mut();
-        if !block.is_empty() && blocks.len() < KEPT {
-            blocks.push(block);
+        if !block.is_empty() {
+            self.blocks.put(block);
         }
     }
 
@@ -43,14 +74,38 @@ impl Buffers {
 
     /// Returns an empty buffer for output, with capacity if a returned buffer is available.
     pub(crate) fn output(&self) -> Vec<u8> {
-        self.outputs.borrow_mut().pop().unwrap_or_default()
+        self.outputs.take().unwrap_or_default()
     }
 
     pub(crate) fn return_output(&self, mut buffer: Vec<u8>) {
-        let mut outputs = self.outputs.borrow_mut();
-        if (1..=KEPT_CAPACITY).contains(&buffer.capacity()) && outputs.len() < KEPT {
+        if (1..=KEPT_CAPACITY).contains(&buffer.capacity()) {
             buffer.clear();
-            outputs.push(buffer);
+            self.outputs.put(buffer);
         }
+    }
+
+    /// Frees the buffers that no source has needed since the last call. Returns true if none is left.
+    pub(crate) fn trim(&self) -> bool {
+        self.blocks.trim() & self.outputs.trim()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_needed_is_freed() {
+        let buffers = Buffers::default();
+        let taken: Vec<_> = (0..3).map(|_| buffers.block(10)).collect();
+        taken.into_iter().for_each(|block| buffers.return_block(block));
+        assert!(!buffers.trim());
+        // One at a time: the other two were not needed.
+        for _ in 0..5 {
+            buffers.return_block(buffers.block(10));
+        }
+        assert!(!buffers.trim());
+        assert_eq!(buffers.blocks.buffers.borrow().len(), 1);
+        assert!(buffers.trim());
     }
 }

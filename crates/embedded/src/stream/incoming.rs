@@ -111,7 +111,8 @@ impl Incoming {
         self.block.capacity() + self.rest.capacity()
     }
 
-    fn waiting(&self) -> usize {
+    /// Bytes that wait for the rest of a packet or record, or for their reader.
+    pub(crate) fn waiting(&self) -> usize {
         self.plain_end - self.plain_begin + self.end - self.cipher_begin
     }
 

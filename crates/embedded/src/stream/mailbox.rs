@@ -1,10 +1,12 @@
 //! Packets that other threads write to a stream: one queue per stream, so that their order holds even while the stream
 //! moves between workers.
 
-use super::{COUNTERS, MAX_DATA, count};
+use super::{COUNTERS, MAX_DATA, OUTPUT_LIMIT_UNSERVED, count};
+use crate::budget::Account;
 use crate::reactor::{Shared, Worker};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,15 +34,30 @@ struct State {
     owner: Arc<Shared>,
     packets: VecDeque<QueuedPacket>,
     bytes: usize,
+    account: Account,
+    /// The client has a granted service: the mailbox has its whole size.
+    served: bool,
+    /// The stream's output that waits, as far as it was told; known without a granted service only.
+    output: usize,
     /// A job that drains the mailbox is queued on the owner.
     announced: bool,
     closed: bool,
 }
 
 impl Mailbox {
-    pub(crate) fn new(stream: u64, owner: &Arc<Shared>, on_queued: OnQueued) -> Self {
+    /// The mailbox of a stream with `peer`. `served` is true at the client's end.
+    pub(crate) fn new(stream: u64, owner: &Arc<Shared>, peer: IpAddr, served: bool, on_queued: OnQueued) -> Self {
         let owner = Arc::clone(owner);
-        let state = State { owner, packets: VecDeque::new(), bytes: 0, announced: false, closed: false };
+        let state = State {
+            owner,
+            packets: VecDeque::new(),
+            bytes: 0,
+            account: Account::of(peer),
+            served,
+            output: 0,
+            announced: false,
+            closed: false,
+        };
         Mailbox { stream, on_queued, state: Mutex::new(state) }
     }
 
@@ -58,7 +75,8 @@ impl Mailbox {
         if state.closed {
             return 0;
         }
-        if state.bytes + data.len() > LIMIT {
+        let bytes = state.bytes + data.len();
+        if bytes > state.limit() || !state.account.covers(bytes) {
             count(&COUNTERS.output_full);
             return 0;
         }
@@ -77,7 +95,10 @@ impl Mailbox {
         let mut state = self.state.lock();
         let packet = state.packets.pop_front();
         match &packet {
-            Some(packet) => state.bytes -= packet.data.len(),
+            Some(packet) => {
+                state.bytes -= packet.data.len();
+                state.account.settle(state.bytes);
+            }
             None => state.announced = false,
         }
         packet
@@ -98,10 +119,40 @@ impl Mailbox {
         state.announced = true;
     }
 
+    /// The client has a granted service, or no more.
+    pub(crate) fn set_served(&self, served: bool) {
+        self.state.lock().served = served;
+    }
+
+    /// Tells how much of the stream's output waits; together with it, the mailbox of a client without service keeps to
+    /// the limit of such a client.
+    pub(crate) fn set_output(&self, bytes: usize) {
+        self.state.lock().output = bytes;
+    }
+
+    /// Gives back the memory of the budget that an idle mailbox does not need.
+    pub(crate) fn trim(&self) {
+        let state = self.state.lock();
+        state.account.shrink(state.bytes);
+    }
+
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
         state.packets.clear();
         state.bytes = 0;
+        state.account.shrink(0);
+    }
+}
+
+impl State {
+    /// Most bytes of packets.
+    fn limit(&self) -> usize {
+        match (self.served, self.output + self.bytes) {
+            (true, _) => LIMIT,
+            // A packet that nothing waits before may have any size.
+            (false, 0) => MAX_DATA,
+            (false, _) => OUTPUT_LIMIT_UNSERVED.saturating_sub(self.output),
+        }
     }
 }

@@ -20,18 +20,24 @@ use std::time::Duration;
 
 /// The 16 bytes before each channel packet's data.
 pub const HEADER_LEN: usize = size_of::<super::ctypes::dap_stream_ch_pkt_hdr>();
+/// The letter of the channel on which a client is granted a service.
+pub(crate) const SERVICE_CHANNEL: u8 = b'R';
 /// Most bytes of data in one channel packet: a super-packet of 64 KiB, twice over, and its headers.
 pub const MAX_DATA: usize = 128 * 1024 + 1024;
+/// Most bytes of output queued in one stream before its client has a granted service, packets from other threads
+/// included; a write beyond it is refused.
+pub const OUTPUT_LIMIT_UNSERVED: usize = 64 * 1024;
 /// Most bytes of output queued in one stream; a write beyond it is refused.
 pub const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
 /// Most connections in the handshake at once.
 pub const HANDSHAKES_MAX: usize = 1024;
-/// Most of them per source: an eighth, so that no host locks the others out.
+/// Most of them per source: an eighth, so that no host locks the others out. A /56 and a /48 of IPv6 have greater shares,
+/// see [`vpn_core::source`].
 pub const HANDSHAKES_MAX_PER_SOURCE: usize = HANDSHAKES_MAX / 8;
 /// Most connections from one IPv4 address, or one /64 of IPv6, unless `[server] max_streams_per_address` says
-/// otherwise.
-pub const STREAMS_MAX_PER_SOURCE: usize = 256;
-/// How long a peer without a granted service may be silent, unless `[server] idle_timeout` says otherwise.
+/// otherwise: enough for the clients behind a home's, an office's or a carrier's address.
+pub const STREAMS_MAX_PER_SOURCE: usize = 128;
+/// How long a stream lives without a granted service, unless `[server] idle_timeout` says otherwise.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Events that streams count instead of logging.
@@ -41,15 +47,18 @@ pub struct Counters {
     pub unknown_channel: AtomicU64,
     /// Streams closed because a packet announced more than [`MAX_DATA`].
     pub oversized: AtomicU64,
-    /// Packets refused because of [`OUTPUT_LIMIT`].
+    /// Packets refused because of [`OUTPUT_LIMIT`], [`OUTPUT_LIMIT_UNSERVED`] or the process's budget.
     pub output_full: AtomicU64,
     /// Connections closed before their hello: by the peer, after [`Timeouts::handshake`](crate::timeouts::Timeouts::handshake), or for a bad hello.
     pub failed_handshakes: AtomicU64,
     /// Connections closed as soon as they were accepted, because a limit was reached.
     pub turned_away: AtomicU64,
-    /// Streams closed after [`IDLE_TIMEOUT`].
+    /// Streams closed because the process's budget has no room for their input.
+    pub input_full: AtomicU64,
+    /// Streams closed because they had no granted service for [`IDLE_TIMEOUT`].
     pub idle: AtomicU64,
-    /// Messages on channel 'R' that a server does not accept, or that come too often.
+    /// Messages on channel 'R' that a server does not accept, that come too often, or that ask for an answer while
+    /// earlier output waits.
     pub service_dropped: AtomicU64,
 }
 
@@ -60,6 +69,7 @@ pub static COUNTERS: Counters = Counters {
     output_full: AtomicU64::new(0),
     failed_handshakes: AtomicU64::new(0),
     turned_away: AtomicU64::new(0),
+    input_full: AtomicU64::new(0),
     idle: AtomicU64::new(0),
     service_dropped: AtomicU64::new(0),
 };

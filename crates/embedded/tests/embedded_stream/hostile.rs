@@ -1,72 +1,13 @@
 //! Peers that violate docs/stream.md.
 
+use crate::peer::*;
 use crate::support::*;
 use embedded::stream::{COUNTERS, MAX_DATA};
 use embedded::timeouts::{self, Timeouts};
-use embedded::tls::pin::{Expected, PinVerifier};
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-/// A TLS connection without application data.
-fn tls_over(io: TcpStream, alpn: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(PinVerifier::new("test".into(), Expected::Anyone))
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    io.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    let connection = ClientConnection::new(Arc::new(config), "test".try_into().unwrap()).unwrap();
-    StreamOwned::new(connection, io)
-}
-
-fn tls(port: u16, alpn: &[&[u8]]) -> StreamOwned<ClientConnection, TcpStream> {
-    tls_over(TcpStream::connect(("127.0.0.1", port)).unwrap(), alpn)
-}
-
-fn good_tls(port: u16) -> StreamOwned<ClientConnection, TcpStream> {
-    tls(port, &[b"cellframe-vpn/1"])
-}
-
-pub(crate) fn opened(port: u16) -> StreamOwned<ClientConnection, TcpStream> {
-    opened_over(TcpStream::connect(("127.0.0.1", port)).unwrap(), "RS").unwrap()
-}
-
-/// A stream with these channels, unless the server ends the connection first.
-pub(crate) fn opened_over(io: TcpStream, channels: &str) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
-    let mut stream = tls_over(io, &[b"cellframe-vpn/1"]);
-    stream.write_all(b"CFVS\x01")?;
-    stream.write_all(&[channels.len() as u8])?;
-    stream.write_all(channels.as_bytes())?;
-    let mut answer = [0; 6];
-    stream.read_exact(&mut answer)?;
-    assert_eq!(&answer, b"CFVS\x01\x00");
-    Ok(stream)
-}
-
-pub(crate) fn packet(channel: u8, kind: u8, size: u32, data: &[u8]) -> Vec<u8> {
-    let mut packet = vec![channel, 0, kind, 0];
-    packet.extend_from_slice(&0u64.to_le_bytes());
-    packet.extend_from_slice(&size.to_le_bytes());
-    packet.extend_from_slice(data);
-    packet
-}
-
-/// True if the peer ends the connection without sending another byte.
-pub(crate) fn is_closed(io: &mut impl Read) -> bool {
-    match io.read(&mut [0; 64]) {
-        Ok(0) => true,
-        Ok(_) => false,
-        // A reset, or TCP's close without TLS's, counts; a timeout does not.
-        Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
-    }
-}
 
 #[test]
 fn bad_hellos_get_their_answer_and_the_end() {

@@ -1,25 +1,13 @@
 //! The server's limits for all peers together, and for each of them.
 
-use crate::hostile::{is_closed, opened, opened_over, packet};
+use crate::peer::*;
 use crate::service::{add_service, ask, request};
 use crate::support::*;
 use embedded::stream::{COUNTERS, HANDSHAKES_MAX_PER_SOURCE};
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use vpn_core::wire::pkt;
-
-/// A connection from 127.0.0.`host`.
-fn from(host: u8, port: u16) -> TcpStream {
-    let io = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&io, &SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0))).unwrap();
-    connect(&io, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap();
-    let io = TcpStream::from(io);
-    io.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    io
-}
 
 fn turned_away() -> u64 {
     COUNTERS.turned_away.load(Ordering::SeqCst)
@@ -53,8 +41,9 @@ fn silent_connections_of_one_address_leave_permits_to_others() {
 }
 
 #[test]
-fn idle_streams_end() {
+fn streams_without_a_service_have_a_life() {
     let sdk = Sdk::start_with(2, "idle_timeout=2\n");
+    SERVE.store(false, Ordering::SeqCst);
     assert!(!add_service().is_null());
     let granted = sdk.connected("SR");
     assert_eq!(ask(&granted, pkt::REQUEST, &request().encode()).0, pkt::SUCCESS);
@@ -66,18 +55,16 @@ fn idle_streams_end() {
         .take(100)
         .map(|channels| opened_over(from(5, sdk.port()), channels).unwrap())
         .collect();
+    // Whatever a stream sends, it has no service.
     let mut speaking = opened(sdk.port());
-    // Bytes that form no packet, and packets for unknown channels, do not count as use.
     let mut dripping = opened(sdk.port());
     let mut astray = opened(sdk.port());
     let part = packet(b'S', 1, 1000, b"");
     let mut drips = part.into_iter().chain(std::iter::repeat(0));
-    let mut echoes = 0;
-    while COUNTERS.idle.load(Ordering::SeqCst) < idle + 102 {
-        assert!(begin.elapsed() < TEST_TIMEOUT, "{} of 102", COUNTERS.idle.load(Ordering::SeqCst) - idle);
-        speaking.write_all(&packet(b'S', 4, 2, b"hi")).unwrap();
-        echoes += 1;
+    while COUNTERS.idle.load(Ordering::SeqCst) < idle + 103 {
+        assert!(begin.elapsed() < TEST_TIMEOUT, "{} of 103", COUNTERS.idle.load(Ordering::SeqCst) - idle);
         // The writes fail once the streams are closed.
+        let _ = speaking.write_all(&packet(b'S', 4, 2, b"hi"));
         let _ = dripping.write_all(&[drips.next().unwrap()]);
         let _ = astray.write_all(&packet(b'X', 1, 0, b""));
         std::thread::sleep(Duration::from_millis(50));
@@ -86,13 +73,45 @@ fn idle_streams_end() {
     for mut stream in streams {
         assert!(is_closed(&mut stream));
     }
-    let mut heard = vec![0; echoes * 18];
-    std::io::Read::read_exact(&mut speaking, &mut heard).unwrap();
     drop((speaking, dripping, astray));
     eventually(|| descriptors() == before, || format!("{before} descriptors before, {} after", descriptors()));
     // The service decides about a stream with a granted service, however silent.
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(granted.events(), ["connected"]);
+}
+
+#[test]
+fn the_end_of_the_service_begins_a_life() {
+    let sdk = Sdk::start_with(1, "idle_timeout=2\n");
+    let client = sdk.connected("S");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(client.events(), ["connected"]);
+    let end = Instant::now();
+    SERVED_NO_MORE.store(true, Ordering::SeqCst);
+    client.send(b'S', 1, vec![1]);
+    client.wait("disconnected");
+    assert!(end.elapsed() > Duration::from_millis(1900), "{:?}", end.elapsed());
+}
+
+#[test]
+fn a_full_server_takes_a_newcomer_instead_of_who_has_no_service() {
+    let sdk = Sdk::start_with(2, "max_streams=6\nmax_streams_per_address=4\n");
+    // Served streams stay, whoever comes.
+    let mut served = opened_over(from(9, sdk.port()), "S").unwrap();
+    SERVE.store(false, Ordering::SeqCst);
+    let mut of_two: Vec<_> = (0..3).map(|_| opened_over(from(2, sdk.port()), "S").unwrap()).collect();
+    let mut of_three: Vec<_> = (0..2).map(|_| opened_over(from(3, sdk.port()), "S").unwrap()).collect();
+    // The oldest of the source with most streams goes: first that of 127.0.0.2, then of whose first one is older.
+    let mut honest = opened_over(from(4, sdk.port()), "S").unwrap();
+    assert!(is_closed(&mut of_two.remove(0)));
+    let _another = opened_over(from(5, sdk.port()), "S").unwrap();
+    assert!(is_closed(&mut of_two.remove(0)));
+    let _more = opened_over(from(6, sdk.port()), "S").unwrap();
+    assert!(is_closed(&mut of_three.remove(0)));
+    for stream in [&mut served, &mut honest, &mut of_two[0], &mut of_three[0]] {
+        stream.write_all(&packet(b'S', 4, 2, b"hi")).unwrap();
+        std::io::Read::read_exact(stream, &mut [0; 18]).unwrap();
+    }
 }
 
 #[test]
@@ -110,6 +129,7 @@ fn a_moved_stream_is_looked_after_where_it_is() {
         }
     }
     let sdk = Sdk::start_with(2, "idle_timeout=1\n");
+    SERVE.store(false, Ordering::SeqCst);
     // SAFETY: a function of this program.
     unsafe { stream::dap_stream_ch_proc_add(b'M', Some(send_away), None, None, None) };
     let mut moved = opened_over(from(1, sdk.port()), "M").unwrap();

@@ -56,6 +56,8 @@ impl Sdk {
         OPENED.store(0, Ordering::SeqCst);
         CLOSED.store(0, Ordering::SeqCst);
         FLOOD.store(false, Ordering::SeqCst);
+        SERVE.store(true, Ordering::SeqCst);
+        SERVED_NO_MORE.store(false, Ordering::SeqCst);
         Sdk { directory, server: None, _alone: alone }
     }
 
@@ -116,6 +118,10 @@ pub(crate) fn configure(directory: &Path, workers: usize, more: &str) {
 /// Channels whose new and delete callbacks have run, both ends together.
 pub(crate) static OPENED: AtomicI64 = AtomicI64::new(0);
 pub(crate) static CLOSED: AtomicI64 = AtomicI64::new(0);
+/// The server's end says that it serves the clients of new channels.
+pub(crate) static SERVE: AtomicBool = AtomicBool::new(true);
+/// The server's end says with the next packet that it serves its client no more.
+pub(crate) static SERVED_NO_MORE: AtomicBool = AtomicBool::new(false);
 /// The server's end of 'S' sends as much as the stream accepts, again whenever it has drained.
 pub(crate) static FLOOD: AtomicBool = AtomicBool::new(false);
 /// Bytes that flooding streams accepted.
@@ -123,7 +129,13 @@ pub(crate) static FLOODED: AtomicU64 = AtomicU64::new(0);
 /// The most output that was pending on a flooding stream.
 pub(crate) static PENDING_MAX: AtomicU64 = AtomicU64::new(0);
 
-unsafe extern "C" fn channel_new(_ch: *mut dap_stream_ch, _arg: *mut c_void) {
+unsafe extern "C" fn channel_new(ch: *mut dap_stream_ch, _arg: *mut c_void) {
+    // SAFETY: a new channel on its worker.
+    unsafe {
+        if !(*(*ch).stream).is_client_to_uplink && SERVE.load(Ordering::SeqCst) {
+            stream::dap_embedded_stream_ch_serve(ch, true);
+        }
+    }
     OPENED.fetch_add(1, Ordering::SeqCst);
 }
 
@@ -152,6 +164,9 @@ unsafe extern "C" fn channel_packet(ch: *mut dap_stream_ch, packet: *mut c_void)
         if let Some(log) = unsafe { (*ch).internal.get().cast::<Log>().as_ref() } {
             log.received(header.r#type, data);
         }
+    } else if SERVED_NO_MORE.load(Ordering::SeqCst) {
+        // SAFETY: on the channel's worker.
+        unsafe { stream::dap_embedded_stream_ch_serve(ch, false) };
     } else if FLOOD.load(Ordering::SeqCst) {
         // SAFETY: on the channel's worker.
         unsafe {

@@ -1,9 +1,11 @@
-//! Idle streams: each worker checks every few seconds, while it has streams that peers opened.
+//! Streams without a service: each worker checks every few seconds, while it has streams that peers opened.
 //!
-//! A peer without a granted service that is silent loses its stream. The service decides about a peer with a granted
-//! service, and has its own keep-alive. A quiet stream always releases memory.
+//! A stream whose client has no granted service has a life, however much it sends: else whoever sends a packet now and
+//! then would hold a place for good. The service decides about a client that it serves, and has its own keep-alive. A
+//! quiet stream always releases memory.
 
 use super::registry;
+use crate::budget;
 use crate::reactor::Worker;
 use crate::stream::{COUNTERS, count};
 use std::cell::Cell;
@@ -18,31 +20,34 @@ thread_local! {
     static SCHEDULED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Makes the worker check for streams that are idle for `limit`, unless it already does.
-pub(super) fn watch(worker: &Rc<Worker>, limit: Duration) {
+/// Makes the worker check for streams that live longer than `life` without a service, unless it already does.
+pub(super) fn watch(worker: &Rc<Worker>, life: Duration) {
     if !SCHEDULED.replace(true) {
-        schedule(worker, limit);
+        schedule(worker, life);
     }
 }
 
-fn schedule(worker: &Rc<Worker>, limit: Duration) {
-    worker.timers.once((limit / 12).min(INTERVAL_MAX), move |worker| check(worker, limit));
+fn schedule(worker: &Rc<Worker>, life: Duration) {
+    worker.timers.once((life / 12).min(INTERVAL_MAX), move |worker| check(worker, life));
 }
 
-fn check(worker: &Rc<Worker>, limit: Duration) {
+fn check(worker: &Rc<Worker>, life: Duration) {
     let mut any = false;
     for conn in registry::all() {
         any |= conn.client().is_none();
         conn.trim(worker);
         conn.look_at_output();
-        if conn.is_idle(worker.now()) {
-            log::debug!("closed a stream that has no service and was silent for {limit:?}");
+        if conn.has_outlived(worker.now()) {
+            log::debug!("closed a stream that had no service for {life:?}");
             count(&COUNTERS.idle);
             conn.close(worker);
         }
     }
+    // The last check is after the last stream, whose memory it gives back.
+    any |= !worker.buffers.trim();
+    any |= budget::give_back();
     SCHEDULED.set(any);
     if any {
-        schedule(worker, limit);
+        schedule(worker, life);
     }
 }

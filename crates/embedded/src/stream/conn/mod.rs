@@ -5,6 +5,7 @@ mod moving;
 mod opening;
 mod reading;
 pub(crate) mod registry;
+mod serving;
 mod writing;
 
 use super::client_end::ClientEnd;
@@ -13,6 +14,7 @@ use super::limiter::ConnectionPermit;
 use super::mailbox::Mailbox;
 use super::outgoing::Outgoing;
 use super::{COUNTERS, channels, count, sessions};
+use crate::budget::Account;
 use crate::cview::events::{self, FLAG_READABLE};
 use crate::cview::stream::{self as cstream, StreamView};
 use crate::reactor::{self, Load, Ready, Shared, Source, Worker};
@@ -28,6 +30,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What a connection in the handshake is counted for, bytes: TLS's state, and the messages that it assembles.
+const HANDSHAKE: usize = 16 * 1024;
 /// A stream without a packet for this long releases its spare memory.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -47,7 +51,7 @@ pub(crate) enum Side {
 /// A connection. Used on the owning thread alone; moved whole, while none of its callbacks runs.
 pub(crate) struct Conn {
     pub(crate) uuid: u64,
-    io: TcpStream,
+    io: Arc<TcpStream>,
     peer: SocketAddr,
     side: Side,
     tls: RefCell<TlsSession>,
@@ -76,6 +80,15 @@ pub(crate) struct Conn {
     timer: Cell<Option<u64>>,
     /// When a channel last received a packet.
     last_packet: Cell<Instant>,
+    /// The service has said that it serves the client.
+    is_served: Cell<bool>,
+    /// The client had a granted service at the last look: it has the larger limits, and its life has no end.
+    has_service: Cell<bool>,
+    /// Since when it has had none.
+    unserved_since: Cell<Instant>,
+    /// The memory of the output, and of the input with the handshake.
+    output_account: Account,
+    input_account: Account,
     /// `None` at the client's end.
     permit: Option<ConnectionPermit>,
     load: RefCell<Load>,
@@ -84,7 +97,7 @@ pub(crate) struct Conn {
 impl Conn {
     /// The server's end of a connection that begins with TLS.
     pub(crate) fn accepted(
-        io: TcpStream,
+        io: Arc<TcpStream>,
         peer: SocketAddr,
         tls: TlsSession,
         permit: ConnectionPermit,
@@ -102,11 +115,11 @@ impl Conn {
         tls: TlsSession,
         load: Load,
     ) -> Self {
-        Self::new(io, peer, Side::Client { client, pin }, tls, None, load)
+        Self::new(Arc::new(io), peer, Side::Client { client, pin }, tls, None, load)
     }
 
     fn new(
-        io: TcpStream,
+        io: Arc<TcpStream>,
         peer: SocketAddr,
         side: Side,
         tls: TlsSession,
@@ -124,7 +137,7 @@ impl Conn {
             received: RefCell::default(),
             phase: Cell::new(Phase::Handshake),
             view: OnceCell::new(),
-            mailbox: Arc::new(Mailbox::new(uuid, load.worker(), Conn::on_queued)),
+            mailbox: Arc::new(Mailbox::new(uuid, load.worker(), peer.ip(), permit.is_none(), Conn::on_queued)),
             opened: Cell::new(0),
             closing: Cell::new(false),
             torn_down: Cell::new(false),
@@ -137,6 +150,11 @@ impl Conn {
             failure: Cell::new(ECONNRESET),
             timer: Cell::new(None),
             last_packet: Cell::new(Instant::now()),
+            is_served: Cell::new(false),
+            has_service: Cell::new(permit.is_none()),
+            unserved_since: Cell::new(Instant::now()),
+            output_account: Account::of(peer.ip()),
+            input_account: Account::of(peer.ip()),
             permit,
             load: RefCell::new(load),
         }
@@ -146,6 +164,8 @@ impl Conn {
     pub(crate) fn install(self, worker: &Rc<Worker>, patience: Patience) {
         let uuid = self.uuid;
         let conn = Rc::new(self);
+        // So little is covered in any case.
+        conn.input_account.covers(HANDSHAKE);
         worker.reactor.set_owner(uuid, worker.shared.index);
         if let Err(error) = conn.attach(worker, EventFlags::IN) {
             log::warn!("cannot add a connection to the worker's epoll: {error}");
@@ -169,22 +189,16 @@ impl Conn {
         self.view.get()
     }
 
-    /// True for a server's end whose peer is idle: it has no granted service and has sent no packet for too long. A
-    /// paused stream is not idle, because it cannot receive packets.
-    pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        let (Some(view), Some(permit)) = (self.view.get(), &self.permit) else { return false };
-        let silent = now.saturating_duration_since(self.last_packet.get());
-        if self.paused.get() || silent < permit.idle_limit() {
-            return false;
-        }
-        view.session.service.lock().as_ref().and_then(|service| service.active()).is_none()
-    }
-
     /// Releases the memory of incomplete packets and records once the stream is quiet.
     pub(crate) fn trim(&self, worker: &Worker) {
         if worker.now().saturating_duration_since(self.last_packet.get()) >= QUIET {
-            self.received.borrow_mut().trim(&worker.buffers);
+            let mut received = self.received.borrow_mut();
+            received.trim(&worker.buffers);
+            let handshake = if self.phase.get() == Phase::Open { 0 } else { HANDSHAKE };
+            self.input_account.shrink(received.waiting().max(handshake));
         }
+        self.output_account.shrink(self.out.borrow().pending());
+        self.mailbox.trim();
     }
 
     pub(crate) fn client(&self) -> Option<&Arc<dyn ClientEnd>> {

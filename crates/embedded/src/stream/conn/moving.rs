@@ -48,7 +48,7 @@ impl Conn {
         events::worker_assign(&view.es, &worker.shared.view.worker);
         self.send_queued(worker);
         if let Some(permit) = &self.permit {
-            idle::watch(worker, permit.idle_limit());
+            idle::watch(worker, permit.life());
         }
         // The old worker's lists may have contained this stream: adds it to the same lists here.
         self.dirty.set(false);

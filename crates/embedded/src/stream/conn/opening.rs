@@ -6,7 +6,7 @@ use crate::reactor::Worker;
 use crate::stream::client_end::ClientEnd;
 use crate::stream::hello::{self, Parsed, Status};
 use crate::stream::incoming::Incoming;
-use crate::stream::{OUTPUT_LIMIT, channels, procs, sessions};
+use crate::stream::{channels, procs, sessions};
 use libc::{ECONNREFUSED, EIO, EKEYREJECTED, EPROTO};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -90,9 +90,10 @@ impl Conn {
             worker.timers.remove(timer);
         }
         self.last_packet.set(worker.now());
+        self.unserved_since.set(worker.now());
         if let Some(permit) = &self.permit {
             permit.end_handshake();
-            idle::watch(worker, permit.idle_limit());
+            idle::watch(worker, permit.life());
         }
         let is_client = self.client().is_some();
         let facts = StreamFacts {
@@ -100,7 +101,7 @@ impl Conn {
             fd: self.io.as_raw_fd(),
             peer: self.peer,
             is_client,
-            output_limit: OUTPUT_LIMIT,
+            output_limit: self.output_limit(),
         };
         let view = StreamView::new(&facts, &worker.shared.view, procs, channels::is_taken);
         let view = self.view.get_or_init(|| view);

@@ -4,7 +4,7 @@ use super::{Conn, Phase, Side};
 use crate::cview::stream as cstream;
 use crate::reactor::Worker;
 use crate::stream::incoming::Incoming;
-use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, count};
+use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, SERVICE_CHANNEL, count};
 use libc::{ECONNRESET, EKEYREJECTED, EPROTO};
 use std::io::{ErrorKind, Read};
 use std::rc::Rc;
@@ -18,7 +18,17 @@ impl Conn {
     pub(super) fn handle_received(&self, worker: &Rc<Worker>) {
         let mut incoming = self.received.take().begin(&worker.buffers);
         self.consume(worker, &mut incoming);
+        self.park(worker, incoming);
+    }
+
+    /// Ends a read. A peer whose unfinished input exceeds the budget loses its stream.
+    fn park(&self, worker: &Worker, mut incoming: Incoming) {
         incoming.park(&worker.buffers);
+        if !self.input_account.covers(incoming.waiting()) && !self.closing.get() {
+            log::debug!("closed the connection of {}: no memory for its input", self.peer);
+            count(&COUNTERS.input_full);
+            self.close(worker);
+        }
         self.received.replace(incoming);
     }
 
@@ -43,7 +53,7 @@ impl Conn {
         while budget > 0 && !self.closing.get() && !self.paused.get() {
             let spare = incoming.spare_capacity(&worker.buffers);
             let asked = spare.len();
-            let read = match (&self.io).read(spare) {
+            let read = match (&*self.io).read(spare) {
                 Ok(0) => {
                     self.close(worker);
                     break;
@@ -64,8 +74,7 @@ impl Conn {
                 break;
             }
         }
-        incoming.park(&worker.buffers);
-        self.received.replace(incoming);
+        self.park(worker, incoming);
         if let Some(view) = self.view.get() {
             view.es.last_time_active.set(seconds_now());
         }
@@ -124,6 +133,9 @@ impl Conn {
                 Some(index) => {
                     self.last_packet.set(worker.now());
                     cstream::packet_in(view, index, packet);
+                    if letter == SERVICE_CHANNEL {
+                        self.look_for_service(worker.now());
+                    }
                 }
                 None => count(&COUNTERS.unknown_channel),
             }
@@ -137,8 +149,6 @@ impl Conn {
         if self.paused.replace(!wanted) == wanted {
             worker.watch(self.uuid, &self.io, self.interest());
             if wanted {
-                // While the stream was paused, its peer could not show that it is alive.
-                self.last_packet.set(worker.now());
                 worker.resume_soon(self.uuid);
             }
         }

@@ -4,12 +4,15 @@ use super::{Conn, registry};
 use crate::cview::stream as cstream;
 use crate::reactor::Worker;
 use crate::stream::outgoing::{FlushError, Flushed};
-use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, OUTPUT_LIMIT, count, set_patience};
+use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, count, set_patience};
 use libc::{ECONNRESET, EPROTO};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::rc::Rc;
 
 /// The number of periodic looks, without output in between, after which a peer does not read.
 const STUCK_LOOKS: u32 = 2;
+/// What TLS adds to the output of a full queue at most, bytes: the frames of one batch's records.
+const TLS_ROOM: usize = 512;
 
 impl Conn {
     /// The turn of the loop ends: sends the output written in it.
@@ -35,11 +38,17 @@ impl Conn {
     /// Queues one packet; returns the bytes of `data` accepted, 0 if the stream is closing or its output is full.
     pub(crate) fn write_packet(&self, worker: &Worker, channel: u8, kind: u8, data: &[u8]) -> usize {
         let (Some(view), false) = (self.view.get(), self.closing.get()) else { return 0 };
-        let mut out = self.out.borrow_mut();
-        if data.len() > MAX_DATA || out.pending() + HEADER_LEN + data.len() > OUTPUT_LIMIT {
+        let waiting = self.out.borrow().pending();
+        let needed = waiting + HEADER_LEN + data.len();
+        let is_large = needed > self.output_limit() - TLS_ROOM;
+        if data.len() > MAX_DATA
+            || is_large && !self.may_write_large(worker, waiting, needed)
+            || !self.output_account.covers(needed)
+        {
             count(&COUNTERS.output_full);
             return 0;
         }
+        let mut out = self.out.borrow_mut();
         // Lossless: MAX_DATA is far below 4 GiB.
         out.push_packet(channel, kind, data, data.len() as u32, &worker.buffers);
         view.es.buf_out_size.set(out.pending());
@@ -50,7 +59,36 @@ impl Conn {
             self.flush(worker);
         }
         self.flush_later(worker);
+        if is_large && self.out.borrow().pending() > self.output_limit() {
+            // The kernel took less of a large packet than it announced, and no packet can be taken back in its middle.
+            log::debug!("closed the stream of {}: it has no service and does not read", self.peer);
+            count(&COUNTERS.output_full);
+            self.close(worker);
+            return 0;
+        }
         data.len()
+    }
+
+    /// The kernel has not accepted all output yet.
+    pub(crate) fn has_output(&self) -> bool {
+        self.out.borrow().pending() > 0
+    }
+
+    /// Whether a packet may be written that makes more output wait than the limit: because the client has got a service
+    /// since the last look, or because the packet passes the queue. A packet above the limit of a client without
+    /// service, such as the answer to the largest CHECK, is written when nothing waits and the kernel has room, which
+    /// then takes at least a third of its buffer's size at once.
+    fn may_write_large(&self, worker: &Worker, waiting: usize, needed: usize) -> bool {
+        if !self.has_service.get() && self.look_for_service(worker.now()) {
+            return needed <= self.output_limit() - TLS_ROOM;
+        }
+        !self.has_service.get() && waiting == 0 && self.kernel_has_room()
+    }
+
+    fn kernel_has_room(&self) -> bool {
+        let mut socket = [PollFd::new(&*self.io, PollFlags::OUT)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut socket, Some(&at_once)) == Ok(1) && socket[0].revents().contains(PollFlags::OUT)
     }
 
     /// Handles queued packets for the stream with this uuid, unless it has moved.
@@ -65,8 +103,11 @@ impl Conn {
         let Some(view) = self.view.get() else { return };
         while let Some(packet) = self.mailbox.take() {
             let Some(channel) = view.channels.iter().find(|channel| channel.uuid == packet.channel) else { continue };
-            let full = self.out.borrow().pending() + HEADER_LEN + packet.data.len() > OUTPUT_LIMIT;
-            if full {
+            let waiting = self.out.borrow().pending();
+            let needed = waiting + HEADER_LEN + packet.data.len();
+            let is_full = needed > self.output_limit() - TLS_ROOM || !self.output_account.covers(needed);
+            // A packet that nothing waits before is tried in any case.
+            if is_full && waiting > 0 {
                 return self.mailbox.put_back(packet);
             }
             self.write_packet(worker, channel.letter, packet.kind, &packet.data);
@@ -87,10 +128,14 @@ impl Conn {
 
     pub(super) fn flush(&self, worker: &Worker) {
         let mut out = self.out.borrow_mut();
-        let flushed = out.flush(&self.io, &mut self.tls.borrow_mut(), &worker.buffers);
+        let flushed = out.flush(&*self.io, &mut self.tls.borrow_mut(), &worker.buffers);
         let pending = out.pending();
         let blocked = out.is_blocked();
         drop(out);
+        self.output_account.settle(pending);
+        if !self.has_service.get() {
+            self.mailbox.set_output(pending);
+        }
         if let Some(view) = self.view.get() {
             view.es.buf_out_size.set(pending);
         }
@@ -128,12 +173,12 @@ impl Conn {
     pub(super) fn flush_on_close(&self, worker: &Worker) {
         let mut out = self.out.borrow_mut();
         let mut tls = self.tls.borrow_mut();
-        if let Ok(Flushed::All) = out.flush(&self.io, &mut tls, &worker.buffers)
+        if let Ok(Flushed::All) = out.flush(&*self.io, &mut tls, &worker.buffers)
             && tls.is_established()
         {
             tls.send_close_notify(out.control());
             // The connection ends in either case.
-            let _ = out.flush(&self.io, &mut tls, &worker.buffers);
+            let _ = out.flush(&*self.io, &mut tls, &worker.buffers);
         }
         out.discard(&worker.buffers);
         self.received.borrow_mut().detach_from_worker(&worker.buffers);

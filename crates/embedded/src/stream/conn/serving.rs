@@ -1,0 +1,40 @@
+//! Whether the client has a granted service, and what follows: how much output a stream may hold, how long it lives, and
+//! whether it makes room for newcomers.
+
+use super::Conn;
+use crate::stream::{OUTPUT_LIMIT, OUTPUT_LIMIT_UNSERVED};
+use std::time::Instant;
+
+impl Conn {
+    /// The service serves the client, or no more, whatever the usage on channel 'R' says: as while a payment is not in
+    /// the ledger yet.
+    pub(crate) fn set_served(&self, served: bool) {
+        self.is_served.set(served);
+        self.look_for_service(Instant::now());
+    }
+
+    /// Looks whether the client has a granted service. Always true at the client's end.
+    pub(super) fn look_for_service(&self, now: Instant) -> bool {
+        let (Some(view), Some(permit)) = (self.view.get(), &self.permit) else { return self.has_service.get() };
+        let has_usage = || view.session.service.lock().as_ref().and_then(|service| service.active()).is_some();
+        let has_service = self.is_served.get() || has_usage();
+        if self.has_service.replace(has_service) != has_service {
+            self.unserved_since.set(now);
+            permit.set_served(has_service);
+            self.mailbox.set_served(has_service);
+            view.es.buf_out_size_max.set(self.output_limit());
+        }
+        has_service
+    }
+
+    /// True for a server's end whose client has had no granted service for too long, however much it sends.
+    pub(super) fn has_outlived(&self, now: Instant) -> bool {
+        let Some(permit) = &self.permit else { return false };
+        !self.look_for_service(now) && now.saturating_duration_since(self.unserved_since.get()) >= permit.life()
+    }
+
+    /// Most bytes of output that may wait.
+    pub(super) fn output_limit(&self) -> usize {
+        if self.has_service.get() { OUTPUT_LIMIT } else { OUTPUT_LIMIT_UNSERVED }
+    }
+}
