@@ -7,6 +7,7 @@
 //! `netlink-packet-route` builds the requests. `reply` reads the answers: only the few attributes that this crate
 //! needs. A link type that a library does not know must not stop a VPN.
 
+mod own;
 mod reply;
 mod socket;
 
