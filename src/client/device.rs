@@ -194,7 +194,13 @@ fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<Tun
     let counters = SLOT.early.lock().clone().unwrap_or_else(|| Arc::new(Counters::new(1)));
     let path = Arc::new(Path {
         uplink: Uplink::new(worker, settings.uplink.clone(), settings.usage_id, settings.bundle, Arc::clone(&counters)),
-        downlink: Arc::new(Downlink::new(Arc::clone(queue), worker, settings.addr, Arc::clone(&counters))),
+        downlink: Arc::new(Downlink::new(
+            Arc::clone(queue),
+            worker,
+            settings.addr,
+            settings.sources(),
+            Arc::clone(&counters),
+        )),
         queue: Arc::clone(queue),
         counters,
         has_failed: AtomicBool::new(false),

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::datapath::Writer;
 use crate::sdk::worker::{self, Owned};
 use host::tun::Queue;
-use vpn_core::forward::{Counters, DropCause, Load, Offload};
+use vpn_core::forward::{Counters, DropCause, Load, Networks, Offload, check_downlink};
 use vpn_core::wire::{Ipv4View, Record, WireError};
 
 /// Carries packets from the server to the device.
@@ -17,6 +17,8 @@ pub(super) struct Downlink {
     queue: Arc<Queue>,
     /// The leased address: the server must not reach this host's other addresses through the tunnel.
     addr: Ipv4Addr,
+    /// The networks that packets may come from: the server must not speak for hosts outside them. `None` for any.
+    sources: Option<Networks>,
     counters: Arc<Counters>,
     writer: Owned<Writer>,
     /// For packets that arrive on a thread other than the device's worker: C's thread, or the worker that the stream
@@ -25,9 +27,15 @@ pub(super) struct Downlink {
 }
 
 impl Downlink {
-    pub(super) fn new(queue: Arc<Queue>, worker: u32, addr: Ipv4Addr, counters: Arc<Counters>) -> Downlink {
+    pub(super) fn new(
+        queue: Arc<Queue>,
+        worker: u32,
+        addr: Ipv4Addr,
+        sources: Option<Networks>,
+        counters: Arc<Counters>,
+    ) -> Downlink {
         let writer = Owned::new(worker, Writer::new(&queue));
-        Downlink { queue, addr, counters, writer, shared_writer: Mutex::default() }
+        Downlink { queue, addr, sources, counters, writer, shared_writer: Mutex::default() }
     }
 
     /// Writes the waiting packets to the host, on the device's worker.
@@ -109,10 +117,7 @@ impl Downlink {
     }
 
     fn check<'a>(&self, record: &Record<'a>) -> Result<(&'a [u8], Ipv4View, Offload), DropCause> {
-        let (view, offload) = Offload::check(&record.header, record.packet)?;
-        if view.destination != self.addr {
-            return Err(DropCause::WrongDestination);
-        }
+        let (view, offload) = check_downlink(&record.header, record.packet, self.addr, self.sources.as_ref())?;
         Ok((record.packet, view, offload))
     }
 }

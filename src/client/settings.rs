@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::{BadValue, Config, check_process_wide};
+use vpn_core::forward::{BadNetwork, Networks};
 use vpn_core::lease::Subnet;
 
 const SECTION: &str = "vpn_client";
 /// The values of `allow_subnet`.
 const ALLOW_SUBNET: &str = "a list of networks such as 203.0.113.0/24, whose bits behind the prefix are 0";
+/// The item of `allow_source` that names the lease's subnet, which every list has.
+const TUNNELS_SUBNET: &str = "subnet";
 
 /// The client's configuration.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub(super) struct Settings {
     pub(super) order_hash: Option<[u8; 32]>,
     /// The validators' fee of a conditional transaction, in datoshi; `None` for the least that they accept.
     pub(super) tx_fee: Option<u64>,
+    /// The networks beside the lease's subnet that packets from the server may come from; `None` for any.
+    pub(super) allow_source: Option<Networks>,
 }
 
 impl Settings {
@@ -53,6 +58,7 @@ impl Settings {
                 }
                 None => None,
             },
+            allow_source: allow_source(config)?,
         })
     }
 }
@@ -60,6 +66,19 @@ impl Settings {
 /// Reads the networks in which a server may give a subnet.
 pub(super) fn allowed_subnets(config: &Config) -> Result<Vec<Subnet>, BadValue> {
     config.checked_list(SECTION, "allow_subnet", ALLOW_SUBNET, Subnet::parse_cidr)
+}
+
+/// Reads `allow_source`: networks, and the word `subnet` for a list that widens nothing, like an empty one. `None` if the
+/// key is missing.
+fn allow_source(config: &Config) -> Result<Option<Networks>, BadValue> {
+    const KEY: &str = "allow_source";
+    let expected = "a list of IPv4 networks, for example [192.168.0.0/16], or subnet for the tunnel's alone";
+    if config.checked_text(SECTION, KEY, expected) == Ok(None) {
+        return Ok(None);
+    }
+    let list = config.list(SECTION, KEY);
+    let networks = Networks::parse(list.iter().filter(|item| item.trim() != TUNNELS_SUBNET));
+    networks.map(Some).map_err(|BadNetwork(value)| BadValue::new(SECTION, KEY, &value, expected))
 }
 
 /// Parses 64 hex digits, with or without 0x.

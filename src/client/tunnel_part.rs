@@ -22,6 +22,7 @@ mod own {
     pub(in crate::client) fn create(channel: &Arc<Channel>, grant: &Grant, own: &Settings) -> Result<(), String> {
         let mut settings = device::Settings::from_offer(&grant.offer, own.mtu);
         settings.offload = own.offload;
+        settings.allow_source = own.allow_source.clone();
         settings.worker = channel.worker();
         settings.uplink = Some(UplinkChannel::Own(Arc::clone(channel)));
         settings.usage_id = grant.usage_id;

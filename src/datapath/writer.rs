@@ -15,7 +15,7 @@ const BATCH_GAP: Duration = Duration::from_micros(50);
 pub(crate) struct Writer {
     /// `None` for a queue that accepts no super-packets.
     coalescer: Option<Coalescer>,
-    /// Memory in which a super-packet is cut if the kernel cannot cut it.
+    /// Memory for the work on a packet that the kernel cannot do, or must not.
     scratch: Vec<u8>,
     refused: Load,
     /// When the last single packet arrived.
@@ -37,7 +37,7 @@ impl Writer {
         }
     }
 
-    /// Writes a [checked](Offload::check) packet.
+    /// Writes a [checked](Offload::check_record) packet.
     pub(crate) fn write(&mut self, queue: &Queue, packet: &[u8], view: &Ipv4View, offload: &Offload) {
         let refused = &mut self.refused;
         match (&mut self.coalescer, offload) {
@@ -45,14 +45,16 @@ impl Writer {
                 coalescer.push(packet, view, offload, &mut |offload, packet| send(queue, offload, packet, refused));
                 return;
             }
-            (Some(coalescer), Offload::Segments(_)) => {
+            (Some(coalescer), Offload::InnerChecksum { .. } | Offload::Segments(_)) => {
                 coalescer.flush(&mut |offload, packet| send(queue, offload, packet, refused))
             }
             (None, _) => {}
         }
         let is_accepted = match offload {
             Offload::None => true,
-            Offload::Checksum { .. } => false,
+            // The kernel would write an inner sum behind the host's filters, to a place that the peer has chosen: what
+            // they judged would not be what arrives.
+            Offload::Checksum { .. } | Offload::InnerChecksum { .. } => false,
             Offload::Segments(segments) => queue.has_offload() && (segments.is_tcp || queue.has_uso()),
         };
         if is_accepted {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::datapath::{Budget, Sink, drain};
 use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
-use vpn_core::forward::{Bundler, DropCause, Load, Offload, Route, clamp_mss, is_too_big};
+use vpn_core::forward::{Bundler, DropCause, Load, Networks, Offload, Route, clamp_mss, is_too_big};
 use vpn_core::meter::Event;
 use vpn_core::wire::Ipv4View;
 
@@ -93,6 +93,10 @@ impl Sink for Batch<'_> {
             Err(cause) => return server.counters.dropped(datapath.worker as usize, cause),
         };
         let (view, _, load) = &checked;
+        // Its destinations are clients, so that no list of denied ones is needed.
+        if let Err(cause) = server.policy(&Networks::default()).check_downstream(view) {
+            return server.counters.dropped_all(datapath.worker as usize, cause, load.packets);
+        }
         let result = match server.table.get(view.destination) {
             None => Err(DropCause::NoRoute),
             Some(route) if u32::from(route.worker) == datapath.worker => {

@@ -10,12 +10,14 @@
 //! - `worker_datapath`: one worker's TUN queue, and its sessions.
 //! - `upstream`: handles packets from clients, on the worker of the client's stream.
 //! - `downstream`: handles packets from the host, on the worker whose queue they arrived at.
+//! - `deny`: the destinations that clients must not reach.
 //! - `mailbox`: packets that cross from one worker to another.
 //!
 //! A process has one service. [`init`] creates it and [`deinit`] removes it.
 
 mod account;
 mod billing;
+mod deny;
 mod downstream;
 mod handlers;
 mod journal;
@@ -51,6 +53,7 @@ use vpn_core::lease::KeyTokens;
 use vpn_core::meter::{Client, Rest};
 
 use billing::{Billing, Gate, Rules};
+use deny::Deny;
 use handlers::WeakHandler;
 use tunnel::Tunnel;
 use worker_datapath::{QueueHandler, WorkerDatapath};
@@ -93,6 +96,7 @@ pub(crate) struct Server {
     settings: Settings,
     datapaths: Vec<Arc<WorkerDatapath>>,
     table: Table,
+    deny: Deny,
     billing: Billing,
     leases: Mutex<Leases<leases::Owner>>,
     /// The tokens of clients that are known by their key alone; `None` if the kernel had no random numbers.
@@ -250,6 +254,7 @@ impl Server {
             datapaths,
             table: Table::new(&settings.subnet, workers as u16),
             billing: Billing::new(config, rules),
+            deny: Deny::start(&settings)?,
             leases: Mutex::new(Leases::new(settings.subnet, settings.lease_hold)),
             key_tokens: leases::key_tokens(),
             waiting_requests: Mutex::default(),
@@ -311,6 +316,7 @@ impl Server {
         drop(timers);
         self.close_streams();
         self.billing.close();
+        self.deny.close();
         self.clear_c_snapshot();
         // Without the lock: a worker may need it before it releases its queue.
         let sockets = self.sockets.lock().clone();

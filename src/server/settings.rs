@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::{BadValue, Config, check_process_wide};
 use host::netlink::{Address, Netlink, NetlinkError};
+use vpn_core::forward::{BadNetwork, Networks};
 use vpn_core::lease::{Subnet, SubnetError, dotted};
 
 const SECTION: &str = "srv_vpn";
@@ -41,6 +42,10 @@ pub(crate) struct Settings {
     pub device: Option<String>,
     /// Whether lines above DEBUG show inner addresses of clients.
     pub log_addresses: bool,
+    /// Networks outside the tunnel that clients must not reach.
+    pub deny: Networks,
+    /// Whether clients must not reach the host's own addresses but the gateway.
+    pub deny_host: bool,
 }
 
 /// Why the configuration is invalid.
@@ -82,6 +87,9 @@ pub enum SettingsError {
     /// The host's addresses cannot be read.
     #[error("cannot read this host's addresses: {0}")]
     Host(#[from] NetlinkError),
+    /// The thread that reads the host's addresses for `deny_host` cannot start.
+    #[error("[srv_vpn] deny_host: cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
 }
 
 impl Settings {
@@ -119,7 +127,7 @@ impl Settings {
         if device_mtu < mtu {
             log::warn!("[{SECTION}] device_mtu = {device_mtu}: {mtu} is used, as the mtu; expected at least the mtu");
         }
-        Ok(Settings {
+        let settings = Settings {
             subnet,
             mtu,
             device_mtu: device_mtu.max(mtu),
@@ -135,7 +143,11 @@ impl Settings {
             device: device_name(config)?,
             // Operators of nodes find them in the C module's log, and look for them.
             log_addresses: config.checked_flag(SECTION, "log_addresses", !cfg!(feature = "embedded"))?,
-        })
+            deny: denied_networks(config)?,
+            deny_host: config.checked_flag(SECTION, "deny_host", false)?,
+        };
+        warn_of_denied_servers(&settings.dns, &settings.deny);
+        Ok(settings)
     }
 }
 
@@ -184,6 +196,24 @@ fn warn_of_overlaps(subnet: &Subnet) -> Result<(), NetlinkError> {
 
 fn seconds(config: &Config, key: &str, bounds: std::ops::RangeInclusive<i64>, otherwise: i64) -> Duration {
     Duration::from_secs(config.number_in(SECTION, key, bounds, otherwise).unsigned_abs())
+}
+
+/// Reads `deny`.
+fn denied_networks(config: &Config) -> Result<Networks, BadValue> {
+    const KEY: &str = "deny";
+    let expected = "a list of IPv4 networks, for example [192.168.0.0/16,10.1.2.3]";
+    let networks = Networks::parse(config.list(SECTION, KEY));
+    networks.map_err(|BadNetwork(value)| BadValue::new(SECTION, KEY, &value, expected))
+}
+
+/// Warns of name servers for clients that these must not reach.
+fn warn_of_denied_servers(servers: &[Ipv4Addr], deny: &Networks) {
+    for server in servers.iter().filter(|server| deny.contains(**server)) {
+        log::warn!(
+            "[{SECTION}] dns = {server}: clients cannot reach it, as [{SECTION}] deny has it; expected an address outside \
+             of these networks"
+        );
+    }
 }
 
 fn device_name(config: &Config) -> Result<Option<String>, SettingsError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::sdk::channel::{Channel, SessionStats};
-use vpn_core::forward::{DropCause, Load, Offload, check_upstream};
+use vpn_core::forward::{DropCause, Load, Networks, Offload, Policy};
 use vpn_core::meter::Event;
 use vpn_core::wire::{Ipv4View, Record, VnetHeader, records};
 
@@ -22,7 +22,7 @@ impl Server {
     ) -> Result<(), DropCause> {
         let datapath = self.datapaths.get(worker as usize).ok_or(DropCause::SessionGone)?;
         let record = Record { header: VnetHeader::default(), packet };
-        let (view, offload) = self.check(session, &record)?;
+        let (view, offload) = self.check(session, &record, &self.deny.load())?;
         datapath.write_tun_single(packet, &view, &offload, session.inner_mtu());
         self.count_up(channel, session, datapath, Load::of(&offload, packet.len()));
         Ok(())
@@ -41,11 +41,11 @@ impl Server {
             return Err(DropCause::UnexpectedOp);
         }
         let datapath = self.datapaths.get(worker as usize).ok_or(DropCause::SessionGone)?;
-        let (mut load, mtu) = (Load::default(), session.inner_mtu());
+        let (mut load, mtu, deny) = (Load::default(), session.inner_mtu(), self.deny.load());
         for record in records(data) {
             let bytes = record.as_ref().map_or(0, |record| record.packet.len());
             let checked =
-                record.map_err(DropCause::from).and_then(|record| Ok((self.check(session, &record)?, record)));
+                record.map_err(DropCause::from).and_then(|record| Ok((self.check(session, &record, &deny)?, record)));
             match checked {
                 Ok(((view, offload), Record { packet, .. })) => {
                     datapath.write_tun(packet, &view, &offload, mtu);
@@ -60,12 +60,16 @@ impl Server {
     }
 
     /// Decides whether a packet, or super-packet, from this client may pass.
-    fn check(&self, session: &Session, record: &Record<'_>) -> Result<(Ipv4View, Offload), DropCause> {
+    fn check(&self, session: &Session, record: &Record<'_>, deny: &Networks) -> Result<(Ipv4View, Offload), DropCause> {
         if !session.is_allowed() {
             return Err(DropCause::NotAllowed);
         }
-        let (subnet, isolate) = (&self.settings.subnet, self.settings.client_isolation);
-        check_upstream(&record.header, record.packet, session.leased(), subnet, isolate)
+        self.policy(deny).check_upstream(&record.header, record.packet, session.leased())
+    }
+
+    /// What clients may reach; both directions obey it.
+    pub(super) fn policy<'a>(&'a self, deny: &'a Networks) -> Policy<'a> {
+        Policy { subnet: &self.settings.subnet, isolate: self.settings.client_isolation, deny }
     }
 
     /// Counts the packets as forwarded, except those that the device refused: they count as dropped.

@@ -82,7 +82,7 @@ fn tcp_super_packets_are_cut() {
             ("DSCP and ECN", &tos, good, 0, &[], 3500),
             ("time stamps", &plain, good, PSH, &stamps, 3500),
             ("IP options", &options, Vnet { csum_start: 24, ..good }, PSH, &stamps, 3500),
-            ("small", &plain, Vnet::tcp(33), PSH, &[], 3500),
+            ("small", &plain, Vnet::tcp(81), PSH, &[], 3500),
             ("odd and large", &plain, Vnet { hdr_len: 9, ..Vnet::tcp(1349) }, PSH, &[], 65_000),
         ];
         for (number, (what, ip, vnet, marks, options, length)) in cases.into_iter().enumerate() {
@@ -119,8 +119,8 @@ fn udp_super_packets_are_cut() {
         for (ip, vnet, length) in [
             (pair.ip(), Vnet::udp(1000), 3500),
             (pair.ip(), Vnet::udp(1362), 1362 * 47),
-            (pair.ip(), Vnet::udp(1), 128),
-            (pair.ip(), Vnet::udp(7), 800),
+            (pair.ip(), Vnet::udp(57), 128 * 57),
+            (pair.ip(), Vnet::udp(64), 800),
             (options, Vnet { csum_start: 24, ..Vnet::udp(511) }, 20_000),
         ] {
             let payload = noise(u64::from(vnet.gso_size), length);

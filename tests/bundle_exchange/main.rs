@@ -14,6 +14,7 @@ mod mtu;
 mod offloads;
 mod outside;
 mod peer;
+mod refused;
 mod replies;
 mod returning;
 mod tcp;

@@ -5,11 +5,11 @@ use std::fmt;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use dap_chain_net_srv_vpn::app;
-use testkit::inner::{ACK, Ip, MF, Seen, Sum, Tcp, UDP};
+use testkit::inner::{ACK, Ip, MF, Seen, Sum, Tcp, UDP, sum};
 use testkit::logged::log_lines;
 use testkit::netns::in_namespace;
 use testkit::records::{Got, Vnet, one_of_each, packets_of, random_bundle, record};
-use testkit::sockets::{large_buffer, segment};
+use testkit::sockets::{every_packet, large_buffer, segment};
 use testkit::wire::{BUNDLE_RECV, BUNDLE_SEND, PING, PONG, VPN_RECV, VPN_SEND, vpn};
 use testkit::{Noise, TEST_TIMEOUT, eventually, noise};
 use vpn_core::forward::DropCause;
@@ -175,6 +175,39 @@ fn good_records_are_delivered_and_bad_ones_counted() {
         for length in 1..second.len() {
             let data = [first.as_slice(), &second[..length]].concat();
             lab.check(&format!("cut off at {length}"), &data, &[b"first"], &[(DropCause::Malformed, 1)]);
+        }
+    });
+}
+
+/// The client's host sends no more for a record than half as much again, and its filters see the bytes that arrive.
+#[test]
+fn amplifying_records_are_dropped_and_inner_checksums_are_final() {
+    in_namespace("bundles::amplifying_records_are_dropped_and_inner_checksums_are_final", || {
+        let server = Server::start("");
+        let lab = Lab::connect(&server, Some(65_535));
+        let ip = Ip::new(GATEWAY, ADDRESS);
+        for (vnet, packet) in [
+            (Vnet::udp(1), ip.udp((53, 9), &noise(1, 128), Sum::Pseudo)),
+            (Vnet::udp(54), ip.udp((53, 9), &noise(1, 128 * 54), Sum::Pseudo)),
+            (Vnet::tcp(32), ip.tcp((53, 9), &Tcp::new(1, ACK), &noise(1, 4000), Sum::Pseudo)),
+        ] {
+            let data = [lab.good(b"before"), record(vnet, &packet), lab.good(b"behind")].concat();
+            lab.check(&format!("{vnet:?}"), &data, &[b"before", b"behind"], &[(DropCause::Amplifies, 1)]);
+        }
+        let watch = every_packet();
+        watch.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        // IPv6 in IPv4, with a sum that is said to be missing at the port of what it carries.
+        let packet = Ip { id: 77, ..ip }.packet(41, &noise(2, 100));
+        let vnet = Vnet { flags: 1, csum_start: 40, csum_offset: 22, ..Vnet::default() };
+        lab.server.send(&vpn(BUNDLE_RECV, USAGE, &record(vnet, &packet)));
+        let mut finished = packet.clone();
+        finished[62..64].copy_from_slice(&(!sum(&packet[40..])).to_be_bytes());
+        let mut buffer = [0; 2048];
+        loop {
+            let length = watch.recv(&mut buffer).unwrap();
+            if length == packet.len() && Seen::new(&buffer[..length]).protocol() == 41 {
+                break assert_eq!(buffer[..length], finished);
+            }
         }
     });
 }

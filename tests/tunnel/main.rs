@@ -13,11 +13,13 @@ mod logs;
 mod loss;
 mod mtu;
 mod networks;
+mod odd_tunnels;
 mod offload;
 mod pauses;
 mod peers;
 mod retries;
 mod slow;
+mod sources;
 mod traffic;
 
 use testkit::program::Program;

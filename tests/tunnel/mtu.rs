@@ -75,9 +75,9 @@ fn a_client_downloads_from_a_host_that_hears_no_icmp() {
             return;
         }
         let hosts = Hosts::with_clients(PROGRAM, 2);
-        let config = hosts.config(&format!("{NETWORK}device_mtu=1500\n"));
+        let config = hosts.config(&format!("{NETWORK}device_mtu=1500\n[vpn_client]\nallow_source={OUTSIDE}\n"));
         let (server, _) = hosts.server_with("server", &["--config", &config]);
-        let client = Client::connect(&hosts, 0, "client", &[]);
+        let client = Client::connect(&hosts, 0, "client", &["--config", &config]);
         assert_eq!(client.mtu, 1390);
         let devices = [tun_devices(), hosts.at(0).run(tun_devices)].concat();
         assert_eq!(devices.iter().map(|(device, _)| device.mtu).collect::<Vec<_>>(), [1500, 1390]);

@@ -129,6 +129,9 @@ fn check(vnet: Vnet, seen: &Seen<'_>) -> Option<usize> {
         other => panic!("gso_type {other}: {what}"),
     }
     assert!(seen.payload().len() > size, "a super-packet of one segment: {what}");
+    let segments = seen.payload().len().div_ceil(size);
+    let headers = (segments - 1) * (seen.whole.len() - seen.payload().len());
+    assert!(2 * headers <= seen.whole.len(), "{} bytes with {headers} of headers to come: {what}", seen.whole.len());
     Some(size)
 }
 
@@ -145,8 +148,8 @@ fn check_complete(seen: &Seen<'_>) {
 pub fn one_of_each(ip: &Ip, ports: (u16, u16)) -> [Vec<u8>; 4] {
     [
         record(Vnet::default(), &ip.udp(ports, b"plain", Sum::Right)),
-        record(Vnet::udp(20), &ip.udp(ports, &noise(4, 70), Sum::Pseudo)),
-        record(Vnet::tcp(40), &ip.tcp(ports, &Tcp::new(7, ACK), &noise(5, 110), Sum::Pseudo)),
+        record(Vnet::udp(60), &ip.udp(ports, &noise(4, 170), Sum::Pseudo)),
+        record(Vnet::tcp(90), &ip.tcp(ports, &Tcp::new(7, ACK), &noise(5, 210), Sum::Pseudo)),
         record(Vnet { flags: 1, gso_type: 0, ..Vnet::udp(0) }, &ip.udp(ports, b"unfinished", Sum::Pseudo)),
     ]
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use vpn_core::forward::{Coalescer, Offload, Route, Table, check_upstream, split};
+use vpn_core::forward::{Coalescer, Networks, Offload, Policy, Route, Table, split};
 use vpn_core::lease::{Pool, Subnet, Token};
 use vpn_core::wire::{self, HEADER_LEN, Header, VnetHeader, op};
 
@@ -45,10 +45,11 @@ mod upstream {
         let inner = ipv4_packet(address(2), Ipv4Addr::new(192, 0, 2, 1));
         let header = Header { sock_id: 0, op: op::VPN_SEND, usage_id: 1, value: inner.len() as u32 };
         let packet = [header.to_bytes().as_slice(), &inner].concat();
+        let policy = Policy { subnet: &SUBNET, isolate: true, deny: &Networks::default() };
         bencher.bench(|| {
             let (_, message) = wire::parse_from_client(black_box(&packet)).ok()?;
             let wire::FromClient::Send(inner) = message else { return None };
-            check_upstream(&VnetHeader::default(), inner, Some(address(2)), &SUBNET, true).ok()
+            policy.check_upstream(&VnetHeader::default(), inner, Some(address(2))).ok()
         });
     }
 }

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use testkit::skip;
-use vpn_core::forward::{Bundle, Offload, Route, Segments, Table, check_upstream, clamp_mss, is_too_big};
+use vpn_core::forward::{Bundle, Networks, Offload, Policy, Route, Segments, Table, clamp_mss, is_too_big};
 use vpn_core::lease::Subnet;
 use vpn_core::meter::Carried;
 use vpn_core::wire::{self, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
@@ -101,12 +101,13 @@ fn run(name: &str, times: u64) {
             let record = [&(inner.len() as u16).to_le_bytes(), [0; VNET_LEN].as_slice(), &inner].concat();
             let header = Header { sock_id: 0, op: op::BUNDLE_SEND, usage_id: 1, value: record.len() as u32 };
             let bundle = [header.to_bytes().as_slice(), &record].concat();
+            let policy = Policy { subnet: &SUBNET, isolate: true, deny: &Networks::default() };
             counted_loop(times, || {
                 let (_, message) = wire::parse_from_client(black_box(&bundle)).unwrap();
                 let wire::FromClient::Bundle(data) = message else { panic!("no bundle") };
                 for record in wire::records(data) {
                     let wire::Record { header, packet } = record.unwrap();
-                    check_upstream(&header, packet, Some(client()), &SUBNET, true).unwrap();
+                    policy.check_upstream(&header, packet, Some(client())).unwrap();
                 }
             });
         }

@@ -173,6 +173,10 @@ pub(crate) fn override_for_client(config: &mut Config, pin: Option<&str>) {
     if let Some(pin) = pin {
         config.set("vpn_client", "server_pin", pin);
     }
+    // Only the tunnel's subnet is routed into the tunnel: nothing else has a reason to come out of it.
+    if config.get_list("vpn_client", "allow_source").is_empty() {
+        config.set("vpn_client", "allow_source", "subnet");
+    }
 }
 
 /// Makes `config`, which must list the network `net`, the current configuration and initialises the client. It does not

@@ -112,11 +112,23 @@ const KEYS: &[(&str, &[&str])] = &[
             "keep_alive",
             "offload",
             "device",
+            "deny",
+            "deny_host",
         ],
     ),
     (
         "vpn_client",
-        &["start_timeout", "mtu", "keep_alive", "offload", "order_hash", "tx_fee", "server_pin", "allow_subnet"],
+        &[
+            "start_timeout",
+            "mtu",
+            "keep_alive",
+            "offload",
+            "order_hash",
+            "tx_fee",
+            "server_pin",
+            "allow_subnet",
+            "allow_source",
+        ],
     ),
     ("resources", &["threads_cnt"]),
     ("cli-server", &["enabled", "listen-path"]),
@@ -192,6 +204,10 @@ net=backbone
 allow_free_srv=true
 # Clients reach the gateway and the hosts behind it, but not each other.
 #client_isolation=true
+# Networks that clients must not reach, and whether they must not reach this machine's own addresses but the gateway.
+# By default they reach all that this machine reaches. For a server to the Internet alone:
+#deny=[10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10]
+#deny_host=true
 # Seconds for which the server keeps an address for a client that has left.
 #lease_time=3600
 # Largest packet inside the tunnel, bytes. The default, 1390, fits into 1500 on the outer network.

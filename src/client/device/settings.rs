@@ -7,6 +7,7 @@ use crate::sdk::{NotRunning, STREAM_OVERHEAD};
 use host::netlink::NetlinkError;
 use host::tun::TunError;
 use vpn_core::exchange::{Offer, agreed_mtu};
+use vpn_core::forward::Networks;
 
 /// The default size of the largest inner packet, in bytes: with the stream's overhead it fits into an Ethernet frame.
 pub(crate) const MTU: u16 = 1500 - STREAM_OVERHEAD;
@@ -32,6 +33,8 @@ pub(crate) struct Settings {
     pub offload: bool,
     /// The largest bundle that the server accepts, in bytes; 0 for none.
     pub bundle: usize,
+    /// The networks beside the subnet that packets from the server may come from; `None` for any.
+    pub allow_source: Option<Networks>,
 }
 
 impl Settings {
@@ -48,7 +51,14 @@ impl Settings {
             // C writes packets to the descriptor of a device that it created, without a header in front.
             offload: false,
             bundle: usize::from(offer.bundle),
+            // C adds routes to the device by itself.
+            allow_source: None,
         }
+    }
+
+    /// The networks that packets from the server may come from; `None` for any.
+    pub(super) fn sources(&self) -> Option<Networks> {
+        Some(self.allow_source.as_ref()?.join(&Networks::of([(self.addr, self.prefix)])))
     }
 
     /// Whether the device is for a connection of this library, not one that C makes.

@@ -52,6 +52,8 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("network_mask", Kind::Text),
             ("client_isolation", Kind::Flag),
             ("allow_free_srv", Kind::Flag),
+            ("deny", Kind::List),
+            ("deny_host", Kind::Flag),
             ("session_queue", COUNT),
             ("dns", Kind::List),
             ("device", Kind::Text),
@@ -67,7 +69,10 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("grace_bytes_per_hour", COUNT),
         ],
     ),
-    ("vpn_client", &[("server_pin", Kind::Pin), ("order_hash", Kind::Text), ("tx_fee", COUNT)]),
+    (
+        "vpn_client",
+        &[("server_pin", Kind::Pin), ("order_hash", Kind::Text), ("tx_fee", COUNT), ("allow_source", Kind::List)],
+    ),
 ];
 
 /// The security keys with this name, in any section.

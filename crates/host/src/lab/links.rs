@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
@@ -94,6 +94,32 @@ impl Netlink {
         ]));
         let what = format_args!("add veth pair {name}, {peer}");
         self.command(RouteNetlinkMessage::NewLink(near), NLM_F_CREATE | NLM_F_EXCL, what)
+    }
+
+    /// Creates a VXLAN link (RFC 7348) between two addresses, down, with network number 7 on UDP port 4789. With
+    /// `checksum` the outer datagrams have checksums.
+    pub fn add_vxlan(
+        &mut self,
+        name: &str,
+        local: Ipv4Addr,
+        remote: Ipv4Addr,
+        checksum: bool,
+    ) -> Result<(), NetlinkError> {
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vxlan),
+            LinkInfo::Data(InfoData::Vxlan(vec![
+                InfoVxlan::Id(7),
+                InfoVxlan::Local(local),
+                InfoVxlan::Group(remote),
+                InfoVxlan::Port(4789),
+                InfoVxlan::UDPCsum(checksum),
+                InfoVxlan::Learning(true),
+            ])),
+        ]));
+        let what = format_args!("add VXLAN {name} from {local} to {remote}");
+        self.command(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL, what)
     }
 
     /// Moves the link into the network namespace of process `pid`. The link arrives down and without addresses.

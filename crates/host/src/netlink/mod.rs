@@ -8,6 +8,7 @@
 //! needs. A link type that a library does not know must not stop a VPN.
 
 mod listing;
+mod own;
 mod reply;
 mod socket;
 

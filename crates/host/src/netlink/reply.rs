@@ -26,6 +26,8 @@ const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
+const RTN_BROADCAST: u8 = 3;
+const RTN_ANYCAST: u8 = 4;
 const RTPROT_KERNEL: u8 = 2;
 const RULE_HEADER_LEN: usize = 12;
 const FRA_TABLE: u16 = 15;
@@ -155,6 +157,11 @@ impl RouteEntry {
     /// Whether the route carries packets into its link, unlike a local or broadcast address of the host.
     pub fn is_unicast(&self) -> bool {
         self.kind == RTN_UNICAST
+    }
+
+    /// Whether the host keeps packets to the destination for itself.
+    pub(super) fn stays_here(&self) -> bool {
+        matches!(self.kind, RTN_LOCAL | RTN_BROADCAST | RTN_ANYCAST)
     }
 
     /// Reads the outgoing link from the answer to a look-up of one route, which may be a cached copy.

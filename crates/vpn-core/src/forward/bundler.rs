@@ -71,7 +71,9 @@ impl<B: DerefMut<Target = [u8]>> Bundler<B> {
     }
 
     /// Adds the packet in the spare capacity to the bundle for `peer`, the receiver of all packets in the bundle; sends
-    /// it alone if the peer accepts no bundle of its size. `send` receives whole VPN packets.
+    /// it alone if the peer accepts no bundle of its size. A super-packet that a peer would refuse because it
+    /// [amplifies](Offload::amplifies), from a host whose segments are tiny, is sent as its segments. `send` receives
+    /// whole VPN packets.
     pub fn take(
         &mut self,
         filled: usize,
@@ -80,10 +82,11 @@ impl<B: DerefMut<Target = [u8]>> Bundler<B> {
         peer: &Peer,
         mut send: impl FnMut(&[u8], Load),
     ) {
-        if !self.bundle.fits(filled, peer.largest) {
+        let is_refused = offload.amplifies(filled.saturating_sub(VNET_LEN));
+        if is_refused || !self.bundle.fits(filled, peer.largest) {
             self.flush(filled, peer, &mut send);
         }
-        if !self.bundle.fits(filled, peer.largest) {
+        if is_refused || !self.bundle.fits(filled, peer.largest) {
             return split(self.bundle.plain(filled), HEADER_LEN, offload, |packet| {
                 let bytes = packet.len().saturating_sub(HEADER_LEN) as u64;
                 send(write_header(packet, peer.plain_op, peer.usage_id), Load { packets: 1, bytes });

@@ -38,6 +38,14 @@ pub enum DropCause {
     BadOffload,
     /// The packet exceeds the session's inner MTU and must not be fragmented.
     TooBig,
+    /// The packet's IPv4 options are malformed, or prescribe its route.
+    BadOptions,
+    /// The segments of a peer's super-packet have many more bytes than it: most are headers.
+    Amplifies,
+    /// Clients must not reach the destination, or packets of the source do not pass a tunnel.
+    Denied,
+    /// The server sent the packet from an address outside the tunnel's networks.
+    WrongSource,
 }
 
 impl DropCause {
@@ -45,7 +53,7 @@ impl DropCause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All causes, each at the index that is its number.
-    pub const ALL: [DropCause; 16] = [
+    pub const ALL: [DropCause; 20] = [
         DropCause::Malformed,
         DropCause::NotIpv4,
         DropCause::NoLease,
@@ -62,6 +70,10 @@ impl DropCause {
         DropCause::WrongDestination,
         DropCause::BadOffload,
         DropCause::TooBig,
+        DropCause::BadOptions,
+        DropCause::Amplifies,
+        DropCause::Denied,
+        DropCause::WrongSource,
     ];
 
     /// Returns the counter's name in statistics: lower case, words joined by underscores; stable.
@@ -94,6 +106,10 @@ impl DropCause {
             }
             DropCause::BadOffload => ("bad_offload", "a super-packet that does not fit its description"),
             DropCause::TooBig => ("too_big", "larger than the client's MTU, and not to be fragmented"),
+            DropCause::BadOptions => ("bad_options", "IPv4 options that are malformed or prescribe a route"),
+            DropCause::Amplifies => ("amplifies", "a super-packet that would become many more bytes than it has"),
+            DropCause::Denied => ("denied", "an address that clients must not reach, or that is never routed"),
+            DropCause::WrongSource => ("wrong_source", "sent by the server from outside the tunnel's networks"),
         }
     }
 }
@@ -102,6 +118,7 @@ impl From<PacketError> for DropCause {
     fn from(error: PacketError) -> DropCause {
         match error {
             PacketError::NotIpv4(_) => DropCause::NotIpv4,
+            PacketError::BadOptions => DropCause::BadOptions,
             PacketError::Empty | PacketError::BadHeaderLen { .. } | PacketError::LengthMismatch { .. } => {
                 DropCause::Malformed
             }
@@ -153,6 +170,7 @@ mod tests {
     #[test]
     fn parse_errors_have_their_causes() {
         assert_eq!(DropCause::from(PacketError::NotIpv4(6)), DropCause::NotIpv4);
+        assert_eq!(DropCause::from(PacketError::BadOptions), DropCause::BadOptions);
         assert_eq!(DropCause::from(PacketError::Empty), DropCause::Malformed);
         assert_eq!(DropCause::from(PacketError::BadHeaderLen { header_len: 8, len: 40 }), DropCause::Malformed);
         assert_eq!(DropCause::from(PacketError::LengthMismatch { total_len: 8, len: 40 }), DropCause::Malformed);

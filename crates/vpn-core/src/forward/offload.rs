@@ -27,10 +27,18 @@ const MAX_DATAGRAMS: usize = 128;
 pub enum Offload {
     /// None.
     None,
-    /// The checksum over the packet from `start` on is to be completed, at `start + offset`. It belongs to the packet's
-    /// TCP or UDP header, or to an encapsulated packet.
+    /// The checksum over the packet from `start` on is to be completed, at `start + offset`. It is that of the packet's
+    /// own TCP or UDP header. A kernel may do it, even behind its filters: they read no checksum.
     Checksum {
-        /// Bytes from the start of the packet, behind its IPv4 header.
+        /// Bytes from the start of the packet: the length of its IPv4 header.
+        start: u16,
+        /// Bytes from `start`.
+        offset: u16,
+    },
+    /// Like [`Offload::Checksum`], but of an encapsulated packet. Only [`split`](super::split) may do it: to a kernel the
+    /// place may be in anything that a filter reads.
+    InnerChecksum {
+        /// Bytes from the start of the packet, behind its headers.
         start: u16,
         /// Bytes from `start`.
         offset: u16,
@@ -61,18 +69,39 @@ impl Offload {
     pub fn check(header: &VnetHeader, packet: &[u8]) -> Result<(Ipv4View, Offload), DropCause> {
         let view = inspect(packet)?;
         let offload = match header.gso_type {
-            VnetHeader::GSO_NONE if header.flags & VnetHeader::NEEDS_CSUM == 0 => Some(Offload::None),
+            VnetHeader::GSO_NONE if header.flags & VnetHeader::NEEDS_CSUM == 0 => return Ok((view, Offload::None)),
             VnetHeader::GSO_NONE => checksum(header, &view),
             _ => segments(header, packet, &view),
         };
         offload.map(|offload| (view, offload)).ok_or(DropCause::BadOffload)
     }
 
-    /// Returns the header for the kernel: every field follows from checked values.
+    /// Checks a packet and its header that a peer sent, as [`Offload::check`] does. What the kernel makes of it must be
+    /// in proportion: the segments of a super-packet have at most half as many bytes more than the super-packet has.
+    /// Each repeats the headers, so with a few bytes of payload each they would have up to 60 times its bytes.
+    ///
+    /// Errors: those of [`Offload::check`], and [`DropCause::Amplifies`].
+    #[inline]
+    pub fn check_record(header: &VnetHeader, packet: &[u8]) -> Result<(Ipv4View, Offload), DropCause> {
+        let (view, offload) = Offload::check(header, packet)?;
+        match offload.amplifies(packet.len()) {
+            true => Err(DropCause::Amplifies),
+            false => Ok((view, offload)),
+        }
+    }
+
+    /// Whether a peer must refuse a packet of `len` bytes, as its segments have more than 1.5 times its bytes. A sender
+    /// cuts it first.
+    #[inline]
+    pub fn amplifies(&self, len: usize) -> bool {
+        matches!(self, Offload::Segments(_)) && self.billed(len) * 2 > len * 3
+    }
+
+    /// Returns the header for the kernel or a peer: every field follows from checked values.
     pub fn to_header(&self) -> VnetHeader {
         match *self {
             Offload::None => VnetHeader::default(),
-            Offload::Checksum { start, offset } => VnetHeader {
+            Offload::Checksum { start, offset } | Offload::InnerChecksum { start, offset } => VnetHeader {
                 flags: VnetHeader::NEEDS_CSUM,
                 csum_start: start,
                 csum_offset: offset,
@@ -96,7 +125,7 @@ impl Offload {
     /// Returns how many packets a packet of `len` bytes is on a wire without super-packets.
     pub fn packets(&self, len: usize) -> u32 {
         match self {
-            Offload::None | Offload::Checksum { .. } => 1,
+            Offload::None | Offload::Checksum { .. } | Offload::InnerChecksum { .. } => 1,
             Offload::Segments(segments) => {
                 let payload = len.saturating_sub(usize::from(segments.header_len));
                 payload.div_ceil(usize::from(segments.size).max(1)) as u32
@@ -108,7 +137,7 @@ impl Offload {
     #[inline]
     pub fn largest(&self, len: usize) -> usize {
         match self {
-            Offload::None | Offload::Checksum { .. } => len,
+            Offload::None | Offload::Checksum { .. } | Offload::InnerChecksum { .. } => len,
             Offload::Segments(segments) => usize::from(segments.header_len) + usize::from(segments.size),
         }
     }
@@ -117,7 +146,7 @@ impl Offload {
     /// without super-packets, each with headers of its own.
     pub fn billed(&self, len: usize) -> usize {
         match self {
-            Offload::None | Offload::Checksum { .. } => len,
+            Offload::None | Offload::Checksum { .. } | Offload::InnerChecksum { .. } => len,
             Offload::Segments(Segments { size, header_len, .. }) => {
                 // A packet has less than 64 KiB, and processors divide 32 bits much faster than 64.
                 let behind_first = (len as u32).saturating_sub(u32::from(*header_len) + 1) / u32::from(*size).max(1);
@@ -127,22 +156,29 @@ impl Offload {
     }
 }
 
-/// The kernel writes the sum after it has routed and filtered the packet, so it must not overwrite fields that a filter
-/// reads. It must be the packet's own checksum, or that of an encapsulated packet; a packet that an ICMP error quotes
-/// does not count.
+/// The sum must not get into fields that were judged: it must be the packet's own checksum, or that of an encapsulated
+/// packet; a packet that an ICMP error quotes does not count, and TCP carries none.
 fn checksum(header: &VnetHeader, view: &Ipv4View) -> Option<Offload> {
-    let (start, offset) = (usize::from(header.csum_start), usize::from(header.csum_offset));
+    let (start, offset) = (header.csum_start, header.csum_offset);
+    let place = usize::from(start) + usize::from(offset);
+    if view.is_fragment || place + 2 > view.total_len {
+        return None;
+    }
     let own = match view.protocol {
-        TCP => Some((TCP_HEADER, TCP_CHECKSUM)),
-        UDP => Some((UDP_HEADER, UDP_CHECKSUM)),
+        TCP => Some(TCP_CHECKSUM),
+        UDP => Some(UDP_CHECKSUM),
         _ => None,
     };
-    let inner_ports_end = if own.is_some() { 0 } else { PORTS_END };
-    let is_own = own.is_some_and(|(_, place)| start == view.header_len && offset == usize::from(place));
-    let outer_len = view.header_len + own.map_or(IP_HEADER, |(len, _)| len);
-    let is_inner = view.protocol != ICMP && start >= outer_len && start + offset >= outer_len + inner_ports_end;
-    let fits = !view.is_fragment && (is_own || is_inner) && start + offset + 2 <= view.total_len;
-    fits.then_some(Offload::Checksum { start: header.csum_start, offset: header.csum_offset })
+    if usize::from(start) == view.header_len && Some(offset) == own {
+        return Some(Offload::Checksum { start, offset });
+    }
+    let (behind, ports_end) = match view.protocol {
+        UDP => (view.header_len + UDP_HEADER, 0),
+        TCP | ICMP => return None,
+        _ => (view.header_len + IP_HEADER, PORTS_END),
+    };
+    let is_inner = usize::from(start) >= behind && place >= behind + ports_end;
+    is_inner.then_some(Offload::InnerChecksum { start, offset })
 }
 
 fn segments(header: &VnetHeader, packet: &[u8], view: &Ipv4View) -> Option<Offload> {
@@ -187,5 +223,7 @@ fn segments(header: &VnetHeader, packet: &[u8], view: &Ipv4View) -> Option<Offlo
     Some(Offload::Segments(Segments { is_tcp, ecn, size, ip_len, header_len }))
 }
 
+#[cfg(test)]
+mod amplification;
 #[cfg(test)]
 mod tests;

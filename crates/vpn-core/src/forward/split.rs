@@ -21,7 +21,7 @@ const MAX_HEADERS: usize = 60 + 60;
 pub fn split(buffer: &mut [u8], headroom: usize, offload: &Offload, mut emit: impl FnMut(&mut [u8])) {
     match *offload {
         Offload::None => emit(buffer),
-        Offload::Checksum { start, offset } => {
+        Offload::Checksum { start, offset } | Offload::InnerChecksum { start, offset } => {
             let packet = buffer.get_mut(headroom..).unwrap_or_default();
             if complete(packet, start.into(), offset.into()).is_some() {
                 emit(buffer);
@@ -36,10 +36,13 @@ pub fn split(buffer: &mut [u8], headroom: usize, offload: &Offload, mut emit: im
 }
 
 /// The field already holds the sum of the pseudo header, so only the bytes from `start` on are left to sum up.
+///
+/// An encapsulated packet may be of UDP, where 0 means that there is no checksum. To all other protocols 0xffff is the
+/// same as 0.
 fn complete(packet: &mut [u8], start: usize, offset: usize) -> Option<()> {
     let checksum = Sum::of(packet.get(start..)?).checksum();
-    let is_udp = *packet.get(IP_PROTOCOL)? == UDP;
-    let checksum = if is_udp { udp_checksum(checksum) } else { checksum };
+    let is_tcp = *packet.get(IP_PROTOCOL)? == TCP;
+    let checksum = if is_tcp { checksum } else { udp_checksum(checksum) };
     put(packet, start + offset, checksum.to_be_bytes())
 }
 

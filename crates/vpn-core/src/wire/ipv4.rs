@@ -44,11 +44,21 @@ pub enum PacketError {
         /// Bytes present.
         len: usize,
     },
+    /// The options are malformed, or prescribe a route for the packet.
+    #[error("IPv4 options that are malformed or prescribe a route")]
+    BadOptions,
 }
+
+/// The kinds of IPv4 options that matter here (IANA). All but the first two have a length in their second byte.
+const END_OF_OPTIONS: u8 = 0;
+const NO_OPERATION: u8 = 1;
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+const STRICT_SOURCE_ROUTE: u8 = 137;
 
 /// Checks the header of a packet that should be exactly one whole IPv4 packet.
 ///
-/// Does not verify the header checksum: the kernel that receives the packet does.
+/// Refuses source routes (RFC 7126, 4.3 and 4.4): a host on the way sends such a packet to another destination than the
+/// one that was checked. Does not verify the header checksum: the kernel that receives the packet does.
 ///
 /// ```
 /// use vpn_core::wire::{PacketError, inspect};
@@ -77,6 +87,9 @@ pub fn inspect(packet: &[u8]) -> Result<Ipv4View, PacketError> {
     if total_len != len {
         return Err(PacketError::LengthMismatch { total_len, len });
     }
+    if header_len > header.len() && !are_options_fine(packet.get(header.len()..header_len).unwrap_or_default()) {
+        return Err(PacketError::BadOptions);
+    }
     Ok(Ipv4View {
         source: Ipv4Addr::new(header[12], header[13], header[14], header[15]),
         destination: Ipv4Addr::new(header[16], header[17], header[18], header[19]),
@@ -85,6 +98,25 @@ pub fn inspect(packet: &[u8]) -> Result<Ipv4View, PacketError> {
         protocol: header[9],
         is_fragment: u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0,
     })
+}
+
+/// Whether each option is whole, and none is a source route. What follows the end of the list is padding, which no host
+/// reads.
+#[cold]
+fn are_options_fine(mut options: &[u8]) -> bool {
+    while let [kind, behind @ ..] = options {
+        let len = match (*kind, behind) {
+            (END_OF_OPTIONS, _) => return true,
+            (NO_OPERATION, _) => 1,
+            (LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, _) | (_, [] | [0 | 1, ..]) => return false,
+            (_, [len, ..]) => usize::from(*len),
+        };
+        match options.get(len..) {
+            Some(rest) => options = rest,
+            None => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -145,6 +177,43 @@ mod tests {
         }
         for len in 1..20 {
             assert_eq!(inspect(&packet(20, 20)[..len]), Err(PacketError::BadHeaderLen { header_len: 20, len }));
+        }
+    }
+
+    /// Returns the result for a header with these options, and zeros up to a whole word.
+    fn with_options(options: &[u8]) -> Result<(), PacketError> {
+        let mut bytes = packet(20 + options.len().next_multiple_of(4), 80);
+        bytes[20..20 + options.len()].copy_from_slice(options);
+        inspect(&bytes).map(|_| ())
+    }
+
+    #[test]
+    fn refuses_source_routes_wherever_they_are() {
+        for kind in [131, 137] {
+            let route = [kind, 7, 4, 10, 98, 0, 3];
+            for front in [&[][..], &[1], &[1, 1, 1], &[7, 3, 4], &[148, 4, 0, 0], &[7, 7, 4, 0, 0, 0, 0, 68, 4, 5, 0]] {
+                let options = [front, &route].concat();
+                assert_eq!(with_options(&options), Err(PacketError::BadOptions), "{options:?}");
+                // A list that is exhausted, and one that is too short to hold the option.
+                assert_eq!(with_options(&[front, &route[..1]].concat()), Err(PacketError::BadOptions), "{front:?}");
+            }
+            // Behind the end of the list it is no option, and inside another it is data.
+            assert_eq!(with_options(&[&[1, 0], route.as_slice()].concat()), Ok(()));
+            assert_eq!(with_options(&[&[222, 9], route.as_slice()].concat()), Ok(()));
+        }
+    }
+
+    #[test]
+    fn refuses_options_that_are_not_whole() {
+        for options in [&[7, 0][..], &[7, 1], &[7, 5, 4], &[1, 1, 1, 7], &[7, 3, 4, 68], &[0x82, 41], &[2, 255, 0, 0]] {
+            let mut whole = options.to_vec();
+            // Nothing that ends the list follows.
+            whole.resize(options.len().next_multiple_of(4), options[options.len() - 1]);
+            assert_eq!(with_options(&whole), Err(PacketError::BadOptions), "{options:?}");
+        }
+        let record_route = [&[7, 39, 4][..], &[0; 36], &[0]].concat();
+        for fine in [&[1, 1, 1, 0][..], &[0, 9, 9, 9], &[148, 4, 0, 0], &[68, 8, 5, 0, 0, 0, 0, 0], &record_route] {
+            assert_eq!(with_options(fine), Ok(()), "{fine:?}");
         }
     }
 

@@ -63,7 +63,11 @@ fn a_checksum_is_the_packet_s_own_or_an_inner_packet_s() {
         (28, u16::MAX, false),
     ] {
         let header = VnetHeader { flags: 1, csum_start: start, csum_offset: offset, ..VnetHeader::default() };
-        let expected = if is_good { Ok(Offload::Checksum { start, offset }) } else { Err(DropCause::BadOffload) };
+        let expected = match (is_good, start) {
+            (true, 28) => Ok(Offload::Checksum { start, offset }),
+            (true, _) => Ok(Offload::InnerChecksum { start, offset }),
+            (false, _) => Err(DropCause::BadOffload),
+        };
         assert_eq!(check(&header, &packet), expected, "{start} {offset}");
     }
 }
@@ -230,7 +234,7 @@ fn super_packets_that_no_host_sends_are_refused() {
 }
 
 #[test]
-fn a_packet_in_an_icmp_error_has_no_checksum_to_complete() {
+fn a_packet_in_an_icmp_error_or_in_tcp_has_no_checksum_to_complete() {
     let mut bytes = Packet::udp(&[7; 100]).bytes();
     for (protocol, start, offset, is_good) in [
         (1, 40, 6, false),
@@ -239,11 +243,13 @@ fn a_packet_in_an_icmp_error_has_no_checksum_to_complete() {
         (4, 40, 2, false),
         (4, 20, 22, false),
         (47, 44, 16, true),
+        (6, 40, 6, false),
+        (6, 60, 16, false),
     ] {
         bytes[9] = protocol;
         let header = VnetHeader { flags: 1, csum_start: start, csum_offset: offset, ..VnetHeader::default() };
         let checked = Offload::check(&header, &bytes).map(|(_, offload)| offload);
-        let expected = if is_good { Ok(Offload::Checksum { start, offset }) } else { Err(DropCause::BadOffload) };
+        let expected = if is_good { Ok(Offload::InnerChecksum { start, offset }) } else { Err(DropCause::BadOffload) };
         assert_eq!(checked, expected, "protocol {protocol}, {start} {offset}");
     }
 }

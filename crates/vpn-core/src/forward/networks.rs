@@ -1,0 +1,198 @@
+//! Lists of IPv4 networks, as the configuration names them, and the look-up of a packet's address in them.
+
+use std::net::Ipv4Addr;
+
+/// Networks, sorted and without overlaps: a look-up takes a few comparisons, whatever the number of networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// The first and the last address of each.
+    ranges: Box<[(u32, u32)]>,
+}
+
+/// An item of a list is not a network.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+#[error("{0:?} is not an IPv4 network such as 192.168.0.0/16")]
+pub struct BadNetwork(pub String);
+
+impl Networks {
+    /// Parses networks such as 192.168.0.0/16; an address alone is a network of one.
+    ///
+    /// Refuses bits outside the prefix: whether the network or the address is a mistake is for its owner to say.
+    ///
+    /// ```
+    /// use vpn_core::forward::Networks;
+    ///
+    /// let networks = Networks::parse(["192.168.0.0/16", "10.1.2.3"])?;
+    /// assert!(networks.contains([192, 168, 255, 255].into()) && networks.contains([10, 1, 2, 3].into()));
+    /// assert!(!networks.contains([10, 1, 2, 4].into()));
+    ///
+    /// let error = Networks::parse(["192.168.0.1/16"]).map_err(|error| error.to_string());
+    /// assert_eq!(error, Err("\"192.168.0.1/16\" is not an IPv4 network such as 192.168.0.0/16".to_owned()));
+    /// # Ok::<(), vpn_core::forward::BadNetwork>(())
+    /// ```
+    pub fn parse(items: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Networks, BadNetwork> {
+        let parse = |item: &str| range(item.trim()).ok_or_else(|| BadNetwork(item.trim().to_owned()));
+        items.into_iter().map(|item| parse(item.as_ref())).collect::<Result<Vec<_>, _>>().map(Networks::of_ranges)
+    }
+
+    /// The networks with these addresses and prefix lengths; bits outside a prefix do not count.
+    pub fn of(networks: impl IntoIterator<Item = (Ipv4Addr, u8)>) -> Networks {
+        let range = |(address, prefix)| {
+            let host = host_mask(prefix);
+            (u32::from(address) & !host, u32::from(address) | host)
+        };
+        Networks::of_ranges(networks.into_iter().map(range).collect())
+    }
+
+    /// All addresses of both.
+    pub fn join(&self, other: &Networks) -> Networks {
+        Networks::of_ranges([&*self.ranges, &*other.ranges].concat())
+    }
+
+    /// Whether the list is empty.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// Whether one of the networks has the address.
+    #[inline]
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        let address = u32::from(address);
+        let behind = self.ranges.partition_point(|(first, _)| *first <= address);
+        self.ranges.get(..behind).and_then(<[_]>::last).is_some_and(|(_, last)| address <= *last)
+    }
+
+    fn of_ranges(mut ranges: Vec<(u32, u32)>) -> Networks {
+        ranges.sort_unstable();
+        let mut merged: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
+        for (first, last) in ranges {
+            match merged.last_mut().filter(|before| first <= before.1) {
+                Some(before) => before.1 = before.1.max(last),
+                None => merged.push((first, last)),
+            }
+        }
+        Networks { ranges: merged.into() }
+    }
+}
+
+fn range(item: &str) -> Option<(u32, u32)> {
+    let (address, prefix) = match item.split_once('/') {
+        // Rust reads a sign as part of a number.
+        Some((address, digits)) if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+            (address, digits.parse().ok().filter(|prefix| *prefix <= 32)?)
+        }
+        Some(_) => return None,
+        None => (item, 32),
+    };
+    let first = u32::from(address.parse::<Ipv4Addr>().ok()?);
+    let host = host_mask(prefix);
+    (first & host == 0).then_some((first, first | host))
+}
+
+fn host_mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shr(prefix.into()).unwrap_or(0)
+}
+
+/// Whether packets with this address leave a host: addresses of "this network" and loopback (RFC 1122, 3.2.1.3), of one
+/// link (RFC 3927, 2.7), multicast, reserved ones and the broadcast do not pass a tunnel, in either field.
+#[inline]
+pub fn is_routable(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    !(first == 0 || first == 127 || first >= 224 || (first == 169 && second == 254))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn networks(items: &[&str]) -> Networks {
+        Networks::parse(items).unwrap()
+    }
+
+    #[test]
+    fn every_address_of_a_network_is_in_it() {
+        for (network, first, last) in [
+            ("192.168.0.0/16", "192.168.0.0", "192.168.255.255"),
+            ("10.0.0.0/8", "10.0.0.0", "10.255.255.255"),
+            ("172.16.0.0/12", "172.16.0.0", "172.31.255.255"),
+            ("192.0.2.7/32", "192.0.2.7", "192.0.2.7"),
+            (" 192.0.2.7 ", "192.0.2.7", "192.0.2.7"),
+            ("192.0.2.6/31", "192.0.2.6", "192.0.2.7"),
+            ("0.0.0.0/0", "0.0.0.0", "255.255.255.255"),
+            ("128.0.0.0/1", "128.0.0.0", "255.255.255.255"),
+        ] {
+            let list = networks(&[network]);
+            let [first, last] = [first, last].map(|text| u32::from(text.parse::<Ipv4Addr>().unwrap()));
+            assert!(
+                [first, first + (last - first) / 2, last].iter().all(|at| list.contains((*at).into())),
+                "{network}"
+            );
+            let outside = [first.checked_sub(1), last.checked_add(1)].into_iter().flatten();
+            assert!(outside.into_iter().all(|at| !list.contains(at.into())), "{network}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused_by_name() {
+        for item in [
+            "",
+            "x",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/-1",
+            "10.0.0.1/8",
+            "10.0.0/8",
+            "fd00::/8",
+            "::1",
+            "10.0.0.0/255.0.0.0",
+            "10.0.0.0/8/8",
+            "/8",
+            "10.0.0.0 /8",
+            "010.0.0.0/8",
+            "10.0.0.0/8,11.0.0.0/8",
+        ] {
+            let error = Networks::parse(["192.0.2.0/24", item]).unwrap_err();
+            assert_eq!(error, BadNetwork(item.to_owned()));
+        }
+        assert!(Networks::parse([""; 0]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn overlaps_and_order_do_not_matter() {
+        let expected = networks(&["10.0.0.0/8", "192.168.0.0/16"]);
+        assert_eq!(networks(&["192.168.0.0/16", "10.1.0.0/16", "10.0.0.0/8", "10.0.0.0/8", "192.168.3.4"]), expected);
+        assert_eq!(networks(&["192.168.0.0/16"]).join(&networks(&["10.0.0.0/8", "192.168.1.0/24"])), expected);
+        assert_eq!(Networks::of([([192, 168, 7, 7].into(), 16), ([10, 0, 0, 1].into(), 8)]), expected);
+    }
+
+    #[test]
+    fn what_no_router_passes_on_is_not_routable() {
+        for address in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255", "169.254.0.0", "169.254.169.254"] {
+            assert!(!is_routable(address.parse().unwrap()), "{address}");
+        }
+        for address in ["224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.254", "255.255.255.255"] {
+            assert!(!is_routable(address.parse().unwrap()), "{address}");
+        }
+        for address in ["1.0.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255", "169.255.0.0", "223.255.255.255"]
+        {
+            assert!(is_routable(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn contains_what_one_of_them_contains(
+            list in prop::collection::vec((any::<u32>(), 0_u8..=32), 0..12),
+            address: u32,
+            near in 0_usize..12,
+        ) {
+            // Half of the look-ups are near the edge of a network.
+            let address = list.get(near).map_or(address, |(base, prefix)| (base & !host_mask(*prefix)).wrapping_sub(address & 1));
+            let is_in = list.iter().any(|(base, prefix)| (base ^ address) & !host_mask(*prefix) == 0);
+            let networks = Networks::of(list.iter().map(|(base, prefix)| ((*base).into(), *prefix)));
+            prop_assert_eq!(networks.contains(address.into()), is_in);
+        }
+    }
+}
