@@ -5,4 +5,5 @@
 pub mod lab;
 pub mod netlink;
 pub mod threads;
+pub mod told;
 pub mod tun;

@@ -9,5 +9,6 @@ pub mod forward;
 pub mod gate;
 pub mod lease;
 pub mod meter;
+pub mod rate;
 pub mod source;
 pub mod wire;

@@ -28,7 +28,7 @@ pub use mss::{MssClamp, clamp_mss};
 pub use offload::{Offload, Segments};
 pub use split::split;
 pub use table::{Route, Table};
-pub use too_big::{Budget, MAX_ICMP_ERROR, fragmentation_needed, is_too_big};
+pub use too_big::{MAX_ICMP_ERROR, fragmentation_needed, is_too_big};
 
 use crate::lease::Subnet;
 use crate::wire::{Ipv4View, VnetHeader};

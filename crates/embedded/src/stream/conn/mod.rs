@@ -144,7 +144,7 @@ impl Conn {
         let conn = Rc::new(self);
         worker.reactor.set_owner(uuid, worker.shared.index);
         if let Err(error) = conn.attach(worker, EventFlags::IN) {
-            log::warn!("cannot add a connection to the worker's epoll: {error}");
+            host::log_bounded!(Warn, "cannot add a connection to the worker's epoll: {error}");
             return conn.tear_down(worker);
         }
         let wait = deadline.saturating_duration_since(Instant::now());
