@@ -16,4 +16,5 @@ mod outside;
 mod peer;
 mod replies;
 mod returning;
+mod sources;
 mod tcp;

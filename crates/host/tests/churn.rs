@@ -80,7 +80,8 @@ fn listings_are_whole_while_a_thousand_changes_a_second_interrupt_them() {
             seen.dedup();
             assert_eq!(seen.len(), ADDRESSES as usize, "an address that was there all the time is missing");
             let routes = netlink.routes_in_use().unwrap();
-            let local = routes.iter().filter(|route| route.prefix == 32 && (FIRST..).contains(&route.destination.into()));
+            let local =
+                routes.iter().filter(|route| route.prefix == 32 && (FIRST..).contains(&route.destination.into()));
             assert!(local.count() >= ADDRESSES as usize);
             assert!(netlink.links().unwrap().iter().any(|link| link.name == "crowd"));
         }

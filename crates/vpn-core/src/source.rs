@@ -24,7 +24,7 @@ use std::net::{IpAddr, Ipv6Addr};
 pub struct Source(Network);
 
 /// A network that has a share: a source, or one of the networks around it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
     /// The first address; an IPv4 address in its mapped form.
     base: Ipv6Addr,
@@ -32,7 +32,7 @@ pub struct Network {
 }
 
 /// How large a network with a share is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Width {
     /// A source itself.
     Source,

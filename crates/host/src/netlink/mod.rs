@@ -25,8 +25,8 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-pub use reply::{Address, Link, RouteEntry};
 use reply::RuleTable;
+pub use reply::{Address, Link, RouteEntry};
 
 /// How long a listing is repeated while changes of its table interrupt it.
 pub const PATIENCE: Duration = Duration::from_secs(5);

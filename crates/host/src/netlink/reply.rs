@@ -409,9 +409,8 @@ mod tests {
     #[test]
     fn a_network_of_the_host_is_told_from_one_behind_a_gateway() {
         let oif = attribute(RTA_OIF, &2u32.to_ne_bytes());
-        let via = |family: i32, address: &[u8]| {
-            attribute(RTA_VIA, &[&(family as u16).to_ne_bytes()[..], address].concat())
-        };
+        let via =
+            |family: i32, address: &[u8]| attribute(RTA_VIA, &[&(family as u16).to_ne_bytes()[..], address].concat());
         let cases = [
             (vec![oif.clone()], None, true),
             (vec![oif.clone(), attribute(RTA_GATEWAY, &[10, 0, 0, 1])], Some([10, 0, 0, 1]), false),

@@ -38,6 +38,8 @@ pub enum DropCause {
     BadOffload,
     /// The packet exceeds the session's inner MTU and must not be fragmented.
     TooBig,
+    /// The client, or its source, asks for an address too often.
+    TooOften,
 }
 
 impl DropCause {
@@ -45,7 +47,7 @@ impl DropCause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All causes, each at the index that is its number.
-    pub const ALL: [DropCause; 16] = [
+    pub const ALL: [DropCause; 17] = [
         DropCause::Malformed,
         DropCause::NotIpv4,
         DropCause::NoLease,
@@ -62,6 +64,7 @@ impl DropCause {
         DropCause::WrongDestination,
         DropCause::BadOffload,
         DropCause::TooBig,
+        DropCause::TooOften,
     ];
 
     /// Returns the counter's name in statistics: lower case, words joined by underscores; stable.
@@ -94,6 +97,7 @@ impl DropCause {
             }
             DropCause::BadOffload => ("bad_offload", "a super-packet that does not fit its description"),
             DropCause::TooBig => ("too_big", "larger than the client's MTU, and not to be fragmented"),
+            DropCause::TooOften => ("too_often", "an address was asked for too often"),
         }
     }
 }
