@@ -278,7 +278,9 @@ mod tests {
     #[test]
     fn the_table_of_strangers_is_bounded() {
         let sources = Arc::default();
-        (0..3600).for_each(|second| drop(told(&sources, second, |number| source(number + 1000 * second as u32))));
+        for second in 0..3600_u32 {
+            told(&sources, second.into(), |number| source(number + 1000 * second));
+        }
         let kinds = sources.strangers.lock();
         assert!(kinds.values().all(|kind| kind.sources.len() <= STRANGERS as usize));
     }
