@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// behaviour: a panic is logged under `what`, and C gets `failed`.
 pub(crate) fn guard<T>(what: &str, failed: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        log::error!("internal error in {what}, please report it: {}", panic_text(&*panic));
+        host::log_bounded!(Error, "internal error in {what}, please report it: {}", panic_text(&*panic));
         failed
     })
 }

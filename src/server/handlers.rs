@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use crate::sdk::channel::{Channel, ChannelHandler};
 use crate::sdk::service::ServiceHandler;
 use crate::sdk::usage::Rest;
+use vpn_core::source::Source;
 use vpn_core::wire;
 
 use super::journal::Journal;
@@ -14,10 +15,11 @@ use super::{Server, billing};
 
 impl ChannelHandler for Server {
     fn opened(&self, channel: &Arc<Channel>) {
-        let journal = Journal::new(self.now(), channel.peer(), &self.log_sources, billing::source_of(channel));
-        channel.set_data(Arc::new(Session::new(self.now(), self.billing.open_account(), journal)));
+        let (now, source) = (self.now(), Source::of(billing::source_of(channel)));
+        let journal = Journal::new(now, channel.peer(), &self.log_sources, source);
+        channel.set_data(Arc::new(Session::new(now, source, self.billing.open_account(), journal)));
         channel.show_service(self.service_raw(), self.tun_visible(channel.worker()));
-        self.open_channels.lock().push(Arc::clone(channel));
+        self.open_channels.lock().insert(Arc::as_ptr(channel).addr(), Arc::clone(channel));
         // The billing side may have accepted the client on 'R' before the client opened 'S'.
         self.refresh(channel);
         if self.is_closing() {
@@ -37,7 +39,7 @@ impl ChannelHandler for Server {
         self.log_end(channel);
         self.end_lease(channel);
         self.forget_request(channel);
-        self.open_channels.lock().retain(|other| !Arc::ptr_eq(other, channel));
+        self.open_channels.lock().remove(&Arc::as_ptr(channel).addr());
     }
 
     /// The type is not looked at: nodes send [`TYPE_DATA`], the public GUI 0x00, and the C module reads neither.

@@ -2,81 +2,83 @@
 //!
 //! One style for all lines, which docs/migration.md lists: `event: client KEY at PEER, usage N, facts`. Amounts have units.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use log::Level;
 use parking_lot::Mutex;
 
 use vpn_core::meter::Unit;
+use vpn_core::rate::{Budget, LINE_INTERVAL, Lines};
 use vpn_core::source::Source;
 
+/// The lines of one kind that strangers may cause at once, those of a source and all together; then one a minute.
+const STRANGER: u32 = 4;
+const STRANGERS: u32 = 16;
+/// The lines that one session of a client that pays may cause at once, and then one in this time.
+const PAYING: (u32, Duration) = (32, Duration::from_secs(15));
+/// The same for all such sessions of a source, which may follow each other fast.
+const PAYING_SOURCE: (u32, Duration) = (128, Duration::from_secs(5));
 /// The most sources whose lines are counted apart.
 const SOURCES_MAX: usize = 4096;
 
-/// A bound on the lines that a peer causes.
-#[derive(Debug)]
-struct Budget {
-    /// How many lines it may cause at once.
-    burst: u64,
-    /// The time after which it may cause another one, in milliseconds.
-    refill: u64,
-    /// When the budget is full again, in milliseconds on the server's clock.
-    full_at: AtomicU64,
-}
-
-impl Budget {
-    const fn new(burst: u64, refill: u64) -> Budget {
-        Budget { burst, refill, full_at: AtomicU64::new(0) }
-    }
-
-    /// The bound of one session.
-    const fn of_session() -> Budget {
-        Budget::new(24, 15_000)
-    }
-
-    /// The bound of all sessions of a source, which may follow each other fast.
-    const fn of_source() -> Budget {
-        Budget::new(256, 1000)
-    }
-
-    /// Takes a line; false if the peer has caused too many.
-    fn take(&self, now: u64) -> bool {
-        let full_at = self.full_at.load(Ordering::Relaxed).max(now) + self.refill;
-        let fits = full_at - now <= self.burst * self.refill;
-        if fits {
-            self.full_at.store(full_at, Ordering::Relaxed);
-        }
-        fits
-    }
-}
-
-/// The budgets of the sources of sessions. A source that finds no place shares one with others.
-#[derive(Debug)]
+/// The lines that clients have caused.
+#[derive(Debug, Default)]
 pub(super) struct Sources {
-    budgets: Mutex<HashMap<Source, Arc<Budget>>>,
-    shared: Arc<Budget>,
+    /// By kind: the event that the line begins with.
+    strangers: Mutex<BTreeMap<&'static str, Kind>>,
+    paying: Mutex<HashMap<Source, Budget>>,
+}
+
+/// One kind of line.
+#[derive(Debug)]
+struct Kind {
+    all: Lines,
+    /// Of the sources that have lines in the log; few, as `all` bounds them.
+    sources: HashMap<Source, Budget>,
+}
+
+impl Kind {
+    fn tell(&mut self, now: Duration, source: Source) -> bool {
+        self.sources.retain(|_, budget| !budget.is_full(now));
+        if self.sources.get(&source).is_some_and(|budget| !budget.has_any(now)) {
+            self.all.leave_out(now);
+            return false;
+        }
+        if self.all.tell(now).is_none() {
+            return false;
+        }
+        self.sources.entry(source).or_insert_with(|| Budget::new(STRANGER, LINE_INTERVAL)).take(now);
+        true
+    }
 }
 
 impl Sources {
-    pub(super) fn new() -> Sources {
-        Sources { budgets: Mutex::default(), shared: Arc::new(Budget::of_source()) }
+    /// Counts a line that a client without paid service causes. Returns false if the log has enough of this kind.
+    fn stranger(&self, now: Duration, kind: &'static str, source: Source) -> bool {
+        let new = || Kind { all: Lines::counting(STRANGERS), sources: HashMap::new() };
+        self.strangers.lock().entry(kind).or_insert_with(new).tell(now, source)
     }
 
-    fn budget(&self, now: Duration, source: IpAddr) -> Arc<Budget> {
-        let (now, source) = (now.as_millis() as u64, Source::of(source));
-        let mut budgets = self.budgets.lock();
-        if budgets.len() >= SOURCES_MAX && !budgets.contains_key(&source) {
-            budgets.retain(|_, budget| Arc::strong_count(budget) > 1 || budget.full_at.load(Ordering::Relaxed) > now);
+    /// The same for a client that pays.
+    fn paying(&self, now: Duration, source: Source) -> bool {
+        let mut paying = self.paying.lock();
+        if paying.len() >= SOURCES_MAX && !paying.contains_key(&source) {
+            paying.retain(|_, budget| !budget.is_full(now));
+            if paying.len() >= SOURCES_MAX {
+                return false;
+            }
         }
-        if budgets.len() >= SOURCES_MAX && !budgets.contains_key(&source) {
-            return Arc::clone(&self.shared);
-        }
-        Arc::clone(budgets.entry(source).or_insert_with(|| Arc::new(Budget::of_source())))
+        paying.entry(source).or_insert_with(|| Budget::new(PAYING_SOURCE.0, PAYING_SOURCE.1)).take(now)
+    }
+
+    /// Returns the kinds of which lines were left out, and how many, a minute after the first of them.
+    pub(super) fn left_out(&self, now: Duration) -> Vec<(&'static str, u64)> {
+        let mut kinds = self.strangers.lock();
+        kinds.iter_mut().filter_map(|(kind, lines)| Some((*kind, lines.all.overdue(now)?))).collect()
     }
 }
 
@@ -86,19 +88,25 @@ pub(super) struct Journal {
     /// The client's host and port.
     peer: String,
     opened: Duration,
-    budget: Budget,
-    source: Arc<Budget>,
+    sources: Arc<Sources>,
+    source: Source,
+    /// The client pays, or has paid.
+    is_paying: AtomicBool,
+    /// What it may cause then.
+    budget: Mutex<Budget>,
     was_served: AtomicBool,
     end: Mutex<Option<String>>,
 }
 
 impl Journal {
-    pub(super) fn new(now: Duration, peer: String, sources: &Sources, source: IpAddr) -> Journal {
+    pub(super) fn new(now: Duration, peer: String, sources: &Arc<Sources>, source: Source) -> Journal {
         Journal {
             peer,
             opened: now,
-            budget: Budget::of_session(),
-            source: sources.budget(now, source),
+            sources: Arc::clone(sources),
+            source,
+            is_paying: AtomicBool::new(false),
+            budget: Mutex::new(Budget::new(PAYING.0, PAYING.1)),
             was_served: AtomicBool::new(false),
             end: Mutex::default(),
         }
@@ -109,19 +117,23 @@ impl Journal {
         Who { key, peer: &self.peer, usage_id }
     }
 
-    /// Returns the level of a line that the client can cause at will: INFO, or DEBUG once it has caused too many.
-    pub(super) fn level(&self, now: Duration) -> Level {
-        if self.budget.take(now.as_millis() as u64) { self.session_level(now) } else { Level::Debug }
-    }
-
-    /// Returns the level of a line that each session causes: INFO, or DEBUG once its source has caused too many.
-    pub(super) fn session_level(&self, now: Duration) -> Level {
-        if self.source.take(now.as_millis() as u64) { Level::Info } else { Level::Debug }
+    /// Returns the level of a line that begins with the event `kind`: INFO, or DEBUG if the log has enough of them.
+    pub(super) fn level(&self, now: Duration, kind: &'static str) -> Level {
+        let is_told = match self.is_paying.load(Ordering::Relaxed) {
+            true => self.budget.lock().take(now) && self.sources.paying(now, self.source),
+            false => self.sources.stranger(now, kind, self.source),
+        };
+        if is_told { Level::Info } else { Level::Debug }
     }
 
     /// As [`Journal::level`], for a warning.
-    pub(super) fn warning(&self, now: Duration) -> Level {
-        if self.level(now) == Level::Info { Level::Warn } else { Level::Debug }
+    pub(super) fn warning(&self, now: Duration, kind: &'static str) -> Level {
+        if self.level(now, kind) == Level::Info { Level::Warn } else { Level::Debug }
+    }
+
+    /// Remembers that the client pays: it is no stranger, and its lines are worth more.
+    pub(super) fn pays(&self) {
+        self.is_paying.store(true, Ordering::Relaxed);
     }
 
     /// Remembers that the session had a service, so that its end is worth a line.
@@ -206,57 +218,76 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+    fn source(number: u32) -> Source {
+        Source::of(Ipv4Addr::from(number).into())
+    }
 
-    fn journal(now: Duration, sources: &Sources, source: IpAddr) -> Journal {
+    fn journal(now: Duration, sources: &Arc<Sources>, source: Source) -> Journal {
         Journal::new(now, "192.0.2.7:4711".into(), sources, source)
     }
 
-    #[test]
-    fn a_session_causes_a_bounded_number_of_lines() {
-        let journal = journal(Duration::ZERO, &Sources::new(), HOME);
-        let told = |seconds: std::ops::Range<u64>, per_second: u32| {
-            let lines = seconds.flat_map(|second| (0..per_second).map(move |_| Duration::from_secs(second)));
-            lines.filter(|now| journal.level(*now) == Level::Info).count()
-        };
-        assert_eq!(told(0..1, 1000), 24);
-        assert_eq!(told(1..61, 8), 4);
-        assert_eq!(told(3600..3601, 1000), 24);
-        assert_eq!(journal.warning(Duration::from_secs(3601)), Level::Debug);
-        assert_eq!(journal.warning(Duration::from_secs(3620)), Level::Warn);
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// How many lines of 1000 sessions from these sources the log gets at a second.
+    fn told(sources: &Arc<Sources>, second: u64, of: impl Fn(u32) -> Source) -> usize {
+        let new = |number| journal(at(second), sources, of(number));
+        (0..1000).filter(|number| new(*number).level(at(second), "session ended") == Level::Info).count()
     }
 
     #[test]
-    fn the_sessions_of_a_source_cause_a_bounded_number_of_lines() {
-        let sources = Sources::new();
-        let told = |second: u64, source: IpAddr| {
-            let now = Duration::from_secs(second);
-            (0..1000).filter(|_| journal(now, &sources, source).session_level(now) == Level::Info).count()
-        };
-        assert_eq!(told(0, HOME), 256);
-        assert_eq!(told(10, HOME), 10);
-        assert_eq!(told(10, IpAddr::from([192, 0, 2, 8])), 256, "another source");
-        let [one, other] = ["2001:db8::1", "2001:db8::2:1"].map(|address| address.parse().unwrap());
-        assert_eq!((told(10, one), told(10, other)), (256, 0), "one /64");
+    fn strangers_cause_a_line_a_minute_and_its_number() {
+        let sources = Arc::default();
+        assert_eq!(told(&sources, 0, |_| source(1)), 4, "of one source");
+        assert_eq!(told(&sources, 0, source), 12, "of all");
+        assert_eq!(told(&sources, 59, source), 0);
+        assert_eq!(sources.left_out(at(59)), []);
+        assert_eq!(sources.left_out(at(60)), [("session ended", 996 + 988 + 1000)]);
+        let later: Vec<_> = (60..660).map(|second| told(&sources, second, source)).collect();
+        assert_eq!(later.iter().sum::<usize>(), 10, "in ten minutes");
+        assert_eq!(journal(at(60), &sources, source(9)).level(at(60), "address leased"), Level::Info, "another kind");
     }
 
     #[test]
-    fn the_table_of_sources_is_bounded() {
-        let sources = Sources::new();
-        let now = Duration::from_secs(1);
-        let of = |number: u32| journal(now, &sources, Ipv4Addr::from(number).into());
-        for number in 0..10_000 {
-            assert_eq!(of(number).session_level(now), if number < 4096 + 256 { Level::Info } else { Level::Debug });
+    fn few_strangers_are_told_one_by_one() {
+        let sources = Arc::default();
+        for minute in 0..1000 {
+            let journal = journal(at(60 * minute), &sources, source(1));
+            assert_eq!(journal.warning(at(60 * minute), "address refused"), Level::Warn);
         }
-        assert_eq!(sources.budgets.lock().len(), SOURCES_MAX);
-        let later = Duration::from_secs(1000);
-        journal(later, &sources, HOME);
-        assert_eq!(sources.budgets.lock().len(), 1, "full budgets are forgotten");
+        assert_eq!(sources.left_out(at(100_000)), []);
+    }
+
+    #[test]
+    fn a_client_that_pays_is_told_and_bounded() {
+        let sources = Arc::default();
+        assert_eq!(told(&sources, 0, |_| source(1)), 4);
+        let client = journal(at(0), &sources, source(1));
+        client.pays();
+        assert_eq!((0..100).filter(|_| client.level(at(0), "session ended") == Level::Info).count(), 32);
+        let of = |number| {
+            let client = journal(at(0), &sources, source(number));
+            client.pays();
+            client.level(at(0), "session ended") == Level::Info
+        };
+        assert_eq!((0..1000).filter(|_| of(1)).count(), 96, "all of its source");
+        assert_eq!((2..5000).filter(|number| of(*number)).count(), SOURCES_MAX - 1, "the table is bounded");
+    }
+
+    #[test]
+    fn the_table_of_strangers_is_bounded() {
+        let sources = Arc::default();
+        for second in 0..3600_u32 {
+            told(&sources, second.into(), |number| source(number + 1000 * second));
+        }
+        let kinds = sources.strangers.lock();
+        assert!(kinds.values().all(|kind| kind.sources.len() <= STRANGERS as usize));
     }
 
     #[test]
     fn a_line_names_its_client() {
-        let journal = journal(Duration::from_secs(5), &Sources::new(), HOME);
+        let journal = journal(at(5), &Arc::default(), source(7));
         let key = format!("0x{}", "0A".repeat(32));
         assert_eq!(journal.who(Some([10; 32]), 7).to_string(), format!("client {key} at 192.0.2.7:4711, usage 7"));
         assert_eq!(journal.who(None, 0).to_string(), "client without a key at 192.0.2.7:4711");
@@ -264,7 +295,7 @@ mod tests {
         journal.ends("silent for 60 s");
         journal.ends("the service stops");
         assert_eq!(journal.end(), "silent for 60 s");
-        assert_eq!(journal.age(Duration::from_secs(8)), Duration::from_secs(3));
+        assert_eq!(journal.age(at(8)), at(3));
     }
 
     #[test]

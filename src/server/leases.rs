@@ -6,16 +6,20 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Server;
 use super::session::Session;
 use crate::sdk::NOTICE;
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::worker;
-use vpn_core::exchange::{AddressRequest, Answer};
+use vpn_core::exchange::{AddressRequest, Answer, Sessions};
 use vpn_core::forward::DropCause;
-use vpn_core::lease::{KeyTokens, Lease, LeaseError, Origin};
+use vpn_core::lease::{Applicant, KeyTokens, Lease, LeaseError, Origin};
 use vpn_core::wire::{self, Capabilities, op, problem};
+
+/// The requests for an address that all sessions of a source may send in a second; they may come back together.
+pub(super) const ADDRESS_REQUESTS_OF_SOURCE: u32 = 256;
 
 /// Identifies a session by its channel.
 #[derive(Clone, Debug)]
@@ -27,6 +31,20 @@ impl PartialEq for Owner {
     }
 }
 
+/// What the leases ask of the sessions. It is asked under the lock of the leases, so it takes no other.
+struct Holders;
+
+impl Sessions<Owner> for Holders {
+    fn heard(&self, Owner(holder): &Owner) -> Option<Duration> {
+        // A session that is moving between workers is pinged when the client repeats its request.
+        holder.worker().and_then(|_| holder.data::<Session>()).map(Session::shown_life)
+    }
+
+    fn idle_since(&self, Owner(holder): &Owner) -> Option<Duration> {
+        holder.data::<Session>().and_then(Session::idle_since)
+    }
+}
+
 /// A request of a client that will not repeat it.
 pub(super) struct WaitingRequest {
     channel: Arc<Channel>,
@@ -34,6 +52,14 @@ pub(super) struct WaitingRequest {
 }
 
 impl Server {
+    /// Counts a request of the client against the bounds.
+    pub(super) fn may_ask_for_address(&self, session: &Session) -> Result<(), DropCause> {
+        let now = self.now();
+        let may_ask =
+            session.address_requests.lock().take(now) && self.address_requests.lock().take(now, session.source);
+        if may_ask { Ok(()) } else { Err(DropCause::TooOften) }
+    }
+
     /// Answers a client's ADDR_REQUEST, on its worker.
     pub(super) fn address_request(
         &self,
@@ -45,9 +71,12 @@ impl Server {
         // The usage may have ended since the last check.
         self.refresh(channel);
         match self.decide(channel, session, caps) {
-            Answer::Give { lease, evicted } => {
+            Answer::Give { lease, evicted, unused } => {
                 if let Some(Owner(evicted)) = evicted {
                     close_evicted(evicted);
+                }
+                if let Some((Owner(unused), address)) = unused {
+                    self.close_unused(unused, address);
                 }
                 self.give(channel, session, sock_id, caps, &lease);
                 Ok(())
@@ -62,12 +91,14 @@ impl Server {
                 Ok(())
             }
             Answer::NotAllowed => Err(DropCause::NotAllowed),
-            Answer::Problem(code) => self.refuse(channel, session, code),
+            Answer::Problem(code) => self.control(channel, op::PROBLEM, code),
+            Answer::NoAddress(error) => self.refuse(channel, session, error),
             Answer::NoToken => {
-                log::error!(
+                host::log_bounded!(
+                    Error,
                     "the kernel provides no random numbers: a lease's token could be guessed, so no lease is given"
                 );
-                self.refuse(channel, session, problem::NO_FREE_ADDR)
+                self.control(channel, op::PROBLEM, problem::NO_FREE_ADDR)
             }
         }
     }
@@ -103,21 +134,24 @@ impl Server {
         let mut leases = self.leases.lock();
         let request = AddressRequest {
             session: &Owner(Arc::clone(channel)),
+            by: Applicant { source: session.source, is_paid: session.is_paid() },
             is_leased: session.leased().is_some(),
             caps,
             key_tokens: key_tokens.as_ref().map_or(&[], |tokens| tokens.as_slice()),
             fresh_token,
             is_tunnel_down: self.tunnel.is_out(),
         };
-        let mut answer = leases.request(self.now(), &mut state, &request, |Owner(holder)| {
-            // A session that is moving between workers is pinged when the client repeats its request.
-            holder.worker().and_then(|_| holder.data::<Session>()).map(Session::shown_life)
-        });
-        if let Answer::Give { lease, evicted } = &mut answer {
+        let mut answer = leases.request(self.now(), &mut state, &request, &Holders);
+        if let Answer::Give { lease, evicted, unused } = &mut answer {
             let address = lease.addr;
+            let takes = |loser: &Owner, address, why| {
+                loser.0.data::<Session>().is_some_and(|session| session.evict(address, why))
+            };
             // A session that is already ending needs no close.
-            evicted.take_if(|Owner(loser)| !loser.data::<Session>().is_some_and(|loser| loser.evict(address)));
+            evicted.take_if(|loser| !takes(loser, address, "its client is back in another session"));
+            unused.take_if(|(loser, address)| !takes(loser, *address, "another client needed its unused address"));
             session.set_address(address);
+            session.use_address(self.now());
         }
         answer
     }
@@ -136,7 +170,7 @@ impl Server {
             Origin::TakenOver => "taken over",
         };
         let inner = self.inner_address(Some(lease.addr));
-        let level = session.journal.session_level(self.now());
+        let level = session.journal.level(self.now(), "address leased");
         log::log!(level, "address leased: {}{inner}, {how}, {} in use", session.who(), self.leased());
         if inner.is_empty() {
             log::debug!("usage {usage_id} has address {}", lease.addr);
@@ -144,19 +178,30 @@ impl Server {
         channel.send(TYPE_DATA, &self.terms.reply(lease, caps).encode(usage_id, sock_id));
     }
 
-    fn refuse(&self, channel: &Channel, session: &Session, code: u32) -> Result<(), DropCause> {
-        if code == problem::NO_FREE_ADDR && !session.warned_pool_exhausted.swap(true, Ordering::Relaxed) {
-            let level = session.journal.warning(self.now());
-            log::log!(level, "address refused: {}, {}", session.who(), LeaseError::Exhausted);
+    fn refuse(&self, channel: &Channel, session: &Session, error: LeaseError) -> Result<(), DropCause> {
+        if !session.warned_pool_exhausted.swap(true, Ordering::Relaxed) {
+            let level = session.journal.warning(self.now(), "address refused");
+            log::log!(level, "address refused: {}, {error}", session.who());
         }
-        self.control(channel, op::PROBLEM, code)
+        self.control(channel, op::PROBLEM, problem::NO_FREE_ADDR)
+    }
+
+    /// Closes a session whose lease has ended for another client. If its stream is moving between workers, the session
+    /// closes on arrival.
+    fn close_unused(self: &Server, unused: Arc<Channel>, address: Ipv4Addr) {
+        let route = unused.data::<Session>().and_then(|session| *session.route.lock());
+        // If the address is another session's already, the table has that session's route.
+        if let Some(route) = route {
+            self.table.clear(address, route);
+        }
+        close_evicted(unused);
     }
 
     /// Logs the end of a session that had a service; others say nothing that an operator needs.
     pub(super) fn log_end(&self, channel: &Channel) {
         let Some(session) = channel.data::<Session>() else { return };
         let was_served = session.journal.was_served();
-        let level = if was_served { session.journal.session_level(self.now()) } else { log::Level::Debug };
+        let level = if was_served { session.journal.level(self.now(), "session ended") } else { log::Level::Debug };
         let (who, why, age) = (session.who(), session.journal.end(), session.journal.age(self.now()));
         let (up, down) = session.carried.both_ways();
         let inner = self.inner_address(session.leased());
@@ -197,7 +242,8 @@ impl Server {
         let Some(route) = self.adopt(channel) else { return };
         *session.route.lock() = Some(route);
         if !self.table.set(address, route) {
-            log::error!(
+            host::log_bounded!(
+                Error,
                 "worker {} has more sessions than routes can address; one session receives no packets",
                 route.worker
             );

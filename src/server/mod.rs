@@ -31,6 +31,7 @@ mod upstream;
 mod visible;
 mod worker_datapath;
 
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,7 @@ use vpn_core::exchange::{Leases, Terms};
 use vpn_core::forward::{Counters, Route, Table, Totals};
 use vpn_core::lease::KeyTokens;
 use vpn_core::meter::{Client, Rest};
+use vpn_core::rate::Rates;
 
 use billing::{Billing, Gate, Rules};
 use deny::Deny;
@@ -101,18 +103,20 @@ pub(crate) struct Server {
     leases: Mutex<Leases<leases::Owner>>,
     /// The tokens of clients that are known by their key alone; `None` if the kernel had no random numbers.
     key_tokens: Option<KeyTokens>,
+    /// How often each source asks for addresses.
+    address_requests: Mutex<Rates>,
     /// Requests for addresses that wait for the answer of another session.
     waiting_requests: Mutex<Vec<leases::WaitingRequest>>,
     /// The settings that clients receive together with an address.
     terms: Terms,
-    log_sources: journal::Sources,
+    log_sources: Arc<journal::Sources>,
     counters: Arc<Counters>,
     started: Instant,
     closing: AtomicBool,
     /// The snapshot of the sessions for C is out of date.
     c_snapshot_is_stale: AtomicBool,
-    /// Channels 'S' of clients, with or without a lease.
-    open_channels: Mutex<Vec<Arc<Channel>>>,
+    /// Channels 'S' of clients, with or without a lease, by their places in memory.
+    open_channels: Mutex<HashMap<usize, Arc<Channel>>>,
     service: OnceLock<Service>,
     /// Kept until the end: the lists for C show what C may read of them.
     sockets: Mutex<Vec<Arc<TunSocket>>>,
@@ -255,11 +259,12 @@ impl Server {
             table: Table::new(&settings.subnet, workers as u16),
             billing: Billing::new(config, rules),
             deny: Deny::start(&settings)?,
-            leases: Mutex::new(Leases::new(settings.subnet, settings.lease_hold)),
+            leases: Mutex::new(Leases::new(settings.subnet, &settings.leases)),
             key_tokens: leases::key_tokens(),
+            address_requests: Mutex::new(Rates::new(leases::ADDRESS_REQUESTS_OF_SOURCE, Duration::from_secs(1))),
             waiting_requests: Mutex::default(),
             terms,
-            log_sources: journal::Sources::new(),
+            log_sources: Arc::default(),
             counters,
             started: Instant::now(),
             closing: AtomicBool::new(false),
@@ -330,7 +335,7 @@ impl Server {
 
     /// Closes every client's stream. Waits until all are closed, unless the caller is a worker.
     fn close_streams(&self) {
-        let channels: Vec<_> = self.open_channels.lock().clone();
+        let channels = self.channels();
         for channel in channels {
             let Some(worker) = channel.worker() else { continue };
             worker::exec(worker, move || channel.close());
@@ -343,17 +348,25 @@ impl Server {
 
     /// Runs once a second on each worker.
     fn tick(self: &Arc<Self>, worker: u32) {
-        let channels = self.open_channels.lock().clone();
+        let channels = self.channels();
         for channel in channels.iter().filter(|channel| channel.worker() == Some(worker)) {
             self.check_session(channel);
         }
         if worker == 0 {
             self.billing.keep_gate();
             self.check_device();
+            for (kind, number) in self.log_sources.left_out(self.now()) {
+                log::info!("{kind}: {number} more, of clients without paid service, in the last minute");
+            }
         }
         if worker == 0 && self.c_snapshot_is_stale.swap(false, Ordering::AcqRel) {
             self.publish_c_snapshot();
         }
+    }
+
+    /// Returns the open channels 'S'.
+    fn channels(&self) -> Vec<Arc<Channel>> {
+        self.open_channels.lock().values().cloned().collect()
     }
 
     fn is_closing(&self) -> bool {

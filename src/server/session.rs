@@ -14,11 +14,16 @@ use crate::sdk::worker;
 use vpn_core::exchange::{self, SessionAction, UsageChange};
 use vpn_core::forward::{DropCause, Peer, Route};
 use vpn_core::meter::Carried;
+use vpn_core::rate::Budget;
+use vpn_core::source::Source;
 use vpn_core::wire::{self, FromClient, op, problem};
 
 use super::account::{Account, Stage};
 use super::journal::{Journal, Who};
 use super::{Server, Settings};
+
+/// The requests for an address that a session may send in a second. A client repeats one after a second.
+const ADDRESS_REQUESTS: u32 = 4;
 
 /// The server's data of a channel. The channel's worker writes it, except in a take-over.
 #[derive(Debug)]
@@ -28,6 +33,15 @@ pub(super) struct Session {
     pub(super) state: Mutex<exchange::Session>,
     /// The billing side allows this client to use the service.
     allowed: AtomicBool,
+    /// The service is paid, not in grace and not free.
+    paid: AtomicBool,
+    /// Where the client comes from.
+    pub(super) source: Source,
+    /// The sum of bytes of inner packets, as of the last look.
+    carried_before: AtomicU64,
+    /// When an inner packet was last carried, in milliseconds on the server's clock, as of the last look; from the lease
+    /// on.
+    used: AtomicU64,
     usage_id: AtomicU32,
     /// The leased inner address as a number in host order; 0 without a lease. Written under the lock of the leases.
     address: AtomicU32,
@@ -46,6 +60,8 @@ pub(super) struct Session {
     inner_mtu: AtomicU16,
     /// The log already has a warning that no address was free for this client.
     pub(super) warned_pool_exhausted: AtomicBool,
+    /// How often it may still ask for an address.
+    pub(super) address_requests: Mutex<Budget>,
     /// The client's dealings with the billing.
     pub(super) account: Mutex<Account>,
     /// The bytes of inner packets that were forwarded.
@@ -58,10 +74,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(now: Duration, account: Account, journal: Journal) -> Session {
+    pub(super) fn new(now: Duration, source: Source, account: Account, journal: Journal) -> Session {
         Session {
             state: Mutex::new(exchange::Session::new(now)),
             allowed: AtomicBool::new(false),
+            paid: AtomicBool::new(false),
+            source,
+            carried_before: AtomicU64::new(0),
+            used: AtomicU64::new(now.as_millis() as u64),
             usage_id: AtomicU32::new(0),
             address: AtomicU32::new(0),
             evicted: AtomicBool::new(false),
@@ -71,6 +91,7 @@ impl Session {
             bundle: AtomicUsize::new(0),
             inner_mtu: AtomicU16::new(0),
             warned_pool_exhausted: AtomicBool::new(false),
+            address_requests: Mutex::new(Budget::per_second(ADDRESS_REQUESTS)),
             account: Mutex::new(account),
             carried: Carried::default(),
             grace_id: AtomicU32::new(0),
@@ -89,13 +110,13 @@ impl Session {
         self.address.store(u32::from(address), Ordering::Relaxed);
     }
 
-    /// Takes this address away from the session, because another session has it now. Returns false if the session no
+    /// Takes this address away from the session, because another client has it now. Returns false if the session no
     /// longer had it.
-    pub(super) fn evict(&self, address: Ipv4Addr) -> bool {
+    pub(super) fn evict(&self, address: Ipv4Addr, why: &'static str) -> bool {
         let (had, none) = (u32::from(address), 0);
         let evicted = self.address.compare_exchange(had, none, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if evicted {
-            self.journal.ends("its client is back in another session");
+            self.journal.ends(why);
             self.evicted.store(true, Ordering::Relaxed);
         }
         evicted
@@ -105,6 +126,30 @@ impl Session {
     pub(super) fn take_address(&self) -> Option<Ipv4Addr> {
         let address = self.address.swap(0, Ordering::Relaxed);
         (address != 0).then(|| Ipv4Addr::from(address))
+    }
+
+    /// Returns whether the service is paid, as of the last look.
+    pub(super) fn is_paid(&self) -> bool {
+        self.paid.load(Ordering::Relaxed)
+    }
+
+    /// Records that the lease was used, or has begun.
+    pub(super) fn use_address(&self, now: Duration) {
+        self.used.store(now.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Looks whether an inner packet was carried since the last look. So a packet does not cost the storing of a time.
+    fn look_for_use(&self, now: Duration) {
+        let carried = self.carried.total();
+        if self.carried_before.swap(carried, Ordering::Relaxed) != carried {
+            self.use_address(now);
+        }
+    }
+
+    /// Returns since when no inner packet was carried; `None` if the client pays.
+    pub(super) fn idle_since(&self) -> Option<Duration> {
+        let is_idle = self.carried_before.load(Ordering::Relaxed) == self.carried.total();
+        (is_idle && !self.is_paid()).then(|| Duration::from_millis(self.used.load(Ordering::Relaxed)))
     }
 
     /// When the last packet from the client arrived, on the server's clock.
@@ -210,7 +255,10 @@ impl Server {
         let (header, message) = wire::parse_from_client(data)?;
         match message {
             FromClient::Send(packet) => self.upstream(channel, session, worker, packet),
-            FromClient::AddrRequest(caps) => self.address_request(channel, session, header.sock_id, &caps),
+            FromClient::AddrRequest(caps) => {
+                self.may_ask_for_address(session)?;
+                self.address_request(channel, session, header.sock_id, &caps)
+            }
             FromClient::Ping => {
                 channel.touch();
                 self.control(channel, op::PONG, 0)
@@ -237,7 +285,15 @@ impl Server {
         let usage = channel.usage();
         let is_free =
             usage.as_ref().is_some_and(|usage| usage.is_active && usage.role_serves && usage.state == UsageState::Free);
-        let allowed = session.account.lock().allows().unwrap_or(is_free);
+        let (allowed, is_paid) = {
+            let account = session.account.lock();
+            let is_paid = account.metered.is_some() && !matches!(account.stage, Stage::Grace { .. });
+            (account.allows().unwrap_or(is_free), is_paid)
+        };
+        session.paid.store(is_paid, Ordering::Relaxed);
+        if is_paid {
+            session.journal.pays();
+        }
         let usage_id = usage.map_or(session.grace_id.load(Ordering::Relaxed), |usage| usage.id);
         let had_id = session.usage_id.swap(usage_id, Ordering::Relaxed);
         let was_allowed = session.allowed.swap(allowed, Ordering::Relaxed);
@@ -256,11 +312,12 @@ impl Server {
                     account if matches!(account.stage, Stage::Grace { .. }) => "in grace",
                     _ => "paid",
                 };
-                let level = session.journal.level(self.now());
+                let level = session.journal.level(self.now(), "service starts");
                 log::log!(target: NOTICE, level, "service starts: {}, {kind}", session.who());
             }
             UsageChange::Ends => {
-                log::log!(target: NOTICE, session.journal.level(self.now()), "service ends: {}", session.who());
+                let level = session.journal.level(self.now(), "service ends");
+                log::log!(target: NOTICE, level, "service ends: {}", session.who());
             }
             UsageChange::None => {}
         }
@@ -271,6 +328,7 @@ impl Server {
         self.refresh(channel);
         self.show_billing(channel);
         let Some(session) = channel.data::<Session>() else { return };
+        session.look_for_use(self.now());
         let (is_leased, pending) = (session.leased().is_some(), channel.pending().unwrap_or(0));
         let action = {
             let mut state = session.state.lock();
@@ -305,7 +363,7 @@ impl Server {
     /// Tells every client with a lease that the device is gone for good.
     pub(super) fn tell_tunnel_down(self: &Arc<Self>) {
         self.c_snapshot_is_stale.store(true, Ordering::Release);
-        let channels = self.open_channels.lock().clone();
+        let channels = self.channels();
         for channel in channels {
             let server = Arc::clone(self);
             let Some(owner) = channel.worker() else { continue };

@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::{BadValue, Config, check_process_wide};
 use host::netlink::{Address, Netlink, NetlinkError};
+use vpn_core::exchange::LeaseRules;
 use vpn_core::forward::{BadNetwork, Networks};
-use vpn_core::lease::{Subnet, SubnetError, dotted};
+use vpn_core::lease::{Limits, Subnet, SubnetError, dotted};
 
 const SECTION: &str = "srv_vpn";
 
@@ -23,8 +24,8 @@ pub(crate) struct Settings {
     pub mtu: u16,
     /// The MTU of the device, in bytes: at least `mtu`.
     pub device_mtu: u16,
-    /// How long a released address is kept for its last client.
-    pub lease_hold: Duration,
+    /// How long addresses are kept, and how they are shared.
+    pub leases: LeaseRules,
     /// Whether clients are kept from reaching each other.
     pub client_isolation: bool,
     /// The bytes that may wait in a client's send queue before packets to it are dropped.
@@ -132,7 +133,7 @@ impl Settings {
             mtu,
             device_mtu: device_mtu.max(mtu),
             debug_more: config.flag(SECTION, "debug_more", false),
-            lease_hold: seconds(config, "lease_time", 0..=31_536_000, 3600),
+            leases: lease_rules(config, &subnet)?,
             client_isolation: config.checked_flag(SECTION, "client_isolation", false)?,
             session_queue: config.checked_number(SECTION, "session_queue", 131_072..=67_108_864, 1_048_576)? as usize,
             dns: config.checked_list(SECTION, "dns", "a list of IPv4 addresses, for example [10.0.0.1]", |text| {
@@ -214,6 +215,21 @@ fn warn_of_denied_servers(servers: &[Ipv4Addr], deny: &Networks) {
              of these networks"
         );
     }
+}
+
+fn lease_rules(config: &Config, subnet: &Subnet) -> Result<LeaseRules, SettingsError> {
+    let most = |key, otherwise: u32| {
+        Ok::<u32, SettingsError>(config.checked_number(SECTION, key, 1..=16_777_216, otherwise.into())? as u32)
+    };
+    let leases = most("leases_per_address", Limits::of_pool(subnet.capacity()).leases)?;
+    let new_per_minute = most("new_leases_per_minute", Limits::of_source(leases).new_per_minute)?;
+    Ok(LeaseRules {
+        hold: seconds(config, "lease_time", 0..=31_536_000, 3600),
+        limits: Limits { leases, new_per_minute },
+        unused_after: Duration::from_secs(
+            config.checked_number(SECTION, "lease_unused", 1..=31_536_000, 300)?.unsigned_abs(),
+        ),
+    })
 }
 
 fn device_name(config: &Config) -> Result<Option<String>, SettingsError> {

@@ -283,7 +283,7 @@ impl Server {
 
     /// Shows C the new sockets.
     fn show_sockets(self: &Arc<Self>) {
-        let channels = self.open_channels.lock().clone();
+        let channels = self.channels();
         for channel in channels {
             let Some(owner) = channel.worker() else { continue };
             let server = Arc::clone(self);

@@ -53,7 +53,7 @@ impl Server {
     /// Publishes the sessions with a lease and the released addresses to C, on worker 0.
     pub(super) fn publish_c_snapshot(&self) {
         let Some(service) = self.service.get() else { return };
-        let channels = self.open_channels.lock().clone();
+        let channels = self.channels();
         let sessions: Vec<_> = channels.iter().filter_map(|channel| self.listed(channel)).collect();
         let released: Vec<_> = self.leases.lock().pool().released().take(SNAPSHOT_RELEASED_MAX).collect();
         service.publish_snapshot(&sessions, released.into_iter());

@@ -9,9 +9,8 @@ use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
 use host::tun::Queue;
-use vpn_core::forward::{
-    Budget, Bundler, Counters, Load, MAX_ICMP_ERROR, MssClamp, Offload, Route, fragmentation_needed,
-};
+use vpn_core::forward::{Bundler, Counters, Load, MAX_ICMP_ERROR, MssClamp, Offload, Route, fragmentation_needed};
+use vpn_core::rate::Budget;
 use vpn_core::wire::{Ipv4View, VnetHeader};
 
 use super::Server;
@@ -50,7 +49,7 @@ impl WorkerDatapath {
             bundler: Some(Box::default()),
             writer: Writer::new(&queue),
             mss: MssClamp::default(),
-            icmp: Budget::new(ICMP_PER_SECOND),
+            icmp: Budget::per_second(ICMP_PER_SECOND),
         };
         WorkerDatapath {
             worker,

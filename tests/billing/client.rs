@@ -174,6 +174,13 @@ impl PayingClient {
         address
     }
 
+    /// Requests an address, which the server refuses with the code that this returns.
+    pub(crate) fn problem(&self) -> u32 {
+        self.send(&vpn(ADDR_REQUEST, self.usage(), &[]));
+        let reply = self.payer.inbox.wait_packet("a problem", |packet| op(packet) == vpn_core::wire::op::PROBLEM);
+        u32::from_le_bytes(*reply[12..].first_chunk().unwrap())
+    }
+
     /// Sends `count` datagrams with `payload` bytes each to a port at the server's inner address.
     pub(crate) fn send_datagrams(&self, count: usize, payload: usize, port: u16) {
         let address = self.payer.address.lock().expect("an address");

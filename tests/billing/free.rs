@@ -5,9 +5,10 @@ use std::time::Duration;
 use embedded::ledger;
 use embedded::money::{self, Statistics, Traffic};
 use testkit::eventually;
+use testkit::logged::log_lines;
 use testkit::netns::in_namespace;
 use testkit::sockets::received;
-use vpn_core::wire::unit;
+use vpn_core::wire::{problem, unit};
 
 use crate::client::Sign;
 use crate::customer::Customer;
@@ -70,5 +71,35 @@ fn the_sdk_s_statistics_have_each_direction() {
         is(Statistics { free: one, ..Statistics::default() });
         traffic(&customer, server.byte_order(6000), customer.transaction(unit::BYTES, 1));
         is(Statistics { free: one, paid: one, ..Statistics::default() });
+    });
+}
+
+/// Two addresses for one host, unused after two seconds.
+const FOR_TWO: &str = "network_address=10.98.0.0\nnetwork_mask=255.255.255.248\nleases_per_address=2\nlease_unused=2\n";
+
+#[test]
+fn an_idle_lease_ends_for_another_client_unless_it_is_paid() {
+    in_namespace("free::an_idle_lease_ends_for_another_client_unless_it_is_paid", || {
+        let server = Server::start(FOR_TWO);
+        let customer = Customer::new();
+        let paid = customer.pay(&server, server.byte_order(6000), customer.transaction(unit::BYTES, 1));
+        let free = || {
+            let client = server.pauper(ledger::free_order(NET));
+            client.request();
+            client.success();
+            client
+        };
+        let first = free();
+        let held = first.lease();
+        std::thread::sleep(Duration::from_millis(3500));
+        // Both are idle. The paid one has been for longer, and stays; also when it is the only one that is idle.
+        let second = free();
+        assert_eq!(second.lease(), held);
+        let third = free();
+        assert_eq!(third.problem(), problem::NO_FREE_ADDR);
+        eventually("the end", || log_lines("another client needed its unused address").len() == 1);
+        paid.ping();
+        second.ping();
+        paid.spend(&server, 700);
     });
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
 
 use dap_chain_net_srv_vpn::{app, sdk};
 use embedded::config::{self, Config};
@@ -25,7 +26,8 @@ pub(crate) const BUNDLES: [u8; 8] = *b"CFV1\x01\x02\xff\xff";
 /// The service in this process. Dropping it stops the service.
 pub(crate) struct Server {
     pub(crate) port: u16,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+    may_log_errors: bool,
 }
 
 impl Server {
@@ -43,14 +45,24 @@ impl Server {
         );
         config::set_current(Config::parse(&text, "test").0);
         app::server_start().unwrap();
-        Server { port: listener::addresses()[0].port(), _directory: directory }
+        Server { port: listener::addresses()[0].port(), directory, may_log_errors: false }
+    }
+
+    /// Returns the state directory.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Stops a server that has logged errors, as the test wanted.
+    pub(crate) fn stop_with_errors(mut self) {
+        self.may_log_errors = true;
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         app::server_stop();
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && !self.may_log_errors {
             // Above all, no panic was caught.
             assert_eq!(log_lines("ERROR"), [""; 0], "the library has logged errors");
         }

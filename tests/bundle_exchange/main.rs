@@ -17,4 +17,5 @@ mod peer;
 mod refused;
 mod replies;
 mod returning;
+mod sources;
 mod tcp;

@@ -20,7 +20,7 @@ pub(crate) fn guard<T>(function: &str, failure: T, body: impl FnOnce() -> T) -> 
         return failure;
     }
     catch(body).unwrap_or_else(|panic| {
-        log::error!("{function}: internal error, the call failed: {panic}");
+        host::log_bounded!(Error, "{function}: internal error, the call failed: {panic}");
         failure
     })
 }

@@ -152,7 +152,7 @@ pub fn node_key() -> Option<Arc<Key>> {
     let key = tls::identity_key(&config)
         .map_err(|error| error.to_string())
         .and_then(|key| Key::from_pkcs8(key.secret_der()).map_err(|error| error.to_string()))
-        .inspect_err(|error| log::error!("the key that signs receipts: {error}"))
+        .inspect_err(|error| host::log_bounded!(Error, "the key that signs receipts: {error}"))
         .ok()?;
     let key = Arc::new(key);
     *known = Some((config, Arc::clone(&key)));

@@ -11,4 +11,5 @@ pub mod patience;
 pub mod pipes;
 pub mod resolvers;
 pub mod threads;
+pub mod told;
 pub mod tun;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use vpn_core::forward::{Coalescer, Networks, Offload, Policy, Route, Table, split};
-use vpn_core::lease::{Pool, Subnet, Token};
+use vpn_core::lease::{Applicant, Limits, Pool, Subnet, Token};
+use vpn_core::source::Source;
 use vpn_core::wire::{self, HEADER_LEN, Header, VnetHeader, op};
 
 /// A full-sized packet of a tunnel with the default MTU.
@@ -181,16 +182,18 @@ mod lease {
 
     #[divan::bench(args = LEASES)]
     fn lease_and_release(bencher: Bencher<'_, '_>, leases: u32) {
-        let mut pool = Pool::new(SUBNET, Duration::from_secs(60));
+        let mut pool =
+            Pool::new(SUBNET, Duration::from_secs(60), Limits { leases: u32::MAX, new_per_minute: u32::MAX });
+        let by = Applicant { source: Source::of([192, 0, 2, 7].into()), is_paid: false };
         let mut drawn = 0;
         for _ in 0..leases {
-            pool.lease(Duration::ZERO, None, token(&mut drawn)).expect("the subnet has a free address");
+            pool.lease(Duration::ZERO, &by, None, token(&mut drawn)).expect("the subnet has a free address");
         }
         let mut now = Duration::ZERO;
         bencher.bench_local(|| {
             // Keeps some thousand addresses for their clients at any time.
             now += Duration::from_millis(12);
-            let lease = pool.lease(now, None, token(&mut drawn)).expect("the subnet has a free address");
+            let lease = pool.lease(now, &by, None, token(&mut drawn)).expect("the subnet has a free address");
             pool.release(lease.addr, lease.id, now)
         });
     }

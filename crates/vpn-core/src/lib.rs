@@ -10,5 +10,6 @@ pub mod gate;
 pub mod lease;
 pub mod meter;
 pub mod names;
+pub mod rate;
 pub mod source;
 pub mod wire;

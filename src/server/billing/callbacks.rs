@@ -39,7 +39,7 @@ impl Server {
             Ok(limit) => limit,
             Err(error) => {
                 log::log!(
-                    session.journal.level(self.now()),
+                    session.journal.level(self.now(), "grace refused"),
                     "grace refused: {}, no service before its payment: {error}",
                     session.who()
                 );
@@ -61,7 +61,9 @@ impl Server {
             return false;
         }
         let amount = Amount::of_receipt(offer.unit, offer.units);
-        log::info!("receipt signed: {}, the first one of {amount}, and paid", session.who());
+        session.journal.pays();
+        let level = session.journal.level(self.now(), "receipt signed");
+        log::log!(level, "receipt signed: {}, the first one of {amount}, and paid", session.who());
         let rest = {
             let mut account = session.account.lock();
             let metered = account.meter_for(&offer, self);
@@ -70,7 +72,8 @@ impl Server {
             metered.payment = Payment::Unsettled(id);
             if self.billing.grace.lock().is_used(now, source) {
                 metered.payment = Payment::Deferred { id, since: now };
-                log::info!(
+                log::log!(
+                    session.journal.level(now, "payment awaited"),
                     "payment awaited: {}, served when it is in the ledger: its host used up its grace",
                     session.who()
                 );
@@ -125,7 +128,8 @@ impl Server {
             (metered.payment, metered.ask) = (Payment::Unsettled(usage.transaction), None);
         }
         let amount = Amount::of_receipt(offer.unit, offer.units);
-        log::info!("receipt signed: {}, the next one of {amount}, and paid", session.who());
+        let level = session.journal.level(self.now(), "receipt signed");
+        log::log!(level, "receipt signed: {}, the next one of {amount}, and paid", session.who());
         self.meter(channel, Event::Paid);
         true
     }
@@ -143,7 +147,7 @@ impl Server {
         match spending {
             // The SDK takes the transaction that was to be spent for the payment if its store refuses the payment.
             Some(spent) if spent == usage.transaction => {
-                log::error!("payment lost: {}, the node could not store the payment", session.who());
+                host::log_bounded!(Error, "payment lost: {}, the node could not store the payment", session.who());
                 false
             }
             Some(_) => true,
@@ -162,12 +166,12 @@ impl Server {
     ) -> bool {
         if !channel.is_receipt_signed_by(next, &usage.client_key) {
             let code = error_code::RECEIPT_WRONG_PKEY_HASH;
-            let level = session.journal.warning(self.now());
+            let level = session.journal.warning(self.now(), "receipt refused");
             log::log!(level, "receipt refused: {}, {} ({code:#x})", session.who(), error_text(code));
             return false;
         }
         if !matches!(self.claim_rest(channel, session, offer), Taken::Rest(_)) {
-            let level = session.journal.warning(self.now());
+            let level = session.journal.warning(self.now(), "receipt refused");
             log::log!(level, "receipt refused: {}, another session of the same client is served", session.who());
             return false;
         }
@@ -212,7 +216,7 @@ impl Server {
     pub(in crate::server) fn usage_refused(&self, channel: &Arc<Channel>, code: u32) {
         let (Some(session), Some(usage)) = (channel.data::<Session>(), channel.usage()) else { return };
         log::log!(
-            session.journal.level(self.now()),
+            session.journal.level(self.now(), "request refused"),
             "request refused: {}, by the node's billing: {} ({code:#x})",
             session.who(),
             error_text(code)

@@ -46,7 +46,7 @@ impl Server {
                 (actions, granted)
             };
             if let Some(granted) = granted {
-                log_grant(session, granted);
+                log_grant(session, now, granted);
             }
             for action in actions {
                 // At most one question comes of an event.
@@ -153,8 +153,9 @@ impl Server {
             last.zip(terms).filter(|_| can_pay).map(|(last, terms)| (last, terms.first, account.number, payer))
         };
         let Some((last, first, number, (client, net))) = found else {
-            log::info!(
+            log::log!(
                 target: NOTICE,
+                session.journal.level(self.now(), "no receipt asked for"),
                 "no receipt asked for: {}, its transaction cannot pay another one, the service ends with this one",
                 session.who()
             );
@@ -173,7 +174,8 @@ impl Server {
             metered.chain = Some(first);
         }
         if !channel.issue_next_receipt(&last) || !channel.ask_for_signature() {
-            log::warn!("no receipt asked for: {}, the next one cannot be issued", session.who());
+            let level = session.journal.warning(self.now(), "no receipt asked for");
+            log::log!(level, "no receipt asked for: {}, the next one cannot be issued", session.who());
             return Some(Event::AskFailed);
         }
         let asked = session.account.lock().metered.as_mut().map(|metered| {
@@ -182,7 +184,8 @@ impl Server {
             Amount::of_receipt(terms.unit, terms.units)
         });
         if let Some(amount) = asked {
-            log::info!(target: NOTICE, "receipt asked for: {}, the next one of {amount}", session.who());
+            let level = session.journal.level(self.now(), "receipt asked for");
+            log::log!(target: NOTICE, level, "receipt asked for: {}, the next one of {amount}", session.who());
         }
         Some(Event::Asked)
     }
@@ -190,7 +193,8 @@ impl Server {
     /// Drops the next receipt, and tells the client why.
     pub(super) fn drop_next(&self, channel: &Arc<Channel>, session: &Session, code: u32, event: Event) {
         let why = error_text(code);
-        log::info!("receipt refused: {}, the next one is dropped: {why} ({code:#x})", session.who());
+        let level = session.journal.level(self.now(), "receipt refused");
+        log::log!(level, "receipt refused: {}, the next one is dropped: {why} ({code:#x})", session.who());
         channel.drop_next_receipt(event == Event::AskRefused);
         channel.send_service(pkt::ERROR, &code.to_le_bytes());
         if let Some(metered) = &mut session.account.lock().metered {
@@ -334,7 +338,9 @@ impl Server {
                 Unit::Bytes => format!("{steps} bytes"),
                 Unit::Seconds => format!("{}.{:03} s", steps / 1_000_000_000, steps / 1_000_000 % 1000),
             };
-            log::info!(
+            let told = |session: &Session| session.journal.level(self.now(), "books closed");
+            log::log!(
+                channel.data::<Session>().map_or(log::Level::Debug, told),
                 "books closed: client {}, paid {}, served {}, charged {}, left {}, written off {}",
                 Key(&client.key),
                 amount(books.paid),

@@ -78,6 +78,6 @@ pub(super) fn is_drained(channel: &Channel) -> bool {
 
 fn log_refusal(channel: &Channel, now: Duration, code: u32) {
     let Some(session) = channel.data::<Session>() else { return };
-    let level = session.journal.level(now);
+    let level = session.journal.level(now, "request refused");
     log::log!(level, "request refused: {}, {} ({code:#x})", session.who(), error_text(code));
 }

@@ -136,13 +136,14 @@ impl Server {
         let is_random = rustix::rand::getrandom(nonce.as_mut_slice(), rustix::rand::GetRandomFlags::empty()).is_ok();
         let receipt = is_random.then(|| ledger::proof_receipt(offer.unit.to_wire(), &nonce)).flatten();
         let Some(receipt) = receipt else {
-            log::error!(
+            host::log_bounded!(
+                Error,
                 "no receipt can be signed: [srv_vpn] receipt_sign_cert names no certificate with a private key"
             );
             return self.give_up(channel, error_code::SERVICE_INTERNAL_ERROR);
         };
         channel.send_service(pkt::SIGN_REQUEST, &receipt);
-        let level = session.journal.level(self.now());
+        let level = session.journal.level(self.now(), "proof of key asked for");
         log::log!(level, "proof of key asked for: {}, a receipt of value 0", session.who());
         session.account.lock().stage = Stage::Proving { offer, receipt, ask: Ask::first(self.now()) };
     }
@@ -174,7 +175,7 @@ impl Server {
                 // The SDK's timer would outlive the usage, and stay on this worker if the stream moves.
                 channel.disarm_usage();
                 let amount = Amount::of_receipt(offer.unit, offer.units);
-                let level = session.journal.level(self.now());
+                let level = session.journal.level(self.now(), "receipt asked for");
                 log::log!(target: NOTICE, level, "receipt asked for: {}, the first one of {amount}", session.who());
                 session.account.lock().stage = Stage::FirstSign { offer, ask: Ask::first(self.now()) };
             }
@@ -219,7 +220,7 @@ impl Server {
             Ok(limit) => limit,
             Err(error) => {
                 log::log!(
-                    session.journal.level(self.now()),
+                    session.journal.level(self.now(), "grace refused"),
                     "grace refused: {}, no service before its transaction is in the ledger: {error}",
                     session.who()
                 );
@@ -228,7 +229,7 @@ impl Server {
         };
         self.watch(channel, session);
         log::log!(
-            session.journal.level(self.now()),
+            session.journal.level(self.now(), "grace granted"),
             "grace granted: {}, {} s or {} bytes until its transaction is in the ledger",
             session.who(),
             limit.time.as_secs(),

@@ -175,7 +175,8 @@ impl Shared {
             }
         }
         for expired in self.rests.lock().expire(self.started.elapsed()) {
-            log::warn!(
+            host::log_bounded!(
+                Warn,
                 "payment lost: client {}, it did not reach the ledger in time, its units are gone",
                 Key(&expired.client.key)
             );
@@ -203,7 +204,7 @@ impl Shared {
             // A kill in between costs one side the units of the payments that have changed their place.
             let result =
                 store_pending(&group, &client, &pending).and_then(|()| store::set(&group, &client, &write.record));
-            result.inspect_err(|error| log::warn!("limits not saved: client {client}, {error}")).is_ok()
+            result.inspect_err(|error| host::log_bounded!(Warn, "limits not saved: client {client}, {error}")).is_ok()
         });
         self.rests.lock().written(&write.client, write.version, stored);
         stored
@@ -228,7 +229,7 @@ impl Shared {
         let (group, name) = (group(net), key(&client.key));
         let record = group.as_ref().and_then(|group| store::get(group, &name));
         if let Err(error) = rests.load(client, record.as_deref()) {
-            log::warn!("limits ignored: client {name}, as stored: {error}");
+            host::log_bounded!(Warn, "limits ignored: client {name}, as stored: {error}");
         }
         let Some(group) = group else { return };
         let expires = self.started.elapsed() + KEEP_PENDING;

@@ -46,7 +46,7 @@ impl Server {
         });
         if let Err(code) = checked {
             // The question stays open: it is repeated, and given up after a while.
-            let level = session.journal.warning(self.now());
+            let level = session.journal.warning(self.now(), "receipt refused");
             log::log!(level, "receipt refused: {}, {} ({code:#x})", session.who(), error_text(code));
             channel.send_service(pkt::ERROR, &code.to_le_bytes());
             return;

@@ -33,8 +33,9 @@ pub(super) fn grant(
 }
 
 /// Logs what has been granted.
-pub(super) fn log_grant(session: &Session, (from, left): (&str, Amount)) {
-    log::info!("limits granted: {}, {from}, {left} left", session.who());
+pub(super) fn log_grant(session: &Session, now: Duration, (from, left): (&str, Amount)) {
+    session.journal.pays();
+    log::log!(session.journal.level(now, "limits granted"), "limits granted: {}, {from}, {left} left", session.who());
 }
 
 /// Logs that the next receipt takes over.
@@ -44,7 +45,7 @@ pub(super) fn log_switch(session: &Session, now: Duration) {
         left(session, metered, now)
     });
     if let Some(left) = left {
-        log_grant(session, ("by the next receipt", left));
+        log_grant(session, now, ("by the next receipt", left));
     }
 }
 
@@ -55,7 +56,7 @@ pub(super) fn log_half(session: &Session, now: Duration) {
         left(session, metered, now)
     });
     if let Some(left) = left {
-        log::info!("limits at half: {}, {left} left", session.who());
+        log::log!(session.journal.level(now, "limits at half"), "limits at half: {}, {left} left", session.who());
     }
 }
 
@@ -70,6 +71,7 @@ pub(super) fn log_stop(session: &Session, reason: StopReason, now: Duration) {
     };
     let left = session.account.lock().metered.as_ref().map(|metered| left(session, metered, now));
     if let Some(left) = left {
-        log::info!(target: NOTICE, "limits used up: {}, {why}, {left} left", session.who());
+        let level = session.journal.level(now, "limits used up");
+        log::log!(target: NOTICE, level, "limits used up: {}, {why}, {left} left", session.who());
     }
 }

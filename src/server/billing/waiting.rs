@@ -105,7 +105,7 @@ impl Server {
             Next::Look(mut offer) => {
                 let Some(terms) = transaction(&offer.net, &offer.transaction, &offer.order) else { return };
                 log::log!(
-                    session.journal.level(now),
+                    session.journal.level(now, "transaction found"),
                     "transaction found: {}, it is in the ledger now, and grace ends",
                     session.who()
                 );

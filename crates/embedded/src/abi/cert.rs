@@ -90,7 +90,7 @@ fn find_cert(name: &str) -> Option<*mut dap_cert> {
 
 fn identity_spki(config: &Config) -> Option<Vec<u8>> {
     crate::tls::identity_spki(config)
-        .inspect_err(|error| log::error!("dap_cert_find_by_name: the node's identity: {error}"))
+        .inspect_err(|error| host::log_bounded!(Error, "dap_cert_find_by_name: the node's identity: {error}"))
         .ok()
 }
 

@@ -25,7 +25,9 @@ pub unsafe extern "C" fn dap_global_db_get_sync(
     let names = unsafe { names(group, key) };
     let record = guard("dap_global_db_get_sync", None, || {
         let (group, key) = names.or_else(|| bad_names("dap_global_db_get_sync"))?;
-        store::get_record(group, key).inspect_err(|error| log::error!("dap_global_db_get_sync: {error}")).ok()?
+        store::get_record(group, key)
+            .inspect_err(|error| host::log_bounded!(Error, "dap_global_db_get_sync: {error}"))
+            .ok()?
     });
     if !size.is_null() {
         // SAFETY: not NULL, and the caller promises that it is writable.
@@ -122,7 +124,7 @@ unsafe fn value_bytes<'a>(value: *const c_void, len: usize) -> Option<&'a [u8]> 
 
 fn code(function: &str, result: Result<(), StoreError>) -> c_int {
     let Err(error) = result else { return 0 };
-    log::error!("{function}: {error}");
+    host::log_bounded!(Error, "{function}: {error}");
     match error {
         StoreError::NameLength(_) | StoreError::ValueLength(_) => -libc::EINVAL,
         StoreError::Locked(_) => -libc::EBUSY,

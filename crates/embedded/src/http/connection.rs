@@ -71,7 +71,7 @@ fn respond(request: &Request) -> Response {
     let response = panics::catch(|| handler(request));
     let failed = || Response { status: 500, mime: "text/plain".into(), body: b"Internal Server Error\n".to_vec() };
     let response = response.unwrap_or_else(|panic| {
-        log::error!("HTTP: internal error while answering {}: {panic}", request.path);
+        host::log_bounded!(Error, "HTTP: internal error while answering {}: {panic}", request.path);
         failed()
     });
     if (200..=599).contains(&response.status) { response } else { failed() }

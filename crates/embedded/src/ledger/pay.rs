@@ -79,7 +79,7 @@ impl Ledger {
                 Some(hash)
             }
             Err(reason) => {
-                log::warn!("the ledger refuses a payment: {reason}");
+                host::log_bounded!(Warn, "the ledger refuses a payment: {reason}");
                 self.refused.push(Refusal { payment: hash, reason });
                 None
             }

@@ -200,7 +200,7 @@ impl Listener {
     /// The connection stays in the kernel's queue: without a pause the loop would spin.
     fn pause(self: &Rc<Self>, worker: &Rc<Worker>, error: &io::Error) {
         if !self.warned.replace(true) {
-            log::warn!("accept failed, new connections are delayed: {error}");
+            host::log_bounded!(Warn, "accept failed, new connections are delayed: {error}");
         }
         worker.watch(self.uuid, &self.socket, EventFlags::empty());
         let paused = Rc::downgrade(self);

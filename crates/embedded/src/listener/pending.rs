@@ -57,7 +57,7 @@ impl PendingConnection {
             None => Ok(()),
         };
         if let Err(error) = added {
-            log::warn!("cannot add an accepted connection to the worker's epoll: {error}");
+            host::log_bounded!(Warn, "cannot add an accepted connection to the worker's epoll: {error}");
             pending.tear_down(worker);
         }
     }
@@ -83,7 +83,7 @@ impl PendingConnection {
         let Accepted { io, peer, tls, permit, load } = accepted;
         match TlsSession::server(tls) {
             Ok(tls) => Conn::accepted(io, peer, tls, permit, load).install(worker, self.patience.get()),
-            Err(error) => log::error!("cannot start TLS: {error}"),
+            Err(error) => host::log_bounded!(Error, "cannot start TLS: {error}"),
         }
     }
 }

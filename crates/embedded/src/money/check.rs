@@ -13,7 +13,7 @@ const SIZE_AT: usize = 588;
 /// Answers a CHECK_REQUEST.
 pub(super) fn check(at: &At, data: &[u8]) {
     let Some((fixed, payload)) = data.split_at_checked(Check::LEN) else {
-        return log::warn!("dropped a CHECK_REQUEST of {} bytes", data.len());
+        return host::log_bounded!(Warn, "dropped a CHECK_REQUEST of {} bytes", data.len());
     };
     // With its size set to 0 the fixed part is a whole message.
     let stated = fixed[SIZE_AT..].first_chunk::<8>().map_or(0, |size| u64::from_le_bytes(*size));

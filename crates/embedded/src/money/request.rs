@@ -15,7 +15,7 @@ use vpn_core::wire::{Request, ServiceError, error_code, pkt};
 /// Handles a REQUEST.
 pub(super) fn request(at: &At, data: &[u8]) {
     let Some(request) = data.get(..Request::LEN).and_then(|data| Request::parse(data).ok()) else {
-        return log::warn!("dropped a REQUEST of {} bytes", data.len());
+        return host::log_bounded!(Warn, "dropped a REQUEST of {} bytes", data.len());
     };
     let service = service::find(request.srv_uid);
     let (net, service) = match acceptable(&request, service.as_ref()) {

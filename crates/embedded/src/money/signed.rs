@@ -29,7 +29,7 @@ pub(super) fn signed(desk: &Desk, data: &[u8]) {
         if usage.step() != step::NEW_TX_SIGN {
             usage.set_receipt(which, None);
         }
-        return log::warn!("a SIGN_RESPONSE of {} bytes deletes the receipt", data.len());
+        return host::log_bounded!(Warn, "a SIGN_RESPONSE of {} bytes deletes the receipt", data.len());
     }
     if data.get(VERSION_AT) != Some(&2) {
         return machine::fail(desk, error_code::RECEIPT_WRONG_VERSION);
@@ -69,7 +69,7 @@ pub(super) fn signed(desk: &Desk, data: &[u8]) {
 pub(super) fn new_transaction(desk: &Desk, request: &Request) {
     let usage = &desk.usage;
     if usage.step() != step::NEW_TX {
-        return log::info!("dropped a new transaction: none is expected");
+        return host::log_bounded!(Info, "dropped a new transaction: none is expected");
     }
     if service::find(request.srv_uid).is_none() {
         return record(Fault::NoService);

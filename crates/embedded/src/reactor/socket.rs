@@ -99,7 +99,7 @@ impl Socket {
         worker.addresses.borrow_mut().insert(self.view.addr(), self.uuid);
         let added = worker.add_source(self.uuid, self.fd(), self.interest(), Rc::clone(&self) as Rc<dyn Source>);
         if let Err(error) = added {
-            log::error!("cannot add a descriptor to the worker's epoll: {error}");
+            host::log_bounded!(Error, "cannot add a descriptor to the worker's epoll: {error}");
             return self.fail(worker, error.raw_os_error().unwrap_or(libc::EIO));
         }
         self.run(worker, || {

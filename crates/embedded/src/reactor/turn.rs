@@ -57,7 +57,7 @@ impl Worker {
             Ok(_) => {}
             Err(Errno::INTR) => return None,
             Err(error) => {
-                log::error!("epoll_wait: {error}");
+                host::log_bounded!(Error, "epoll_wait: {error}");
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
@@ -144,7 +144,7 @@ impl Worker {
         // The worker's own state is in RefCells, whose guards unwinding releases, and each guard covers one map
         // operation.
         if let Err(panic) = panics::catch(work) {
-            log::error!("internal error in worker {}: {panic}", self.shared.index);
+            host::log_bounded!(Error, "internal error in worker {}: {panic}", self.shared.index);
             if let Some(source) = uuid.and_then(|uuid| self.source(uuid)) {
                 source.on_panic(self);
             }
@@ -153,7 +153,11 @@ impl Worker {
             let Some(uuid) = self.closing.borrow_mut().pop() else { break };
             let Some(source) = self.source(uuid) else { continue };
             if let Err(panic) = panics::catch(|| source.tear_down(self)) {
-                log::error!("internal error while closing a source on worker {}: {panic}", self.shared.index);
+                host::log_bounded!(
+                    Error,
+                    "internal error while closing a source on worker {}: {panic}",
+                    self.shared.index
+                );
             }
         }
     }

@@ -84,3 +84,10 @@ pub fn set_loopback_up() -> Result<(), LabError> {
     let loopback = netlink.link_index("lo")?;
     Ok(netlink.set_up(loopback)?)
 }
+
+/// Gives the loopback device another address. What connects to it comes from it.
+pub fn add_loopback_address(address: Ipv4Addr) -> Result<(), LabError> {
+    let mut netlink = Netlink::open()?;
+    let loopback = netlink.link_index("lo")?;
+    Ok(netlink.add_address(loopback, address, 32)?)
+}

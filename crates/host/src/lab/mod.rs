@@ -12,7 +12,7 @@ use std::io;
 
 use crate::netlink::NetlinkError;
 
-pub use cable::{Cable, Plug, plug_in, set_loopback_up};
+pub use cable::{Cable, Plug, add_loopback_address, plug_in, set_loopback_up};
 pub use namespace::{Namespace, Privileges, enter_beside, enter_network, enter_new};
 
 /// Why a namespace or a cable could not be created.

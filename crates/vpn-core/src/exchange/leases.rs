@@ -6,8 +6,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::session::Session;
-use crate::lease::{Lease, Pool, Subnet, Token};
+use crate::lease::{Applicant, Lease, LeaseError, Limits, Pool, Subnet, Token};
 use crate::wire::{AddrReply, Capabilities, MAX_BUNDLE, problem};
+
+mod unused;
+
+use unused::Unused;
 
 /// How long the client of a session has to answer a probe of its liveness. The client that requests its lease repeats
 /// the request after a second.
@@ -30,6 +34,8 @@ const ANSWER_EXPIRY: Duration = Duration::from_secs(3);
 pub struct AddressRequest<'a, S> {
     /// The client's session.
     pub session: &'a S,
+    /// Where the client comes from, and whether it pays.
+    pub by: Applicant,
     /// The session already has an address.
     pub is_leased: bool,
     /// The client's capabilities, and the token of its last lease.
@@ -53,6 +59,8 @@ pub enum Answer<S> {
         lease: Lease,
         /// The session that had the address until now.
         evicted: Option<S>,
+        /// The session whose unused lease has ended for this one, and the address that it had. The driver closes it.
+        unused: Option<(S, Ipv4Addr)>,
     },
     /// No answer, but a PING to this session, which holds the token's lease. The client, or the driver on its behalf,
     /// repeats the request.
@@ -63,6 +71,8 @@ pub enum Answer<S> {
     NotAllowed,
     /// PROBLEM with this code, one of [`problem`].
     Problem(u32),
+    /// PROBLEM "no free address", for this reason.
+    NoAddress(LeaseError),
     /// PROBLEM "no free address": without random numbers the token of a lease could be guessed.
     NoToken,
 }
@@ -79,17 +89,45 @@ struct Holder<S> {
     pinged: Option<Duration>,
 }
 
+/// What a server asks of its sessions while it decides a request.
+pub trait Sessions<S> {
+    /// Returns when the client of a session last gave a sign of life; `None` if that session cannot be probed now.
+    fn heard(&self, session: &S) -> Option<Duration>;
+
+    /// Returns since when a session with a lease has carried no packet; `None` if its lease must not end for that, as
+    /// the client pays.
+    fn idle_since(&self, session: &S) -> Option<Duration>;
+}
+
+/// The rules of a server's leases.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseRules {
+    /// How long a returned address is kept for its client.
+    pub hold: Duration,
+    /// What one source may have.
+    pub limits: Limits,
+    /// How long a lease without a packet lasts when another client needs an address.
+    pub unused_after: Duration,
+}
+
 /// The leases of a server, and the sessions `S` that hold them. No two sessions have the same address at any moment.
 #[derive(Debug)]
 pub struct Leases<S> {
     pool: Pool,
     holders: HashMap<Ipv4Addr, Holder<S>>,
+    unused_after: Duration,
+    unused: Unused,
 }
 
 impl<S: Clone + PartialEq> Leases<S> {
-    /// Creates the leases of a subnet. A returned address is kept for its client for `hold`.
-    pub fn new(subnet: Subnet, hold: Duration) -> Leases<S> {
-        Leases { pool: Pool::new(subnet, hold), holders: HashMap::new() }
+    /// Creates the leases of a subnet.
+    pub fn new(subnet: Subnet, rules: &LeaseRules) -> Leases<S> {
+        Leases {
+            pool: Pool::new(subnet, rules.hold, rules.limits),
+            holders: HashMap::new(),
+            unused_after: rules.unused_after,
+            unused: Unused::default(),
+        }
     }
 
     /// Returns the pool of addresses.
@@ -102,18 +140,21 @@ impl<S: Clone + PartialEq> Leases<S> {
         self.holders.get(&addr).map(|holder| &holder.session)
     }
 
-    /// Decides a request for an address. `state` is the state machine of the requesting session. `heard` returns when
-    /// the client of another session last gave a sign of life; `None` if that session cannot be probed now.
+    /// Decides a request for an address. `state` is the state machine of the requesting session, `sessions` answers for
+    /// the others.
     ///
     /// A client gets the address of the token that it shows, unless a living session has it. A client without
     /// capabilities gets that of its key hash in the same way. A key hash does not lead to the leases of clients that keep
     /// tokens: anybody can name it.
+    ///
+    /// If there is no address, or the client's source has its share, the longest unused lease ends for it: of any source,
+    /// or of its own. One whose client pays never does.
     pub fn request(
         &mut self,
         now: Duration,
         state: &mut Session,
         request: &AddressRequest<'_, S>,
-        heard: impl Fn(&S) -> Option<Duration>,
+        sessions: &impl Sessions<S>,
     ) -> Answer<S> {
         if !state.is_allowed() {
             return Answer::NotAllowed;
@@ -131,7 +172,7 @@ impl<S: Clone + PartialEq> Leases<S> {
         };
         let mut claim = None;
         for token in tokens {
-            match self.probe_holder(now, token, patience, &heard) {
+            match self.probe_holder(now, token, patience, |session| sessions.heard(session)) {
                 TokenState::ProbeNeeded(holder) => return Answer::PingHolder(holder),
                 TokenState::ProbePending => return Answer::Wait,
                 TokenState::Free if self.pool.knows(token) => {
@@ -143,17 +184,58 @@ impl<S: Clone + PartialEq> Leases<S> {
                 TokenState::HolderAlive => {}
             }
         }
-        if self.pool.available() == 0 && !claim.is_some_and(|token| self.pool.knows(&token)) {
-            return Answer::Problem(problem::NO_FREE_ADDR);
-        }
         let Some(fresh_token) = request.fresh_token else { return Answer::NoToken };
-        let Ok(lease) = self.pool.lease(now, claim.as_ref(), claim.unwrap_or(fresh_token)) else {
-            return Answer::Problem(problem::NO_FREE_ADDR);
+        let (token, mut unused) = (claim.unwrap_or(fresh_token), None);
+        let lease = match self.pool.lease(now, &request.by, claim.as_ref(), token) {
+            Ok(lease) => lease,
+            Err(error) => {
+                unused = self.end_unused(now, &request.by, error, sessions);
+                if unused.is_none() {
+                    return Answer::NoAddress(error);
+                }
+                match self.pool.lease(now, &request.by, claim.as_ref(), token) {
+                    Ok(lease) => lease,
+                    Err(error) => return Answer::NoAddress(error),
+                }
+            }
         };
         state.leased(request.caps.keep_alive.is_some());
         let holder = Holder { session: request.session.clone(), lease: lease.id, probed: None, pinged: None };
         let evicted = self.holders.insert(lease.addr, holder).map(|former| former.session);
-        Answer::Give { lease, evicted }
+        Answer::Give { lease, evicted, unused }
+    }
+
+    /// Ends an unused lease whose end lets the applicant have one. Returns its session and its address.
+    fn end_unused(
+        &mut self,
+        now: Duration,
+        by: &Applicant,
+        lack: LeaseError,
+        sessions: &impl Sessions<S>,
+    ) -> Option<(S, Ipv4Addr)> {
+        let within = match lack {
+            LeaseError::Exhausted => None,
+            LeaseError::Share { network, .. } => Some(network).filter(|network| self.pool.may_replace(by, network)),
+            LeaseError::Rate { .. } => return None,
+        };
+        if within.is_none() && lack != LeaseError::Exhausted {
+            return None;
+        }
+        let Leases { pool, holders, unused_after, unused } = self;
+        let unused_since = |addr: Ipv4Addr, holder: &Holder<S>| {
+            let since = sessions.idle_since(&holder.session)?;
+            (now.saturating_sub(since) >= *unused_after).then_some((addr, since))
+        };
+        let is_unused = |addr| holders.get(&addr).is_some_and(|holder| unused_since(addr, holder).is_some());
+        let mut found = unused.next(pool, within.as_ref(), is_unused);
+        if found.is_none() && unused.may_look(now) {
+            unused.found(now, pool, holders.iter().filter_map(|(addr, holder)| unused_since(*addr, holder)));
+            found = unused.next(pool, within.as_ref(), is_unused);
+        }
+        let addr = found?;
+        let Holder { session, lease, .. } = holders.remove(&addr)?;
+        pool.release(addr, lease, now);
+        Some((session, addr))
     }
 
     /// Ends the lease of a session; returns false if the session no longer has the address, as after a take-over.

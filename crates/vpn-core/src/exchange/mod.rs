@@ -23,7 +23,7 @@ mod session;
 
 pub use action::{Action, Event, Failure, Grant, Notice, State};
 pub use client::{Exchange, REQUEST_TICK, Settings, TICK};
-pub use leases::{AddressRequest, Answer, Leases, MIN_MTU, Terms, agreed_mtu};
+pub use leases::{AddressRequest, Answer, LeaseRules, Leases, MIN_MTU, Sessions, Terms, agreed_mtu};
 pub use liveness::PAUSE;
 pub use offer::{Offer, OfferError};
 pub use payment::{Agreement, Refusal, TxHash};

@@ -46,6 +46,8 @@ pub enum DropCause {
     Denied,
     /// The server sent the packet from an address outside the tunnel's networks.
     WrongSource,
+    /// The client, or its source, asks for an address too often.
+    TooOften,
 }
 
 impl DropCause {
@@ -53,7 +55,7 @@ impl DropCause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All causes, each at the index that is its number.
-    pub const ALL: [DropCause; 20] = [
+    pub const ALL: [DropCause; 21] = [
         DropCause::Malformed,
         DropCause::NotIpv4,
         DropCause::NoLease,
@@ -74,6 +76,7 @@ impl DropCause {
         DropCause::Amplifies,
         DropCause::Denied,
         DropCause::WrongSource,
+        DropCause::TooOften,
     ];
 
     /// Returns the counter's name in statistics: lower case, words joined by underscores; stable.
@@ -110,6 +113,7 @@ impl DropCause {
             DropCause::Amplifies => ("amplifies", "a super-packet that would become many more bytes than it has"),
             DropCause::Denied => ("denied", "an address that clients must not reach, or that is never routed"),
             DropCause::WrongSource => ("wrong_source", "sent by the server from outside the tunnel's networks"),
+            DropCause::TooOften => ("too_often", "an address was asked for too often"),
         }
     }
 }

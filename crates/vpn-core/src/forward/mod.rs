@@ -32,4 +32,4 @@ pub use offload::{Offload, Segments};
 pub use policy::{Policy, check_downlink};
 pub use split::split;
 pub use table::{Route, Table};
-pub use too_big::{Budget, MAX_ICMP_ERROR, fragmentation_needed, is_too_big};
+pub use too_big::{MAX_ICMP_ERROR, fragmentation_needed, is_too_big};

@@ -8,7 +8,6 @@ use super::fields::{DONT_FRAGMENT, IP_CHECKSUM, IP_FLAGS, IP_LEN, get, put};
 use super::offload::{ICMP, IP_HEADER, Offload};
 use crate::wire::Ipv4View;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 /// The largest ICMP error, in bytes with its IPv4 header (RFC 1812, 4.3.2.3).
 pub const MAX_ICMP_ERROR: usize = 576;
@@ -75,35 +74,6 @@ pub fn fragmentation_needed<'a>(
 fn is_one_host(source: Ipv4Addr) -> bool {
     // 240.0.0.0/4 is reserved, and its last address is the broadcast.
     source.octets()[0] != 0 && !source.is_loopback() && source.octets()[0] < 224
-}
-
-/// A bound on messages per second: after a pause as many may be sent at once.
-#[derive(Debug)]
-pub struct Budget {
-    per_second: u32,
-    left: u32,
-    /// When `left` was last raised.
-    raised: Duration,
-}
-
-impl Budget {
-    /// Creates a full budget.
-    pub fn new(per_second: u32) -> Budget {
-        Budget { per_second, left: per_second, raised: Duration::ZERO }
-    }
-
-    /// Takes one message from the budget; returns false if none is left.
-    pub fn take(&mut self, now: Duration) -> bool {
-        let passed = now.saturating_sub(self.raised);
-        let earned = passed.as_millis().saturating_mul(self.per_second.into()) / 1000;
-        if earned > 0 {
-            self.left = u32::try_from(earned).unwrap_or(u32::MAX).saturating_add(self.left).min(self.per_second);
-            self.raised = now;
-        }
-        let is_left = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        is_left
-    }
 }
 
 #[cfg(test)]
@@ -193,23 +163,6 @@ mod tests {
             bytes[12..16].copy_from_slice(&source);
             assert_eq!(needed(&bytes).is_some(), is_host, "{source:?}");
         }
-    }
-
-    #[test]
-    fn the_budget_bounds_messages_per_second() {
-        let at = Duration::from_millis;
-        let mut budget = Budget::new(100);
-        let burst = |budget: &mut Budget, now| (0..1000).filter(|_| budget.take(now)).count();
-        assert_eq!(burst(&mut budget, at(0)), 100);
-        assert_eq!(burst(&mut budget, at(9)), 0);
-        assert_eq!(burst(&mut budget, at(10)), 1);
-        assert_eq!(burst(&mut budget, at(510)), 50);
-        assert_eq!(burst(&mut budget, at(100_000)), 100);
-        // A clock that goes back earns nothing.
-        assert_eq!(burst(&mut budget, at(0)), 0);
-        // One that is asked very often still earns.
-        let sent = (100_001..101_001).filter(|now| budget.take(at(*now))).count();
-        assert_eq!(sent, 100);
     }
 
     proptest! {

@@ -3,13 +3,17 @@
 //! No clock, no randomness, no lock: time and new tokens are arguments, and the owner of a [`Pool`] serialises access
 //! to it.
 
+mod given;
 mod key;
 mod pool;
+mod shares;
 mod slots;
 mod subnet;
 
+pub use given::{Lease, LeaseError, Origin};
 pub use key::{KEY_SESSIONS, KeyTokens};
-pub use pool::{Lease, LeaseError, Origin, Pool};
+pub use pool::Pool;
+pub use shares::{Applicant, Limits};
 pub use subnet::{Subnet, SubnetError, dotted};
 
 /// The secret with which a client gets its address back. The server draws it at random, or makes it of the key hash that

@@ -1,8 +1,11 @@
 //! The pool: leases addresses, and keeps a returned address for its client for a while.
 
 use super::Token;
+use super::given::{Lease, LeaseError, Origin};
+use super::shares::{Applicant, Limits, Shares};
 use super::slots::{Slot, Slots, State};
 use super::subnet::Subnet;
+use crate::source::{Network, Source};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use std::collections::VecDeque;
@@ -10,67 +13,38 @@ use std::iter;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// An address that belongs to one client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// The address.
-    pub addr: Ipv4Addr,
-    /// The token that resumes this address later: the new one, or the one that the client showed.
-    pub token: Token,
-    /// The number of this lease, unique among all leases of the pool.
-    pub id: u64,
-    /// How the pool chose the address.
-    pub origin: Origin,
-}
-
-/// How the pool chose a leased address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The client never held it, or another client has held it since.
-    New,
-    /// The client returned it earlier and resumes it.
-    Resumed,
-    /// The client still held it by a connection that it lost without the server's noticing. That connection's lease has
-    /// ended (take-over).
-    TakenOver,
-}
-
-/// Why the pool cannot lease an address.
-#[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseError {
-    /// Every address is leased.
-    #[error("no free address")]
-    Exhausted,
-}
-
 /// The addresses of one subnet. The network, gateway and broadcast addresses are never leased.
 ///
-/// Unused addresses are leased first, from the one behind the gateway upward, then returned ones in the order of their
-/// return. A returned address can be resumed while no other client has it (as RFC 2131, 4.3.1, advises), at least during
+/// No source has more than its share of the leases ([`Limits`]). Unused addresses are leased first, from the one behind
+/// the gateway upward, then returned ones: those of the client's own source first, then others in the order of their
+/// return. A source that has had as many addresses as its share gets its own returned ones even while there are unused
+/// ones, so that it cannot use up the pool by coming and going. A returned address can be resumed while no other client has it (as RFC 2131, 4.3.1, advises), at least during
 /// the hold time; later only if it is among the last 16,384 that were returned.
 ///
-/// The cost of an operation does not depend on the size of the subnet, and memory grows with the addresses in use: 50
-/// bytes for each that is leased or can be resumed. Most of the time is spent waiting for memory, so a lease touches little of it: one slot, which its
-/// release touches again, and one entry of the token table, which stays unchanged until the hold time is over.
+/// The cost of an operation grows with the logarithm of the addresses that can be resumed, and memory with the addresses
+/// in use: some 80 bytes for each that is leased or can be resumed, as much again for each source, three times for IPv6.
 ///
 /// A client that returns shows the token of its lease to get the same address:
 ///
 /// ```
 /// use std::time::Duration;
-/// use vpn_core::lease::{LeaseError, Origin, Pool, Subnet};
+/// use vpn_core::lease::{Applicant, LeaseError, Limits, Origin, Pool, Subnet};
+/// use vpn_core::source::Source;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let subnet = Subnet::parse("10.98.0.0", "255.255.255.252")?;
-/// let mut pool = Pool::new(subnet, Duration::from_secs(3600));
+/// let mut pool = Pool::new(subnet, Duration::from_secs(3600), Limits::of_pool(subnet.capacity()));
+/// let by = Applicant { source: Source::of([192, 0, 2, 7].into()), is_paid: false };
+/// let other = Applicant { source: Source::of([192, 0, 2, 8].into()), is_paid: false };
 /// let at = Duration::from_secs;
 ///
-/// let lease = pool.lease(at(0), None, [1; 16])?;
+/// let lease = pool.lease(at(0), &by, None, [1; 16])?;
 /// assert_eq!(lease.addr.to_string(), "10.98.0.2");
 /// // A /30 has one address for clients.
-/// assert_eq!(pool.lease(at(1), None, [2; 16]), Err(LeaseError::Exhausted));
+/// assert_eq!(pool.lease(at(1), &other, None, [2; 16]), Err(LeaseError::Exhausted));
 ///
 /// assert!(pool.release(lease.addr, lease.id, at(10)));
-/// let again = pool.lease(at(20), Some(&lease.token), [3; 16])?;
+/// let again = pool.lease(at(20), &by, Some(&lease.token), [3; 16])?;
 /// assert_eq!((again.addr, again.origin), (lease.addr, Origin::Resumed));
 /// // The first lease has ended, so this release has no effect.
 /// assert!(!pool.release(lease.addr, lease.id, at(30)));
@@ -86,6 +60,8 @@ pub struct Pool {
     /// The leased addresses, and those that are kept for their clients.
     slots: Slots,
     leased: u32,
+    /// What each source has.
+    shares: Shares,
     /// The ends of the list of kept addresses, in the order of their return; 0 if it is empty.
     oldest: u32,
     newest: u32,
@@ -98,6 +74,8 @@ pub struct Pool {
     /// Addresses that were returned and are no longer kept, in the order of their return.
     free: VecDeque<u32>,
     next_lease: u64,
+    /// The time of the last return, in nanoseconds.
+    last_return: u64,
     /// The latest time seen, in nanoseconds. Workers read the clock before they lock the pool, so an earlier time may
     /// follow.
     now: u64,
@@ -118,19 +96,21 @@ const MAX_EXPIRED_PER_CALL: usize = 8;
 
 impl Pool {
     /// Creates a pool of all addresses of the subnet. A returned address is kept for `hold`.
-    pub fn new(subnet: Subnet, hold: Duration) -> Pool {
+    pub fn new(subnet: Subnet, hold: Duration, limits: Limits) -> Pool {
         Pool {
             subnet,
             hold: nanoseconds(hold),
             fresh: FIRST_HOST,
             slots: Slots::default(),
             leased: 0,
+            shares: Shares::new(limits),
             oldest: NONE,
             newest: NONE,
             kept: 0,
             by_token: HashTable::new(),
             free: VecDeque::new(),
             next_lease: 0,
+            last_return: 0,
             now: 0,
         }
     }
@@ -138,17 +118,24 @@ impl Pool {
     /// Leases an address.
     ///
     /// `now` is the monotonic time since any fixed origin. `resume` is the token of an earlier lease. Its address is
-    /// leased again if it still is leased, or if it is kept. The client then keeps its token, because a reply with a new one may be lost with the connection. An unknown
-    /// token is treated like `None`. A new lease gets `fresh_token`.
-    pub fn lease(&mut self, now: Duration, resume: Option<&Token>, fresh_token: Token) -> Result<Lease, LeaseError> {
+    /// leased again if it still is leased, or if it is kept. The client then keeps its token, because a reply with a new
+    /// one may be lost with the connection. An unknown token is treated like `None`. A new lease gets `fresh_token`.
+    pub fn lease(
+        &mut self,
+        now: Duration,
+        by: &Applicant,
+        resume: Option<&Token>,
+        fresh_token: Token,
+    ) -> Result<Lease, LeaseError> {
         self.advance(now);
-        let (host, token, origin) = match resume.and_then(|token| Some((self.resume(token)?, *token))) {
-            Some(((host, origin), token)) => (host, token, origin),
-            None => (self.next_host().ok_or(LeaseError::Exhausted)?, fresh_token, Origin::New),
+        let (host, token, origin) = match resume.and_then(|token| self.known(token)) {
+            Some((host, slot)) => (host, slot.token, self.resume(by, host, slot)?),
+            None => (self.new_host(now, by)?, fresh_token, Origin::New),
         };
         let id = self.next_lease;
         self.next_lease += 1;
-        self.slots.set(host, Slot { token, state: State::Live { id } });
+        self.slots.set(host, Slot { token, source: by.source, state: State::Live { id } });
+        self.shares.lease(by.source);
         if origin == Origin::New {
             self.index_token(host, token);
         }
@@ -167,7 +154,10 @@ impl Pool {
         if !matches!(slot.state, State::Live { id: current } if current == id) {
             return false;
         }
-        slot.state = State::Held { returned: self.now, older: self.newest, newer: NONE };
+        let returned = self.now.max(self.last_return.saturating_add(1));
+        self.last_return = returned;
+        slot.state = State::Held { returned, older: self.newest, newer: NONE };
+        self.shares.keep(slot.source, returned, host);
         match self.newest {
             NONE => self.oldest = host,
             newest => self.link(newest, |_, newer| *newer = host),
@@ -187,6 +177,22 @@ impl Pool {
     /// Whether an address is leased under this token, or kept for it.
     pub fn knows(&self, token: &Token) -> bool {
         self.host_of(token).is_some()
+    }
+
+    /// The source of the client that an address is leased to, or kept for.
+    pub fn source_of(&self, addr: Ipv4Addr) -> Option<Source> {
+        let host = self.subnet.number(addr)?;
+        Some(self.slots.get(host)?.source)
+    }
+
+    /// The number of leased addresses of a source.
+    pub fn leased_of(&self, source: Source) -> u64 {
+        self.shares.leased(source)
+    }
+
+    /// Whether the end of a lease in this network lets the applicant have one, whose share is used up.
+    pub fn may_replace(&self, by: &Applicant, network: &Network) -> bool {
+        self.shares.may_replace(by, network)
     }
 
     /// The number of leased addresses.
@@ -210,7 +216,7 @@ impl Pool {
         slot.is_some_and(|slot| matches!(slot.state, State::Live { .. }))
     }
 
-    /// The returned addresses, in the order in which they are leased again.
+    /// The returned addresses, in the order in which they are leased again to sources that returned none.
     pub fn released(&self) -> impl Iterator<Item = Ipv4Addr> {
         self.free.iter().copied().chain(self.held()).map(|host| self.addr(host))
     }
@@ -231,8 +237,9 @@ impl Pool {
             if self.kept <= REMEMBERED || !self.is_oldest_expired() {
                 break;
             }
-            if let Some(host) = self.pop_held() {
-                self.free.push_back(host);
+            let oldest = self.oldest;
+            if self.stop_keeping(oldest) {
+                self.free.push_back(oldest);
             }
         }
     }
@@ -244,39 +251,68 @@ impl Pool {
         }
     }
 
-    fn resume(&mut self, token: &Token) -> Option<(u32, Origin)> {
+    fn known(&self, token: &Token) -> Option<(u32, Slot)> {
         let host = self.host_of(token)?;
-        match self.slots.get(host)?.state {
-            State::Live { .. } => Some((host, Origin::TakenOver)),
-            State::Held { .. } => {
+        Some((host, *self.slots.get(host)?))
+    }
+
+    /// Takes a known address out of the hands that it is in.
+    fn resume(&mut self, by: &Applicant, host: u32, slot: Slot) -> Result<Origin, LeaseError> {
+        match slot.state {
+            State::Live { .. } => {
+                self.shares.check_share(by, (slot.source != by.source).into())?;
+                self.shares.end(slot.source);
+                Ok(Origin::TakenOver)
+            }
+            State::Held { returned, .. } => {
+                self.shares.check_share(by, 1)?;
+                self.shares.forget(slot.source, returned, host);
                 self.unlink(host);
-                Some((host, Origin::Resumed))
+                Ok(Origin::Resumed)
             }
         }
     }
 
-    /// Takes the next address: an unused one, one that is no longer kept, or the oldest kept one. Addresses cease to be
-    /// kept in the order of their return.
-    fn next_host(&mut self) -> Option<u32> {
+    fn new_host(&mut self, now: Duration, by: &Applicant) -> Result<u32, LeaseError> {
+        // The share comes last: its lack can be mended at once, by the end of another lease.
+        self.shares.check_rate(now, by)?;
+        self.shares.check_share(by, 1)?;
+        let host = self.next_host(by.source).ok_or(LeaseError::Exhausted)?;
+        self.shares.count_new(now, by);
+        Ok(host)
+    }
+
+    /// Takes the next address: a kept one of a source at its limit, an unused one, one that is no longer kept, a kept
+    /// one of the source, or the oldest kept one.
+    fn next_host(&mut self, source: Source) -> Option<u32> {
+        if let Some(own) = self.shares.own_kept_at_limit(source) {
+            return self.stop_keeping(own).then_some(own);
+        }
         if self.fresh - FIRST_HOST < self.subnet.capacity() {
             let host = self.fresh;
             self.fresh += 1;
             return Some(host);
         }
-        self.free.pop_front().or_else(|| self.pop_held())
+        if let Some(host) = self.free.pop_front() {
+            return Some(host);
+        }
+        let kept = self.shares.own_kept(source).unwrap_or(self.oldest);
+        self.stop_keeping(kept).then_some(kept)
     }
 
-    /// Stops keeping the oldest kept address. Its token becomes invalid.
-    fn pop_held(&mut self) -> Option<u32> {
-        let host = self.oldest;
-        let token = self.slots.get(host)?.token;
+    /// Stops keeping an address. Its token becomes invalid. Returns false if the address is not kept.
+    fn stop_keeping(&mut self, host: u32) -> bool {
+        let Some(Slot { token, source, state: State::Held { returned, .. } }) = self.slots.get(host).copied() else {
+            return false;
+        };
         self.unlink(host);
+        self.shares.forget(source, returned, host);
         // If a token was drawn twice, the entry belongs to the later lease.
         if let Ok(entry) = self.by_token.find_entry(hash(&token), |known| *known == host) {
             entry.remove();
         }
         self.slots.remove(host);
-        Some(host)
+        true
     }
 
     /// Removes an address from the list of kept ones.

@@ -1,6 +1,7 @@
 //! The pool's record of each address, by the address's number.
 
 use super::Token;
+use crate::source::Source;
 
 /// The number of addresses in one block of memory. A block is allocated with its first address and freed with its last.
 const CHUNK: usize = 128;
@@ -22,6 +23,8 @@ struct Chunk {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub(super) token: Token,
+    /// Where its client comes from.
+    pub(super) source: Source,
     pub(super) state: State,
 }
 
@@ -33,7 +36,7 @@ pub(super) enum State {
     },
     /// A link in the list of kept addresses, in the order of their return.
     Held {
-        /// The time of the return, in nanoseconds on the pool's clock.
+        /// The time of the return, in nanoseconds on the pool's clock. No two returns have the same.
         returned: u64,
         /// The number of the next older kept address, or 0.
         older: u32,

@@ -12,6 +12,9 @@ pub(crate) struct Coverage {
     pub(crate) taken_over: u32,
     pub(crate) resumed: u32,
     pub(crate) exhausted: u32,
+    /// Requests beyond a source's share, and unused leases that ended for another client.
+    pub(crate) beyond_share: u32,
+    pub(crate) unused: u32,
     /// Failed starts, by cause.
     failed: BTreeMap<&'static str, u32>,
 }
@@ -23,6 +26,8 @@ impl Coverage {
         self.taken_over += other.taken_over;
         self.resumed += other.resumed;
         self.exhausted += other.exhausted;
+        self.beyond_share += other.beyond_share;
+        self.unused += other.unused;
         for (cause, count) in &other.failed {
             *self.failed.entry(cause).or_default() += count;
         }
@@ -35,6 +40,8 @@ impl Coverage {
             ("taken over", self.taken_over),
             ("resumed", self.resumed),
             ("exhausted", self.exhausted),
+            ("beyond share", self.beyond_share),
+            ("unused", self.unused),
         ];
         let causes = ["no answer", "refused", "stopped", "no stream", "channel taken", "no device"];
         let failed = causes.map(|cause| (cause, self.failed.get(cause).copied().unwrap_or(0)));

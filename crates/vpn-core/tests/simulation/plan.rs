@@ -14,6 +14,10 @@ pub(crate) struct Plan {
     pub(crate) hold: u64,
     /// The silence after which the server pings, in milliseconds.
     pub(crate) keep_alive: u64,
+    /// The most leases of a source.
+    pub(crate) share: u32,
+    /// How long an unused lease lasts when another client needs an address, in milliseconds.
+    pub(crate) unused_after: u64,
     pub(crate) network: NetworkPlan,
     pub(crate) hosts: Vec<HostPlan>,
     pub(crate) steps: Vec<Step>,
@@ -43,6 +47,9 @@ pub(crate) struct HostPlan {
     /// How long the creation of a device takes, in milliseconds, and whether it fails.
     pub(crate) device: u64,
     pub(crate) device_fails: bool,
+    /// The number of its source; hosts behind one router have the same.
+    pub(crate) source: u8,
+    pub(crate) pays: bool,
 }
 
 /// An event on a host, at a time in milliseconds.
@@ -106,17 +113,24 @@ pub(crate) fn bad_plan() -> impl Strategy<Value = Plan> {
             taken: 1,
         })
     ];
-    let host = (1..=10u64, 1..=5u64, 0..2_000u64, 0..20u8).prop_map(|(start_timeout, keep_alive, device, fate)| {
-        HostPlan { start_timeout, keep_alive, device, device_fails: fate == 0 }
-    });
+    let host = (1..=10u64, 1..=5u64, 0..2_000u64, 0..20u8, 0..3u8, 0..4u8).prop_map(
+        |(start_timeout, keep_alive, device, fate, source, pays)| HostPlan {
+            start_timeout,
+            keep_alive,
+            device,
+            device_fails: fate == 0,
+            source,
+            pays: pays == 0,
+        },
+    );
     let step = (0..LAST_STEP, 0..8usize, step_kind()).prop_map(|(at, host, kind)| Step { at, host, kind });
-    let server = (any::<u64>(), 28..=30u8, 0..20_000u64, 1_000..8_000u64);
+    let server = (any::<u64>(), 28..=30u8, 0..20_000u64, 1_000..8_000u64, 1..6u32, 1_000..20_000u64);
     (server, network, vec(host, 1..=6), vec(step, 1..40)).prop_map(
-        |((seed, prefix, hold, keep_alive), network, hosts, mut steps)| {
+        |((seed, prefix, hold, keep_alive, share, unused_after), network, hosts, mut steps)| {
             for step in &mut steps {
                 step.host %= hosts.len();
             }
-            Plan { seed, prefix, hold, keep_alive, network, hosts, steps }
+            Plan { seed, prefix, hold, keep_alive, share, unused_after, network, hosts, steps }
         },
     )
 }
@@ -147,6 +161,8 @@ pub(crate) fn calm_plan() -> impl Strategy<Value = Plan> {
         keep_alive,
         device,
         device_fails: false,
+        source: 0,
+        pays: false,
     });
     (any::<u64>(), 0..200u64, vec((host, 0..LAST_STEP), 1..=12)).prop_map(|(seed, delay, hosts)| {
         let (hosts, starts): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
@@ -156,6 +172,8 @@ pub(crate) fn calm_plan() -> impl Strategy<Value = Plan> {
             prefix: 28,
             hold: 10_000,
             keep_alive: 5_000,
+            share: 12,
+            unused_after: 1_000,
             network: NetworkPlan { lost: 0, repeated: 0, delay, late: 50, unreachable: 0, taken: 0 },
             hosts,
             steps: starts.into_iter().enumerate().map(step).collect(),

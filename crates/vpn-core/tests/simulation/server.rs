@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use vpn_core::exchange::{AddressRequest, Answer, Leases, Session, SessionAction, Terms};
-use vpn_core::lease::{Origin, Subnet};
+use vpn_core::exchange::{AddressRequest, Answer, LeaseRules, Leases, Session, SessionAction, Sessions, Terms};
+use vpn_core::lease::{Applicant, LeaseError, Limits, Origin, Subnet};
+use vpn_core::source::Source;
 use vpn_core::wire::{
     self, Capabilities, FromClient, Request, ServiceError, Success, encode_control, error_code, op, pkt,
 };
@@ -13,7 +14,7 @@ use vpn_core::wire::{
 use crate::coverage::Coverage;
 use crate::fault::{Fault, fault};
 use crate::network::{Message, Stream};
-use crate::plan::Plan;
+use crate::plan::{HostPlan, Plan};
 
 /// How long the service waits for a holder's answer before its lease is taken over.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(750);
@@ -33,6 +34,25 @@ pub(crate) struct ServedSession {
     lost: Option<Ipv4Addr>,
     /// When its client was first pinged since it was last heard, on behalf of another client.
     probed: Option<Duration>,
+    by: Applicant,
+    /// When it got its address. No packets are simulated, so every lease is unused.
+    leased: Duration,
+}
+
+/// The sessions without the one that asks.
+struct Others<'a> {
+    now: Duration,
+    sessions: &'a BTreeMap<Stream, ServedSession>,
+}
+
+impl Sessions<Stream> for Others<'_> {
+    fn heard(&self, holder: &Stream) -> Option<Duration> {
+        self.sessions.get(holder).filter(|holder| holder.away_until <= self.now).map(|holder| holder.heard)
+    }
+
+    fn idle_since(&self, holder: &Stream) -> Option<Duration> {
+        self.sessions.get(holder).filter(|holder| !holder.by.is_paid).map(|holder| holder.leased)
+    }
 }
 
 /// The messages and closed streams that result from an event.
@@ -50,6 +70,8 @@ impl Effects {
 
 pub(crate) struct Server {
     terms: Terms,
+    share: u32,
+    unused_after: Duration,
     leases: Leases<Stream>,
     pub(crate) sessions: BTreeMap<Stream, ServedSession>,
     /// The model: the session that has each address.
@@ -60,9 +82,17 @@ impl Server {
     pub(crate) fn new(plan: &Plan) -> Server {
         let subnet = Subnet { network: Ipv4Addr::new(10, 98, 0, 0), prefix: plan.prefix };
         let keep_alive = Duration::from_millis(plan.keep_alive);
+        let unused_after = Duration::from_millis(plan.unused_after);
+        let rules = LeaseRules {
+            hold: Duration::from_millis(plan.hold),
+            limits: Limits { leases: plan.share, new_per_minute: u32::MAX },
+            unused_after,
+        };
         Server {
+            share: plan.share,
+            unused_after,
             terms: Terms { subnet, mtu: 1390, dns: Vec::new(), keep_alive, bundles: true },
-            leases: Leases::new(subnet, Duration::from_millis(plan.hold)),
+            leases: Leases::new(subnet, &rules),
             sessions: BTreeMap::new(),
             owners: BTreeMap::new(),
         }
@@ -72,7 +102,7 @@ impl Server {
         self.leases.pool().leased()
     }
 
-    pub(crate) fn opened(&mut self, now: Duration, stream: Stream) {
+    pub(crate) fn opened(&mut self, now: Duration, stream: Stream, host: &HostPlan) {
         let served = ServedSession {
             state: Session::new(now),
             address: None,
@@ -82,6 +112,8 @@ impl Server {
             granted: false,
             away_until: Duration::ZERO,
             probed: None,
+            by: Applicant { source: Source::of([192, 0, 2, host.source].into()), is_paid: host.pays },
+            leased: now,
         };
         self.sessions.insert(stream, served);
     }
@@ -147,18 +179,28 @@ impl Server {
         let Some(mut served) = self.sessions.remove(&stream) else { return Ok(()) };
         let request = AddressRequest {
             session: &stream,
+            by: served.by,
             is_leased: served.address.is_some(),
             caps,
             key_tokens: &[],
             fresh_token: Some(token),
             is_tunnel_down: false,
         };
-        let sessions = &self.sessions;
-        let answer = self.leases.request(now, &mut served.state, &request, |holder| {
-            sessions.get(holder).filter(|holder| holder.away_until <= now).map(|holder| holder.heard)
-        });
+        let before = self.leased_of(&served.by);
+        let was_full = self.leases.pool().available() == 0;
+        let others = Others { now, sessions: &self.sessions };
+        let answer = self.leases.request(now, &mut served.state, &request, &others);
         match answer {
-            Answer::Give { lease, evicted } => {
+            Answer::Give { lease, evicted, unused } => {
+                if let Some((loser, address)) = unused {
+                    if !was_full && before < self.share {
+                        return fault(format!("{stream} ends the lease of {loser} without need"));
+                    }
+                    coverage.unused += 1;
+                    self.end_unused(now, loser, address)?;
+                    effects.close.push(loser);
+                }
+                served.leased = now;
                 let owner = self.owners.insert(lease.addr, stream);
                 if owner != evicted || owner.is_some() != (lease.origin == Origin::TakenOver) {
                     return fault(format!("{stream} gets {lease:?} from {evicted:?}, which was {owner:?}'s"));
@@ -179,9 +221,17 @@ impl Server {
                 effects.control(holder, held.usage_id, op::PING, 0);
             }
             Answer::Wait | Answer::NotAllowed => {}
-            Answer::Problem(code) => {
-                coverage.exhausted += u32::from(code == wire::problem::NO_FREE_ADDR);
-                effects.control(stream, served.usage_id, op::PROBLEM, code);
+            Answer::Problem(code) => effects.control(stream, served.usage_id, op::PROBLEM, code),
+            Answer::NoAddress(error) => {
+                match error {
+                    LeaseError::Exhausted => coverage.exhausted += 1,
+                    LeaseError::Share { .. } if before < self.share || served.by.is_paid => {
+                        return fault(format!("{stream} is refused: {error}, and has {before} of {}", self.share));
+                    }
+                    LeaseError::Share { .. } => coverage.beyond_share += 1,
+                    LeaseError::Rate { .. } => return fault("there is no rate"),
+                }
+                effects.control(stream, served.usage_id, op::PROBLEM, wire::problem::NO_FREE_ADDR);
             }
             Answer::NoToken => return fault("the request had a token"),
         }
@@ -198,6 +248,29 @@ impl Server {
         }
         evicted.lost = evicted.address.take();
         Ok(())
+    }
+
+    /// An unused lease ends for another client.
+    fn end_unused(&mut self, now: Duration, stream: Stream, address: Ipv4Addr) -> Result<(), Fault> {
+        let Some(loser) = self.sessions.get_mut(&stream) else { return fault("a closed session had a lease") };
+        if loser.by.is_paid || now.saturating_sub(loser.leased) < self.unused_after {
+            return fault(format!("session {stream} loses its lease: paid {}, {:?}", loser.by.is_paid, loser.leased));
+        }
+        if loser.address != Some(address) {
+            return fault(format!("session {stream} loses {address}, and has {:?}", loser.address));
+        }
+        loser.lost = loser.address.take();
+        // Its client may have the address now, or another one.
+        if self.owners.get(&address) == Some(&stream) {
+            self.owners.remove(&address);
+        }
+        Ok(())
+    }
+
+    /// Returns the number of leases of the applicant's source.
+    fn leased_of(&self, by: &Applicant) -> u32 {
+        let of = |served: &&ServedSession| served.by.source == by.source && served.address.is_some();
+        self.sessions.values().filter(of).count() as u32
     }
 
     /// Checks all sessions, once a second.
@@ -247,6 +320,14 @@ impl Server {
             // Together with the count below this proves that no address has two sessions.
             if self.owners.get(&address) != Some(stream) || self.leases.holder(address) != Some(stream) {
                 return fault(format!("session {stream} has {address}, which is {:?}'s", self.leases.holder(address)));
+            }
+        }
+        for served in self.sessions.values() {
+            let of_source = |other: &&ServedSession| other.by.source == served.by.source && other.address.is_some();
+            let free = self.sessions.values().filter(of_source).filter(|other| !other.by.is_paid).count() as u32;
+            let known = self.leases.pool().leased_of(served.by.source);
+            if free > self.share || known != u64::from(self.leased_of(&served.by)) {
+                return fault(format!("{} has {free} unpaid leases, and the pool knows {known}", served.by.source));
             }
         }
         if self.leased() != leased || self.owners.len() as u32 != leased {

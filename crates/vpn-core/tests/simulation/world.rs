@@ -231,7 +231,8 @@ impl World {
             }
             Outcome::ChannelTaken => self.client(stream, Event::ChannelTaken),
             Outcome::Connected => {
-                self.server.opened(now, stream);
+                let host = &self.hosts[self.connections[stream].host].plan;
+                self.server.opened(now, stream, host);
                 self.client(stream, Event::Connected)
             }
         }

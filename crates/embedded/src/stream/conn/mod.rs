@@ -168,7 +168,7 @@ impl Conn {
         conn.input_account.covers(HANDSHAKE);
         worker.reactor.set_owner(uuid, worker.shared.index);
         if let Err(error) = conn.attach(worker, EventFlags::IN) {
-            log::warn!("cannot add a connection to the worker's epoll: {error}");
+            host::log_bounded!(Warn, "cannot add a connection to the worker's epoll: {error}");
             return conn.tear_down(worker);
         }
         conn.timer.set(Some(worker.timers.patience(&Rc::new(Cell::new(patience)), move |worker| {

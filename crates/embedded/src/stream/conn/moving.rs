@@ -42,7 +42,7 @@ impl Conn {
         let Some(view) = self.view.get() else { return };
         self.register_addresses(worker, view);
         if let Err(error) = self.attach(worker, self.interest()) {
-            log::warn!("cannot add a moved stream to the worker's epoll: {error}");
+            host::log_bounded!(Warn, "cannot add a moved stream to the worker's epoll: {error}");
             return self.tear_down(worker);
         }
         events::worker_assign(&view.es, &worker.shared.view.worker);

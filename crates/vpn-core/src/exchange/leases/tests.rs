@@ -1,5 +1,6 @@
 use super::*;
 use crate::lease::Origin;
+use crate::source::Source;
 
 const SUBNET: Subnet = Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 30 };
 const ADDR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -8,8 +9,36 @@ fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
+const UNUSED_AFTER: Duration = Duration::from_secs(300);
+
+fn leases_of(subnet: Subnet) -> Leases<u32> {
+    let limits = Limits::of_pool(subnet.capacity());
+    Leases::new(subnet, &LeaseRules { hold: Duration::from_secs(60), limits, unused_after: UNUSED_AFTER })
+}
+
 fn leases() -> Leases<u32> {
-    Leases::new(SUBNET, Duration::from_secs(60))
+    leases_of(SUBNET)
+}
+
+/// The other sessions: when their clients were heard, and since when each is idle.
+#[derive(Default)]
+struct Others {
+    heard: Option<Duration>,
+    idle_since: HashMap<u32, Duration>,
+}
+
+impl Sessions<u32> for Others {
+    fn heard(&self, _session: &u32) -> Option<Duration> {
+        self.heard
+    }
+
+    fn idle_since(&self, session: &u32) -> Option<Duration> {
+        self.idle_since.get(session).copied()
+    }
+}
+
+fn from(number: u8) -> Applicant {
+    Applicant { source: Source::of([192, 0, 2, number].into()), is_paid: false }
 }
 
 /// Returns the answer for session `number` with the token `resume`; the holder's last packet arrived at `heard`.
@@ -31,18 +60,19 @@ fn ask_as(
     let caps = Capabilities { resume, ..Capabilities::default() };
     let request = AddressRequest {
         session: &number,
+        by: from(number as u8),
         is_leased: false,
         caps: &caps,
         key_tokens: key_token.as_slice(),
         fresh_token: Some([number as u8; 16]),
         is_tunnel_down: false,
     };
-    leases.request(ms(now), &mut session, &request, |_| heard.map(ms))
+    leases.request(ms(now), &mut session, &request, &Others { heard: heard.map(ms), ..Others::default() })
 }
 
 fn given(answer: Answer<u32>) -> (Ipv4Addr, Origin, Option<u32>) {
     match answer {
-        Answer::Give { lease, evicted } => (lease.addr, lease.origin, evicted),
+        Answer::Give { lease, evicted, .. } => (lease.addr, lease.origin, evicted),
         other => panic!("{other:?}"),
     }
 }
@@ -51,7 +81,7 @@ fn given(answer: Answer<u32>) -> (Ipv4Addr, Origin, Option<u32>) {
 fn one_address_for_one_session() {
     let mut leases = leases();
     assert_eq!(given(ask(&mut leases, 0, 1, None, None)), (ADDR, Origin::New, None));
-    assert_eq!(ask(&mut leases, 1, 2, None, None), Answer::Problem(problem::NO_FREE_ADDR));
+    assert_eq!(ask(&mut leases, 1, 2, None, None), Answer::NoAddress(LeaseError::Exhausted));
     assert_eq!((leases.holder(ADDR), leases.pool().leased()), (Some(&1), 1));
     assert!(!leases.end(ms(2), &2, ADDR), "not the session's address");
     assert!(leases.end(ms(2), &1, ADDR) && !leases.end(ms(2), &1, ADDR));
@@ -80,11 +110,11 @@ fn a_holder_that_answers_keeps_its_lease() {
     ask(&mut leases, 0, 1, None, None);
     let token = Some([1; 16]);
     assert_eq!(ask(&mut leases, 1000, 2, token, Some(0)), Answer::PingHolder(1));
-    assert_eq!(ask(&mut leases, 2000, 2, token, Some(1000)), Answer::Problem(problem::NO_FREE_ADDR));
+    assert_eq!(ask(&mut leases, 2000, 2, token, Some(1000)), Answer::NoAddress(LeaseError::Exhausted));
     // The answer counts for a while, and then the holder is asked anew: it may have gone.
-    assert_eq!(ask(&mut leases, 4000, 2, token, Some(1000)), Answer::Problem(problem::NO_FREE_ADDR));
+    assert_eq!(ask(&mut leases, 4000, 2, token, Some(1000)), Answer::NoAddress(LeaseError::Exhausted));
     assert_eq!(ask(&mut leases, 4001, 2, token, Some(1000)), Answer::PingHolder(1));
-    assert_eq!(ask(&mut leases, 4002, 2, token, Some(4002)), Answer::Problem(problem::NO_FREE_ADDR));
+    assert_eq!(ask(&mut leases, 4002, 2, token, Some(4002)), Answer::NoAddress(LeaseError::Exhausted));
 }
 
 #[test]
@@ -109,7 +139,9 @@ fn a_holder_that_cannot_be_probed_now_is_probed_later() {
 
 /// A /29 with .2 to .6 for clients.
 fn more_leases() -> Leases<u32> {
-    Leases::new(Subnet { prefix: 29, ..SUBNET }, Duration::ZERO)
+    let limits = Limits { leases: 10, new_per_minute: 100 };
+    let rules = LeaseRules { hold: Duration::ZERO, limits, unused_after: UNUSED_AFTER };
+    Leases::new(Subnet { prefix: 29, ..SUBNET }, &rules)
 }
 
 fn last(answer: Answer<u32>) -> (u8, Origin) {
@@ -140,13 +172,14 @@ fn a_key_leads_to_no_address_of_a_client_that_keeps_tokens() {
         let fresh_token = Some([number as u8; 16]);
         let request = AddressRequest {
             session: &number,
+            by: from(number as u8),
             is_leased: false,
             caps,
             key_tokens: key.as_slice(),
             fresh_token,
             is_tunnel_down: false,
         };
-        match leases.request(ms(now), &mut session, &request, |_| Some(ms(0))) {
+        match leases.request(ms(now), &mut session, &request, &Others { heard: Some(ms(0)), ..Others::default() }) {
             Answer::Give { lease, .. } => (lease.addr.octets()[3], lease.token[0], lease.origin),
             other => panic!("{other:?}"),
         }
@@ -185,6 +218,7 @@ fn each_session_of_a_key_gets_its_own_address_back() {
         let fresh_token = Some([number as u8; 16]);
         let request = AddressRequest {
             session: &number,
+            by: from(number as u8),
             is_leased: false,
             caps: &caps,
             key_tokens: &tokens,
@@ -192,7 +226,7 @@ fn each_session_of_a_key_gets_its_own_address_back() {
             is_tunnel_down: false,
         };
         // Every session answers at once.
-        leases.request(ms(now), &mut session, &request, |_| Some(ms(now)))
+        leases.request(ms(now), &mut session, &request, &Others { heard: Some(ms(now)), ..Others::default() })
     };
     let at = |last| Ipv4Addr::new(10, 0, 0, last);
     assert_eq!(last(ask(&mut leases, 0, 1)), (2, Origin::New));
@@ -224,9 +258,9 @@ fn a_full_pool_gives_a_key_its_own_address_alone() {
     let mut leases = leases();
     let [mine, other] = [Some([0xa; 16]), Some([0xb; 16])];
     ask_as(&mut leases, 0, 1, None, mine, None);
-    assert_eq!(ask_as(&mut leases, 1, 2, None, other, None), Answer::Problem(problem::NO_FREE_ADDR));
+    assert_eq!(ask_as(&mut leases, 1, 2, None, other, None), Answer::NoAddress(LeaseError::Exhausted));
     assert_eq!(ask_as(&mut leases, 1, 2, None, mine, Some(0)), Answer::PingHolder(1));
-    assert_eq!(ask_as(&mut leases, 300, 2, None, mine, Some(2)), Answer::Problem(problem::NO_FREE_ADDR));
+    assert_eq!(ask_as(&mut leases, 300, 2, None, mine, Some(2)), Answer::NoAddress(LeaseError::Exhausted));
 }
 
 #[test]
@@ -236,6 +270,7 @@ fn the_order_of_checks_before_an_address_is_given() {
     let caps = Capabilities { keep_alive: Some(5), ..Capabilities::default() };
     let mut request = AddressRequest {
         session: &1,
+        by: from(1),
         is_leased: true,
         caps: &caps,
         key_tokens: &[],
@@ -243,7 +278,7 @@ fn the_order_of_checks_before_an_address_is_given() {
         is_tunnel_down: true,
     };
     let mut ask = |session: &mut Session, request: &AddressRequest<'_, u32>| {
-        leases.request(ms(0), session, request, |_| panic!("no session has a lease"))
+        leases.request(ms(0), session, request, &Others::default())
     };
     assert_eq!(ask(&mut session, &request), Answer::NotAllowed);
     session.set_allowed(ms(0), true);
@@ -283,4 +318,86 @@ fn a_pause_of_the_server_takes_no_lease_over() {
     // The server is stopped for 5 s. The holder's answer waits to be read.
     assert_eq!(ask(&mut leases, 6000, 2, token, Some(0)), Answer::PingHolder(1));
     assert_eq!(ask(&mut leases, 7000, 2, token, Some(6001)), Answer::Problem(problem::NO_FREE_ADDR));
+}
+
+/// Returns the answer for session `number`, which pays or not, of the client at 192.0.2.`host`, at a second.
+fn ask_from(
+    leases: &mut Leases<u32>,
+    second: u64,
+    (number, host, is_paid): (u32, u8, bool),
+    others: &Others,
+) -> Answer<u32> {
+    let now = Duration::from_secs(second);
+    let mut session = Session::new(now);
+    session.set_allowed(now, true);
+    let request = AddressRequest {
+        session: &number,
+        by: Applicant { is_paid, ..from(host) },
+        is_leased: false,
+        caps: &Capabilities::default(),
+        key_tokens: &[],
+        fresh_token: Some(u128::from(number).to_le_bytes()),
+        is_tunnel_down: false,
+    };
+    leases.request(now, &mut session, &request, others)
+}
+
+fn is_given(answer: &Answer<u32>) -> bool {
+    matches!(answer, Answer::Give { .. })
+}
+
+fn ended(answer: Answer<u32>) -> Option<(u32, u8)> {
+    match answer {
+        Answer::Give { unused, .. } => unused.map(|(session, addr)| (session, addr.octets()[3])),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_source_gets_a_quarter_of_the_default_pool() {
+    let mut leases = leases_of(Subnet { network: Ipv4Addr::new(10, 98, 0, 0), prefix: 24 });
+    let others = Others::default();
+    let given = (0..253).filter(|number| is_given(&ask_from(&mut leases, 0, (*number, 1, false), &others))).count();
+    assert_eq!(given, 63);
+    let Answer::NoAddress(error) = ask_from(&mut leases, 60, (300, 1, false), &others) else { panic!("given") };
+    assert_eq!(error.to_string(), "192.0.2.1 has 63 addresses, its share");
+    assert!(is_given(&ask_from(&mut leases, 60, (301, 2, false), &others)));
+    // A client that pays is not kept away by its neighbours.
+    assert!(is_given(&ask_from(&mut leases, 60, (302, 1, true), &others)));
+}
+
+#[test]
+fn an_unused_lease_of_the_own_source_ends_for_a_client_beyond_the_share() {
+    let mut leases = leases_of(Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 28 });
+    let mut others = Others::default();
+    // Three of 13 are a quarter.
+    assert!((1..=3).all(|number| is_given(&ask_from(&mut leases, 0, (number, 1, false), &others))));
+    assert!(is_given(&ask_from(&mut leases, 0, (9, 2, false), &others)));
+    others.idle_since = [(1, ms(60_000)), (2, ms(50_000)), (9, ms(0))].into();
+    assert!(!is_given(&ask_from(&mut leases, 349, (4, 1, false), &others)), "none is unused for 300 s");
+    assert_eq!(ended(ask_from(&mut leases, 350, (4, 1, false), &others)), Some((2, 3)), "the longest of its own");
+    assert_eq!((leases.pool().leased(), leases.holder(Ipv4Addr::new(10, 0, 0, 3))), (4, Some(&4)));
+    // The third carries packets, or pays: it stays.
+    others.idle_since.insert(4, ms(350_000));
+    assert_eq!(ended(ask_from(&mut leases, 400, (5, 1, false), &others)), Some((1, 2)));
+    assert!(!is_given(&ask_from(&mut leases, 500, (6, 1, false), &others)));
+}
+
+#[test]
+fn an_unused_lease_of_the_largest_source_ends_when_the_pool_is_used_up() {
+    let mut leases = leases_of(Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 28 });
+    let mut others = Others::default();
+    for (number, host) in (0..13).zip([1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6]) {
+        assert!(is_given(&ask_from(&mut leases, 0, (number, host, false), &others)));
+    }
+    let full = ask_from(&mut leases, 300, (20, 7, true), &others);
+    assert_eq!(full, Answer::NoAddress(LeaseError::Exhausted), "every lease is in use, or paid");
+    // Sessions 12 and 9 are idle for longer, but are all, or half, that their sources have.
+    others.idle_since = [(12, ms(0)), (9, ms(1)), (4, ms(3)), (5, ms(2))].into();
+    assert!(!is_given(&ask_from(&mut leases, 300, (20, 7, false), &others)), "not looked again within a second");
+    assert_eq!(ended(ask_from(&mut leases, 302, (20, 7, false), &others)), Some((5, 7)));
+    // Found at the same look, and checked again.
+    others.idle_since.remove(&4);
+    assert_eq!(ended(ask_from(&mut leases, 302, (21, 7, false), &others)).map(|(session, _)| session), Some(9));
+    assert_eq!(leases.pool().leased(), 13);
 }

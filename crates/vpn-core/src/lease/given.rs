@@ -1,0 +1,52 @@
+//! What a pool gives, or why it does not.
+
+use super::Token;
+use crate::source::Network;
+use std::net::Ipv4Addr;
+
+/// An address that belongs to one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The address.
+    pub addr: Ipv4Addr,
+    /// The token that resumes this address later: the new one, or the one that the client showed.
+    pub token: Token,
+    /// The number of this lease, unique among all leases of the pool.
+    pub id: u64,
+    /// How the pool chose the address.
+    pub origin: Origin,
+}
+
+/// How the pool chose a leased address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The client never held it, or another client has held it since.
+    New,
+    /// The client returned it earlier and resumes it.
+    Resumed,
+    /// The client still held it by a connection that it lost without the server's noticing. That connection's lease has
+    /// ended (take-over).
+    TakenOver,
+}
+
+/// Why the pool cannot lease an address.
+#[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseError {
+    /// Every address is leased.
+    #[error("no free address")]
+    Exhausted,
+    /// The client's source, or the network around it, has as many leases as it may.
+    #[error("{network} has {leases} addresses, its share")]
+    Share {
+        /// The network.
+        network: Network,
+        /// How many it has.
+        leases: u64,
+    },
+    /// The client's source, or the network around it, got too many new addresses in the last minute.
+    #[error("{network} gets new addresses too fast")]
+    Rate {
+        /// The network.
+        network: Network,
+    },
+}
