@@ -31,10 +31,12 @@ pub fn server(host: &str, port: u16) -> String {
         }
         _ => {}
     }
-    match dotted(host) {
-        Some(address) => format!("{address}:{port}"),
-        None => format!("{}:{port}", host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()),
+    if let Some(address) = dotted(host) {
+        return format!("{address}:{port}");
     }
+    // With a dot behind it an address is a name to the system's look-up.
+    let name = Some(host.trim_end_matches('.')).filter(|name| dotted(name).is_none()).unwrap_or(host);
+    format!("{}:{port}", name.to_ascii_lowercase())
 }
 
 /// The one spelling of a key that was stored in any; `None` if it is no `host:port`.
@@ -61,6 +63,7 @@ mod tests {
             (&["fe80::1%Eth0"], "[fe80::1%Eth0]:8079"),
             (&["localhost", "LOCALHOST"], "localhost:8079"),
             (&["1.2.3.4.5"], "1.2.3.4.5:8079"),
+            (&["192.0.2.1."], "192.0.2.1.:8079"),
         ];
         for (spellings, expected) in table {
             for spelling in *spellings {

@@ -20,9 +20,9 @@ use crate::timeouts;
 /// Most bytes of a path, and of a query: what C's buffers of 1024 hold.
 pub const URL_PART_MAX: usize = 1023;
 /// Most requests at once; one more pushes out the oldest of the source with most of them.
-const CONNECTIONS_MAX: usize = 16;
-/// Most of them from one IPv4 address or IPv6 /64; one more gets 503.
-const CONNECTIONS_MAX_PER_SOURCE: usize = 4;
+const CONNECTIONS_MAX: usize = 32;
+/// Most of them from one IPv4 address or IPv6 /64; one more gets 503. A browser asks for six things at once.
+const CONNECTIONS_MAX_PER_SOURCE: usize = 8;
 /// Threads for them: a request that was pushed out keeps its thread until its handler returns.
 const THREADS_MAX: usize = 2 * CONNECTIONS_MAX;
 /// Time that a stop grants to running requests.

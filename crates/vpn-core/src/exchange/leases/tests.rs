@@ -317,7 +317,7 @@ fn a_pause_of_the_server_takes_no_lease_over() {
     assert_eq!(ask(&mut leases, 1000, 2, token, Some(0)), Answer::PingHolder(1));
     // The server is stopped for 5 s. The holder's answer waits to be read.
     assert_eq!(ask(&mut leases, 6000, 2, token, Some(0)), Answer::PingHolder(1));
-    assert_eq!(ask(&mut leases, 7000, 2, token, Some(6001)), Answer::Problem(problem::NO_FREE_ADDR));
+    assert_eq!(ask(&mut leases, 7000, 2, token, Some(6001)), Answer::NoAddress(LeaseError::Exhausted));
 }
 
 /// Returns the answer for session `number`, which pays or not, of the client at 192.0.2.`host`, at a second.
