@@ -27,12 +27,10 @@ impl Worker {
             // Timers decide about peers that are silent. When one is due, perhaps since long before a pause of this
             // process, what the peers have sent is read first.
             let timers_until = Instant::now();
-            if self.timers.due(timers_until).is_some() {
-                for _ in 0..POLLS_BEFORE_TIMERS {
-                    taken = self.poll(&mut events, Some(Duration::ZERO)).unwrap_or(taken);
-                    if taken < EVENTS_A_TURN {
-                        break;
-                    }
+            for _ in 0..self.polls_before_timers(timers_until) {
+                taken = self.poll(&mut events, Some(Duration::ZERO)).unwrap_or(taken);
+                if taken < EVENTS_A_TURN {
+                    break;
                 }
             }
             self.run_jobs();
@@ -45,6 +43,13 @@ impl Worker {
         // Jobs that callbacks of the previous jobs posted.
         self.run_jobs();
         self.clear();
+    }
+
+    /// Returns how often the descriptors are asked again before the timers that are due at `now` run: once, and after a
+    /// pause until all has been read. Only then, because jobs and flushes wait meanwhile.
+    fn polls_before_timers(&self, now: Instant) -> usize {
+        let late = self.timers.next_due().and_then(|due| now.checked_duration_since(due));
+        late.map_or(0, |late| if late < LATE { 1 } else { POLLS_BEFORE_TIMERS })
     }
 
     /// Waits for events, handles them, and returns their number. `None` if a signal ended the wait, as SIGCONT does after
