@@ -56,6 +56,12 @@ impl ServiceChannel<'_> {
         // SAFETY: open and on its worker during the call.
         unsafe { raw::vpn_glue_channel_pending(self.ch) }
     }
+
+    /// Returns the number of bytes that have left the send queue and that the peer has not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        // SAFETY: open and on its worker during the call.
+        unsafe { raw::vpn_glue_channel_unacknowledged(self.ch) }
+    }
 }
 
 impl Channel {

@@ -408,6 +408,8 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_channel_send(ch: *mut dap_stream_ch_t, kind: u8, data: *const c_void, size: usize) -> usize;
     /// The size of the stream's send queue.
     pub(super) fn vpn_glue_channel_pending(ch: *const dap_stream_ch_t) -> usize;
+    /// The bytes that the kernel has and the peer has not acknowledged; 0 if the kernel does not say.
+    pub(super) fn vpn_glue_channel_unacknowledged(ch: *const dap_stream_ch_t) -> usize;
     /// Enables reception: the SDK holds packets back until the channel's service is accepted.
     pub(super) fn vpn_glue_channel_enable(ch: *mut dap_stream_ch_t);
     /// Enables or disables channel_drained.

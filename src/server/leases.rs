@@ -157,6 +157,7 @@ impl Server {
     }
 
     fn give(&self, channel: &Arc<Channel>, session: &Session, sock_id: i32, caps: &Capabilities, lease: &Lease) {
+        session.show_place(channel, true);
         // Before the first packet arrives by the route.
         session.set_inner_mtu(caps.mtu, &self.settings);
         self.announce_route(channel);

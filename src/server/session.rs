@@ -35,6 +35,8 @@ pub(super) struct Session {
     allowed: AtomicBool,
     /// The service is paid, not in grace and not free.
     paid: AtomicBool,
+    /// The client pays, is in grace, or has a lease: its stream keeps its place.
+    keeps_place: AtomicBool,
     /// Where the client comes from.
     pub(super) source: Source,
     /// The sum of bytes of inner packets, as of the last look.
@@ -79,6 +81,7 @@ impl Session {
             state: Mutex::new(exchange::Session::new(now)),
             allowed: AtomicBool::new(false),
             paid: AtomicBool::new(false),
+            keeps_place: AtomicBool::new(false),
             source,
             carried_before: AtomicU64::new(0),
             used: AtomicU64::new(now.as_millis() as u64),
@@ -177,6 +180,18 @@ impl Session {
 
     pub(super) fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// Tells the SDK whether the stream keeps its place, if that has changed. A free service is anybody's: its client
+    /// keeps a place from its lease on.
+    pub(super) fn show_place(&self, channel: &Channel, keeps_place: bool) {
+        if self.keeps_place.swap(keeps_place, Ordering::Relaxed) != keeps_place {
+            channel.serve(keeps_place);
+        }
+    }
+
+    pub(super) fn keeps_place(&self) -> bool {
+        self.keeps_place.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_allowed(&self) -> bool {
@@ -285,10 +300,11 @@ impl Server {
         let usage = channel.usage();
         let is_free =
             usage.as_ref().is_some_and(|usage| usage.is_active && usage.role_serves && usage.state == UsageState::Free);
-        let (allowed, is_paid) = {
+        let (allowed, is_metered, is_paid) = {
             let account = session.account.lock();
-            let is_paid = account.metered.is_some() && !matches!(account.stage, Stage::Grace { .. });
-            (account.allows().unwrap_or(is_free), is_paid)
+            let is_metered = account.metered.is_some();
+            let is_paid = is_metered && !matches!(account.stage, Stage::Grace { .. });
+            (account.allows().unwrap_or(is_free), is_metered, is_paid)
         };
         session.paid.store(is_paid, Ordering::Relaxed);
         if is_paid {
@@ -300,9 +316,7 @@ impl Server {
         if (had_id, was_allowed) != (usage_id, allowed) {
             channel.show_usage(usage_id, allowed);
         }
-        if was_allowed != allowed {
-            channel.serve(allowed);
-        }
+        session.show_place(channel, allowed && (is_metered || session.leased().is_some()));
         let change = session.state.lock().set_allowed(self.now(), allowed);
         match change {
             UsageChange::Begins => {

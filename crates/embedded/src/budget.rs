@@ -4,7 +4,6 @@
 use crate::config::Config;
 use crate::cview::heap;
 use crate::places;
-use crate::rate::Seldom;
 use crate::threads;
 use parking_lot::Mutex;
 use std::cell::Cell;
@@ -32,7 +31,6 @@ const GIVE_BACK: usize = 4 * MIB;
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(8);
 
 static BUDGET: LazyLock<Budget> = LazyLock::new(|| Budget::new(default_budget()));
-static WARNINGS: Seldom = Seldom::new();
 /// When the heap last gave memory back.
 static GAVE_BACK: Mutex<Option<Instant>> = Mutex::new(None);
 
@@ -134,6 +132,12 @@ impl Account {
         bytes <= self.held.get() || self.grow(bytes)
     }
 
+    /// The account covers so many bytes already.
+    #[inline]
+    pub(crate) fn has(&self, bytes: usize) -> bool {
+        bytes <= self.held.get()
+    }
+
     #[cold]
     fn grow(&self, bytes: usize) -> bool {
         let held = self.held.get();
@@ -146,15 +150,15 @@ impl Account {
             return true;
         }
         REFUSED.fetch_add(1, Ordering::Relaxed);
-        if let Some(number) = WARNINGS.count() {
-            let (used, most) = used();
-            let source = self.shares.first().map_or_else(|| "no source".into(), |share| share.network.to_string());
-            log::warn!(
-                "refused memory to peers {number} times since the last warning, the latest for {source}: {used} bytes \
-                 are in use, of {most} ([server] max_memory) and {} per address ([server] max_memory_per_address)",
-                BUDGET.most_per_source.load(Ordering::Relaxed)
-            );
-        }
+        host::log_bounded!(
+            Warn,
+            "refused memory to {}: {} bytes are in use, of {} ([server] max_memory) and {} per address ([server] \
+             max_memory_per_address)",
+            self.shares.first().map_or_else(|| "no source".into(), |share| share.network.to_string()),
+            used().0,
+            used().1,
+            BUDGET.most_per_source.load(Ordering::Relaxed)
+        );
         false
     }
 

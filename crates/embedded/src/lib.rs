@@ -28,7 +28,6 @@ pub mod net;
 pub(crate) mod panics;
 pub mod places;
 pub(crate) mod process;
-pub(crate) mod rate;
 mod reactor;
 pub mod receipt;
 pub mod service;

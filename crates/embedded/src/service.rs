@@ -22,8 +22,6 @@ use vpn_core::wire::{Request, ServiceError, Success, error_code, pkt};
 pub const CHANNEL: u8 = SERVICE_CHANNEL;
 /// Most bytes of data in a CHECK, each way.
 pub const CHECK_DATA_MAX: usize = 64 * 1024;
-/// Most REQUESTs, and most CHECK_REQUESTs, that a stream may send in a second.
-const PER_SECOND: u32 = 8;
 
 static SERVICES: RwLock<BTreeMap<u64, Arc<Service>>> = RwLock::new(BTreeMap::new());
 
@@ -145,11 +143,7 @@ fn on_packet(worker: &Rc<Worker>, conn: &Rc<Conn>, ch: *mut dap_stream_ch, kind:
     }
     let allowed = {
         let mut session = view.session.service.lock();
-        session.as_mut().is_some_and(|session| match kind {
-            pkt::REQUEST => session.requests.allows(worker.now(), PER_SECOND),
-            pkt::CHECK_REQUEST => session.checks.allows(worker.now(), PER_SECOND),
-            _ => false,
-        })
+        session.as_mut().is_some_and(|session| session.allows(kind, worker.now()))
     };
     if !allowed {
         return count(&COUNTERS.service_dropped);
@@ -245,7 +239,7 @@ fn drop_usage(worker: &Worker, conn: &Conn, request: &Request, service: &Service
 
 fn check(worker: &Worker, conn: &Conn, packet: &[u8]) {
     if conn.has_output() {
-        // A stranger may ask for a hundred times what it sends; whoever does not read the answers gets no more of them.
+        // A stranger may ask for a hundred times what it sends; whoever does not receive the answers gets no more.
         return count(&COUNTERS.service_dropped);
     }
     let fill = |reply: &mut [u8]| aws_lc_rs::rand::fill(reply).is_ok();

@@ -1,6 +1,8 @@
 /* Channel 'S' of a stream. */
+#include <linux/sockios.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -91,6 +93,13 @@ size_t vpn_glue_channel_pending(const struct dap_stream_ch *ch)
 {
     const dap_events_socket_t *es = vpn_internal_socket_of(ch);
     return es ? es->buf_out_size : 0;
+}
+
+size_t vpn_glue_channel_unacknowledged(const struct dap_stream_ch *ch)
+{
+    int bytes = 0;
+    const dap_events_socket_t *es = vpn_internal_socket_of(ch);
+    return es && ioctl((int)es->fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? (size_t)bytes : 0;
 }
 
 void vpn_glue_channel_enable(struct dap_stream_ch *ch)

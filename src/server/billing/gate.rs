@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::sdk::channel::Channel;
 use crate::sdk::gate::{self, GateHandler, ServiceChannel};
-use crate::server::Server;
+use crate::server::{Server, session::Session};
 use vpn_core::gate::{CheckAnswer, VPN_UID, answer_check};
 use vpn_core::wire::{Check, ServiceError, error_code, pkt};
 
@@ -116,7 +116,7 @@ impl GateHandler for Gate {
                 }
             }
             pkt::CHECK_REQUEST if server.tunnel.is_out() => refuse_check(r, data),
-            pkt::CHECK_REQUEST if r.pending() > 0 => {
+            pkt::CHECK_REQUEST if has_output(r, session) => {
                 self.dropped(server.now(), "a CHECK came before its client had received what it was sent");
             }
             pkt::CHECK_REQUEST => check(r, data),
@@ -146,6 +146,13 @@ pub(super) fn stay() {
 /// Takes the gate's handler away: every REQUEST is then refused.
 pub(super) fn close() {
     gate::close();
+}
+
+/// Whether output waits: here, or, of a client that has not earned its place, in the kernel, which would keep megabytes
+/// of answers for a client that does not read.
+fn has_output(r: &ServiceChannel<'_>, session: Option<&Arc<Channel>>) -> bool {
+    let keeps_place = session.and_then(|channel| channel.data::<Session>()).is_some_and(Session::keeps_place);
+    r.pending() > 0 || !keeps_place && r.unacknowledged() > 0
 }
 
 fn check(r: &ServiceChannel<'_>, data: &[u8]) {

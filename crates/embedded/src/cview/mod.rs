@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod events;
 pub(crate) mod fork;
 pub(crate) mod heap;
+pub(crate) mod kernel;
 pub(crate) mod net;
 pub(crate) mod owned;
 pub(crate) mod packets;

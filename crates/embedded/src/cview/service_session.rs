@@ -5,19 +5,24 @@ use super::owned::CShared;
 use super::service::{Handle, Service};
 use super::usage::{self, Place, Usage, seconds_now, state, step};
 use crate::ctypes::*;
-use crate::rate::Rate;
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
-use vpn_core::wire::Request;
+use std::time::Instant;
+use vpn_core::rate::Budget;
+use vpn_core::wire::{Request, pkt};
+
+/// Most REQUESTs, and most CHECK_REQUESTs, that a stream may send in a second.
+const PER_SECOND: u32 = 8;
 
 /// Channel 'R''s part of a stream's session, which owns it.
 pub(crate) struct ServiceSession {
     view: CShared<dap_chain_net_srv_stream_session>,
     /// The usages that end with the session.
     usages: Vec<Arc<Usage>>,
-    pub(crate) requests: Rate,
-    pub(crate) checks: Rate,
+    since: Instant,
+    requests: Budget,
+    checks: Budget,
 }
 
 impl ServiceSession {
@@ -43,7 +48,18 @@ impl ServiceSession {
             limits_units_type: Cell::new(dap_chain_net_srv_price_unit_uid { enm: 0 }),
             stats: Cell::new(stats),
         });
-        ServiceSession { view, usages: Vec::new(), requests: Rate::default(), checks: Rate::default() }
+        let rate = Budget::per_second(PER_SECOND);
+        ServiceSession { view, usages: Vec::new(), since: Instant::now(), requests: rate, checks: rate }
+    }
+
+    /// Counts a packet from the client; false if it is none that a client sends, or comes too often.
+    pub(crate) fn allows(&mut self, kind: u8, now: Instant) -> bool {
+        let now = now.saturating_duration_since(self.since);
+        match kind {
+            pkt::REQUEST => self.requests.take(now),
+            pkt::CHECK_REQUEST => self.checks.take(now),
+            _ => false,
+        }
     }
 
     /// A usage of state FREE that is not active yet, and ends with the session.
@@ -94,6 +110,12 @@ impl ServiceSession {
     pub(crate) fn active(&self) -> Option<(u32, u64, u64)> {
         let usage = usage::at(self.fields().usage_active.get().addr())?;
         usage.fields().is_active.get().then(|| (usage.id, usage.net_id, usage.service.uid()))
+    }
+
+    /// The client has an active usage that is not free: it pays, or is about to. A free one is anybody's.
+    pub(crate) fn is_paid(&self) -> bool {
+        let usage = usage::at(self.fields().usage_active.get().addr());
+        usage.is_some_and(|usage| usage.fields().is_active.get() && usage.fields().service_state.get() != state::FREE)
     }
 
     /// The address of the active usage as C sees it, 0 for none. Called on the stream's worker.

@@ -187,7 +187,7 @@ impl Listener {
         let io = Arc::new(io);
         let permit = match self.limiter.take(peer.ip(), &io) {
             Ok(permit) => permit,
-            Err(why) => return self.limiter.reject(peer, why),
+            Err(why) => return ConnectionLimiter::reject(peer, why),
         };
         if let Err(error) = prepare_socket(&io) {
             return log::debug!("{peer}: {error}");

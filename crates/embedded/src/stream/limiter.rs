@@ -4,7 +4,6 @@
 use super::{COUNTERS, HANDSHAKES_MAX, HANDSHAKES_MAX_PER_SOURCE, IDLE_TIMEOUT, STREAMS_MAX_PER_SOURCE, count};
 use crate::config::Config;
 use crate::places::{self, Place, Places};
-use crate::rate::Seldom;
 use rustix::process::{Resource, getrlimit};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -30,7 +29,6 @@ pub(crate) struct ConnectionLimiter {
     life: Duration,
     streams: Arc<Places>,
     handshakes: Arc<Places>,
-    rejected: Seldom,
 }
 
 /// One connection's permit, from accept to its end.
@@ -74,7 +72,6 @@ impl ConnectionLimiter {
             life: limits.life,
             streams: Places::new(limits.streams, limits.streams_per_source),
             handshakes: Places::new(HANDSHAKES_MAX, HANDSHAKES_MAX_PER_SOURCE),
-            rejected: Seldom::new(),
         })
     }
 
@@ -97,11 +94,9 @@ impl ConnectionLimiter {
     }
 
     /// Counts a connection that got no permit; logs at most once a minute.
-    pub(crate) fn reject(&self, peer: SocketAddr, why: Full) {
+    pub(crate) fn reject(peer: SocketAddr, why: Full) {
         count(&COUNTERS.turned_away);
-        if let Some(number) = self.rejected.count() {
-            log::warn!("rejected {number} connections since the last warning; the latest from {peer}: {why}");
-        }
+        host::log_bounded!(Warn, "rejected a connection from {peer}: {why}");
     }
 }
 

@@ -24,9 +24,11 @@ pub const HEADER_LEN: usize = size_of::<super::ctypes::dap_stream_ch_pkt_hdr>();
 pub(crate) const SERVICE_CHANNEL: u8 = b'R';
 /// Most bytes of data in one channel packet: a super-packet of 64 KiB, twice over, and its headers.
 pub const MAX_DATA: usize = 128 * 1024 + 1024;
-/// Most bytes of output queued in one stream before its client has a granted service, packets from other threads
-/// included; a write beyond it is refused.
+/// Most bytes of output of one stream before its client has a granted service, packets from other threads included, and
+/// what the kernel keeps until the peer has acknowledged it; a write beyond it is refused.
 pub const OUTPUT_LIMIT_UNSERVED: usize = 64 * 1024;
+/// Most bytes of data in one channel packet of a stream whose client has no granted service, each way: the largest CHECK.
+pub const MAX_DATA_UNSERVED: usize = 66 * 1024;
 /// Most bytes of output queued in one stream; a write beyond it is refused.
 pub const OUTPUT_LIMIT: usize = 4 * 1024 * 1024;
 /// Most connections in the handshake at once.

@@ -36,7 +36,7 @@ fn check(worker: &Rc<Worker>, life: Duration) {
     for conn in registry::all() {
         any |= conn.client().is_none();
         conn.trim(worker);
-        conn.look_at_output();
+        conn.look_at_output(worker);
         if conn.has_outlived(worker.now()) {
             log::debug!("closed a stream that had no service for {life:?}");
             count(&COUNTERS.idle);

@@ -1,6 +1,7 @@
 //! One connection on its worker: handshake, hello, then channel packets both ways.
 
 mod idle;
+mod kernel;
 mod moving;
 mod opening;
 mod reading;
@@ -21,6 +22,7 @@ use crate::reactor::{self, Load, Ready, Shared, Source, Worker};
 use crate::tls::pin::PinVerifier;
 use crate::tls::session::TlsSession;
 use host::patience::Patience;
+use kernel::InKernel;
 use libc::{ECONNRESET, ETIMEDOUT};
 use rustix::event::epoll::EventFlags;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -30,7 +32,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What a connection in the handshake is counted for, bytes: TLS's state, and the messages that it assembles.
+/// What a connection in the handshake is counted for, bytes: TLS's state, and the messages that it assembles. A client
+/// that sends more before its handshake is complete, ten times what one needs, loses its connection.
 const HANDSHAKE: usize = 16 * 1024;
 /// A stream without a packet for this long releases its spare memory.
 const QUIET: Duration = Duration::from_secs(2);
@@ -73,8 +76,14 @@ pub(crate) struct Conn {
     paused: Cell<bool>,
     socket_readable: Cell<bool>,
     dirty: Cell<bool>,
+    /// Output that the peer has not acknowledged.
+    kernel: InKernel,
+    /// A write was refused while no output waited here: the end of that is told at a periodic look.
+    is_held_back: Cell<bool>,
     /// Packets were written since the output was last empty.
     had_output: Cell<bool>,
+    /// Bytes read in the handshake.
+    handshake_bytes: Cell<usize>,
     /// Why a client's connection failed, errno.
     failure: Cell<i32>,
     timer: Cell<Option<u64>>,
@@ -146,7 +155,10 @@ impl Conn {
             paused: Cell::new(false),
             socket_readable: Cell::new(true),
             dirty: Cell::new(false),
+            kernel: InKernel::default(),
+            is_held_back: Cell::new(false),
             had_output: Cell::new(false),
+            handshake_bytes: Cell::new(0),
             failure: Cell::new(ECONNRESET),
             timer: Cell::new(None),
             last_packet: Cell::new(Instant::now()),
@@ -197,7 +209,6 @@ impl Conn {
             let handshake = if self.phase.get() == Phase::Open { 0 } else { HANDSHAKE };
             self.input_account.shrink(received.waiting().max(handshake));
         }
-        self.output_account.shrink(self.out.borrow().pending());
         self.mailbox.trim();
     }
 

@@ -1,10 +1,10 @@
 //! A stream's input, and when it is read.
 
-use super::{Conn, Phase, Side};
+use super::{Conn, HANDSHAKE, Phase, Side};
 use crate::cview::stream as cstream;
 use crate::reactor::Worker;
 use crate::stream::incoming::Incoming;
-use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, SERVICE_CHANNEL, count};
+use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, MAX_DATA_UNSERVED, SERVICE_CHANNEL, count};
 use libc::{ECONNRESET, EKEYREJECTED, EPROTO};
 use std::io::{ErrorKind, Read};
 use std::rc::Rc;
@@ -68,6 +68,7 @@ impl Conn {
             };
             incoming.received(read);
             self.receive(worker, &mut incoming);
+            self.bound_handshake(worker, read);
             budget = budget.saturating_sub(read);
             // A short read has emptied the socket; another would only return EAGAIN.
             if read < asked {
@@ -77,6 +78,18 @@ impl Conn {
         self.park(worker, incoming);
         if let Some(view) = self.view.get() {
             view.es.last_time_active.set(seconds_now());
+        }
+    }
+
+    /// Ends a connection whose client sends more than a handshake has. TLS would keep it.
+    fn bound_handshake(&self, worker: &Worker, read: usize) {
+        if self.phase.get() != Phase::Handshake || self.permit.is_none() {
+            return;
+        }
+        self.handshake_bytes.set(self.handshake_bytes.get() + read);
+        if self.handshake_bytes.get() > HANDSHAKE && !self.closing.get() {
+            log::debug!("closed the connection of {}: its handshake has more than {HANDSHAKE} bytes", self.peer);
+            self.fail(worker, EPROTO);
         }
     }
 
@@ -123,7 +136,9 @@ impl Conn {
         let Some(view) = self.view.get() else { return };
         while !self.closing.get() && !self.paused.get() {
             let Some((letter, size)) = parse_header(incoming.plain()) else { break };
-            if size > MAX_DATA {
+            // The client may have got a service since the last look.
+            let is_served = || self.has_service.get() || self.look_for_service(worker.now());
+            if size > MAX_DATA || size > MAX_DATA_UNSERVED && !is_served() {
                 log::debug!("closed the stream of {}: it announced a packet of {size} bytes", self.peer);
                 count(&COUNTERS.oversized);
                 return self.close(worker);

@@ -1,5 +1,6 @@
 //! Whether the client has a granted service, and what follows: how much output a stream may hold, how long it lives, and
-//! whether it makes room for newcomers.
+//! whether it makes room for newcomers. A free usage is anybody's and does not count: the service says that it serves
+//! such a client once that has what is scarce.
 
 use super::Conn;
 use crate::stream::{OUTPUT_LIMIT, OUTPUT_LIMIT_UNSERVED};
@@ -16,8 +17,8 @@ impl Conn {
     /// Looks whether the client has a granted service. Always true at the client's end.
     pub(super) fn look_for_service(&self, now: Instant) -> bool {
         let (Some(view), Some(permit)) = (self.view.get(), &self.permit) else { return self.has_service.get() };
-        let has_usage = || view.session.service.lock().as_ref().and_then(|service| service.active()).is_some();
-        let has_service = self.is_served.get() || has_usage();
+        let is_paid = || view.session.service.lock().as_ref().is_some_and(|service| service.is_paid());
+        let has_service = self.is_served.get() || is_paid();
         if self.has_service.replace(has_service) != has_service {
             self.unserved_since.set(now);
             permit.set_served(has_service);

@@ -4,10 +4,11 @@ use super::{Conn, registry};
 use crate::cview::stream as cstream;
 use crate::reactor::Worker;
 use crate::stream::outgoing::{FlushError, Flushed};
-use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, count, set_patience};
+use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, MAX_DATA_UNSERVED, OUTPUT_LIMIT_UNSERVED, count, set_patience};
 use libc::{ECONNRESET, EPROTO};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// The number of periodic looks, without output in between, after which a peer does not read.
 const STUCK_LOOKS: u32 = 2;
@@ -38,13 +39,15 @@ impl Conn {
     /// Queues one packet; returns the bytes of `data` accepted, 0 if the stream is closing or its output is full.
     pub(crate) fn write_packet(&self, worker: &Worker, channel: u8, kind: u8, data: &[u8]) -> usize {
         let (Some(view), false) = (self.view.get(), self.closing.get()) else { return 0 };
-        let waiting = self.out.borrow().pending();
-        let needed = waiting + HEADER_LEN + data.len();
-        let is_large = needed > self.output_limit() - TLS_ROOM;
+        let here = self.out.borrow().pending();
+        let needed = here + HEADER_LEN + data.len();
+        let in_kernel = if self.has_service.get() { 0 } else { self.kernel.look(&self.io) };
+        let is_large = needed + in_kernel > self.output_limit() - TLS_ROOM;
         if data.len() > MAX_DATA
-            || is_large && !self.may_write_large(worker, waiting, needed)
-            || !self.output_account.covers(needed)
+            || is_large && !self.may_write_large(worker, here + in_kernel, needed, data.len())
+            || !self.covers_output(needed)
         {
+            self.is_held_back.set(here == 0);
             count(&COUNTERS.output_full);
             return 0;
         }
@@ -69,20 +72,29 @@ impl Conn {
         data.len()
     }
 
-    /// The kernel has not accepted all output yet.
+    /// The kernel has not accepted all output yet, or the peer of a stream without granted service has not acknowledged
+    /// all of it.
     pub(crate) fn has_output(&self) -> bool {
-        self.out.borrow().pending() > 0
+        self.out.borrow().pending() > 0 || !self.has_service.get() && self.kernel.look(&self.io) > 0
+    }
+
+    /// The budget has room for so many bytes of output here, with those in the kernel.
+    fn covers_output(&self, here: usize) -> bool {
+        if self.permit.is_some() && !self.output_account.has(here + self.kernel.known()) {
+            self.kernel.look(&self.io);
+        }
+        self.output_account.covers(here + self.kernel.known())
     }
 
     /// Whether a packet may be written that makes more output wait than the limit: because the client has got a service
     /// since the last look, or because the packet passes the queue. A packet above the limit of a client without
     /// service, such as the answer to the largest CHECK, is written when nothing waits and the kernel has room, which
     /// then takes at least a third of its buffer's size at once.
-    fn may_write_large(&self, worker: &Worker, waiting: usize, needed: usize) -> bool {
+    fn may_write_large(&self, worker: &Worker, waiting: usize, needed: usize, size: usize) -> bool {
         if !self.has_service.get() && self.look_for_service(worker.now()) {
             return needed <= self.output_limit() - TLS_ROOM;
         }
-        !self.has_service.get() && waiting == 0 && self.kernel_has_room()
+        !self.has_service.get() && waiting == 0 && size <= MAX_DATA_UNSERVED && self.kernel_has_room()
     }
 
     fn kernel_has_room(&self) -> bool {
@@ -105,7 +117,7 @@ impl Conn {
             let Some(channel) = view.channels.iter().find(|channel| channel.uuid == packet.channel) else { continue };
             let waiting = self.out.borrow().pending();
             let needed = waiting + HEADER_LEN + packet.data.len();
-            let is_full = needed > self.output_limit() - TLS_ROOM || !self.output_account.covers(needed);
+            let is_full = needed > self.output_limit() - TLS_ROOM || !self.covers_output(needed);
             // A packet that nothing waits before is tried in any case.
             if is_full && waiting > 0 {
                 return self.mailbox.put_back(packet);
@@ -128,11 +140,15 @@ impl Conn {
 
     pub(super) fn flush(&self, worker: &Worker) {
         let mut out = self.out.borrow_mut();
+        let before = out.pending();
         let flushed = out.flush(&*self.io, &mut self.tls.borrow_mut(), &worker.buffers);
         let pending = out.pending();
         let blocked = out.is_blocked();
         drop(out);
-        self.output_account.settle(pending);
+        if self.permit.is_some() {
+            self.kernel.passed(before.saturating_sub(pending), &self.io);
+        }
+        self.output_account.settle(pending + self.kernel.known());
         if !self.has_service.get() {
             self.mailbox.set_output(pending);
         }
@@ -159,8 +175,20 @@ impl Conn {
         }
     }
 
-    /// Gives a peer that has read nothing between two periodic looks more time than one whose TCP is silent.
-    pub(super) fn look_at_output(&self) {
+    /// Counts what the kernel keeps, and gives a peer that has read nothing between two periodic looks more time than
+    /// one whose TCP is silent.
+    pub(super) fn look_at_output(&self, worker: &Worker) {
+        if self.permit.is_some() {
+            let in_kernel = self.kernel.look(&self.io);
+            let pending = self.out.borrow().pending();
+            // A refusal here is one of the next write.
+            self.output_account.covers(pending + in_kernel);
+            self.output_account.shrink(pending + in_kernel);
+            if in_kernel == 0 && pending == 0 && self.is_held_back.replace(false) {
+                // No event of the loop tells that the peer has acknowledged all.
+                worker.drained_now(self.uuid);
+            }
+        }
         if self.blocked.get() {
             self.stuck.set(self.stuck.get().saturating_add(1));
             if self.stuck.get() == STUCK_LOOKS {
@@ -182,5 +210,9 @@ impl Conn {
         }
         out.discard(&worker.buffers);
         self.received.borrow_mut().detach_from_worker(&worker.buffers);
+        if self.permit.is_some() && self.kernel.look(&self.io) > OUTPUT_LIMIT_UNSERVED {
+            // The kernel would keep it for as long as a peer that does not read answers, and no account counts it.
+            let _ = rustix::net::sockopt::set_socket_linger(&self.io, Some(Duration::ZERO));
+        }
     }
 }
