@@ -100,6 +100,11 @@ impl Places {
 }
 
 impl Place {
+    /// Three of four places are taken: newcomers push others out, or soon will.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.places.held.lock().all >= self.places.most - self.places.most / 4
+    }
+
     /// The connection has earned its place: no newcomer pushes it out.
     pub(crate) fn hold(&self) {
         if let Some(number) = self.loose.get() {

@@ -15,9 +15,13 @@ use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The first byte of a TLS handshake record (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// How long a connection waits whose source has begun as many handshakes as it may.
+const DEFERRED: Duration = Duration::from_millis(250);
 
 /// An accepted connection and its context.
 pub(crate) struct Accepted {
@@ -79,6 +83,22 @@ impl PendingConnection {
         Some(accepted)
     }
 
+    /// Looks at the connection again in a moment.
+    fn defer(self: &Rc<Self>, worker: &Rc<Worker>) {
+        let watch = |pending: &Self, worker: &Worker, flags| {
+            if let Some(accepted) = &*pending.accepted.borrow() {
+                worker.watch(pending.uuid, &accepted.io, flags);
+            }
+        };
+        watch(self, worker, EventFlags::empty());
+        let deferred = Rc::downgrade(self);
+        worker.timers.once(DEFERRED, move |worker| {
+            if let Some(pending) = deferred.upgrade() {
+                watch(&pending, worker, EventFlags::IN);
+            }
+        });
+    }
+
     fn start_tls(&self, worker: &Rc<Worker>, accepted: Accepted) {
         let Accepted { io, peer, tls, permit, load } = accepted;
         match TlsSession::server(tls) {
@@ -89,8 +109,13 @@ impl PendingConnection {
 }
 
 impl Source for PendingConnection {
-    fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, _ready: Ready) {
+    fn on_ready(self: Rc<Self>, worker: &Rc<Worker>, ready: Ready) {
         let mut first = [0];
+        if ready.error || ready.hangup {
+            // Pushed out, or reset.
+            count(&COUNTERS.failed_handshakes);
+            return self.tear_down(worker);
+        }
         let peeked = match &*self.accepted.borrow() {
             Some(accepted) => rustix::net::recv(&accepted.io, &mut first, RecvFlags::PEEK),
             None => return,
@@ -98,6 +123,10 @@ impl Source for PendingConnection {
         match peeked {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Ok((_, 1)) => {
+                let is_early = |accepted: &Accepted| first == [TLS_HANDSHAKE] && !accepted.permit.begins_handshake();
+                if self.accepted.borrow().as_ref().is_some_and(is_early) {
+                    return self.defer(worker);
+                }
                 let Some(accepted) = self.detach(worker) else { return };
                 match first {
                     [TLS_HANDSHAKE] => self.start_tls(worker, accepted),

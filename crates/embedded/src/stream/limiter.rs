@@ -4,14 +4,18 @@
 use super::{COUNTERS, HANDSHAKES_MAX, HANDSHAKES_MAX_PER_SOURCE, IDLE_TIMEOUT, STREAMS_MAX_PER_SOURCE, count};
 use crate::config::Config;
 use crate::places::{self, Place, Places};
+use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
-use vpn_core::source::Network;
+use std::time::{Duration, Instant};
+use vpn_core::rate::Rates;
+use vpn_core::source::{Network, Source};
 
+/// Handshakes that a source may begin in a second while the places are nearly all taken.
+const HANDSHAKES_PER_SECOND: u32 = 16;
 /// Descriptors that streams never get, whatever the configuration says.
 const DESCRIPTORS_RESERVED: u64 = 64;
 
@@ -29,6 +33,13 @@ pub(crate) struct ConnectionLimiter {
     life: Duration,
     streams: Arc<Places>,
     handshakes: Arc<Places>,
+    rates: Arc<Mutex<HandshakeRates>>,
+}
+
+/// How many handshakes each source may begin.
+struct HandshakeRates {
+    since: Instant,
+    rates: Rates,
 }
 
 /// One connection's permit, from accept to its end.
@@ -36,6 +47,8 @@ pub(crate) struct ConnectionPermit {
     life: Duration,
     stream: Place,
     handshake: RefCell<Option<Place>>,
+    source: Source,
+    rates: Arc<Mutex<HandshakeRates>>,
 }
 
 /// Why a connection gets no permit.
@@ -72,6 +85,10 @@ impl ConnectionLimiter {
             life: limits.life,
             streams: Places::new(limits.streams, limits.streams_per_source),
             handshakes: Places::new(HANDSHAKES_MAX, HANDSHAKES_MAX_PER_SOURCE),
+            rates: Arc::new(Mutex::new(HandshakeRates {
+                since: Instant::now(),
+                rates: Rates::new(HANDSHAKES_PER_SECOND, Duration::from_secs(1)),
+            })),
         })
     }
 
@@ -90,7 +107,8 @@ impl ConnectionLimiter {
             places::Full::All => Full::Streams(self.streams.most()),
             places::Full::Source(network, most) => Full::StreamsOfSource(network, most),
         })?;
-        Ok(ConnectionPermit { life: self.life, stream, handshake: RefCell::new(Some(handshake)) })
+        let (handshake, rates) = (RefCell::new(Some(handshake)), Arc::clone(&self.rates));
+        Ok(ConnectionPermit { life: self.life, stream, handshake, source: Source::of(peer), rates })
     }
 
     /// Counts a connection that got no permit; logs at most once a minute.
@@ -101,6 +119,16 @@ impl ConnectionLimiter {
 }
 
 impl ConnectionPermit {
+    /// The connection may begin its handshake now, which costs the server a thousand times what it costs the peer. While
+    /// the places are nearly all taken, each source may begin a few a second, so that a worker comes to an honest
+    /// client's among those of peers that are pushed out and come again.
+    pub(crate) fn begins_handshake(&self) -> bool {
+        let is_crowded = self.stream.is_crowded() || self.handshake.borrow().as_ref().is_some_and(Place::is_crowded);
+        let mut state = self.rates.lock();
+        let now = state.since.elapsed();
+        !is_crowded || state.rates.take(now, self.source)
+    }
+
     /// The hello is complete: the connection becomes a stream.
     pub(crate) fn end_handshake(&self) {
         drop(self.handshake.take());

@@ -1,6 +1,6 @@
 //! The places that strangers take, and an honest client that comes nevertheless.
 
-use crate::peer::{Peer, from, opened_over, packet};
+use crate::peer::{Peer, from, opened_over, packet, tls_over};
 use crate::server::Server;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -96,6 +96,27 @@ fn silent_connections_of_many_addresses_keep_nobody_out() {
     thread::sleep(Duration::from_secs(2));
     let longest = honest(port, "RS");
     println!("12 sources of silent connections: 10 of 10, at most {longest:?}, {} replaced", attackers.replaced());
+    assert!(attackers.replaced() > 100, "{} replaced", attackers.replaced());
+}
+
+/// Each place that they lose costs the server half a handshake.
+#[test]
+fn handshakes_of_many_addresses_keep_nobody_out() {
+    let server = Server::start("");
+    let port = server.port;
+    let mut hello = Vec::new();
+    tls_over(from(1, port), &[b"cellframe-vpn/1"]).conn.write_tls(&mut hello).unwrap();
+    let open = move |host| {
+        let mut io = from(host, port);
+        io.write_all(&hello).ok()?;
+        io.set_nonblocking(true).ok()?;
+        Some(io)
+    };
+    // The server's answer is read; then there is none, or the end.
+    let attackers = Attackers::start(2..=13, 128, open, |io| is_open(io));
+    thread::sleep(Duration::from_secs(2));
+    let longest = honest(port, "RS");
+    println!("12 sources of ClientHellos: 10 of 10, at most {longest:?}, {} replaced", attackers.replaced());
     assert!(attackers.replaced() > 100, "{} replaced", attackers.replaced());
 }
 
