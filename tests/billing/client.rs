@@ -212,6 +212,15 @@ impl PayingClient {
         self.payer.usage.load(Ordering::Relaxed)
     }
 
+    /// Reads from the stream, or no more: then the server's output stays with the server.
+    pub(crate) fn reads(&self, is_reading: bool) {
+        let channel = Arc::clone(&self.channel);
+        self.on_worker(move || {
+            // SAFETY: on the worker of the channel, which is open.
+            unsafe { embedded::abi::stream::dap_stream_ch_set_ready_to_read_unsafe(channel.raw().cast(), is_reading) };
+        });
+    }
+
     fn on_worker<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = sync_channel(1);
         let worker = self.channel.worker().expect("the stream has ended");

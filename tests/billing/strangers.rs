@@ -1,5 +1,8 @@
 //! Packets with which any client ends a node that has no gate.
 
+use std::thread;
+use std::time::Duration;
+
 use embedded::ledger;
 use embedded::money::{self, Fault};
 use testkit::eventually;
@@ -7,6 +10,7 @@ use testkit::netns::in_namespace;
 use vpn_core::wire::{Check, Request, error_code, pkt, unit};
 
 use crate::client::Sign;
+use crate::inbox::Got;
 use crate::server::{NET, PRICE, Server};
 
 #[test]
@@ -52,6 +56,32 @@ fn no_packet_of_a_stranger_reaches_a_fault() {
         client.request();
         assert_eq!(client.success(), 87);
         assert_eq!(ledger::earned(NET), PRICE);
+    });
+}
+
+/// What the kernel takes is output that waits as well: it takes megabytes.
+#[test]
+fn no_check_is_answered_before_the_client_has_the_last_answer() {
+    in_namespace("strangers::no_check_is_answered_before_the_client_has_the_last_answer", || {
+        const CHECKS: usize = 20;
+        let server = Server::start("");
+        let client = server.pauper([9; 32]);
+        let check = Check { srv_uid: 1, data_size_recv: 60_000, data_hash: Check::hash(b""), ..Check::default() };
+        let check = check.encode(&[]);
+        client.reads(false);
+        for _ in 0..CHECKS {
+            client.send_service(pkt::CHECK_REQUEST, &check);
+            // No more than eight a second.
+            thread::sleep(Duration::from_millis(150));
+        }
+        client.reads(true);
+        thread::sleep(Duration::from_secs(1));
+        let is_answer = |got: &Got| matches!(got, Got::Service { kind: pkt::CHECK_RESPONSE, .. });
+        let answers = client.received().iter().filter(|(_, got)| is_answer(got)).count();
+        // As many as the client's kernel takes, and one more.
+        assert!((1..CHECKS / 2).contains(&answers), "{answers} answers");
+        client.send_service(pkt::CHECK_REQUEST, &check);
+        client.wait_service(pkt::CHECK_RESPONSE);
     });
 }
 

@@ -182,6 +182,22 @@ fn requests_to_a_server_with_a_broken_store_log_a_line() {
     });
 }
 
+/// A free service is anybody's: what earns a place is the lease.
+#[test]
+fn a_free_service_without_a_lease_has_a_life() {
+    in_namespace("sources::a_free_service_without_a_lease_has_a_life", || {
+        let server = Server::start("[server]\nidle_timeout=2\n");
+        let (leased, address) = come(&server, "127.0.0.1", b"");
+        assert!(address.is_some());
+        let mut idle = Peer::connect(server.port);
+        idle.request();
+        assert_eq!(sessions().len(), 2);
+        eventually("the end of the stream without a lease", || sessions().len() == 1);
+        thread::sleep(Duration::from_secs(3));
+        leased.ping();
+    });
+}
+
 /// The bytes of the server's lines about clients.
 fn logged() -> usize {
     log_lines("client without a key").iter().map(|line| line.len() + 1).sum()

@@ -168,8 +168,9 @@ pub unsafe extern "C" fn dap_stream_ch_find_by_uuid_unsafe(
     })
 }
 
-/// Says that the service serves the client of this channel's stream, or no more, besides a usage on channel 'R'. A stream
-/// whose client nobody serves ends after `[server] idle_timeout` and queues at most 64 KiB of output.
+/// Says that the service serves the client of this channel's stream, or no more, besides a usage on channel 'R' that is
+/// not free. A stream whose client nobody serves ends after `[server] idle_timeout`, has at most 64 KiB of output on the
+/// way, and takes packets of at most 66 KiB.
 ///
 /// # Safety
 /// Called on the channel's worker; a stale or foreign address is compared, not followed.

@@ -157,7 +157,7 @@ fn a_callback_that_waits_for_the_stopping_thread_holds_it_up_for_a_bounded_time(
             // Its further calls do no harm.
             // SAFETY: any thread.
             unsafe {
-                assert!(!events::dap_worker_get_current().is_null());
+                assert!(events::dap_worker_get_current().is_null());
                 assert!(events::dap_timerfd_start_on_worker(worker(1), 1, Some(again), ptr::null_mut()).is_null());
             }
         });
