@@ -12,7 +12,7 @@ const PROGRAM: Program = Program(env!("CARGO_BIN_EXE_cellframe-vpn"));
 /// 108 bytes, and the kernel takes 107.
 const LONG_PATH: &str = concat!(
     "/run/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-    "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/cli.sock"
+    "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/cli.sock"
 );
 
 /// Section, key, the value as written, and what the message says of it.

@@ -153,8 +153,8 @@ pub(super) fn mark_misspelt(sections: &mut Sections) {
 /// two of them in a long name; upper case.
 fn is_near(word: &str, name: &str) -> bool {
     let slips = match name.len() {
-        0..5 => 0,
-        5..9 => 1,
+        0..3 => 0,
+        3..9 => 1,
         _ => 2,
     };
     strsim::osa_distance(&word.to_lowercase(), name) <= slips
@@ -309,6 +309,14 @@ mod tests {
             "[vpn_client]\nserverpin=x",
             "[client_vpn]\n[vpn_clent]\nserver_pin=x",
             "[server]\nmax_stream=5",
+            "[srv_vpn]\nden=[10.0.0.0/8]",
+            "[srv_vpn]\ndney=[10.0.0.0/8]",
+            "[srv_vpn]\ndn=[10.98.0.1]",
+            "[srv_vpn]\ngtae=true",
+            "[srv_vpn]\nlease_per_address=3",
+            "[srv_vpn]\nNEW_LEASES_PER_MINUTE=3",
+            "[srv_vpn]\nlease_unsued=3",
+            "[vpn_client]\nallow_subent=[203.0.113.0/24]",
         ] {
             let error = refused(text).unwrap_or_else(|| panic!("{text:?} is taken"));
             assert!(error.contains("is no key (misspelt?)"), "{error}");
