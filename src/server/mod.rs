@@ -93,6 +93,13 @@ pub enum InitError {
     NoServer(#[from] http::NoServer),
 }
 
+impl InitError {
+    /// Returns whether the configuration is the reason: a start with the same one cannot succeed.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, InitError::Settings(error) if error.is_configuration())
+    }
+}
+
 /// The running service.
 pub(crate) struct Server {
     settings: Settings,
