@@ -81,7 +81,7 @@ fn a_security_key_that_cannot_be_read_stops_every_command() {
     let commands: [&[&str]; 3] = [&["server"], &["client", "--connect", "127.0.0.1:1"], &["check", "127.0.0.1:1"]];
     for (section, key, value, said) in MISTAKES {
         for command in commands {
-            let line = refusal(&format!("[{section}]\n{key}={value}\n"), command);
+            let line = refusal(format!("[{section}]\n{key}={value}\n"), command);
             let names = line.contains(&format!("a.cfg: [{section}] {key} = "));
             assert!(names && line.contains(said) && line.contains("expected"), "{section} {key}={value}: {line}");
         }

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::lease::Subnet;
+
 /// Networks, sorted and without overlaps: a look-up takes a few comparisons, whatever the number of networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
@@ -106,17 +108,11 @@ impl Networks {
 }
 
 fn range(item: &str) -> Option<(u32, u32)> {
-    let (address, prefix) = match item.split_once('/') {
-        // Rust reads a sign as part of a number.
-        Some((address, digits)) if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
-            (address, digits.parse().ok().filter(|prefix| *prefix <= 32)?)
-        }
-        Some(_) => return None,
-        None => (item, 32),
+    let network = match item.contains('/') {
+        true => Subnet::parse_cidr(item)?,
+        false => Subnet { network: item.parse().ok()?, prefix: 32 },
     };
-    let first = u32::from(address.parse::<Ipv4Addr>().ok()?);
-    let host = host_mask(prefix);
-    (first & host == 0).then_some((first, first | host))
+    Some((network.base().into(), network.broadcast().into()))
 }
 
 fn host_mask(prefix: u8) -> u32 {
