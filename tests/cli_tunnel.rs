@@ -146,15 +146,15 @@ fn two_servers_need_two_state_directories() {
 }
 
 #[test]
-fn a_server_that_cannot_start_is_1_with_the_reason() {
-    in_namespace("a_server_that_cannot_start_is_1_with_the_reason", || {
+fn a_server_that_cannot_start_says_why() {
+    in_namespace("a_server_that_cannot_start_says_why", || {
         let hosts = Hosts::new(PROGRAM);
         let config = hosts.path().join("bad.cfg");
         let bad = "[srv_vpn]\nenabled=true\nnetwork_address=10.0.0.0\nnetwork_mask=255.0.255.0\nnet=backbone\n";
         fs::write(&config, bad).unwrap();
         let arguments = ["server", "--config", config.to_str().unwrap(), "--state-dir", &hosts.state("server")];
         let output = hosts.near(&arguments);
-        assert_eq!(code(&output), 1, "{}", stderr(&output));
+        assert_eq!(code(&output), 2, "{}", stderr(&output));
         for part in ["network_mask", "255.0.255.0", "cellframe-vpn: the server cannot start"] {
             assert!(stderr(&output).contains(part), "{part}: {}", stderr(&output));
         }

@@ -1,5 +1,5 @@
-//! The destinations outside the tunnel that clients must not reach: `[srv_vpn] deny`, and with `deny_host` the host's own
-//! addresses, which change while the service runs.
+//! The destinations that clients must not reach: `[srv_vpn] deny` outside the tunnel's subnet, and with `deny_host` the
+//! host's own addresses but the gateway, inside the subnet too. These change while the service runs.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -50,19 +50,21 @@ impl std::ops::Deref for Denied {
 impl Deny {
     /// Reads the host's addresses, if the settings deny them, and follows their changes until [`Deny::close`].
     pub(super) fn start(settings: &Settings) -> Result<Deny, SettingsError> {
-        let fixed = settings.deny.clone();
+        let subnet = &settings.subnet;
+        let fixed = settings.deny.without(&Networks::of([(subnet.network, subnet.prefix)]));
+        let gateway = Networks::of([(subnet.gateway(), 32)]);
         if !settings.deny_host {
             let networks = (!fixed.is_empty()).then(|| Arc::new(ArcSwap::from_pointee(fixed)));
             return Ok(Deny { networks, watch: Mutex::default() });
         }
         let mut netlink = Netlink::open()?;
-        let networks = Arc::new(ArcSwap::from_pointee(read(&mut netlink, &fixed)?));
+        let networks = Arc::new(ArcSwap::from_pointee(read(&mut netlink, &fixed, &gateway)?));
         let (stop, stopped) = mpsc::channel();
         let current = Arc::clone(&networks);
         let follow = move || {
             let mut has_failed = false;
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-                let result = read(&mut netlink, &fixed);
+                let result = read(&mut netlink, &fixed, &gateway);
                 if let Err(error) = &result
                     && !has_failed
                 {
@@ -99,6 +101,7 @@ impl Deny {
     }
 }
 
-fn read(netlink: &mut Netlink, fixed: &Networks) -> Result<Networks, NetlinkError> {
-    Ok(fixed.join(&Networks::of(netlink.own_destinations()?)))
+fn read(netlink: &mut Netlink, fixed: &Networks, gateway: &Networks) -> Result<Networks, NetlinkError> {
+    let own = Networks::of(netlink.own_destinations()?);
+    Ok(fixed.join(&own.without(gateway)))
 }

@@ -20,6 +20,7 @@ mod billing;
 mod deny;
 mod downstream;
 mod handlers;
+mod init_error;
 mod journal;
 mod leases;
 mod limits;
@@ -40,14 +41,14 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::OnceLock;
 
+pub use init_error::InitError;
 pub(crate) use settings::{Settings, SettingsError};
 
 use crate::sdk::channel::{Channel, ChannelHandler, Role};
 use crate::sdk::config::Config;
-use crate::sdk::service::{Service, ServiceHandler, Taken};
+use crate::sdk::service::{Service, ServiceHandler};
 use crate::sdk::tun_socket::TunSocket;
-use crate::sdk::{NOTICE, NotRunning, Running, channel, command, http, log_more, parts, settle, worker};
-use host::tun::TunError;
+use crate::sdk::{NOTICE, Running, channel, command, http, log_more, parts, settle, worker};
 use vpn_core::exchange::{Leases, Terms};
 use vpn_core::forward::{Counters, Route, Table, Totals};
 use vpn_core::lease::KeyTokens;
@@ -62,36 +63,6 @@ use worker_datapath::{QueueHandler, WorkerDatapath};
 
 /// How long [`deinit`] waits for the workers to release a session or a queue.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Why the service did not start. Nothing remains of the attempt.
-#[derive(Debug, thiserror::Error)]
-pub enum InitError {
-    /// The SDK's workers are not running.
-    #[error(transparent)]
-    NotRunning(#[from] NotRunning),
-    /// The configuration is invalid.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The TUN device cannot be created.
-    #[error(transparent)]
-    Tun(#[from] TunError),
-    /// A worker's event loop rejected its TUN queue.
-    #[error("worker {0} cannot add its TUN queue to its event loop")]
-    Queue(u32),
-    /// The service's number is taken.
-    #[error(transparent)]
-    Taken(#[from] Taken),
-    /// The service is running already.
-    #[error("the VPN service is already running; call dap_chain_net_srv_vpn_deinit first")]
-    AlreadyRunning,
-    /// Another thread is starting or stopping the service. The caller is a worker, and that thread may be waiting for
-    /// it.
-    #[error("another thread is starting or stopping the VPN service; a worker must not wait for it")]
-    Busy,
-    /// The node has no HTTP server.
-    #[error(transparent)]
-    NoServer(#[from] http::NoServer),
-}
 
 /// The running service.
 pub(crate) struct Server {

@@ -93,6 +93,13 @@ pub enum SettingsError {
     Thread(#[source] std::io::Error),
 }
 
+impl SettingsError {
+    /// Returns whether a key is the reason, and not this host.
+    pub(crate) fn is_configuration(&self) -> bool {
+        !matches!(self, SettingsError::Host(_) | SettingsError::Thread(_))
+    }
+}
+
 impl Settings {
     /// Reads the configuration, and validates it, including against the host's own addresses.
     pub(crate) fn read(config: &Config) -> Result<Settings, SettingsError> {

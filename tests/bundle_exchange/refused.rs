@@ -284,6 +284,16 @@ fn what_clients_must_not_reach_is_denied() {
                 netlink().del_address(loopback, added, 32).unwrap();
                 eventually("a former address is not", || reaches(added));
                 assert!(!reaches(own));
+                // An address of the host inside the tunnel's subnet is not a client's.
+                let [a, b, c, _] = lab.address.octets();
+                let inside = Ipv4Addr::new(a, b, c, 200);
+                assert!(reaches(inside));
+                netlink().add_address(loopback, inside, 32).unwrap();
+                eventually("an address inside the subnet is denied", || !reaches(inside));
+                let gateway = Ipv4Addr::new(a, b, c, 1);
+                assert!(reaches(gateway), "{gateway}");
+                netlink().del_address(loopback, inside, 32).unwrap();
+                eventually("a client may have it again", || reaches(inside));
             }
         }
         let threads = fs::read_dir("/proc/self/task").unwrap();

@@ -98,7 +98,7 @@ fn a_server_refuses_link_local_and_future_networks() {
             let keys = format!("[srv_vpn]\nnetwork_address={network}\nnetwork_mask={mask}\n");
             let output =
                 hosts.near(&["server", "--config", &hosts.config(&keys), "--state-dir", &hosts.state("server")]);
-            assert_eq!(code(&output), 1, "{}", stderr(&output));
+            assert_eq!(code(&output), 2, "{}", stderr(&output));
             assert!(
                 stderr(&output).contains(&format!("[srv_vpn] network_address = {network}, ")),
                 "{}",

@@ -174,7 +174,14 @@ fn start() -> Result<Arc<Running>, RuntimeError> {
         }
     }
     reactor::set_current(Some(Arc::clone(&running.reactor)));
-    *running.cli.lock() = cli::start(&config);
+    match cli::start(&config) {
+        Ok(cli) => *running.cli.lock() = cli,
+        Err(error) => {
+            reactor::set_current(None);
+            exit_workers(&running, &mut Vec::new());
+            return Err(error.into());
+        }
+    }
     log::debug!("embedded SDK started with {count} worker threads");
     Ok(running)
 }

@@ -234,6 +234,11 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_knows_the_roles() {
+        assert_eq!(ROLES.map(|(name, _)| name), crate::config::ROLES);
+    }
+
+    #[test]
     fn invalid_networks_are_left_out() {
         let long = "n".repeat(DAP_CHAIN_NET_NAME_MAX + 1);
         let networks = networks(&format!("[networks]\nnames=[a,{long},a,b,c]\n[network_b]\nid=7\n[network_c]\nid=7\n"));

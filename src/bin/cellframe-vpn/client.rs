@@ -208,13 +208,7 @@ pub(crate) fn require_network(name: &str) -> Result<(), Failure> {
 pub(crate) fn failure(error: &ClientError) -> Failure {
     let code = match error {
         ClientError::Argument(_) | ClientError::Config(_) => Code::Usage,
-        ClientError::Connect { errno, .. } => match Errno::from_raw_os_error(*errno) {
-            Errno::KEYREJECTED => Code::Refused,
-            Errno::PROTO => Code::Incompatible,
-            // The state directory, or another resource of this host.
-            Errno::IO => Code::Failure,
-            _ => Code::CannotConnect,
-        },
+        ClientError::Connect { errno, .. } => connect_code(*errno),
         ClientError::NoAnswer { .. } => Code::NoAnswer,
         ClientError::Refused { .. } => Code::Refused,
         ClientError::Busy { .. } | ClientError::Unconfirmed(_) => Code::Busy,
@@ -228,9 +222,36 @@ pub(crate) fn failure(error: &ClientError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
+/// The code of a connection that was not made. Any number may come here, 0 for a stream that its server closed, and
+/// `Errno` takes a part of them alone: it is compared as a number.
+fn connect_code(errno: i32) -> Code {
+    let is = |known: Errno| errno == known.raw_os_error();
+    if is(Errno::KEYREJECTED) {
+        Code::Refused
+    } else if is(Errno::PROTO) {
+        Code::Incompatible
+    } else if is(Errno::IO) {
+        // The state directory, or another resource of this host.
+        Code::Failure
+    } else {
+        Code::CannotConnect
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_number_of_a_failed_connection_has_a_code() {
+        for errno in (-5000..=5000).chain([i32::MIN, i32::MAX]) {
+            let error = ClientError::Connect { server: "host:1".to_owned(), errno };
+            assert!(!failure(&error).message.is_empty(), "{errno}");
+        }
+        let closed = failure(&ClientError::Connect { server: "host:1".to_owned(), errno: 0 });
+        assert_eq!(closed.code, Code::CannotConnect);
+        assert_eq!(closed.message, "cannot connect to host:1: the connection was closed");
+    }
 
     #[test]
     fn each_error_has_its_exit_code() {

@@ -9,7 +9,7 @@ use embedded::{logging, tls};
 use vpn_core::lease::Subnet;
 
 use crate::args::ServerOptions;
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::settings::{self, Role};
 use crate::{output, privilege, signals};
 
@@ -58,7 +58,10 @@ pub(crate) fn start(config: Config) -> Result<String, Failure> {
     let net_name = config.get_str("srv_vpn", "net").unwrap_or_default();
     let identity = identity(&config)?;
     config::set_current(config);
-    app::server_start().map_err(|error| Failure::general(format!("the server cannot start: {error}")))?;
+    app::server_start().map_err(|error| {
+        let code = if error.is_configuration() { Code::Usage } else { Code::Failure };
+        Failure::new(code, format!("the server cannot start: {error}"))
+    })?;
     Ok(format!("ready: listening on {listening}, network {network} for {net_name}, identity {identity}"))
 }
 

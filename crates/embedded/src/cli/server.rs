@@ -18,7 +18,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::{Value, json};
 
 use super::{REQUEST_MAX, Reply, run, socket_path};
-use crate::config::Config;
+use crate::config::{BadValue, Config};
 use crate::connection_threads::{ConnectionThreads, Refused};
 use crate::deadline::Timed;
 use crate::state::{self, StateDir};
@@ -42,20 +42,27 @@ pub struct CliServer {
     pool: Arc<ConnectionThreads>,
 }
 
-/// Starts the CLI unless `[cli-server] enabled` is false. Logs a failure, which affects nothing else.
-pub fn start(config: &Config) -> Option<CliServer> {
+/// Starts the CLI unless `[cli-server] enabled` is false. An error if the configured path is one where no socket can be
+/// made. Logs other failures, which affect nothing else: another process listens there, or the default path cannot be
+/// used.
+pub fn start(config: &Config) -> Result<Option<CliServer>, BadValue> {
     if !config.get_bool("cli-server", "enabled", true) {
-        return None;
+        return Ok(None);
     }
     let path = socket_path(config);
     match CliServer::listen(config, &path) {
         Ok(server) => {
             log::info!("the CLI accepts commands on {}", path.display());
-            Some(server)
+            Ok(Some(server))
         }
         Err(error) => {
+            let expected = format!("a path where this process can make a socket ({error})");
+            let is_taken = error.kind() == io::ErrorKind::AddrInUse;
+            if let Some(error) = config.bad_value("cli-server", "listen-path", expected).filter(|_| !is_taken) {
+                return Err(error);
+            }
             log::error!("the CLI cannot listen on {} ([cli-server] listen-path): {error}", path.display());
-            None
+            Ok(None)
         }
     }
 }
@@ -129,7 +136,7 @@ fn lock(config: &Config, path: &Path) -> io::Result<fs::File> {
             other => return Ok(other.map(|()| file)?),
         }
     }
-    Err(text_error("its lock is held by another process, which is about to listen there"))
+    Err(taken("its lock is held by another process, which is about to listen there"))
 }
 
 /// Removes the socket of a killed process; an error if a process listens on it, or if it is not a socket.
@@ -146,13 +153,17 @@ fn remove_if_dead(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
         Err(rustix::io::Errno::CONNREFUSED) => fs::remove_file(path),
         Err(rustix::io::Errno::NOENT) => Ok(()),
         // Connected, or EAGAIN: a process listens and is busy.
-        Ok(()) | Err(rustix::io::Errno::AGAIN) => Err(text_error("another process listens there")),
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => Err(taken("another process listens there")),
         Err(error) => Err(error.into()),
     }
 }
 
 fn socket(flags: SocketFlags) -> io::Result<std::os::fd::OwnedFd> {
     Ok(above_stdio(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)?)
+}
+
+fn taken(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::AddrInUse, text)
 }
 
 fn text_error(text: &str) -> io::Error {
@@ -267,14 +278,14 @@ mod tests {
             doc_ex: String::new(),
             run: Box::new(|argv| Reply { code: -3, text: argv[1..].join("|") }),
         });
-        let server = start(&config).unwrap();
+        let server = start(&config).unwrap().unwrap();
         let path = socket_path(&config);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         let reply = call(&path, &["socket_echo", "a b", "\"\n\0ё"]).unwrap();
         assert_eq!(reply, Reply { code: -3, text: "a b|\"\n\0ё".into() });
         assert_eq!(call(&path, &["nothing"]).unwrap().code, -1);
-        assert!(start(&config).is_none(), "the socket is live");
+        assert!(start(&config).unwrap().is_none(), "the socket is live");
         assert_eq!(call(&path, &["help"]).unwrap().code, 0);
         drop(server);
         assert!(!path.exists());
@@ -289,13 +300,13 @@ mod tests {
         state::open(&config).unwrap();
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let server = start(&config).unwrap();
+        let server = start(&config).unwrap().unwrap();
         assert_eq!(call(&path, &["help"]).unwrap().code, 0);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "mine").unwrap();
         drop(server);
         assert_eq!(fs::read(&path).unwrap(), b"mine");
-        assert!(start(&config).is_none());
+        assert!(start(&config).unwrap().is_none());
         assert_eq!(fs::read(&path).unwrap(), b"mine");
     }
 
@@ -308,7 +319,7 @@ mod tests {
         rustix::fs::flock(&theirs, FlockOperation::NonBlockingLockExclusive).unwrap();
         let text = format!("[cli-server]\nlisten-path={}", path.display());
         let config = Config::parse(&text, "test.cfg").0;
-        let server = start(&config).unwrap();
+        let server = start(&config).unwrap().unwrap();
         assert_eq!(call(&path, &["help"]).unwrap().code, 0);
         let lock = directory.path().join("x.sock.lock");
         assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
@@ -319,23 +330,28 @@ mod tests {
         fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).unwrap();
         fs::remove_file(&lock).unwrap();
         std::os::unix::fs::symlink(&other, &lock).unwrap();
-        assert!(start(&config).is_none());
+        assert!(start(&config).is_err());
         assert_eq!(fs::metadata(&other).unwrap().permissions().mode() & 0o777, 0o644);
     }
 
     #[test]
     fn no_cli_when_disabled_or_impossible() {
         let with = |text: &str| start(&Config::parse(text, "test.cfg").0);
-        assert!(with("[cli-server]\nenabled=false").is_none());
-        assert!(with(&format!("[cli-server]\nlisten-path=/tmp/{}", "x".repeat(120))).is_none());
-        assert!(with("[cli-server]\nlisten-path=/proc/nothing/x.sock").is_none());
+        assert!(with("[cli-server]\nenabled=false").unwrap().is_none());
+        for path in ["/proc/nothing/x.sock", "/dev/null/x.sock", "relative/../..", &"x".repeat(120)] {
+            let error = with(&format!("[cli-server]\nlisten-path={path}"))
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
+            assert!(error.contains(&format!("[cli-server] listen-path = {path}: expected")), "{error}");
+        }
     }
 
     #[test]
     fn hostile_requests_get_an_answer_or_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(&directory);
-        let server = start(&config).unwrap();
+        let server = start(&config).unwrap().unwrap();
         let path = socket_path(&config);
         assert_eq!(send(&path, b""), "");
         let deep = [vec![b'['; 60_000], vec![b'\n']].concat();
@@ -364,7 +380,7 @@ mod tests {
     fn silent_peers_neither_block_commands_nor_the_end() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(&directory);
-        let server = start(&config).unwrap();
+        let server = start(&config).unwrap().unwrap();
         let path = socket_path(&config);
         let mut silent: Vec<_> = (1..CONNECTIONS_MAX).map(|_| UnixStream::connect(&path).unwrap()).collect();
         assert_eq!(call(&path, &["help"]).unwrap().code, 0);
@@ -381,7 +397,7 @@ mod tests {
     fn a_running_command_delays_the_stop_and_may_cause_it() {
         let directory = tempfile::tempdir().unwrap();
         let config = config(&directory);
-        let server = Arc::new(parking_lot::Mutex::new(start(&config)));
+        let server = Arc::new(parking_lot::Mutex::new(start(&config).unwrap()));
         let (inner, (started, has_started)) = (server.clone(), mpsc::channel());
         register(Command {
             name: "end_server".into(),

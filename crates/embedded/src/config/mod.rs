@@ -21,6 +21,9 @@ use value::{Sections, Value};
 /// A configuration file has a page or two; a larger file is another kind of file.
 const FILE_SIZE_MAX: u64 = 4 << 20;
 
+/// The roles that a node can have in a network, as `[network_<name>] role` names them.
+pub(crate) const ROLES: &[&str] = &["root-master", "root", "archive", "cell-master", "master", "full", "light"];
+
 const NETWORK_DEFAULTS: [(&str, &str); 2] = [("network_address", "10.98.0.0"), ("network_mask", "255.255.255.0")];
 const DEFAULTS: [(&str, &str, &str); 5] = [
     ("srv_vpn", "enabled", "true"),
@@ -82,6 +85,14 @@ pub enum ConfigError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The file is no text of a configuration.
+    #[error("{} is not a configuration file: {why}", path.display())]
+    NoText {
+        /// The file.
+        path: PathBuf,
+        /// What it has, and what is expected.
+        why: &'static str,
+    },
     /// The file is too large to be a configuration.
     #[error("{} is not a configuration file: it is larger than {FILE_SIZE_MAX} bytes", path.display())]
     TooLarge {
@@ -112,6 +123,9 @@ impl Config {
         let included = included_files(path)?;
         for file in std::iter::once(path.to_owned()).chain(included) {
             let text = read(&file)?;
+            if let Some(why) = parse::refuse(&text) {
+                return Err(ConfigError::NoText { path: file, why });
+            }
             parse::parse_into(&mut config.sections, &mut diagnostics, &text, &file.display().to_string());
         }
         for diagnostic in diagnostics {
@@ -243,13 +257,23 @@ impl Config {
         self.sections.get(&value::name(section))?.get(&value::name(key))
     }
 
+    /// The error of a key whose value turns out to be unusable; `None` if the key is not written.
+    pub(crate) fn bad_value(&self, section: &str, key: &str, expected: String) -> Option<BadValue> {
+        Some(self.bad(section, key, self.written(section, key)?, expected))
+    }
+
     fn bad(&self, section: &str, key: &str, value: &Value, expected: String) -> BadValue {
         let value = match value {
             Value::Scalar(text) => text.escape_debug().to_string(),
             Value::List(items) => format!("[{}]", items.join(",")).escape_debug().to_string(),
             Value::Unreadable(text) => text.clone(),
         };
-        BadValue { origin: self.origin.clone(), section: section.into(), key: key.into(), value, expected }
+        // The node's files and the documentation spell this section's names so.
+        let (section, key) = match section {
+            "cli_server" => ("cli-server".to_owned(), key.replace('_', "-")),
+            _ => (section.to_owned(), key.to_owned()),
+        };
+        BadValue { origin: self.origin.clone(), section, key, value, expected }
     }
 
     /// The network has a default only if the text has no VPN section: a section without a mask is a mistake that its
@@ -304,9 +328,7 @@ fn included_files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let failed = |source| ConfigError::Read { path: directory.clone(), source };
     let entries = match fs::read_dir(&directory) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
     let mut files = Vec::new();
@@ -453,5 +475,25 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(matches!(Config::load(directory.path()), Err(ConfigError::Read { .. })));
         assert!(matches!(Config::load(Path::new("/dev/zero")), Err(ConfigError::TooLarge { .. })));
+        let path = directory.path().join("node.cfg");
+        fs::write(&path, "[s]\nk=v\n").unwrap();
+        let included = directory.path().join("node.cfg.d");
+        // A file in the directory's place, then files in it that cannot be read.
+        fs::write(&included, "[s]\nk=w\n").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(error.contains("node.cfg.d"), "{error}");
+        fs::remove_file(&included).unwrap();
+        fs::create_dir(&included).unwrap();
+        let file = included.join("10.cfg");
+        std::os::unix::fs::symlink("nowhere", &file).unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(error.contains("10.cfg"), "{error}");
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, "[srv_vpn]\rclient_isolation=true\r").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(error.contains("10.cfg") && error.contains("CR alone"), "{error}");
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert!(matches!(Config::load(&path), Err(ConfigError::Read { .. })));
     }
 }

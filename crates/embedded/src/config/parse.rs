@@ -25,6 +25,26 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// Why a file is no configuration text, if it is not. With only its invalid lines left out it would be an empty
+/// configuration, and that starts.
+pub(super) fn refuse(text: &[u8]) -> Option<&'static str> {
+    if text.contains(&0) {
+        return Some("it has NUL bytes; expected UTF-8, not UTF-16");
+    }
+    // Editors that convert line ends twice leave several CRs before a LF.
+    let mut behind = text.split(|&byte| byte == b'\r').skip(1).map(<[u8]>::first);
+    let last = text.last() == Some(&b'\r');
+    let is_alone = |next: Option<&u8>| next.is_some_and(|next| *next != b'\n');
+    if behind.any(is_alone) || last && !text.contains(&b'\n') {
+        return Some("a line ends with CR alone; expected LF, or CR LF");
+    }
+    let (mut sections, mut diagnostics) = (Sections::new(), Vec::new());
+    parse_into(&mut sections, &mut diagnostics, text, "");
+    // A security key that cannot be read is there, too, and the start will name it.
+    let has_key = sections.values().any(|keys| !keys.is_empty());
+    (!diagnostics.is_empty() && !has_key).then_some("no line of it sets a key; expected `[section]` and `key=value`")
+}
+
 /// Adds the text's values to `sections` (later keys win) and its invalid lines to `diagnostics`.
 pub(super) fn parse_into(sections: &mut Sections, diagnostics: &mut Vec<Diagnostic>, text: &[u8], origin: &str) {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
@@ -101,6 +121,10 @@ impl Parser<'_> {
             Some(section) => {
                 if let Some(key) = security::meant(section, &key) {
                     self.sections.entry(section.clone()).or_default().insert(key.to_owned(), value);
+                } else {
+                    for known in security::misplaced(section, &key) {
+                        self.sections.entry(known.to_owned()).or_default().entry(key.clone()).or_insert(value.clone());
+                    }
                 }
             }
             None => {
@@ -296,6 +320,30 @@ mod tests {
         }
         let (_, diagnostics) = parse(b"[s]\nwhat");
         assert_eq!(diagnostics[0].to_string(), "test.cfg:2: expected `[section]` or `key=value`, found `what`");
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_refused() {
+        let utf_16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+        let text = "[srv_vpn]\nclient_isolation=true\n";
+        for (bytes, said) in [
+            (utf_16(text), "NUL"),
+            (utf_16(&format!("\u{feff}{text}")), "NUL"),
+            (text.encode_utf16().flat_map(u16::to_be_bytes).collect(), "NUL"),
+            (format!("{text}\0").into(), "NUL"),
+            (text.replace('\n', "\r").into(), "CR"),
+            (format!("{text}[server]\renabled=false\n").into(), "CR"),
+            (b"[srv_vpn]\r".to_vec(), "CR"),
+            (b"{\"srv_vpn\": {\"client_isolation\": true}}\n".to_vec(), "no line"),
+            (b"srv_vpn:\n  wallet_addr: x\n".to_vec(), "no line"),
+            (b"\x1f\x8b\x08\x01\xff\xfe\x80\n\xff".to_vec(), "no line"),
+        ] {
+            let refused = refuse(&bytes).unwrap_or_default();
+            assert!(refused.contains(said), "{:?}: {refused:?}", String::from_utf8_lossy(&bytes));
+        }
+        for text in ["", "\n# nothing\n", "[s]", "[s]\r\nk=v\r\r\n", "[s]\nk=v\r", "[s]\nwhat\nk=v\n"] {
+            assert_eq!(refuse(text.as_bytes()), None, "{text:?}");
+        }
     }
 
     #[test]

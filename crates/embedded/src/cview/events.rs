@@ -6,7 +6,7 @@ use super::owned::{CBox, CShared, Opaque};
 use crate::ctypes::*;
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
 
 /// `dap_events_socket_t::flags`: the events that the loop waits for.
@@ -112,13 +112,18 @@ pub(crate) fn descriptor(es: &CBox<dap_events_socket>) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(es.fd.get()) }
 }
 
-/// Closes the descriptor unless C owns it.
+/// Closes the descriptor unless C owns it, as it always does standard input, output and error: they stay open for what
+/// else the host program writes there.
 pub(crate) fn close_descriptor(es: &CBox<dap_events_socket>) {
     if !es.no_close.get() {
         let fd = es.fd.replace(-1);
-        if fd >= 0 {
-            // SAFETY: without `no_close` the socket owns the descriptor, and this is its end.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        if fd > libc::STDERR_FILENO {
+            // SAFETY: without `no_close` the socket owns the descriptor, and this is its end. C may break that promise,
+            // and two sockets have one descriptor; `OwnedFd` would then end the process in a debug build.
+            if unsafe { libc::close(fd) } != 0 {
+                let error = std::io::Error::last_os_error();
+                log::warn!("an event socket cannot close its descriptor {fd}: {error}");
+            }
         }
     }
 }

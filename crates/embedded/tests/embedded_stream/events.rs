@@ -178,6 +178,25 @@ fn no_close_and_preserved_inheritors_are_kept() {
     assert_eq!(still_open.read(&mut [0]).unwrap(), 1);
 }
 
+/// Descriptors 0 to 2 are the host program's, and one that C has closed itself is no reason to end.
+#[test]
+fn what_is_not_the_sdks_stays_open() {
+    let sdk = Sdk::start(1);
+    let socket = wrap(None);
+    let wrap_number = |fd| unsafe { dap_events_socket_wrap_no_add(fd, ptr::null_mut()) };
+    for fd in [0, 0, 1, 2] {
+        assert!(!wrap_number(fd).is_null());
+    }
+    // A number that no file of this process has.
+    // SAFETY: the socket is on no worker, and the descriptor that was in its place is closed here.
+    drop(unsafe { UnixStream::from_raw_fd((*socket.es).fd.replace(1 << 30)) });
+    drop(sdk);
+    for fd in 0..3 {
+        // SAFETY: a query.
+        assert!(unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0, "{fd}");
+    }
+}
+
 #[test]
 fn a_malloced_inheritor_is_freed_as_the_sdk_does() {
     let _sdk = Sdk::start(1);

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::lease::Subnet;
+
 /// Networks, sorted and without overlaps: a look-up takes a few comparisons, whatever the number of networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
@@ -49,6 +51,36 @@ impl Networks {
         Networks::of_ranges([&*self.ranges, &*other.ranges].concat())
     }
 
+    /// The addresses of these networks that are in none of the `others`.
+    ///
+    /// ```
+    /// use vpn_core::forward::Networks;
+    ///
+    /// let (networks, gateway) = (Networks::parse(["10.98.0.0/24"])?, Networks::parse(["10.98.0.1"])?);
+    /// let rest = networks.without(&gateway);
+    /// assert!(rest.contains([10, 98, 0, 0].into()) && rest.contains([10, 98, 0, 2].into()));
+    /// assert!(!rest.contains([10, 98, 0, 1].into()));
+    /// # Ok::<(), vpn_core::forward::BadNetwork>(())
+    /// ```
+    pub fn without(&self, others: &Networks) -> Networks {
+        let mut rest = Vec::with_capacity(self.ranges.len() + others.ranges.len());
+        for &(first, last) in &self.ranges {
+            // The next address that may stay; `None` behind the last of all.
+            let mut next = Some(first);
+            for &(from, to) in &others.ranges {
+                let Some(start) = next.filter(|start| from <= last && *start <= to) else { continue };
+                if start < from {
+                    rest.push((start, from - 1));
+                }
+                next = to.checked_add(1);
+            }
+            if let Some(start) = next.filter(|start| *start <= last) {
+                rest.push((start, last));
+            }
+        }
+        Networks::of_ranges(rest)
+    }
+
     /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -76,17 +108,11 @@ impl Networks {
 }
 
 fn range(item: &str) -> Option<(u32, u32)> {
-    let (address, prefix) = match item.split_once('/') {
-        // Rust reads a sign as part of a number.
-        Some((address, digits)) if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
-            (address, digits.parse().ok().filter(|prefix| *prefix <= 32)?)
-        }
-        Some(_) => return None,
-        None => (item, 32),
+    let network = match item.contains('/') {
+        true => Subnet::parse_cidr(item)?,
+        false => Subnet { network: item.parse().ok()?, prefix: 32 },
     };
-    let first = u32::from(address.parse::<Ipv4Addr>().ok()?);
-    let host = host_mask(prefix);
-    (first & host == 0).then_some((first, first | host))
+    Some((network.base().into(), network.broadcast().into()))
 }
 
 fn host_mask(prefix: u8) -> u32 {
@@ -193,6 +219,31 @@ mod tests {
             let is_in = list.iter().any(|(base, prefix)| (base ^ address) & !host_mask(*prefix) == 0);
             let networks = Networks::of(list.iter().map(|(base, prefix)| ((*base).into(), *prefix)));
             prop_assert_eq!(networks.contains(address.into()), is_in);
+        }
+
+        #[test]
+        fn without_has_what_the_first_has_and_the_second_lacks(
+            some in prop::collection::vec((any::<u32>(), 0_u8..=32), 0..6),
+            others in prop::collection::vec((any::<u32>(), 0_u8..=32), 0..6),
+            near in any::<bool>(),
+        ) {
+            // Of the second list, half lie in networks of the first.
+            let shift = |(at, (base, prefix)): (usize, (u32, u8))| match some.get(at).filter(|_| near) {
+                Some((within, wide)) => ((within & !host_mask(*wide)) | (base & host_mask(*wide)), prefix.max(*wide)),
+                None => (base, prefix),
+            };
+            let others: Vec<_> = others.into_iter().enumerate().map(shift).collect();
+            let of = |list: &[(u32, u8)]| Networks::of(list.iter().map(|(base, prefix)| ((*base).into(), *prefix)));
+            let (some_networks, other_networks) = (of(&some), of(&others));
+            let rest = some_networks.without(&other_networks);
+            let edges = some.iter().chain(&others).flat_map(|(base, prefix)| {
+                let (first, last) = (base & !host_mask(*prefix), base | host_mask(*prefix));
+                [first.wrapping_sub(1), first, first.wrapping_add(1), last.wrapping_sub(1), last, last.wrapping_add(1)]
+            });
+            for address in edges.chain([0, u32::MAX]).map(Ipv4Addr::from) {
+                let stays = some_networks.contains(address) && !other_networks.contains(address);
+                prop_assert_eq!(rest.contains(address), stays, "{}", address);
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct Policy<'a> {
     pub subnet: &'a Subnet,
     /// Whether clients are kept from reaching each other.
     pub isolate: bool,
-    /// Destinations outside the subnet that clients must not reach.
+    /// Destinations that clients must not reach, inside the subnet too.
     pub deny: &'a Networks,
 }
 
@@ -56,7 +56,8 @@ impl Policy<'_> {
     /// `header` describes the unfinished work on the packet; the default, as for a packet without a bundle, is none.
     ///
     /// Errors: [`DropCause::NoLease`], those of [`Offload::check_record`], [`DropCause::SpoofedSource`],
-    /// [`DropCause::Denied`], [`DropCause::PeerIsolated`], the first that applies in this order.
+    /// [`DropCause::Denied`] for what is not routable, [`DropCause::PeerIsolated`], [`DropCause::Denied`], the first
+    /// that applies in this order.
     #[inline]
     pub fn check_upstream(
         &self,
@@ -72,11 +73,10 @@ impl Policy<'_> {
         if !is_routable(view.destination) {
             return Err(DropCause::Denied);
         }
-        if self.subnet.contains(view.destination) {
-            if self.isolate && view.destination != self.subnet.gateway() {
-                return Err(DropCause::PeerIsolated);
-            }
-        } else if !self.deny.is_empty() && self.deny.contains(view.destination) {
+        if self.isolate && self.subnet.contains(view.destination) && view.destination != self.subnet.gateway() {
+            return Err(DropCause::PeerIsolated);
+        }
+        if !self.deny.is_empty() && self.deny.contains(view.destination) {
             return Err(DropCause::Denied);
         }
         Ok((view, offload))
@@ -215,12 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn denied_destinations_are_outside_the_subnet() {
-        let deny = Networks::parse(["10.0.0.0/8", "198.51.100.7"]).unwrap();
+    fn denied_destinations_are_not_reached() {
+        // The host has 10.0.0.200, in the tunnel's subnet.
+        let outside = Networks::parse(["10.0.0.0/8"]).unwrap().without(&Networks::parse(["10.0.0.0/24"]).unwrap());
+        let deny = outside.join(&Networks::parse(["10.0.0.200", "198.51.100.7"]).unwrap());
         for (destination, expected) in [
-            // The subnet is the clients' own, whatever network it is a part of.
             ("10.0.0.1", None),
             ("10.0.0.3", None),
+            ("10.0.0.200", Some(DropCause::Denied)),
             ("10.0.0.255", None),
             ("10.0.1.0", Some(DropCause::Denied)),
             ("10.255.255.255", Some(DropCause::Denied)),

@@ -15,6 +15,9 @@ pub(crate) struct Coverage {
     /// Requests beyond a source's share, and unused leases that ended for another client.
     pub(crate) beyond_share: u32,
     pub(crate) unused: u32,
+    /// Sessions that the server closed by itself, and events that waited for a process that did not run.
+    pub(crate) closed_silent: u32,
+    pub(crate) paused: u32,
     /// Failed starts, by cause.
     failed: BTreeMap<&'static str, u32>,
 }

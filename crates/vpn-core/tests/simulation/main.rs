@@ -13,7 +13,7 @@ mod plan;
 mod server;
 mod world;
 
-use plan::{Plan, bad_plan, calm_plan};
+use plan::{Plan, bad_plan, calm_plan, pausing_plan};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError};
 use world::World;
@@ -48,6 +48,29 @@ proptest! {
     fn in_a_calm_network_every_start_succeeds(plan in calm_plan()) {
         let world = run(&plan)?;
         prop_assert_eq!(world.starts_up(), plan.hosts.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(1_000))]
+
+    /// A process that did not run for a while has not been refused an answer: it reads and asks before it gives a peer up.
+    /// The peers may give it up meanwhile. In a pause shorter than anybody's patience nobody does.
+    #[test]
+    fn who_pauses_gives_nobody_up(plan in pausing_plan()) {
+        let world = run(&plan)?;
+        prop_assert_eq!(world.starts_up(), plan.hosts.len());
+        prop_assert!(world.coverage.paused > 0, "no event fell into a pause");
+        match plan.pauses.iter().any(|pause| pause.host.is_none()) {
+            true => prop_assert_eq!(world.coverage.closed_silent, 0, "the server gave clients up"),
+            false => prop_assert!(!world.has_silent_server(), "a client gave the server up"),
+        }
+        let last = plan.pauses.iter().map(|pause| pause.to).max();
+        let first = plan.pauses.iter().map(|pause| pause.from).min();
+        let length = last.zip(first).map_or(0, |(last, first)| last - first);
+        if length < 1_000 {
+            prop_assert_eq!(world.coverage.lost, 0);
+        }
     }
 }
 

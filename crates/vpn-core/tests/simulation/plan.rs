@@ -21,6 +21,18 @@ pub(crate) struct Plan {
     pub(crate) network: NetworkPlan,
     pub(crate) hosts: Vec<HostPlan>,
     pub(crate) steps: Vec<Step>,
+    pub(crate) pauses: Vec<Pause>,
+}
+
+/// A time in which a process does not run (SIGSTOP, a suspended machine), in milliseconds. What arrives meanwhile waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pause {
+    /// The host whose client does not run; `None` for the server.
+    pub(crate) host: Option<usize>,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// Behind the pause the timers run before what waits is read.
+    pub(crate) timers_first: bool,
 }
 
 /// How bad the network is.
@@ -130,7 +142,8 @@ pub(crate) fn bad_plan() -> impl Strategy<Value = Plan> {
             for step in &mut steps {
                 step.host %= hosts.len();
             }
-            Plan { seed, prefix, hold, keep_alive, share, unused_after, network, hosts, steps }
+            let pauses = Vec::new();
+            Plan { seed, prefix, hold, keep_alive, share, unused_after, network, hosts, steps, pauses }
         },
     )
 }
@@ -177,6 +190,27 @@ pub(crate) fn calm_plan() -> impl Strategy<Value = Plan> {
             network: NetworkPlan { lost: 0, repeated: 0, delay, late: 50, unreachable: 0, taken: 0 },
             hosts,
             steps: starts.into_iter().enumerate().map(step).collect(),
+            pauses: Vec::new(),
         }
     })
+}
+
+/// Every host starts once, and behind all starts either the server pauses, or clients do, without other faults.
+pub(crate) fn pausing_plan() -> impl Strategy<Value = Plan> {
+    let pause = (0..12usize, 0..5_000u64, 1..25_000u64, any::<bool>());
+    (calm_plan(), any::<bool>(), 1_000..6_000u64, vec(pause, 1..=4)).prop_map(
+        |(mut plan, is_of_server, keep_alive, pauses)| {
+            plan.keep_alive = keep_alive;
+            for step in &mut plan.steps {
+                step.at /= 3;
+            }
+            let pause = |(host, from, length, timers_first)| {
+                let host = (!is_of_server).then_some(host % plan.hosts.len());
+                let from = 20_000 + from;
+                Pause { host, from, to: from + length, timers_first }
+            };
+            plan.pauses = pauses.into_iter().map(pause).collect();
+            plan
+        },
+    )
 }

@@ -9,7 +9,7 @@ use crate::coverage::Coverage;
 use crate::fault::{Fault, fault};
 use crate::hosts::{Connection, Host, START_ENDS};
 use crate::network::{Message, Network, Outcome, SimEvent, Stream};
-use crate::plan::{LAST_STEP, Plan, StepKind};
+use crate::plan::{LAST_STEP, Pause, Plan, StepKind};
 use crate::server::{Effects, Server};
 
 /// The server's outer address.
@@ -55,6 +55,11 @@ impl World {
         self.coverage.up as usize
     }
 
+    /// Returns whether a client took the server for silent.
+    pub(crate) fn has_silent_server(&self) -> bool {
+        self.connections.iter().any(|connection| connection.exchange.loss() == Some("the server is silent"))
+    }
+
     fn run_until(&mut self, limit: u64) -> Result<(), Fault> {
         while let Some(event) = self.network.next(limit) {
             self.process(event)?;
@@ -79,7 +84,33 @@ impl World {
         Ok(())
     }
 
+    /// Keeps an event for a process that does not run until it does.
+    fn wait_for_its_process(&mut self, event: SimEvent) -> Option<SimEvent> {
+        let (host, is_timer) = match &event {
+            SimEvent::ToServer(..) | SimEvent::ServerSeesEnd(_) => (None, false),
+            SimEvent::ServerTick => (None, true),
+            SimEvent::ToClient(stream, _) | SimEvent::ClientSeesEnd(stream) | SimEvent::Dialled(stream, _) => {
+                (Some(self.connections[*stream].host), false)
+            }
+            SimEvent::ClientTick(stream) | SimEvent::ClientTimeout(stream) => {
+                (Some(self.connections[*stream].host), true)
+            }
+            SimEvent::Device(_) | SimEvent::StartEnds(_) | SimEvent::Step(_) => return Some(event),
+        };
+        let now = self.network.now_ms();
+        let stops = |pause: &&Pause| pause.host == host && (pause.from..pause.to).contains(&now);
+        let Some(pause) = self.plan.pauses.iter().filter(stops).max_by_key(|pause| pause.to) else {
+            return Some(event);
+        };
+        self.coverage.paused += 1;
+        // One of both waits a moment longer. What is repeated keeps its order.
+        let later = u64::from(is_timer != pause.timers_first);
+        self.network.at(pause.to + later, event);
+        None
+    }
+
     fn process(&mut self, event: SimEvent) -> Result<(), Fault> {
+        let Some(event) = self.wait_for_its_process(event) else { return Ok(()) };
         match event {
             SimEvent::Step(number) => {
                 let (host, kind) = (self.plan.steps[number].host, self.plan.steps[number].kind);
@@ -111,6 +142,7 @@ impl World {
             SimEvent::ClientTimeout(stream) => self.client(stream, Event::Timeout),
             SimEvent::ServerTick => {
                 let effects = self.server.tick(self.network.now());
+                self.coverage.closed_silent += effects.close.len() as u32;
                 self.network.timer(1000, SimEvent::ServerTick);
                 self.perform(effects)
             }
