@@ -158,10 +158,8 @@ impl Server {
                 session.set_address(address);
                 session.use_address(self.now());
             }
-            Answer::EndedInVain(error, (loser, address)) => {
-                if !takes(loser, *address, UNUSED) {
-                    answer = Answer::NoAddress(*error);
-                }
+            Answer::EndedInVain(error, (loser, address)) if !takes(loser, *address, UNUSED) => {
+                answer = Answer::NoAddress(*error);
             }
             _ => {}
         }
