@@ -3,7 +3,10 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::net::Ipv4Addr;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::{boundary, boundary_or, text};
 use crate::client::judge::judge;
@@ -12,7 +15,10 @@ use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::memory;
 use crate::sdk::types::dap_events_socket_t;
 use crate::sdk::visible::dap_chain_net_srv_ch_vpn_t;
+use crate::sdk::worker;
 use vpn_core::exchange::Offer;
+use vpn_core::lease::Subnet;
+use vpn_core::rate::Budget;
 use vpn_core::wire;
 
 /// Sets the gateway for later calls of `dap_chain_net_vpn_client_tun_create` without one.
@@ -111,7 +117,8 @@ pub extern "C" fn dap_chain_net_vpn_client_tun_status() -> c_int {
 ///
 /// Returns the codes of `dap_chain_net_vpn_client_tun_create`; -1 for NULL, and for a reply that is malformed or
 /// invalid: a prefix outside /8 to /30, equal addresses, the first or last address of the subnet, or a subnet that no
-/// server may give; -2 for one that collides, or if `allow_subnet` cannot be read.
+/// server may give; -2 for one that collides, or if `allow_subnet` cannot be read, or, on a worker, if other replies come
+/// faster than one in ten seconds, after eight.
 ///
 /// # Safety
 /// `a_sf` is NULL or a VPN channel whose `ch` is NULL or open; with a channel, only on its worker's thread. `a_pkt` is
@@ -139,27 +146,40 @@ pub unsafe extern "C" fn ch_sf_tun_addr_leased(
                 // SAFETY: not NULL, and a VPN channel by the caller's promise.
                 Ok(offer) => leased(&offer, unsafe { ExternalChannel::of(a_sf) }),
                 Err((code, error)) => {
-                    log::warn!("{NAME}: {error}");
+                    host::log_bounded!(Warn, "{NAME}: {error}");
                     code
                 }
             },
             Ok(_) => {
-                log::warn!("{NAME}: the packet is not an ADDR_REPLY");
+                host::log_bounded!(Warn, "{NAME}: the packet is not an ADDR_REPLY");
                 -1
             }
             Err(error) => {
-                log::warn!("{NAME}: malformed ADDR_REPLY: {error}");
+                host::log_bounded!(Warn, "{NAME}: malformed ADDR_REPLY: {error}");
                 -1
             }
         }
     })
 }
 
-/// Judges a reply: what a server gives is not the C program's choice.
+/// How often a server may have a worker judge its reply: a few times at once, so that a program can connect anew, then
+/// one in ten seconds. A judgement reads the host's tables, while the worker's other streams wait.
+static JUDGEMENTS: Mutex<Budget> = Mutex::new(Budget::new(8, Duration::from_secs(10)));
+
+/// Judges a reply: what a server gives is not the C program's choice. One that leases what the device has already is
+/// judged no more.
 fn judged(reply: &wire::AddrReply) -> Result<Offer, (c_int, String)> {
     let allow = client::allowed_subnets().map_err(|error| (-2, error.to_string()))?;
     let offer = Offer::validate(reply, None, &allow).map_err(|error| (-1, error.to_string()))?;
-    judge(offer.subnet(), device::own()).map_err(|collision| (-2, collision.to_string()))?;
+    let own = device::own();
+    if own.is_some_and(|own| own.network == Subnet { network: offer.addr, prefix: offer.prefix }) {
+        return Ok(offer);
+    }
+    static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+    if worker::current().is_some() && !JUDGEMENTS.lock().take(STARTED.elapsed()) {
+        return Err((-2, "the server sends too many replies; one in ten seconds is expected".into()));
+    }
+    judge(offer.subnet(), own).map_err(|collision| (-2, collision.to_string()))?;
     Ok(offer)
 }
 
@@ -171,7 +191,9 @@ fn leased(offer: &Offer, channel: Option<ExternalChannel>) -> c_int {
             settings.usage_id = channel.usage_id();
             settings.uplink = Some(device::UplinkChannel::External(Arc::new(channel)));
         }
-        None => log::info!("the tunnel has no channel: it drops the packets that the host sends into it"),
+        None => {
+            host::log_bounded!(Info, "the tunnel has no channel: it drops the packets that the host sends into it");
+        }
     }
     super::codes::tunnel(device::create(&settings))
 }

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use super::LeaseInfo;
 use super::downlink::Downlink;
-use super::judge::Own;
+use super::judge::{Own, netlink};
 use super::uplink::Uplink;
 pub(crate) use super::uplink::UplinkChannel;
 use super::watch::Health;
@@ -33,7 +33,6 @@ use crate::sdk::worker;
 use crate::sdk::{NotRunning, Running};
 pub(super) use again::suspend;
 use again::{connect_anew, put_back};
-use host::netlink::Netlink;
 use host::tun::{Device, DeviceConfig, DeviceState, Queue, TunError};
 pub(crate) use host_links::{default_route_device, set_ipv6};
 pub(crate) use settings::{MTU, Settings, TunnelError};
@@ -214,7 +213,7 @@ fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<Tun
 
 /// Refuses a subnet that overlaps a network of this host; the device that is replaced does not count.
 fn refuse_overlap(settings: &Settings, replaced: Option<u32>) -> Result<(), TunnelError> {
-    let addresses = Netlink::open()?.addresses()?;
+    let addresses = netlink()?.addresses()?;
     let overlaps = |address: &&host::netlink::Address| {
         Some(address.index) != replaced && address.overlaps(settings.addr, settings.prefix)
     };

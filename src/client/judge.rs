@@ -14,7 +14,8 @@
 
 use std::net::Ipv4Addr;
 
-use host::netlink::{Address, Netlink, NetlinkError, RouteEntry};
+use crate::sdk::worker;
+use host::netlink::{Address, Netlink, NetlinkError, RouteEntry, SHORT_PATIENCE};
 use host::resolvers::{Resolver, resolvers};
 use vpn_core::lease::Subnet;
 
@@ -29,6 +30,23 @@ pub(crate) struct Own {
     /// Its network. Name servers in it are asked through the tunnel already, so that another lease of this network
     /// takes nothing over.
     pub network: Subnet,
+}
+
+impl Own {
+    /// Returns the device that has this address, if any of these is its.
+    #[cfg(any(test, not(feature = "client-tun")))]
+    pub(crate) fn with_address(addr: Ipv4Addr, addresses: &[Address]) -> Option<Own> {
+        let own = addresses.iter().find(|address| address.addr == addr)?;
+        Some(Own { index: own.index, network: Subnet { network: addr, prefix: own.prefix } })
+    }
+}
+
+/// Opens a netlink socket whose listings take no longer than the calling thread may block: others wait for a worker.
+///
+/// # Errors
+/// [`NetlinkError::Open`].
+pub(crate) fn netlink() -> Result<Netlink, NetlinkError> {
+    if worker::current().is_some() { Netlink::with_patience(SHORT_PATIENCE) } else { Netlink::open() }
 }
 
 /// What an offered subnet collides with.
@@ -66,10 +84,10 @@ pub(crate) enum Collision {
 }
 
 /// Compares an offered subnet with the addresses, routes and name servers of this host. `own` is the tunnel's device, if
-/// there is one. Blocks while the kernel's tables change, for some seconds at most.
+/// there is one. Blocks while the kernel's tables change: for some seconds at most, on a worker for some milliseconds.
 pub(crate) fn judge(subnet: Subnet, own: Option<Own>) -> Result<(), Collision> {
     let read = || {
-        let mut netlink = Netlink::open()?;
+        let mut netlink = netlink()?;
         let facts = (netlink.addresses()?, netlink.routes_in_use()?);
         Ok((netlink, facts))
     };
@@ -123,7 +141,11 @@ fn compare(
         return Err(Collision::Resolver { subnet, resolver });
     }
     if let Some((to, route)) = outer {
-        log::warn!("packets to {subnet} now go into the tunnel: the route to {to} {} had them", by(route, &mut device));
+        host::log_bounded!(
+            Warn,
+            "packets to {subnet} now go into the tunnel: the route to {to} {} had them",
+            by(route, &mut device)
+        );
     }
     Ok(())
 }

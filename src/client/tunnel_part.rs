@@ -32,11 +32,14 @@ mod own {
 
 #[cfg(not(feature = "client-tun"))]
 mod foreign {
+    use std::net::Ipv4Addr;
     use std::sync::{Arc, mpsc};
     use std::time::Duration;
 
+    use parking_lot::Mutex;
+
     use crate::client::LeaseInfo;
-    use crate::client::judge::Own;
+    use crate::client::judge::{Own, netlink};
     use crate::client::settings::Settings;
     use crate::client::watch::Health;
     use crate::sdk::channel::Channel;
@@ -48,8 +51,12 @@ mod foreign {
     /// The time limit of the legacy part.
     const LEGACY_TIMEOUT: Duration = Duration::from_secs(10);
 
+    /// The address that the legacy part got last. Its device stays when the connection is lost, and has it.
+    static GRANTED: Mutex<Option<Ipv4Addr>> = Mutex::new(None);
+
     /// The legacy part expects to be called on the channel's worker.
     pub(in crate::client) fn create(channel: &Arc<Channel>, grant: &Grant, _own: &Settings) -> Result<(), String> {
+        *GRANTED.lock() = Some(grant.offer.addr);
         let (done, result) = mpsc::channel();
         let (channel, mut packet) = (Arc::clone(channel), grant.packet.clone());
         if let Some(worker) = channel.worker() {
@@ -81,6 +88,7 @@ mod foreign {
 
     pub(in crate::client) fn delete() {
         parts::tun_delete();
+        *GRANTED.lock() = None;
     }
 
     /// Removes the device: the legacy part makes another for the next connection.
@@ -88,9 +96,10 @@ mod foreign {
         delete();
     }
 
-    /// The legacy part does not name its device.
+    /// The legacy part does not name its device, so this looks for the one with the address of the last lease.
     pub(in crate::client) fn own() -> Option<Own> {
-        None
+        let granted = (*GRANTED.lock())?;
+        Own::with_address(granted, &netlink().ok()?.addresses().ok()?)
     }
 
     /// Returns false: the legacy part has no device other than the one that it creates.

@@ -50,27 +50,50 @@ pub fn serialise(lock: &Mutex<()>) -> Option<MutexGuard<'_, ()>> {
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// The tasks that workers have still to run. The SDK holds a number instead of a pointer: it may drop a task without a
-/// word, because it stops at the same time, and what the task owns is freed all the same.
-static TASKS: LazyLock<Mutex<HashMap<u64, Task>>> = LazyLock::new(Mutex::default);
+/// The tasks that workers have still to run, by number.
+#[derive(Default)]
+struct Tasks {
+    /// Each with the [`GENERATION`] in which it was given to the SDK.
+    waiting: HashMap<u64, (u64, Task)>,
+}
+
+impl Tasks {
+    fn add(&mut self, id: u64, task: Task) {
+        // Under the lock, so that a task that comes after a start never has the generation from before it.
+        self.waiting.insert(id, (GENERATION.load(Ordering::Acquire), task));
+    }
+
+    fn take(&mut self, id: u64) -> Option<Task> {
+        self.waiting.remove(&id).map(|(_, task)| task)
+    }
+
+    /// Takes the tasks of this generation and of those before it.
+    fn take_until(&mut self, generation: u64) -> Vec<Task> {
+        self.waiting.extract_if(|_, (of, _)| *of <= generation).map(|(_, (_, task))| task).collect()
+    }
+}
+
+/// The SDK holds a number instead of a pointer: it may drop a task without a word, because it stops at the same time, and
+/// what the task owns is freed all the same.
+static TASKS: LazyLock<Mutex<Tasks>> = LazyLock::new(Mutex::default);
 
 /// Runs `work` on a worker, later, in the order of the calls. False if the worker does not exist: `work` is then
 /// dropped.
 pub fn exec(worker: u32, work: impl FnOnce() + Send + 'static) -> bool {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    TASKS.lock().insert(id, Box::new(work));
+    TASKS.lock().add(id, Box::new(work));
     // SAFETY: the argument is a number that run_once looks up; no code follows it as a pointer.
     let accepted = unsafe { raw::vpn_glue_worker_exec(worker, run_once, id as *mut c_void) };
     if !accepted {
-        let refused = TASKS.lock().remove(&id);
+        let refused = TASKS.lock().take(id);
         drop(refused);
     }
     accepted
 }
 
 unsafe extern "C" fn run_once(argument: *mut c_void) {
-    let task = TASKS.lock().remove(&(argument as u64));
+    let task = TASKS.lock().take(argument as u64);
     if let Some(task) = task {
         guard("a task on a worker", (), task);
     }
@@ -78,8 +101,10 @@ unsafe extern "C" fn run_once(argument: *mut c_void) {
 
 /// Drops the tasks that no worker will run, because the SDK does not run. What they own is freed on the calling thread.
 pub(super) fn drop_lost() {
+    // Before the question: if another thread starts the SDK after the answer, its tasks are of a later generation.
+    let generation = GENERATION.load(Ordering::Acquire);
     if count() == 0 {
-        let lost = std::mem::take(&mut *TASKS.lock());
+        let lost = TASKS.lock().take_until(generation);
         drop(lost);
     }
 }
@@ -161,5 +186,22 @@ impl<T> Owned<T> {
     /// The owning worker.
     pub fn worker(&self) -> u32 {
         self.worker
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between the question whether the SDK runs and the end of the lost tasks another thread starts the SDK.
+    #[test]
+    fn the_tasks_of_the_next_start_are_not_lost_with_those_before_it() {
+        let mut tasks = Tasks::default();
+        tasks.add(1, Box::new(|| {}));
+        let asked = GENERATION.load(Ordering::Acquire);
+        renew();
+        tasks.add(2, Box::new(|| {}));
+        assert_eq!(tasks.take_until(asked).len(), 1);
+        assert!(tasks.take(1).is_none() && tasks.take(2).is_some());
     }
 }

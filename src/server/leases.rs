@@ -93,6 +93,10 @@ impl Server {
             Answer::NotAllowed => Err(DropCause::NotAllowed),
             Answer::Problem(code) => self.control(channel, op::PROBLEM, code),
             Answer::NoAddress(error) => self.refuse(channel, session, error),
+            Answer::EndedInVain(error, (Owner(unused), address)) => {
+                self.close_unused(unused, address);
+                self.refuse(channel, session, error)
+            }
             Answer::NoToken => {
                 host::log_bounded!(
                     Error,
@@ -142,16 +146,22 @@ impl Server {
             is_tunnel_down: self.tunnel.is_out(),
         };
         let mut answer = leases.request(self.now(), &mut state, &request, &Holders);
-        if let Answer::Give { lease, evicted, unused } = &mut answer {
-            let address = lease.addr;
-            let takes = |loser: &Owner, address, why| {
-                loser.0.data::<Session>().is_some_and(|session| session.evict(address, why))
-            };
-            // A session that is already ending needs no close.
-            evicted.take_if(|loser| !takes(loser, address, "its client is back in another session"));
-            unused.take_if(|(loser, address)| !takes(loser, *address, "another client needed its unused address"));
-            session.set_address(address);
-            session.use_address(self.now());
+        let takes =
+            |loser: &Owner, address, why| loser.0.data::<Session>().is_some_and(|session| session.evict(address, why));
+        const UNUSED: &str = "another client needed its unused address";
+        match &mut answer {
+            Answer::Give { lease, evicted, unused } => {
+                let address = lease.addr;
+                // A session that is already ending needs no close.
+                evicted.take_if(|loser| !takes(loser, address, "its client is back in another session"));
+                unused.take_if(|(loser, address)| !takes(loser, *address, UNUSED));
+                session.set_address(address);
+                session.use_address(self.now());
+            }
+            Answer::EndedInVain(error, (loser, address)) if !takes(loser, *address, UNUSED) => {
+                answer = Answer::NoAddress(*error);
+            }
+            _ => {}
         }
         answer
     }

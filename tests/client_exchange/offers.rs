@@ -8,9 +8,11 @@ use std::ptr;
 use dap_chain_net_srv_vpn::abi::{client as abi, client_tun};
 use dap_chain_net_srv_vpn::app::{self, Status};
 use dap_chain_net_srv_vpn::sdk::visible::dap_chain_net_srv_ch_vpn_t;
+use dap_chain_net_srv_vpn::sdk::{Running, worker};
 use embedded::abi::config::{dap_config_close, dap_config_init, dap_config_open};
 use host::netlink::Netlink;
 use testkit::eventually;
+use testkit::logged::log_lines;
 use testkit::netns::in_namespace;
 use vpn_core::wire::{AddrReply, Capabilities, op};
 
@@ -89,6 +91,47 @@ fn replies_that_c_hands_over_are_judged_and_its_own_choice_is_not() {
         netlink.del_route(destination, 32, None, Some(lo)).unwrap();
         assert_eq!(leased([10, 98, 0, 2], [10, 98, 0, 1]), 0);
         drop(server);
+    });
+}
+
+/// A server that repeats its reply costs the worker no more than the first few.
+#[test]
+fn replies_that_c_repeats_on_a_worker_are_judged_a_few_times() {
+    in_namespace("offers::replies_that_c_repeats_on_a_worker_are_judged_a_few_times", || {
+        let server = Server::start("");
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        app::client_stop();
+        let running = Running::retain().unwrap();
+        let leased = |addr: [u8; 4], gateway: [u8; 4], times: usize| {
+            let (done, codes) = std::sync::mpsc::channel();
+            let reply = AddrReply { addr: addr.into(), gateway: gateway.into(), netmask: None, caps: None };
+            let mut packet = reply.encode(1, 0);
+            assert!(worker::exec(0, move || {
+                let size = packet.len() - 20;
+                // SAFETY: zero is a valid value of each field: numbers, a flag and pointers that may be NULL.
+                let mut channel: dap_chain_net_srv_ch_vpn_t = unsafe { std::mem::zeroed() };
+                for _ in 0..times {
+                    // SAFETY: a VPN channel without `ch`, and a header with `size` bytes behind it.
+                    let code = unsafe {
+                        client_tun::ch_sf_tun_addr_leased(&raw mut channel, packet.as_mut_ptr().cast(), size)
+                    };
+                    done.send(code).unwrap();
+                }
+            }));
+            codes.iter().collect::<Vec<_>>()
+        };
+        // More than are judged: the device has this lease, so that the repetitions are not.
+        assert_eq!(leased([10, 98, 0, 2], [10, 98, 0, 1], 20), [0; 20]);
+        let mut netlink = Netlink::open().unwrap();
+        let lo = netlink.link_index("lo").unwrap();
+        netlink.add_route(Ipv4Addr::new(10, 77, 0, 77), 32, None, Some(lo)).unwrap();
+        assert_eq!(leased([10, 77, 0, 2], [10, 77, 0, 1], 200), [-2; 200]);
+        assert_eq!(log_lines("ch_sf_tun_addr_leased").len(), 1, "{:#?}", log_lines("ch_sf_tun_addr_leased"));
+        // The budget is used up, so that a reply without a collision has to wait; the device stays.
+        assert_eq!(leased([10, 66, 0, 2], [10, 66, 0, 1], 1), [-2]);
+        assert_eq!(leased([10, 98, 0, 2], [10, 98, 0, 1], 1), [0]);
+        client_tun::dap_chain_net_vpn_client_tun_delete();
+        drop((running, server));
     });
 }
 

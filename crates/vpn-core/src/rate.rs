@@ -86,7 +86,12 @@ impl Rates {
 
     /// Counts an event of a source.
     pub fn count(&mut self, now: Duration, source: Source) {
-        for network in source.networks() {
+        self.count_for(now, source.networks());
+    }
+
+    /// Counts an event of these networks alone.
+    pub fn count_for(&mut self, now: Duration, networks: impl Iterator<Item = Network>) {
+        for network in networks {
             let most = network.width().share(self.most.into()).clamp(1, u32::MAX.into()) as u32;
             let full = || Budget::new(most, self.time / most);
             self.budgets.entry(network).or_insert_with(full).take(now);

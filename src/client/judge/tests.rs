@@ -109,3 +109,20 @@ fn the_own_device_is_no_collision() {
     assert!(compared("10.98.0.0/24", None, &[], &["10.98.0.1"]).is_err());
     assert!(compared("10.0.0.0/8", own, &routes, &["10.99.0.1"]).is_err(), "a name server elsewhere");
 }
+
+/// A legacy part does not name its device, which stays when a connection is lost, and has the address of the last lease.
+#[test]
+fn the_device_of_a_lost_connection_is_known_by_its_address() {
+    let left = address(OWN, "10.98.0.2/24");
+    let facts = Facts {
+        addresses: vec![address(1, "192.168.1.7/24"), left],
+        routes: vec![route("10.98.0.0/24", None, Some(OWN))],
+        resolvers: Vec::new(),
+    };
+    let judged = |own| compare(net("10.98.0.0/24"), own, &facts, |index| format!("tun{index}"));
+    assert!(judged(None).is_err());
+    let own = Own::with_address(left.addr, &facts.addresses);
+    assert_eq!(own.map(|own| own.index), Some(OWN));
+    assert!(judged(own).is_ok());
+    assert_eq!(Own::with_address(Ipv4Addr::new(10, 98, 0, 3), &facts.addresses), None);
+}

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
@@ -10,15 +9,11 @@ use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::reply::RuleTable;
-use super::{Address, Netlink, NetlinkError, PATIENCE, RouteEntry, socket};
-
-/// As [`PATIENCE`], for questions about one link, which a worker asks: its answer is short, so that a change rarely
-/// interrupts it.
-const SHORT_PATIENCE: Duration = Duration::from_millis(20);
+use super::{Address, Netlink, NetlinkError, RouteEntry, SHORT_PATIENCE, socket};
 
 impl Netlink {
-    /// All IPv4 addresses of the namespace. Like each listing, it is repeated for up to [`PATIENCE`] while changes
-    /// interrupt it.
+    /// All IPv4 addresses of the namespace. Like each listing, it is repeated for up to [`PATIENCE`](super::PATIENCE)
+    /// while changes interrupt it.
     ///
     /// The kernel continues a long list of addresses by position, so that a listing which a change interrupts may lack
     /// one that was there all the time, and a thousand changes a second interrupt each listing of thousands. It
@@ -30,7 +25,7 @@ impl Netlink {
     pub fn addresses(&mut self) -> Result<Vec<Address>, NetlinkError> {
         let what = format_args!("list addresses");
         let mut seen = HashSet::new();
-        socket::until_whole(what, PATIENCE, || {
+        socket::until_whole(what, self.patience, || {
             let (list, is_whole) = self.socket.dump_once(addresses_request(0), what, Address::parse_into)?;
             if is_whole {
                 return Ok(Some(list));
@@ -81,14 +76,14 @@ impl Netlink {
         let mut request = RouteMessage::default();
         request.header.address_family = AddressFamily::Inet;
         let request = RouteNetlinkMessage::GetRoute(request);
-        self.socket.dump(request, format_args!("list routes"), PATIENCE, RouteEntry::parse_into)
+        self.socket.dump(request, format_args!("list routes"), self.patience, RouteEntry::parse_into)
     }
 
     fn rule_tables(&mut self) -> Result<Vec<RuleTable>, NetlinkError> {
         let mut request = RuleMessage::default();
         request.header.family = AddressFamily::Inet;
         let request = RouteNetlinkMessage::GetRule(request);
-        match self.socket.dump(request, format_args!("list routing rules"), PATIENCE, RuleTable::parse_into) {
+        match self.socket.dump(request, format_args!("list routing rules"), self.patience, RuleTable::parse_into) {
             // A kernel without policy routing has the main table alone.
             Err(NetlinkError::Kernel { errno: libc::EOPNOTSUPP, .. }) => Ok(Vec::new()),
             result => result,

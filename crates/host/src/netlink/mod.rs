@@ -30,6 +30,10 @@ pub use reply::{Address, Link, RouteEntry};
 /// How long a listing is repeated while changes of its table interrupt it.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The same for a thread that others wait for, and for questions about one link: their answer is short, so that a change
+/// rarely interrupts it.
+pub const SHORT_PATIENCE: Duration = Duration::from_millis(20);
+
 /// One rtnetlink socket. Every change needs `CAP_NET_ADMIN` in its network namespace; reading needs no privilege.
 ///
 /// Methods take `&mut self` because a socket has one request under way at a time. `Send`, so it may move to another
@@ -49,6 +53,8 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Netlink {
     socket: socket::RouteSocket,
+    /// How long a listing is repeated.
+    patience: Duration,
 }
 
 /// Errors of the requests to the kernel.
@@ -112,7 +118,15 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError::Open`].
     pub fn open() -> Result<Netlink, NetlinkError> {
-        Ok(Netlink { socket: socket::RouteSocket::open()? })
+        Netlink::with_patience(PATIENCE)
+    }
+
+    /// As [`Netlink::open`], with another patience than [`PATIENCE`] for its listings.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`].
+    pub fn with_patience(patience: Duration) -> Result<Netlink, NetlinkError> {
+        Ok(Netlink { socket: socket::RouteSocket::open()?, patience })
     }
 
     /// The index of the link called `name`.
@@ -136,7 +150,7 @@ impl Netlink {
     /// All links of the namespace.
     pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        self.socket.dump(request, format_args!("list links"), PATIENCE, |payload, links| {
+        self.socket.dump(request, format_args!("list links"), self.patience, |payload, links| {
             links.push(Link::parse(payload)?);
             Some(())
         })

@@ -6,7 +6,7 @@ use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::reply::RouteEntry;
-use super::{Netlink, NetlinkError, PATIENCE};
+use super::{Netlink, NetlinkError};
 
 impl Netlink {
     /// The IPv4 networks whose packets the host delivers to itself, as addresses and prefix lengths: its addresses,
@@ -18,7 +18,8 @@ impl Netlink {
         request.header.address_family = AddressFamily::Inet;
         request.header.table = libc::RT_TABLE_LOCAL;
         let request = RouteNetlinkMessage::GetRoute(request);
-        let routes = self.socket.dump(request, format_args!("list local routes"), PATIENCE, RouteEntry::parse_into)?;
+        let routes =
+            self.socket.dump(request, format_args!("list local routes"), self.patience, RouteEntry::parse_into)?;
         let is_own = |route: &&RouteEntry| route.table == u32::from(libc::RT_TABLE_LOCAL) && route.stays_here();
         own.extend(routes.iter().filter(is_own).map(|route| (route.destination, route.prefix)));
         Ok(own)

@@ -73,6 +73,8 @@ pub enum Answer<S> {
     Problem(u32),
     /// PROBLEM "no free address", for this reason.
     NoAddress(LeaseError),
+    /// The same, although an unused lease has ended for this one, as in [`Answer::Give`]. The driver closes its session.
+    EndedInVain(LeaseError, (S, Ipv4Addr)),
     /// PROBLEM "no free address": without random numbers the token of a lease could be guessed.
     NoToken,
 }
@@ -186,18 +188,17 @@ impl<S: Clone + PartialEq> Leases<S> {
         }
         let Some(fresh_token) = request.fresh_token else { return Answer::NoToken };
         let (token, mut unused) = (claim.unwrap_or(fresh_token), None);
-        let lease = match self.pool.lease(now, &request.by, claim.as_ref(), token) {
-            Ok(lease) => lease,
-            Err(error) => {
-                unused = self.end_unused(now, &request.by, error, sessions);
-                if unused.is_none() {
-                    return Answer::NoAddress(error);
-                }
-                match self.pool.lease(now, &request.by, claim.as_ref(), token) {
-                    Ok(lease) => lease,
-                    Err(error) => return Answer::NoAddress(error),
-                }
+        let mut leased = self.pool.lease(now, &request.by, claim.as_ref(), token);
+        if let Err(error) = leased {
+            unused = self.end_unused(now, &request.by, error, sessions);
+            if unused.is_some() {
+                leased = self.pool.lease(now, &request.by, claim.as_ref(), token);
             }
+        }
+        let (lease, unused) = match (leased, unused) {
+            (Ok(lease), unused) => (lease, unused),
+            (Err(error), Some(ended)) => return Answer::EndedInVain(error, ended),
+            (Err(error), None) => return Answer::NoAddress(error),
         };
         state.leased(request.caps.keep_alive.is_some());
         let holder = Holder { session: request.session.clone(), lease: lease.id, probed: None, pinged: None };

@@ -17,9 +17,10 @@ use std::time::Duration;
 ///
 /// No source has more than its share of the leases ([`Limits`]). Unused addresses are leased first, from the one behind
 /// the gateway upward, then returned ones: those of the client's own source first, then others in the order of their
-/// return. A source that has had as many addresses as its share gets its own returned ones even while there are unused
-/// ones, so that it cannot use up the pool by coming and going. A returned address can be resumed while no other client has it (as RFC 2131, 4.3.1, advises), at least during
-/// the hold time; later only if it is among the last 16,384 that were returned.
+/// return. A source that has had as many addresses as its share, or has got new ones too fast, gets its own returned ones
+/// even while there are unused ones, so that it cannot use up the pool by coming and going. A returned address can be
+/// resumed while no other client has it (as RFC 2131, 4.3.1, advises), at least during the hold time; later only if it is
+/// among the last 16,384 that were returned.
 ///
 /// The cost of an operation grows with the logarithm of the addresses that can be resumed, and memory with the addresses
 /// in use: some 80 bytes for each that is leased or can be resumed, as much again for each source, three times for IPv6.
@@ -190,6 +191,12 @@ impl Pool {
         self.shares.leased(source)
     }
 
+    /// How large a part of its share a source has, or that one of the networks around it which has the largest part; in
+    /// parts of 2^32.
+    pub fn part_of(&self, source: Source) -> u64 {
+        self.shares.part(source)
+    }
+
     /// Whether the end of a lease in this network lets the applicant have one, whose share is used up.
     pub fn may_replace(&self, by: &Applicant, network: &Network) -> bool {
         self.shares.may_replace(by, network)
@@ -238,7 +245,7 @@ impl Pool {
                 break;
             }
             let oldest = self.oldest;
-            if self.stop_keeping(oldest) {
+            if self.stop_keeping(oldest).is_some() {
                 self.free.push_back(oldest);
             }
         }
@@ -275,35 +282,35 @@ impl Pool {
 
     fn new_host(&mut self, now: Duration, by: &Applicant) -> Result<u32, LeaseError> {
         // The share comes last: its lack can be mended at once, by the end of another lease.
-        self.shares.check_rate(now, by)?;
+        let own = self.shares.own_kept_at_limit(now, by)?;
         self.shares.check_share(by, 1)?;
-        let host = self.next_host(by.source).ok_or(LeaseError::Exhausted)?;
-        self.shares.count_new(now, by);
+        let (host, former) = self.next_host(by.source, own).ok_or(LeaseError::Exhausted)?;
+        self.shares.count_new(now, by, former);
         Ok(host)
     }
 
-    /// Takes the next address: a kept one of a source at its limit, an unused one, one that is no longer kept, a kept
-    /// one of the source, or the oldest kept one.
-    fn next_host(&mut self, source: Source) -> Option<u32> {
-        if let Some(own) = self.shares.own_kept_at_limit(source) {
-            return self.stop_keeping(own).then_some(own);
+    /// Takes the next address: the kept one that a source at its limit has to use again, an unused one, one that is no
+    /// longer kept, a kept one of the source, or the oldest kept one. Returns the source that it was kept for as well.
+    fn next_host(&mut self, source: Source, own: Option<u32>) -> Option<(u32, Option<Source>)> {
+        if own.is_none() {
+            if self.fresh - FIRST_HOST < self.subnet.capacity() {
+                let host = self.fresh;
+                self.fresh += 1;
+                return Some((host, None));
+            }
+            if let Some(host) = self.free.pop_front() {
+                return Some((host, None));
+            }
         }
-        if self.fresh - FIRST_HOST < self.subnet.capacity() {
-            let host = self.fresh;
-            self.fresh += 1;
-            return Some(host);
-        }
-        if let Some(host) = self.free.pop_front() {
-            return Some(host);
-        }
-        let kept = self.shares.own_kept(source).unwrap_or(self.oldest);
-        self.stop_keeping(kept).then_some(kept)
+        let kept = own.or_else(|| self.shares.own_kept(source)).unwrap_or(self.oldest);
+        self.stop_keeping(kept).map(|former| (kept, Some(former)))
     }
 
-    /// Stops keeping an address. Its token becomes invalid. Returns false if the address is not kept.
-    fn stop_keeping(&mut self, host: u32) -> bool {
+    /// Stops keeping an address. Its token becomes invalid. Returns the source that it was kept for; `None` if it was
+    /// not.
+    fn stop_keeping(&mut self, host: u32) -> Option<Source> {
         let Some(Slot { token, source, state: State::Held { returned, .. } }) = self.slots.get(host).copied() else {
-            return false;
+            return None;
         };
         self.unlink(host);
         self.shares.forget(source, returned, host);
@@ -312,7 +319,7 @@ impl Pool {
             entry.remove();
         }
         self.slots.remove(host);
-        true
+        Some(source)
     }
 
     /// Removes an address from the list of kept ones.

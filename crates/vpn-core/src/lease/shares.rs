@@ -17,9 +17,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Returns the bounds for a pool of so many addresses: a quarter of them for a source.
+    /// The smallest share of a source by default, so that a few clients behind one address work in a small pool.
+    const LEASES_MIN: u32 = 4;
+
+    /// Returns the bounds for a pool of so many addresses: a quarter of them for a source; four at least, but one less
+    /// than there are, so that another source gets one.
     pub fn of_pool(capacity: u32) -> Limits {
-        Limits::of_source((capacity / 4).max(1))
+        let leases = (capacity / 4).max(Limits::LEASES_MIN).min(capacity.saturating_sub(1));
+        Limits::of_source(leases.max(1))
     }
 
     /// Returns the bounds of a source that may have so many leases: as many new ones in a minute, and 64 at least, so that
@@ -76,26 +81,42 @@ impl Shares {
         }
     }
 
-    /// Checks that the applicant may get a new address now.
-    pub(super) fn check_rate(&self, now: Duration, by: &Applicant) -> Result<(), LeaseError> {
-        match self.new.full(now, by.source).filter(|_| !by.is_paid) {
-            Some(network) => Err(LeaseError::Rate { network }),
-            None => Ok(()),
-        }
-    }
-
-    /// Counts a new address of the applicant in its rate.
-    pub(super) fn count_new(&mut self, now: Duration, by: &Applicant) {
+    /// Counts an address that the applicant gets in the rate of each network that did not have it before. `former` is
+    /// the source that the address was kept for, if it was.
+    pub(super) fn count_new(&mut self, now: Duration, by: &Applicant, former: Option<Source>) {
         if !by.is_paid {
-            self.new.count(now, by.source);
+            let had = |network: &Network| former.is_some_and(|former| network.contains(former));
+            self.new.count_for(now, by.source.networks().filter(|network| !had(network)));
         }
     }
 
-    /// Returns the kept address that a source has to use again: its oldest one, if it and those around it have had as
-    /// many addresses as they may have leases. So a source that comes and goes has no more of the pool than one that
-    /// stays, and others keep what they had.
-    pub(super) fn own_kept_at_limit(&self, source: Source) -> Option<u32> {
-        self.oldest_of(&self.used.full(source, 1, self.limits.leases.into())?)
+    /// Returns the kept address that an applicant has to use again, if any: the oldest one of the narrowest network
+    /// around it that has had as many addresses as it may have leases, or as many new ones as it may get now. So a source
+    /// that comes and goes has no more of the pool than one that stays, and others keep what they had; and what a source
+    /// returned it gets again at any rate.
+    pub(super) fn own_kept_at_limit(&self, now: Duration, by: &Applicant) -> Result<Option<u32>, LeaseError> {
+        let full = self.used.full(by.source, 1, self.limits.leases.into());
+        let fast = self.new.full(now, by.source).filter(|_| !by.is_paid);
+        for network in by.source.networks() {
+            let is_fast = fast == Some(network);
+            let own = (is_fast || full == Some(network)).then(|| self.oldest_of(&network)).flatten();
+            match own {
+                None if is_fast => return Err(LeaseError::Rate { network }),
+                None => {}
+                own => return Ok(own),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns how large a part of its share a source has, or that one of the networks around it which has the largest
+    /// part; in parts of 2^32.
+    pub(super) fn part(&self, source: Source) -> u64 {
+        let part = |network: Network| {
+            let share = network.width().share(self.limits.leases.into()).max(1);
+            (self.live.amount_of(&network) << 32) / share
+        };
+        source.networks().map(part).max().unwrap_or(0)
     }
 
     /// Returns the oldest kept address of the source, or else of the networks around it.

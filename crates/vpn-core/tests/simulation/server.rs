@@ -233,6 +233,9 @@ impl Server {
                 }
                 effects.control(stream, served.usage_id, op::PROBLEM, wire::problem::NO_FREE_ADDR);
             }
+            Answer::EndedInVain(error, (ended, _)) => {
+                return fault(format!("the lease of {ended} ended for {stream}, which gets none: {error}"));
+            }
             Answer::NoToken => return fault("the request had a token"),
         }
         self.sessions.insert(stream, served);

@@ -370,14 +370,15 @@ fn one_source_gets_a_quarter_of_the_default_pool() {
 fn an_unused_lease_of_the_own_source_ends_for_a_client_beyond_the_share() {
     let mut leases = leases_of(Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 28 });
     let mut others = Others::default();
-    // Three of 13 are a quarter.
+    // A quarter of 13 are three, and the least is four.
     assert!((1..=3).all(|number| is_given(&ask_from(&mut leases, 0, (number, 1, false), &others))));
+    assert!(is_given(&ask_from(&mut leases, 0, (8, 1, false), &others)));
     assert!(is_given(&ask_from(&mut leases, 0, (9, 2, false), &others)));
     others.idle_since = [(1, ms(60_000)), (2, ms(50_000)), (9, ms(0))].into();
     assert!(!is_given(&ask_from(&mut leases, 349, (4, 1, false), &others)), "none is unused for 300 s");
     assert_eq!(ended(ask_from(&mut leases, 350, (4, 1, false), &others)), Some((2, 3)), "the longest of its own");
-    assert_eq!((leases.pool().leased(), leases.holder(Ipv4Addr::new(10, 0, 0, 3))), (4, Some(&4)));
-    // The third carries packets, or pays: it stays.
+    assert_eq!((leases.pool().leased(), leases.holder(Ipv4Addr::new(10, 0, 0, 3))), (5, Some(&4)));
+    // The others carry packets, or pay: they stay.
     others.idle_since.insert(4, ms(350_000));
     assert_eq!(ended(ask_from(&mut leases, 400, (5, 1, false), &others)), Some((1, 2)));
     assert!(!is_given(&ask_from(&mut leases, 500, (6, 1, false), &others)));
@@ -400,4 +401,99 @@ fn an_unused_lease_of_the_largest_source_ends_when_the_pool_is_used_up() {
     others.idle_since.remove(&4);
     assert_eq!(ended(ask_from(&mut leases, 302, (21, 7, false), &others)).map(|(session, _)| session), Some(9));
     assert_eq!(leases.pool().leased(), 13);
+}
+
+/// Returns the answer for a session of the client at this address, at a second.
+fn ask_at(
+    leases: &mut Leases<u32>,
+    second: u64,
+    number: u32,
+    address: &str,
+    others: &impl Sessions<u32>,
+) -> Answer<u32> {
+    let now = Duration::from_secs(second);
+    let mut session = Session::new(now);
+    session.set_allowed(now, true);
+    let request = AddressRequest {
+        session: &number,
+        by: Applicant { source: Source::of(address.parse().unwrap()), is_paid: false },
+        is_leased: false,
+        caps: &Capabilities::default(),
+        key_tokens: &[],
+        fresh_token: Some(u128::from(number).to_le_bytes()),
+        is_tunnel_down: false,
+    };
+    leases.request(now, &mut session, &request, others)
+}
+
+/// One lease in each of 126 /64s looks small, and is all that a /48 may have.
+#[test]
+fn a_network_of_many_small_sources_loses_before_an_office() {
+    let mut leases = leases_of(Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 24 });
+    let mut others = Others::default();
+    for number in 0..2 {
+        assert!(is_given(&ask_at(&mut leases, 0, number, "192.0.2.1", &others)));
+    }
+    for number in 2..128 {
+        let address = format!("2001:db8:1:{:x}::1", number * 0x101);
+        assert!(is_given(&ask_at(&mut leases, 0, number, &address, &others)), "{address}");
+    }
+    for number in 128..253 {
+        let address = format!("192.0.2.{number}");
+        assert!(is_given(&ask_at(&mut leases, 0, number, &address, &others)));
+    }
+    // The office is idle for longer.
+    others.idle_since = (0..128).map(|number| (number, ms(u64::from(number)))).collect();
+    for newcomer in 0..126 {
+        let address = format!("198.51.100.{newcomer}");
+        let lost = ended(ask_at(&mut leases, 400, 1000 + newcomer, &address, &others)).unwrap();
+        assert_eq!(lost.0, 2 + newcomer);
+    }
+    assert_eq!(ended(ask_at(&mut leases, 400, 2000, "198.51.100.200", &others)).map(|(session, _)| session), Some(0));
+}
+
+/// Sessions that are idle at the first look at each, and counts the looks.
+struct Counted {
+    idle_looks: u32,
+    looks: std::cell::Cell<u32>,
+}
+
+impl Sessions<u32> for Counted {
+    fn heard(&self, _session: &u32) -> Option<Duration> {
+        None
+    }
+
+    fn idle_since(&self, _session: &u32) -> Option<Duration> {
+        self.looks.set(self.looks.get() + 1);
+        (self.looks.get() <= self.idle_looks).then_some(Duration::ZERO)
+    }
+}
+
+#[test]
+fn requests_between_two_looks_cost_no_more_than_a_look() {
+    const SHARE: u32 = 3000;
+    let limits = Limits { leases: SHARE, new_per_minute: u32::MAX };
+    let rules = LeaseRules { hold: Duration::ZERO, limits, unused_after: UNUSED_AFTER };
+    let mut leases = Leases::new(Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 16 }, &rules);
+    let sessions = Counted { idle_looks: SHARE + 1, looks: Default::default() };
+    for number in 0..SHARE {
+        assert!(is_given(&ask_at(&mut leases, 0, number, "192.0.2.1", &sessions)));
+    }
+    // All are idle, and one ends for a newcomer. Then all are in use again, and the source does not stop asking.
+    assert!(is_given(&ask_at(&mut leases, 400, SHARE, "192.0.2.1", &sessions)));
+    let given = (0..256).filter(|more| is_given(&ask_at(&mut leases, 400, SHARE + 1 + more, "192.0.2.1", &sessions)));
+    assert_eq!(given.count(), 0);
+    assert!(sessions.looks.get() <= 2 * SHARE + 1, "{} looks", sessions.looks.get());
+}
+
+#[test]
+fn a_session_whose_lease_ended_in_vain_is_named() {
+    let mut leases = leases_of(Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 30 });
+    let mut others = Others::default();
+    assert!(is_given(&ask_from(&mut leases, 0, (1, 1, false), &others)));
+    others.idle_since = [(1, ms(0))].into();
+    // The books of the pool name another lease, so that its end frees no address.
+    leases.holders.get_mut(&ADDR).unwrap().lease = 99;
+    let answer = ask_from(&mut leases, 400, (2, 2, false), &others);
+    assert_eq!(answer, Answer::EndedInVain(LeaseError::Exhausted, (1, ADDR)));
 }

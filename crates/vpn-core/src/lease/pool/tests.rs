@@ -385,21 +385,46 @@ fn without_unused_addresses_a_source_gets_its_own_before_anothers() {
 
 #[test]
 fn new_addresses_have_a_rate_and_known_ones_none() {
-    let mut pool = shared(24, 6);
+    let limits = Limits { leases: 100, new_per_minute: 6 };
+    let mut pool = Pool::new(Subnet { network: host(0), prefix: 24 }, HOLD, limits);
     let mut ask = |now: u64, by: &Applicant, resume: Option<&Token>, number: u64| {
-        let lease = pool.lease(at(now), by, resume, token(number))?;
-        assert!(pool.release(lease.addr, lease.id, at(now)));
-        Ok::<Token, LeaseError>(lease.token)
+        pool.lease(at(now), by, resume, token(number)).map(|lease| lease.token)
     };
-    let first = ask(0, &by(), None, 0).unwrap();
-    let given = (1..100).filter(|number| ask(0, &by(), None, *number).is_ok()).count();
-    assert_eq!(given, 5);
+    let given = (0..100).filter(|number| ask(0, &by(), None, *number).is_ok()).count();
+    assert_eq!(given, 6);
     assert_eq!(ask(9, &by(), None, 100).unwrap_err().to_string(), "192.0.2.7 gets new addresses too fast");
     assert!(ask(9, &of_source(1), None, 101).is_ok() && ask(10, &by(), None, 102).is_ok());
     let known = token(102);
     assert!((0..100).all(|_| ask(11, &by(), Some(&known), 103) == Ok(known)));
     assert!(ask(11, &Applicant { is_paid: true, ..by() }, None, 104).is_ok());
-    assert!(ask(11, &by(), Some(&first), 105).is_err(), "its address has gone to a later one");
+    assert!(ask(11, &by(), None, 105).is_err(), "a paid one earns no free one");
+}
+
+/// Clients behind one address, each of which keeps no token.
+#[test]
+fn a_source_gets_what_it_returned_at_any_rate() {
+    for (prefix, limits) in [(24, Limits::of_pool(253)), (16, Limits { leases: 16_383, new_per_minute: 64 })] {
+        let mut pool = Pool::new(Subnet { network: host(0), prefix }, HOLD, limits);
+        let away = pool.lease(at(0), &of_source(1), None, token(1)).unwrap();
+        assert!(release(&mut pool, away.addr, at(0)));
+        let mut seen = HashSet::<Ipv4Addr>::new();
+        for round in 0..20 {
+            // Twice a minute.
+            let now = at(30 * round);
+            let lease = |number| pool.lease(now, &by(), None, token(1000 * round + 100 + number)).unwrap().addr;
+            let office: Vec<_> = (0..50).map(lease).collect();
+            seen.extend(&office);
+            office.into_iter().for_each(|addr| assert!(release(&mut pool, addr, now)));
+        }
+        assert!(pool.knows(&away.token), "a stranger keeps what it had");
+        assert!(seen.len() <= 64 + 20 * 32, "{} addresses", seen.len());
+    }
+}
+
+#[test]
+fn the_default_share_of_a_small_pool() {
+    let shares = [1, 2, 5, 13, 17, 29, 253].map(|capacity| Limits::of_pool(capacity).leases);
+    assert_eq!(shares, [1, 1, 4, 4, 4, 7, 63]);
 }
 
 #[test]
