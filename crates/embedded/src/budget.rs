@@ -18,9 +18,9 @@ const MIB: usize = 1024 * 1024;
 /// The budget without `[server] max_memory`: a quarter of the machine's memory, within these bounds.
 const DEFAULT_MIN: usize = 64 * MIB;
 const DEFAULT_MAX: usize = 512 * MIB;
-/// What an account gets even when the budget is used up, bytes: a handshake and small packets fit. So a peer that comes
-/// last is still served, and the excess is bounded by the number of connections.
-const ALWAYS: usize = 16 * 1024;
+/// What a new account gets even when the budget is used up, bytes: a handshake and small packets fit. So a peer that
+/// comes last is still served, and the excess is bounded by the number of connections.
+pub(crate) const ALWAYS: usize = 16 * 1024;
 /// An account grows by this, bytes, so that most packets change nothing that threads share.
 const STEP: usize = 64 * 1024;
 /// An account that needs this much less than it has gives the rest back, bytes.
@@ -57,6 +57,7 @@ struct Share {
 pub(crate) struct Account {
     shares: Box<[Arc<Share>]>,
     held: Cell<usize>,
+    always: Cell<usize>,
 }
 
 /// Reads the budget from `[server] max_memory` and `max_memory_per_address`. Later accounts and changes follow it.
@@ -123,7 +124,12 @@ impl Account {
                 share
             })
         });
-        Account { shares: shares.collect(), held: Cell::new(0) }
+        Account { shares: shares.collect(), held: Cell::new(0), always: Cell::new(ALWAYS) }
+    }
+
+    /// From now on the account gets so many bytes even when the budget is used up.
+    pub(crate) fn assure(&self, bytes: usize) {
+        self.always.set(bytes);
     }
 
     /// Makes sure that the account covers so many bytes; false, and counted, if the budget does not allow it.
@@ -145,7 +151,7 @@ impl Account {
         if self.add(roomy - held) || self.add(bytes - held) {
             return true;
         }
-        if bytes <= ALWAYS {
+        if bytes <= self.always.get() {
             self.add_in_any_case(bytes - held);
             return true;
         }
@@ -263,6 +269,10 @@ mod tests {
         // Little is given in any case.
         let late = account("192.0.2.1");
         assert!(late.covers(ALWAYS) && !late.covers(ALWAYS + 1));
+        late.assure(2 * ALWAYS);
+        assert!(late.covers(2 * ALWAYS) && !late.covers(2 * ALWAYS + 1));
+        late.shrink(ALWAYS);
+        late.assure(ALWAYS);
         drop(late);
         one.shrink(STEP);
         assert!(same.covers(3 * STEP));

@@ -75,16 +75,26 @@ impl Places {
         self.most
     }
 
-    /// A loose place for a connection from `peer`.
-    pub(crate) fn take(self: &Arc<Self>, peer: IpAddr, socket: &Arc<TcpStream>) -> Result<Place, Full> {
-        let source = Source::of(peer);
-        let mut held = self.held.lock();
+    /// An error if the source of `peer` has its share.
+    pub(crate) fn has_share_left(&self, peer: IpAddr) -> Result<(), Full> {
+        self.share_left(&self.held.lock(), Source::of(peer))
+    }
+
+    fn share_left(&self, held: &Held, source: Source) -> Result<(), Full> {
         for network in networks(source) {
             let most = share(network, self.most_per_source);
             if held.count(network).places >= most {
                 return Err(Full::Source(network, most));
             }
         }
+        Ok(())
+    }
+
+    /// A loose place for a connection from `peer`.
+    pub(crate) fn take(self: &Arc<Self>, peer: IpAddr, socket: &Arc<TcpStream>) -> Result<Place, Full> {
+        let source = Source::of(peer);
+        let mut held = self.held.lock();
+        self.share_left(&held, source)?;
         let pushed_out = if held.all < self.most { None } else { Some(held.push_out(source).ok_or(Full::All)?) };
         held.change(source, |count| count.places += 1);
         held.all += 1;

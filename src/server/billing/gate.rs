@@ -115,10 +115,10 @@ impl GateHandler for Gate {
                     server.signed(channel, data);
                 }
             }
-            pkt::CHECK_REQUEST if server.tunnel.is_out() => refuse_check(r, data),
             pkt::CHECK_REQUEST if has_output(r, session) => {
                 self.dropped(server.now(), "a CHECK came before its client had received what it was sent");
             }
+            pkt::CHECK_REQUEST if server.tunnel.is_out() => refuse_check(r, data),
             pkt::CHECK_REQUEST => check(r, data),
             pkt::DATA if is_foreign_data(data) => r.pass(kind, data),
             // A new transaction is never asked for, because the SDK cannot pay from one that it gets this way.

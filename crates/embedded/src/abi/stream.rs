@@ -177,7 +177,7 @@ pub unsafe extern "C" fn dap_stream_ch_find_by_uuid_unsafe(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_embedded_stream_ch_serve(ch: *mut dap_stream_ch_t, is_served: bool) {
     guard("dap_embedded_stream_ch_serve", (), || {
-        if on_channel(ch, |_, conn, _| conn.set_served(is_served)).is_none() {
+        if on_channel(ch, |worker, conn, _| conn.set_served(worker, is_served)).is_none() {
             log::error!("dap_embedded_stream_ch_serve: expected a channel of this worker");
         }
     });

@@ -11,7 +11,7 @@ use crate::tls::window::Window;
 /// Spare capacity for a read behind the most that may wait in front of it, bytes.
 const READ: usize = 128 * 1024;
 /// Length of a block: the rest of a packet, the rest of a record, and a read behind them.
-const BLOCK: usize = HEADER_LEN + MAX_DATA + RECORD_MAX + READ;
+pub(crate) const BLOCK: usize = HEADER_LEN + MAX_DATA + RECORD_MAX + READ;
 /// With less spare capacity than this, waiting bytes move to the front before the next read.
 const READ_MIN: usize = 64 * 1024;
 /// Memory that an idle stream keeps for the start of its next packet, bytes: the size of a usual packet. An idle stream

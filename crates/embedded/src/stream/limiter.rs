@@ -99,14 +99,17 @@ impl ConnectionLimiter {
 
     /// A permit for a connection from `peer`. It may push out another connection, which has no service yet.
     pub(crate) fn take(&self, peer: IpAddr, socket: &Arc<TcpStream>) -> Result<ConnectionPermit, Full> {
+        let no_stream = |full| match full {
+            places::Full::All => Full::Streams(self.streams.most()),
+            places::Full::Source(network, most) => Full::StreamsOfSource(network, most),
+        };
+        // First, because a source that gets no stream must not push out another one's handshake.
+        self.streams.has_share_left(peer).map_err(no_stream)?;
         let handshake = self.handshakes.take(peer, socket).map_err(|full| match full {
             places::Full::All => Full::Handshakes,
             places::Full::Source(network, most) => Full::HandshakesOfSource(network, most),
         })?;
-        let stream = self.streams.take(peer, socket).map_err(|full| match full {
-            places::Full::All => Full::Streams(self.streams.most()),
-            places::Full::Source(network, most) => Full::StreamsOfSource(network, most),
-        })?;
+        let stream = self.streams.take(peer, socket).map_err(no_stream)?;
         let (handshake, rates) = (RefCell::new(Some(handshake)), Arc::clone(&self.rates));
         Ok(ConnectionPermit { life: self.life, stream, handshake, source: Source::of(peer), rates })
     }

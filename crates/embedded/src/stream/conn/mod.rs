@@ -10,7 +10,7 @@ mod serving;
 mod writing;
 
 use super::client_end::ClientEnd;
-use super::incoming::Incoming;
+use super::incoming::{BLOCK, Incoming};
 use super::limiter::ConnectionPermit;
 use super::mailbox::Mailbox;
 use super::outgoing::Outgoing;
@@ -136,7 +136,7 @@ impl Conn {
         load: Load,
     ) -> Self {
         let uuid = reactor::next_uuid();
-        Conn {
+        let conn = Conn {
             uuid,
             io,
             peer,
@@ -169,7 +169,11 @@ impl Conn {
             input_account: Account::of(peer.ip()),
             permit,
             load: RefCell::new(load),
+        };
+        if conn.has_service.get() {
+            conn.input_account.assure(BLOCK);
         }
+        conn
     }
 
     /// Installs the connection on the worker of the calling thread; it has until the end of `patience` for its handshake.

@@ -3,15 +3,18 @@
 //! such a client once that has what is scarce.
 
 use super::Conn;
+use crate::budget::ALWAYS;
+use crate::reactor::Worker;
+use crate::stream::incoming::BLOCK;
 use crate::stream::{OUTPUT_LIMIT, OUTPUT_LIMIT_UNSERVED};
 use std::time::Instant;
 
 impl Conn {
     /// The service serves the client, or no more, whatever the usage on channel 'R' says: as while a payment is not in
     /// the ledger yet.
-    pub(crate) fn set_served(&self, served: bool) {
+    pub(crate) fn set_served(&self, worker: &Worker, served: bool) {
         self.is_served.set(served);
-        self.look_for_service(Instant::now());
+        self.look_for_service(worker.now());
     }
 
     /// Looks whether the client has a granted service. Always true at the client's end.
@@ -22,6 +25,8 @@ impl Conn {
         if self.has_service.replace(has_service) != has_service {
             self.unserved_since.set(now);
             permit.set_served(has_service);
+            // Others' use of the budget ends no stream that is served.
+            self.input_account.assure(if has_service { BLOCK } else { ALWAYS });
             self.mailbox.set_served(has_service);
             view.es.buf_out_size_max.set(self.output_limit());
         }
