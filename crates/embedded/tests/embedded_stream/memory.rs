@@ -4,7 +4,7 @@ use crate::peer::*;
 use crate::support::*;
 use embedded::budget;
 use embedded::stream::{COUNTERS, MAX_DATA, MAX_DATA_UNSERVED, OUTPUT_LIMIT_UNSERVED};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vpn_core::wire::{Check, pkt};
@@ -106,9 +106,10 @@ fn no_check_is_answered_while_output_waits() {
 fn partial_input_is_added_up_for_each_source() {
     let sdk = Sdk::start_with(2, "max_memory=8388608\nmax_memory_per_address=2097152\n");
     let (closed, refused) = (COUNTERS.input_full.load(Ordering::SeqCst), budget::refused());
-    // Each lacks the last byte of the largest packet.
-    let part = packet(b'S', 1, MAX_DATA as u32, &pattern(1, MAX_DATA - 1));
-    let streams: Vec<_> = (0..40)
+    SERVE.store(false, Ordering::SeqCst);
+    // Each lacks the last byte of a stranger's largest packet.
+    let part = packet(b'S', 1, MAX_DATA_UNSERVED as u32, &pattern(1, MAX_DATA_UNSERVED - 1));
+    let streams: Vec<_> = (0..60)
         .map(|_| {
             let mut stream = opened_over(from(7, sdk.port()), "S").unwrap();
             // The server may end the stream at any byte.
@@ -122,7 +123,13 @@ fn partial_input_is_added_up_for_each_source() {
     // The accounts of 16 KiB that every connection has are beyond the share.
     let (used, most) = budget::used();
     assert_eq!(most, 8192 * KIB);
-    assert!(used < (2048 + 40 * 16 + 256) * KIB, "{used}");
+    assert!(used < (2048 + 60 * 16 + 256) * KIB, "{used}");
+    // A served client of the same source can end its packet at any time.
+    SERVE.store(true, Ordering::SeqCst);
+    let mut served = opened_over(from(7, sdk.port()), "S").unwrap();
+    served.write_all(&packet(b'S', 1, MAX_DATA as u32, &pattern(1, MAX_DATA - 1))).unwrap();
+    served.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert_eq!(served.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     // Another source has its own share.
     let mut honest = opened_over(from(8, sdk.port()), "S").unwrap();
     let data = pattern(2, MAX_DATA);
@@ -130,7 +137,7 @@ fn partial_input_is_added_up_for_each_source() {
     let mut echo = vec![0; 16 + MAX_DATA];
     honest.read_exact(&mut echo).unwrap();
     assert!(echo[16..] == data);
-    drop((streams, honest));
+    drop((streams, served, honest));
     eventually(|| budget::used().0 == 0, || format!("{} bytes are still in use", budget::used().0));
 }
 
