@@ -1,5 +1,6 @@
 //! The end of a connection, and its effect on the next one.
 
+use std::process::{Command, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use testkit::logged::log_lines;
 use testkit::netns::in_namespace;
 use vpn_core::wire::{ServiceError, encode_control, op, pkt, problem};
 
-use crate::server::Server;
+use crate::server::{OUTER, Server};
 
 /// A server whose service stops drops all packets from then on: the client must report that to the user.
 #[test]
@@ -41,6 +42,28 @@ fn the_end_of_the_service_is_the_loss_of_the_connection() {
         assert_eq!(server.connect(), 0);
         assert_eq!(dap_chain_net_vpn_client_stop(), 0);
         assert_eq!(app::client_status(), Status::Stopped);
+    });
+}
+
+/// The end has no errno, because nothing failed on the client's host.
+#[test]
+fn the_program_survives_a_server_that_closes_before_it_gives_an_address() {
+    in_namespace("ends::the_program_survives_a_server_that_closes_before_it_gives_an_address", || {
+        let server = Server::start("");
+        server.shared.answers.lock().clear();
+        let state = tempfile::tempdir().unwrap();
+        let program = Command::new(env!("CARGO_BIN_EXE_cellframe-vpn"))
+            .args(["client", "--connect", &format!("{OUTER}:{}", server.port), "--state-dir"])
+            .arg(state.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        eventually("ADDR_REQUEST", || server.got(op::ADDR_REQUEST) > 0);
+        server.close();
+        let ended = program.wait_with_output().unwrap();
+        let log = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(3), "{log}");
+        assert!(log.contains("the connection was closed"), "{log}");
     });
 }
 

@@ -120,6 +120,11 @@ impl Server {
         });
     }
 
+    /// Closes the client's stream.
+    pub(crate) fn close(&self) {
+        self.on_channel(Channel::close);
+    }
+
     fn on_channel(&self, work: impl FnOnce(&Channel) + Send + 'static) {
         let channel = self.shared.channel.lock().clone().unwrap();
         let (done, wait) = sync_channel(1);
