@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app::{self, ClientError, Status};
 use embedded::config::{self, Config};
-use embedded::tls::pin;
 use embedded::store::StoreError;
+use embedded::tls::pin;
 use embedded::{logging, net, store};
 use rustix::io::Errno;
 use vpn_core::names;
