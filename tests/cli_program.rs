@@ -40,8 +40,11 @@ fn every_command_explains_itself() {
         (&["--help"], &["demo", "Exit codes:", "RUST_LOG", "cannot connect", "privilege"]),
         (&["demo", "--help"], &["--seconds", "--json", "Examples:", "Exit codes:", "changes nothing on this machine"]),
         (&["server", "--help"], &["--config", "--print-config", "--state-dir", "Examples:", "Exit codes:"]),
-        (&["client", "--help"], &["--connect", "--net", "--pin", "--retry", "--state-dir", "8079", "Exit codes:"]),
-        (&["check", "--help"], &["HOST[:PORT]", "--timeout", "Examples:", "Exit codes:"]),
+        (
+            &["client", "--help"],
+            &["--connect", "--net", "--pin", "--retry", "--state-dir", "8079", "Exit codes:", "7 a", "8 the", "9 it"],
+        ),
+        (&["check", "--help"], &["HOST[:PORT]", "--timeout", "Exit codes:", "7 the", "8 the", "9 it"]),
         (&["stat", "--help"], &["--socket", "--state-dir", "Examples:", "Exit codes:"]),
         (&["status", "--help"], &["--socket", "--state-dir", "Exit codes:"]),
         (&["stop", "--help"], &["--socket", "--state-dir", "Exit codes:"]),

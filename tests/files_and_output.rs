@@ -123,6 +123,18 @@ fn what_others_could_exchange_is_refused() {
         return skip("what_others_could_exchange_is_refused", "only root can give a file away");
     }
     refused("belongs to user 65534");
+    chown(&state, Some(0), Some(65534)).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o770)).unwrap();
+    refused("group 65534 may write");
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    // The directory above, both as the option's parent and as the configured directory itself.
+    chown(directory.path(), Some(65534), None).unwrap();
+    refused("parent");
+    let config = directory.path().join("vpn.cfg");
+    fs::write(&config, format!("[general]\nstate_dir={}\n", directory.path().display())).unwrap();
+    let output = PROGRAM.run(Path::new("/"), &["check", NOWHERE, "--config", config.to_str().unwrap()]);
+    assert_eq!(code(&output), FAILED, "{}", stderr(&output));
+    assert!(last_line(&output).contains("parent") && !directory.path().join("check").exists(), "{}", stderr(&output));
 }
 
 /// The output goes to a full disk: the code says so, and so does a line.
@@ -162,6 +174,21 @@ fn output_that_is_not_written_is_an_error() {
             if let Some(server) = server {
                 server.join().unwrap();
             }
+        }
+    }
+}
+
+/// A limit of the file's size, which a signal reports, and an output that nobody can write to.
+#[test]
+fn output_beyond_a_limit_or_into_what_is_read_only_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in ["", "--help", "--version", "server --print-config"] {
+        for redirected in ["ulimit -f 0; exec \"$0\" $1 > file", "exec \"$0\" $1 1< /dev/null"] {
+            let mut command = Command::new("sh");
+            let output =
+                command.current_dir(directory.path()).args(["-c", redirected, PROGRAM.0, arguments]).output().unwrap();
+            assert_eq!(output.status.code(), Some(OUTPUT), "{arguments}: {redirected}: {}", stderr(&output));
+            assert!(last_line(&output).contains("output cannot be written"), "{}", stderr(&output));
         }
     }
 }

@@ -294,7 +294,11 @@ impl Test {
                         code => wire::error_text(code),
                     };
                     let reason = format!("{text} (code {:#x})", error.code);
-                    self.finish(Err(self.refused(reason)));
+                    let server = self.server.clone();
+                    self.finish(Err(match error.may_pass() {
+                        true => ClientError::Busy { server, reason },
+                        false => ClientError::Refused { server, reason },
+                    }));
                 }
             }
             Event::ServicePacket { .. } => {}

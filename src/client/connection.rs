@@ -40,6 +40,14 @@ const LEASES: &str = "local.vpn_client.leases";
 /// How long [`Connection::end`] waits for the channel to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The keys under which an earlier version may have kept the token: it took the name as the user typed it. The SDK lists
+/// no group's keys, so these are the likely ones; the program `cellframe-vpn` moves all at its start.
+fn old_keys(host: &str, port: u16) -> [String; 4] {
+    let (lower, upper) = (host.to_ascii_lowercase(), host.to_ascii_uppercase());
+    let with_dot = format!("{}.", lower.trim_end_matches('.'));
+    [host, &lower, &upper, &with_dot].map(|host| format!("{host}:{port}"))
+}
+
 /// Continues a connection with other means, on a new connection; returns false if that has to be tried again.
 pub(super) type Switch = fn(&Arc<Connection>, Box<Means>) -> bool;
 
@@ -103,8 +111,7 @@ impl Connection {
         let server = names::server(host, port);
         // Read here, because the stream's worker, which requests the address, must not wait for the store.
         let resume = store::get(LEASES, &server)
-            // An earlier version kept it under the name as the user typed it.
-            .or_else(|| store::get(LEASES, &format!("{host}:{port}")))
+            .or_else(|| old_keys(host, port).iter().find_map(|key| store::get(LEASES, key)))
             .and_then(|token| token.try_into().ok());
         let exchange = Exchange::new(request::exchange(&settings, &net, contract, resume, origin.is_renewal));
         Arc::new_cyclic(|weak_self| Connection {
@@ -361,5 +368,18 @@ impl Connection {
             _ => log::Level::Debug,
         };
         log::log!(level, "{}: {notice}", self.server);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::old_keys;
+    use vpn_core::names;
+
+    #[test]
+    fn likely_old_spellings_of_a_server_are_its_own() {
+        let keys = old_keys("Vpn.Test", 1);
+        assert_eq!(keys, ["Vpn.Test:1", "vpn.test:1", "VPN.TEST:1", "vpn.test.:1"]);
+        assert!(keys.iter().all(|key| names::of_key(key) == Some(names::server("Vpn.Test", 1))));
     }
 }

@@ -81,7 +81,7 @@ fn connect_text(errno: i32) -> String {
     match errno {
         libc::EKEYREJECTED => "the server's identity is not the pinned one".into(),
         libc::ENOENT => "the host name is not known".into(),
-        libc::EPROTO => "it does not speak this protocol (TLS failed)".into(),
+        libc::EPROTO => "it does not speak this protocol, or another version of it".into(),
         libc::EIO => "this host cannot keep or read the connection's state; the log says why".into(),
         // The node's SDK reports every failure with this errno.
         libc::EINVAL => "it cannot be reached, or does not answer as a node; the log says why".into(),

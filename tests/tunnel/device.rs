@@ -165,7 +165,7 @@ fn a_server_whose_device_is_down_says_so_until_it_is_up() {
         ip("link set vpn0 down");
         server.wait_for_log("vpn0 was set down: it carries nothing");
         let check = hosts.far(&["check", "10.55.0.1"]);
-        assert_ne!(code(&check), 0, "{}", stderr(&check));
+        assert_eq!(code(&check), 8, "{}", stderr(&check));
         assert!(stderr(&check).contains("its service carries nothing now, its tunnel is down"), "{}", stderr(&check));
         assert!(
             hosts.stat("server").starts_with("VPN tunnel is down: device vpn0 is down\n"),

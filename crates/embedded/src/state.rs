@@ -15,7 +15,7 @@ use host::descriptors::above_stdio;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, fstat, linkat, openat, unlinkat};
 use rustix::io::Errno;
-use rustix::process::{Pid, geteuid, test_kill_process};
+use rustix::process::{Pid, getegid, geteuid, test_kill_process};
 
 use crate::config::Config;
 
@@ -56,6 +56,33 @@ pub enum StateError {
     Open {
         /// The directory.
         path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A group of other users may write to the directory.
+    #[error(
+        "group {group} may write to the state directory {} (mode {mode:04o}): expected 0700, or a group of this process",
+        path.display()
+    )]
+    Group {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// Its group.
+        group: u32,
+    },
+    /// Others may rename what is in the directory above, and so exchange the state directory.
+    #[error(
+        "the state directory's parent {} belongs to user {owner}, mode {mode:04o}, so that another user could exchange \
+         the state directory: expected user {} or root, and no writing for others; change that, or use another place \
+         ([general] state_dir, --state-dir)", path.display(), geteuid().as_raw()
+    )]
+    Parent {
+        /// The directory above.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
         /// Its mode.
         mode: u32,
     },
@@ -109,12 +136,15 @@ pub(crate) fn close() {
 impl StateDir {
     /// Opens a directory, and makes it with mode 0700 if it is missing.
     fn open(path: &Path) -> Result<Self, StateError> {
+        // With a slash or a dot behind it, the system follows a link in spite of NOFOLLOW.
+        let path: &Path = &path.components().collect::<PathBuf>();
         let failed = |source: io::Error| StateError::Directory { path: path.to_owned(), source };
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if let Some(parent) = path.parent() {
                     DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
                 }
+                check_parent(path)?;
                 match DirBuilder::new().mode(0o700).create(path) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
                     // Another process has made it just now, or this one.
@@ -122,7 +152,7 @@ impl StateDir {
                 }
             }
             Err(error) => return Err(failed(error)),
-            Ok(_) => {}
+            Ok(_) => check_parent(path)?,
         }
         Self::of_existing(path, OFlags::NOFOLLOW).and_then(|directory| directory.refuse_open().map(|()| directory))
     }
@@ -154,8 +184,15 @@ impl StateDir {
     }
 
     fn refuse_open(&self) -> Result<(), StateError> {
-        let mode = self.mode();
-        if mode & 0o002 == 0 { Ok(()) } else { Err(StateError::Open { path: self.path.clone(), mode }) }
+        let stat = fstat(&self.descriptor).map_err(|errno| self.file_error(".", errno))?;
+        let (path, mode) = (|| self.path.clone(), stat.st_mode & 0o7777);
+        if mode & 0o002 != 0 {
+            Err(StateError::Open { path: path(), mode })
+        } else if others_group_writes(&stat) {
+            Err(StateError::Group { path: path(), mode, group: stat.st_gid })
+        } else {
+            Ok(())
+        }
     }
 
     fn still_exists(&self) -> bool {
@@ -288,6 +325,29 @@ fn check_owner(path: &Path, stat: &Stat) -> Result<(), StateError> {
     if ours { Ok(()) } else { Err(StateError::Owner { path: path.to_owned(), owner: stat.st_uid }) }
 }
 
+/// Returns whether a group may write that is neither root's nor this process's.
+fn others_group_writes(stat: &Stat) -> bool {
+    stat.st_mode & 0o020 != 0 && stat.st_gid != 0 && stat.st_gid != getegid().as_raw()
+}
+
+/// The user as whom a user namespace shows all those that it does not map, such as the owner of `/tmp`.
+const UNMAPPED: u32 = 65534;
+
+/// Refuses a directory whose parent lets another user rename it. A sticky parent, such as `/tmp`, lets only its owner.
+fn check_parent(path: &Path) -> Result<(), StateError> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let failed = |errno: Errno| StateError::Directory { path: path.to_owned(), source: errno.into() };
+    let stat = rustix::fs::stat(parent).map_err(failed)?;
+    let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
+    let is_sticky = mode & 0o1000 != 0;
+    let is_owner_good = owner == 0 || owner == geteuid().as_raw() || (is_sticky && owner == UNMAPPED);
+    if is_owner_good && (is_sticky || (mode & 0o002 == 0 && !others_group_writes(&stat))) {
+        return Ok(());
+    }
+    Err(StateError::Parent { path: parent.to_owned(), owner, mode })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,6 +376,10 @@ mod tests {
         let state = StateDir::open(&real).unwrap();
         symlink(&real, &link).unwrap();
         assert!(matches!(StateDir::open(&link), Err(StateError::Kind { .. })));
+        for end in ["/", "/.", "//./"] {
+            let link = PathBuf::from(format!("{}{end}", link.display()));
+            assert!(matches!(StateDir::open(&link), Err(StateError::Kind { .. })), "{end}");
+        }
         let outside = directory.path().join("outside");
         fs::write(&outside, "theirs").unwrap();
         fs::set_permissions(&outside, fs::Permissions::from_mode(0o644)).unwrap();
@@ -342,6 +406,34 @@ mod tests {
         assert!(matches!(state.open_lock("file"), Err(StateError::Owner { owner: 65534, .. })));
         chown(&path, Some(65534), None).unwrap();
         assert!(matches!(StateDir::open(&path), Err(StateError::Owner { owner: 65534, .. })));
+    }
+
+    #[test]
+    fn a_group_or_a_parent_that_could_exchange_it_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let (parent, path) = (directory.path().join("parent"), directory.path().join("parent/state"));
+        StateDir::open(&path).unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set(&parent, 0o777);
+        assert!(matches!(StateDir::open(&path), Err(StateError::Parent { mode: 0o777, .. })));
+        assert!(matches!(StateDir::open(&parent.join("new")), Err(StateError::Parent { .. })));
+        assert!(!parent.join("new").exists());
+        set(&parent, 0o1777);
+        StateDir::open(&path).unwrap();
+        set(&parent, 0o700);
+        set(&path, 0o770);
+        StateDir::open(&path).unwrap();
+        if chown(&path, None, Some(65534)).is_err() {
+            let name = "a_group_or_a_parent_that_could_exchange_it_is_refused";
+            return testkit::skip(name, "only root can give a file away");
+        }
+        set(&path, 0o770);
+        assert!(matches!(StateDir::open(&path), Err(StateError::Group { group: 65534, .. })));
+        set(&path, 0o750);
+        StateDir::open(&path).unwrap();
+        chown(&parent, Some(65534), None).unwrap();
+        assert!(matches!(StateDir::open(&path), Err(StateError::Parent { owner: 65534, .. })));
+        assert!(matches!(StateDir::open(&parent.join("new")), Err(StateError::Parent { owner: 65534, .. })));
     }
 
     #[test]

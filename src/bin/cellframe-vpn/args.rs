@@ -161,6 +161,7 @@ pub(crate) struct ServerOptions {
     "to forget all identities, remove store.redb in the state directory.\n\n",
     "Exit codes: 0 ended by a signal or by `cellframe-vpn stop`, 1 connection lost, 2 wrong usage, 3 cannot connect,\n",
     "  4 no answer, 5 service refused or wrong identity, 6 not root (CAP_NET_ADMIN, /dev/net/tun),\n",
+    "  7 a result cannot be written, 8 the server cannot serve at present, 9 it speaks another protocol or version,\n",
     "  130 or 143 interrupted before it was connected"
 ))]
 pub(crate) struct ClientOptions {
@@ -193,7 +194,8 @@ pub(crate) struct ClientOptions {
     "  cellframe-vpn check vpn.example.com\n",
     "  cellframe-vpn check '[2001:db8::1]:8079' --timeout 60\n\n",
     "Exit codes: 0 the server answered, 2 wrong usage, 3 cannot connect, 4 no answer in time,\n",
-    "  5 service refused or wrong identity"
+    "  5 service refused or wrong identity, 7 the result cannot be written, 8 the server cannot serve at present,\n",
+    "  9 it speaks another protocol or version"
 ))]
 pub(crate) struct CheckOptions {
     /// The server: a name, an IPv4 address, or an IPv6 address in brackets; port 8079 unless given

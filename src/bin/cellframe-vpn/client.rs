@@ -1,13 +1,16 @@
 //! `client`: connects this machine to a server.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app::{self, ClientError, Status};
 use embedded::config::{self, Config};
+use embedded::store::StoreError;
 use embedded::tls::pin;
 use embedded::{logging, net, store};
 use rustix::io::Errno;
+use vpn_core::names;
 
 use crate::args::ClientOptions;
 use crate::exit::{Code, Failure};
@@ -16,6 +19,8 @@ use crate::{output, privilege, signals};
 
 /// Interval between looks at the tunnel's state: the longest delay before a loss or a stop is noticed.
 const POLL: Duration = Duration::from_millis(200);
+/// The store's group of lease tokens, which the library keeps.
+const LEASES: &str = "local.vpn_client.leases";
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
@@ -39,6 +44,9 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     let stops = app::client_stops();
     require_known_servers(&config)?;
     initialise(config, &options.net)?;
+    if let Err(error) = move_lease_tokens() {
+        log::warn!("the kept leases cannot be read, the server may give another address: {error}");
+    }
     let result = stay_connected(options, &signal, stops);
     app::client_deinit();
     result
@@ -187,6 +195,32 @@ pub(crate) fn initialise(config: Config, net: &str) -> Result<(), Failure> {
     app::client_init().map_err(|error| Failure::general(format!("the client cannot start: {error}")))
 }
 
+/// Moves the lease tokens that earlier versions kept under a server's name as the user typed it to the name's one
+/// spelling. Of two tokens of one server the newer one stays.
+fn move_lease_tokens() -> Result<(), StoreError> {
+    let mut newest = BTreeMap::new();
+    for (key, token) in store::list(LEASES)? {
+        let Some(name) = names::of_key(&key) else { continue };
+        let set_at = store::get_record(LEASES, &key)?.map(|record| record.timestamp);
+        let kept = newest.entry(name).or_insert((set_at, key.clone(), token.clone()));
+        if kept.0 < set_at {
+            *kept = (set_at, key, token);
+        }
+    }
+    for (name, (_, key, token)) in &newest {
+        if key != name {
+            store::set(LEASES, name, token)?;
+            log::info!("the lease at {key} is kept as that at {name}");
+        }
+    }
+    for (key, _) in store::list(LEASES)? {
+        if names::of_key(&key).is_some_and(|name| name != key) {
+            store::delete(LEASES, &key)?;
+        }
+    }
+    Ok(())
+}
+
 /// Fails if the identities of known servers cannot be read or kept, with the cause. With a pin they are not needed.
 pub(crate) fn require_known_servers(config: &Config) -> Result<(), Failure> {
     if pin::configured(config).is_ok_and(|pin| pin.is_some()) {
@@ -280,6 +314,21 @@ mod tests {
             let failure = failure(&error);
             assert_eq!((failure.code, &failure.message), (code, &error.to_string()));
         }
+    }
+
+    #[test]
+    fn kept_leases_move_to_one_spelling() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!("[general]\nstate_dir={}\n", directory.path().display());
+        config::set_current(Config::parse(&text, "test").0);
+        for (key, token) in [("VPN.Test:1", b"old"), ("vPN.test.:1", b"new"), ("[0:0::1]:1", b"six"), ("b:1", b"one")] {
+            store::set(LEASES, key, token).unwrap();
+        }
+        move_lease_tokens().unwrap();
+        move_lease_tokens().unwrap();
+        let kept = [("[::1]:1", b"six"), ("b:1", b"one"), ("vpn.test:1", b"new")];
+        assert_eq!(store::list(LEASES).unwrap(), kept.map(|(key, token)| (key.to_owned(), token.to_vec())));
+        store::close();
     }
 
     #[test]

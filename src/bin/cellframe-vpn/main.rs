@@ -27,6 +27,10 @@ use args::{Arguments, Command};
 use exit::{Code, Failure};
 
 fn main() -> ExitCode {
+    if let Err(failure) = signals::keep_file_limits_errors() {
+        output::error_line(&failure);
+        return failure.code.into();
+    }
     if std::env::args_os().len() <= 1 {
         output::line(args::SHORT_HELP.trim_end());
         return output::failure().map_or(Code::Usage, |failure| failure.code).into();
@@ -59,14 +63,17 @@ fn run(command: Command) -> Result<(), Failure> {
 
 /// Prints clap's message. clap reports `--help` and `--version` as errors too; their exit code is success.
 fn print_usage(error: &clap::Error) -> ExitCode {
-    let printed = error.print().and_then(|()| std::io::stdout().flush());
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::wrote(printed);
+            let printed = output::require_writable().and_then(|()| error.print());
+            output::wrote(printed.and_then(|()| std::io::stdout().flush()));
             success()
         }
         // It goes to stderr.
-        _ => Code::Usage.into(),
+        _ => {
+            let _ = error.print();
+            Code::Usage.into()
+        }
     }
 }
 

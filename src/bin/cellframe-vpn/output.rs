@@ -5,6 +5,9 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Result, Write};
 use std::sync::OnceLock;
 
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::Errno;
+
 use crate::exit::{Code, Failure};
 
 /// Why a result was not written.
@@ -13,7 +16,15 @@ static LOST: OnceLock<String> = OnceLock::new();
 /// Writes a line to stdout: a result.
 pub(crate) fn line(text: impl Display) {
     let mut stdout = std::io::stdout().lock();
-    wrote(writeln!(stdout, "{text}").and_then(|()| stdout.flush()));
+    wrote(require_writable().and_then(|()| writeln!(stdout, "{text}")).and_then(|()| stdout.flush()));
+}
+
+/// Fails if stdout is open for reading only: the standard library takes that for written.
+pub(crate) fn require_writable() -> Result<()> {
+    match fcntl_getfl(std::io::stdout())? & OFlags::RWMODE {
+        OFlags::RDONLY => Err(Errno::BADF.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Notes how the writing of a result ended; says so at once if it failed, because a server or client runs on.

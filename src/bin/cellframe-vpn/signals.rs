@@ -1,8 +1,10 @@
 //! SIGINT, SIGTERM and SIGHUP: each asks a command to clean up and end.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::exit::{Code, Failure};
@@ -23,6 +25,13 @@ pub(crate) fn watch(on_signal: impl FnOnce(i32) + Send + 'static) -> Result<(), 
         }
     };
     thread::Builder::new().name("signals".into()).spawn(watcher).map(drop).map_err(failed)
+}
+
+/// Makes a write beyond the limit of a file's size (`ulimit -f`) an error, as on a full disk: SIGXFSZ would kill the
+/// program before it could say so.
+pub(crate) fn keep_file_limits_errors() -> Result<(), Failure> {
+    let failed = |error| Failure::general(format!("cannot watch for signals: {error}"));
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop).map_err(failed)
 }
 
 /// Returns the exit code of a command that the signal interrupted.

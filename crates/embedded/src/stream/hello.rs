@@ -19,6 +19,18 @@ pub enum Status {
     NoSuchChannel = 2,
 }
 
+impl Status {
+    /// The errno with which the client's attempt fails. Time heals neither refusal: the server is another service, or
+    /// another version of this one.
+    pub fn errno(self) -> i32 {
+        match self {
+            Self::BadHello | Self::NoSuchChannel => libc::EPROTO,
+            // A channel is not registered at this end any more.
+            Self::Ok => libc::ECONNREFUSED,
+        }
+    }
+}
+
 /// The state of a message after the bytes received so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed<T> {
@@ -101,6 +113,16 @@ mod tests {
             let mut with_more = hello.clone();
             with_more.push(7);
             assert_eq!(parse(&with_more), Parsed::Complete(channels.as_bytes().to_vec(), hello.len()));
+        }
+    }
+
+    #[test]
+    fn a_refused_hello_is_another_protocol() {
+        for refusal in [1, 2] {
+            let mut answer = encode_answer(Status::Ok);
+            answer[5] = refusal;
+            let Parsed::Complete(status, ANSWER_LEN) = parse_answer(&answer) else { panic!("{refusal}") };
+            assert_eq!(status.errno(), libc::EPROTO, "{refusal}");
         }
     }
 

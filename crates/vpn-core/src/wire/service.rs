@@ -239,6 +239,21 @@ impl ServiceError {
     /// Length on the wire, bytes.
     pub const LEN: usize = 24;
 
+    /// Returns whether the same request may succeed later: the server or its network is starting, its tunnel is down, or
+    /// the ledger has not got the transaction yet.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self.code,
+            error_code::SERVICE_NOT_FOUND
+                | error_code::SERVICE_INTERNAL_ERROR
+                | error_code::NETWORK_IS_OFFLINE
+                | error_code::CANT_ADD_USAGE
+                | error_code::TX_COND_NOT_FOUND
+                | error_code::TX_CREATION_ERROR
+                | error_code::UNKNOWN
+        )
+    }
+
     /// The message as it goes over the wire.
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];

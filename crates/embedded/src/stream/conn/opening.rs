@@ -77,10 +77,9 @@ impl Conn {
                     client.up(self.uuid, view);
                 }
             }
-            (Status::BadHello, _) => self.fail(worker, EPROTO),
-            (Status::NoSuchChannel | Status::Ok, _) => {
-                log::warn!("server {} does not offer the requested channels", client.address());
-                self.fail(worker, ECONNREFUSED);
+            (status, _) => {
+                log::warn!("server {} does not offer the requested channels: {status:?}", client.address());
+                self.fail(worker, status.errno());
             }
         }
     }

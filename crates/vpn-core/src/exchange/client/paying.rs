@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::action::{Action, Failure, Notice};
 use super::super::payment::{Payment, Verdict};
 use super::Exchange;
-use crate::wire::{self, ReceiptInfo, ServiceError, error_code};
+use crate::wire::{self, ReceiptInfo, ServiceError};
 
 impl Exchange {
     /// Handles the end of the service; `data` is empty or an error.
@@ -83,17 +83,7 @@ impl Exchange {
 
 /// Returns the kind of an error: whether the same request may succeed later.
 fn failure_of(error: &ServiceError) -> fn(String) -> Failure {
-    match error.code {
-        // The server or its network is starting, or the ledger has not got the transaction yet.
-        error_code::SERVICE_NOT_FOUND
-        | error_code::SERVICE_INTERNAL_ERROR
-        | error_code::NETWORK_IS_OFFLINE
-        | error_code::CANT_ADD_USAGE
-        | error_code::TX_COND_NOT_FOUND
-        | error_code::TX_CREATION_ERROR
-        | error_code::UNKNOWN => Failure::Busy,
-        _ => Failure::Refused,
-    }
+    if error.may_pass() { Failure::Busy } else { Failure::Refused }
 }
 
 /// Returns the meaning and the code of an error.
