@@ -25,27 +25,6 @@ pub(in crate::server) struct Gate {
     server: Weak<Server>,
     /// The rates of each open channel 'R'.
     channels: Mutex<HashMap<usize, Rates>>,
-    dropped: Mutex<Dropped>,
-}
-
-/// The packets that were dropped unanswered, for one line a minute.
-#[derive(Default)]
-struct Dropped {
-    /// Since the last line.
-    number: u64,
-    logged: Option<Duration>,
-}
-
-impl Dropped {
-    /// Counts a packet. Returns how many there were, if it is time for a line.
-    fn count(&mut self, now: Duration) -> Option<u64> {
-        self.number += 1;
-        if self.logged.is_some_and(|logged| now.saturating_sub(logged) < Duration::from_secs(60)) {
-            return None;
-        }
-        self.logged = Some(now);
-        Some(std::mem::take(&mut self.number))
-    }
 }
 
 /// How many packets of each kind a client sent in the current second.
@@ -74,8 +53,7 @@ impl Gate {
                 "[srv_vpn] gate = false: packets on channel 'R' go to the node unchecked; a stranger can end it by one packet"
             );
         }
-        let gate =
-            Arc::new(Gate { server: Arc::downgrade(server), channels: Mutex::default(), dropped: Mutex::default() });
+        let gate = Arc::new(Gate { server: Arc::downgrade(server), channels: Mutex::default() });
         let installed = gate::install(gate);
         server.billing.is_gated.store(installed, Ordering::Release);
         if installed {
@@ -103,7 +81,8 @@ impl GateHandler for Gate {
         let Some(server) = self.server.upgrade() else { return };
         let allowed = self.channels.lock().entry(r.id()).or_default().allows(server.now(), kind);
         if !allowed {
-            return self.dropped(server.now(), "a client sent too many of them in a second");
+            host::log_bounded!(Warn, "dropped a packet on channel 'R': a client sent too many of its type in a second");
+            return;
         }
         if server.is_closing() {
             return;
@@ -116,22 +95,13 @@ impl GateHandler for Gate {
                 }
             }
             pkt::CHECK_REQUEST if has_output(r, session) => {
-                self.dropped(server.now(), "a CHECK came before its client had received what it was sent");
+                host::log_bounded!(Warn, "dropped a CHECK: its client has not received yet what it was sent before");
             }
             pkt::CHECK_REQUEST if server.tunnel.is_out() => refuse_check(r, data),
             pkt::CHECK_REQUEST => check(r, data),
             pkt::DATA if is_foreign_data(data) => r.pass(kind, data),
             // A new transaction is never asked for, because the SDK cannot pay from one that it gets this way.
             kind => log::debug!("dropped a packet of type {kind:#x} on channel 'R'"),
-        }
-    }
-}
-
-impl Gate {
-    /// Counts a packet that gets no answer; logs at most once a minute.
-    fn dropped(&self, now: Duration, why: &str) {
-        if let Some(number) = self.dropped.lock().count(now) {
-            log::warn!("dropped {number} packets on channel 'R' since the last warning; the latest because {why}");
         }
     }
 }
@@ -194,14 +164,6 @@ mod tests {
         assert!(!rates.allows(at(5999), 1));
         assert!(rates.allows(at(5999), 2));
         assert!(rates.allows(at(6000), 1));
-    }
-
-    #[test]
-    fn drops_are_one_line_a_minute() {
-        let mut dropped = Dropped::default();
-        assert_eq!(dropped.count(Duration::from_secs(5)), Some(1));
-        assert!((5..65).all(|second| dropped.count(Duration::from_secs(second)).is_none()));
-        assert_eq!(dropped.count(Duration::from_secs(65)), Some(61));
     }
 
     #[test]
