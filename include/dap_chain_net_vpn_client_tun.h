@@ -64,7 +64,8 @@ int dap_chain_net_vpn_client_tun_status(void);
 
  Returns the codes of `dap_chain_net_vpn_client_tun_create`; -1 for NULL, and for a reply that is malformed or
  invalid: a prefix outside /8 to /30, equal addresses, the first or last address of the subnet, or a subnet that no
- server may give; -2 for one that collides, or if `allow_subnet` cannot be read.
+ server may give; -2 for one that collides, or if `allow_subnet` cannot be read, or, on a worker, if other replies come
+ faster than one in ten seconds, after eight.
 
  # Safety
  `a_sf` is NULL or a VPN channel whose `ch` is NULL or open; with a channel, only on its worker's thread. `a_pkt` is
