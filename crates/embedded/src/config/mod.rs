@@ -2,7 +2,7 @@
 //!
 //! A look-up tries the file (later files of `<name>.cfg.d/` win), then the built-in defaults, then the caller's
 //! default. A value of the wrong kind is logged with its section, key and the expected kind, and counts as absent;
-//! [`Config::check`] makes an error of it for the keys in [`security`].
+//! [`Config::check`] makes an error of it for the keys in `security`.
 
 mod parse;
 mod security;

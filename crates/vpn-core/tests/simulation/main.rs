@@ -60,7 +60,6 @@ proptest! {
     fn who_pauses_gives_nobody_up(plan in pausing_plan()) {
         let world = run(&plan)?;
         prop_assert_eq!(world.starts_up(), plan.hosts.len());
-        prop_assert!(world.coverage.paused > 0, "no event fell into a pause");
         match plan.pauses.iter().any(|pause| pause.host.is_none()) {
             true => prop_assert_eq!(world.coverage.closed_silent, 0, "the server gave clients up"),
             false => prop_assert!(!world.has_silent_server(), "a client gave the server up"),
