@@ -84,13 +84,17 @@ impl Offer {
     /// Validates an address and a gateway that this host's own program has chosen, and guesses their subnet. The program
     /// may choose addresses that a server may not give: public and link-local ones.
     pub fn of_pair(addr: Ipv4Addr, gateway: Ipv4Addr) -> Result<Offer, OfferError> {
-        Offer::well_formed(&AddrReply { addr, gateway, netmask: None, caps: None })
+        Offer::well_formed(addr, gateway, None)
     }
 
     /// Validates a reply. `outer` is the server's outer address, if known; `allow` are the networks that the user allows
     /// beside the private ones.
     pub fn validate(reply: &AddrReply, outer: Option<IpAddr>, allow: &[Subnet]) -> Result<Offer, OfferError> {
-        let offer = Offer::well_formed(reply)?;
+        let mut offer = Offer::well_formed(reply.addr, reply.gateway, reply.netmask)?;
+        if let Some(caps) = &reply.caps {
+            offer.mtu = caps.mtu;
+            offer.bundle = caps.bundle.unwrap_or(0);
+        }
         let subnet = offer.subnet();
         Subnet::parse(&subnet.network.to_string(), &subnet.mask().to_string())?;
         if !PRIVATE.iter().chain(allow).any(|allowed| allowed.holds(&subnet)) {
@@ -107,9 +111,8 @@ impl Offer {
         subnet_of(self.addr, self.prefix)
     }
 
-    /// Checks that the parts of a reply fit each other.
-    fn well_formed(reply: &AddrReply) -> Result<Offer, OfferError> {
-        let &AddrReply { addr, gateway, netmask, .. } = reply;
+    /// Checks that the addresses of an offer without capabilities fit each other.
+    fn well_formed(addr: Ipv4Addr, gateway: Ipv4Addr, netmask: Option<Ipv4Addr>) -> Result<Offer, OfferError> {
         let prefix = netmask.map_or_else(|| guess_prefix(addr, gateway), |mask| u32::from(mask).leading_ones() as u8);
         let subnet = subnet_of(addr, prefix);
         if !(SHORTEST..=LONGEST).contains(&prefix) {
@@ -127,9 +130,7 @@ impl Offer {
         if addr == gateway {
             return Err(OfferError::Same(addr));
         }
-        let caps = reply.caps.as_ref();
-        let bundle = caps.and_then(|caps| caps.bundle).unwrap_or(0);
-        Ok(Offer { addr, gateway, prefix, mtu: caps.and_then(|caps| caps.mtu), bundle })
+        Ok(Offer { addr, gateway, prefix, mtu: None, bundle: 0 })
     }
 }
 
