@@ -77,7 +77,7 @@ impl Subnet {
     /// ```
     ///
     /// # Errors
-    /// [`SubnetError`]; also for link-local and future addresses, which [`Subnet::check_usable`] accepts.
+    /// [`SubnetError`]; also for link-local and future addresses, which `check_usable` accepts.
     pub fn parse(address: &str, mask: &str) -> Result<Subnet, SubnetError> {
         let address = dotted(address).ok_or_else(|| SubnetError::BadAddress(address.to_owned()))?;
         let mask = dotted(mask).ok_or_else(|| SubnetError::BadMask(mask.to_owned()))?;
