@@ -50,15 +50,17 @@ impl Liveness {
     }
 
     /// Notes that the driver looks, and how many bytes wait for the peer. A queue that gets shorter is a sign of life:
-    /// an answer may wait behind the data.
-    pub(super) fn look(&mut self, now: Duration, pending: usize) {
-        if now.saturating_sub(self.looked) > PAUSE {
+    /// an answer may wait behind the data. Returns the length of the pause of this process since the last look, or zero.
+    pub(super) fn look(&mut self, now: Duration, pending: usize) -> Duration {
+        let gap = now.saturating_sub(std::mem::replace(&mut self.looked, now));
+        let pause = Some(gap).filter(|gap| *gap > PAUSE).unwrap_or_default();
+        if !pause.is_zero() {
             self.asked = None;
         }
-        self.looked = now;
         if pending < std::mem::replace(&mut self.pending, pending) {
             self.hear(now);
         }
+        pause
     }
 
     /// Decides after a look. A peer that is silent for `ask_after` is asked, and asked again as often. It is gone when it

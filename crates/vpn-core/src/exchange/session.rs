@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::liveness::{Liveness, PAUSE, Verdict};
+use super::liveness::{Liveness, Verdict};
 
 /// How long a client may keep a lease without the right to use the service, or this right without a lease: as long as a
 /// payment may reasonably take.
@@ -42,14 +42,12 @@ pub struct Session {
     /// The client announced that it answers pings.
     answers_pings: bool,
     liveness: Liveness,
-    /// The last check.
-    checked: Duration,
 }
 
 impl Session {
     /// Creates the session of a channel that has just opened.
     pub fn new(now: Duration) -> Session {
-        Session { is_allowed: false, since: now, answers_pings: false, liveness: Liveness::new(now), checked: now }
+        Session { is_allowed: false, since: now, answers_pings: false, liveness: Liveness::new(now) }
     }
 
     /// Returns whether the client may use the service.
@@ -92,16 +90,12 @@ impl Session {
         is_leased: bool,
         keep_alive: Duration,
     ) -> SessionAction {
-        let gap = now.saturating_sub(std::mem::replace(&mut self.checked, now));
-        if gap > PAUSE {
-            // What the client has sent meanwhile may still have to be read.
-            self.since += gap;
-        }
         self.liveness.hear(heard);
+        // What the client has sent in a pause may still have to be read.
+        self.since += self.liveness.look(now, pending);
         if is_leased != self.is_allowed && now.saturating_sub(self.since) >= UNUSED_TIMEOUT {
             return SessionAction::CloseUnused;
         }
-        self.liveness.look(now, pending);
         if !self.answers_pings {
             return SessionAction::None;
         }
