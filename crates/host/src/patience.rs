@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 /// The longest step of a wait, after which the waiting thread looks at its [`Patience`] again.
 pub const STEP: Duration = Duration::from_millis(500);
-/// How much later than a step's end a thread of a process that runs looks again.
-const LATE: Duration = Duration::from_secs(1);
+/// A thread or timer that is so much later than it should be was stopped with its process.
+pub const LATE: Duration = Duration::from_secs(1);
 
 /// Returns how long the process did not run, when a thread that wanted to wake at `expected` wakes now; zero if it is
 /// hardly late.

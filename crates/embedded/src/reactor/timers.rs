@@ -25,9 +25,6 @@ struct Timer {
     action: Action,
 }
 
-/// How late a timer is at least when the process did not run meanwhile.
-pub(crate) const LATE: Duration = Duration::from_secs(1);
-
 type Once = dyn Fn(&Rc<Worker>);
 type Repeated = dyn Fn(&Rc<Worker>) -> bool;
 

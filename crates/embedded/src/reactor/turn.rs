@@ -1,9 +1,9 @@
 //! A worker's loop: events, jobs, timers, then the output of the turn.
 
 use super::source::{Ready, Source};
-use super::timers::LATE;
 use super::{WAKE, Worker};
 use crate::panics;
+use host::patience::LATE;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, Event, EventFlags};
 use rustix::io::Errno;
