@@ -96,7 +96,7 @@ impl Offer {
             offer.bundle = caps.bundle.unwrap_or(0);
         }
         let subnet = offer.subnet();
-        Subnet::parse(&subnet.network.to_string(), &subnet.mask().to_string())?;
+        subnet.check_served()?;
         if !PRIVATE.iter().chain(allow).any(|allowed| allowed.holds(&subnet)) {
             return Err(OfferError::NotPrivate(subnet));
         }

@@ -83,11 +83,7 @@ impl Subnet {
         let mask = dotted(mask).ok_or_else(|| SubnetError::BadMask(mask.to_owned()))?;
         let prefix = prefix_of(mask).ok_or(SubnetError::NonContiguousMask(mask))?;
         let subnet = Subnet { network: address, prefix };
-        subnet.check_usable()?;
-        subnet.check_reserved(&FORBIDDEN)?;
-        if subnet.capacity() == 0 {
-            return Err(SubnetError::NoneBehind { address, gateway: subnet.gateway(), subnet });
-        }
+        subnet.check_served()?;
         Ok(subnet)
     }
 
@@ -109,6 +105,17 @@ impl Subnet {
             return Err(SubnetError::TooSmall(*self));
         }
         self.check_reserved(&DROPPED)
+    }
+
+    /// Checks that a server may have the subnet: it is usable, has an address behind the gateway, and is not forbidden.
+    pub(crate) fn check_served(&self) -> Result<(), SubnetError> {
+        self.check_usable()?;
+        self.check_reserved(&FORBIDDEN)?;
+        if self.capacity() == 0 {
+            let (address, gateway) = (self.network, self.gateway());
+            return Err(SubnetError::NoneBehind { address, gateway, subnet: *self });
+        }
+        Ok(())
     }
 
     fn check_reserved(&self, ranges: &[(Subnet, &'static str)]) -> Result<(), SubnetError> {
