@@ -240,6 +240,12 @@ mod tests {
         Config::parse(text, "test.cfg").0.check().err().map(|error| error.to_string())
     }
 
+    fn all_taken(texts: &[&str]) {
+        for text in texts {
+            assert_eq!(refused(text), None, "{text}");
+        }
+    }
+
     /// Each kind of key with each kind of mistake: none of them is a default.
     #[test]
     fn a_security_key_that_cannot_be_read_is_named() {
@@ -329,9 +335,7 @@ mod tests {
             "[srv_vpn]\nwallet_addr=x\npricelist=[a]\nlease_time=3\nmtu=x\n",
             "[srv_xchange]\nenabled=maybe",
         ];
-        for text in taken {
-            assert_eq!(refused(text), None, "{text}");
-        }
+        all_taken(&taken);
     }
 
     #[test]
@@ -361,9 +365,7 @@ mod tests {
             "[srv_stake]\nallow_free_srv=x\ngrace_period=x\nreceipt_sign_cert=[",
             "[balancer]\nenabled=x\ndns=x\ndevice=[x\ngate",
         ];
-        for text in taken {
-            assert_eq!(refused(text), None, "{text}");
-        }
+        all_taken(&taken);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::support::*;
 use embedded::budget;
 use embedded::stream::{COUNTERS, MAX_DATA, MAX_DATA_UNSERVED, OUTPUT_LIMIT_UNSERVED};
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use vpn_core::wire::{Check, pkt};
@@ -141,18 +142,22 @@ fn partial_input_is_added_up_for_each_source() {
     eventually(|| budget::used().0 == 0, || format!("{} bytes are still in use", budget::used().0));
 }
 
+/// Streams that have asked for the flood, and do not read it.
+fn flooded(count: usize, connect: impl Fn() -> TcpStream) -> Vec<Peer> {
+    let open = |_| {
+        let mut stream = opened_over(connect(), "S").unwrap();
+        stream.write_all(&packet(b'S', 1, 1, b"x")).unwrap();
+        stream
+    };
+    (0..count).map(open).collect()
+}
+
 #[test]
 fn the_output_of_served_streams_is_added_up_too() {
     let sdk = Sdk::start_with(2, "max_memory=8388608\nmax_memory_per_address=3145728\n");
     FLOOD.store(true, Ordering::SeqCst);
     let refused = budget::refused();
-    let streams: Vec<_> = (0..4)
-        .map(|_| {
-            let mut stream = opened_over(small_from(7, sdk.port()), "S").unwrap();
-            stream.write_all(&packet(b'S', 1, 1, b"x")).unwrap();
-            stream
-        })
-        .collect();
+    let streams = flooded(4, || small_from(7, sdk.port()));
     eventually(|| budget::refused() >= refused + 4, || format!("{} refused", budget::refused() - refused));
     let (used, _) = budget::used();
     assert!((2048 * KIB..(3072 + 4 * 32) * KIB).contains(&used), "{used}");
@@ -169,13 +174,7 @@ fn what_the_kernel_keeps_is_added_up_too() {
     FLOODED.store(0, Ordering::SeqCst);
     FLOOD.store(true, Ordering::SeqCst);
     let refused = budget::refused();
-    let streams: Vec<_> = (0..8)
-        .map(|_| {
-            let mut stream = opened_over(from(7, sdk.port()), "S").unwrap();
-            stream.write_all(&packet(b'S', 1, 1, b"x")).unwrap();
-            stream
-        })
-        .collect();
+    let streams = flooded(8, || from(7, sdk.port()));
     eventually(|| budget::refused() >= refused + 8, || format!("{} refused", budget::refused() - refused));
     let flooded = FLOODED.load(Ordering::SeqCst) as usize;
     // What a peer's kernel has is the peer's: 64 KiB of a connection that has not been read.
