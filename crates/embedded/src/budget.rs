@@ -25,7 +25,7 @@ pub(crate) const ALWAYS: usize = 16 * 1024;
 const STEP: usize = 64 * 1024;
 /// An account that needs this much less than it has gives the rest back, bytes.
 const SLACK: usize = 2 * STEP;
-/// Once so many bytes less are in use than before, the heap's free memory goes back to the system.
+/// When the bytes in use have fallen by this much, the heap returns its free memory to the system.
 const GIVE_BACK: usize = 4 * MIB;
 /// Shortest time between two times that it does.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(8);
@@ -127,18 +127,18 @@ impl Account {
         Account { shares: shares.collect(), held: Cell::new(0), always: Cell::new(ALWAYS) }
     }
 
-    /// From now on the account gets so many bytes even when the budget is used up.
+    /// Guarantees the account this many bytes from now on, even when the budget is used up.
     pub(crate) fn assure(&self, bytes: usize) {
         self.always.set(bytes);
     }
 
-    /// Makes sure that the account covers so many bytes; false, and counted, if the budget does not allow it.
+    /// Grows the account to cover `bytes`. If the budget does not allow it, counts a refusal and returns false.
     #[inline]
     pub(crate) fn covers(&self, bytes: usize) -> bool {
         bytes <= self.held.get() || self.grow(bytes)
     }
 
-    /// The account covers so many bytes already.
+    /// Returns whether the account covers `bytes` already.
     #[inline]
     pub(crate) fn has(&self, bytes: usize) -> bool {
         bytes <= self.held.get()

@@ -31,7 +31,7 @@ fn a_full_disk_is_no_obstacle_once_it_has_space() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// A first start with so many pages free, then with space.
+/// A first start on a disk with this many free pages, then with space.
 fn with_free(disk: &Path, pages: usize) {
     resize(disk, 64 * PAGE);
     fill(&disk.join("filler"), 64 - pages);

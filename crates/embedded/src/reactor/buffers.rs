@@ -19,7 +19,7 @@ pub(crate) struct Buffers {
 #[derive(Default)]
 struct Kept {
     buffers: RefCell<Vec<Vec<u8>>>,
-    /// The fewest that waited at any time since the last trim: so many were not needed.
+    /// The fewest that waited at any time since the last trim: this many were not needed.
     unused: Cell<usize>,
 }
 

@@ -20,7 +20,7 @@ impl Limits {
     /// The smallest share of a source by default, so that a few clients behind one address work in a small pool.
     const LEASES_MIN: u32 = 4;
 
-    /// Returns the bounds for a pool of so many addresses: a quarter of them for a source; four at least, but one less
+    /// Returns the bounds for a pool of `capacity` addresses: a quarter of them for a source; four at least, but one less
     /// than there are, so that another source gets one.
     pub fn of_pool(capacity: u32) -> Limits {
         let leases = (capacity / 4).max(Limits::LEASES_MIN).min(capacity.saturating_sub(1));

@@ -4,7 +4,7 @@ use crate::cview::kernel::send_queue;
 use std::cell::Cell;
 use std::net::TcpStream;
 
-/// The kernel is asked again when it has taken so many bytes since: rarely enough that it costs no packet anything, and
+/// The kernel is asked again each time it has taken this many bytes: rarely enough that it costs no packet anything, and
 /// often enough that what is counted is not far from what there is.
 const ASK_AFTER: usize = 256 * 1024;
 

@@ -78,7 +78,7 @@ impl Conn {
         self.out.borrow().pending() > 0 || !self.has_service.get() && self.kernel.look(&self.io) > 0
     }
 
-    /// The budget has room for so many bytes of output here, with those in the kernel.
+    /// Returns whether the budget has room for `here` bytes of output in this process, and for those in the kernel.
     fn covers_output(&self, here: usize) -> bool {
         if self.permit.is_some() && !self.output_account.has(here + self.kernel.known()) {
             self.kernel.look(&self.io);
