@@ -10,6 +10,7 @@ pub mod gate;
 pub mod lease;
 pub mod meter;
 pub mod names;
+pub mod queue;
 pub mod rate;
 pub mod source;
 pub mod wire;
