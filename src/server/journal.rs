@@ -15,8 +15,7 @@ use vpn_core::meter::Unit;
 use vpn_core::rate::{Budget, LINE_INTERVAL, Lines};
 use vpn_core::source::Source;
 
-/// The lines of one kind that strangers may cause at once, those of a source and all together; then one a minute.
-const STRANGER: u32 = 4;
+/// The lines of one kind that strangers may cause at once, all together, each source one; then one a minute.
 const STRANGERS: u32 = 16;
 /// The lines that one session of a client that pays may cause at once, and then one in this time.
 const PAYING: (u32, Duration) = (32, Duration::from_secs(15));
@@ -51,7 +50,7 @@ impl Kind {
         if self.all.tell(now).is_none() {
             return false;
         }
-        self.sources.entry(source).or_insert_with(|| Budget::new(STRANGER, LINE_INTERVAL)).take(now);
+        self.sources.entry(source).or_insert_with(|| Budget::new(1, LINE_INTERVAL)).take(now);
         true
     }
 }
@@ -239,11 +238,11 @@ mod tests {
     #[test]
     fn strangers_cause_a_line_a_minute_and_its_number() {
         let sources = Arc::default();
-        assert_eq!(told(&sources, 0, |_| source(1)), 4, "of one source");
-        assert_eq!(told(&sources, 0, source), 12, "of all");
+        assert_eq!(told(&sources, 0, |_| source(1)), 1, "of one source");
+        assert_eq!(told(&sources, 0, source), 15, "of all");
         assert_eq!(told(&sources, 59, source), 0);
         assert_eq!(sources.left_out(at(59)), []);
-        assert_eq!(sources.left_out(at(60)), [("session ended", 996 + 988 + 1000)]);
+        assert_eq!(sources.left_out(at(60)), [("session ended", 999 + 985 + 1000)]);
         let later: Vec<_> = (60..660).map(|second| told(&sources, second, source)).collect();
         assert_eq!(later.iter().sum::<usize>(), 10, "in ten minutes");
         assert_eq!(journal(at(60), &sources, source(9)).level(at(60), "address leased"), Level::Info, "another kind");
@@ -262,7 +261,7 @@ mod tests {
     #[test]
     fn a_client_that_pays_is_told_and_bounded() {
         let sources = Arc::default();
-        assert_eq!(told(&sources, 0, |_| source(1)), 4);
+        assert_eq!(told(&sources, 0, |_| source(1)), 1);
         let client = journal(at(0), &sources, source(1));
         client.pays();
         assert_eq!((0..100).filter(|_| client.level(at(0), "session ended") == Level::Info).count(), 32);

@@ -207,6 +207,6 @@ fn a_hostile_client_fills_no_log() {
             .into_iter()
             .filter(|(_, got)| matches!(got, Got::Service { kind: pkt::ERROR, .. }))
             .count();
-        assert!(errors >= 40 && told == 4, "{errors} errors, {told} lines");
+        assert!(errors >= 40 && told == 1, "{errors} errors, {told} lines");
     });
 }
