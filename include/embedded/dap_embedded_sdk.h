@@ -449,7 +449,10 @@ struct dap_stream_ch_proc {
      */
     dap_stream_ch_read_callback_t packet_in_callback;
     /*
-     Called on the owning worker when the output buffer has drained.
+     Called on the owning worker while the channel is ready to write, each time the stream's output has gone to the
+     kernel and the kernel takes more. A call that writes nothing and returns false is the last one until there has
+     been output again, or the channel is made ready to write; one that returns true is repeated, at most every 5 ms
+     after eight in a row.
      */
     dap_stream_ch_write_callback_t packet_out_callback;
     void *internal;
@@ -1787,7 +1790,8 @@ size_t dap_stream_ch_pkt_write_mt(dap_stream_worker_t *worker,
 void dap_stream_ch_set_ready_to_read_unsafe(dap_stream_ch_t *ch, bool is_ready);
 
 /*
- Enables or disables `packet_out_callback`, which is called when the stream's output has drained.
+ Enables or disables `packet_out_callback`, which is called each time there is room for output: at once if there is
+ now.
 
  # Safety
  Called on the channel's worker; a stale or foreign address is compared, not followed.

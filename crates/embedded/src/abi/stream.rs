@@ -117,14 +117,18 @@ pub unsafe extern "C" fn dap_stream_ch_set_ready_to_read_unsafe(ch: *mut dap_str
     });
 }
 
-/// Enables or disables `packet_out_callback`, which is called when the stream's output has drained.
+/// Enables or disables `packet_out_callback`, which is called each time there is room for output: at once if there is
+/// now.
 ///
 /// # Safety
 /// Called on the channel's worker; a stale or foreign address is compared, not followed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_stream_ch_set_ready_to_write_unsafe(ch: *mut dap_stream_ch_t, is_ready: bool) {
     guard("dap_stream_ch_set_ready_to_write_unsafe", (), || {
-        on_channel(ch, |_, _, channel| channel.view.ready_to_write.set(is_ready));
+        on_channel_index(ch, |worker, conn, index| {
+            conn.set_ready_to_write(worker, index, is_ready);
+            Some(())
+        });
     });
 }
 

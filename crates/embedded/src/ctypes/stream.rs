@@ -87,7 +87,10 @@ pub struct dap_stream_ch_proc {
     pub delete_callback: dap_stream_ch_callback_t,
     /// The second argument is the `dap_stream_ch_pkt_t` that arrived.
     pub packet_in_callback: dap_stream_ch_read_callback_t,
-    /// Called on the owning worker when the output buffer has drained.
+    /// Called on the owning worker while the channel is ready to write, each time the stream's output has gone to the
+    /// kernel and the kernel takes more. A call that writes nothing and returns false is the last one until there has
+    /// been output again, or the channel is made ready to write; one that returns true is repeated, at most every 5 ms
+    /// after eight in a row.
     pub packet_out_callback: dap_stream_ch_write_callback_t,
     pub internal: *mut c_void,
 }

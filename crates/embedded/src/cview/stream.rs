@@ -185,10 +185,10 @@ pub(crate) fn packet_in(view: &StreamView, index: usize, packet: &mut [u8]) {
     }
 }
 
-pub(crate) fn packet_out(view: &StreamView, index: usize) {
-    let Some(channel) = view.channels.get(index).filter(|channel| channel.view.ready_to_write.get()) else { return };
-    if let Some(callback) = channel.proc.fields().packet_out_callback {
-        // SAFETY: as in `channel_new`.
-        unsafe { callback(channel.view.as_ptr(), ptr::null_mut()) };
-    }
+/// Calls back a channel that is ready to write. Returns what the callback does: whether it asks for the next call.
+pub(crate) fn packet_out(view: &StreamView, index: usize) -> bool {
+    let channel = view.channels.get(index).filter(|channel| channel.view.ready_to_write.get());
+    let callback = channel.and_then(|channel| Some((channel, channel.proc.fields().packet_out_callback?)));
+    // SAFETY: as in `channel_new`.
+    callback.is_some_and(|(channel, callback)| unsafe { callback(channel.view.as_ptr(), ptr::null_mut()) })
 }

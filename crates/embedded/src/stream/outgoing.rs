@@ -50,6 +50,11 @@ impl Outgoing {
         self.plain_pending + self.sending.len() - self.sent + self.control.len()
     }
 
+    /// Packets that have been written since the stream began.
+    pub(crate) fn packets(&self) -> u64 {
+        self.sequence
+    }
+
     /// A full batch is ready to be sent.
     pub(crate) fn has_full_batch(&self) -> bool {
         self.plain_pending >= Batch::PLAIN

@@ -6,6 +6,7 @@ mod moving;
 mod opening;
 mod reading;
 pub(crate) mod registry;
+mod room;
 mod serving;
 mod writing;
 
@@ -24,6 +25,7 @@ use crate::tls::session::TlsSession;
 use host::patience::Patience;
 use kernel::InKernel;
 use libc::{ECONNRESET, ETIMEDOUT};
+use room::Room;
 use rustix::event::epoll::EventFlags;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
@@ -72,6 +74,8 @@ pub(crate) struct Conn {
     blocked: Cell<bool>,
     /// How many periodic looks in a row have found the output blocked.
     stuck: Cell<u32>,
+    /// Which channels want to be told that there is room for output, and when they are.
+    room: Room,
     /// Reads are paused for flow control at C's request.
     paused: Cell<bool>,
     socket_readable: Cell<bool>,
@@ -152,6 +156,7 @@ impl Conn {
             torn_down: Cell::new(false),
             blocked: Cell::new(false),
             stuck: Cell::new(0),
+            room: Room::default(),
             paused: Cell::new(false),
             socket_readable: Cell::new(true),
             dirty: Cell::new(false),
@@ -256,7 +261,7 @@ impl Conn {
     fn interest(&self) -> EventFlags {
         let mut flags = EventFlags::empty();
         flags.set(EventFlags::IN, !self.paused.get());
-        flags.set(EventFlags::OUT, self.blocked.get());
+        flags.set(EventFlags::OUT, self.room.is_watched());
         flags
     }
 }
@@ -268,6 +273,7 @@ impl Source for Conn {
         }
         if ready.writable {
             self.flush(worker);
+            self.on_room(worker);
         }
         if self.paused.get() {
             // The reader is paused, and the kernel would report the hang-up again and again.

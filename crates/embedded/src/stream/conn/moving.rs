@@ -41,6 +41,7 @@ impl Conn {
     fn arrive(self: Rc<Self>, worker: &Rc<Worker>) {
         let Some(view) = self.view.get() else { return };
         self.register_addresses(worker, view);
+        self.room.arrive();
         if let Err(error) = self.attach(worker, self.interest()) {
             host::log_bounded!(Warn, "cannot add a moved stream to the worker's epoll: {error}");
             return self.tear_down(worker);
@@ -54,6 +55,7 @@ impl Conn {
         self.dirty.set(false);
         self.had_output.set(true);
         self.flush_later(worker);
+        self.watch_room(worker);
         worker.resume_soon(self.uuid);
     }
 

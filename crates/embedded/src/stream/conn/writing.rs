@@ -1,7 +1,6 @@
 //! A stream's output: the packets of its channels, sent at the end of the worker's turn or as soon as a batch is full.
 
 use super::{Conn, registry};
-use crate::cview::stream as cstream;
 use crate::reactor::Worker;
 use crate::stream::outgoing::{FlushError, Flushed};
 use crate::stream::{COUNTERS, HEADER_LEN, MAX_DATA, MAX_DATA_UNSERVED, OUTPUT_LIMIT_UNSERVED, count, set_patience};
@@ -21,18 +20,6 @@ impl Conn {
         self.dirty.set(false);
         if !self.closing.get() {
             self.flush(worker);
-        }
-    }
-
-    /// The kernel has accepted all output: the channels may write more.
-    pub(super) fn notify_drained(&self, worker: &Rc<Worker>) {
-        self.send_queued(worker);
-        let Some(view) = self.view.get() else { return };
-        for index in 0..view.channels.len() {
-            if self.closing.get() {
-                return;
-            }
-            cstream::packet_out(view, index);
         }
     }
 
@@ -171,7 +158,7 @@ impl Conn {
             if !blocked && self.stuck.replace(0) >= STUCK_LOOKS {
                 set_patience(&self.io, false);
             }
-            worker.watch(self.uuid, &self.io, self.interest());
+            self.watch_room(worker);
         }
     }
 
@@ -186,7 +173,7 @@ impl Conn {
             self.output_account.shrink(pending + in_kernel);
             if in_kernel == 0 && pending == 0 && self.is_held_back.replace(false) {
                 // No event of the loop tells that the peer has acknowledged all.
-                worker.drained_now(self.uuid);
+                self.tell_room(worker);
             }
         }
         if self.blocked.get() {
