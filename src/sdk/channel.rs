@@ -2,10 +2,12 @@
 
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_void};
+use std::io;
+use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use parking_lot::RwLock;
 use std::sync::OnceLock;
@@ -15,7 +17,7 @@ use super::types::{dap_chain_net_srv_t, dap_stream_ch_pkt_t, dap_stream_ch_t};
 use super::visible::{UT_hash_handle, dap_chain_net_srv_ch_vpn, dap_chain_net_srv_vpn_tun_socket};
 use super::{raw, worker};
 
-pub use super::raw::{SessionStats, SessionView};
+pub use super::raw::{PathInfo, SessionStats, SessionView};
 
 /// The packet type that carries VPN packets.
 pub const TYPE_DATA: u8 = 0x02;
@@ -28,7 +30,8 @@ pub trait ChannelHandler: Send + Sync {
     fn closed(&self, channel: &Arc<Channel>);
     /// A packet arrived.
     fn packet(&self, channel: &Arc<Channel>, kind: u8, data: &[u8]);
-    /// The send queue is empty again.
+    /// After [`Channel::wake_on_drain`]: nothing waits above the kernel, and the kernel takes more. Called again and again
+    /// while that is so and the calls are enabled: a handler that has nothing to send disables them.
     fn drained(&self, channel: &Arc<Channel>);
     /// The stream leaves this worker: no further call on the channel until `arrived`.
     fn leaving(&self, _channel: &Arc<Channel>) {}
@@ -72,6 +75,8 @@ pub struct Channel {
     handler: Arc<dyn ChannelHandler>,
     visible: AtomicPtr<dap_chain_net_srv_ch_vpn>,
     data: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// `drained` calls are enabled; the owning worker's.
+    wakes: AtomicBool,
 }
 
 /// The target of `ch->internal`: first the struct that C may read, then Rust's part.
@@ -104,12 +109,65 @@ impl Channel {
         self.here().map(|ch| unsafe { raw::vpn_glue_channel_pending(ch) })
     }
 
-    /// Enables or disables `drained` calls.
+    /// Enables or disables `drained` calls: one each time the kernel can take more, which is at once if it can now, and
+    /// after [`Channel::set_unsent_limit`] when less than half the limit is unsent.
     pub fn wake_on_drain(&self, wake: bool) {
         if let Some(ch) = self.here() {
+            // True is repeated, because other users of the stream may have cleared the SDK's flag.
+            if !self.wakes.swap(wake, Ordering::Relaxed) && !wake {
+                return;
+            }
             // SAFETY: open and on its worker.
             unsafe { raw::vpn_glue_channel_wake_on_drain(ch, wake) };
         }
+    }
+
+    /// Asks the kernel about the path of the stream's TCP connection; `None` off the channel's worker, or if the stream is
+    /// none of TCP. It costs a system call.
+    pub fn path(&self) -> Option<PathInfo> {
+        let ch = self.here()?;
+        let mut path = MaybeUninit::uninit();
+        // SAFETY: open and on its worker; a whole struct is written if the result is true.
+        unsafe { raw::vpn_glue_channel_path(ch, path.as_mut_ptr()).then(|| path.assume_init()) }
+    }
+
+    /// Returns the bytes that the kernel has taken and not sent yet; `None` off the channel's worker, or if the kernel
+    /// does not say. It costs a system call, the cheapest one.
+    pub fn unsent(&self) -> Option<usize> {
+        // SAFETY: open and on its worker.
+        self.here().and_then(|ch| usize::try_from(unsafe { raw::vpn_glue_channel_unsent(ch) }).ok())
+    }
+
+    /// Bounds the bytes that the kernel takes and cannot send yet: from `bytes` on it takes nothing more, and below half
+    /// of them it does again. Returns false off the channel's worker, or if the kernel refuses.
+    pub fn set_unsent_limit(&self, bytes: u32) -> bool {
+        // SAFETY: open and on its worker.
+        self.here().is_some_and(|ch| unsafe { raw::vpn_glue_channel_set_unsent_limit(ch, bytes) } == 0)
+    }
+
+    /// Sets the congestion control of the stream's TCP connection.
+    ///
+    /// # Errors
+    /// ENOENT if the kernel does not have one of this name, EPERM if this process may not choose it, ENOTCONN off the
+    /// channel's worker.
+    pub fn set_congestion(&self, name: &CStr) -> io::Result<()> {
+        let Some(ch) = self.here() else { return Err(io::Error::from_raw_os_error(libc::ENOTCONN)) };
+        // SAFETY: open and on its worker; the name is NUL-terminated.
+        match unsafe { raw::vpn_glue_channel_set_congestion(ch, name.as_ptr()) } {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Returns the name of the connection's congestion control; `None` off the channel's worker, or if the stream is none
+    /// of TCP.
+    pub fn congestion(&self) -> Option<String> {
+        let ch = self.here()?;
+        let mut text: [c_char; 32] = [0; 32];
+        // SAFETY: open and on its worker; at most 32 bytes are written, with a NUL.
+        let errno = unsafe { raw::vpn_glue_channel_congestion(ch, text.as_mut_ptr(), text.len()) };
+        // SAFETY: NUL-terminated, by the call above or from the start.
+        (errno == 0).then(|| unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned())
     }
 
     /// Enables reception: the SDK holds packets back until the channel's service is accepted.
@@ -265,6 +323,7 @@ pub(super) unsafe extern "C" fn on_opened(ch: *mut dap_stream_ch_t, is_client: b
             handler,
             visible: AtomicPtr::default(),
             data: OnceLock::new(),
+            wakes: AtomicBool::new(false),
         });
         let internal = Box::into_raw(Box::new(Internal {
             visible: dap_chain_net_srv_ch_vpn {
@@ -327,11 +386,15 @@ pub(super) unsafe extern "C" fn on_packet(internal: *mut c_void, kind: u8, data:
     }
 }
 
-pub(super) unsafe extern "C" fn on_drained(internal: *mut c_void) {
+/// Returns whether there is to be a next call. The Cellframe SDK calls after any write, and before it passes its queue to
+/// the kernel: so each call looks whether it is wanted, and whether something waits.
+pub(super) unsafe extern "C" fn on_drained(internal: *mut c_void, waiting: usize) -> bool {
     // SAFETY: the C half passes ch->internal of an open channel.
-    if let Some(channel) = unsafe { of(internal) } {
+    let Some(channel) = (unsafe { of(internal) }) else { return false };
+    if waiting == 0 && channel.wakes.load(Ordering::Relaxed) {
         guard("a drained channel", (), || channel.handler.drained(&channel));
     }
+    channel.wakes.load(Ordering::Relaxed)
 }
 
 pub(super) unsafe extern "C" fn on_leaving(internal: *mut c_void) {

@@ -77,8 +77,9 @@ pub(super) struct Callbacks {
     pub(super) channel_closed: unsafe extern "C" fn(ch: *mut dap_stream_ch_t, internal: *mut c_void),
     /// A packet arrived.
     pub(super) channel_packet: unsafe extern "C" fn(internal: *mut c_void, kind: u8, data: *const u8, size: usize),
-    /// The send queue is empty, after `vpn_glue_channel_wake_on_drain`.
-    pub(super) channel_drained: unsafe extern "C" fn(internal: *mut c_void),
+    /// The kernel has room, after `vpn_glue_channel_wake_on_drain`; `waiting` bytes are in the send queue. True asks for
+    /// the next call.
+    pub(super) channel_drained: unsafe extern "C" fn(internal: *mut c_void, waiting: usize) -> bool,
     /// The stream leaves its worker; on that worker.
     pub(super) channel_leaving: unsafe extern "C" fn(internal: *mut c_void),
     /// The stream has arrived on another worker; on the new one.
@@ -250,6 +251,35 @@ pub(super) struct ListedSession {
     pub(super) tun_socket: *mut dap_chain_net_srv_vpn_tun_socket_t,
 }
 
+/// What the kernel knows of the path that a stream's TCP connection takes. A value that it does not know is the largest
+/// of its type.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathInfo {
+    /// The rate at which the kernel sends, bytes a second: with bbr the path's, else an upper bound of it.
+    pub pacing_rate: u64,
+    /// The rate at which the peer has acknowledged lately, bytes a second; 0 before the first sample.
+    pub delivery_rate: u64,
+    /// There was too little to send for `delivery_rate` to show what the path can take.
+    pub is_app_limited: bool,
+    /// The smoothed round trip, microseconds; 0 before the first sample.
+    pub rtt: u32,
+    /// The shortest round trip that the kernel remembers, microseconds.
+    pub min_rtt: u32,
+    /// The congestion window, bytes.
+    pub cwnd: u64,
+    /// The data of one segment, bytes.
+    pub mss: u32,
+    /// Segments that have been sent and are not acknowledged.
+    pub unacked: u32,
+    /// Bytes that the kernel has not sent yet.
+    pub unsent: u32,
+    /// Segments that have been sent again since the connection began.
+    pub retransmits: u32,
+    /// The state of the congestion control, by the kernel's number: 0 open, 1 disorder, 2 reduced, 3 recovery, 4 loss.
+    pub ca_state: u8,
+}
+
 /// A service session, as the SDK lists it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -412,7 +442,7 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_channel_unacknowledged(ch: *const dap_stream_ch_t) -> usize;
     /// Enables reception: the SDK holds packets back until the channel's service is accepted.
     pub(super) fn vpn_glue_channel_enable(ch: *mut dap_stream_ch_t);
-    /// Enables or disables channel_drained.
+    /// Enables channel_drained, or lets the SDK disable it; it may still be called then.
     pub(super) fn vpn_glue_channel_wake_on_drain(ch: *mut dap_stream_ch_t, wake: bool);
     /// Reports to the SDK that the peer is alive.
     pub(super) fn vpn_glue_channel_touch(ch: *mut dap_stream_ch_t);
@@ -442,6 +472,21 @@ unsafe extern "C" {
         kind: *mut u8,
         size: *mut usize,
     ) -> *const u8;
+}
+
+// --- path.c: the TCP connection below channel 'S'; on the owner ---------------------------------------------------
+unsafe extern "C" {
+    /// What the kernel knows of the connection's path; false if it is none of TCP.
+    pub(super) fn vpn_glue_channel_path(ch: *const dap_stream_ch_t, out: *mut PathInfo) -> bool;
+    /// The bytes that the kernel has not sent yet; -1 if it does not say.
+    pub(super) fn vpn_glue_channel_unsent(ch: *const dap_stream_ch_t) -> i64;
+    /// Sets how many bytes the kernel takes that it cannot send yet (TCP_NOTSENT_LOWAT); 0, or an errno.
+    pub(super) fn vpn_glue_channel_set_unsent_limit(ch: *mut dap_stream_ch_t, bytes: u32) -> c_int;
+    /// Sets the congestion control by its name; 0, or an errno: ENOENT if the kernel does not have it, EPERM if this
+    /// process may not choose it.
+    pub(super) fn vpn_glue_channel_set_congestion(ch: *mut dap_stream_ch_t, name: *const c_char) -> c_int;
+    /// Writes the name of the congestion control as a text, truncated to `size`; 0, or an errno.
+    pub(super) fn vpn_glue_channel_congestion(ch: *const dap_stream_ch_t, out: *mut c_char, size: usize) -> c_int;
 }
 
 // --- session.c: what the SDK keeps of a session; on the owner, but for sessions_each -----------------------------

@@ -74,9 +74,12 @@ static bool s_channel_packet(dap_stream_ch_t *ch, void *argument)
 static bool s_channel_drained(dap_stream_ch_t *ch, void *argument)
 {
     (void)argument;
-    if (ch->internal)
-        vpn_internal_rust.channel_drained(ch->internal);
-    return false;
+    dap_events_socket_t *es = vpn_internal_socket_of(ch);
+    bool more = es && ch->internal && vpn_internal_rust.channel_drained(ch->internal, es->buf_out_size);
+    /* Another channel's callback may have cleared the flag just before: the Cellframe SDK's of channel 'R' does. */
+    if (more)
+        dap_events_socket_set_writable_unsafe(es, true);
+    return more;
 }
 
 void vpn_glue_channel_register(void)
@@ -109,7 +112,14 @@ void vpn_glue_channel_enable(struct dap_stream_ch *ch)
 
 void vpn_glue_channel_wake_on_drain(struct dap_stream_ch *ch, bool wake)
 {
+    dap_events_socket_t *es = vpn_internal_socket_of(ch);
+    if (!es)
+        return;
     dap_stream_ch_set_ready_to_write_unsafe(ch, wake);
+    /* In the Cellframe SDK every write sets the channel's flag, and an empty buffer clears the socket's: the call above
+     * may have found nothing to change. And it clears the socket's also while the buffer holds output. */
+    if (wake || es->buf_out_size > 0)
+        dap_events_socket_set_writable_unsafe(es, true);
 }
 
 void vpn_glue_channel_touch(struct dap_stream_ch *ch)

@@ -25,6 +25,7 @@ void dap_timerfd_delete_mt(dap_worker_t *w, dap_events_socket_uuid_t u) { (void)
 dap_events_socket_t *dap_events_socket_wrap_no_add(int fd, dap_events_socket_callbacks_t *c) { (void)fd, (void)c; return NULL; }
 void dap_events_socket_assign_on_worker_mt(dap_events_socket_t *e, dap_worker_t *w) { (void)e, (void)w; }
 void dap_events_socket_set_readable_unsafe(dap_events_socket_t *e, bool r) { (void)e, (void)r; }
+void dap_events_socket_set_writable_unsafe(dap_events_socket_t *e, bool r) { (void)e, (void)r; }
 void dap_events_socket_remove_and_delete_mt(dap_worker_t *w, dap_events_socket_uuid_t u) { (void)w, (void)u; }
 
 /* --- streams --- */
