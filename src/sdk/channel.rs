@@ -127,8 +127,10 @@ impl Channel {
     pub fn path(&self) -> Option<PathInfo> {
         let ch = self.here()?;
         let mut path = MaybeUninit::uninit();
-        // SAFETY: open and on its worker; a whole struct is written if the result is true.
-        unsafe { raw::vpn_glue_channel_path(ch, path.as_mut_ptr()).then(|| path.assume_init()) }
+        // SAFETY: open and on its worker, and `path` is writable.
+        let is_known = unsafe { raw::vpn_glue_channel_path(ch, path.as_mut_ptr()) };
+        // SAFETY: the call writes the whole struct if its result is true.
+        is_known.then(|| unsafe { path.assume_init() })
     }
 
     /// Returns the bytes that the kernel has taken and not sent yet; `None` off the channel's worker, or if the kernel
