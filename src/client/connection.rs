@@ -140,6 +140,9 @@ impl Connection {
     /// Connects, and waits until the tunnel is up or a step has failed.
     pub(super) fn establish(self: &Arc<Self>) -> Result<(), ClientError> {
         log::info!("connecting to {} in network {}", self.server, self.net.name());
+        if !self.origin.is_renewal {
+            self.settings.congestion.say();
+        }
         self.dial()?;
         let grant = self.await_grant()?;
         self.bring_up(&grant)?;

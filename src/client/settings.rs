@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::{BadValue, Config, check_process_wide};
+use crate::sdk::congestion::Congestion;
 use vpn_core::forward::{BadNetwork, Networks};
 use vpn_core::lease::Subnet;
 
@@ -25,6 +26,8 @@ pub(super) struct Settings {
     /// Whether super-packets pass between the device and a server that accepts them. The device of a legacy part has
     /// none.
     pub(super) offload: bool,
+    /// The congestion control of the stream.
+    pub(super) congestion: Congestion,
     /// The networks in which a server may give a subnet, beside the private ones.
     pub(super) allow_subnet: Vec<Subnet>,
     /// The order for the service, for networks whose orders do not reach this node.
@@ -47,6 +50,7 @@ impl Settings {
             mtu: config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16,
             keep_alive: seconds("keep_alive", 1..=3600, 5),
             offload: cfg!(feature = "client-tun") && config.flag(SECTION, "offload", true),
+            congestion: Congestion::read(config, SECTION),
             allow_subnet: allowed_subnets(config)?,
             order_hash: match config.checked_text(SECTION, "order_hash", hash)? {
                 Some(text) => Some(parse_hash(&text).ok_or_else(|| BadValue::new(SECTION, "order_hash", &text, hash))?),

@@ -12,6 +12,7 @@ mod callbacks;
 pub mod channel;
 pub mod command;
 pub mod config;
+pub mod congestion;
 #[cfg(feature = "client-tun")]
 pub mod external_channel;
 pub mod gate;

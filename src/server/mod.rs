@@ -111,6 +111,7 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
     match server.open(config) {
         Ok(()) => {
             warn_if_not_forwarding();
+            server.settings.congestion.say();
             log::info!(
                 target: NOTICE,
                 "device up: {} with {}/{}, MTU {}, {} queues{}",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::{BadValue, Config, check_process_wide};
+use crate::sdk::congestion::Congestion;
 use host::netlink::{Address, Netlink, NetlinkError};
 use vpn_core::exchange::LeaseRules;
 use vpn_core::forward::{BadNetwork, Networks};
@@ -30,6 +31,8 @@ pub(crate) struct Settings {
     pub client_isolation: bool,
     /// The bytes that may wait in a client's send queue before packets to it are dropped.
     pub session_queue: usize,
+    /// The congestion control of the clients' streams.
+    pub congestion: Congestion,
     /// The name servers that clients receive.
     pub dns: Vec<Ipv4Addr>,
     /// The silence after which a client is pinged; after three times as long it is disconnected. Applies to clients
@@ -143,6 +146,7 @@ impl Settings {
             leases: lease_rules(config, &subnet)?,
             client_isolation: config.checked_flag(SECTION, "client_isolation", false)?,
             session_queue: config.checked_number(SECTION, "session_queue", 131_072..=67_108_864, 1_048_576)? as usize,
+            congestion: Congestion::read(config, SECTION),
             dns: config.checked_list(SECTION, "dns", "a list of IPv4 addresses, for example [10.0.0.1]", |text| {
                 text.parse().ok()
             })?,

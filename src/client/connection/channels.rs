@@ -21,6 +21,7 @@ impl Connection {
         let Some(channel) = found else { return false };
         channel.set_data(Arc::clone(self) as Arc<_>);
         self.shared.lock().channel = Some(Arc::clone(&channel));
+        self.settings.congestion.apply(&channel);
         channel.enable();
         true
     }
