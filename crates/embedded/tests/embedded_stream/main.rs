@@ -9,6 +9,7 @@ mod limits;
 mod memory;
 mod paid;
 mod peer;
+mod room;
 mod service;
 mod speed;
 mod streams;
