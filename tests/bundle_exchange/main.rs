@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bridge;
+mod congestion;
 mod downstream;
 mod forwarded;
 mod hostile;

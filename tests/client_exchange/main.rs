@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::multiple_unsafe_ops_per_block)]
 
 mod bundles;
+mod congestion;
 mod ends;
 mod offers;
 mod packets;

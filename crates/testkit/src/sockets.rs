@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::thread;
 use std::time::Instant;
 
-use rustix::net::{AddressFamily, SocketType, eth, ipproto, socket, sockopt};
+use rustix::net::{AddressFamily, SocketType, eth, getpeername, getsockname, ipproto, socket, sockopt};
 
 use crate::hosts::Host;
 use crate::noise::noise;
@@ -180,34 +180,53 @@ pub fn path_mtu(socket: &impl AsRawFd) -> usize {
     mtu as usize
 }
 
+/// Returns this process's sockets with a peer, as duplicates, each with its own address and its peer's.
+#[allow(unsafe_code)]
+fn connections() -> Vec<(OwnedFd, SocketAddr, SocketAddr)> {
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap();
+    let numbers = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let connection = |fd| {
+        // SAFETY: a duplicate of the descriptor, or an error if it is closed by now; no memory is passed.
+        let copy = unsafe { libc::dup(fd) };
+        if copy < 0 {
+            return None;
+        }
+        // SAFETY: dup returned a new descriptor, which nothing else owns.
+        let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+        let own = SocketAddr::try_from(getsockname(&copy).ok()?).ok()?;
+        // A listening socket has no peer.
+        let peer = SocketAddr::try_from(getpeername(&copy).ok()??).ok()?;
+        Some((copy, own, peer))
+    };
+    numbers.filter_map(connection).collect()
+}
+
 /// Has both ends of this process's connections to `server` drop all that arrives, as on a path that has lost its
 /// network: nothing is acknowledged any more.
 #[allow(unsafe_code)]
 pub fn cut(server: SocketAddr) {
     let mut drop_all = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
     let program = libc::sock_fprog { len: 1, filter: &raw mut drop_all };
-    let is_server = |address: Option<_>| address.is_some_and(|address| SocketAddr::try_from(address) == Ok(server));
-    let mut ends = 0;
-    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
-        let Some(fd) = entry.unwrap().file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // SAFETY: a duplicate of the descriptor, or an error if it is closed by now; no memory is passed.
-        let copy = unsafe { libc::dup(fd) };
-        if copy < 0 {
-            continue;
-        }
-        // SAFETY: dup returned a new descriptor, which nothing else owns.
-        let copy = unsafe { OwnedFd::from_raw_fd(copy) };
-        // The listening socket has no peer.
-        let Ok(peer) = rustix::net::getpeername(&copy) else { continue };
-        if is_server(peer) || rustix::net::getsockname(&copy).is_ok_and(|own| is_server(Some(own))) {
-            let length = size_of_val(&program) as libc::socklen_t;
-            let (level, option) = (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER);
-            // SAFETY: an open socket; the program and its one instruction live through the call, which copies them.
-            let code =
-                unsafe { libc::setsockopt(copy.as_raw_fd(), level, option, (&raw const program).cast(), length) };
-            assert_eq!(code, 0, "SO_ATTACH_FILTER: {}", std::io::Error::last_os_error());
-            ends += 1;
-        }
+    let ends: Vec<_> = connections().into_iter().filter(|(_, own, peer)| [*own, *peer].contains(&server)).collect();
+    for (end, ..) in &ends {
+        let length = size_of_val(&program) as libc::socklen_t;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER);
+        // SAFETY: an open socket; the program and its one instruction live through the call, which copies them.
+        let code = unsafe { libc::setsockopt(end.as_raw_fd(), level, option, (&raw const program).cast(), length) };
+        assert_eq!(code, 0, "SO_ATTACH_FILTER: {}", std::io::Error::last_os_error());
     }
+    let ends = ends.len();
     assert!(ends > 0 && ends % 2 == 0, "{ends} ends of connections to {server}");
+}
+
+/// Returns whether this process may choose a congestion control.
+pub fn allows_congestion(name: &str) -> bool {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_tcp_congestion(socket, name).is_ok()
+}
+
+/// Returns the congestion control of each connection of this process that `belongs`, by its own and its peer's address.
+pub fn congestion_of(belongs: impl Fn(SocketAddr, SocketAddr) -> bool) -> Vec<String> {
+    let of_these = connections().into_iter().filter(|(_, own, peer)| belongs(*own, *peer));
+    of_these.map(|(socket, ..)| sockopt::tcp_congestion(socket).unwrap()).collect()
 }
