@@ -48,6 +48,12 @@ pub enum DropCause {
     WrongSource,
     /// The client, or its source, asks for an address too often.
     TooOften,
+    /// The session's queue is full; its fattest flow loses its oldest packet.
+    QueueOverflow,
+    /// The memory that the queues of a worker share is full.
+    QueueMemory,
+    /// The packet waited too long behind others of its flow: CoDel tells the sender to slow down.
+    Codel,
 }
 
 impl DropCause {
@@ -55,7 +61,7 @@ impl DropCause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All causes, each at the index that is its number.
-    pub const ALL: [DropCause; 21] = [
+    pub const ALL: [DropCause; 24] = [
         DropCause::Malformed,
         DropCause::NotIpv4,
         DropCause::NoLease,
@@ -77,6 +83,9 @@ impl DropCause {
         DropCause::Denied,
         DropCause::WrongSource,
         DropCause::TooOften,
+        DropCause::QueueOverflow,
+        DropCause::QueueMemory,
+        DropCause::Codel,
     ];
 
     /// Returns the counter's name in statistics: lower case, words joined by underscores; stable.
@@ -114,6 +123,9 @@ impl DropCause {
             DropCause::Denied => ("denied", "an address that clients must not reach, or that is never routed"),
             DropCause::WrongSource => ("wrong_source", "sent by the server from outside the tunnel's networks"),
             DropCause::TooOften => ("too_often", "an address was asked for too often"),
+            DropCause::QueueOverflow => ("queue_overflow", "the session's queue is full: its fattest flow loses"),
+            DropCause::QueueMemory => ("queue_memory", "the memory of the sessions' queues is full"),
+            DropCause::Codel => ("codel", "waited too long behind packets of its own flow"),
         }
     }
 }

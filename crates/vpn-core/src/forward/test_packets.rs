@@ -3,6 +3,7 @@
 
 use super::Segments;
 use crate::wire::{VnetHeader, inspect};
+use proptest::prelude::*;
 
 /// The ones'-complement sum as RFC 1071 defines it.
 pub(super) fn naive_sum(bytes: &[u8]) -> u16 {
@@ -169,4 +170,29 @@ pub(super) fn is_sound(packet: &[u8]) -> bool {
     let has_checksum = ip[9] == 6 || transport[6..8] != [0, 0];
     let sums = [naive_sum(ip), naive_sum(&[pseudo_header.as_slice(), transport].concat())];
     lens_agree && has_checksum && sums == [0xffff; 2]
+}
+
+/// A packet with any fields, and the payload of its segments.
+pub(super) fn super_packet() -> impl Strategy<Value = (Packet, usize)> {
+    let ip = (any::<u8>(), any::<u16>(), any::<bool>(), any::<u8>(), 0..=10_usize);
+    // Without URG, whose pointer has its own test, and without SYN and RST, which no super-packet has.
+    let tcp = (any::<bool>(), any::<u32>(), any::<u8>().prop_map(|flags| flags & !0x26), any::<u16>(), 0..=10_usize);
+    (ip, tcp, 32_usize..1500, 2_usize..100, any::<prop::sample::Index>()).prop_map(|(ip, tcp, size, count, last)| {
+        let (tos, id, dont_fragment, ttl, ip_words) = ip;
+        let (is_tcp, sequence, flags, window, tcp_words) = tcp;
+        let len = (size * (count - 1) + last.index(size) + 1).min(65535 - 120);
+        let packet = Packet {
+            tos,
+            id,
+            dont_fragment,
+            ttl,
+            ip_options: vec![1; ip_words * 4],
+            is_tcp,
+            flags,
+            window,
+            tcp_options: payload(if is_tcp { tcp_words * 4 } else { 0 }),
+            ..Packet::tcp(sequence, &payload(len))
+        };
+        (packet, size)
+    })
 }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::forward::test_packets::{Packet, is_sound, naive_sum, payload};
+use crate::forward::Segments;
+use crate::forward::test_packets::{Packet, is_sound, naive_sum, payload, super_packet};
 use crate::wire::VnetHeader;
 use proptest::prelude::*;
 
@@ -219,31 +220,6 @@ fn the_description_of_another_packet_emits_nothing() {
             split(&mut buffer, headroom, &offload, |_| panic!("there is no such packet"));
         }
     }
-}
-
-/// A packet with any fields, and the payload of its segments.
-fn super_packet() -> impl Strategy<Value = (Packet, usize)> {
-    let ip = (any::<u8>(), any::<u16>(), any::<bool>(), any::<u8>(), 0..=10_usize);
-    // Without URG, whose pointer has its own test, and without SYN and RST, which no super-packet has.
-    let tcp = (any::<bool>(), any::<u32>(), any::<u8>().prop_map(|flags| flags & !0x26), any::<u16>(), 0..=10_usize);
-    (ip, tcp, 32_usize..1500, 2_usize..100, any::<prop::sample::Index>()).prop_map(|(ip, tcp, size, count, last)| {
-        let (tos, id, dont_fragment, ttl, ip_words) = ip;
-        let (is_tcp, sequence, flags, window, tcp_words) = tcp;
-        let len = (size * (count - 1) + last.index(size) + 1).min(65535 - 120);
-        let packet = Packet {
-            tos,
-            id,
-            dont_fragment,
-            ttl,
-            ip_options: vec![1; ip_words * 4],
-            is_tcp,
-            flags,
-            window,
-            tcp_options: payload(if is_tcp { tcp_words * 4 } else { 0 }),
-            ..Packet::tcp(sequence, &payload(len))
-        };
-        (packet, size)
-    })
 }
 
 proptest! {
