@@ -3,108 +3,87 @@
 //! A [`Queue`] belongs to one session and one direction. Its caller pushes what the path cannot take now, and pops when
 //! the path takes more. The queues of a worker share a [`Memory`]. Nothing here allocates or locks for a packet once the
 //! memory has grown, and an empty queue owns none of it.
+//!
+//! The order is that of FQ-CoDel (RFC 8290): flows take turns, a flow that has just come goes first, and a flow that
+//! makes its own packets wait for long is told so (RFC 8289), by a mark (RFC 3168) or a drop. A super-packet counts as the
+//! packets that it stands for: a drop that tells its sender to slow down takes one segment.
 
-use std::collections::VecDeque;
+mod bucket;
+mod codel;
+mod events;
+mod flows;
+mod memory;
+
+pub use bucket::Rate;
+pub use codel::Tuning;
+pub use events::Events;
+pub use memory::Memory;
+
 use std::time::Duration;
 
-use crate::forward::{DropCause, Load, Offload};
-use crate::wire::{Ipv4View, VNET_LEN};
+use crate::forward::{DropCause, Load, Offload, Segments, behead, cut, mark_congestion};
+use crate::wire::{Ipv4View, VNET_LEN, VnetHeader};
+use bucket::Bucket;
+use codel::Times;
+use flows::Table;
+use memory::{BLOCK, NONE, Unit};
+
+/// Protocols with ports (IANA).
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// The least that a flow may send in its turn, in bytes: a packet of a common path (RFC 8290, 5.2).
+const LEAST_QUANTUM: usize = 1514;
+const LARGEST_PACKET: usize = 65_535;
 
 /// The bounds of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most bytes that wait. Beyond them the queue drops from the head of its fattest flow.
+    /// The most bytes that wait. Beyond them the queue drops from the head of its fattest flow. Small packets, which take
+    /// more memory than they have bytes, are bounded to twice as much memory.
     pub bytes: usize,
 }
 
-/// How long packets may wait: the parameters of CoDel (RFC 8289).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuning {
-    /// The delay of a standing queue that is accepted.
-    pub target: Duration,
-    /// The time in which a flow is expected to react to a drop or a mark: about a round trip.
-    pub interval: Duration,
-}
-
-impl Tuning {
-    /// Returns the tuning for flows over a path with this round trip, of which the tunnel knows its own part.
-    pub fn for_round_trip(round_trip: Duration) -> Tuning {
-        Tuning {
-            target: (round_trip / 2).clamp(Duration::from_millis(5), Duration::from_millis(100)),
-            interval: (round_trip * 2).clamp(Duration::from_millis(100), Duration::from_secs(1)),
-        }
-    }
-}
-
-/// A rate that is sold or configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// Bytes per second, as [`Offload::billed`] counts them.
-    pub bytes_per_second: u64,
-}
-
-/// What a queue did besides keeping packets, for the caller's counters. Several calls may add to the same value.
-#[derive(Clone, Debug, Default)]
-pub struct Events {
-    overflow: Load,
-    marked: u64,
-}
-
-impl Events {
-    /// Returns the packets that were dropped, by cause.
-    pub fn drops(&self) -> impl Iterator<Item = (DropCause, Load)> {
-        [(DropCause::OutputFull, self.overflow)].into_iter().filter(|(_, load)| !load.is_empty())
-    }
-
-    /// Returns the number of packets that were marked with CE instead of being dropped.
-    pub fn marked(&self) -> u64 {
-        self.marked
-    }
-}
-
-/// The memory that the queues of one worker share.
-#[derive(Debug, Default)]
-pub struct Memory {
-    spare: Vec<Vec<u8>>,
-}
-
-impl Memory {
-    /// Creates the memory. It keeps at most `limit` bytes of packets; `seed` is random and hides which flows share a
-    /// place in the hash tables.
-    pub fn new(_limit: usize, _seed: u64) -> Memory {
-        Memory::default()
-    }
-
-    /// Gives back what a burst has left. To be called about once a second.
-    pub fn trim(&mut self, _now: Duration) {
-        self.spare.truncate(64);
-    }
-}
-
-/// What waits for one peer in one direction.
+/// What waits for one peer in one direction. Its owner calls [`Queue::clear`] before it drops a queue that is not empty;
+/// all calls are given the same memory.
 #[derive(Debug)]
 pub struct Queue {
     limits: Limits,
     bytes: usize,
-    /// Each as a TUN queue provides it: header and packet.
-    waiting: VecDeque<(Vec<u8>, Load)>,
+    /// The blocks of memory that it holds.
+    blocks: usize,
+    /// `None`: nothing waits.
+    table: Option<Box<Table>>,
+    times: Times,
+    /// What a flow sends in its turn, in bytes.
+    quantum: i32,
+    bucket: Bucket,
 }
 
 impl Queue {
     /// Creates an empty queue without a rate limit.
     pub fn new(limits: Limits) -> Queue {
-        Queue { limits, bytes: 0, waiting: VecDeque::new() }
+        let limits = Limits { bytes: limits.bytes.min(i32::MAX as usize) };
+        Queue {
+            limits,
+            bytes: 0,
+            blocks: 0,
+            table: None,
+            times: Tuning::default().into(),
+            quantum: LEAST_QUANTUM as i32,
+            bucket: Bucket::default(),
+        }
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.table.is_none()
     }
 
     /// Whether a packet of this load may pass now without waiting: nothing waits, and the rate allows it. Counts it
     /// against the rate if so.
-    pub fn passes(&mut self, _now: Duration, _load: Load) -> bool {
-        self.is_empty()
+    #[inline]
+    pub fn passes(&mut self, now: Duration, load: Load) -> bool {
+        self.is_empty() && self.bucket.passes(nanoseconds(now), load.bytes)
     }
 
     /// The bytes that wait, as the packets' lengths.
@@ -113,68 +92,218 @@ impl Queue {
     }
 
     /// Sets CoDel's parameters, from now on.
-    pub fn tune(&mut self, _tuning: Tuning) {}
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.times = tuning.into();
+    }
 
     /// Sets or removes the rate limit, from now on.
-    pub fn set_rate(&mut self, _rate: Option<Rate>) {}
+    pub fn set_rate(&mut self, rate: Option<Rate>) {
+        self.bucket.set_rate(rate);
+    }
 
     /// Appends a packet that [`Offload::check`] described as `view` and `offload`. A super-packet is cut into smaller ones
     /// of at most `unit` bytes each, or single packets.
     pub fn push(
         &mut self,
         memory: &mut Memory,
-        _now: Duration,
+        now: Duration,
         packet: &[u8],
-        (_view, offload): (&Ipv4View, &Offload),
-        _unit: usize,
+        (view, offload): (&Ipv4View, &Offload),
+        unit: usize,
         events: &mut Events,
     ) {
-        let load = Load::of(offload, packet.len());
-        if self.bytes + packet.len() > self.limits.bytes {
-            events.overflow += load;
-            return;
+        let now = nanoseconds(now);
+        // Flows send whole units: with less, most visits of a flow would only add to its deficit.
+        self.quantum = unit.clamp(LEAST_QUANTUM, LARGEST_PACKET) as i32;
+        let hash = memory.hash(flow(packet, view));
+        let is_cut = cut(packet, offload, unit, |piece| {
+            self.append(memory, now, hash, [piece.headers, piece.payload], &piece.offload, events);
+        });
+        if !is_cut {
+            self.append(memory, now, hash, [packet, &[]], offload, events);
         }
-        let mut copy = memory.spare.pop().unwrap_or_default();
-        copy.clear();
-        copy.extend_from_slice(&offload.to_header().to_bytes());
-        copy.extend_from_slice(packet);
-        self.bytes += packet.len();
-        self.waiting.push_back((copy, load));
+    }
+
+    fn append(
+        &mut self,
+        memory: &mut Memory,
+        now: u64,
+        hash: u64,
+        [front, back]: [&[u8]; 2],
+        offload: &Offload,
+        events: &mut Events,
+    ) {
+        let len = front.len() + back.len();
+        let load = Load::of(offload, len);
+        let unit = Unit {
+            len: (VNET_LEN + len) as u32,
+            packets: load.packets as u32,
+            billed: load.bytes as u32,
+            next: NONE,
+            since: now,
+        };
+        if self.table.is_none() {
+            self.table = memory.take_table();
+        }
+        let Some(table) = &mut self.table else { return events.dropped(DropCause::QueueMemory, load) };
+        let place = table.place(hash);
+        while let Some(cause) = lacks(&self.limits, self.bytes + len, self.blocks, unit.blocks(), memory) {
+            // The oldest packet, as the sender learns soonest from it; one at a time, as a super-packet is many already.
+            let fattest = table.fattest(place, unit.blocks());
+            let Some((first, dropped)) = table.unlink(memory, fattest) else {
+                events.dropped(cause, load);
+                return self.rest(memory);
+            };
+            memory.free(first);
+            self.bytes = self.bytes.saturating_sub(dropped.len as usize - VNET_LEN);
+            self.blocks = self.blocks.saturating_sub(dropped.blocks());
+            events.dropped(cause, dropped.load());
+        }
+        let header = offload.to_header().to_bytes();
+        let Some(first) = memory.store([&header, front, back], unit) else {
+            events.dropped(DropCause::QueueMemory, load);
+            return self.rest(memory);
+        };
+        table.append(memory, place, first, &unit, self.quantum);
+        self.bytes += len;
+        self.blocks += unit.blocks();
     }
 
     /// Writes the packet that is next to the front of `space`, with its header as a TUN queue provides it, and returns the
     /// bytes written. `None` if nothing waits, the rate allows nothing now, or `space` is too small: 65,545 bytes always
     /// suffice.
-    pub fn pop(
-        &mut self,
-        memory: &mut Memory,
-        _now: Duration,
-        space: &mut [u8],
-        _events: &mut Events,
-    ) -> Option<usize> {
-        let len = self.waiting.front()?.0.len();
-        let to = space.get_mut(..len)?;
-        let (packet, _) = self.waiting.pop_front()?;
-        to.copy_from_slice(&packet);
-        self.bytes -= len - VNET_LEN;
-        memory.spare.push(packet);
-        Some(len)
+    pub fn pop(&mut self, memory: &mut Memory, now: Duration, space: &mut [u8], events: &mut Events) -> Option<usize> {
+        let now = nanoseconds(now);
+        let table = self.table.as_mut()?;
+        if !self.bucket.is_open(now) {
+            return None;
+        }
+        loop {
+            let (place, first) = table.turn(self.quantum)?;
+            let unit = *memory.unit(first)?;
+            let space = space.get_mut(..unit.len as usize)?;
+            let (waited, behind) = (now.saturating_sub(unit.since), table.bytes(place).saturating_sub(unit.len));
+            let (mut lost, mut is_marked) = (0, false);
+            while lost < unit.packets && table.codel(place).signals(&self.times, now, waited, behind) {
+                is_marked = can_be_marked(memory.front(first)?);
+                if is_marked {
+                    break;
+                }
+                lost += 1;
+            }
+            table.unlink(memory, place)?;
+            self.bytes = self.bytes.saturating_sub(unit.len as usize - VNET_LEN);
+            self.blocks = self.blocks.saturating_sub(unit.blocks());
+            if lost == unit.packets {
+                memory.free(first);
+                events.dropped(DropCause::Codel, unit.load());
+                if self.blocks == 0 {
+                    self.rest(memory);
+                    return None;
+                }
+                continue;
+            }
+            memory.take(first, space);
+            let (len, load) = finish(space, &unit, lost, is_marked, events);
+            table.charge(place, len);
+            self.bucket.charge(load.bytes);
+            self.rest(memory);
+            return Some(len);
+        }
     }
 
     /// Returns when the rate allows the next packet: `None` if nothing waits, a time that has passed if `pop` would return
     /// a packet.
     pub fn ready_at(&self, now: Duration) -> Option<Duration> {
-        (!self.is_empty()).then_some(now)
+        (!self.is_empty()).then(|| self.bucket.open_at(nanoseconds(now)))
     }
 
     /// Drops all that waits and returns its load.
     pub fn clear(&mut self, memory: &mut Memory) -> Load {
         let mut load = Load::default();
-        for (packet, each) in self.waiting.drain(..) {
-            memory.spare.push(packet);
-            load += each;
+        if let Some(table) = &mut self.table {
+            while let Some((place, _)) = table.turn(self.quantum) {
+                let Some((first, unit)) = table.unlink(memory, place) else { break };
+                memory.free(first);
+                load += unit.load();
+            }
         }
-        self.bytes = 0;
+        (self.bytes, self.blocks) = (0, 0);
+        self.rest(memory);
         load
     }
+
+    /// Gives the table back if nothing waits.
+    fn rest(&mut self, memory: &mut Memory) {
+        if self.blocks == 0
+            && let Some(mut table) = self.table.take()
+        {
+            table.rest();
+            memory.return_table(table);
+        }
+    }
+}
+
+/// Why a queue that would have `bytes` bytes, and `more` blocks beside its `blocks`, must drop.
+fn lacks(limits: &Limits, bytes: usize, blocks: usize, more: usize, memory: &Memory) -> Option<DropCause> {
+    let blocks = (blocks + more) * BLOCK;
+    if bytes > limits.bytes || blocks > limits.bytes * 2 + LARGEST_PACKET {
+        return Some(DropCause::QueueOverflow);
+    }
+    // A queue holds at most as much as is left for the others.
+    (blocks > memory.available().saturating_sub(more * BLOCK)).then_some(DropCause::QueueMemory)
+}
+
+/// What a flow is: addresses, protocol, and the ports of TCP and UDP unless it is a fragment.
+fn flow(packet: &[u8], view: &Ipv4View) -> [u64; 2] {
+    let addresses = u64::from(view.source.to_bits()) << 32 | u64::from(view.destination.to_bits());
+    let ports = match view.protocol {
+        TCP | UDP if !view.is_fragment => packet.get(view.header_len..).and_then(<[u8]>::first_chunk),
+        _ => None,
+    };
+    [addresses, u64::from(view.protocol) << 32 | u64::from(u32::from_be_bytes(ports.copied().unwrap_or_default()))]
+}
+
+/// Whether the packet behind the header, of which this is the front, may be marked.
+fn can_be_marked(front: &[u8; BLOCK]) -> bool {
+    front[VNET_LEN + 1] & 3 != 0
+}
+
+/// Removes the segments that are lost, or marks the packet. `space` is the header and the packet. Returns the length and
+/// the load of what remains.
+fn finish(space: &mut [u8], unit: &Unit, lost: u32, is_marked: bool, events: &mut Events) -> (usize, Load) {
+    let whole = (space.len(), unit.load());
+    let Some((header, packet)) = space.split_first_chunk_mut::<VNET_LEN>() else { return whole };
+    if is_marked && mark_congestion(packet) {
+        events.add_marked(unit.packets.into());
+    }
+    if lost == 0 {
+        return whole;
+    }
+    let segments = segments(&VnetHeader::parse(header));
+    let Some((len, offload)) = behead(packet, &segments, lost as usize) else { return whole };
+    *header = offload.to_header().to_bytes();
+    let load = Load::of(&offload, len);
+    let Load { packets, bytes } = unit.load();
+    events.dropped(
+        DropCause::Codel,
+        Load { packets: packets.saturating_sub(load.packets), bytes: bytes.saturating_sub(load.bytes) },
+    );
+    (VNET_LEN + len, load)
+}
+
+/// The description from which the header of a super-packet was made.
+fn segments(header: &VnetHeader) -> Segments {
+    Segments {
+        is_tcp: header.gso_type != VnetHeader::GSO_UDP_L4,
+        ecn: header.gso_type & VnetHeader::GSO_ECN != 0,
+        size: header.gso_size,
+        ip_len: header.csum_start,
+        header_len: header.hdr_len,
+    }
+}
+
+/// Since the fixed point: enough for five centuries.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

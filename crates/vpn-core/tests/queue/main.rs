@@ -1,0 +1,7 @@
+//! The queue in front of a path, as a data path uses it.
+#![allow(clippy::unwrap_used)]
+
+mod bounds;
+mod model;
+mod packets;
+mod rate;
