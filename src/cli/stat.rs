@@ -51,8 +51,12 @@ fn totals_text(totals: &vpn_core::forward::Totals) -> String {
         .filter(|(_, packets)| *packets > 0)
         .map(|(cause, packets)| format!("  dropped {packets}: {} ({})\n", cause.name(), cause.description()))
         .collect();
+    let marked = match totals.marked {
+        0 => String::new(),
+        packets => format!("  marked.............{packets} packets (congestion, RFC 3168)\n"),
+    };
     format!(
-        "\nVPN service since its start\n  from clients.......{} packets, {}\n  to clients.........{} packets, {}\n{}",
+        "\nVPN service since its start\n  from clients.......{} packets, {}\n  to clients.........{} packets, {}\n{marked}{}",
         totals.up_packets,
         size(totals.up_bytes),
         totals.down_packets,
@@ -192,10 +196,12 @@ mod tests {
         assert!(text.contains("from clients.......1 packets, 4.00 Kb\n"), "{text}");
         assert!(text.ends_with("dropped............none\n"), "{text}");
         counters.dropped(0, vpn_core::forward::DropCause::SpoofedSource);
+        counters.marked(0, 7);
         let text = totals_text(&counters.totals());
         assert!(
             text.ends_with("dropped 1: spoofed_source (the source is not the sender's leased address)\n"),
             "{text}"
         );
+        assert!(text.contains("\n  marked.............7 packets (congestion, RFC 3168)\n"), "{text}");
     }
 }

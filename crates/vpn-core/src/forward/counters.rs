@@ -33,6 +33,7 @@ struct Cells {
     up_bytes: AtomicU64,
     down_packets: AtomicU64,
     down_bytes: AtomicU64,
+    marked: AtomicU64,
     drops: [AtomicU64; DropCause::COUNT],
 }
 
@@ -77,6 +78,8 @@ pub struct Totals {
     pub down_packets: u64,
     /// Their bytes.
     pub down_bytes: u64,
+    /// Packets that a queue marked with "congestion experienced" in place of a drop (RFC 3168). They are forwarded.
+    pub marked: u64,
     /// Packets dropped, by cause, in the order of [`DropCause::ALL`].
     pub drops: [(DropCause, u64); DropCause::COUNT],
 }
@@ -136,6 +139,13 @@ impl Counters {
         }
     }
 
+    /// Counts packets that a queue marked.
+    pub fn marked(&self, worker: usize, packets: u64) {
+        if let Some(cells) = self.cells(worker) {
+            add(&cells.marked, packets);
+        }
+    }
+
     /// Counts a dropped packet.
     #[inline]
     pub fn dropped(&self, worker: usize, cause: DropCause) {
@@ -160,6 +170,7 @@ impl Counters {
             up_bytes: sum(&|cells| &cells.up_bytes),
             down_packets: sum(&|cells| &cells.down_packets),
             down_bytes: sum(&|cells| &cells.down_bytes),
+            marked: sum(&|cells| &cells.marked),
             drops: DropCause::ALL.map(|cause| (cause, sum(&|cells| &cells.drops[cause as usize]))),
         }
     }
@@ -190,11 +201,13 @@ mod tests {
         counters.dropped(0, DropCause::SpoofedSource);
         counters.dropped(1, DropCause::SpoofedSource);
         counters.dropped_all(1, DropCause::NotAllowed, 5);
+        counters.marked(0, 2);
+        counters.marked(1, 6);
         let totals = counters.totals();
         assert_eq!((totals.up_packets, totals.up_bytes), (2, 120));
         assert_eq!((totals.down_packets, totals.down_bytes), (4, 3));
         assert_eq!(totals.dropped(DropCause::SpoofedSource), 2);
-        assert_eq!(totals.all_dropped(), 7);
+        assert_eq!((totals.all_dropped(), totals.marked), (7, 8));
         assert_eq!(totals.drops.map(|(cause, _)| cause), DropCause::ALL);
     }
 

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
+mod link;
 mod model;
 mod packets;
 mod rate;
+mod simulation;
