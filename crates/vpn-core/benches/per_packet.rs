@@ -1,7 +1,7 @@
 //! Micro-benchmarks, per packet and per lease: `cargo bench -p vpn-core`.
 //!
 //! They measure the data path without kernel and SDK: parsing the VPN header, inspecting the IPv4 header, checking the
-//! source, finding the session; cutting super-packets for a peer that does not accept them, and merging packets.
+//! source, finding the session; cutting super-packets for a peer that does not accept them, and merging packets; what waits for a peer.
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -28,9 +28,13 @@ fn address(host: u32) -> Ipv4Addr {
 }
 
 fn ipv4_packet(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
-    let mut packet = vec![0; PACKET];
+    ipv4_packet_of(PACKET, source, destination)
+}
+
+fn ipv4_packet_of(len: usize, source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
+    let mut packet = vec![0; len];
     packet[0] = 0x45;
-    packet[2..4].copy_from_slice(&(PACKET as u16).to_be_bytes());
+    packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
     packet[9] = 17;
     packet[12..16].copy_from_slice(&source.octets());
     packet[16..20].copy_from_slice(&destination.octets());
@@ -174,6 +178,35 @@ mod offload {
         packet[9] = 6;
         packet[32..34].copy_from_slice(&[0x50, 0x10]);
         packet
+    }
+}
+
+mod queue {
+    use super::*;
+    use vpn_core::queue::{Events, Limits, Memory, Queue};
+
+    /// A packet comes and one goes, while 256 KiB of eight flows wait.
+    #[divan::bench(args = [40, 1_400, 16_384, 65_000])]
+    fn push_and_pop(bencher: Bencher<'_, '_>, len: usize) {
+        let mut memory = Memory::new(64 << 20, 7);
+        let mut queue = Queue::new(Limits { bytes: 16 << 20 });
+        let (mut events, mut space) = (Events::default(), vec![0; 65_545]);
+        let packets: Vec<_> = (0..8).map(|host| ipv4_packet_of(len, address(host), address(9))).collect();
+        let views: Vec<_> = packets.iter().map(|packet| wire::inspect(packet).expect("it is one")).collect();
+        let mut now = Duration::ZERO;
+        let mut flows = packets.iter().zip(&views).cycle();
+        let mut push = |queue: &mut Queue, memory: &mut Memory, now| {
+            let Some((packet, view)) = flows.next() else { return };
+            queue.push(memory, now, packet, (view, &Offload::None), 65_535, &mut Events::default());
+        };
+        while queue.bytes() < 256 << 10 {
+            push(&mut queue, &mut memory, now);
+        }
+        bencher.counter(BytesCount::new(len)).bench_local(|| {
+            now += Duration::from_nanos(100);
+            push(&mut queue, &mut memory, now);
+            queue.pop(&mut memory, now, black_box(&mut space), &mut events)
+        });
     }
 }
 

@@ -6,11 +6,13 @@
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::process::Command;
+use std::time::Duration;
 
 use testkit::skip;
-use vpn_core::forward::{Bundle, Networks, Offload, Policy, Route, Segments, Table, clamp_mss, is_too_big};
+use vpn_core::forward::{Bundle, Load, Networks, Offload, Policy, Route, Segments, Table, clamp_mss, is_too_big};
 use vpn_core::lease::Subnet;
 use vpn_core::meter::Carried;
+use vpn_core::queue::{Events, Limits, Memory, Queue};
 use vpn_core::wire::{self, HEADER_LEN, Header, VNET_LEN, VnetHeader, op};
 
 const SUBNET: Subnet = Subnet { network: Ipv4Addr::new(10, 0, 0, 0), prefix: 8 };
@@ -50,29 +52,68 @@ fn the_cost_of_a_packet_depends_neither_on_the_leases_nor_on_its_length() {
     assert!(super_packet <= plain + 15, "billing: {plain} for a plain packet, {super_packet} for a super-packet");
 }
 
+/// A queue in use copies a packet twice; what else it does may not depend on the length. And it allocates nothing.
+#[test]
+fn the_cost_of_a_waiting_packet() {
+    const NAME: &str = "the_cost_of_a_waiting_packet";
+    if let Ok(work) = std::env::var(WORK) {
+        let (name, times) = work.split_once(':').unwrap();
+        return run(name, times.parse().unwrap());
+    }
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        return skip("instructions", "valgrind is not installed");
+    }
+    let [short, long] = ["wait, 40", "wait, 65000"].map(|name| instructions_of(NAME, name));
+    assert!(short <= 1_500, "a packet that waits takes {short} instructions");
+    assert!(long <= short + 65_000, "copying 65,000 bytes in and out takes {} instructions", long - short);
+    let full = instructions_of(NAME, "full, 1400");
+    assert!(full <= 2_700, "a packet in the place of another one takes {full} instructions");
+    let passes = instructions_of(NAME, "pass, 1400") - instructions_of(NAME, "pass nothing, 1400");
+    assert!(passes <= 50, "a packet that need not wait takes {passes} instructions");
+    for name in ["wait, 1400", "full, 1400"] {
+        let [once, twice] = [1_000, 2_000].map(|times| allocations(NAME, name, times));
+        println!("{name}: {once} and {twice} allocations");
+        assert!(once > 0 && twice.abs_diff(once) < 10, "{name}: {once} and {twice} allocations");
+    }
+}
+
 /// Returns the instructions of one repetition: the difference that doubling their number makes.
 fn instructions(name: &str) -> u64 {
+    instructions_of("the_cost_of_a_packet_depends_neither_on_the_leases_nor_on_its_length", name)
+}
+
+fn instructions_of(test: &str, name: &str) -> u64 {
     const TIMES: u64 = 1_000;
-    let [once, twice] = [TIMES, 2 * TIMES].map(|times| counted(name, times));
+    let [once, twice] = [TIMES, 2 * TIMES].map(|times| counted(test, name, times));
     let each = (twice - once) as f64 / TIMES as f64;
     println!("{name}: {each:.2} instructions");
     assert!(each > 1.0, "{name} does nothing");
     each.round() as u64
 }
 
-fn counted(name: &str, times: u64) -> u64 {
+fn counted(test: &str, name: &str, times: u64) -> u64 {
+    let tool = ["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*counted_loop*"];
+    valgrind(&tool, "Collected : ", test, name, times)
+}
+
+/// Returns how often a process that does the work this often allocates.
+fn allocations(test: &str, name: &str, times: u64) -> u64 {
+    valgrind(&["--tool=memcheck"], "total heap usage: ", test, name, times)
+}
+
+/// Runs this work under valgrind, and returns the number behind `heading` in its report.
+fn valgrind(tool: &[&str], heading: &str, test: &str, name: &str, times: u64) -> u64 {
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*counted_loop*"])
+        .args(tool)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--test-threads=1"])
-        .arg("the_cost_of_a_packet_depends_neither_on_the_leases_nor_on_its_length")
+        .args(["--exact", "--test-threads=1", test])
         .env(WORK, format!("{name}:{times}"))
         .output()
         .unwrap();
     let output = String::from_utf8_lossy(&output.stderr);
-    let line = output.lines().find_map(|line| line.split_once("Collected : "));
+    let line = output.lines().find_map(|line| line.split_once(heading));
     let (_, number) = line.unwrap_or_else(|| panic!("valgrind counted nothing: {output}"));
-    number.trim().parse().unwrap()
+    number.split_whitespace().next().unwrap_or_default().replace(',', "").parse().unwrap()
 }
 
 /// valgrind counts only calls from here. The function has no closure of its own: that would have a similar name and end
@@ -151,6 +192,40 @@ fn run(name: &str, times: u64) {
                 if name == "fit" {
                     assert!(!is_too_big(inner, offload, mtu));
                     clamp_mss(inner, view, offload, mtu);
+                }
+            });
+        }
+        "pass" | "pass nothing" => {
+            let mut queue = Queue::new(Limits { bytes: 1 << 20 });
+            let load = Load { packets: 1, bytes: argument as u64 };
+            counted_loop(times, || {
+                let (queue, load) = (black_box(&mut queue), black_box(load));
+                if name == "pass" {
+                    assert!(queue.passes(black_box(Duration::ZERO), load));
+                }
+            });
+        }
+        "wait" | "full" => {
+            let mut memory = Memory::new(64 << 20, 7);
+            let mut queue = Queue::new(Limits { bytes: if name == "full" { 32 * argument } else { 16 << 20 } });
+            let (mut events, mut space) = (Events::default(), vec![0; VNET_LEN + u16::MAX as usize]);
+            let inner: Vec<_> = (0..8).map(|host| packet(OUTSIDE, Ipv4Addr::from(host), argument)).collect();
+            let checked: Vec<_> = inner.iter().map(|inner| (inner, wire::inspect(inner).unwrap())).collect();
+            let mut flows = checked.iter().cycle();
+            let mut now = Duration::from_secs(1);
+            let mut push = |queue: &mut Queue, memory: &mut Memory, now| {
+                let (inner, view) = flows.next().unwrap();
+                queue.push(memory, now, inner, (view, &Offload::None), u16::MAX.into(), &mut events);
+            };
+            for _ in 0..32 {
+                push(&mut queue, &mut memory, now);
+            }
+            counted_loop(times, || {
+                now += Duration::from_micros(10);
+                push(&mut queue, &mut memory, now);
+                if name == "wait" {
+                    let popped = queue.pop(&mut memory, now, black_box(&mut space), &mut Events::default());
+                    assert_eq!(popped, Some(VNET_LEN + argument));
                 }
             });
         }

@@ -7,8 +7,8 @@ use super::flows::Table;
 use super::nanoseconds;
 use crate::forward::Load;
 
-/// The bytes of a block. A packet spans as many as it needs: small blocks keep small packets in proportion, large ones
-/// make copying cheap.
+/// The bytes of a block. A packet spans as many as it needs. With 2,048 copying is a quarter faster (5.3 against 7.0 us
+/// for 64 KiB in and out), but a queue of acknowledgements would hold 40 times their bytes.
 pub(super) const BLOCK: usize = 512;
 /// The blocks of a slab, one bit each.
 const SLAB: usize = u64::BITS as usize;

@@ -81,7 +81,6 @@ impl Queue {
 
     /// Whether a packet of this load may pass now without waiting: nothing waits, and the rate allows it. Counts it
     /// against the rate if so.
-    #[inline]
     pub fn passes(&mut self, now: Duration, load: Load) -> bool {
         self.is_empty() && self.bucket.passes(nanoseconds(now), load.bytes)
     }
@@ -304,6 +303,7 @@ fn segments(header: &VnetHeader) -> Segments {
 }
 
 /// Since the fixed point: enough for five centuries.
+#[inline]
 fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
 }
