@@ -1,8 +1,8 @@
 //! The flows of one queue, and their turns (RFC 8290, section 4): deficit round robin, in which a flow that has just come
 //! goes before those that were there.
 
+use super::blocks::{Blocks, NONE, Unit};
 use super::codel::Codel;
-use super::memory::{Memory, NONE, Unit};
 
 /// The flows that are told apart.
 const FLOWS: usize = 256;
@@ -100,9 +100,9 @@ impl Table {
     }
 
     /// Appends a stored packet to a flow. A flow that was idle is new.
-    pub(super) fn append(&mut self, memory: &mut Memory, place: usize, first: u32, unit: &Unit, quantum: i32) {
+    pub(super) fn append(&mut self, blocks: &mut Blocks, place: usize, first: u32, unit: &Unit, quantum: i32) {
         let flow = &mut self.flows[place];
-        match memory.unit(flow.tail) {
+        match blocks.unit(flow.tail) {
             Some(last) => last.next = first,
             None => flow.head = first,
         }
@@ -160,10 +160,10 @@ impl Table {
     }
 
     /// Takes the flow's oldest packet out and returns its first block and its description. Its blocks stay stored.
-    pub(super) fn unlink(&mut self, memory: &mut Memory, place: usize) -> Option<(u32, Unit)> {
+    pub(super) fn unlink(&mut self, blocks: &mut Blocks, place: usize) -> Option<(u32, Unit)> {
         let flow = &mut self.flows[place];
         let first = flow.head;
-        let unit = *memory.unit(first)?;
+        let unit = *blocks.unit(first)?;
         flow.head = unit.next;
         if flow.head == NONE {
             flow.tail = NONE;

@@ -8,6 +8,7 @@
 //! makes its own packets wait for long is told so (RFC 8289), by a mark (RFC 3168) or a drop. A super-packet counts as the
 //! packets that it stands for: a drop that tells its sender to slow down takes one segment.
 
+mod blocks;
 mod bucket;
 mod codel;
 mod events;
@@ -23,10 +24,10 @@ use std::time::Duration;
 
 use crate::forward::{DropCause, Load, Offload, Segments, behead, cut, mark_congestion};
 use crate::wire::{Ipv4View, VNET_LEN, VnetHeader};
+use blocks::{BLOCK, NONE, Unit};
 use bucket::Bucket;
 use codel::Times;
 use flows::Table;
-use memory::{BLOCK, NONE, Unit};
 
 /// Protocols with ports (IANA).
 const TCP: u8 = 6;
@@ -142,18 +143,18 @@ impl Queue {
             since: now,
         };
         if self.table.is_none() {
-            self.table = memory.take_table();
+            self.table = memory.lend_table();
         }
         let Some(table) = &mut self.table else { return events.dropped(DropCause::QueueMemory, load) };
         let place = table.place(hash);
         while let Some(cause) = lacks(&self.limits, self.bytes + len, self.blocks, unit.blocks(), memory) {
             // The oldest packet, as the sender learns soonest from it; one at a time, as a super-packet is many already.
             let fattest = table.fattest(place, unit.blocks());
-            let Some((first, dropped)) = table.unlink(memory, fattest) else {
+            let Some((first, dropped)) = table.unlink(&mut memory.blocks, fattest) else {
                 events.dropped(cause, load);
                 return self.rest(memory);
             };
-            memory.free(first);
+            memory.blocks.free(first);
             self.bytes = self.bytes.saturating_sub(dropped.len as usize - VNET_LEN);
             self.blocks = self.blocks.saturating_sub(dropped.blocks());
             events.dropped(cause, dropped.load());
@@ -163,7 +164,7 @@ impl Queue {
             events.dropped(DropCause::QueueMemory, load);
             return self.rest(memory);
         };
-        table.append(memory, place, first, &unit, self.quantum);
+        table.append(&mut memory.blocks, place, first, &unit, self.quantum);
         self.bytes += len;
         self.blocks += unit.blocks();
     }
@@ -179,22 +180,22 @@ impl Queue {
         }
         loop {
             let (place, first) = table.turn(self.quantum)?;
-            let unit = *memory.unit(first)?;
+            let unit = *memory.blocks.unit(first)?;
             let space = space.get_mut(..unit.len as usize)?;
             let (waited, behind) = (now.saturating_sub(unit.since), table.bytes(place).saturating_sub(unit.len));
             let (mut lost, mut is_marked) = (0, false);
             while lost < unit.packets && table.codel(place).signals(&self.times, now, waited, behind) {
-                is_marked = can_be_marked(memory.front(first)?);
+                is_marked = can_be_marked(memory.blocks.front(first)?);
                 if is_marked {
                     break;
                 }
                 lost += 1;
             }
-            table.unlink(memory, place)?;
+            table.unlink(&mut memory.blocks, place)?;
             self.bytes = self.bytes.saturating_sub(unit.len as usize - VNET_LEN);
             self.blocks = self.blocks.saturating_sub(unit.blocks());
             if lost == unit.packets {
-                memory.free(first);
+                memory.blocks.free(first);
                 events.dropped(DropCause::Codel, unit.load());
                 if self.blocks == 0 {
                     self.rest(memory);
@@ -202,7 +203,7 @@ impl Queue {
                 }
                 continue;
             }
-            memory.take(first, space);
+            memory.blocks.take(first, space);
             let (len, load) = finish(space, &unit, lost, is_marked, events);
             table.charge(place, len);
             self.bucket.charge(load.bytes);
@@ -222,8 +223,8 @@ impl Queue {
         let mut load = Load::default();
         if let Some(table) = &mut self.table {
             while let Some((place, _)) = table.turn(self.quantum) {
-                let Some((first, unit)) = table.unlink(memory, place) else { break };
-                memory.free(first);
+                let Some((first, unit)) = table.unlink(&mut memory.blocks, place) else { break };
+                memory.blocks.free(first);
                 load += unit.load();
             }
         }

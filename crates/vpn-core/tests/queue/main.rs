@@ -6,4 +6,6 @@ mod link;
 mod model;
 mod packets;
 mod rate;
+mod signals;
 mod simulation;
+mod turns;
