@@ -40,7 +40,7 @@ const LARGEST_PACKET: usize = 65_535;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The most bytes that wait. Beyond them the queue drops from the head of its fattest flow. Small packets, which take
-    /// more memory than they have bytes, are bounded to twice as much memory.
+    /// more memory than they have bytes, are bounded to twice as much memory. More than 1 GiB counts as 1 GiB.
     pub bytes: usize,
 }
 
@@ -63,7 +63,7 @@ pub struct Queue {
 impl Queue {
     /// Creates an empty queue without a rate limit.
     pub fn new(limits: Limits) -> Queue {
-        let limits = Limits { bytes: limits.bytes.min(i32::MAX as usize) };
+        let limits = Limits { bytes: limits.bytes.min(1 << 30) };
         Queue {
             limits,
             bytes: 0,
