@@ -5,27 +5,23 @@
 //! load on the machine affects all alike; the ratios to the relay of the same run can be compared between machines. All
 //! traffic stays in the two namespaces, which leave nothing behind.
 
-mod failure;
+#[path = "../common/mod.rs"]
+mod common;
 mod hosts;
 mod load;
 mod options;
 mod relay;
 mod report;
-mod running;
 mod systems;
 mod tunnel;
 mod types;
-mod wireguard;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rustix::thread::CapabilitySet;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
-use crate::failure::Failure;
+use crate::common::failure::Failure;
+use crate::common::{iperf, running, start};
 use crate::hosts::Hosts;
 use crate::options::Options;
 use crate::report::{Report, Row};
@@ -41,7 +37,7 @@ struct Arguments {
     part: Option<Part>,
 }
 
-/// The parts that this program runs as its own child, see [`running`].
+/// The parts that this program runs as its own child, see [`common::running`].
 #[derive(Subcommand, Debug)]
 enum Part {
     /// One end of the relay
@@ -71,12 +67,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options) -> Result<ExitCode, Failure> {
-    require_privileges()?;
-    load::require_iperf3()?;
-    wireguard::remove_leftovers();
-    let directory = tempfile::Builder::new().prefix("cellframe-vpn-bench-").tempdir();
-    let directory = directory.map_err(Failure::during("a temporary directory"))?;
-    clean_up_on_signal(directory.path().to_owned())?;
+    start::require_privileges("tunnel")?;
+    iperf::require()?;
+    let directory = start::directory()?;
     let hosts = Hosts::new(directory.path())?;
 
     let mut report = Report::new(options);
@@ -109,29 +102,5 @@ fn measure_system(hosts: &Hosts, options: &Options, run: u32, row: &mut Row) -> 
         eprintln!("{said}: {}: {sample}", load.name());
         samples.push(sample);
     }
-    Ok(())
-}
-
-fn require_privileges() -> Result<(), Failure> {
-    let sets = rustix::thread::capabilities(None).map_err(Failure::during("the capabilities of this process"))?;
-    if !sets.effective.contains(CapabilitySet::NET_ADMIN | CapabilitySet::SYS_ADMIN) {
-        let needed = "the measurement creates network namespaces, veth pairs and TUN devices: run it as root (it needs \
-                      CAP_NET_ADMIN and CAP_SYS_ADMIN), for instance with `sudo -E cargo bench --bench tunnel`";
-        return Err(Failure::Missing(needed.into()));
-    }
-    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
-    device.map(drop).map_err(|error| Failure::Missing(format!("/dev/net/tun cannot be opened: {error}")))
-}
-
-/// When this process ends, the kernel ends its children ([`running`]); files are removed here.
-fn clean_up_on_signal(directory: PathBuf) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Failure::during("cannot watch for signals"))?;
-    std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            let _ = std::fs::remove_dir_all(directory);
-            wireguard::remove_leftovers();
-            std::process::exit(128 + signal);
-        }
-    });
     Ok(())
 }

@@ -16,8 +16,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use vpn_core::wire::VNET_LEN;
 
-use crate::failure::Failure;
-use crate::hosts;
+use crate::common::PREFIX;
+use crate::common::failure::Failure;
 
 /// Printed on stdout once packets can pass.
 pub(crate) const READY: &str = "ready";
@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
         name: None,
         queues: 1,
         addr: options.inner,
-        prefix: hosts::PREFIX,
+        prefix: PREFIX,
         mtu: options.mtu,
         txqlen: None,
         offload: true,

@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use crate::failure::Failure;
-use crate::running::Running;
-use crate::types::Ends;
+use crate::common::Ends;
+use crate::common::failure::Failure;
+use crate::common::running::Running;
 
 /// A path between the hosts. Dropping it ends the path.
 pub(crate) struct Tunnel {

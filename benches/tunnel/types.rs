@@ -4,6 +4,8 @@ use std::fmt;
 
 use clap::ValueEnum;
 
+use crate::common::Ends;
+
 /// The IPv4 and UDP headers, in bytes.
 const UDP_OVERHEAD: u16 = 28;
 
@@ -85,13 +87,6 @@ impl Load {
             _ => mtu - UDP_OVERHEAD,
         }
     }
-}
-
-/// One value for each end; the client's is dropped first.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends<T> {
-    pub(crate) client: T,
-    pub(crate) server: T,
 }
 
 /// The traffic that arrived.

@@ -80,7 +80,13 @@ impl Reader {
                     let (path, below) = ([module.as_slice(), std::slice::from_ref(&name)].concat(), folder.join(&name));
                     match &child.content {
                         Some((_, items)) => self.items(path, items, &below),
-                        None => self.file(path, &source_of(folder, &name), &below),
+                        None => match path_attribute(&child.attrs) {
+                            Some(elsewhere) => {
+                                let file = folder.join(elsewhere);
+                                self.file(path, &file, file.parent().expect("a file is in a folder"));
+                            }
+                            None => self.file(path, &source_of(folder, &name), &below),
+                        },
                     }
                 }
                 Item::Use(item) => used(&item.tree, &mut Vec::new(), &mut |path| {
@@ -97,6 +103,18 @@ impl Reader {
 
 fn module_name(item: &Item) -> Option<String> {
     if let Item::Mod(module) = item { Some(module.ident.to_string()) } else { None }
+}
+
+/// Returns the file of `#[path = "file"]`; as for rustc, a module's children are beside that file.
+fn path_attribute(attributes: &[Attribute]) -> Option<String> {
+    let attribute = attributes.iter().find(|attribute| attribute.path().is_ident("path"))?;
+    match &attribute.meta {
+        syn::Meta::NameValue(syn::MetaNameValue {
+            value: syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(file), .. }),
+            ..
+        }) => Some(file.value()),
+        _ => None,
+    }
 }
 
 fn source_of(folder: &Path, name: &str) -> PathBuf {

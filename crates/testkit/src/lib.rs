@@ -13,6 +13,7 @@ pub mod inner;
 pub mod logged;
 pub mod netns;
 mod noise;
+pub mod path;
 pub mod program;
 pub mod records;
 mod skip;

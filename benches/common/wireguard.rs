@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use aws_lc_rs::agreement::{PrivateKey, X25519};
 use host::lab::{self, LabError};
 use host::netlink::Netlink;
 
-use crate::failure::Failure;
-use crate::hosts::{CLIENT, Host, Hosts, INNER_CLIENT, INNER_SERVER, PREFIX, SERVER};
-use crate::running::Running;
-use crate::types::Ends;
+use super::failure::Failure;
+use super::host::Host;
+use super::running::Running;
+use super::{Ends, INNER_CLIENT, INNER_SERVER, PREFIX};
 
 const PORT: u16 = 51820;
 
@@ -28,28 +28,36 @@ const SERVER_DEVICE: &str = "bench-wg-server";
 const CLIENT_KEY: [u8; 32] = [0x11; 32];
 const SERVER_KEY: [u8; 32] = [0x22; 32];
 
-/// Starts `program` in the foreground on both hosts, with one device each.
-pub(crate) fn start(hosts: &Hosts, mtu: u16, program: &str) -> Result<Ends<Running>, Failure> {
-    let Some(path) = find(program) else {
-        return Err(Failure::Missing(format!("{program} is not installed (it is looked for in PATH)")));
-    };
+/// Starts a program in the foreground on both hosts, with one device each; `outer` has the hosts' addresses.
+pub(crate) fn start(
+    hosts: Ends<&Host>,
+    outer: Ends<Ipv4Addr>,
+    mtu: u16,
+    program: &Path,
+) -> Result<Ends<Running>, Failure> {
     remove_leftovers();
-    let client_peer =
-        format!("public_key={}\nendpoint={SERVER}:{PORT}\nallowed_ip={INNER_SERVER}/32\n", public(&SERVER_KEY)?);
-    let server_peer =
-        format!("public_key={}\nendpoint={CLIENT}:{PORT}\nallowed_ip={INNER_CLIENT}/32\n", public(&CLIENT_KEY)?);
+    let client_peer = format!(
+        "public_key={}\nendpoint={}:{PORT}\nallowed_ip={INNER_SERVER}/32\n",
+        public(&SERVER_KEY)?,
+        outer.server
+    );
+    let server_peer = format!(
+        "public_key={}\nendpoint={}:{PORT}\nallowed_ip={INNER_CLIENT}/32\n",
+        public(&CLIENT_KEY)?,
+        outer.client
+    );
     let end = |host: &Host, device: &'static str, inner: Ipv4Addr, key: &[u8], peer: &str| {
         // Without this variable, boringtun-cli becomes the user who called sudo and cannot be configured.
-        let mut running = host.start(Command::new(&path).arg("-f").arg(device).env("WG_SUDO", "1"))?;
+        let mut running = host.start(Command::new(program).arg("-f").arg(device).env("WG_SUDO", "1"))?;
         let mut stream = running.wait_for("its socket", |_| UnixStream::connect(socket(device)).ok())?;
         let configuration = format!("set=1\nprivate_key={}\nlisten_port={PORT}\n{peer}\n", hex(key));
-        configure(&mut stream, &configuration).map_err(Failure::during(format!("configure {program}")))?;
+        configure(&mut stream, &configuration).map_err(Failure::during(format!("configure {}", program.display())))?;
         let plugged = host.run(move || plug_in(device, inner, mtu));
-        plugged.map_err(Failure::during(format!("the device of {program}")))?;
+        plugged.map_err(Failure::during(format!("the device of {}", program.display())))?;
         Ok(running)
     };
-    let server = end(&hosts.server, SERVER_DEVICE, INNER_SERVER, &SERVER_KEY, &server_peer)?;
-    let client = end(&hosts.client, CLIENT_DEVICE, INNER_CLIENT, &CLIENT_KEY, &client_peer)?;
+    let server = end(hosts.server, SERVER_DEVICE, INNER_SERVER, &SERVER_KEY, &server_peer)?;
+    let client = end(hosts.client, CLIENT_DEVICE, INNER_CLIENT, &CLIENT_KEY, &client_peer)?;
     Ok(Ends { client, server })
 }
 
@@ -71,9 +79,11 @@ fn socket(device: &str) -> PathBuf {
     PathBuf::from(format!("/var/run/wireguard/{device}.sock"))
 }
 
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
+/// Looks a program up in PATH.
+pub(crate) fn find(program: &str) -> Result<PathBuf, Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file());
+    found.ok_or_else(|| Failure::Missing(format!("{program} is not installed (it is looked for in PATH)")))
 }
 
 fn configure(stream: &mut UnixStream, configuration: &str) -> std::io::Result<()> {

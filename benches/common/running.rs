@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
-use crate::failure::Failure;
+use super::failure::Failure;
 
 /// The time limit of every wait for a program.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(15);
