@@ -100,3 +100,20 @@ pub(crate) fn two_clients(path: &str, alone: f64, beside: f64) -> Target {
         limit: Limit::AtLeast(OTHER_KEEPS * alone),
     }
 }
+
+/// Checks that the path itself worked: nothing is faster than its link or its delay, and each direction uses at least
+/// the share `least` of the link. The error says what is wrong.
+pub(crate) fn plausible(case: &Case, measured: &Measured, least: f64) -> Result<(), String> {
+    let (rate, there_and_back) = (f64::from(case.rate), f64::from(2 * case.delay));
+    let idle = measured.idle.ping.median().unwrap_or_default();
+    if idle < there_and_back {
+        return Err(format!("a ping takes {idle} ms over a path of {there_and_back} ms there and back"));
+    }
+    for way in Way::BOTH {
+        let mbit = measured.bulk(way).mbit;
+        if mbit > rate || mbit < rate * least {
+            return Err(format!("{mbit:.1} Mbit/s {} over a link of {rate} Mbit/s", way.name()));
+        }
+    }
+    Ok(())
+}

@@ -17,8 +17,9 @@ use crate::types::{Bulk, Latency, Small, Way};
 const INTERVAL: Duration = Duration::from_millis(100);
 /// The payload of the sparse flow's datagrams, in bytes.
 const DATAGRAM: usize = 100;
-/// How long an answer may take after the last packet.
+/// How long an answer may take after the last packet, and how long after the answer before it.
 const LATE: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Measures the small flows alone.
 pub(crate) fn idle(hosts: Ends<&Host>, tunnel: &Tunnel) -> Result<Small, Failure> {
@@ -107,8 +108,12 @@ fn sparse(socket: &UdpSocket, count: u32) -> Result<Latency, Failure> {
         let _ = socket.send(&bytes);
     }
     let deadline = at(count) + LATE;
-    while times.len() < count as usize && Instant::now() < deadline {
-        receive(deadline, &mut times)?;
+    loop {
+        let answered = times.len();
+        receive(deadline.min(Instant::now() + SILENCE), &mut times)?;
+        if times.len() == answered || times.len() == count as usize {
+            break;
+        }
     }
     Ok(Latency::new(count as usize, times))
 }

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::paths::{Buffer, Case, Congestion, catalogue};
-use crate::two_clients;
+use crate::paths::{Buffer, Case, Congestion, TWO_CLIENTS, catalogue};
 use crate::types::System;
 
 /// Options of `cargo bench --bench path --`.
@@ -86,7 +85,7 @@ impl Options {
         if self.paths.is_empty() {
             return Ok((all, true));
         }
-        let (two, names): (Vec<&String>, Vec<&String>) = self.paths.iter().partition(|name| *name == two_clients::NAME);
+        let (two, names): (Vec<&String>, Vec<&String>) = self.paths.iter().partition(|name| *name == TWO_CLIENTS);
         let find = |name: &String| all.iter().find(|case| case.name() == *name).cloned().ok_or_else(|| name.clone());
         Ok((names.into_iter().map(find).collect::<Result<_, _>>()?, !two.is_empty()))
     }

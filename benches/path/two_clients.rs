@@ -9,12 +9,9 @@ use crate::common::{INNER_SERVER, echo, iperf};
 use crate::judge::{self, Target};
 use crate::load;
 use crate::options::Options;
-use crate::paths::{Buffer, Case, Congestion};
+use crate::paths::{Buffer, Case, Congestion, TWO_CLIENTS};
 use crate::site::Site;
 use crate::systems;
-
-/// Its name among the paths.
-pub(crate) const NAME: &str = "two-clients";
 
 /// How often the fast client downloads alone, and beside the other, in turns.
 const ROUNDS: usize = 3;
@@ -52,8 +49,8 @@ pub(crate) fn measure(directory: &Path, options: &Options) -> Result<Target, Fai
     for _ in 0..ROUNDS {
         alone.push(download()?);
         beside.push(load::beside_download(site.ends(0), INNER_SERVER, seconds + 2, download)?);
-        eprintln!("{NAME}: alone {:.1}, beside {:.1} Mbit/s", alone[alone.len() - 1], beside[beside.len() - 1]);
+        eprintln!("{TWO_CLIENTS}: alone {:.1}, beside {:.1} Mbit/s", alone[alone.len() - 1], beside[beside.len() - 1]);
     }
     let middle = |values| median(values).ok_or_else(|| Failure::Failed("no round".into()));
-    Ok(judge::two_clients(NAME, middle(alone)?, middle(beside)?))
+    Ok(judge::two_clients(TWO_CLIENTS, middle(alone)?, middle(beside)?))
 }
