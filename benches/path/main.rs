@@ -32,7 +32,7 @@ use crate::site::Site;
 use crate::types::{Bulk, Measured, System, Way};
 
 /// In the smoke test, each direction uses at least this share of the line, or something does not work.
-const SMOKE_SHARE: f64 = 0.25;
+const SMOKE_SHARE: f64 = 0.1;
 
 /// The arguments of `cargo bench --bench path --`.
 #[derive(Parser, Debug)]

@@ -106,7 +106,7 @@ impl Options {
 
     /// Returns how long a download or an upload over a path takes.
     pub(crate) fn seconds(&self, case: &Case) -> u32 {
-        self.seconds.unwrap_or_else(|| if self.smoke { 2 } else { case.seconds() })
+        self.seconds.unwrap_or_else(|| if self.smoke { 3 } else { case.seconds() })
     }
 }
 
