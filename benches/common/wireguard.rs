@@ -20,9 +20,13 @@ use super::{Ends, INNER_CLIENT, INNER_SERVER, PREFIX};
 
 const PORT: u16 = 51820;
 
-/// The names of the devices. They must differ even on different hosts, because the sockets are in one directory.
-const CLIENT_DEVICE: &str = "bench-wg-client";
-const SERVER_DEVICE: &str = "bench-wg-server";
+/// Where the programs have their sockets, named after the devices. A program ends when its socket is removed.
+const SOCKETS: &str = "/var/run/wireguard";
+
+/// What the names of the devices begin with; this process's number follows. They must differ even on different hosts,
+/// because the sockets are in one directory.
+const CLIENT_PREFIX: &str = "wgc";
+const SERVER_PREFIX: &str = "wgs";
 
 /// The keys of a tunnel that only this machine uses.
 const CLIENT_KEY: [u8; 32] = [0x11; 32];
@@ -46,18 +50,18 @@ pub(crate) fn start(
         public(&CLIENT_KEY)?,
         outer.client
     );
-    let end = |host: &Host, device: &'static str, inner: Ipv4Addr, key: &[u8], peer: &str| {
+    let end = |host: &Host, device: String, inner: Ipv4Addr, key: &[u8], peer: &str| {
         // Without this variable, boringtun-cli becomes the user who called sudo and cannot be configured.
-        let mut running = host.start(Command::new(program).arg("-f").arg(device).env("WG_SUDO", "1"))?;
-        let mut stream = running.wait_for("its socket", |_| UnixStream::connect(socket(device)).ok())?;
+        let mut running = host.start(Command::new(program).arg("-f").arg(&device).env("WG_SUDO", "1"))?;
+        let mut stream = running.wait_for("its socket", |_| UnixStream::connect(socket(&device)).ok())?;
         let configuration = format!("set=1\nprivate_key={}\nlisten_port={PORT}\n{peer}\n", hex(key));
         configure(&mut stream, &configuration).map_err(Failure::during(format!("configure {}", program.display())))?;
-        let plugged = host.run(move || plug_in(device, inner, mtu));
+        let plugged = host.run(move || plug_in(&device, inner, mtu));
         plugged.map_err(Failure::during(format!("the device of {}", program.display())))?;
         Ok(running)
     };
-    let server = end(hosts.server, SERVER_DEVICE, INNER_SERVER, &SERVER_KEY, &server_peer)?;
-    let client = end(hosts.client, CLIENT_DEVICE, INNER_CLIENT, &CLIENT_KEY, &client_peer)?;
+    let server = end(hosts.server, device(SERVER_PREFIX), INNER_SERVER, &SERVER_KEY, &server_peer)?;
+    let client = end(hosts.client, device(CLIENT_PREFIX), INNER_CLIENT, &CLIENT_KEY, &client_peer)?;
     Ok(Ends { client, server })
 }
 
@@ -68,15 +72,25 @@ fn plug_in(device: &str, inner: Ipv4Addr, mtu: u16) -> Result<(), LabError> {
     lab::plug_in(device, inner, PREFIX)
 }
 
-/// Removes sockets of killed programs, also those of an earlier measurement.
+/// Removes the sockets of this process's programs that were killed, and those of earlier measurements.
 pub(crate) fn remove_leftovers() {
-    for device in [CLIENT_DEVICE, SERVER_DEVICE] {
-        let _ = fs::remove_file(socket(device));
+    for socket in fs::read_dir(SOCKETS).into_iter().flatten().flatten() {
+        let name = socket.file_name().to_string_lossy().into_owned();
+        let rest = name.strip_prefix(CLIENT_PREFIX).or_else(|| name.strip_prefix(SERVER_PREFIX));
+        let process = rest.and_then(|rest| rest.strip_suffix(".sock")?.parse::<u32>().ok());
+        let is_ours = |process: u32| process == std::process::id() || !Path::new(&format!("/proc/{process}")).exists();
+        if process.is_some_and(is_ours) {
+            let _ = fs::remove_file(socket.path());
+        }
     }
 }
 
+fn device(prefix: &str) -> String {
+    format!("{prefix}{}", std::process::id())
+}
+
 fn socket(device: &str) -> PathBuf {
-    PathBuf::from(format!("/var/run/wireguard/{device}.sock"))
+    Path::new(SOCKETS).join(format!("{device}.sock"))
 }
 
 /// Looks a program up in PATH.

@@ -48,9 +48,11 @@ pub(crate) fn bulk(way: Way, case: &Case, hosts: Ends<&Host>, tunnel: &Tunnel, s
 /// Waits until no queue of the last transfer is left: a datagram comes back as fast as on an idle path.
 pub(crate) fn wait_until_idle(hosts: Ends<&Host>, tunnel: &Tunnel, idle: &Small) -> Result<(), Failure> {
     const LIMIT: Duration = Duration::from_secs(5);
+    // On a path with loss, the next datagram tells.
+    const ATTEMPT: Duration = Duration::from_secs(1);
     let fast = Duration::from_secs_f64(idle.sparse.median().unwrap_or_default() * 1.2 / 1e3) + Duration::from_millis(3);
     let deadline = Instant::now() + LIMIT;
-    echo::with(hosts, tunnel.gateway, LIMIT, |socket| {
+    echo::with(hosts, tunnel.gateway, ATTEMPT, |socket| {
         for number in 1_u64.. {
             let sent = Instant::now();
             let came_back = echo::send_and_receive(socket, number).is_ok_and(|answer| answer == number);
