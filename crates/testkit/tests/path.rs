@@ -1,4 +1,5 @@
 //! Tests the path between two hosts of the real kernel: what passes takes the time that it should.
+#![allow(clippy::unwrap_used)]
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
