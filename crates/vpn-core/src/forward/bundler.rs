@@ -66,6 +66,11 @@ impl<B: DerefMut<Target = [u8]>> Bundler<B> {
     }
 
     /// The packet that fills `filled` bytes of the spare capacity, without its header.
+    pub fn packet(&self, filled: usize) -> &[u8] {
+        self.bundle.next(filled).map(|(_, packet)| packet).unwrap_or_default()
+    }
+
+    /// The same, to change it.
     pub fn packet_mut(&mut self, filled: usize) -> &mut [u8] {
         self.bundle.spare_capacity().get_mut(VNET_LEN..filled).unwrap_or_default()
     }

@@ -10,15 +10,19 @@
 
 mod blocks;
 mod bucket;
+mod ceiling;
 mod codel;
 mod events;
 mod flows;
 mod memory;
+mod pace;
 
 pub use bucket::Rate;
+pub use ceiling::Ceiling;
 pub use codel::Tuning;
 pub use events::Events;
 pub use memory::Memory;
+pub use pace::{Pace, Path};
 
 use std::time::Duration;
 
@@ -35,6 +39,7 @@ const UDP: u8 = 17;
 /// The least that a flow may send in its turn, in bytes: a packet of a common path (RFC 8290, 5.2).
 const LEAST_QUANTUM: usize = 1514;
 const LARGEST_PACKET: usize = 65_535;
+const LARGEST_QUEUE: usize = 1 << 30;
 
 /// The bounds of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +68,8 @@ pub struct Queue {
 impl Queue {
     /// Creates an empty queue without a rate limit.
     pub fn new(limits: Limits) -> Queue {
-        let limits = Limits { bytes: limits.bytes.min(1 << 30) };
         Queue {
-            limits,
+            limits: Limits { bytes: limits.bytes.min(LARGEST_QUEUE) },
             bytes: 0,
             blocks: 0,
             table: None,
@@ -73,6 +77,11 @@ impl Queue {
             quantum: LEAST_QUANTUM as i32,
             bucket: Bucket::default(),
         }
+    }
+
+    /// Sets the bounds, from now on: what waits already may exceed them.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = Limits { bytes: limits.bytes.min(LARGEST_QUEUE) };
     }
 
     /// Whether nothing waits.

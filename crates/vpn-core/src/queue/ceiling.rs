@@ -1,0 +1,116 @@
+//! A ceiling for the rate of a sender that looks for the rate of its path: bbr, as kernels have it.
+//!
+//! Bbr overestimates a slow path, where a packet more or less in a round trip is a difference of several per cent, and
+//! then fills the queue before the path's link; and a new connection triples its rate until the path shows no more. A
+//! queue that overflows is worse for a stream than for packets: it delivers in order, and stands still until all is
+//! repaired. The ceiling lets the rate double in a round trip, and once the round trip shows a queue, brings the rate
+//! below what the path delivers, in proportion to the queue. A queue that stays is another sender's: then, for some time,
+//! there is no ceiling but that of growth, because a sender that yields to others for ever gets nothing.
+
+use super::pace::Path;
+use std::time::Duration;
+
+/// What a new TCP connection sends in its first round trip, in bytes (RFC 6928): a rate below it says nothing about the
+/// path.
+const INITIAL_WINDOW: u64 = 14_600;
+/// The time in which the memory of the best rate fades.
+const FADES_IN: Duration = Duration::from_secs(10);
+/// The least queue that counts as one, as a delay: less is jitter. It is at least three packets of this many bytes.
+const LEAST_QUEUE: Duration = Duration::from_millis(4);
+const PACKET: u64 = 1500;
+/// How long a queue of our own may last under the ceiling, in round trips and at least.
+const ROUND_TRIPS: u32 = 12;
+const PATIENCE: Duration = Duration::from_secs(1);
+/// For how long the sender then does without.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// Remembers a path.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ceiling {
+    best: u64,
+    looked: Duration,
+    /// Since when there is a queue.
+    queue_since: Option<Duration>,
+    released_until: Duration,
+}
+
+impl Ceiling {
+    /// Returns the ceiling, bytes per second, as the path is now.
+    pub fn of(&mut self, now: Duration, path: &Path) -> u64 {
+        let passed = now.saturating_sub(self.looked).min(FADES_IN);
+        let faded = u128::from(self.best) * passed.as_nanos() / FADES_IN.as_nanos();
+        self.best = (self.best - faded as u64).max(path.delivery_rate);
+        self.looked = now;
+        let micros = path.shortest.as_micros() as u64;
+        let Some(first) = (INITIAL_WINDOW * 1_000_000).checked_div(micros) else { return u64::MAX };
+        let queue = path.round_trip.saturating_sub(path.shortest);
+        let packets = Duration::from_micros(3 * PACKET * 1_000_000 / path.delivery_rate.max(first));
+        let accepted = LEAST_QUEUE.max(path.shortest * 3 / 8).max(packets.min(path.shortest));
+        if queue <= accepted || now < self.released_until {
+            self.queue_since = None;
+            return self.best.max(first).saturating_mul(2);
+        }
+        let since = *self.queue_since.get_or_insert(now);
+        if now.saturating_sub(since) > PATIENCE.max(path.shortest * ROUND_TRIPS) {
+            self.released_until = now + RELEASE;
+        }
+        // A third of what is too much in a round trip: what is seen is as old as that, and the link must not run dry.
+        let excess = (queue - accepted).as_micros() as u64;
+        let share = 1000_u64.saturating_sub(excess.saturating_mul(300) / micros).max(850);
+        path.delivery_rate.max(first).saturating_mul(share) / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(delivery_rate: u64, round_trip: u64) -> Path {
+        let (round_trip, shortest) = (Duration::from_millis(round_trip), Duration::from_millis(40));
+        Path { pacing_rate: u64::MAX, delivery_rate, window: u64::MAX, round_trip, shortest }
+    }
+
+    fn at(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn the_rate_doubles_until_a_queue_shows() {
+        let mut ceiling = Ceiling::default();
+        assert_eq!(ceiling.of(at(0), &path(1_000_000, 40)), 2_000_000);
+        assert_eq!(ceiling.of(at(40), &path(1_500_000, 41)), 3_000_000);
+        assert_eq!(ceiling.of(at(80), &path(2_000_000, 65)), 2_000_000 * 925 / 1000);
+        assert_eq!(ceiling.of(at(120), &path(2_000_000, 120)), 1_700_000);
+        assert_eq!(ceiling.of(at(160), &path(2_000_000, 53)), 4_000_000);
+    }
+
+    #[test]
+    fn a_queue_that_stays_is_anothers() {
+        let mut ceiling = Ceiling::default();
+        let rates: Vec<u64> = (0..800).map(|look| ceiling.of(at(10 * look), &path(1_000_000, 80))).collect();
+        let held = rates.iter().filter(|rate| **rate < 1_000_000).count();
+        assert!((190..=320).contains(&held), "{held} looks of 800: a second of each six");
+    }
+
+    /// A path over which a flow of a few packets goes is not known to be slow.
+    #[test]
+    fn a_new_connection_may_send_its_initial_window() {
+        let first = INITIAL_WINDOW * 25;
+        assert_eq!(Ceiling::default().of(at(0), &path(500, 40)), first * 2);
+        assert_eq!(Ceiling::default().of(at(0), &path(500, 400)), first * 17 / 20);
+        let unknown = Path { shortest: Duration::ZERO, ..path(500, 40) };
+        assert_eq!(Ceiling::default().of(at(0), &unknown), u64::MAX);
+    }
+
+    #[test]
+    fn the_best_rate_fades() {
+        let mut ceiling = Ceiling::default();
+        ceiling.of(at(0), &path(10_000_000, 40));
+        for tenth in 1..=50 {
+            ceiling.of(at(100 * tenth), &path(0, 40));
+        }
+        let halved = ceiling.of(at(5_000), &path(0, 40)) / 2;
+        assert!((5_500_000..6_500_000).contains(&halved), "{halved}: e to the power of -1/2");
+        assert_eq!(ceiling.of(at(60_000), &path(400_000, 40)), 800_000, "after a long silence");
+    }
+}
