@@ -357,6 +357,7 @@ impl Connection {
         if state != State::Up {
             return state;
         }
+        tunnel::trim();
         watch.tick(tunnel::has_failed(), tunnel::health).map_or(state, |why| self.handle(Event::DeviceGone(why)))
     }
 

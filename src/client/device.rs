@@ -206,7 +206,6 @@ fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<Tun
     });
     let handler = Arc::clone(&path) as Arc<dyn TunHandler>;
     let socket = Arc::new(TunSocket::add(path.queue.as_fd(), worker, handler).ok_or(NotRunning)?);
-    path.uplink.set_device(&socket);
     *SLOT.early.lock() = None;
     Ok((path, socket))
 }
@@ -352,15 +351,19 @@ pub(super) fn dropped(cause: DropCause) {
 
 /// Detaches the channel of an ended connection, on the stream's worker: from now on the host's packets are dropped.
 pub(super) fn detach(channel: &Arc<Channel>) {
-    if path().is_some_and(|path| path.uplink.detach(channel)) {
-        set_readable(true);
+    if let Some(path) = path() {
+        path.uplink.detach(channel);
     }
 }
 
-/// Stops or resumes reading the device, on its worker.
-pub(super) fn set_readable(readable: bool) {
-    let socket = SLOT.tunnel.lock().as_ref().and_then(|tunnel| tunnel.socket.clone());
-    if let Some(socket) = socket {
-        socket.set_readable(readable);
+/// The stream to the server takes more, on its worker. Returns false if the device does not use it.
+pub(super) fn drained(channel: &Arc<Channel>) -> bool {
+    path().is_some_and(|path| path.uplink.drained(channel))
+}
+
+/// Gives back the memory that a burst of the host's packets has left, on the device's worker.
+pub(super) fn trim() {
+    if let Some(path) = path() {
+        path.uplink.trim();
     }
 }

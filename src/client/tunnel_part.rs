@@ -11,8 +11,8 @@ mod own {
 
     use super::super::device::{self, UplinkChannel};
     pub(in crate::client) use super::super::device::{
-        delete, deliver, deliver_all, detach, dropped, exists, has_failed, health, is_clients, lease, own,
-        set_readable, suspend, totals,
+        delete, deliver, deliver_all, detach, drained, dropped, exists, has_failed, health, is_clients, lease, own,
+        suspend, totals, trim,
     };
     use crate::client::settings::Settings;
     use crate::sdk::channel::Channel;
@@ -125,7 +125,12 @@ mod foreign {
     /// The legacy part looks up the running connection for each packet.
     pub(in crate::client) fn detach(_channel: &Arc<Channel>) {}
 
-    pub(in crate::client) fn set_readable(_readable: bool) {}
+    /// Returns false: the legacy part sends what it reads, and nothing waits for the stream.
+    pub(in crate::client) fn drained(_channel: &Arc<Channel>) -> bool {
+        false
+    }
+
+    pub(in crate::client) fn trim() {}
 
     /// The legacy part counts nothing.
     pub(in crate::client) fn dropped(cause: DropCause) {

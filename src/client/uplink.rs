@@ -1,24 +1,22 @@
 //! From the host to the server: handles the device's packets, on the device's worker.
 
 use std::ops::DerefMut;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
-
-use crate::datapath::{Budget, Sink, drain};
+use crate::datapath::{Budget, Outlet, Room, Shared, Sink, drain};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::external_channel::ExternalChannel;
-use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::worker::Owned;
 use host::tun::Queue;
-use vpn_core::forward::{Bundler, Counters, DropCause, Load, Peer};
-use vpn_core::wire::op;
+use vpn_core::forward::{Bundler, Counters, DropCause, Load, Offload, Peer};
+use vpn_core::queue::Events;
+use vpn_core::wire::{Ipv4View, op};
 
-/// Back-pressure: the client stops reading the device while more bytes than this wait in the stream to the server.
-const SEND_HIGH_WATER_MARK: usize = 512 * 1024;
+/// The most bytes that wait for the server, in the stream and in the queue together.
+const QUEUE: usize = 4 * 1024 * 1024;
 
-/// The limit of one wake-up of the device. [`SEND_HIGH_WATER_MARK`] limits its bytes.
-const BUDGET: Budget = Budget { packets: 256, bytes: usize::MAX };
+/// The limit of one wake-up of the device.
+const BUDGET: Budget = Budget { packets: 256, bytes: 1024 * 1024 };
 
 /// The channel that carries the host's packets to the server.
 #[derive(Clone, Debug)]
@@ -33,8 +31,6 @@ pub(crate) enum UplinkChannel {
 pub(super) struct Uplink {
     counters: Arc<Counters>,
     state: Owned<State>,
-    /// The device's event socket, which back-pressure pauses. Set once the device is in its worker's event loop.
-    device: Mutex<Weak<TunSocket>>,
 }
 
 /// The data that only the device's worker accesses.
@@ -43,6 +39,8 @@ struct State {
     peer: Peer,
     /// `None` while a batch is handled, and after a panic in the last batch.
     bundler: Option<Box<Bundler>>,
+    outlet: Outlet,
+    shared: Shared,
 }
 
 impl Uplink {
@@ -55,66 +53,94 @@ impl Uplink {
         counters: Arc<Counters>,
     ) -> Uplink {
         let peer = Peer { bundle_op: op::BUNDLE_SEND, plain_op: op::VPN_SEND, usage_id, largest };
-        let state = State { channel, peer, bundler: Some(Box::default()) };
-        Uplink { counters, state: Owned::new(worker, state), device: Mutex::default() }
-    }
-
-    /// Sets the event socket that back-pressure pauses.
-    pub(super) fn set_device(&self, device: &Arc<TunSocket>) {
-        *self.device.lock() = Arc::downgrade(device);
+        let (outlet, shared) = (Outlet::new(QUEUE), Shared::new(2 * QUEUE));
+        let state = State { channel, peer, bundler: Some(Box::default()), outlet, shared };
+        Uplink { counters, state: Owned::new(worker, state) }
     }
 
     /// Reads the host's packets, up to the budget, and sends them to the server.
     pub(super) fn drain(&self, queue: &Queue, first: Option<&mut [u8]>) {
+        self.with_batch(|batch, bundler| {
+            if let Err(error) = drain(queue, first, bundler, &BUDGET, batch) {
+                log::debug!("cannot read the tunnel device: {error}");
+            }
+            if batch.waits {
+                batch.hand_down(bundler);
+            }
+        });
+    }
+
+    /// The stream takes more of what waits for it. Returns false if the uplink uses another one.
+    pub(super) fn drained(&self, channel: &Arc<Channel>) -> bool {
+        let mut is_ours = false;
+        self.with_batch(|batch, bundler| {
+            is_ours = matches!(&batch.channel, Some(UplinkChannel::Own(own)) if Arc::ptr_eq(own, channel));
+            if is_ours {
+                batch.hand_down(bundler);
+            }
+        });
+        is_ours
+    }
+
+    /// Gives back the memory that a burst has left, once a second.
+    pub(super) fn trim(&self) {
+        self.state.with(|state| state.shared.trim());
+    }
+
+    fn with_batch(&self, work: impl FnOnce(&mut Batch<'_>, &mut Bundler)) {
         let taken =
             self.state.with(|state| (state.bundler.take().unwrap_or_default(), state.channel.clone(), state.peer));
         let Some((mut bundler, channel, peer)) = taken else { return };
-        let mut batch = Batch { uplink: self, channel, peer };
-        if let Err(error) = drain(queue, first, &mut bundler, &BUDGET, &mut batch) {
-            log::debug!("cannot read the tunnel device: {error}");
-        }
+        work(&mut Batch { uplink: self, channel, peer, room: None, waits: false }, &mut bundler);
         self.state.with(|state| state.bundler = Some(bundler));
     }
 
-    /// Releases this connection's channel, on the device's worker. Returns false if the uplink uses another channel,
-    /// because another connection may have taken the device over.
-    pub(super) fn detach(&self, channel: &Arc<Channel>) -> bool {
-        let is_ours =
-            |current: &mut UplinkChannel| matches!(current, UplinkChannel::Own(own) if Arc::ptr_eq(own, channel));
-        self.state.with(|state| state.channel.take_if(is_ours).is_some()) == Some(true)
+    /// Releases this connection's channel, on the device's worker: from now on the host's packets are dropped, and those
+    /// that wait with them. Does nothing if the uplink uses another channel, because another connection may have taken
+    /// the device over.
+    pub(super) fn detach(&self, channel: &Arc<Channel>) {
+        self.detach_if(|own| Arc::ptr_eq(own, channel));
     }
 
-    /// Releases a channel that has closed, on the device's worker: from now on the host's packets are dropped.
+    /// Releases a channel that has closed, on the device's worker.
     pub(super) fn detach_closed(&self) {
-        let is_closed = |current: &mut UplinkChannel| matches!(current, UplinkChannel::Own(own) if own.raw().is_null());
-        self.state.with(|state| drop(state.channel.take_if(is_closed)));
+        self.detach_if(|own| own.raw().is_null());
     }
 
-    /// Sends a whole VPN packet; returns false if the channel refuses it.
-    fn send(&self, channel: &UplinkChannel, packet: &[u8]) -> bool {
+    fn detach_if(&self, is_meant: impl Fn(&Arc<Channel>) -> bool) {
+        let lost = self.state.with(|state| {
+            state.channel.take_if(|current| matches!(current, UplinkChannel::Own(own) if is_meant(own)))?;
+            Some(state.outlet.clear(&mut state.shared))
+        });
+        if let Some(lost) = lost.flatten() {
+            self.counters.dropped_all(0, DropCause::SessionGone, lost.packets);
+        }
+    }
+
+    /// Returns what may pass straight into the stream. A connection of C does not report when its stream takes more:
+    /// nothing waits for it here, and what exceeds its bound is dropped.
+    fn room(&self, channel: Option<&UplinkChannel>) -> Room {
         match channel {
-            UplinkChannel::Own(channel) => {
-                if is_above_mark(channel) {
-                    channel.wake_on_drain(true);
-                    self.pause();
-                }
-                channel.send(TYPE_DATA, packet)
+            Some(UplinkChannel::Own(channel)) => {
+                self.state.with(|state| state.outlet.room(&state.shared, channel)).unwrap_or_default()
             }
-            UplinkChannel::External(channel) => channel.send(packet, SEND_HIGH_WATER_MARK),
+            Some(UplinkChannel::External(_)) | None => Room::unbounded(),
         }
     }
 
-    /// Stops reading the device. The connection resumes it when its stream has drained.
-    fn pause(&self) {
-        let device = self.device.lock().upgrade();
-        if let Some(device) = device {
-            device.set_readable(false);
-        }
+    fn wait(&self, packet: &[u8], described: (&Ipv4View, &Offload)) {
+        let mut events = Events::default();
+        self.state.with(|state| state.outlet.push(&mut state.shared, packet, described, &mut events));
+        self.count(&events);
     }
-}
 
-fn is_above_mark(channel: &Channel) -> bool {
-    channel.pending().is_none_or(|waiting| waiting > SEND_HIGH_WATER_MARK)
+    /// Counts what the queue has dropped and marked.
+    fn count(&self, events: &Events) {
+        for (cause, load) in events.drops() {
+            self.counters.dropped_all(0, cause, load.packets);
+        }
+        self.counters.marked(0, events.marked());
+    }
 }
 
 /// The packets of one wake-up, on their way to the server.
@@ -122,34 +148,59 @@ struct Batch<'a> {
     uplink: &'a Uplink,
     channel: Option<UplinkChannel>,
     peer: Peer,
+    /// What may pass straight into the stream; `None` before the first packet.
+    room: Option<Room>,
+    /// A packet has begun to wait.
+    waits: bool,
 }
 
 impl Sink for Batch<'_> {
-    /// Adds the packet to the bundle, or sends it alone.
+    /// Adds the packet to the bundle, or sends it alone, or lets it wait.
     fn take<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>, len: usize) {
-        match bundler.check(len) {
-            Ok((_, offload, load)) => {
-                bundler.take(len, &offload, load, &self.peer, |packet, load| self.send(packet, load));
-            }
-            Err(cause) => self.uplink.counters.dropped(0, cause),
+        let (view, offload, load) = match bundler.check(len) {
+            Ok(checked) => checked,
+            Err(cause) => return self.uplink.counters.dropped(0, cause),
+        };
+        let room = self.room.get_or_insert_with(|| self.uplink.room(self.channel.as_ref()));
+        if room.takes(len, &offload) {
+            return bundler.take(len, &offload, load, &self.peer, |packet, load| self.send(packet, load));
         }
+        room.close();
+        self.waits = true;
+        self.uplink.wait(bundler.packet(len), (&view, &offload));
     }
 
     fn flush<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>) {
         bundler.flush(0, &self.peer, |packet, load| self.send(packet, load));
     }
-
-    /// A connection of C does not report when it has drained; packets that exceed its limit are dropped instead.
-    fn is_full(&self) -> bool {
-        matches!(&self.channel, Some(UplinkChannel::Own(channel)) if is_above_mark(channel))
-    }
 }
 
 impl Batch<'_> {
+    /// Sends as much of what waits as the stream may have now.
+    fn hand_down(&mut self, bundler: &mut Bundler) {
+        let Some(UplinkChannel::Own(channel)) = &self.channel else { return };
+        let (state, mut events) = (&self.uplink.state, Events::default());
+        state.with(|state| state.outlet.begin(&state.shared, channel));
+        loop {
+            let pop = |state: &mut State| state.outlet.pop(&mut state.shared, bundler.spare_capacity(), &mut events);
+            let Some(len) = state.with(pop).flatten() else { break };
+            if let Ok((_, offload, load)) = bundler.check(len) {
+                bundler.take(len, &offload, load, &self.peer, |packet, load| self.send(packet, load));
+            }
+        }
+        bundler.flush(0, &self.peer, |packet, load| self.send(packet, load));
+        state.with(|state| state.outlet.end(channel));
+        self.uplink.count(&events);
+    }
+
     /// Sends a whole VPN packet, and counts it as forwarded or dropped.
     fn send(&self, packet: &[u8], load: Load) {
         let counters = &self.uplink.counters;
-        match self.channel.as_ref().map(|channel| self.uplink.send(channel, packet)) {
+        let sent = self.channel.as_ref().map(|channel| match channel {
+            UplinkChannel::Own(channel) => channel.send(TYPE_DATA, packet),
+            UplinkChannel::External(channel) => channel.send(packet, QUEUE),
+        });
+        match sent {
             Some(true) => counters.up(0, load),
             Some(false) => counters.dropped_all(0, DropCause::OutputFull, load.packets),
             None => counters.dropped_all(0, DropCause::SessionGone, load.packets),

@@ -19,11 +19,6 @@ pub(crate) trait Sink {
 
     /// Sends the bundle that is being filled.
     fn flush<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>);
-
-    /// Back-pressure: whether to stop reading the queue.
-    fn is_full(&self) -> bool {
-        false
-    }
 }
 
 /// Drains the queue into the sink. `first` is a packet that the SDK's event loop has already read. The sink sends every
@@ -55,7 +50,7 @@ fn read(queue: &Queue, bundler: &mut Bundler, budget: &Budget, sink: &mut impl S
         let Some(len) = queue.recv(bundler.spare_capacity())? else { break };
         sink.take(bundler, len);
         bytes += len;
-        if bytes >= budget.bytes || sink.is_full() {
+        if bytes >= budget.bytes {
             break;
         }
     }

@@ -147,6 +147,13 @@ impl Channel {
         self.here().is_some_and(|ch| unsafe { raw::vpn_glue_channel_set_unsent_limit(ch, bytes) } == 0)
     }
 
+    /// Bounds the rate at which the kernel sends, bytes per second, where the congestion control paces, as bbr does;
+    /// `u64::MAX` for no bound. Returns false off the channel's worker, or if the kernel refuses.
+    pub fn set_rate_limit(&self, bytes_per_second: u64) -> bool {
+        // SAFETY: open and on its worker.
+        self.here().is_some_and(|ch| unsafe { raw::vpn_glue_channel_set_rate_limit(ch, bytes_per_second) } == 0)
+    }
+
     /// Sets the congestion control of the stream's TCP connection.
     ///
     /// # Errors

@@ -423,8 +423,6 @@ unsafe extern "C" {
     ) -> *mut dap_events_socket_t;
     /// Removes a socket from the loop; tun_deleted reports the end.
     pub(super) fn vpn_glue_tun_remove(worker: u32, uuid: u64);
-    /// Sets whether the loop reads packets. On the owner.
-    pub(super) fn vpn_glue_tun_set_readable(es: *mut dap_events_socket_t, readable: bool);
     /// Writes a packet to the descriptor of a TUN socket that a legacy part owns; true if it was written completely.
     #[cfg(not(feature = "client-tun"))]
     pub(super) fn vpn_glue_tun_write(es: *const dap_events_socket_t, packet: *const c_void, size: usize) -> bool;
@@ -482,6 +480,9 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_channel_unsent(ch: *const dap_stream_ch_t) -> i64;
     /// Sets how many bytes the kernel takes that it cannot send yet (TCP_NOTSENT_LOWAT); 0, or an errno.
     pub(super) fn vpn_glue_channel_set_unsent_limit(ch: *mut dap_stream_ch_t, bytes: u32) -> c_int;
+    /// Bounds the rate at which a congestion control that paces sends, bytes per second (SO_MAX_PACING_RATE); 0, or an
+    /// errno.
+    pub(super) fn vpn_glue_channel_set_rate_limit(ch: *mut dap_stream_ch_t, bytes_per_second: u64) -> c_int;
     /// Sets the congestion control by its name; 0, or an errno: ENOENT if the kernel does not have it, EPERM if this
     /// process may not choose it.
     pub(super) fn vpn_glue_channel_set_congestion(ch: *mut dap_stream_ch_t, name: *const c_char) -> c_int;

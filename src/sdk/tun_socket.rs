@@ -106,15 +106,6 @@ impl TunSocket {
         self.shared.worker
     }
 
-    /// Enables or disables `readable` calls. Works only on the owning worker; elsewhere it does nothing.
-    pub fn set_readable(&self, readable: bool) {
-        if worker::current() != Some(self.shared.worker) || *self.shared.gone.lock() {
-            return;
-        }
-        // SAFETY: on the owning worker, and tun_deleted has not run, so the event socket lives.
-        unsafe { raw::vpn_glue_tun_set_readable(self.shared.es.load(Ordering::Acquire), readable) };
-    }
-
     /// Removes the queue from its loop. If it returns true, the SDK no longer uses the descriptor. On the owning worker
     /// it cannot wait and returns false; [`TunSocket::is_gone`] becomes true later.
     pub fn remove(&self, wait: Duration) -> bool {

@@ -1,12 +1,14 @@
-//! From the host to clients: drains a TUN queue, or a mailbox, at a wake-up.
+//! From the host to clients: drains a TUN queue, or a mailbox, at a wake-up. What a client's stream cannot take now
+//! waits in the session's outlet.
 
 use std::ops::DerefMut;
 use std::sync::Arc;
 
-use crate::datapath::{Budget, Sink, drain};
+use crate::datapath::{Budget, Room, Sink, drain};
 use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
 use vpn_core::forward::{Bundler, DropCause, Load, Networks, Offload, Route, clamp_mss, is_too_big};
 use vpn_core::meter::Event;
+use vpn_core::queue::Events;
 use vpn_core::wire::Ipv4View;
 
 use super::Server;
@@ -26,6 +28,7 @@ impl Server {
         if let Err(error) = drain(&datapath.queue, first, guard.bundler(), &BUDGET, &mut batch) {
             log::debug!("cannot read the TUN queue of worker {}: {error}", datapath.worker);
         }
+        self.hand_down_waiting(datapath, guard.bundler());
         drop(guard);
         self.wake_other_workers(datapath.worker);
     }
@@ -57,6 +60,52 @@ impl Server {
             }
         });
         batch.flush(bundler);
+        self.hand_down_waiting(datapath, bundler);
+    }
+
+    /// The stream of a session takes more of what waits for it.
+    pub(super) fn drained_session(&self, channel: &Arc<Channel>) {
+        let Some(route) = channel.data::<Session>().and_then(|session| *session.route.lock()) else { return };
+        let Some(datapath) = self.datapaths.get(usize::from(route.worker)) else { return };
+        let Some(mut guard) = datapath.lend_bundler() else { return };
+        self.hand_down(datapath, route, guard.bundler());
+    }
+
+    /// Hands down what has begun to wait in this turn.
+    fn hand_down_waiting(&self, datapath: &WorkerDatapath, bundler: &mut Bundler) {
+        while let Some(route) = datapath.next_waiting() {
+            self.hand_down(datapath, route, bundler);
+        }
+    }
+
+    /// Sends as much of what waits for a session as its stream may have now.
+    fn hand_down(&self, datapath: &WorkerDatapath, route: Route, bundler: &mut Bundler) {
+        let Some(channel) = datapath.begin(route) else { return };
+        let Some(session) = channel.data::<Session>() else { return };
+        if !session.is_allowed() {
+            let lost = datapath.clear(route);
+            self.counters.dropped_all(datapath.worker as usize, DropCause::NotAllowed, lost.packets);
+        }
+        let (peer, mut events) = (session.as_peer(), Events::default());
+        let send = |packet: &[u8], load| self.send_down(datapath, &channel, packet, load);
+        while let Some(len) = datapath.pop(route, bundler.spare_capacity(), &mut events) {
+            if let Ok((_, offload, load)) = bundler.check(len) {
+                bundler.take(len, &offload, load, &peer, send);
+            }
+        }
+        bundler.flush(0, &peer, send);
+        datapath.end(route);
+        self.count_events(datapath, &channel, &events);
+    }
+
+    /// Counts what a session's queue has dropped and marked.
+    fn count_events(&self, datapath: &WorkerDatapath, channel: &Channel, events: &Events) {
+        for (cause, Load { packets, bytes }) in events.drops() {
+            self.counters.dropped_all(datapath.worker as usize, cause, packets);
+            let lost = SessionStats { bytes_recv_lost: bytes, packets_recv_lost: packets, ..SessionStats::default() };
+            channel.add_stats(&lost);
+        }
+        self.counters.marked(datapath.worker as usize, events.marked());
     }
 
     /// Sends a whole VPN packet. If the client reads too slowly, only its own packets are dropped.
@@ -81,7 +130,13 @@ impl Server {
 struct Batch<'a> {
     server: &'a Server,
     datapath: &'a WorkerDatapath,
-    receiver: Option<Arc<Channel>>,
+    receiver: Option<Receiver>,
+}
+
+/// A session, and what its stream may be given in this wake-up.
+struct Receiver {
+    channel: Arc<Channel>,
+    room: Room,
 }
 
 impl Sink for Batch<'_> {
@@ -147,19 +202,26 @@ impl Batch<'_> {
             }
             clamp_mss(packet, view, offload, mtu);
         }
-        if !self.receiver.as_ref().is_some_and(|receiver| Arc::ptr_eq(receiver, channel)) {
+        if !self.receiver.as_ref().is_some_and(|receiver| Arc::ptr_eq(&receiver.channel, channel)) {
             self.flush_before(bundler, len);
-            self.receiver = Some(Arc::clone(channel));
         }
-        let send = |packet: &[u8], load| server.send_down(datapath, channel, packet, load);
-        bundler.take(len, offload, *load, &session.as_peer(), send);
+        let new = || Receiver { channel: Arc::clone(channel), room: datapath.room(route) };
+        let room = &mut self.receiver.get_or_insert_with(new).room;
+        if room.takes(len, offload) {
+            let send = |packet: &[u8], load| server.send_down(datapath, channel, packet, load);
+            return bundler.take(len, offload, *load, &session.as_peer(), send);
+        }
+        room.close();
+        let events = datapath.wait(route, bundler.packet(len), (view, offload));
+        server.count_events(datapath, channel, &events);
     }
 
     /// Sends the bundle that is being filled. The packet of `next` bytes behind it starts the next bundle.
     fn flush_before<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>, next: usize) {
         let Batch { server, datapath, .. } = *self;
         let receiver = self.receiver.take();
-        match receiver.as_ref().and_then(|channel| Some((channel, channel.data::<Session>()?))) {
+        let channel = receiver.as_ref().map(|receiver| &receiver.channel);
+        match channel.and_then(|channel| Some((channel, channel.data::<Session>()?))) {
             Some((channel, session)) => {
                 let send = |packet: &[u8], load| server.send_down(datapath, channel, packet, load);
                 bundler.flush(next, &session.as_peer(), send);

@@ -52,7 +52,9 @@ impl ChannelHandler for Server {
         }
     }
 
-    fn drained(&self, _channel: &Arc<Channel>) {}
+    fn drained(&self, channel: &Arc<Channel>) {
+        self.drained_session(channel);
+    }
 
     fn leaving(&self, channel: &Arc<Channel>) {
         // The packets that the next worker writes must not overtake these.

@@ -50,7 +50,7 @@ use crate::sdk::service::{Service, ServiceHandler};
 use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::{NOTICE, Running, channel, command, http, log_more, parts, settle, worker};
 use vpn_core::exchange::{Leases, Terms};
-use vpn_core::forward::{Counters, Route, Table, Totals};
+use vpn_core::forward::{Counters, DropCause, Route, Table, Totals};
 use vpn_core::lease::KeyTokens;
 use vpn_core::meter::{Client, Rest};
 use vpn_core::rate::Rates;
@@ -216,7 +216,8 @@ impl Server {
         let workers = worker::count().min(u32::from(u8::MAX) + 1);
         let (tunnel, queues) = Tunnel::create(&settings, workers)?;
         let counters = Arc::new(Counters::new(workers as usize));
-        let datapath = |(queue, worker)| Arc::new(WorkerDatapath::new(worker, queue, Arc::clone(&counters)));
+        let memory = (settings.queue_memory / workers.max(1) as usize).max(4 * settings.session_queue);
+        let datapath = |(queue, worker)| Arc::new(WorkerDatapath::new(worker, queue, Arc::clone(&counters), memory));
         let datapaths: Vec<_> = queues.into_iter().zip(0..).map(datapath).collect();
         let terms = Terms {
             subnet: settings.subnet,
@@ -324,6 +325,9 @@ impl Server {
         for channel in channels.iter().filter(|channel| channel.worker() == Some(worker)) {
             self.check_session(channel);
         }
+        if let Some(datapath) = self.datapaths.get(worker as usize) {
+            datapath.trim();
+        }
         if worker == 0 {
             self.billing.keep_gate();
             self.check_device();
@@ -352,12 +356,13 @@ impl Server {
     }
 
     fn adopt(&self, channel: &Arc<Channel>) -> Option<Route> {
-        self.datapaths.get(channel.worker()? as usize)?.adopt(channel)
+        self.datapaths.get(channel.worker()? as usize)?.adopt(channel, self.settings.session_queue)
     }
 
     fn disown(&self, route: Route, channel: &Arc<Channel>) {
         if let Some(datapath) = self.datapaths.get(usize::from(route.worker)) {
-            datapath.disown(route, channel);
+            let lost = datapath.disown(route, channel);
+            self.counters.dropped_all(datapath.worker as usize, DropCause::SessionGone, lost.packets);
         }
     }
 

@@ -29,8 +29,10 @@ pub(crate) struct Settings {
     pub leases: LeaseRules,
     /// Whether clients are kept from reaching each other.
     pub client_isolation: bool,
-    /// The bytes that may wait in a client's send queue before packets to it are dropped.
+    /// The bytes that may wait for a client, in its queue and its stream, before packets to it are dropped.
     pub session_queue: usize,
+    /// The bytes that may wait for all clients together in the service's own queues.
+    pub queue_memory: usize,
     /// The congestion control of the clients' streams.
     pub congestion: Congestion,
     /// The name servers that clients receive.
@@ -145,7 +147,9 @@ impl Settings {
             debug_more: config.flag(SECTION, "debug_more", false),
             leases: lease_rules(config, &subnet)?,
             client_isolation: config.checked_flag(SECTION, "client_isolation", false)?,
-            session_queue: config.checked_number(SECTION, "session_queue", 131_072..=67_108_864, 1_048_576)? as usize,
+            session_queue: config.checked_number(SECTION, "session_queue", 131_072..=67_108_864, 4_194_304)? as usize,
+            queue_memory: config.checked_number(SECTION, "queue_memory", 1_048_576..=68_719_476_736, 268_435_456)?
+                as usize,
             congestion: Congestion::read(config, SECTION),
             dns: config.checked_list(SECTION, "dns", "a list of IPv4 addresses, for example [10.0.0.1]", |text| {
                 text.parse().ok()

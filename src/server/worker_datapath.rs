@@ -4,12 +4,13 @@ use std::ffi::c_int;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::datapath::Writer;
+use crate::datapath::{Outlet, Room, Shared, Writer};
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
 use host::tun::Queue;
 use vpn_core::forward::{Bundler, Counters, Load, MAX_ICMP_ERROR, MssClamp, Offload, Route, fragmentation_needed};
+use vpn_core::queue::Events;
 use vpn_core::rate::Budget;
 use vpn_core::wire::{Ipv4View, VnetHeader};
 
@@ -29,11 +30,22 @@ pub(super) struct WorkerDatapath {
     state: Owned<State>,
 }
 
+/// A session on this worker.
+struct Slot {
+    channel: Arc<Channel>,
+    outlet: Outlet,
+    /// The slot is in [`State::waiting`].
+    is_listed: bool,
+}
+
 /// The data that only the owning worker accesses.
 struct State {
     /// The session in each slot.
-    slots: Vec<Option<Arc<Channel>>>,
+    slots: Vec<Option<Slot>>,
     free: Vec<u32>,
+    /// The sessions for which packets have begun to wait in this turn.
+    waiting: Vec<Route>,
+    shared: Shared,
     /// `None` while a batch is being handled.
     bundler: Option<Box<Bundler>>,
     writer: Writer,
@@ -42,10 +54,13 @@ struct State {
 }
 
 impl WorkerDatapath {
-    pub(super) fn new(worker: u32, queue: Queue, counters: Arc<Counters>) -> WorkerDatapath {
+    /// Creates it; the packets that wait for its sessions have at most `memory` bytes.
+    pub(super) fn new(worker: u32, queue: Queue, counters: Arc<Counters>, memory: usize) -> WorkerDatapath {
         let state = State {
             slots: Vec::new(),
             free: Vec::new(),
+            waiting: Vec::new(),
+            shared: Shared::new(memory),
             bundler: Some(Box::default()),
             writer: Writer::new(&queue),
             mss: MssClamp::default(),
@@ -60,31 +75,101 @@ impl WorkerDatapath {
         }
     }
 
-    /// Assigns a slot to a session, on the owning worker.
-    pub(super) fn adopt(&self, channel: &Arc<Channel>) -> Option<Route> {
+    /// Assigns a slot to a session, for which at most `limit` bytes may wait, on the owning worker.
+    pub(super) fn adopt(&self, channel: &Arc<Channel>, limit: usize) -> Option<Route> {
         self.state.with(|state| {
             let slot = state.free.pop().unwrap_or_else(|| {
                 state.slots.push(None);
                 (state.slots.len() - 1) as u32
             });
-            state.slots[slot as usize] = Some(Arc::clone(channel));
+            state.slots[slot as usize] =
+                Some(Slot { channel: Arc::clone(channel), outlet: Outlet::new(limit), is_listed: false });
             Route { worker: self.worker as u16, slot }
         })
     }
 
-    /// Frees the slot, on the owning worker. The forwarding table must no longer have the route.
-    pub(super) fn disown(&self, route: Route, channel: &Arc<Channel>) {
-        self.state.with(|state| {
-            let Some(slot) = state.slots.get_mut(route.slot as usize) else { return };
-            if slot.take_if(|owner| Arc::ptr_eq(owner, channel)).is_some() {
-                state.free.push(route.slot);
-            }
+    /// Frees the slot, on the owning worker. The forwarding table must no longer have the route. Returns the packets that
+    /// waited for the session.
+    pub(super) fn disown(&self, route: Route, channel: &Arc<Channel>) -> Load {
+        let freed = self.state.with(|state| {
+            let slot = state.slots.get_mut(route.slot as usize)?;
+            let mut slot = slot.take_if(|owner| Arc::ptr_eq(&owner.channel, channel))?;
+            state.free.push(route.slot);
+            let lost = slot.outlet.clear(&mut state.shared);
+            slot.outlet.end(channel);
+            Some(lost)
         });
+        freed.flatten().unwrap_or_default()
     }
 
     /// Returns the session in the route's slot. It may differ from the session that the route was created for.
     pub(super) fn channel(&self, route: Route) -> Option<Arc<Channel>> {
-        self.state.with(|state| state.slots.get(route.slot as usize)?.clone())?
+        self.slot(route, |slot, _| Arc::clone(&slot.channel))
+    }
+
+    /// Returns what may pass straight to the session in the slot.
+    pub(super) fn room(&self, route: Route) -> Room {
+        self.slot(route, |slot, shared| slot.outlet.room(shared, &slot.channel)).unwrap_or_default()
+    }
+
+    /// Lets a packet wait for the session in the slot, until [`WorkerDatapath::next_waiting`] names it.
+    pub(super) fn wait(&self, route: Route, packet: &[u8], described: (&Ipv4View, &Offload)) -> Events {
+        let mut events = Events::default();
+        self.state.with(|state| {
+            let Some(Some(slot)) = state.slots.get_mut(route.slot as usize) else { return };
+            slot.outlet.push(&mut state.shared, packet, described, &mut events);
+            if !slot.is_listed {
+                slot.is_listed = true;
+                state.waiting.push(route);
+            }
+        });
+        events
+    }
+
+    /// Takes a session for which packets have begun to wait in this turn.
+    pub(super) fn next_waiting(&self) -> Option<Route> {
+        self.state.with(|state| {
+            let route = state.waiting.pop()?;
+            if let Some(Some(slot)) = state.slots.get_mut(route.slot as usize) {
+                slot.is_listed = false;
+            }
+            Some(route)
+        })?
+    }
+
+    /// Begins to hand down what waits for the session in the slot, which it returns.
+    pub(super) fn begin(&self, route: Route) -> Option<Arc<Channel>> {
+        self.slot(route, |slot, shared| {
+            slot.outlet.begin(shared, &slot.channel);
+            Arc::clone(&slot.channel)
+        })
+    }
+
+    /// Writes the next packet that may be handed down to the front of `space`, and returns its length with the header.
+    pub(super) fn pop(&self, route: Route, space: &mut [u8], events: &mut Events) -> Option<usize> {
+        self.slot(route, |slot, shared| slot.outlet.pop(shared, space, events))?
+    }
+
+    /// Ends what [`WorkerDatapath::begin`] began.
+    pub(super) fn end(&self, route: Route) {
+        self.slot(route, |slot, _| slot.outlet.end(&slot.channel));
+    }
+
+    /// Drops what waits for the session in the slot, and returns it.
+    pub(super) fn clear(&self, route: Route) -> Load {
+        self.slot(route, |slot, shared| slot.outlet.clear(shared)).unwrap_or_default()
+    }
+
+    /// Gives back the memory that a burst has left, once a second.
+    pub(super) fn trim(&self) {
+        self.state.with(|state| state.shared.trim());
+    }
+
+    fn slot<R>(&self, route: Route, work: impl FnOnce(&mut Slot, &mut Shared) -> R) -> Option<R> {
+        self.state.with(|state| {
+            let slot = state.slots.get_mut(route.slot as usize)?.as_mut()?;
+            Some(work(slot, &mut state.shared))
+        })?
     }
 
     /// Writes a client's packet to the host, on the owning worker. The packet may wait until

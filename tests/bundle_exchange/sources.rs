@@ -136,7 +136,8 @@ fn an_unused_lease_ends_when_another_client_needs_it() {
             carries();
             let second = come(&server, &hosts[2], caps);
             assert!(second.1.is_some_and(|address| (4..=6).contains(&address)), "{:?}", second.1);
-            eventually("two ends", || log_lines("another client needed its unused address").len() >= 2);
+            // Of both ends, as they are of one source.
+            eventually("a line", || !log_lines("another client needed its unused address").is_empty());
             used.0.ping();
             drop((idle, newcomer, second, used));
         }

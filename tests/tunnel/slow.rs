@@ -33,7 +33,7 @@ fn a_client_that_stops_reading_costs_its_queue() {
         watch(&flows, server, Duration::from_millis(500));
         let before = watch(&flows, server, Duration::from_secs(1));
         send(&clients[2].running.child, Signal::STOP);
-        let dropped = || dropped(&hosts.stat("server"), "output_full");
+        let dropped = || dropped(&hosts.stat("server"), "queue_overflow");
         eventually("the third client's queue is full", || dropped() > 0);
         let after = watch(&flows, server, Duration::from_secs(2));
         let others = [0, 1].map(|number| after.rates[number] / before.rates[number]);

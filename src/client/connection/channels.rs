@@ -53,7 +53,8 @@ impl ChannelHandler for Channels {
     }
 
     fn drained(&self, channel: &Arc<Channel>) {
-        channel.wake_on_drain(false);
-        tunnel::set_readable(true);
+        if !tunnel::drained(channel) {
+            channel.wake_on_drain(false);
+        }
     }
 }

@@ -44,7 +44,6 @@ pub(super) fn put_back(taken: Taken) {
     let Some(socket) = TunSocket::add(path.queue.as_fd(), old.worker(), handler).map(Arc::new) else {
         return log::warn!("the tunnel device has lost its worker, and carries nothing until the next connection");
     };
-    path.uplink.set_device(&socket);
     {
         let mut current = SLOT.tunnel.lock();
         let Some(tunnel) = current.as_mut() else { return };

@@ -59,6 +59,16 @@ int vpn_glue_channel_set_unsent_limit(struct dap_stream_ch *ch, uint32_t bytes)
     return setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes)) == 0 ? 0 : errno;
 }
 
+int vpn_glue_channel_set_rate_limit(struct dap_stream_ch *ch, uint64_t bytes_per_second)
+{
+    int fd = s_descriptor(ch);
+    if (fd < 0)
+        return ENOTCONN;
+    if (setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_second, sizeof(bytes_per_second)) == 0)
+        return 0;
+    return errno;
+}
+
 int vpn_glue_channel_set_congestion(struct dap_stream_ch *ch, const char *name)
 {
     int fd = s_descriptor(ch);

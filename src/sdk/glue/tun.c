@@ -71,11 +71,6 @@ void vpn_glue_tun_remove(uint32_t worker, uint64_t uuid)
         dap_events_socket_remove_and_delete_mt(target, uuid);
 }
 
-void vpn_glue_tun_set_readable(struct dap_events_socket *es, bool readable)
-{
-    dap_events_socket_set_readable_unsafe(es, readable);
-}
-
 bool vpn_glue_tun_write(const struct dap_events_socket *es, const void *packet, size_t size)
 {
     return write(es->fd, packet, size) == (ssize_t)size;

@@ -1,0 +1,186 @@
+//! Where packets leave for one peer: straight into its stream while the path takes them, else by way of a queue.
+//!
+//! A stream delivers in order, so whatever is in it is before every later packet. The outlet therefore keeps little in it,
+//! as [`Pace`] says, and lets the rest wait where order, drops and marks are still its own to decide.
+
+use std::time::{Duration, Instant};
+
+use crate::sdk::channel::Channel;
+use vpn_core::forward::{Load, Offload};
+use vpn_core::queue::{Ceiling, Events, Limits, Memory, Pace, Path, Queue, Tuning};
+use vpn_core::wire::Ipv4View;
+
+/// What an outlet holds of a path without a memory of its own, such as a cable, in the stream and in the queue each, bytes.
+const SHORT: usize = 512 * 1024;
+/// How often the kernel is asked for the path's rate, at most.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// What the outlets of one worker share.
+pub(crate) struct Shared {
+    memory: Memory,
+    epoch: Instant,
+}
+
+impl Shared {
+    /// Creates it for packets of at most `limit` bytes in all.
+    pub(crate) fn new(limit: usize) -> Shared {
+        let mut seed = [0; 8];
+        // Without random numbers a peer could guess which flows share a place: it slows down flows of its own.
+        let _ = rustix::rand::getrandom(seed.as_mut_slice(), rustix::rand::GetRandomFlags::empty());
+        Shared { memory: Memory::new(limit, u64::from_ne_bytes(seed)), epoch: Instant::now() }
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Gives back what a burst has left. To be called about once a second.
+    pub(crate) fn trim(&mut self) {
+        let now = self.now();
+        self.memory.trim(now);
+    }
+}
+
+/// What may pass straight into a stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Room {
+    bytes: usize,
+    unit: usize,
+}
+
+impl Room {
+    /// Room for every packet.
+    pub(crate) fn unbounded() -> Room {
+        Room { bytes: usize::MAX, unit: usize::MAX }
+    }
+
+    /// Whether a packet of `len` bytes may pass, and counts it if so. The last one may exceed the room.
+    pub(crate) fn takes(&mut self, len: usize, offload: &Offload) -> bool {
+        let takes = self.bytes > 0 && (len <= self.unit || !matches!(offload, Offload::Segments(_)));
+        self.bytes = if takes { self.bytes.saturating_sub(len) } else { self.bytes };
+        takes
+    }
+
+    /// Lets nothing more pass: a packet waits, which the next ones must not overtake.
+    pub(crate) fn close(&mut self) {
+        self.bytes = 0;
+    }
+}
+
+/// One peer's outlet, on the worker of its stream.
+pub(crate) struct Outlet {
+    queue: Queue,
+    pace: Pace,
+    /// The most bytes in the stream and in the queue together.
+    limit: usize,
+    /// When the kernel was last asked for the rate.
+    looked: Option<Duration>,
+    /// What [`Outlet::pop`] may still hand down.
+    room: usize,
+    /// For a stream whose congestion control looks for the path's rate: the ceiling, and what the kernel was told.
+    ceiling: Option<(Ceiling, u64)>,
+}
+
+impl Outlet {
+    /// Creates an outlet of which at most `limit` bytes wait.
+    pub(crate) fn new(limit: usize) -> Outlet {
+        let short = short(limit);
+        let queue = Queue::new(Limits { bytes: short });
+        Outlet { queue, pace: Pace::open(short), limit, looked: None, room: 0, ceiling: None }
+    }
+
+    /// Returns what may pass straight into the stream now.
+    pub(crate) fn room(&mut self, shared: &Shared, channel: &Channel) -> Room {
+        if !self.queue.is_empty() {
+            return Room::default();
+        }
+        Room { bytes: self.measure(shared.now(), channel), unit: self.pace.unit() }
+    }
+
+    /// Appends a packet. The caller counts `events`.
+    pub(crate) fn push(
+        &mut self,
+        shared: &mut Shared,
+        packet: &[u8],
+        described: (&Ipv4View, &Offload),
+        events: &mut Events,
+    ) {
+        let now = shared.now();
+        self.queue.push(&mut shared.memory, now, packet, described, self.pace.unit(), events);
+    }
+
+    /// Begins to hand down what waits.
+    pub(crate) fn begin(&mut self, shared: &Shared, channel: &Channel) {
+        self.room = self.measure(shared.now(), channel);
+    }
+
+    /// Writes the next packet to the front of `space`, as a TUN queue does, and returns its length with the header. `None`
+    /// if nothing waits, or the stream has enough. The caller counts `events`.
+    pub(crate) fn pop(&mut self, shared: &mut Shared, space: &mut [u8], events: &mut Events) -> Option<usize> {
+        if self.room == 0 {
+            return None;
+        }
+        let now = shared.now();
+        let len = self.queue.pop(&mut shared.memory, now, space, events)?;
+        self.room = self.room.saturating_sub(len);
+        Some(len)
+    }
+
+    /// Ends what [`Outlet::begin`] began: while packets wait, the channel calls `drained` when it takes more.
+    pub(crate) fn end(&mut self, channel: &Channel) {
+        channel.wake_on_drain(!self.queue.is_empty());
+    }
+
+    /// Drops what waits.
+    pub(crate) fn clear(&mut self, shared: &mut Shared) -> Load {
+        self.queue.clear(&mut shared.memory)
+    }
+
+    /// Returns how many bytes the stream may be given.
+    fn measure(&mut self, now: Duration, channel: &Channel) -> usize {
+        if self.looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK_EVERY) {
+            self.look(now, channel);
+        }
+        let Some(pending) = channel.pending() else { return 0 };
+        let unsent = if self.pace.window() < short(self.limit) { channel.unsent().unwrap_or(0) } else { 0 };
+        self.pace.window().saturating_sub(pending + unsent)
+    }
+
+    /// Asks the kernel how fast the path is, and tells it what follows: when to wake the stream up, and how fast to become.
+    fn look(&mut self, now: Duration, channel: &Channel) {
+        if self.looked.replace(now).is_none() && channel.congestion().as_deref() == Some("bbr") {
+            self.ceiling = Some((Ceiling::default(), u64::MAX));
+        }
+        let Some(path) = channel.path() else { return };
+        let path = Path {
+            pacing_rate: path.pacing_rate,
+            delivery_rate: if path.delivery_rate == u64::MAX { 0 } else { path.delivery_rate },
+            window: path.cwnd,
+            round_trip: Duration::from_micros(path.rtt.into()),
+            shortest: Duration::from_micros(if path.min_rtt == u32::MAX { 0 } else { path.min_rtt.into() }),
+        };
+        let short = short(self.limit);
+        // A flow that halves its rate at a drop leaves the path idle unless as much waits as the path holds; another such
+        // amount is for bursts.
+        self.queue.limit(Limits { bytes: path.capacity().saturating_mul(2).clamp(short, self.limit - short) });
+        self.queue.tune(Tuning::for_round_trip(path.shortest));
+        let pace = Pace::of(&path, short);
+        if pace.differs(&self.pace) {
+            let is_open = pace.window() >= short;
+            channel.set_unsent_limit(if is_open { u32::MAX } else { pace.window() as u32 });
+            self.pace = pace;
+        }
+        if let Some((ceiling, told)) = &mut self.ceiling {
+            let rate = ceiling.of(now, &path);
+            if rate.abs_diff(*told) > *told / 32 {
+                channel.set_rate_limit(rate);
+                *told = rate;
+            }
+        }
+    }
+}
+
+/// The part of `limit` that each of stream and queue may hold on any path.
+fn short(limit: usize) -> usize {
+    SHORT.min(limit / 2)
+}
