@@ -9,7 +9,28 @@ pub struct Rate {
     pub bytes_per_second: u64,
 }
 
+impl Rate {
+    /// Returns the bytes that pass in `time`.
+    pub fn bytes_in(&self, time: Duration) -> u64 {
+        let bytes = u128::from(self.bytes_per_second.max(1)) * time.as_nanos() / u128::from(SECOND);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the largest unit of a queue with this rate, in bytes: what passes in 2 ms.
+    pub fn unit(&self) -> usize {
+        usize::try_from(self.bytes_in(UNIT)).unwrap_or(usize::MAX)
+    }
+
+    /// Returns the time in which `bytes` pass.
+    pub fn time_of(&self, bytes: u64) -> Duration {
+        let nanoseconds = u128::from(bytes) * u128::from(SECOND) / u128::from(self.bytes_per_second.max(1));
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+}
+
 const SECOND: u64 = 1_000_000_000;
+/// The time in which one unit passes.
+const UNIT: Duration = Duration::from_millis(2);
 /// What may pass at once after a pause: the bytes of this time, and at least [`LEAST_DEPTH`]. More would be a queue in
 /// front of the peer.
 const DEPTH: u64 = 4_000_000;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::bucket::Rate;
 use super::nanoseconds;
 
 /// How long packets may wait: the parameters of CoDel (RFC 8289).
@@ -32,6 +33,13 @@ impl Tuning {
             target: (round_trip / 2).clamp(Duration::from_millis(5), Duration::from_millis(100)),
             interval: (round_trip * 3 + Duration::from_millis(200)).min(Duration::from_secs(1)),
         }
+    }
+
+    /// Returns the tuning for a queue with a rate limit: at a low rate two packets alone may take longer than the target,
+    /// and a flow would be told to slow down although it cannot send less (RFC 8289, 4.4).
+    pub fn at_rate(self, rate: Rate) -> Tuning {
+        let target = self.target.max(rate.time_of(2 * u64::from(LARGEST_PACKET)));
+        Tuning { target, interval: self.interval.max(target.saturating_mul(2)) }
     }
 }
 
@@ -165,6 +173,18 @@ mod tests {
         signals(&mut codel, 1, 250, 5 * MS);
         let at_once = (0..1000).take_while(|_| codel.signals(&TIMES, 60_000 * MS, 60_000 * MS, 9000)).count();
         assert!((1..=3).contains(&at_once), "{at_once}");
+    }
+
+    /// At 1 Mbit/s two packets take 24 ms, which 5 ms would call a standing queue.
+    #[test]
+    fn a_low_rate_has_a_target_of_two_packets() {
+        let tuning = Tuning::default();
+        let at = |bytes_per_second| tuning.at_rate(Rate { bytes_per_second });
+        assert_eq!(at(125_000), Tuning { target: Duration::from_micros(24_224), ..tuning });
+        assert_eq!(at(1_000_000), tuning);
+        let slow = at(1000);
+        assert_eq!((slow.target, slow.interval), (Duration::from_millis(3028), Duration::from_millis(6056)));
+        at(0);
     }
 
     #[test]
