@@ -33,6 +33,9 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("srv_vpn", "grace_bytes", "1G", "1G"),
     ("srv_vpn", "grace_at_once", "-1", "-1"),
     ("srv_vpn", "session_queue", "1 MiB", "1 MiB"),
+    ("srv_vpn", "limit_down", "4M", "4M"),
+    ("srv_vpn", "limit_up", "-1", "-1"),
+    ("srv_vpn", "order_limits", "[0x00:1:1", "never closed"),
     ("srv_vpn", "log_addresses", "nope", "nope"),
     ("server", "enabled", "maybe", "maybe"),
     ("server", "max_streams", "-1", "-1"),
@@ -148,4 +151,26 @@ fn a_mistake_does_not_keep_a_command_from_its_process() {
     fs::write(&file, "[srv_vpn]\nclient_isolation=enabled\n").unwrap();
     let output = PROGRAM.run(directory.path(), &["stop", "--config", file.to_str().unwrap()]);
     assert_eq!(code(&output), 3, "{}", stderr(&output));
+}
+
+/// What the service reads itself. A start has made nothing but the state directory then.
+#[test]
+fn limits_of_orders_that_cannot_be_kept_stop_the_server() {
+    let (order, network) =
+        (format!("0x{}", "5a".repeat(32)), "network_address=10.98.0.0\nnetwork_mask=255.255.255.0\n");
+    for (keys, said) in [
+        (format!("order_limits=[{order}:1]"), "expected a list of 0x"),
+        (format!("order_limits=[{order}:1:-1]"), "expected a list of 0x"),
+        (format!("order_limits=[{order}:1:1,{order}:2:2]"), "each order once"),
+        (format!("order_limits=[{order}:1:1]\ngate=false"), "the gate reads a session's order"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.cfg");
+        fs::write(&file, format!("[server]\nlisten_address=[127.0.0.1:0]\n[srv_vpn]\n{network}{keys}\n")).unwrap();
+        let state = directory.path().join("state");
+        let (file, state) = (file.to_str().unwrap(), state.to_str().unwrap());
+        let output = PROGRAM.run(directory.path(), &["server", "--config", file, "--state-dir", state]);
+        let log = stderr(&output);
+        assert!(code(&output) == 2 && log.contains("[srv_vpn] order_limits = ") && log.contains(said), "{keys}: {log}");
+    }
 }

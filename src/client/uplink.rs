@@ -189,7 +189,8 @@ impl Batch<'_> {
             }
         }
         bundler.flush(0, &self.peer, |packet, load| self.send(packet, load));
-        state.with(|state| state.outlet.end(channel));
+        // No rate is set: only the stream is waited for.
+        state.with(|state| state.outlet.end(&state.shared, channel));
         self.uplink.count(&events);
     }
 

@@ -1,10 +1,12 @@
-//! How both ends of the tunnel handle a TUN queue: `drain` reads it, `writer` writes it; and the way to the other end,
-//! `outlet`.
+//! How both ends of the tunnel handle a TUN queue: `drain` reads it, `writer` writes it, `shaper` holds back what is
+//! written; and the way to the other end, `outlet`.
 
 mod drain;
 mod outlet;
+mod shaper;
 mod writer;
 
 pub(crate) use drain::{Budget, Sink, drain};
 pub(crate) use outlet::{Outlet, Room, Shared};
+pub(crate) use shaper::Shaper;
 pub(crate) use writer::Writer;

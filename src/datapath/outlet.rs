@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::sdk::channel::Channel;
 use vpn_core::forward::{Load, Offload};
-use vpn_core::queue::{Ceiling, Events, Limits, Memory, Pace, Path, Queue, Tuning};
+use vpn_core::queue::{Ceiling, Events, Limits, Memory, Pace, Path, Queue, Rate, Tuning};
 use vpn_core::wire::Ipv4View;
 
 /// What an outlet holds of a path without a memory of its own, such as a cable, in the stream and in the queue each, bytes.
@@ -17,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What the outlets of one worker share.
 pub(crate) struct Shared {
-    memory: Memory,
+    pub(super) memory: Memory,
     epoch: Instant,
 }
 
@@ -30,7 +30,7 @@ impl Shared {
         Shared { memory: Memory::new(limit, u64::from_ne_bytes(seed)), epoch: Instant::now() }
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
 
@@ -79,6 +79,9 @@ pub(crate) struct Outlet {
     room: usize,
     /// For a stream whose congestion control looks for the path's rate: the ceiling, and what the kernel was told.
     ceiling: Option<(Ceiling, u64)>,
+    tuning: Tuning,
+    /// The rate that its peer may have.
+    rate: Option<Rate>,
 }
 
 impl Outlet {
@@ -86,12 +89,35 @@ impl Outlet {
     pub(crate) fn new(limit: usize) -> Outlet {
         let short = short(limit);
         let queue = Queue::new(Limits { bytes: short });
-        Outlet { queue, pace: Pace::open(short), limit, looked: None, room: 0, ceiling: None }
+        Outlet {
+            queue,
+            pace: Pace::open(short),
+            limit,
+            looked: None,
+            room: 0,
+            ceiling: None,
+            tuning: Tuning::default(),
+            rate: None,
+        }
+    }
+
+    /// Sets or removes the rate limit. All packets of a limited peer go through the queue.
+    pub(crate) fn set_rate(&mut self, rate: Option<Rate>) {
+        if self.rate != rate {
+            self.rate = rate;
+            self.queue.set_rate(rate);
+            self.tune();
+        }
+    }
+
+    /// How long packets of this peer may wait, as its path demands.
+    pub(crate) fn tuning(&self) -> Tuning {
+        self.tuning
     }
 
     /// Returns what may pass straight into the stream now.
     pub(crate) fn room(&mut self, shared: &Shared, channel: &Channel) -> Room {
-        if !self.queue.is_empty() {
+        if !self.queue.is_empty() || self.rate.is_some() {
             return Room::default();
         }
         Room { bytes: self.measure(shared.now(), channel), unit: self.pace.unit() }
@@ -106,12 +132,15 @@ impl Outlet {
         events: &mut Events,
     ) {
         let now = shared.now();
-        self.queue.push(&mut shared.memory, now, packet, described, self.pace.unit(), events);
+        let unit = self.rate.map_or(usize::MAX, |rate| rate.unit()).min(self.pace.unit());
+        self.queue.push(&mut shared.memory, now, packet, described, unit, events);
     }
 
     /// Begins to hand down what waits.
     pub(crate) fn begin(&mut self, shared: &Shared, channel: &Channel) {
-        self.room = self.measure(shared.now(), channel);
+        let now = shared.now();
+        let is_due = self.queue.ready_at(now).is_some_and(|due| due <= now);
+        self.room = if is_due { self.measure(now, channel) } else { 0 };
     }
 
     /// Writes the next packet to the front of `space`, as a TUN queue does, and returns its length with the header. `None`
@@ -126,14 +155,22 @@ impl Outlet {
         Some(len)
     }
 
-    /// Ends what [`Outlet::begin`] began: while packets wait, the channel calls `drained` when it takes more.
-    pub(crate) fn end(&mut self, channel: &Channel) {
-        channel.wake_on_drain(!self.queue.is_empty());
+    /// Ends what [`Outlet::begin`] began: while packets wait, the channel calls `drained` when it takes more. Returns true
+    /// if they wait for the rate limit alone: the caller then comes back, as an idle channel would call at once.
+    pub(crate) fn end(&mut self, shared: &Shared, channel: &Channel) -> bool {
+        let now = shared.now();
+        let waits_for_rate = self.queue.ready_at(now).is_some_and(|due| due > now);
+        channel.wake_on_drain(!self.queue.is_empty() && !waits_for_rate);
+        waits_for_rate
     }
 
     /// Drops what waits.
     pub(crate) fn clear(&mut self, shared: &mut Shared) -> Load {
         self.queue.clear(&mut shared.memory)
+    }
+
+    fn tune(&mut self) {
+        self.queue.tune(self.rate.map_or(self.tuning, |rate| self.tuning.at_rate(rate)));
     }
 
     /// Returns how many bytes the stream may be given.
@@ -163,7 +200,8 @@ impl Outlet {
         // A flow that halves its rate at a drop leaves the path idle unless as much waits as the path holds; another such
         // amount is for bursts.
         self.queue.limit(Limits { bytes: path.capacity().saturating_mul(2).clamp(short, self.limit - short) });
-        self.queue.tune(Tuning::for_round_trip(path.shortest));
+        self.tuning = Tuning::for_round_trip(path.shortest);
+        self.tune();
         let pace = Pace::of(&path, short);
         if pace.differs(&self.pace) {
             let is_open = pace.window() >= short;

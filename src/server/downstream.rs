@@ -79,7 +79,7 @@ impl Server {
     }
 
     /// Sends as much of what waits for a session as its stream may have now.
-    fn hand_down(&self, datapath: &WorkerDatapath, route: Route, bundler: &mut Bundler) {
+    pub(super) fn hand_down(&self, datapath: &WorkerDatapath, route: Route, bundler: &mut Bundler) {
         let Some(channel) = datapath.begin(route) else { return };
         let Some(session) = channel.data::<Session>() else { return };
         if !session.is_allowed() {

@@ -260,6 +260,7 @@ impl Server {
             );
         }
         drop(leases);
+        self.apply_rates(channel);
     }
 
     /// Clears the session's route, on its worker.

@@ -10,6 +10,7 @@
 //! - `worker_datapath`: one worker's TUN queue, and its sessions.
 //! - `upstream`: handles packets from clients, on the worker of the client's stream.
 //! - `downstream`: handles packets from the host, on the worker whose queue they arrived at.
+//! - `rates`: the limits of sessions; `limited`: what passes when they allow it.
 //! - `deny`: the destinations that clients must not reach.
 //! - `mailbox`: packets that cross from one worker to another.
 //!
@@ -23,8 +24,10 @@ mod handlers;
 mod init_error;
 mod journal;
 mod leases;
+mod limited;
 mod limits;
 mod mailbox;
+mod rates;
 mod session;
 mod settings;
 mod tunnel;
@@ -112,6 +115,7 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
         Ok(()) => {
             warn_if_not_forwarding();
             server.settings.congestion.say();
+            server.settings.rates.say();
             log::info!(
                 target: NOTICE,
                 "device up: {} with {}/{}, MTU {}, {} queues{}",
@@ -212,6 +216,10 @@ impl Server {
     fn create(config: &Config) -> Result<Arc<Server>, InitError> {
         let settings = Settings::read(config)?;
         let rules = Rules::read(config).map_err(SettingsError::from)?;
+        if settings.rates.has_orders() && !rules.gate {
+            let (key, expected) = ("order_limits", "none with gate = false: the gate reads a session's order");
+            return Err(SettingsError::Value { key, value: "[...]".into(), expected }.into());
+        }
         let running = Running::retain()?;
         let workers = worker::count().min(u32::from(u8::MAX) + 1);
         let (tunnel, queues) = Tunnel::create(&settings, workers)?;
@@ -259,6 +267,7 @@ impl Server {
             return Err(InitError::AlreadyRunning);
         }
         for datapath in &self.datapaths {
+            datapath.set_server(Arc::downgrade(self));
             let handler = Arc::new(QueueHandler { server: Arc::downgrade(self), datapath: Arc::clone(datapath) });
             let socket = TunSocket::add(datapath.queue.as_fd(), datapath.worker, handler)
                 .ok_or(InitError::Queue(datapath.worker))?;

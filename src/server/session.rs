@@ -49,6 +49,8 @@ pub(super) struct Session {
     address: AtomicU32,
     /// Another session has taken the lease over: this session has to be closed.
     evicted: AtomicBool,
+    /// What the client sends waits for a rate limit.
+    limited_up: AtomicBool,
     /// The session's route in the forwarding table; `None` without a lease, and while the stream moves.
     pub(super) route: Mutex<Option<Route>>,
     /// When the last packet from the client arrived, in milliseconds on the server's clock.
@@ -88,6 +90,7 @@ impl Session {
             usage_id: AtomicU32::new(0),
             address: AtomicU32::new(0),
             evicted: AtomicBool::new(false),
+            limited_up: AtomicBool::new(false),
             route: Mutex::default(),
             heard: AtomicU64::new(now.as_millis() as u64),
             acknowledged: AtomicU64::new(0),
@@ -196,6 +199,16 @@ impl Session {
 
     pub(super) fn is_allowed(&self) -> bool {
         self.allowed.load(Ordering::Relaxed)
+    }
+
+    /// Whether what the client sends waits for a rate limit.
+    pub(super) fn is_limited_up(&self) -> bool {
+        self.limited_up.load(Ordering::Relaxed)
+    }
+
+    /// Sets that. Returns whether it has changed.
+    pub(super) fn limit_up(&self, is_limited: bool) -> bool {
+        self.limited_up.swap(is_limited, Ordering::Relaxed) != is_limited
     }
 
     pub(super) fn bundle(&self) -> usize {
@@ -340,6 +353,7 @@ impl Server {
     /// Checks a session periodically, on its worker.
     pub(super) fn check_session(&self, channel: &Arc<Channel>) {
         self.refresh(channel);
+        self.apply_rates(channel);
         self.show_billing(channel);
         let Some(session) = channel.data::<Session>() else { return };
         session.look_for_use(self.now());

@@ -14,6 +14,8 @@ use vpn_core::exchange::LeaseRules;
 use vpn_core::forward::{BadNetwork, Networks};
 use vpn_core::lease::{Limits, Subnet, SubnetError, dotted};
 
+use super::rates::Rates;
+
 const SECTION: &str = "srv_vpn";
 
 /// The service's configuration. docs/config.md lists the keys.
@@ -33,6 +35,8 @@ pub(crate) struct Settings {
     pub session_queue: usize,
     /// The bytes that may wait for all clients together in the service's own queues.
     pub queue_memory: usize,
+    /// The rates of sessions.
+    pub rates: Rates,
     /// The congestion control of the clients' streams.
     pub congestion: Congestion,
     /// The name servers that clients receive.
@@ -150,6 +154,7 @@ impl Settings {
             session_queue: config.checked_number(SECTION, "session_queue", 131_072..=67_108_864, 4_194_304)? as usize,
             queue_memory: config.checked_number(SECTION, "queue_memory", 1_048_576..=68_719_476_736, 268_435_456)?
                 as usize,
+            rates: Rates::read(config)?,
             congestion: Congestion::read(config, SECTION),
             dns: config.checked_list(SECTION, "dns", "a list of IPv4 addresses, for example [10.0.0.1]", |text| {
                 text.parse().ok()

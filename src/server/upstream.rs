@@ -23,6 +23,11 @@ impl Server {
         let datapath = self.datapaths.get(worker as usize).ok_or(DropCause::SessionGone)?;
         let record = Record { header: VnetHeader::default(), packet };
         let (view, offload) = self.check(session, &record, &self.deny.load())?;
+        if session.is_limited_up() {
+            self.wait_up(channel, session, packet, (&view, &offload))?;
+            self.pass_up(channel, session);
+            return Ok(());
+        }
         datapath.write_tun_single(packet, &view, &offload, session.inner_mtu());
         self.count_up(channel, session, datapath, Load::of(&offload, packet.len()));
         Ok(())
@@ -42,17 +47,25 @@ impl Server {
         }
         let datapath = self.datapaths.get(worker as usize).ok_or(DropCause::SessionGone)?;
         let (mut load, mtu, deny) = (Load::default(), session.inner_mtu(), self.deny.load());
+        let is_limited = session.is_limited_up();
         for record in records(data) {
             let bytes = record.as_ref().map_or(0, |record| record.packet.len());
             let checked =
                 record.map_err(DropCause::from).and_then(|record| Ok((self.check(session, &record, &deny)?, record)));
             match checked {
+                Ok(((view, offload), Record { packet, .. })) if is_limited => {
+                    self.wait_up(channel, session, packet, (&view, &offload))?;
+                }
                 Ok(((view, offload), Record { packet, .. })) => {
                     datapath.write_tun(packet, &view, &offload, mtu);
                     load += Load::of(&offload, packet.len());
                 }
                 Err(cause) => self.count_drop(channel, worker, cause, bytes),
             }
+        }
+        if is_limited {
+            self.pass_up(channel, session);
+            return Ok(());
         }
         datapath.flush_tun();
         self.count_up(channel, session, datapath, load);
@@ -73,7 +86,7 @@ impl Server {
     }
 
     /// Counts the packets as forwarded, except those that the device refused: they count as dropped.
-    fn count_up(&self, channel: &Arc<Channel>, session: &Session, datapath: &WorkerDatapath, load: Load) {
+    pub(super) fn count_up(&self, channel: &Arc<Channel>, session: &Session, datapath: &WorkerDatapath, load: Load) {
         self.counters.up(datapath.worker as usize, load);
         let lost = datapath.reclassify_refused();
         let forwarded = load.bytes.saturating_sub(lost.bytes);

@@ -1,10 +1,13 @@
-//! One worker's part of the data path: its TUN queue and the slots of its sessions.
+//! One worker's part of the data path: its TUN queue and the slots of its sessions. `limited` has the sessions with rate
+//! limits.
+
+mod limited;
 
 use std::ffi::c_int;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use crate::datapath::{Outlet, Room, Shared, Writer};
+use crate::datapath::{Outlet, Room, Shaper, Shared, Writer};
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
@@ -16,6 +19,7 @@ use vpn_core::wire::{Ipv4View, VnetHeader};
 
 use super::Server;
 use super::mailbox::Mailbox;
+use limited::Limited;
 
 /// The ICMP messages of a worker per second: enough for many senders, since each asks once in minutes, and little
 /// beside the packets that cause them.
@@ -28,6 +32,8 @@ pub(super) struct WorkerDatapath {
     pub(super) mailbox: Arc<Mailbox>,
     counters: Arc<Counters>,
     state: Owned<State>,
+    /// The service, once it is open.
+    server: OnceLock<Weak<Server>>,
 }
 
 /// A session on this worker.
@@ -36,6 +42,10 @@ struct Slot {
     outlet: Outlet,
     /// The slot is in [`State::waiting`].
     is_listed: bool,
+    /// Where packets up wait, from the first limit on.
+    shaper: Option<Shaper>,
+    /// The slot is in the list of [`Limited`].
+    is_limited_now: bool,
 }
 
 /// The data that only the owning worker accesses.
@@ -51,6 +61,7 @@ struct State {
     writer: Writer,
     mss: MssClamp,
     icmp: Budget,
+    limited: Limited,
 }
 
 impl WorkerDatapath {
@@ -65,6 +76,7 @@ impl WorkerDatapath {
             writer: Writer::new(&queue),
             mss: MssClamp::default(),
             icmp: Budget::per_second(ICMP_PER_SECOND),
+            limited: Limited::default(),
         };
         WorkerDatapath {
             worker,
@@ -72,7 +84,13 @@ impl WorkerDatapath {
             mailbox: Arc::new(Mailbox::new(worker)),
             counters,
             state: Owned::new(worker, state),
+            server: OnceLock::new(),
         }
+    }
+
+    /// Names the service, which is called when a rate limit allows more.
+    pub(super) fn set_server(&self, server: Weak<Server>) {
+        let _ = self.server.set(server);
     }
 
     /// Assigns a slot to a session, for which at most `limit` bytes may wait, on the owning worker.
@@ -82,8 +100,13 @@ impl WorkerDatapath {
                 state.slots.push(None);
                 (state.slots.len() - 1) as u32
             });
-            state.slots[slot as usize] =
-                Some(Slot { channel: Arc::clone(channel), outlet: Outlet::new(limit), is_listed: false });
+            state.slots[slot as usize] = Some(Slot {
+                channel: Arc::clone(channel),
+                outlet: Outlet::new(limit),
+                is_listed: false,
+                shaper: None,
+                is_limited_now: false,
+            });
             Route { worker: self.worker as u16, slot }
         })
     }
@@ -95,8 +118,12 @@ impl WorkerDatapath {
             let slot = state.slots.get_mut(route.slot as usize)?;
             let mut slot = slot.take_if(|owner| Arc::ptr_eq(&owner.channel, channel))?;
             state.free.push(route.slot);
-            let lost = slot.outlet.clear(&mut state.shared);
-            slot.outlet.end(channel);
+            let mut lost = slot.outlet.clear(&mut state.shared);
+            slot.outlet.end(&state.shared, channel);
+            lost += slot.shaper.as_mut().map(|shaper| shaper.clear(&mut state.shared)).unwrap_or_default();
+            if slot.is_limited_now {
+                state.limited.forget(route);
+            }
             Some(lost)
         });
         freed.flatten().unwrap_or_default()
@@ -152,7 +179,9 @@ impl WorkerDatapath {
 
     /// Ends what [`WorkerDatapath::begin`] began.
     pub(super) fn end(&self, route: Route) {
-        self.slot(route, |slot, _| slot.outlet.end(&slot.channel));
+        if self.slot(route, |slot, shared| slot.outlet.end(shared, &slot.channel)) == Some(true) {
+            self.limit_holds(route);
+        }
     }
 
     /// Drops what waits for the session in the slot, and returns it.

@@ -54,7 +54,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     /// Whether the gate stands in front of channel 'R'.
-    gate: bool,
+    pub(super) gate: bool,
     /// Whether a client proves that it has its key before it gets its rest.
     prove_key: bool,
     /// How long a payment may take from the mempool to the ledger.
