@@ -201,6 +201,12 @@ impl PayingClient {
         self.payer.inbox.wait_packet("an inner packet", |packet| op(packet) == VPN_RECV).split_off(20)
     }
 
+    /// When the inner packets to the client that end so came.
+    pub(crate) fn packets_with(&self, end: &[u8]) -> Vec<Duration> {
+        let packets = self.payer.inbox.packets().into_iter();
+        packets.filter(|(_, packet)| packet.ends_with(end)).map(|(time, _)| time).collect()
+    }
+
     /// Sends a packet on channel 'S'.
     pub(crate) fn send(&self, packet: &[u8]) {
         let (channel, packet) = (Arc::clone(&self.channel), packet.to_vec());

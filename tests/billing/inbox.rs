@@ -38,7 +38,7 @@ struct State {
     got: Vec<(Duration, Got)>,
     /// How much of it was taken.
     taken: usize,
-    packets: Vec<Vec<u8>>,
+    packets: Vec<(Duration, Vec<u8>)>,
 }
 
 impl Inbox {
@@ -58,13 +58,19 @@ impl Inbox {
     }
 
     pub(crate) fn add_packet(&self, packet: &[u8]) {
-        self.state.lock().packets.push(packet.to_vec());
+        let now = self.now();
+        self.state.lock().packets.push((now, packet.to_vec()));
         self.changed.notify_all();
     }
 
     /// Everything but VPN packets so far.
     pub(crate) fn all(&self) -> Vec<(Duration, Got)> {
         self.state.lock().got.clone()
+    }
+
+    /// The VPN packets that nothing has waited for, with their times.
+    pub(crate) fn packets(&self) -> Vec<(Duration, Vec<u8>)> {
+        self.state.lock().packets.clone()
     }
 
     /// Waits for the next entry that `is_wanted`, and skips those before it.
@@ -88,8 +94,8 @@ impl Inbox {
         let deadline = Instant::now() + TEST_TIMEOUT;
         let mut state = self.state.lock();
         loop {
-            if let Some(at) = state.packets.iter().position(|packet| is_wanted(packet)) {
-                return state.packets.drain(..=at).next_back().unwrap();
+            if let Some(at) = state.packets.iter().position(|(_, packet)| is_wanted(packet)) {
+                return state.packets.drain(..=at).next_back().unwrap().1;
             }
             let timed_out = self.changed.wait_until(&mut state, deadline).timed_out();
             assert!(!timed_out, "not within {TEST_TIMEOUT:?}: {what}; {:?}", short(&state.got));

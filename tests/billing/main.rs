@@ -11,6 +11,7 @@ mod free;
 mod grace;
 mod inbox;
 mod journal;
+mod limits;
 mod moving;
 mod repeat;
 mod restart;

@@ -9,6 +9,7 @@ mod churn;
 mod device;
 mod judged;
 mod leases;
+mod limits;
 mod logs;
 mod loss;
 mod mtu;

@@ -1,7 +1,7 @@
-//! Sends traffic from the server's host to clients for some seconds, and measures how much arrives.
+//! Sends traffic through tunnels for some seconds, and measures how much arrives.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -18,7 +18,7 @@ const STEP: Duration = Duration::from_millis(2);
 /// Upper bound on what a delayed sender sends at once; a device's queue holds about as much.
 const BURST: u64 = 100 * DATAGRAM as u64;
 
-/// Traffic to one client. It ends when this is dropped.
+/// Traffic of one client. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Flow {
     arrived: Arc<AtomicU64>,
@@ -26,9 +26,17 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Sends datagrams at `rate` bytes per second, whether the client reads them or not.
+    /// Sends datagrams to a client at `rate` bytes per second, whether it reads them or not.
     pub fn paced(host: &Host, address: Ipv4Addr, rate: u64) -> Flow {
-        let (near, far) = (udp(GATEWAY), udp_at(host, address));
+        Flow::datagrams(udp(GATEWAY), udp_at(host, address), rate)
+    }
+
+    /// The same from a client to the server.
+    pub fn paced_up(host: &Host, address: Ipv4Addr, rate: u64) -> Flow {
+        Flow::datagrams(udp_at(host, address), udp(GATEWAY), rate)
+    }
+
+    fn datagrams(near: UdpSocket, far: UdpSocket, rate: u64) -> Flow {
         let target = far.local_addr().unwrap();
         let flow = Flow::new();
         flow.receive_datagrams(far);
@@ -49,10 +57,21 @@ impl Flow {
         flow
     }
 
-    /// Sends a TCP stream at full speed.
+    /// Sends a TCP stream to a client at full speed.
     pub fn bulk(host: &Host) -> Flow {
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
-        let (mut far, mut near) = tcp(&listener, connect_from(host));
+        let (far, near) = tcp(&listener, connect_from(host));
+        Flow::stream(near, far)
+    }
+
+    /// The same from a client to the server.
+    pub fn bulk_up(host: &Host) -> Flow {
+        let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
+        let (near, far) = tcp(&listener, connect_from(host));
+        Flow::stream(near, far)
+    }
+
+    fn stream(mut near: TcpStream, mut far: TcpStream) -> Flow {
         let flow = Flow::new();
         near.set_write_timeout(Some(STEP * 50)).unwrap();
         far.set_read_timeout(Some(STEP * 50)).unwrap();
