@@ -1,0 +1,21 @@
+//! The tunnel on slow paths, as its users notice it: what a page or a call waits for while something else transfers. The
+//! hosts are network namespaces with a bottleneck between them (`testkit::path`); client and server are the program.
+#![cfg(feature = "full")]
+#![allow(clippy::unwrap_used)]
+
+mod latency;
+mod legacy;
+mod marks;
+mod neighbours;
+// This peer can more than these tests ask of it.
+#[allow(dead_code)]
+#[path = "../bundle_exchange/peer.rs"]
+mod peer;
+mod site;
+mod stalls;
+mod traffic;
+
+use testkit::program::Program;
+
+/// The program that these tests run.
+const PROGRAM: Program = Program(env!("CARGO_BIN_EXE_cellframe-vpn"));
