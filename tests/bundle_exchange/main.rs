@@ -11,6 +11,7 @@ mod forwarded;
 mod hostile;
 mod lab;
 mod legacy;
+mod moving;
 mod mtu;
 mod offloads;
 mod outside;

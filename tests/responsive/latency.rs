@@ -53,7 +53,9 @@ fn a_sparse_flow_beside_eight_transfers_is_quick() {
             let idle = sparse(&ends, 10, Duration::from_millis(50));
             let bulk = Bulk::start(&ends, 8);
             thread::sleep(WARM_UP);
-            let (loaded, rates) = bulk.during(|| sparse(&ends, if std::env::var_os("QT").is_some() {90} else {30}, Duration::from_millis(83)));
+            let (loaded, rates) = bulk.during(|| {
+                sparse(&ends, if std::env::var_os("QT").is_some() { 90 } else { 30 }, Duration::from_millis(83))
+            });
             let sum = rates.iter().sum::<f64>();
             println!("{way:?}: {loaded:?} beside {:.1} Mbit/s, {idle:?}", sum / 1e6);
             assert!(loaded.median < idle.median + 20.0, "{way:?}: {loaded:?}, idle {idle:?}");

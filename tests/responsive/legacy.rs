@@ -68,7 +68,11 @@ fn single_packets_keep_their_order_beside_a_transfer() {
             while let Ok(size) = receiver.recv(&mut buffer) {
                 numbers.push(number(&buffer[..size]));
             }
-            println!("{way:?}: {} of {COUNT}, {loaded:.1} ms beside {:.1} Mbit/s, idle {idle:.1} ms", numbers.len(), rates[0] / 1e6);
+            println!(
+                "{way:?}: {} of {COUNT}, {loaded:.1} ms beside {:.1} Mbit/s, idle {idle:.1} ms",
+                numbers.len(),
+                rates[0] / 1e6
+            );
             assert!(numbers.is_sorted_by(|one, next| one < next), "{way:?}: {numbers:?}");
             assert!(numbers.len() > COUNT as usize * 19 / 20, "{way:?}: {} of {COUNT}", numbers.len());
             assert!(loaded < idle + 40.0, "{way:?}: {loaded:.1} ms, idle {idle:.1} ms");
@@ -78,7 +82,11 @@ fn single_packets_keep_their_order_beside_a_transfer() {
 }
 
 /// Runs a job on the client's host, with a peer that sends these capabilities, and with a socket at the gateway.
-fn with_peer(site: &Site, capabilities: &'static [u8], job: impl FnOnce(Peer, UdpSocket, std::net::Ipv4Addr) + Send + 'static) {
+fn with_peer(
+    site: &Site,
+    capabilities: &'static [u8],
+    job: impl FnOnce(Peer, UdpSocket, std::net::Ipv4Addr) + Send + 'static,
+) {
     let directory = site.directory().join("peer");
     let text = format!("[general]\nstate_dir={}\n[server]\nenabled=false\n", directory.display());
     let socket = site.server.run(|| udp(GATEWAY));

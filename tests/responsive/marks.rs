@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use dap_chain_net_srv_vpn::app;
 use host::lab::Namespace;
 use rustix::net::sockopt::set_ip_tos;
+use testkit::eventually;
 use testkit::inner::{Seen, UDP};
 use testkit::netns::in_namespace;
 use testkit::sockets::{every_packet, large_buffer, udp};
-use testkit::eventually;
 use vpn_core::forward::DropCause;
 
 use crate::site::{LINE, Site, Way, line};
@@ -98,7 +98,8 @@ fn a_flow_down_is_marked_or_dropped() {
         let client = site.start_client(0, "");
         check(&Way::Down.ends(&site, (0, client.address)), || {
             let stat = site.stat();
-            let marked = stat.lines().find_map(|line| line.trim().strip_prefix("marked.............")?.split(' ').next());
+            let marked =
+                stat.lines().find_map(|line| line.trim().strip_prefix("marked.............")?.split(' ').next());
             let marked = marked.map_or(0, |number| number.parse().unwrap());
             let dropped = |cause| testkit::flood::dropped(&stat, cause);
             [dropped("codel"), dropped("queue_overflow"), marked]

@@ -26,12 +26,12 @@ fn a_client_keeps_its_rate_beside_one_on_a_slow_line() {
         thread::sleep(Duration::from_secs(1));
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         // In turns, so that a machine that becomes slower meets both.
-        for _ in 0..3 {
+        for _ in 0..2 {
             alone.extend(fast.rates(Duration::from_secs(1)));
             let other = bulk(0);
-            thread::sleep(Duration::from_millis(1000));
+            thread::sleep(Duration::from_millis(2000));
             let (rates, slow) = other.during(|| fast.rates(Duration::from_secs(1)));
-            assert!(slow[0] > 0.7 * SLOW as f64, "the slow line is not full: {:.1} Mbit/s", slow[0] / 1e6);
+            assert!(slow[0] > 0.6 * SLOW as f64, "the slow line is not full: {:.1} Mbit/s", slow[0] / 1e6);
             beside.extend(rates);
         }
         let [alone, beside] = [alone, beside].map(|rates| median(rates).unwrap());

@@ -99,7 +99,8 @@ fn what_waits_for_a_session_that_ends_is_counted() {
         println!("{stat}");
         let gone = dropped(&stat, "session_gone");
         assert!(gone > 100, "{stat}");
-        let dropped: u64 = ["session_gone", "codel", "queue_overflow", "output_full"].map(|one| dropped(&stat, one)).iter().sum();
+        let dropped: u64 =
+            ["session_gone", "codel", "queue_overflow", "output_full"].map(|one| dropped(&stat, one)).iter().sum();
         let forwarded = to_clients(&stat) - before;
         // The host itself may send a packet into the tunnel.
         let all = forwarded + dropped;

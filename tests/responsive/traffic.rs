@@ -103,11 +103,7 @@ pub(crate) struct Sparse {
 }
 
 /// Sends datagrams of 100 bytes at this interval from one host to another, which answers each.
-pub(crate) fn sparse(
-    (from, to, address): &(Namespace, Namespace, Ipv4Addr),
-    count: u32,
-    interval: Duration,
-) -> Sparse {
+pub(crate) fn sparse((from, to, address): &(Namespace, Namespace, Ipv4Addr), count: u32, interval: Duration) -> Sparse {
     let address = *address;
     let answering = to.run(move || udp(address));
     answering.set_read_timeout(Some(LOOK)).unwrap();
@@ -145,6 +141,8 @@ pub(crate) fn sparse(
         ended.store(true, Ordering::Relaxed);
         times
     });
-    if std::env::var_os("QT").is_some() { println!("{times:.0?}"); }
+    if std::env::var_os("QT").is_some() {
+        println!("{times:.0?}");
+    }
     Sparse { answered: times.len() as f64 / f64::from(count), median: median(times).unwrap() }
 }

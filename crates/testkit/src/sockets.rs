@@ -219,6 +219,21 @@ pub fn cut(server: SocketAddr) {
     assert!(ends > 0 && ends % 2 == 0, "{ends} ends of connections to {server}");
 }
 
+/// Has both ends of this process's connections to `server` send at most this many bytes in a second each, as on a slow
+/// line (SO_MAX_PACING_RATE of socket(7)).
+#[allow(unsafe_code)]
+pub fn slow_down(server: SocketAddr, rate: u32) {
+    let ends: Vec<_> = connections().into_iter().filter(|(_, own, peer)| [*own, *peer].contains(&server)).collect();
+    for (end, ..) in &ends {
+        let length = size_of_val(&rate) as libc::socklen_t;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE);
+        // SAFETY: an open socket; the value lives through the call, and its length is passed.
+        let code = unsafe { libc::setsockopt(end.as_raw_fd(), level, option, (&raw const rate).cast(), length) };
+        assert_eq!(code, 0, "SO_MAX_PACING_RATE: {}", std::io::Error::last_os_error());
+    }
+    assert!(!ends.is_empty(), "no connection to {server}");
+}
+
 /// Returns whether this process may choose a congestion control.
 pub fn allows_congestion(name: &str) -> bool {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
