@@ -41,28 +41,36 @@ fn ping_beside_a_transfer(congestion: &str) {
     }
 }
 
-/// A flow of 10 datagrams a second, as of a call or a game, is not behind the transfers in their queue.
 #[test]
 fn a_sparse_flow_beside_eight_transfers_is_quick() {
-    in_namespace("latency::a_sparse_flow_beside_eight_transfers_is_quick", || {
-        let site = Site::new(&[line(LINE, DELAY)]);
-        let _server = site.start_server("");
-        let client = site.start_client(0, "");
-        for way in Way::BOTH {
-            let ends = way.ends(&site, (0, client.address));
-            let idle = sparse(&ends, 10, Duration::from_millis(50));
-            let bulk = Bulk::start(&ends, 8);
-            thread::sleep(WARM_UP);
-            let (loaded, rates) = bulk.during(|| {
-                sparse(&ends, if std::env::var_os("QT").is_some() { 90 } else { 30 }, Duration::from_millis(83))
-            });
-            let sum = rates.iter().sum::<f64>();
-            println!("{way:?}: {loaded:?} beside {:.1} Mbit/s, {idle:?}", sum / 1e6);
-            assert!(loaded.median < idle.median + 20.0, "{way:?}: {loaded:?}, idle {idle:?}");
-            assert!(loaded.answered > 0.9, "{way:?}: {loaded:?}");
-            assert!(sum > 0.85 * LINE as f64 * USABLE, "{way:?}: {:.1} Mbit/s of {LINE}", sum / 1e6);
-        }
-    });
+    in_namespace("latency::a_sparse_flow_beside_eight_transfers_is_quick", || sparse_beside_eight("auto", 20.0));
+}
+
+#[test]
+fn a_sparse_flow_beside_eight_transfers_is_quick_with_the_hosts_reno() {
+    let name = "latency::a_sparse_flow_beside_eight_transfers_is_quick_with_the_hosts_reno";
+    in_namespace(name, || sparse_beside_eight("host", 45.0));
+}
+
+/// A flow of 12 datagrams a second, as of a game, does not wait behind the transfers in their queue. It may wait for so
+/// many ms: reno outside fills the 40 ms of the path's buffer again and again.
+fn sparse_beside_eight(congestion: &str, may_wait: f64) {
+    let site = Site::new(&[line(LINE, DELAY)]);
+    let congestion = format!("congestion={congestion}\n");
+    let _server = site.start_server(&congestion);
+    let client = site.start_client(0, &congestion);
+    for way in Way::BOTH {
+        let ends = way.ends(&site, (0, client.address));
+        let idle = sparse(&ends, 10, Duration::from_millis(50));
+        let bulk = Bulk::start(&ends, 8);
+        thread::sleep(WARM_UP);
+        let (loaded, rates) = bulk.during(|| sparse(&ends, 36, Duration::from_millis(83)));
+        let sum = rates.iter().sum::<f64>();
+        println!("{way:?}: {loaded:?} beside {:.1} Mbit/s, {idle:?}", sum / 1e6);
+        assert!(loaded.median < idle.median + may_wait, "{way:?}: {loaded:?}, idle {idle:?}");
+        assert!(loaded.answered > 0.9, "{way:?}: {loaded:?}");
+        assert!(sum > 0.85 * LINE as f64 * USABLE, "{way:?}: {:.1} Mbit/s of {LINE}", sum / 1e6);
+    }
 }
 
 #[test]

@@ -75,7 +75,8 @@ fn single_packets_keep_their_order_beside_a_transfer() {
             );
             assert!(numbers.is_sorted_by(|one, next| one < next), "{way:?}: {numbers:?}");
             assert!(numbers.len() > COUNT as usize * 19 / 20, "{way:?}: {} of {COUNT}", numbers.len());
-            assert!(loaded < idle + 40.0, "{way:?}: {loaded:.1} ms, idle {idle:.1} ms");
+            // The path's buffer of 40 ms, and half as much.
+            assert!(loaded < idle + 60.0, "{way:?}: {loaded:.1} ms, idle {idle:.1} ms");
             assert!(rates[0] > 0.5 * LINE as f64 * USABLE, "{way:?}: {:.1} Mbit/s", rates[0] / 1e6);
         }
     });

@@ -6,6 +6,7 @@
 mod latency;
 mod legacy;
 mod marks;
+mod names;
 mod neighbours;
 // This peer can more than these tests ask of it.
 #[allow(dead_code)]

@@ -141,8 +141,5 @@ pub(crate) fn sparse((from, to, address): &(Namespace, Namespace, Ipv4Addr), cou
         ended.store(true, Ordering::Relaxed);
         times
     });
-    if std::env::var_os("QT").is_some() {
-        println!("{times:.0?}");
-    }
     Sparse { answered: times.len() as f64 / f64::from(count), median: median(times).unwrap() }
 }
