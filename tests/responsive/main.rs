@@ -13,6 +13,7 @@ mod neighbours;
 #[path = "../bundle_exchange/peer.rs"]
 mod peer;
 mod site;
+mod sizes;
 mod stalls;
 mod traffic;
 
