@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use testkit::netns::in_namespace;
 use testkit::tunnel::GATEWAY;
 
+use crate::alone;
 use crate::site::{LINE, Site, USABLE, Way, line};
 use crate::traffic::{Bulk, pings, sparse};
 
@@ -15,12 +15,12 @@ const WARM_UP: Duration = Duration::from_millis(1500);
 
 #[test]
 fn a_ping_beside_a_transfer_is_quick() {
-    in_namespace("latency::a_ping_beside_a_transfer_is_quick", || ping_beside_a_transfer("auto"));
+    alone("latency::a_ping_beside_a_transfer_is_quick", || ping_beside_a_transfer("auto"));
 }
 
 #[test]
 fn a_ping_beside_a_transfer_is_quick_with_the_hosts_reno() {
-    in_namespace("latency::a_ping_beside_a_transfer_is_quick_with_the_hosts_reno", || ping_beside_a_transfer("host"));
+    alone("latency::a_ping_beside_a_transfer_is_quick_with_the_hosts_reno", || ping_beside_a_transfer("host"));
 }
 
 /// The same with a megabyte, first in first out, was 400 ms down and 1600 ms up.
@@ -43,13 +43,13 @@ fn ping_beside_a_transfer(congestion: &str) {
 
 #[test]
 fn a_sparse_flow_beside_eight_transfers_is_quick() {
-    in_namespace("latency::a_sparse_flow_beside_eight_transfers_is_quick", || sparse_beside_eight("auto", 20.0));
+    alone("latency::a_sparse_flow_beside_eight_transfers_is_quick", || sparse_beside_eight("auto", 20.0));
 }
 
 #[test]
 fn a_sparse_flow_beside_eight_transfers_is_quick_with_the_hosts_reno() {
     let name = "latency::a_sparse_flow_beside_eight_transfers_is_quick_with_the_hosts_reno";
-    in_namespace(name, || sparse_beside_eight("host", 45.0));
+    alone(name, || sparse_beside_eight("host", 45.0));
 }
 
 /// A flow of 12 datagrams a second, as of a game, does not wait behind the transfers in their queue. It may wait for so
@@ -75,7 +75,7 @@ fn sparse_beside_eight(congestion: &str, may_wait: f64) {
 
 #[test]
 fn eight_transfers_share_the_line_fairly() {
-    in_namespace("latency::eight_transfers_share_the_line_fairly", || {
+    alone("latency::eight_transfers_share_the_line_fairly", || {
         let site = Site::new(&[line(LINE, DELAY)]);
         let _server = site.start_server("");
         let client = site.start_client(0, "");

@@ -8,13 +8,13 @@ use dap_chain_net_srv_vpn::sdk::{self, Running};
 use embedded::config::{self, Config};
 use testkit::flood::dropped;
 use testkit::inner::{Ip, Seen, Sum, UDP};
-use testkit::netns::in_namespace;
 use testkit::records::{one_of_each, random_bundle};
 use testkit::sockets::{large_buffer, received, udp};
 use testkit::tunnel::GATEWAY;
 use testkit::wire::{BUNDLE_SEND, VPN_RECV, VPN_SEND, op, vpn};
 use testkit::{Noise, eventually};
 
+use crate::alone;
 use crate::peer::Peer;
 use crate::site::{LINE, PORT, Site, USABLE, Way, line};
 use crate::traffic::{Bulk, pings};
@@ -39,10 +39,12 @@ fn send_numbered(sender: &UdpSocket, count: u32, time: Duration) {
 
 #[test]
 fn single_packets_keep_their_order_beside_a_transfer() {
-    in_namespace("legacy::single_packets_keep_their_order_beside_a_transfer", || {
+    alone("legacy::single_packets_keep_their_order_beside_a_transfer", || {
         let site = Site::new(&[line(LINE, DELAY)]);
-        let _server = site.start_server("offload=false\n");
-        let client = site.start_client(0, "offload=false\n");
+        // The outer control that every host has.
+        let keys = "offload=false\ncongestion=host\n";
+        let _server = site.start_server(keys);
+        let client = site.start_client(0, keys);
         let idle = pings(site.client(0), GATEWAY, 10);
         for way in Way::BOTH {
             let ends = way.ends(&site, (0, client.address));
@@ -108,7 +110,7 @@ fn with_peer(
 /// line takes; what is missing is counted.
 #[test]
 fn a_legacy_peer_gets_single_packets_in_order() {
-    in_namespace("legacy::a_legacy_peer_gets_single_packets_in_order", || {
+    alone("legacy::a_legacy_peer_gets_single_packets_in_order", || {
         const COUNT: u32 = 800;
         let site = Site::new(&[line(2_000_000, DELAY)]);
         let server = site.start_server("");
@@ -144,7 +146,7 @@ fn a_legacy_peer_gets_single_packets_in_order() {
 /// The queue towards a peer is full while it sends what no client sends.
 #[test]
 fn hostile_bundles_meet_a_full_queue() {
-    in_namespace("legacy::hostile_bundles_meet_a_full_queue", || {
+    alone("legacy::hostile_bundles_meet_a_full_queue", || {
         let site = Site::new(&[line(2_000_000, DELAY)]);
         let mut server = site.start_server("session_queue=131072\n");
         with_peer(&site, b"CFV1\x01\x02\xff\xff", move |peer, socket, address| {

@@ -17,7 +17,16 @@ mod sizes;
 mod stalls;
 mod traffic;
 
+use parking_lot::Mutex;
+use testkit::netns::in_namespace;
 use testkit::program::Program;
 
 /// The program that these tests run.
 const PROGRAM: Program = Program(env!("CARGO_BIN_EXE_cellframe-vpn"));
+
+/// As `in_namespace`, one test after the other: each of them needs the processors for itself.
+fn alone(test_name: &str, body: impl FnOnce()) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock();
+    in_namespace(test_name, body);
+}

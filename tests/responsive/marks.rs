@@ -9,10 +9,10 @@ use host::lab::Namespace;
 use rustix::net::sockopt::set_ip_tos;
 use testkit::eventually;
 use testkit::inner::{Seen, UDP};
-use testkit::netns::in_namespace;
 use testkit::sockets::{every_packet, large_buffer, udp};
 use vpn_core::forward::DropCause;
 
+use crate::alone;
 use crate::site::{LINE, Site, Way, line};
 
 /// The payload of a datagram in bytes.
@@ -92,7 +92,7 @@ fn check(ends: &(Namespace, Namespace, Ipv4Addr), counted: impl Fn() -> [u64; 3]
 
 #[test]
 fn a_flow_down_is_marked_or_dropped() {
-    in_namespace("marks::a_flow_down_is_marked_or_dropped", || {
+    alone("marks::a_flow_down_is_marked_or_dropped", || {
         let site = Site::new(&[line(LINE, Duration::from_millis(20))]);
         let _server = site.start_server("");
         let client = site.start_client(0, "");
@@ -110,7 +110,7 @@ fn a_flow_down_is_marked_or_dropped() {
 /// The client is in this process, whose counters have what the program shows nowhere.
 #[test]
 fn a_flow_up_is_marked_or_dropped() {
-    in_namespace("marks::a_flow_up_is_marked_or_dropped", || {
+    alone("marks::a_flow_up_is_marked_or_dropped", || {
         let site = Site::new(&[line(LINE, Duration::from_millis(20))]);
         let _server = site.start_server("");
         site.start_client_here("");
@@ -126,7 +126,7 @@ fn a_flow_up_is_marked_or_dropped() {
 /// TCP that negotiated ECN (RFC 3168, 6.1) fills the line and loses nothing.
 #[test]
 fn a_transfer_with_ecn_loses_nothing() {
-    in_namespace("marks::a_transfer_with_ecn_loses_nothing", || {
+    alone("marks::a_transfer_with_ecn_loses_nothing", || {
         let site = Site::new(&[line(LINE, Duration::from_millis(20))]);
         let _server = site.start_server("");
         let client = site.start_client(0, "");

@@ -4,8 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use testkit::median;
-use testkit::netns::in_namespace;
 
+use crate::alone;
 use crate::site::{Site, Way, line};
 use crate::traffic::Bulk;
 
@@ -14,7 +14,7 @@ const SLOW: u64 = 5_000_000;
 /// The other client's line is slow enough for a debug build on a busy machine.
 #[test]
 fn a_client_keeps_its_rate_beside_one_on_a_slow_line() {
-    in_namespace("neighbours::a_client_keeps_its_rate_beside_one_on_a_slow_line", || {
+    alone("neighbours::a_client_keeps_its_rate_beside_one_on_a_slow_line", || {
         let slow = line(SLOW, Duration::from_millis(20));
         let fast = line(50_000_000, Duration::from_millis(5));
         let site = Site::new(&[slow, fast]);

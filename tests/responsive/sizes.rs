@@ -4,17 +4,17 @@ use std::thread;
 use std::time::Duration;
 
 use testkit::flood::dropped;
-use testkit::netns::in_namespace;
 use testkit::sockets::{large_buffer, segment, udp};
 use testkit::tunnel::{GATEWAY, stat_number};
 
+use crate::alone;
 use crate::site::{LINE, Site, USABLE, Way, line};
 use crate::traffic::{Bulk, pings};
 
 /// A super-packet stands for many packets: forwarded or dropped, each of them is counted.
 #[test]
 fn super_packets_of_tiny_segments_are_counted_whole() {
-    in_namespace("sizes::super_packets_of_tiny_segments_are_counted_whole", || {
+    alone("sizes::super_packets_of_tiny_segments_are_counted_whole", || {
         const SEGMENT: usize = 300;
         const SEGMENTS: usize = 100;
         const COUNT: usize = 60;
@@ -57,7 +57,7 @@ fn super_packets_of_tiny_segments_are_counted_whole() {
 /// One packet takes longer than the queue gives to one unit, and more than what is below the queue.
 #[test]
 fn packets_larger_than_a_unit_pass() {
-    in_namespace("sizes::packets_larger_than_a_unit_pass", || {
+    alone("sizes::packets_larger_than_a_unit_pass", || {
         let site = Site::new(&[line(LINE, Duration::from_millis(20))]);
         let _server = site.start_server("mtu=9000\n");
         let client = site.start_client(0, "mtu=9000\n");

@@ -10,12 +10,12 @@ use host::lab::Namespace;
 use rustix::process::Signal;
 use testkit::eventually;
 use testkit::flood::dropped;
-use testkit::netns::in_namespace;
 use testkit::program::send;
 use testkit::sockets::udp;
 use testkit::tunnel::GATEWAY;
 use vpn_core::forward::DropCause;
 
+use crate::alone;
 use crate::site::{LINE, Site, line};
 use crate::traffic::pings;
 
@@ -42,7 +42,7 @@ fn send_datagrams(sender: &UdpSocket, count: u32, time: Duration) {
 /// meanwhile waits where the oldest packets are dropped, not in the device's own queue, which would drop the newest.
 #[test]
 fn the_clients_device_is_read_while_the_server_stands_still() {
-    in_namespace("stalls::the_clients_device_is_read_while_the_server_stands_still", || {
+    alone("stalls::the_clients_device_is_read_while_the_server_stands_still", || {
         let site = Site::new(&[line(LINE, Duration::from_millis(20))]);
         let server = site.start_server("");
         site.start_client_here("");
@@ -77,7 +77,7 @@ fn the_clients_device_is_read_while_the_server_stands_still() {
 
 #[test]
 fn what_waits_for_a_session_that_ends_is_counted() {
-    in_namespace("stalls::what_waits_for_a_session_that_ends_is_counted", || {
+    alone("stalls::what_waits_for_a_session_that_ends_is_counted", || {
         let site = Site::new(&[line(1_000_000, Duration::from_millis(20))]);
         let _server = site.start_server("");
         let client = site.start_client(0, "");
