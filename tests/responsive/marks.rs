@@ -17,8 +17,8 @@ use crate::site::{LINE, Site, Way, line};
 
 /// The payload of a datagram in bytes.
 const DATAGRAM: usize = 1200;
-/// As many as the line takes in a second and a half, sent in one second: what waits stays below the queue's bound.
-const COUNT: u64 = LINE / 8 / DATAGRAM as u64 * 3 / 2;
+/// As many as the line takes in a second and a fifth, sent in one second: what waits stays below the queue's bound.
+const COUNT: u64 = LINE / 8 / DATAGRAM as u64 * 6 / 5;
 
 const NOT_ECT: u8 = 0;
 const ECT_0: u8 = 2;

@@ -67,6 +67,7 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("new_leases_per_minute", COUNT),
             ("lease_unused", COUNT),
             ("session_queue", COUNT),
+            ("queue_memory", COUNT),
             ("limit_down", COUNT),
             ("limit_up", COUNT),
             ("order_limits", Kind::List),

@@ -45,7 +45,7 @@ impl Ceiling {
         let Some(first) = (INITIAL_WINDOW * 1_000_000).checked_div(micros) else { return u64::MAX };
         let queue = path.round_trip.saturating_sub(path.shortest);
         let packets = Duration::from_micros(3 * PACKET * 1_000_000 / path.delivery_rate.max(first));
-        let accepted = LEAST_QUEUE.max(path.shortest * 3 / 8).max(packets.min(path.shortest));
+        let accepted = LEAST_QUEUE.max(path.shortest / 4).max(packets.min(path.shortest));
         if queue <= accepted || now < self.released_until {
             self.queue_since = None;
             return self.best.max(first).saturating_mul(2);
@@ -79,9 +79,9 @@ mod tests {
         let mut ceiling = Ceiling::default();
         assert_eq!(ceiling.of(at(0), &path(1_000_000, 40)), 2_000_000);
         assert_eq!(ceiling.of(at(40), &path(1_500_000, 41)), 3_000_000);
-        assert_eq!(ceiling.of(at(80), &path(2_000_000, 65)), 2_000_000 * 925 / 1000);
+        assert_eq!(ceiling.of(at(80), &path(2_000_000, 60)), 2_000_000 * 925 / 1000);
         assert_eq!(ceiling.of(at(120), &path(2_000_000, 120)), 1_700_000);
-        assert_eq!(ceiling.of(at(160), &path(2_000_000, 53)), 4_000_000);
+        assert_eq!(ceiling.of(at(160), &path(2_000_000, 49)), 4_000_000);
     }
 
     #[test]
