@@ -1,9 +1,13 @@
 //! `vpn_client`: start, stop, status, check, check result, init.
 
 use super::{Answer, option, value};
+#[cfg(feature = "client")]
+use crate::client::{LeaseInfo, lease, totals};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::parts;
+#[cfg(feature = "client")]
+use vpn_core::forward::Totals;
 
 /// Runs the command. `words` are its name and its arguments.
 pub(crate) fn run(words: &[String]) -> Answer {
@@ -103,21 +107,25 @@ fn loss() -> String {
 /// Formats the tunnel's address and traffic, if this library's client is linked and connected.
 fn tunnel() -> String {
     #[cfg(feature = "client")]
-    if let Some(lease) = crate::client::lease() {
-        let totals = crate::client::totals();
-        return format!(
-            "\naddress:{}\ngateway:{}\ndevice:{} mtu {}\nsent:{} packets {} bytes\nreceived:{} packets {} bytes",
-            lease.addr,
-            lease.gateway,
-            lease.device,
-            lease.mtu,
-            totals.up_packets,
-            totals.up_bytes,
-            totals.down_packets,
-            totals.down_bytes
-        );
+    if let Some(lease) = lease() {
+        let LeaseInfo { addr, gateway, device, mtu } = lease;
+        return format!("\naddress:{addr}\ngateway:{gateway}\ndevice:{device} mtu {mtu}{}", traffic(&totals()));
     }
     String::new()
+}
+
+#[cfg(feature = "client")]
+fn traffic(totals: &Totals) -> String {
+    let Totals { up_packets, up_bytes, down_packets, down_bytes, .. } = totals;
+    let mut text =
+        format!("\nsent:{up_packets} packets {up_bytes} bytes\nreceived:{down_packets} packets {down_bytes} bytes");
+    if totals.marked > 0 {
+        text += &format!("\nmarked:{} packets (congestion, RFC 3168)", totals.marked);
+    }
+    for (cause, packets) in totals.drops.iter().filter(|(_, packets)| *packets > 0) {
+        text += &format!("\ndropped:{packets} packets {} ({})", cause.name(), cause.description());
+    }
+    text
 }
 
 /// Tests a server as the legacy command does: first 10 KiB up, then 10 KiB down.
@@ -159,4 +167,21 @@ fn init(net: &Net, words: &[String]) -> Answer {
         _ => "VPN client not init: the log says why",
     };
     Answer::new(code, sentence)
+}
+
+#[cfg(all(test, feature = "client"))]
+mod tests {
+    use super::*;
+    use vpn_core::forward::{Counters, DropCause, Load};
+
+    #[test]
+    fn the_status_tells_traffic_marks_and_drops() {
+        let counters = Counters::new(1);
+        counters.up(0, Load { packets: 2, bytes: 100 });
+        assert_eq!(traffic(&counters.totals()), "\nsent:2 packets 100 bytes\nreceived:0 packets 0 bytes");
+        counters.marked(0, 3);
+        counters.dropped(0, DropCause::Codel);
+        let text = traffic(&counters.totals());
+        assert!(text.contains("\nmarked:3 packets (congestion, RFC 3168)\ndropped:1 packets codel ("), "{text}");
+    }
 }
