@@ -19,14 +19,12 @@ pub(crate) struct Shaper {
     rate: Option<Rate>,
     /// The most bytes that wait at any rate.
     limit: usize,
-    /// The rate has changed, and the queue has the bound of the one before.
-    is_stale: bool,
 }
 
 impl Shaper {
     /// Creates one without a limit, of which at most `limit` bytes wait.
     pub(crate) fn new(limit: usize) -> Shaper {
-        Shaper { queue: Queue::new(Limits { bytes: limit }), rate: None, limit, is_stale: false }
+        Shaper { queue: Queue::new(Limits { bytes: limit }), rate: None, limit }
     }
 
     /// Sets or removes the rate limit.
@@ -34,7 +32,8 @@ impl Shaper {
         if self.rate != rate {
             self.rate = rate;
             self.queue.set_rate(rate);
-            self.is_stale = true;
+            let most = rate.map_or(usize::MAX, |rate| usize::try_from(rate.bytes_in(MOST)).unwrap_or(usize::MAX));
+            self.queue.limit(Limits { bytes: most.max(LEAST).min(self.limit) });
         }
     }
 
@@ -47,12 +46,6 @@ impl Shaper {
         tuning: Tuning,
         events: &mut Events,
     ) {
-        if self.is_stale && self.queue.is_empty() {
-            self.is_stale = false;
-            let most = self.rate.map_or(usize::MAX, |rate| usize::try_from(rate.bytes_in(MOST)).unwrap_or(usize::MAX));
-            self.queue = Queue::new(Limits { bytes: most.max(LEAST).min(self.limit) });
-            self.queue.set_rate(self.rate);
-        }
         let now = shared.now();
         self.queue.tune(self.rate.map_or(tuning, |rate| tuning.at_rate(rate)));
         let unit = self.rate.map_or(usize::MAX, |rate| rate.unit());

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use testkit::skip;
-use vpn_core::forward::{Bundle, Load, Networks, Offload, Policy, Route, Segments, Table, clamp_mss, is_too_big};
+use vpn_core::forward::{Bundle, Networks, Offload, Policy, Route, Segments, Table, clamp_mss, is_too_big};
 use vpn_core::lease::Subnet;
 use vpn_core::meter::Carried;
 use vpn_core::queue::{Events, Limits, Memory, Queue};
@@ -68,8 +68,6 @@ fn the_cost_of_a_waiting_packet() {
     assert!(long <= short + 65_000, "copying 65,000 bytes in and out takes {} instructions", long - short);
     let full = instructions_of(NAME, "full, 1400");
     assert!(full <= 2_700, "a packet in the place of another one takes {full} instructions");
-    let passes = instructions_of(NAME, "pass, 1400") - instructions_of(NAME, "pass nothing, 1400");
-    assert!(passes <= 50, "a packet that need not wait takes {passes} instructions");
     for name in ["wait, 1400", "full, 1400"] {
         let [once, twice] = [1_000, 2_000].map(|times| allocations(NAME, name, times));
         println!("{name}: {once} and {twice} allocations");
@@ -192,16 +190,6 @@ fn run(name: &str, times: u64) {
                 if name == "fit" {
                     assert!(!is_too_big(inner, offload, mtu));
                     clamp_mss(inner, view, offload, mtu);
-                }
-            });
-        }
-        "pass" | "pass nothing" => {
-            let mut queue = Queue::new(Limits { bytes: 1 << 20 });
-            let load = Load { packets: 1, bytes: argument as u64 };
-            counted_loop(times, || {
-                let (queue, load) = (black_box(&mut queue), black_box(load));
-                if name == "pass" {
-                    assert!(queue.passes(black_box(Duration::ZERO), load));
                 }
             });
         }

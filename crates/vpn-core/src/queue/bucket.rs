@@ -57,20 +57,6 @@ impl Bucket {
         self.fraction = 0;
     }
 
-    /// Whether the bytes are there now. Takes them if so.
-    pub(super) fn passes(&mut self, now: u64, bytes: u64) -> bool {
-        if self.rate == 0 {
-            return true;
-        }
-        self.fill(now);
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let passes = bytes <= self.tokens;
-        if passes {
-            self.tokens -= bytes;
-        }
-        passes
-    }
-
     /// Whether the next packet may leave.
     pub(super) fn is_open(&mut self, now: u64) -> bool {
         if self.rate != 0 {

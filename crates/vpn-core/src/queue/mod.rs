@@ -89,12 +89,6 @@ impl Queue {
         self.table.is_none()
     }
 
-    /// Whether a packet of this load may pass now without waiting: nothing waits, and the rate allows it. Counts it
-    /// against the rate if so.
-    pub fn passes(&mut self, now: Duration, load: Load) -> bool {
-        self.is_empty() && self.bucket.passes(nanoseconds(now), load.bytes)
-    }
-
     /// The bytes that wait, as the packets' lengths.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use vpn_core::forward::Load;
 use vpn_core::queue::Rate;
 
 use crate::packets::{Line, tcp, unfinished};
@@ -55,22 +54,6 @@ fn after_a_pause_only_milliseconds_are_made_up_for() {
 }
 
 #[test]
-fn a_packet_passes_while_the_bucket_has_its_bytes() {
-    let mut line = limited(1_000_000);
-    let load = |bytes| Load { packets: 1, bytes };
-    let now = Duration::from_secs(1);
-    assert!(!line.queue.passes(now, load(4_001)), "a super-packet would be a queue by itself");
-    assert!(line.queue.passes(now, load(3_000)) && line.queue.passes(now, load(1_000)));
-    assert!(!line.queue.passes(now, load(1)));
-    assert!(line.queue.passes(now + Duration::from_millis(1), load(1_000)));
-    line.push_udp(now, 1, 0, 1000);
-    assert!(!line.queue.passes(now + Duration::from_secs(1), load(1)), "it would overtake");
-    assert_eq!(line.pop_all(now + Duration::from_secs(1)), [(1, 0)]);
-    line.queue.set_rate(None);
-    assert!(line.queue.passes(now, load(u64::MAX)));
-}
-
-#[test]
 fn the_segments_of_a_super_packet_count_with_their_headers() {
     let mut line = limited(1_000_000);
     let now = Duration::from_secs(1);
@@ -107,7 +90,6 @@ fn no_rate_and_no_time_makes_it_panic() {
         let mut line = limited(rate);
         for now in [0, 1, u64::MAX, 5].map(Duration::from_secs) {
             line.push_udp(now, 1, 0, 1500);
-            line.queue.passes(now, Load { packets: 1, bytes: u64::MAX });
             line.queue.ready_at(now);
             line.pop(now);
         }
