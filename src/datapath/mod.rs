@@ -3,10 +3,12 @@
 
 mod drain;
 mod outlet;
+#[cfg(feature = "server")]
 mod shaper;
 mod writer;
 
 pub(crate) use drain::{Budget, Sink, drain};
 pub(crate) use outlet::{Outlet, Room, Shared};
+#[cfg(feature = "server")]
 pub(crate) use shaper::Shaper;
 pub(crate) use writer::Writer;
