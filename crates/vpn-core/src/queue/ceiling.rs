@@ -18,6 +18,8 @@ const FADES_IN: Duration = Duration::from_secs(10);
 /// The least queue that counts as one, as a delay: less is jitter. It is at least three packets of this many bytes.
 const LEAST_QUEUE: Duration = Duration::from_millis(4);
 const PACKET: u64 = 1500;
+/// A shorter round trip is that of a cable, whose queue is short, and where the bound costs 7 % of the throughput.
+const CABLE: Duration = Duration::from_millis(1);
 /// How long a queue of our own may last under the ceiling, in round trips and at least.
 const ROUND_TRIPS: u32 = 12;
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,8 +43,11 @@ impl Ceiling {
         let faded = u128::from(self.best) * passed.as_nanos() / FADES_IN.as_nanos();
         self.best = (self.best - faded as u64).max(path.delivery_rate);
         self.looked = now;
+        if path.shortest < CABLE {
+            return u64::MAX;
+        }
         let micros = path.shortest.as_micros() as u64;
-        let Some(first) = (INITIAL_WINDOW * 1_000_000).checked_div(micros) else { return u64::MAX };
+        let first = INITIAL_WINDOW * 1_000_000 / micros;
         let queue = path.round_trip.saturating_sub(path.shortest);
         let packets = Duration::from_micros(3 * PACKET * 1_000_000 / path.delivery_rate.max(first));
         let accepted = LEAST_QUEUE.max(path.shortest / 4).max(packets.min(path.shortest));
@@ -100,6 +105,8 @@ mod tests {
         assert_eq!(Ceiling::default().of(at(0), &path(500, 400)), first * 17 / 20);
         let unknown = Path { shortest: Duration::ZERO, ..path(500, 40) };
         assert_eq!(Ceiling::default().of(at(0), &unknown), u64::MAX);
+        let cable = Path { shortest: Duration::from_micros(900), ..path(500, 40) };
+        assert_eq!(Ceiling::default().of(at(0), &cable), u64::MAX);
     }
 
     #[test]
