@@ -71,20 +71,10 @@ fn a_buffer_is_a_product_of_rate_and_round_trip_or_twenty_packets() {
 }
 
 fn case(rate: u32, loss: f64) -> Case {
-    Case {
-        rate,
-        delay: 20,
-        buffer: Buffer::Products(1),
-        congestion: Congestion::Reno,
-        flows: 1,
-        loss,
-        jitter: 0,
-        late: (0.0, 0),
-        with_host: true,
-    }
+    Case { loss, with_host: true, ..Case::plain(rate, 20) }
 }
 
-/// A system whose ping takes so many ms under load at the median and at the 95th percentile.
+/// A system's figures. `median` and `p95` are of its ping under load, in ms.
 fn measured(mbit: f64, median: f64, p95: f64) -> Measured {
     let mut times = vec![median; 18];
     times.extend([p95; 2]);

@@ -19,7 +19,9 @@ impl Failure {
         move |error| Failure::Failed(format!("{what}: {error}"))
     }
 
-    pub(crate) fn exit_code(&self) -> ExitCode {
+    /// Prints it, and returns the program's exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        eprintln!("{self}");
         match self {
             Self::Missing(_) => 2.into(),
             Self::Failed(_) => 1.into(),

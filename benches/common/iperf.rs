@@ -22,7 +22,7 @@ pub(crate) struct Measurement {
     limit: Duration,
 }
 
-/// Starts a measurement of so many seconds, of which the client gets `more` arguments.
+/// Starts a measurement that takes `seconds`. The client gets `more` arguments.
 pub(crate) fn start(
     hosts: Ends<&Host>,
     gateway: Ipv4Addr,

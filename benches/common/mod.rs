@@ -6,6 +6,7 @@ pub(crate) mod failure;
 pub(crate) mod host;
 pub(crate) mod iperf;
 pub(crate) mod ours;
+pub(crate) mod results;
 pub(crate) mod running;
 pub(crate) mod start;
 pub(crate) mod wireguard;

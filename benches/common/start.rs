@@ -1,6 +1,7 @@
 //! The start of a measurement: what it needs, and what it must not leave behind.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use rustix::thread::CapabilitySet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -9,6 +10,16 @@ use tempfile::TempDir;
 
 use super::failure::Failure;
 use super::wireguard;
+
+/// Measures, unless `cargo test --benches` runs the benchmark, without an argument: that should not take minutes of
+/// traffic.
+pub(crate) fn measure(bench: &str, measure: impl FnOnce() -> Result<ExitCode, Failure>) -> Result<ExitCode, Failure> {
+    if std::env::args_os().len() == 1 {
+        eprintln!("skipped: `cargo bench --bench {bench}` starts the measurement");
+        return Ok(ExitCode::SUCCESS);
+    }
+    measure()
+}
 
 /// Creates a directory for the programs' files, which is removed when it is dropped and on a signal.
 pub(crate) fn directory() -> Result<TempDir, Failure> {

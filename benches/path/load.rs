@@ -64,7 +64,7 @@ pub(crate) fn wait_until_idle(hosts: Ends<&Host>, tunnel: &Tunnel, idle: &Small)
     })
 }
 
-/// Sends both small flows, of so many packets each.
+/// Sends both small flows, `count` packets of each.
 fn small(hosts: Ends<&Host>, gateway: Ipv4Addr, count: u32) -> Result<Small, Failure> {
     let mut command = Command::new("ping");
     command.args(["-n", "-i", "0.1", "-W", "5", "-c", &count.to_string(), &gateway.to_string()]);

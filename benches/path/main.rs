@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::common::failure::Failure;
-use crate::common::{iperf, running, start};
+use crate::common::{iperf, results, running, start};
 use crate::options::Options;
 use crate::paths::{Case, TWO_CLIENTS};
 use crate::report::{PathResults, Report};
@@ -57,17 +57,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.part {
         Some(Part::Run(options)) => running::become_program(&options),
-        // `cargo test --benches` runs this too, which should not take minutes of traffic.
-        None if std::env::args_os().len() == 1 => {
-            eprintln!("skipped: `cargo bench --bench path` starts the measurement");
-            Ok(ExitCode::SUCCESS)
-        }
-        None => measure(&arguments.options),
+        None => start::measure("path", || measure(&arguments.options)),
     };
-    result.unwrap_or_else(|failure| {
-        eprintln!("{failure}");
-        failure.exit_code()
-    })
+    result.unwrap_or_else(Failure::report)
 }
 
 fn measure(options: &Options) -> Result<ExitCode, Failure> {
@@ -97,7 +89,7 @@ fn measure(options: &Options) -> Result<ExitCode, Failure> {
         report.two_clients = Some(two_clients::measure(directory.path(), options));
     }
     println!("{}", report.to_markdown());
-    report.write_json(options.json.as_deref())?;
+    results::write_json("path", options.json.as_deref(), &report.to_json())?;
     if let Some(file) = &options.svg {
         plot::write(file, &report.paths).map_err(Failure::during(file.display()))?;
     }

@@ -73,14 +73,16 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Returns the paths to measure, and whether two clients of one server are measured too; or a name that is none.
+    /// Returns the paths to measure, and whether two clients of one server are measured too.
+    ///
+    /// Error: a name that no path has.
     pub(crate) fn cases(&self) -> Result<(Vec<Case>, bool), String> {
         if let Some(rate) = self.rate {
             return Ok((vec![self.own(rate)], false));
         }
         let all = catalogue();
         if self.smoke {
-            return Ok((vec![smoke()], false));
+            return Ok((vec![Case::plain(20, 5)], false));
         }
         if self.paths.is_empty() {
             return Ok((all, true));
@@ -107,19 +109,5 @@ impl Options {
     /// Returns how long a download or an upload over a path takes.
     pub(crate) fn seconds(&self, case: &Case) -> u32 {
         self.seconds.unwrap_or_else(|| if self.smoke { 3 } else { case.seconds() })
-    }
-}
-
-fn smoke() -> Case {
-    Case {
-        rate: 20,
-        delay: 5,
-        buffer: Buffer::Products(1),
-        congestion: Congestion::Reno,
-        flows: 1,
-        loss: 0.0,
-        jitter: 0,
-        late: (0.0, 0),
-        with_host: false,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use testkit::path::link::Conditions;
 
-/// A buffer has room for at least so many packets of [`PACKET`] bytes.
+/// The least room of a buffer, in packets of [`PACKET`] bytes.
 const LEAST_PACKETS: u32 = 20;
 const PACKET: u32 = testkit::path::MTU as u32 + testkit::path::link::FRAMING as u32;
 
@@ -71,6 +71,21 @@ pub(crate) struct Case {
 }
 
 impl Case {
+    /// Returns a path without loss, with a buffer of one bandwidth-delay product, for one flow of reno.
+    pub(crate) fn plain(rate: u32, delay: u32) -> Case {
+        Case {
+            rate,
+            delay,
+            buffer: Buffer::Products(1),
+            congestion: Congestion::Reno,
+            flows: 1,
+            loss: 0.0,
+            jitter: 0,
+            late: (0.0, 0),
+            with_host: false,
+        }
+    }
+
     /// Returns for instance `20M-80ms-4bdp-reno-8f-loss1`.
     pub(crate) fn name(&self) -> String {
         let buffer = match self.buffer {
@@ -133,15 +148,12 @@ impl Case {
 pub(crate) fn catalogue() -> Vec<Case> {
     use Congestion::{Bbr, Reno};
     let case = |rate, delay, products, congestion, flows, loss, with_host| Case {
-        rate,
-        delay,
         buffer: Buffer::Products(products),
         congestion,
         flows,
         loss,
-        jitter: 0,
-        late: (0.0, 0),
         with_host,
+        ..Case::plain(rate, delay)
     };
     vec![
         case(5, 5, 1, Reno, 1, 0.0, false),

@@ -1,8 +1,6 @@
 //! The results: a table in Markdown with ratios to wireguard-go's, what is reached, and everything as JSON.
 
 use std::fmt::Write;
-use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
 use testkit::path::link::Counts;
@@ -115,16 +113,8 @@ impl Report {
         }
     }
 
-    /// Writes everything to `path`, or to cargo's target directory.
-    pub(crate) fn write_json(&self, path: Option<&Path>) -> Result<(), Failure> {
-        let default = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("path.json");
-        let path = path.unwrap_or(&default);
-        fs::write(path, format!("{:#}\n", self.to_json())).map_err(Failure::during(path.display()))?;
-        eprintln!("results: {}", path.display());
-        Ok(())
-    }
-
-    fn to_json(&self) -> Value {
+    /// Returns everything that was measured.
+    pub(crate) fn to_json(&self) -> Value {
         let environment: serde_json::Map<_, _> =
             self.environment.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
         let targets = self.targets();

@@ -9,7 +9,7 @@ use crate::common::{INNER_SERVER, echo, iperf};
 use crate::judge::{self, Target};
 use crate::load;
 use crate::options::Options;
-use crate::paths::{Buffer, Case, Congestion, TWO_CLIENTS};
+use crate::paths::{Case, TWO_CLIENTS};
 use crate::site::Site;
 use crate::systems;
 
@@ -18,18 +18,7 @@ const ROUNDS: usize = 3;
 
 /// Measures the download of a client on 500 Mbit/s, alone and while the other one downloads over 5 Mbit/s.
 pub(crate) fn measure(directory: &Path, options: &Options) -> Result<Target, Failure> {
-    let line = |rate, delay| Case {
-        rate,
-        delay,
-        buffer: Buffer::Products(1),
-        congestion: Congestion::Reno,
-        flows: 1,
-        loss: 0.0,
-        jitter: 0,
-        late: (0.0, 0),
-        with_host: false,
-    };
-    let (slow, fast) = (line(5, 20), line(500, 5));
+    let (slow, fast) = (Case::plain(5, 20), Case::plain(500, 5));
     let site = Site::new(directory, &[slow.conditions(), fast.conditions()], options.host_cc)?;
     let ours = systems::ours(&site, options);
     let server = ours.start_server(&site.server, "")?;

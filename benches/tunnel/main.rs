@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::common::failure::Failure;
-use crate::common::{iperf, running, start};
+use crate::common::{iperf, results, running, start};
 use crate::hosts::Hosts;
 use crate::options::Options;
 use crate::report::{Report, Row};
@@ -53,17 +53,9 @@ fn main() -> ExitCode {
     let result = match arguments.part {
         Some(Part::Relay(options)) => relay::run(&options),
         Some(Part::Run(options)) => running::become_program(&options),
-        // `cargo test --benches` runs this too, which should not take minutes of traffic.
-        None if std::env::args_os().len() == 1 => {
-            eprintln!("skipped: `cargo bench --bench tunnel` starts the measurement");
-            Ok(ExitCode::SUCCESS)
-        }
-        None => measure(&arguments.options),
+        None => start::measure("tunnel", || measure(&arguments.options)),
     };
-    result.unwrap_or_else(|failure| {
-        eprintln!("{failure}");
-        failure.exit_code()
-    })
+    result.unwrap_or_else(Failure::report)
 }
 
 fn measure(options: &Options) -> Result<ExitCode, Failure> {
@@ -85,7 +77,7 @@ fn measure(options: &Options) -> Result<ExitCode, Failure> {
         }
     }
     println!("{}", report.to_markdown());
-    report.write_json(options.json.as_deref())?;
+    results::write_json("tunnel", options.json.as_deref(), &report.to_json())?;
     let all_worked = !report.rows.iter().any(|row| matches!(row.failure, Some(Failure::Failed(_))));
     Ok(if all_worked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

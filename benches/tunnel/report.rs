@@ -1,8 +1,6 @@
 //! The results: medians and their ratios to the relay as a table in Markdown, every sample as JSON.
 
 use std::fmt::Write;
-use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
 use testkit::median;
@@ -84,16 +82,8 @@ impl Report {
         out.trim_end().to_owned()
     }
 
-    /// Writes everything to `path`, or to cargo's target directory.
-    pub(crate) fn write_json(&self, path: Option<&Path>) -> Result<(), Failure> {
-        let default = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tunnel.json");
-        let path = path.unwrap_or(&default);
-        fs::write(path, format!("{:#}\n", self.to_json())).map_err(Failure::during(path.display()))?;
-        eprintln!("results: {}", path.display());
-        Ok(())
-    }
-
-    fn to_json(&self) -> Value {
+    /// Returns everything that was measured.
+    pub(crate) fn to_json(&self) -> Value {
         let relay = self.row(System::Relay);
         let rows = self.rows.iter().map(|row| {
             let loads = row.samples.iter().map(|(load, samples)| {

@@ -7,6 +7,7 @@ use crate::sdk::config::{BadValue, Config, check_process_wide};
 use crate::sdk::congestion::Congestion;
 use vpn_core::forward::{BadNetwork, Networks};
 use vpn_core::lease::Subnet;
+use vpn_core::wire;
 
 const SECTION: &str = "vpn_client";
 /// The values of `allow_subnet`.
@@ -87,15 +88,7 @@ fn allow_source(config: &Config) -> Result<Option<Networks>, BadValue> {
 
 /// Parses 64 hex digits, with or without 0x.
 fn parse_hash(text: &str) -> Option<[u8; 32]> {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
-    if digits.len() != 64 || !digits.is_ascii() {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (index, byte) in hash.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    Some(hash)
+    wire::parse_hash(text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::ops::DerefMut;
 use std::sync::Arc;
 
-use crate::datapath::{Budget, Outlet, Room, Shared, Sink, drain};
+use crate::datapath::{Outlet, Room, Shared, Sink, drain};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::worker::Owned;
@@ -14,9 +14,6 @@ use vpn_core::wire::{Ipv4View, op};
 
 /// The most bytes that wait for the server, in the stream and in the queue together.
 const QUEUE: usize = 4 * 1024 * 1024;
-
-/// The limit of one wake-up of the device.
-const BUDGET: Budget = Budget { packets: 256, bytes: 1024 * 1024 };
 
 /// The channel that carries the host's packets to the server.
 #[derive(Clone, Debug)]
@@ -61,7 +58,7 @@ impl Uplink {
     /// Reads the host's packets, up to the budget, and sends them to the server.
     pub(super) fn drain(&self, queue: &Queue, first: Option<&mut [u8]>) {
         self.with_batch(|batch, bundler| {
-            if let Err(error) = drain(queue, first, bundler, &BUDGET, batch) {
+            if let Err(error) = drain(queue, first, bundler, batch) {
                 log::debug!("cannot read the tunnel device: {error}");
             }
             if batch.waits {

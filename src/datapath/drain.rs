@@ -6,11 +6,9 @@ use std::ops::DerefMut;
 use host::tun::Queue;
 use vpn_core::forward::Bundler;
 
-/// The limit of one wake-up; then the worker's other sockets get their turn.
-pub(crate) struct Budget {
-    pub(crate) packets: usize,
-    pub(crate) bytes: usize,
-}
+/// The limits of one wake-up; then the worker's other sockets get their turn.
+const PACKETS: usize = 256;
+const BYTES: usize = 1024 * 1024;
 
 /// Receives the packets of a queue, bundles them, and sends the bundles.
 pub(crate) trait Sink {
@@ -27,7 +25,6 @@ pub(crate) fn drain(
     queue: &Queue,
     first: Option<&mut [u8]>,
     bundler: &mut Bundler,
-    budget: &Budget,
     sink: &mut impl Sink,
 ) -> io::Result<()> {
     if let Some((memory, len)) = first.and_then(|read| queue.lend(read)) {
@@ -39,18 +36,18 @@ pub(crate) fn drain(
             None => sink.take(bundler, len),
         }
     }
-    let result = read(queue, bundler, budget, sink);
+    let result = read(queue, bundler, sink);
     sink.flush(bundler);
     result
 }
 
-fn read(queue: &Queue, bundler: &mut Bundler, budget: &Budget, sink: &mut impl Sink) -> io::Result<()> {
+fn read(queue: &Queue, bundler: &mut Bundler, sink: &mut impl Sink) -> io::Result<()> {
     let mut bytes = 0;
-    for _ in 0..budget.packets {
+    for _ in 0..PACKETS {
         let Some(len) = queue.recv(bundler.spare_capacity())? else { break };
         sink.take(bundler, len);
         bytes += len;
-        if bytes >= budget.bytes {
+        if bytes >= BYTES {
             break;
         }
     }

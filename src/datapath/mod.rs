@@ -7,7 +7,7 @@ mod outlet;
 mod shaper;
 mod writer;
 
-pub(crate) use drain::{Budget, Sink, drain};
+pub(crate) use drain::{Sink, drain};
 pub(crate) use outlet::{Outlet, Room, Shared};
 #[cfg(feature = "server")]
 pub(crate) use shaper::Shaper;

@@ -4,7 +4,7 @@
 use std::ops::DerefMut;
 use std::sync::Arc;
 
-use crate::datapath::{Budget, Room, Sink, drain};
+use crate::datapath::{Room, Sink, drain};
 use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
 use vpn_core::forward::{Bundler, DropCause, Load, Networks, Offload, Route, clamp_mss, is_too_big};
 use vpn_core::meter::Event;
@@ -15,9 +15,6 @@ use super::Server;
 use super::session::Session;
 use super::worker_datapath::WorkerDatapath;
 
-/// The limit for one wake-up of a queue.
-const BUDGET: Budget = Budget { packets: 256, bytes: 1024 * 1024 };
-
 impl Server {
     /// Reads the host's packets for clients, up to the budget, and sends them on.
     pub(super) fn drain_tun(self: &Arc<Self>, datapath: &WorkerDatapath, first: Option<&mut [u8]>) {
@@ -25,7 +22,7 @@ impl Server {
         datapath.flush_tun();
         let Some(mut guard) = datapath.lend_bundler() else { return };
         let mut batch = Batch { server: self, datapath, receiver: None };
-        if let Err(error) = drain(&datapath.queue, first, guard.bundler(), &BUDGET, &mut batch) {
+        if let Err(error) = drain(&datapath.queue, first, guard.bundler(), &mut batch) {
             log::debug!("cannot read the TUN queue of worker {}: {error}", datapath.worker);
         }
         self.hand_down_waiting(datapath, guard.bundler());
@@ -100,12 +97,15 @@ impl Server {
 
     /// Counts what a session's queue has dropped and marked.
     fn count_events(&self, datapath: &WorkerDatapath, channel: &Channel, events: &Events) {
-        for (cause, Load { packets, bytes }) in events.drops() {
-            self.counters.dropped_all(datapath.worker as usize, cause, packets);
-            let lost = SessionStats { bytes_recv_lost: bytes, packets_recv_lost: packets, ..SessionStats::default() };
-            channel.add_stats(&lost);
-        }
+        events.drops().for_each(|(cause, load)| self.count_lost(datapath, channel, cause, load));
         self.counters.marked(datapath.worker as usize, events.marked());
+    }
+
+    fn count_lost(&self, datapath: &WorkerDatapath, channel: &Channel, cause: DropCause, lost: Load) {
+        let Load { packets, bytes } = lost;
+        self.counters.dropped_all(datapath.worker as usize, cause, packets);
+        let lost = SessionStats { bytes_recv_lost: bytes, packets_recv_lost: packets, ..SessionStats::default() };
+        channel.add_stats(&lost);
     }
 
     /// Sends a whole VPN packet. If the client reads too slowly, only its own packets are dropped.
@@ -119,9 +119,7 @@ impl Server {
             }
             channel.add_stats(&SessionStats { bytes_recv: bytes, packets_recv: packets, ..SessionStats::default() });
         } else {
-            self.counters.dropped_all(datapath.worker as usize, DropCause::OutputFull, packets);
-            let lost = SessionStats { bytes_recv_lost: bytes, packets_recv_lost: packets, ..SessionStats::default() };
-            channel.add_stats(&lost);
+            self.count_lost(datapath, channel, DropCause::OutputFull, load);
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::sdk::http;
 use crate::sdk::net::Net;
 use vpn_core::meter::{Client, Rest};
+use vpn_core::wire::parse_hash;
 
 /// Answers a request with status and JSON. The parameters may be in either order; the reply names an invalid one.
 pub(super) fn answer(query: &[u8]) -> (u16, String) {
@@ -46,12 +47,7 @@ fn limits(net_id: u64, user: &str) -> Result<String, Refusal> {
 
 /// Reads "0x" and 64 hex digits.
 fn decode_hash(text: &str) -> Option<[u8; 32]> {
-    let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 64)?;
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(hash)
+    parse_hash(text.strip_prefix("0x")?)
 }
 
 #[cfg(test)]

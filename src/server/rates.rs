@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::sdk::config::{BadValue, Config};
 use vpn_core::queue::Rate;
+use vpn_core::wire::parse_hash;
 
 const SECTION: &str = "srv_vpn";
 const ORDERS: &str = "order_limits";
@@ -83,14 +84,9 @@ impl Rates {
 fn entry(text: &str) -> Option<([u8; 32], SessionRates)> {
     let mut parts = text.split(':');
     let (hash, down, up) = (parts.next()?, parts.next()?, parts.next()?);
-    let digits = hash.strip_prefix("0x").filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
-    let mut order = [0; 32];
-    let pairs = digits.as_bytes().chunks(2);
-    if digits.len() != 2 * order.len() || parts.next().is_some() {
+    let order = parse_hash(hash.strip_prefix("0x")?)?;
+    if parts.next().is_some() {
         return None;
-    }
-    for (byte, pair) in order.iter_mut().zip(pairs) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
     let number = |text: &str| {
         let is_plain = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());

@@ -12,6 +12,8 @@ mod grace;
 mod inbox;
 mod journal;
 mod limits;
+#[path = "../shared/moves.rs"]
+mod moves;
 mod moving;
 mod repeat;
 mod restart;

@@ -11,6 +11,8 @@ mod forwarded;
 mod hostile;
 mod lab;
 mod legacy;
+#[path = "../shared/moves.rs"]
+mod moves;
 mod moving;
 mod mtu;
 mod offloads;

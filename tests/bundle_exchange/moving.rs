@@ -1,17 +1,12 @@
 //! A stream that moves from worker to worker while packets wait for it.
 
-use std::ffi::c_void;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app;
-use embedded::abi::events::{dap_events_socket_reassign_between_workers_mt, dap_events_worker_get};
-use embedded::abi::stream::{dap_stream_ch_proc_add, dap_stream_ch_proc_find};
-use embedded::ctypes::{dap_stream_ch, dap_stream_ch_callback_t};
 use testkit::inner::{Seen, UDP};
 use testkit::netns::in_namespace;
 use testkit::records::{Got, packets_of};
@@ -19,12 +14,8 @@ use testkit::sockets::slow_down;
 use vpn_core::forward::DropCause;
 
 use crate::lab::{BUNDLES, Server, drops_since, socket};
+use crate::moves;
 use crate::peer::Peer;
-
-/// The address of the server's socket.
-static SOCKET: AtomicUsize = AtomicUsize::new(0);
-/// What the service does with a new channel 'R'.
-static OPENED: OnceLock<dap_stream_ch_callback_t> = OnceLock::new();
 
 /// The rate of the stream in bytes per second.
 const RATE: u32 = 500_000;
@@ -33,57 +24,26 @@ const COUNT: u32 = 1000;
 const TIME: Duration = Duration::from_millis(1200);
 const DATAGRAM: usize = 1000;
 
-/// Notes the socket of a stream that a client opens, and goes on as without the test.
-unsafe extern "C" fn note(ch: *mut dap_stream_ch, argument: *mut c_void) {
-    // SAFETY: a new channel, on its worker; the field never changes.
-    let stream = unsafe { (*ch).stream };
-    // SAFETY: the stream of an open channel; the fields read never change.
-    let stream = unsafe { &*stream };
-    if !stream.is_client_to_uplink {
-        SOCKET.store(stream.esocket.expose_provenance(), Ordering::SeqCst);
-    }
-    if let Some(Some(opened)) = OPENED.get() {
-        // SAFETY: the registered function, with the arguments that it would have got.
-        unsafe { opened(ch, argument) };
-    }
-}
-
-/// Has [`note`] called for each new channel 'R'.
-fn note_sockets() {
-    // SAFETY: any thread.
-    let service = unsafe { dap_stream_ch_proc_find(b'R') };
-    // SAFETY: a registration of this process, which never ends.
-    let service = unsafe { &*service };
-    let _ = OPENED.set(service.new_callback);
-    let (deleted, read, written) = (service.delete_callback, service.packet_in_callback, service.packet_out_callback);
-    // SAFETY: functions of this program.
-    unsafe { dap_stream_ch_proc_add(b'R', Some(note), deleted, read, written) };
-}
-
 #[test]
 fn packets_that_wait_keep_their_order() {
     in_namespace("moving::packets_that_wait_keep_their_order", || {
         // bbr would set a pacing rate of its own.
         fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno").unwrap();
         let server = Server::start("congestion=host\n");
-        note_sockets();
+        moves::note_sockets();
         let (peer, address) = Peer::leased(server.port, &BUNDLES);
         let socket = socket();
         let before = app::server_totals().unwrap();
         slow_down(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port)), RATE);
-        let (ended, mut moves, mut numbers) = (AtomicBool::new(false), 0, Vec::new());
+        let (ended, mut moved, mut numbers) = (AtomicBool::new(false), 0, Vec::new());
         thread::scope(|scope| {
             let moving = scope.spawn(|| {
                 for to in [1, 0].into_iter().cycle() {
                     if ended.load(Ordering::SeqCst) {
                         return;
                     }
-                    moves += 1;
-                    let es = std::ptr::with_exposed_provenance_mut(SOCKET.load(Ordering::SeqCst));
-                    // SAFETY: numbers of workers.
-                    let [from, to] = [1 - to, to].map(|worker| unsafe { dap_events_worker_get(worker) });
-                    // SAFETY: any thread; the stream is open until the scope's end.
-                    unsafe { dap_events_socket_reassign_between_workers_mt(from, es, to) };
+                    moved += 1;
+                    moves::move_to(to);
                     thread::sleep(Duration::from_millis(150));
                 }
             });
@@ -109,9 +69,9 @@ fn packets_that_wait_keep_their_order() {
             moving.join().unwrap();
         });
         let drops = drops_since(&before);
-        println!("{moves} moves, {} of {COUNT}, {drops:?}", numbers.len());
-        assert_ne!(SOCKET.load(Ordering::SeqCst), 0, "nothing has moved");
-        assert!(moves > 5, "{moves} moves");
+        println!("{moved} moves, {} of {COUNT}, {drops:?}", numbers.len());
+        assert!(moves::has_stream(), "nothing has moved");
+        assert!(moved > 5, "{moved} moves");
         assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
         let counted = numbers.len() as u64 + drops.iter().map(|(_, count)| count).sum::<u64>();
         // While the stream is between two workers its address has no route, as those of the host's own packets.

@@ -22,7 +22,7 @@ pub(crate) struct Bulk {
 }
 
 impl Bulk {
-    /// Starts so many connections to this address, which the receiver's host has.
+    /// Starts `flows` connections to this address, which the receiver's host has.
     pub(crate) fn start((from, to, address): &(Namespace, Namespace, Ipv4Addr), flows: usize) -> Bulk {
         let address = *address;
         let mut bulk = Bulk { arrived: Vec::new(), ended: Arc::default() };
@@ -77,7 +77,7 @@ impl Drop for Bulk {
     }
 }
 
-/// Returns the median of so many pings from this host, in ms.
+/// Returns the median of `count` pings from this host, in ms.
 pub(crate) fn pings(host: &Namespace, target: Ipv4Addr, count: u32) -> f64 {
     let times = host.run(move || {
         let ping = |_| {

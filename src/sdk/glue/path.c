@@ -51,30 +51,28 @@ int64_t vpn_glue_channel_unsent(const struct dap_stream_ch *ch)
     return fd >= 0 && ioctl(fd, SIOCOUTQNSD, &bytes) == 0 && bytes >= 0 ? bytes : -1;
 }
 
-int vpn_glue_channel_set_unsent_limit(struct dap_stream_ch *ch, uint32_t bytes)
+/* Sets an option of the stream's socket; 0, or an errno. */
+static int s_set(const struct dap_stream_ch *ch, int level, int option, const void *value, size_t size)
 {
     int fd = s_descriptor(ch);
     if (fd < 0)
         return ENOTCONN;
-    return setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes)) == 0 ? 0 : errno;
+    return setsockopt(fd, level, option, value, (socklen_t)size) == 0 ? 0 : errno;
+}
+
+int vpn_glue_channel_set_unsent_limit(struct dap_stream_ch *ch, uint32_t bytes)
+{
+    return s_set(ch, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
 }
 
 int vpn_glue_channel_set_rate_limit(struct dap_stream_ch *ch, uint64_t bytes_per_second)
 {
-    int fd = s_descriptor(ch);
-    if (fd < 0)
-        return ENOTCONN;
-    if (setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_second, sizeof(bytes_per_second)) == 0)
-        return 0;
-    return errno;
+    return s_set(ch, SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_second, sizeof(bytes_per_second));
 }
 
 int vpn_glue_channel_set_congestion(struct dap_stream_ch *ch, const char *name)
 {
-    int fd = s_descriptor(ch);
-    if (fd < 0)
-        return ENOTCONN;
-    return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)) == 0 ? 0 : errno;
+    return s_set(ch, IPPROTO_TCP, TCP_CONGESTION, name, strlen(name));
 }
 
 int vpn_glue_channel_congestion(const struct dap_stream_ch *ch, char *out, size_t size)

@@ -38,8 +38,7 @@ impl Limited {
 }
 
 impl WorkerDatapath {
-    /// Sets the limits of the session in the slot, for which at most `limit` bytes wait up. Returns whether they differ
-    /// from those before.
+    /// Sets the limits of the session in the slot, for which at most `limit` bytes wait up.
     pub(in crate::server) fn set_rates(&self, route: Route, rates: &SessionRates, limit: usize) {
         self.slot(route, |slot, _| {
             slot.outlet.set_rate(rates.down);

@@ -14,7 +14,7 @@ pub struct Memory {
     tables: Vec<Box<Table>>,
     /// The tables that queues have.
     lent: usize,
-    /// The fewest spare tables since `counted_at`: so many too many.
+    /// The fewest spare tables since `counted_at`: no queue has needed them since.
     unused: usize,
     counted_at: u64,
     limit: usize,
@@ -89,7 +89,7 @@ impl Memory {
         Some(table)
     }
 
-    /// Takes back a table whose flows are all idle.
+    /// Takes back a table in which all flows are idle.
     pub(super) fn return_table(&mut self, table: Box<Table>) {
         self.lent = self.lent.saturating_sub(1);
         self.tables.push(table);

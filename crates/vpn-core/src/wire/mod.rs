@@ -25,7 +25,7 @@ pub use packet::{
     parse_from_server, problem, write_header,
 };
 pub use receipt::{Receipt, ReceiptInfo, unit};
-pub use service::{Request, ServiceError, Success, error_code, error_text, pkt};
+pub use service::{Request, ServiceError, Success, error_code, error_text, parse_hash, pkt};
 pub use vnet::{VNET_LEN, VnetHeader};
 
 use std::net::Ipv4Addr;

@@ -14,7 +14,7 @@ const SEGMENT: usize = 1_350;
 /// How a flow sends.
 #[derive(Clone, Debug)]
 pub(crate) enum Sender {
-    /// Always as much as its window allows (RFC 5681, RFC 3168), in super-packets of so many segments.
+    /// As much as its window allows (RFC 5681, RFC 3168), in super-packets of `burst` segments.
     Reno { burst: usize, ecn: bool },
     /// Datagrams of `len` bytes, one each `every`.
     Datagrams { len: usize, every: Duration },
