@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
 
@@ -23,6 +24,9 @@ pub trait GateHandler: Send + Sync {
     /// A packet arrived. The SDK does not see it unless [`ServiceChannel::pass`] is called.
     fn packet(&self, r: &ServiceChannel<'_>, session: Option<&Arc<Channel>>, kind: u8, data: &[u8]);
 }
+
+/// The kernel reckons a socket's times in ticks of its clock, of at most 10 ms (CONFIG_HZ).
+const KERNEL_TICK: Duration = Duration::from_millis(10);
 
 static HANDLER: RwLock<Option<Arc<dyn GateHandler>>> = RwLock::new(None);
 
@@ -86,12 +90,13 @@ impl Channel {
         self.here().and_then(|ch| unsafe { address_of(ch) })
     }
 
-    /// Returns how many milliseconds ago the peer's TCP gave the last sign of life; `None` off the channel's worker, or
-    /// if the kernel does not say.
-    pub fn silence(&self) -> Option<u64> {
+    /// Returns how long the peer's TCP has given no sign of life, at least; `None` off the channel's worker, or if the
+    /// kernel does not say.
+    pub fn silence(&self) -> Option<Duration> {
         let ch = self.here()?;
         // SAFETY: open and on its worker.
-        u64::try_from(unsafe { raw::vpn_glue_channel_silence(ch) }).ok()
+        let millis = u64::try_from(unsafe { raw::vpn_glue_channel_silence(ch) }).ok()?;
+        Some(Duration::from_millis(millis).saturating_sub(KERNEL_TICK))
     }
 }
 

@@ -172,7 +172,7 @@ impl Session {
     pub(super) fn look_for_life(&self, channel: &Channel, now: Duration) {
         let answers_pings = self.state.lock().answers_pings();
         if let Some(silent) = channel.silence().filter(|_| !answers_pings) {
-            self.acknowledged.fetch_max((now.as_millis() as u64).saturating_sub(silent), Ordering::Relaxed);
+            self.acknowledged.fetch_max(now.saturating_sub(silent).as_millis() as u64, Ordering::Relaxed);
         }
     }
 

@@ -33,8 +33,7 @@ impl Server {
         let mut event = Some(event);
         while let Some(current) = event.take() {
             let now = self.now();
-            let heard =
-                channel.silence().map_or(Duration::ZERO, |silent| now.saturating_sub(Duration::from_millis(silent)));
+            let heard = channel.silence().map_or(Duration::ZERO, |silent| now.saturating_sub(silent));
             let (actions, granted) = {
                 let mut account = session.account.lock();
                 let Some(metered) = &mut account.metered else { return };

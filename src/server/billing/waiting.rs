@@ -24,13 +24,16 @@ impl Server {
         match self.claim_rest(channel, session, &offer) {
             Taken::Rest(_) => self.start(channel, session, offer),
             Taken::Busy { .. } => {
-                self.probe_former(&offer.client);
+                let client = offer.client;
                 let mut account = session.account.lock();
+                // Before the probe, whose answer may arrive at once.
                 let since = match account.stage {
                     Stage::Waiting { since, .. } => since,
                     _ => self.now(),
                 };
                 account.stage = Stage::Waiting { offer, since };
+                drop(account);
+                self.probe_former(&client);
             }
             Taken::NotLoaded | Taken::Unsettled => self.give_up(channel, error_code::CANT_ADD_USAGE),
         }
