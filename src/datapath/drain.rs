@@ -8,7 +8,7 @@ use vpn_core::forward::Bundler;
 
 /// The limits of one wake-up; then the worker's other sockets get their turn.
 const PACKETS: usize = 256;
-const BYTES: usize = 1024 * 1024;
+pub(super) const BYTES: usize = 512 * 1024;
 
 /// Receives the packets of a queue, bundles them, and sends the bundles.
 pub(crate) trait Sink {

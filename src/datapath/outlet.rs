@@ -5,13 +5,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::drain;
 use crate::sdk::channel::Channel;
 use vpn_core::forward::{Load, Offload};
 use vpn_core::queue::{Ceiling, Events, Limits, Memory, Pace, Path, Queue, Rate, Tuning};
 use vpn_core::wire::Ipv4View;
 
-/// What an outlet holds of a path without a memory of its own, such as a cable, in the stream and in the queue each, bytes.
-const SHORT: usize = 512 * 1024;
+/// What an outlet holds of a path without a memory of its own, such as a cable, in the stream and in the queue each, bytes:
+/// twice what a wake-up of the device brings, because a detour by the queue copies a packet twice.
+const SHORT: usize = 2 * drain::BYTES;
 /// How often the kernel is asked for the path's rate, at most.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
