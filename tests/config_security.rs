@@ -57,6 +57,8 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("server", "max_memory_per_address", "[1]", "[1]"),
     ("vpn_client", "allow_source", "[10.0.0.0/8", "never closed"),
     ("vpn_client", "allow_subnet", "[10.0.0.0/8", "never closed"),
+    ("vpn_client", "routes", "[0.0.0.0/0", "never closed"),
+    ("vpn_client", "exclude_routes", "[10.0.0.0/8", "never closed"),
     ("network_backbone", "role", "lite", "one of root-master"),
     ("network_backbone", "role", "", "one of root-master"),
     ("network_backbone", "role", "[light", "never closed"),

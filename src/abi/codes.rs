@@ -55,7 +55,11 @@ pub(crate) fn tunnel(result: Result<(), crate::client::device::TunnelError>) -> 
     log::error!("cannot create the tunnel's device: {error}");
     match error {
         TunnelError::BadAddress(_) => -1,
-        TunnelError::Overlap { .. } | TunnelError::Tun(_) | TunnelError::Netlink(_) => -2,
+        TunnelError::Overlap { .. }
+        | TunnelError::Tun(_)
+        | TunnelError::Netlink(_)
+        | TunnelError::UnknownServer
+        | TunnelError::TooManyRoutes(_) => -2,
         TunnelError::NotRunning(_) | TunnelError::Busy => -3,
     }
 }

@@ -7,6 +7,7 @@ mod channels;
 mod incoming;
 mod paying;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -92,6 +93,8 @@ struct Shared {
     exchange: Exchange,
     /// Passes the grant from the worker that received it to the thread that creates the device.
     grant: Option<Grant>,
+    /// The server's outer address, as the stream's socket has it.
+    server_address: Option<IpAddr>,
     link: Option<Arc<Link>>,
     channel: Option<Arc<Channel>>,
     timers: Vec<Timer>,
@@ -123,7 +126,14 @@ impl Connection {
             port,
             settings,
             origin,
-            shared: Mutex::new(Shared { exchange, grant: None, link: None, channel: None, timers: Vec::new() }),
+            shared: Mutex::new(Shared {
+                exchange,
+                grant: None,
+                server_address: None,
+                link: None,
+                channel: None,
+                timers: Vec::new(),
+            }),
             changed: Condvar::new(),
             started: Instant::now(),
             is_over: AtomicBool::new(false),
@@ -204,7 +214,8 @@ impl Connection {
             self.handle(Event::OfferCollides(collision.to_string()));
             return Err(self.start_error(&self.shared.lock().exchange));
         }
-        if let Err(error) = tunnel::create(&channel, grant, &self.settings) {
+        let server = self.shared.lock().server_address;
+        if let Err(error) = tunnel::create(&channel, grant, &self.settings, server) {
             self.handle(Event::DeviceFailed(error.clone()));
             return Err(ClientError::Tunnel(error));
         }
@@ -317,7 +328,9 @@ impl Connection {
                     channel.set_inner_address(Some(grant.offer.addr));
                 }
                 self.bundles.store(grant.offer.bundle > 0, Ordering::Relaxed);
-                self.shared.lock().grant = Some(grant);
+                let mut shared = self.shared.lock();
+                shared.server_address = shared.channel.as_ref().and_then(|channel| channel.address());
+                shared.grant = Some(grant);
             }
             Action::CloseStream => {
                 if let Some(channel) = self.channel() {

@@ -7,6 +7,7 @@
 
 mod again;
 mod host_links;
+mod routes;
 mod settings;
 
 use std::ffi::c_int;
@@ -35,6 +36,7 @@ pub(super) use again::suspend;
 use again::{connect_anew, put_back};
 use host::tun::{Device, DeviceConfig, DeviceState, Queue, TunError};
 pub(crate) use host_links::{default_route_device, set_ipv6};
+pub(crate) use routes::Routes;
 pub(crate) use settings::{MTU, Settings, TunnelError};
 use vpn_core::forward::{Counters, DropCause, Totals};
 use vpn_core::lease::Subnet;
@@ -120,7 +122,8 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     let mut taken = None;
     let done = match connect_anew(settings, &mut taken) {
         Ok(false) => replace(settings, running),
-        result => result.map(|_| ()),
+        Ok(true) => current().map_or(Ok(()), |device| routes::set(settings, &device, None)),
+        Err(error) => Err(error),
     };
     if done.is_err()
         && let Some(taken) = taken
@@ -151,6 +154,8 @@ fn replace(settings: &Settings, running: Running) -> Result<(), TunnelError> {
     };
     let queue = Arc::new(queues.pop().ok_or(TunError::TooManyQueues(0))?);
     let (path, socket) = attach(settings, &queue)?;
+    // Last of what may fail: from here on the old device has no routes.
+    routes::set(settings, &device, replaced)?;
     let lease = LeaseInfo { addr: settings.addr, gateway: settings.gateway, mtu: settings.mtu, device: device.name() };
     let is_clients = settings.is_clients();
     let device = Arc::new(device);

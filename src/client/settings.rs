@@ -10,8 +10,8 @@ use vpn_core::lease::Subnet;
 use vpn_core::wire;
 
 const SECTION: &str = "vpn_client";
-/// The values of `allow_subnet`.
-const ALLOW_SUBNET: &str = "a list of networks such as 203.0.113.0/24, whose bits behind the prefix are 0";
+/// The values of `allow_subnet`, `routes` and `exclude_routes`.
+const NETWORKS: &str = "a list of networks such as 203.0.113.0/24, whose bits behind the prefix are 0";
 /// The item of `allow_source` that names the lease's subnet, which every list has.
 const TUNNELS_SUBNET: &str = "subnet";
 
@@ -37,6 +37,10 @@ pub(super) struct Settings {
     pub(super) tx_fee: Option<u64>,
     /// The networks beside the lease's subnet that packets from the server may come from; `None` for any.
     pub(super) allow_source: Option<Networks>,
+    /// The networks that are routed into the tunnel beside its subnet.
+    pub(super) routes: Vec<Subnet>,
+    /// The networks in them that are not.
+    pub(super) exclude_routes: Vec<Subnet>,
 }
 
 impl Settings {
@@ -64,13 +68,15 @@ impl Settings {
                 None => None,
             },
             allow_source: allow_source(config)?,
+            routes: config.checked_list(SECTION, "routes", NETWORKS, Subnet::parse_cidr)?,
+            exclude_routes: config.checked_list(SECTION, "exclude_routes", NETWORKS, Subnet::parse_cidr)?,
         })
     }
 }
 
 /// Reads the networks in which a server may give a subnet.
 pub(super) fn allowed_subnets(config: &Config) -> Result<Vec<Subnet>, BadValue> {
-    config.checked_list(SECTION, "allow_subnet", ALLOW_SUBNET, Subnet::parse_cidr)
+    config.checked_list(SECTION, "allow_subnet", NETWORKS, Subnet::parse_cidr)
 }
 
 /// Reads `allow_source`: networks, and the word `subnet` for a list that widens nothing, like an empty one. `None` if the

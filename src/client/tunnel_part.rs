@@ -7,9 +7,10 @@ pub(super) use own::*;
 
 #[cfg(feature = "client-tun")]
 mod own {
+    use std::net::IpAddr;
     use std::sync::Arc;
 
-    use super::super::device::{self, UplinkChannel};
+    use super::super::device::{self, Routes, UplinkChannel};
     pub(in crate::client) use super::super::device::{
         delete, deliver, deliver_all, detach, drained, dropped, exists, has_failed, health, is_clients, lease, own,
         suspend, totals, trim,
@@ -18,11 +19,17 @@ mod own {
     use crate::sdk::channel::Channel;
     use vpn_core::exchange::Grant;
 
-    /// Creates the device for a server's offer. Blocks: do not call it on a worker.
-    pub(in crate::client) fn create(channel: &Arc<Channel>, grant: &Grant, own: &Settings) -> Result<(), String> {
+    /// Creates the device for the offer of a server with this outer address. Blocks: do not call it on a worker.
+    pub(in crate::client) fn create(
+        channel: &Arc<Channel>,
+        grant: &Grant,
+        own: &Settings,
+        server: Option<IpAddr>,
+    ) -> Result<(), String> {
         let mut settings = device::Settings::from_offer(&grant.offer, own.mtu);
         settings.offload = own.offload;
         settings.allow_source = own.allow_source.clone();
+        settings.routes = Routes { networks: own.routes.clone(), exclude: own.exclude_routes.clone(), server };
         settings.worker = channel.worker();
         settings.uplink = Some(UplinkChannel::Own(Arc::clone(channel)));
         settings.usage_id = grant.usage_id;
@@ -32,7 +39,7 @@ mod own {
 
 #[cfg(not(feature = "client-tun"))]
 mod foreign {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
     use std::sync::{Arc, mpsc};
     use std::time::Duration;
 
@@ -54,8 +61,16 @@ mod foreign {
     /// The address that the legacy part got last. Its device stays when the connection is lost, and has it.
     static GRANTED: Mutex<Option<Ipv4Addr>> = Mutex::new(None);
 
-    /// The legacy part expects to be called on the channel's worker.
-    pub(in crate::client) fn create(channel: &Arc<Channel>, grant: &Grant, _own: &Settings) -> Result<(), String> {
+    /// The legacy part expects to be called on the channel's worker. It routes the tunnel's subnet alone.
+    pub(in crate::client) fn create(
+        channel: &Arc<Channel>,
+        grant: &Grant,
+        own: &Settings,
+        _server: Option<IpAddr>,
+    ) -> Result<(), String> {
+        if !own.routes.is_empty() {
+            return Err("[vpn_client] routes needs this library's part client-tun; expected none".into());
+        }
         *GRANTED.lock() = Some(grant.offer.addr);
         let (done, result) = mpsc::channel();
         let (channel, mut packet) = (Arc::clone(channel), grant.packet.clone());

@@ -39,7 +39,7 @@ fn accepted(hosts: &Hosts, arguments: &[&str]) {
 }
 
 /// Shows this text in the place of a file, in the mount namespace of the test.
-fn put(hosts: &Hosts, file: &str, text: &str) {
+pub(crate) fn put(hosts: &Hosts, file: &str, text: &str) {
     let ours = hosts.path().join(format!("shown-{}", fs::read_dir(hosts.path()).unwrap().count()));
     fs::write(&ours, text).unwrap();
     fs::create_dir_all(Path::new(file).parent().unwrap()).unwrap();

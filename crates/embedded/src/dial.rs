@@ -16,11 +16,13 @@ use crossbeam::channel::{self, RecvTimeoutError};
 use host::patience::Patience;
 use host::threads::{Permit, Permits};
 use libc::{EAGAIN, ECANCELED, EIO, ENOENT, EPROTO};
+use parking_lot::Mutex;
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time for all addresses of a host together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,6 +32,15 @@ const SHARE: u32 = 3;
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Most connecting threads at once.
 const THREADS_MAX: usize = 64;
+
+/// How long a look-up may take before the address that has answered for the name before is tried.
+const LOOK_UP_PATIENCE: Duration = Duration::from_secs(1);
+/// Most names whose addresses are remembered.
+const NAMES_MAX: usize = 64;
+
+/// The address that answered last for a name and port. A name server may be reached through the very tunnel that this
+/// connection is to restore.
+static ANSWERED: Mutex<BTreeMap<(String, u16), SocketAddr>> = Mutex::new(BTreeMap::new());
 
 static PERMITS: Permits = Permits::new(THREADS_MAX);
 
@@ -81,6 +92,7 @@ fn connect(
         EPROTO
     })?;
     let (io, peer) = host::dial::connect(&addresses, CONNECT_TIMEOUT, || client.is_dialling())?;
+    remember(client.host(), client.port(), peer);
     prepare_socket(&io).map_err(Errno::raw_os_error)?;
     // The client's own questions end the connection with a dead server earlier.
     set_patience(&io, true);
@@ -110,6 +122,21 @@ fn connect(
     Ok(())
 }
 
+fn remember(host: &str, port: u16, peer: SocketAddr) {
+    let mut answered = ANSWERED.lock();
+    if answered.len() >= NAMES_MAX {
+        answered.clear();
+    }
+    answered.insert((host.to_owned(), port), peer);
+}
+
+/// Returns the address that answered for the name last, and says why it is used.
+fn remembered(host: &str, port: u16, why: &dyn std::fmt::Display) -> Option<Vec<SocketAddr>> {
+    let peer = *ANSWERED.lock().get(&(host.to_owned(), port))?;
+    log::info!("{host}: {why}; {}, which answered last, is tried", peer.ip());
+    Some(vec![peer])
+}
+
 /// Looks a host's addresses up. The C library's look-up cannot be interrupted: a thread of its own waits for it, and is
 /// left to itself when the connection is no longer wanted.
 fn look_up(host: &str, port: u16, permit: &Arc<Permit>, is_wanted: impl Fn() -> bool) -> Result<Vec<SocketAddr>, i32> {
@@ -124,12 +151,21 @@ fn look_up(host: &str, port: u16, permit: &Arc<Permit>, is_wanted: impl Fn() -> 
         drop(permit);
     });
     looking.map_err(|error| error.raw_os_error().unwrap_or(EAGAIN))?;
+    let mut patience = Some(Instant::now() + LOOK_UP_PATIENCE);
     loop {
         match result.recv_timeout(CHECK_INTERVAL) {
             Ok(Ok(addresses)) => return Ok(addresses),
             Ok(Err(error)) => {
                 log::debug!("{host}: {error}");
-                return Err(ENOENT);
+                return remembered(host, port, &error).ok_or(ENOENT);
+            }
+            Err(RecvTimeoutError::Timeout) if patience.is_some_and(|patience| Instant::now() >= patience) => {
+                patience = None;
+                let why =
+                    format_args!("no answer of a name server within {} s", LOOK_UP_PATIENCE.as_secs()).to_string();
+                if let Some(addresses) = remembered(host, port, &why) {
+                    return Ok(addresses);
+                }
             }
             Err(RecvTimeoutError::Timeout) if is_wanted() => {}
             Err(RecvTimeoutError::Timeout) => return Err(ECANCELED),

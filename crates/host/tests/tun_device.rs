@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use host::netlink::{Netlink, NetlinkError};
+use host::netlink::{Netlink, NetlinkError, OUR_ROUTE, RouteEntry};
 use host::tun::{Device, DeviceConfig, DeviceState, Queue, TunError};
 use testkit::eventually;
 use testkit::inner::{DF, Ip, Sum};
@@ -448,6 +448,31 @@ fn routes_are_added_found_and_deleted() {
 }
 
 /// The listings exceed one datagram of a dump.
+/// A route of another link to the same network moves in one step, and ends with its link.
+#[test]
+fn set_routes_move_between_links_and_end_with_them() {
+    in_namespace("set_routes_move_between_links_and_end_with_them", || {
+        let (one, _queues) = Device::create(&config(1)).unwrap();
+        let other_config = DeviceConfig { addr: Ipv4Addr::new(10, 99, 0, 2), ..config(1) };
+        let (other, _other_queues) = Device::create(&other_config).unwrap();
+        let mut netlink = Netlink::open().unwrap();
+        let network = (Ipv4Addr::new(198, 18, 0, 0), 15);
+        let links = |netlink: &mut Netlink| -> Vec<Option<u32>> {
+            let ours = |route: &RouteEntry| route.protocol == OUR_ROUTE && (route.destination, route.prefix) == network;
+            netlink.routes_in_use().unwrap().into_iter().filter(ours).map(|route| route.index).collect()
+        };
+        for device in [&one, &one, &other] {
+            netlink.set_route(device.index(), network, device.addr()).unwrap();
+            assert_eq!(links(&mut netlink), [Some(device.index())]);
+        }
+        netlink.unset_route(other.index(), network).unwrap();
+        assert_eq!(netlink.unset_route(other.index(), network).unwrap_err().errno(), Some(libc::ESRCH));
+        netlink.set_route(one.index(), network, one.addr()).unwrap();
+        drop(one);
+        assert_eq!(links(&mut netlink), []);
+    });
+}
+
 #[test]
 fn long_listings_are_complete() {
     in_namespace("long_listings_are_complete", || {

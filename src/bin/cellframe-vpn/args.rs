@@ -177,6 +177,12 @@ pub(crate) struct ClientOptions {
     /// A network in which the server may give the tunnel's subnet, beside the private ones; may be repeated
     #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
     pub(crate) allow_subnet: Vec<String>,
+    /// A network to route into the tunnel beside its subnet, 0.0.0.0/0 for all; may be repeated
+    #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
+    pub(crate) route: Vec<String>,
+    /// A network in those of --route that is not routed into the tunnel; may be repeated
+    #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
+    pub(crate) exclude_route: Vec<String>,
     /// Retry when the server cannot be reached or does not answer, and when the connection is lost
     #[arg(long)]
     pub(crate) retry: bool,

@@ -32,8 +32,13 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     privilege::require_tun()?;
     settings::require_unused(Role::Client, &config)?;
     override_for_client(&mut config, options.pin.as_deref());
-    if !options.allow_subnet.is_empty() {
-        config.set_list("vpn_client", "allow_subnet", &options.allow_subnet);
+    let lists = [
+        ("allow_subnet", &options.allow_subnet),
+        ("routes", &options.route),
+        ("exclude_routes", &options.exclude_route),
+    ];
+    for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        config.set_list("vpn_client", key, list);
     }
     let (sender, signal) = mpsc::channel();
     signals::watch(move |number| {
@@ -181,7 +186,7 @@ pub(crate) fn override_for_client(config: &mut Config, pin: Option<&str>) {
     if let Some(pin) = pin {
         config.set("vpn_client", "server_pin", pin);
     }
-    // Only the tunnel's subnet is routed into the tunnel: nothing else has a reason to come out of it.
+    // Nothing has a reason to come out of the tunnel but what is routed into it.
     if config.get_list("vpn_client", "allow_source").is_empty() {
         config.set("vpn_client", "allow_source", "subnet");
     }

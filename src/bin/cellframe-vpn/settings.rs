@@ -137,6 +137,8 @@ const KEYS: &[(&str, &[&str])] = &[
             "server_pin",
             "allow_subnet",
             "allow_source",
+            "routes",
+            "exclude_routes",
         ],
     ),
     ("resources", &["threads_cnt"]),
@@ -235,6 +237,10 @@ threads_cnt=0
 # For `client`: networks in which a server may give the tunnel's subnet, beside 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16
 # and 100.64.0.0/10. Not set by default.
 #allow_subnet=[203.0.113.0/24]
+# For `client`: networks that are routed into the tunnel beside its subnet, 0.0.0.0/0 for all, and those of them that are
+# not. Not set by default.
+#routes=[0.0.0.0/0]
+#exclude_routes=[192.168.0.0/16]
 ";
 
 #[cfg(test)]

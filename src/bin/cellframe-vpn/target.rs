@@ -117,7 +117,7 @@ pub(crate) fn parse_pin(text: &str) -> Result<String, String> {
     Err("expected sha256: and 64 hexadecimal digits, as the server's ready line shows them".into())
 }
 
-/// Validates a network for `allow_subnet`.
+/// Validates a network for the lists of `[vpn_client]`.
 pub(crate) fn parse_network(text: &str) -> Result<String, String> {
     match Subnet::parse_cidr(text) {
         Some(subnet) => Ok(subnet.to_string()),

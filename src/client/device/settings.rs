@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::UplinkChannel;
+use super::routes::Routes;
 use crate::sdk::{NotRunning, STREAM_OVERHEAD};
 use host::netlink::NetlinkError;
 use host::tun::TunError;
@@ -11,6 +12,9 @@ use vpn_core::forward::Networks;
 
 /// The default size of the largest inner packet, in bytes: with the stream's overhead it fits into an Ethernet frame.
 pub(crate) const MTU: u16 = 1500 - STREAM_OVERHEAD;
+
+/// The most routes into the device.
+pub(super) const MOST_ROUTES: usize = 4096;
 
 /// The parameters of the device.
 #[derive(Clone, Debug)]
@@ -35,6 +39,8 @@ pub(crate) struct Settings {
     pub bundle: usize,
     /// The networks beside the subnet that packets from the server may come from; `None` for any.
     pub allow_source: Option<Networks>,
+    /// What is routed into the device beside the subnet.
+    pub routes: Routes,
 }
 
 impl Settings {
@@ -53,12 +59,16 @@ impl Settings {
             bundle: usize::from(offer.bundle),
             // C adds routes to the device by itself.
             allow_source: None,
+            routes: Routes::default(),
         }
     }
 
-    /// The networks that packets from the server may come from; `None` for any.
+    /// The networks that packets from the server may come from: those that packets go to, and those that the user allows.
+    /// `None` for any.
     pub(super) fn sources(&self) -> Option<Networks> {
-        Some(self.allow_source.as_ref()?.join(&Networks::of([(self.addr, self.prefix)])))
+        let routed = self.routes.networks.iter().map(|network| (network.network, network.prefix));
+        let subnet = (self.addr, self.prefix);
+        Some(self.allow_source.as_ref()?.join(&Networks::of(routed.chain([subnet]))))
     }
 
     /// Whether the device is for a connection of this library, not one that C makes.
@@ -87,6 +97,12 @@ pub(crate) enum TunnelError {
     /// The kernel does not report its addresses.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
+    /// The kernel does not say which address the server has, which must stay outside of the tunnel.
+    #[error("the address of the server is not known, which [vpn_client] routes must leave out")]
+    UnknownServer,
+    /// The host's own routes cut the networks into too many pieces.
+    #[error("[vpn_client] routes take {0} routes beside this host's own; expected at most {MOST_ROUTES}")]
+    TooManyRoutes(usize),
     /// There is no worker to read the device.
     #[error(transparent)]
     NotRunning(#[from] NotRunning),

@@ -93,6 +93,8 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("tx_fee", COUNT),
             ("allow_source", Kind::List),
             ("allow_subnet", Kind::List),
+            ("routes", Kind::List),
+            ("exclude_routes", Kind::List),
         ],
     ),
 ];

@@ -17,7 +17,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
@@ -33,6 +33,10 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// The same for a thread that others wait for, and for questions about one link: their answer is short, so that a change
 /// rarely interrupts it.
 pub const SHORT_PATIENCE: Duration = Duration::from_millis(20);
+
+/// The `rtm_protocol` of the routes that [`Netlink::set_route`] sets: none of those that the kernel's rtnetlink.h names, so
+/// that they are told apart from the routes of other programs.
+pub const OUR_ROUTE: u8 = 108;
 
 /// One rtnetlink socket. Every change needs `CAP_NET_ADMIN` in its network namespace; reading needs no privilege.
 ///
@@ -164,20 +168,35 @@ impl Netlink {
     pub fn add_connected_route(&mut self, index: u32, addr: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
         let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
         let network = Ipv4Addr::from(u32::from(addr) & mask);
-        let mut request = RouteMessage::default();
-        request.header.address_family = AddressFamily::Inet;
-        request.header.destination_prefix_length = prefix;
-        request.header.table = RouteHeader::RT_TABLE_MAIN;
-        request.header.protocol = RouteProtocol::Kernel;
-        request.header.scope = RouteScope::Link;
-        request.header.kind = RouteType::Unicast;
-        request.attributes = vec![
-            RouteAttribute::Destination(RouteAddress::Inet(network)),
-            RouteAttribute::PrefSource(RouteAddress::Inet(addr)),
-            RouteAttribute::Oif(index),
-        ];
+        let mut request = link_route(index, (network, prefix), RouteProtocol::Kernel);
+        request.attributes.push(RouteAttribute::PrefSource(RouteAddress::Inet(addr)));
         let what = format_args!("add route {network}/{prefix} on link {index}");
         self.command(RouteNetlinkMessage::NewRoute(request), NLM_F_CREATE | NLM_F_EXCL, what)
+    }
+
+    /// Adds a route through a link, without a next hop, in the main table, for which the host uses its address `source`. It
+    /// ends with the link, and is known by [`OUR_ROUTE`]. A route of the main table to this network whose metric is 0 too
+    /// is replaced in one step.
+    pub fn set_route(
+        &mut self,
+        index: u32,
+        (network, prefix): (Ipv4Addr, u8),
+        source: Ipv4Addr,
+    ) -> Result<(), NetlinkError> {
+        let mut request = link_route(index, (network, prefix), RouteProtocol::Other(OUR_ROUTE));
+        request.attributes.push(RouteAttribute::PrefSource(RouteAddress::Inet(source)));
+        let what = format_args!("set route {network}/{prefix} on link {index}");
+        self.command(RouteNetlinkMessage::NewRoute(request), NLM_F_CREATE | NLM_F_REPLACE, what)
+    }
+
+    /// Deletes a route that [`Netlink::set_route`] has set.
+    ///
+    /// # Errors
+    /// `ESRCH` if there is none.
+    pub fn unset_route(&mut self, index: u32, (network, prefix): (Ipv4Addr, u8)) -> Result<(), NetlinkError> {
+        let request = link_route(index, (network, prefix), RouteProtocol::Other(OUR_ROUTE));
+        let what = format_args!("delete route {network}/{prefix} on link {index}");
+        self.command(RouteNetlinkMessage::DelRoute(request), 0, what)
     }
 
     /// Sets the link up. Idempotent.
@@ -271,6 +290,18 @@ fn not_found<T>(result: Result<T, NetlinkError>, object: fmt::Arguments<'_>) -> 
         NetlinkError::Kernel { errno: libc::ENODEV, .. } => NetlinkError::NotFound(object.to_string()),
         other => other,
     })
+}
+
+fn link_route(index: u32, (network, prefix): (Ipv4Addr, u8), protocol: RouteProtocol) -> RouteMessage {
+    let mut request = RouteMessage::default();
+    request.header.address_family = AddressFamily::Inet;
+    request.header.destination_prefix_length = prefix;
+    request.header.table = RouteHeader::RT_TABLE_MAIN;
+    request.header.protocol = protocol;
+    request.header.scope = RouteScope::Link;
+    request.header.kind = RouteType::Unicast;
+    request.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(network)), RouteAttribute::Oif(index)];
+    request
 }
 
 fn link_request(index: u32) -> LinkMessage {

@@ -81,6 +81,29 @@ impl Networks {
         Networks::of_ranges(rest)
     }
 
+    /// The networks as the fewest blocks of an address and a prefix length, in order.
+    ///
+    /// ```
+    /// use vpn_core::forward::Networks;
+    ///
+    /// let rest = Networks::parse(["10.0.0.0/30"])?.without(&Networks::parse(["10.0.0.1"])?);
+    /// assert_eq!(rest.blocks(), [([10, 0, 0, 0].into(), 32), ([10, 0, 0, 2].into(), 31)]);
+    /// # Ok::<(), vpn_core::forward::BadNetwork>(())
+    /// ```
+    pub fn blocks(&self) -> Vec<(Ipv4Addr, u8)> {
+        let mut blocks = Vec::new();
+        for &(first, last) in &self.ranges {
+            let mut next = Some(first);
+            while let Some(start) = next.filter(|start| *start <= last) {
+                let fits = |prefix: &u8| start & host_mask(*prefix) == 0 && last - start >= host_mask(*prefix);
+                let prefix = (0..32).find(fits).unwrap_or(32);
+                blocks.push((start.into(), prefix));
+                next = (start | host_mask(prefix)).checked_add(1);
+            }
+        }
+        blocks
+    }
+
     /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -98,7 +121,7 @@ impl Networks {
         ranges.sort_unstable();
         let mut merged: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
         for (first, last) in ranges {
-            match merged.last_mut().filter(|before| first <= before.1) {
+            match merged.last_mut().filter(|before| first <= before.1.saturating_add(1)) {
                 Some(before) => before.1 = before.1.max(last),
                 None => merged.push((first, last)),
             }
@@ -219,6 +242,26 @@ mod tests {
             let is_in = list.iter().any(|(base, prefix)| (base ^ address) & !host_mask(*prefix) == 0);
             let networks = Networks::of(list.iter().map(|(base, prefix)| ((*base).into(), *prefix)));
             prop_assert_eq!(networks.contains(address.into()), is_in);
+        }
+
+        #[test]
+        fn blocks_are_the_networks_in_as_few_as_there_can_be(
+            list in prop::collection::vec((any::<u32>(), 0_u8..=32), 0..8),
+            holes in prop::collection::vec(any::<u32>(), 0..4),
+        ) {
+            let of = |list: &[(u32, u8)]| Networks::of(list.iter().map(|(base, prefix)| ((*base).into(), *prefix)));
+            let holes: Vec<_> = holes.into_iter().map(|hole| (hole, 32)).collect();
+            let networks = of(&list).without(&of(&holes));
+            let blocks = networks.blocks();
+            prop_assert!(blocks.iter().all(|(base, prefix)| u32::from(*base) & host_mask(*prefix) == 0));
+            prop_assert!(blocks.is_sorted());
+            // Two halves of one block would be that block.
+            let is_split = |pair: &[(Ipv4Addr, u8)]| {
+                let ([(one, prefix), (other, its)], half) = ([pair[0], pair[1]], 1_u32.checked_shl(32 - u32::from(pair[0].1)));
+                prefix == its && half.is_some_and(|half| u32::from(one) ^ u32::from(other) == half)
+            };
+            prop_assert!(!blocks.windows(2).any(is_split), "{:?}", blocks);
+            prop_assert_eq!(Networks::of(blocks), networks);
         }
 
         #[test]

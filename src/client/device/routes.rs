@@ -1,0 +1,166 @@
+//! The networks that are routed into the tunnel beside its subnet, as the user names them.
+//!
+//! The routes leave out the server's address, so that packets to the server keep to the host's own routes, however these
+//! change. Other VPNs route the server's address beside the default route instead; such a route outlives a process that is
+//! killed. These end with the device, and the next start finds the host as it was.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::settings::MOST_ROUTES;
+use super::{Settings, TunnelError};
+use crate::client::judge::netlink;
+use host::netlink::{OUR_ROUTE, RouteEntry};
+use host::tun::Device;
+use vpn_core::forward::Networks;
+use vpn_core::lease::Subnet;
+
+/// The longest prefix of the default route and its halves, which the networks may take over.
+const HALF: u8 = 1;
+/// Addresses that no tunnel carries: "this network", loopback, link-local, multicast and reserved ones.
+const NEVER: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(224, 0, 0, 0), 3),
+];
+
+/// What is routed into the tunnel beside its subnet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routes {
+    /// The networks; none by default.
+    pub networks: Vec<Subnet>,
+    /// The networks in them that are not.
+    pub exclude: Vec<Subnet>,
+    /// The server's address outside of the tunnel; `None` if it is not known.
+    pub server: Option<IpAddr>,
+}
+
+/// Routes the networks in the settings into the device, and nothing else beside its subnet. Routes of a device that it
+/// replaces lead into it from then on.
+pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -> Result<(), TunnelError> {
+    let routes = &settings.routes;
+    if routes.networks.is_empty() {
+        return Ok(());
+    }
+    let server = match routes.server.ok_or(TunnelError::UnknownServer)? {
+        IpAddr::V4(server) => Some(server),
+        // No IPv4 route leads to it.
+        IpAddr::V6(_) => None,
+    };
+    let mut netlink = netlink()?;
+    let addresses = netlink.addresses()?;
+    let is_own = |server: Ipv4Addr| server.is_loopback() || addresses.iter().any(|own| own.addr == server);
+    if server.is_some_and(is_own) {
+        log::warn!("the server is on this host: only the tunnel's subnet is routed into the tunnel");
+        return Ok(());
+    }
+    let is_ours =
+        |route: &RouteEntry| route.index == Some(device.index()) || route.index == replaced && replaced.is_some();
+    let (ours, others): (Vec<_>, Vec<_>) = netlink.routes_in_use()?.into_iter().partition(is_ours);
+    let subnet = Subnet { network: settings.addr, prefix: settings.prefix };
+    let wanted = blocks(routes, server, subnet, &others);
+    if wanted.len() > MOST_ROUTES {
+        return Err(TunnelError::TooManyRoutes(wanted.len()));
+    }
+    let of_device = |route: &&RouteEntry| route.index == Some(device.index()) && route.protocol == OUR_ROUTE;
+    let there: BTreeSet<_> = ours.iter().filter(of_device).map(|route| (route.destination, route.prefix)).collect();
+    for block in wanted.difference(&there) {
+        netlink.set_route(device.index(), *block, settings.addr)?;
+    }
+    for block in there.difference(&wanted) {
+        netlink.unset_route(device.index(), *block)?;
+    }
+    log::info!("{} routes lead into tunnel device {}: {}", wanted.len(), device.name(), listed(&routes.networks));
+    Ok(())
+}
+
+/// Returns the destinations of the routes. What the host routes more precisely than a network says, or just as precisely,
+/// stays with the host.
+fn blocks(routes: &Routes, server: Option<Ipv4Addr>, subnet: Subnet, host: &[RouteEntry]) -> BTreeSet<(Ipv4Addr, u8)> {
+    let exclude = routes.exclude.iter().map(|network| (network.network, network.prefix));
+    let outside = server.map(|server| (server, 32));
+    let left_out =
+        Networks::of(NEVER.into_iter().chain(exclude).chain(outside).chain([(subnet.base(), subnet.prefix)]));
+    let of_host: Vec<Subnet> = host
+        .iter()
+        .filter(|route| route.prefix > HALF)
+        .map(|route| Subnet { network: route.destination, prefix: route.prefix })
+        .collect();
+    let of_network = |network: &Subnet| {
+        let kept = of_host.iter().filter(|route| network.holds(route)).map(|route| (route.network, route.prefix));
+        let all = Networks::of([(network.network, network.prefix)]);
+        all.without(&left_out).without(&Networks::of(kept)).blocks()
+    };
+    routes.networks.iter().flat_map(of_network).collect()
+}
+
+fn listed(networks: &[Subnet]) -> String {
+    networks.iter().map(Subnet::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subnet(text: &str) -> Subnet {
+        Subnet::parse_cidr(text).unwrap()
+    }
+
+    fn route(text: &str) -> RouteEntry {
+        let Subnet { network, prefix } = subnet(text);
+        RouteEntry {
+            destination: network,
+            prefix,
+            gateway: None,
+            index: Some(1),
+            metric: None,
+            table: 254,
+            kind: 1,
+            protocol: 3,
+            has_foreign_gateway: false,
+        }
+    }
+
+    fn routed(networks: &[&str], exclude: &[&str], host: &[&str]) -> Networks {
+        let list = |texts: &[&str]| texts.iter().map(|text| subnet(text)).collect();
+        let routes = Routes { networks: list(networks), exclude: list(exclude), server: None };
+        let host: Vec<_> = host.iter().map(|text| route(text)).collect();
+        Networks::of(blocks(&routes, Some([198, 51, 100, 7].into()), subnet("10.98.0.0/24"), &host))
+    }
+
+    #[test]
+    fn everything_leaves_out_the_server_and_what_the_host_routes_itself() {
+        let all = routed(&["0.0.0.0/0"], &["203.0.113.0/24"], &["0.0.0.0/0", "192.168.1.0/24", "10.0.0.0/8"]);
+        for inside in ["1.1.1.1", "198.51.100.6", "198.51.100.8", "192.168.2.1", "11.0.0.1", "223.255.255.255"] {
+            assert!(all.contains(inside.parse().unwrap()), "{inside}");
+        }
+        for outside in [
+            "198.51.100.7",
+            "203.0.113.9",
+            "192.168.1.20",
+            "10.1.2.3",
+            "127.0.0.1",
+            "169.254.1.1",
+            "224.0.0.251",
+            "0.1.1.1",
+        ] {
+            assert!(!all.contains(outside.parse().unwrap()), "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_network_inside_a_route_of_the_host_is_taken_over() {
+        let part = routed(&["10.1.0.0/16"], &[], &["10.0.0.0/8", "10.1.7.0/24"]);
+        let parts = ["10.1.6.255", "10.1.8.0"].map(|text| part.contains(text.parse().unwrap()));
+        assert_eq!((parts, part.contains([10, 1, 7, 1].into())), ([true, true], false));
+        assert!(routed(&["10.1.0.0/16"], &[], &["10.1.0.0/16"]).is_empty());
+    }
+
+    #[test]
+    fn no_route_is_a_default_route() {
+        let routes = Routes { networks: vec![subnet("0.0.0.0/0")], ..Routes::default() };
+        let blocks = blocks(&routes, None, subnet("10.98.0.0/24"), &[route("0.0.0.0/1")]);
+        assert!(blocks.iter().all(|(_, prefix)| *prefix > HALF) && blocks.len() < 64, "{blocks:?}");
+    }
+}
