@@ -52,14 +52,3 @@ impl Measurement {
         }
     }
 }
-
-/// Checks that iperf3 is installed; the error says how to get it.
-pub(crate) fn require() -> Result<(), Failure> {
-    match Command::new("iperf3").arg("--version").output() {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let how = "install it, on Debian and Ubuntu with `apt-get install iperf3`";
-            Err(Failure::Missing(format!("iperf3 sends the traffic and cannot be run ({error}): {how}")))
-        }
-    }
-}

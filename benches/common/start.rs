@@ -1,7 +1,7 @@
 //! The start of a measurement: what it needs, and what it must not leave behind.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use rustix::thread::CapabilitySet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -41,6 +41,23 @@ pub(crate) fn require_privileges(bench: &str) -> Result<(), Failure> {
     }
     let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
     device.map(drop).map_err(|error| Failure::Missing(format!("/dev/net/tun cannot be opened: {error}")))
+}
+
+/// Checks that a program of a Debian package is installed; the error says how to get it.
+pub(crate) fn require_program(name: &str, package: &str, purpose: &str) -> Result<(), Failure> {
+    // It only has to start: an option that it does not know is good enough.
+    match Command::new(name).arg("-V").output() {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let how = format!("install it, on Debian and Ubuntu with `apt-get install {package}`");
+            Err(Failure::Missing(format!("{name} {purpose} and cannot be run ({error}): {how}")))
+        }
+    }
+}
+
+/// Checks that iperf3 is installed.
+pub(crate) fn require_iperf() -> Result<(), Failure> {
+    require_program("iperf3", "iperf3", "sends the traffic")
 }
 
 /// When this process ends, the kernel ends its children ([`super::running`]); files are removed here.

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::common::failure::Failure;
-use crate::common::{iperf, results, running, start};
+use crate::common::{results, running, start};
 use crate::options::Options;
 use crate::paths::{Case, TWO_CLIENTS};
 use crate::report::{PathResults, Report};
@@ -62,6 +62,12 @@ fn main() -> ExitCode {
     result.unwrap_or_else(Failure::report)
 }
 
+fn require_all() -> Result<(), Failure> {
+    start::require_privileges("path")?;
+    start::require_iperf()?;
+    start::require_program("ping", "iputils-ping", "measures the round trips")
+}
+
 fn measure(options: &Options) -> Result<ExitCode, Failure> {
     let unknown = |name| Failure::Missing(format!("there is no path {name}: --list prints the names"));
     let (cases, with_two_clients) = options.cases().map_err(unknown)?;
@@ -72,7 +78,7 @@ fn measure(options: &Options) -> Result<ExitCode, Failure> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let ready = start::require_privileges("path").and_then(|()| iperf::require());
+    let ready = require_all();
     if let (true, Err(Failure::Missing(why))) = (options.smoke, &ready) {
         eprintln!("skipped: path: {why}");
         return Ok(ExitCode::SUCCESS);

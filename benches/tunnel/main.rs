@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::common::failure::Failure;
-use crate::common::{iperf, results, running, start};
+use crate::common::{results, running, start};
 use crate::hosts::Hosts;
 use crate::options::Options;
 use crate::report::{Report, Row};
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 
 fn measure(options: &Options) -> Result<ExitCode, Failure> {
     start::require_privileges("tunnel")?;
-    iperf::require()?;
+    start::require_iperf()?;
     let directory = start::directory()?;
     let hosts = Hosts::new(directory.path())?;
 
