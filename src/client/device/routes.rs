@@ -7,8 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::settings::MOST_ROUTES;
-use super::{Settings, TunnelError};
+use super::settings::{MOST_ROUTES, Routes, Settings, TunnelError};
 use crate::client::judge::netlink;
 use host::netlink::{OUR_ROUTE, RouteEntry};
 use host::tun::Device;
@@ -24,17 +23,6 @@ const NEVER: [(Ipv4Addr, u8); 4] = [
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(224, 0, 0, 0), 3),
 ];
-
-/// What is routed into the tunnel beside its subnet.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Routes {
-    /// The networks; none by default.
-    pub networks: Vec<Subnet>,
-    /// The networks in them that are not.
-    pub exclude: Vec<Subnet>,
-    /// The server's address outside of the tunnel; `None` if it is not known.
-    pub server: Option<IpAddr>,
-}
 
 /// Routes the networks in the settings into the device, and nothing else beside its subnet. Routes of a device that it
 /// replaces lead into it from then on.

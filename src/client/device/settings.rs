@@ -1,20 +1,31 @@
 //! What a device is to be, and why it cannot be created.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::UplinkChannel;
-use super::routes::Routes;
 use crate::sdk::{NotRunning, STREAM_OVERHEAD};
 use host::netlink::NetlinkError;
 use host::tun::TunError;
 use vpn_core::exchange::{Offer, agreed_mtu};
 use vpn_core::forward::Networks;
+use vpn_core::lease::Subnet;
 
 /// The default size of the largest inner packet, in bytes: with the stream's overhead it fits into an Ethernet frame.
 pub(crate) const MTU: u16 = 1500 - STREAM_OVERHEAD;
 
 /// The most routes into the device.
 pub(super) const MOST_ROUTES: usize = 4096;
+
+/// What is routed into the tunnel beside its subnet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routes {
+    /// The networks; none by default.
+    pub networks: Vec<Subnet>,
+    /// The networks in them that are not.
+    pub exclude: Vec<Subnet>,
+    /// The server's address outside of the tunnel; `None` if it is not known.
+    pub server: Option<IpAddr>,
+}
 
 /// The parameters of the device.
 #[derive(Clone, Debug)]
