@@ -62,6 +62,7 @@ fn main() -> ExitCode {
     result.unwrap_or_else(Failure::report)
 }
 
+/// Checks for the rights and the programs that the measurement needs; the error says how to get them.
 fn require_all() -> Result<(), Failure> {
     start::require_privileges("path")?;
     start::require_iperf()?;

@@ -20,7 +20,7 @@ use host::resolvers::{Resolver, resolvers};
 use vpn_core::lease::Subnet;
 
 /// The longest prefix of the default route and its halves.
-const HALF: u8 = 1;
+pub(super) const HALF: u8 = 1;
 
 /// The tunnel's device, whose own address, network and routes are no collision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ fn by(route: &RouteEntry, device: &mut impl FnMut(u32) -> String) -> String {
 /// The number of the main routing table.
 const MAIN: u32 = 254;
 
-fn network_of(addr: Ipv4Addr, prefix: u8) -> Subnet {
+pub(super) fn network_of(addr: Ipv4Addr, prefix: u8) -> Subnet {
     let subnet = Subnet { network: addr, prefix };
     Subnet { network: subnet.base(), prefix }
 }

@@ -161,8 +161,7 @@ fn look_up(host: &str, port: u16, permit: &Arc<Permit>, is_wanted: impl Fn() -> 
             }
             Err(RecvTimeoutError::Timeout) if patience.is_some_and(|patience| Instant::now() >= patience) => {
                 patience = None;
-                let why =
-                    format_args!("no answer of a name server within {} s", LOOK_UP_PATIENCE.as_secs()).to_string();
+                let why = format!("no answer of a name server within {} s", LOOK_UP_PATIENCE.as_secs());
                 if let Some(addresses) = remembered(host, port, &why) {
                     return Ok(addresses);
                 }

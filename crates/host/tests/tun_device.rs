@@ -447,7 +447,6 @@ fn routes_are_added_found_and_deleted() {
     });
 }
 
-/// The listings exceed one datagram of a dump.
 /// A route of another link to the same network moves in one step, and ends with its link.
 #[test]
 fn set_routes_move_between_links_and_end_with_them() {
@@ -473,6 +472,7 @@ fn set_routes_move_between_links_and_end_with_them() {
     });
 }
 
+/// The listings exceed one datagram of a dump.
 #[test]
 fn long_listings_are_complete() {
     in_namespace("long_listings_are_complete", || {

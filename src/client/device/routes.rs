@@ -8,21 +8,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::settings::{MOST_ROUTES, Routes, Settings, TunnelError};
-use crate::client::judge::netlink;
+use crate::client::judge::{HALF, netlink, network_of};
 use host::netlink::{OUR_ROUTE, RouteEntry};
 use host::tun::Device;
-use vpn_core::forward::Networks;
+use vpn_core::forward::{Networks, UNROUTABLE};
 use vpn_core::lease::Subnet;
-
-/// The longest prefix of the default route and its halves, which the networks may take over.
-const HALF: u8 = 1;
-/// Addresses that no tunnel carries: "this network", loopback, link-local, multicast and reserved ones.
-const NEVER: [(Ipv4Addr, u8); 4] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
-    (Ipv4Addr::new(127, 0, 0, 0), 8),
-    (Ipv4Addr::new(169, 254, 0, 0), 16),
-    (Ipv4Addr::new(224, 0, 0, 0), 3),
-];
 
 /// Routes the networks in the settings into the device, and nothing else beside its subnet. Routes of a device that it
 /// replaces lead into it from then on.
@@ -43,8 +33,8 @@ pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -
         log::warn!("the server is on this host: only the tunnel's subnet is routed into the tunnel");
         return Ok(());
     }
-    let is_ours =
-        |route: &RouteEntry| route.index == Some(device.index()) || route.index == replaced && replaced.is_some();
+    let devices = [Some(device.index()), replaced];
+    let is_ours = |route: &RouteEntry| route.index.is_some() && devices.contains(&route.index);
     let (ours, others): (Vec<_>, Vec<_>) = netlink.routes_in_use()?.into_iter().partition(is_ours);
     let subnet = Subnet { network: settings.addr, prefix: settings.prefix };
     let wanted = blocks(routes, server, subnet, &others);
@@ -69,11 +59,12 @@ fn blocks(routes: &Routes, server: Option<Ipv4Addr>, subnet: Subnet, host: &[Rou
     let exclude = routes.exclude.iter().map(|network| (network.network, network.prefix));
     let outside = server.map(|server| (server, 32));
     let left_out =
-        Networks::of(NEVER.into_iter().chain(exclude).chain(outside).chain([(subnet.base(), subnet.prefix)]));
+        Networks::of(UNROUTABLE.into_iter().chain(exclude).chain(outside).chain([(subnet.base(), subnet.prefix)]));
     let of_host: Vec<Subnet> = host
         .iter()
+        // The networks may take the default route and its halves over.
         .filter(|route| route.prefix > HALF)
-        .map(|route| Subnet { network: route.destination, prefix: route.prefix })
+        .map(|route| network_of(route.destination, route.prefix))
         .collect();
     let of_network = |network: &Subnet| {
         let kept = of_host.iter().filter(|route| network.holds(route)).map(|route| (route.network, route.prefix));

@@ -4,13 +4,13 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::netlink::{Netlink, NetlinkError, address_request};
+use crate::netlink::{Netlink, NetlinkError, address_request, route_request};
 
 impl Netlink {
     /// Removes an address.
@@ -34,7 +34,7 @@ impl Netlink {
         gateway: Option<Ipv4Addr>,
         index: Option<u32>,
     ) -> Result<(), NetlinkError> {
-        let mut request = route_request(destination, prefix, gateway, index);
+        let mut request = route_by(destination, prefix, gateway, index);
         request.header.protocol = RouteProtocol::Static;
         request.header.kind = RouteType::Unicast;
         request.header.scope = if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
@@ -56,7 +56,7 @@ impl Netlink {
     ) -> Result<(), NetlinkError> {
         /// RTAX_MTU of linux/rtnetlink.h, as a bit of RTAX_LOCK.
         const MTU_BIT: u32 = 1 << 2;
-        let mut request = route_request(destination, prefix, Some(gateway), None);
+        let mut request = route_by(destination, prefix, Some(gateway), None);
         request.header.protocol = RouteProtocol::Static;
         request.header.kind = RouteType::Unicast;
         request.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Lock(MTU_BIT), RouteMetric::Mtu(mtu)]));
@@ -75,7 +75,7 @@ impl Netlink {
         gateway: Option<Ipv4Addr>,
         index: Option<u32>,
     ) -> Result<(), NetlinkError> {
-        let mut request = route_request(destination, prefix, gateway, index);
+        let mut request = route_by(destination, prefix, gateway, index);
         // In a deletion the kernel takes the scope "nowhere" as "any scope".
         request.header.scope = RouteScope::NoWhere;
         let what = format_args!("delete route {}", Path { destination, prefix, gateway, index });
@@ -150,12 +150,8 @@ impl fmt::Display for Path {
     }
 }
 
-fn route_request(destination: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>, index: Option<u32>) -> RouteMessage {
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
-    request.header.destination_prefix_length = prefix;
-    request.header.table = RouteHeader::RT_TABLE_MAIN;
-    request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination)));
+fn route_by(destination: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>, index: Option<u32>) -> RouteMessage {
+    let mut request = route_request(destination, prefix);
     request.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::Inet(gateway))));
     request.attributes.extend(index.map(RouteAttribute::Oif));
     request

@@ -293,14 +293,21 @@ fn not_found<T>(result: Result<T, NetlinkError>, object: fmt::Arguments<'_>) -> 
 }
 
 fn link_route(index: u32, (network, prefix): (Ipv4Addr, u8), protocol: RouteProtocol) -> RouteMessage {
+    let mut request = route_request(network, prefix);
+    request.header.protocol = protocol;
+    request.header.scope = RouteScope::Link;
+    request.header.kind = RouteType::Unicast;
+    request.attributes.push(RouteAttribute::Oif(index));
+    request
+}
+
+/// A request about the main table's routes to a network.
+pub(crate) fn route_request(network: Ipv4Addr, prefix: u8) -> RouteMessage {
     let mut request = RouteMessage::default();
     request.header.address_family = AddressFamily::Inet;
     request.header.destination_prefix_length = prefix;
     request.header.table = RouteHeader::RT_TABLE_MAIN;
-    request.header.protocol = protocol;
-    request.header.scope = RouteScope::Link;
-    request.header.kind = RouteType::Unicast;
-    request.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(network)), RouteAttribute::Oif(index)];
+    request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(network)));
     request
 }
 

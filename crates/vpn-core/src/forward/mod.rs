@@ -32,7 +32,7 @@ pub use cut::{Piece, behead, cut};
 pub use drops::DropCause;
 pub use ecn::mark_congestion;
 pub use mss::{MssClamp, clamp_mss};
-pub use networks::{BadNetwork, Networks, is_routable};
+pub use networks::{BadNetwork, Networks, UNROUTABLE, is_routable};
 pub use offload::{Offload, Segments};
 pub use policy::{Policy, check_downlink};
 pub use split::split;

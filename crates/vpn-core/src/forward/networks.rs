@@ -142,6 +142,14 @@ fn host_mask(prefix: u8) -> u32 {
     u32::MAX.checked_shr(prefix.into()).unwrap_or(0)
 }
 
+/// The networks whose addresses are not [routable](is_routable).
+pub const UNROUTABLE: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(224, 0, 0, 0), 3),
+];
+
 /// Whether packets with this address leave a host: addresses of "this network" and loopback (RFC 1122, 3.2.1.3), of one
 /// link (RFC 3927, 2.7), multicast, reserved ones and the broadcast do not pass a tunnel, in either field.
 #[inline]
@@ -227,6 +235,11 @@ mod tests {
         for address in ["1.0.0.0", "126.255.255.255", "128.0.0.0", "169.253.255.255", "169.255.0.0", "223.255.255.255"]
         {
             assert!(is_routable(address.parse().unwrap()), "{address}");
+        }
+        for first in (0..=u32::MAX >> 16).map(|high| high << 16) {
+            for address in [first, first | 0xffff].map(Ipv4Addr::from) {
+                assert_eq!(Networks::of(UNROUTABLE).contains(address), !is_routable(address), "{address}");
+            }
         }
     }
 

@@ -89,7 +89,7 @@ impl Memory {
         Some(table)
     }
 
-    /// Takes back a table in which all flows are idle.
+    /// Takes a table back. All of its flows must be idle.
     pub(super) fn return_table(&mut self, table: Box<Table>) {
         self.lent = self.lent.saturating_sub(1);
         self.tables.push(table);
