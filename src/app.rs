@@ -110,6 +110,17 @@ pub fn client_stops() -> u64 {
     if is_forked() { 0 } else { client::stops() }
 }
 
+/// Returns whether the client connects again after a loss, as `[vpn_client] reconnect` says. It stops that when time
+/// alone heals nothing, such as a refusal; [`client_last_error`] says why.
+pub fn client_reconnects() -> bool {
+    !is_forked() && client::reconnects()
+}
+
+/// Returns how often the client has connected in this process.
+pub fn client_connects() -> u64 {
+    if is_forked() { 0 } else { client::connects() }
+}
+
 /// Returns the client's state.
 ///
 /// ```

@@ -85,7 +85,7 @@ fn a_lost_server() {
     in_namespace("a_lost_server", || {
         let hosts = Hosts::new(PROGRAM);
         let (mut server, _) = hosts.server("server");
-        let mut client = hosts.client(&[]);
+        let mut client = hosts.client(&["--no-reconnect"]);
         client.wait_for("connected to");
         send(&server.child, Signal::KILL);
         server.exit_code();

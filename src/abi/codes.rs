@@ -33,6 +33,7 @@ pub(crate) fn client(result: Result<(), ClientError>) -> c_int {
         Err(
             ClientError::Config(_)
             | ClientError::NotRunning
+            | ClientError::Elsewhere(_)
             | ClientError::Connect { .. }
             | ClientError::Refused { .. }
             | ClientError::Busy { .. }

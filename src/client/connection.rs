@@ -23,7 +23,7 @@ use super::payer::{Job, Payer};
 use super::payment::{Contract, Means};
 use super::settings::Settings;
 use super::stops::Began;
-use super::watch::Watch;
+use super::watch::{Finding, Watch};
 use super::{State, request, tunnel_part as tunnel};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::link::{self, Link};
@@ -78,6 +78,8 @@ pub(super) struct Connection {
     shared: Mutex<Shared>,
     /// Wakes the thread in `start` after a change in `shared`.
     changed: Condvar,
+    /// Wakes the thread that waits for the connection's end.
+    ended: Condvar,
     started: Instant,
     // For data packets, which read and write these without the lock:
     /// The connection is lost or stopping.
@@ -135,6 +137,7 @@ impl Connection {
                 timers: Vec::new(),
             }),
             changed: Condvar::new(),
+            ended: Condvar::new(),
             started: Instant::now(),
             is_over: AtomicBool::new(false),
             bundles: AtomicBool::new(false),
@@ -145,6 +148,34 @@ impl Connection {
 
     pub(super) fn state(&self) -> State {
         self.shared.lock().exchange.state()
+    }
+
+    /// The server, host:port in its one spelling.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Whether the client connects again after a loss.
+    pub(super) fn reconnects(&self) -> bool {
+        self.settings.reconnect
+    }
+
+    /// The server's outer address, once it has given an inner one.
+    pub(super) fn server_address(&self) -> Option<IpAddr> {
+        self.shared.lock().server_address
+    }
+
+    /// The time since the connection was begun.
+    pub(super) fn lasted(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Waits until the connection is lost, refused or stopped.
+    pub(super) fn await_end(&self) {
+        let mut shared = self.shared.lock();
+        while shared.exchange.is_alive() {
+            self.ended.wait(&mut shared);
+        }
     }
 
     /// Connects, and waits until the tunnel is up or a step has failed.
@@ -205,6 +236,7 @@ impl Connection {
             Duration::ZERO => {}
             pause => shared.exchange.handle(self.now(), Event::Paused(pause)),
         }
+        self.tell_end(shared);
     }
 
     /// Creates the device, on the calling thread: the stream's worker has other streams to serve.
@@ -297,7 +329,15 @@ impl Connection {
             self.perform(action);
         }
         self.changed.notify_all();
+        self.tell_end(&self.shared.lock());
         state
+    }
+
+    /// Wakes the thread that waits for the end, if that is it.
+    fn tell_end(&self, shared: &Shared) {
+        if !shared.exchange.is_alive() {
+            self.ended.notify_all();
+        }
     }
 
     fn perform(&self, action: Action) {
@@ -344,14 +384,17 @@ impl Connection {
     /// Starts the ticks, on the stream's worker.
     fn start_ticks(&self) {
         let Some(here) = worker::current() else { return };
-        let start = |interval, last: State| {
+        let server = self.channel().and_then(|channel| channel.address());
+        let start = |interval, last: State, server| {
             let connection = Weak::clone(&self.weak_self);
-            let mut watch = Watch::default();
+            let mut watch = Watch::new(server);
             let tick = move || connection.upgrade().is_some_and(|connection| connection.tick(&mut watch) <= last);
             Timer::start(here, interval, tick)
         };
-        let timers: Vec<Timer> =
-            [start(TICK, State::Up), start(REQUEST_TICK, State::Requesting)].into_iter().flatten().collect();
+        let timers: Vec<Timer> = [start(TICK, State::Up, server), start(REQUEST_TICK, State::Requesting, None)]
+            .into_iter()
+            .flatten()
+            .collect();
         let mut shared = self.shared.lock();
         if shared.exchange.is_alive() {
             shared.timers = timers;
@@ -371,7 +414,12 @@ impl Connection {
             return state;
         }
         tunnel::trim();
-        watch.tick(tunnel::has_failed(), tunnel::health).map_or(state, |why| self.handle(Event::DeviceGone(why)))
+        let finding = watch.device(tunnel::has_failed(), tunnel::health);
+        match finding.or_else(|| watch.path()) {
+            Some(Finding::Broken(why)) => self.handle(Event::Broken(why)),
+            Some(Finding::Doubtful) => self.handle(Event::Doubted),
+            None => state,
+        }
     }
 
     fn report(&self, notice: &Notice) {

@@ -18,6 +18,9 @@ pub enum ClientError {
     /// The SDK's workers are not running.
     #[error("the SDK's workers could not be started; the log says why")]
     NotRunning,
+    /// The client is connected to another server, which is host:port here.
+    #[error("already connected to {0}; stop the client before it connects to another server")]
+    Elsewhere(String),
     /// The client cannot connect.
     #[error("cannot connect to {server}: {}", connect_text(*.errno))]
     Connect {

@@ -3,6 +3,7 @@
 //! The files are layers, from the highest to the lowest. Each uses the layers below it:
 //!
 //! - this one: start, stop and status; holds the only connection.
+//! - `reconnect`: connects again after a loss.
 //! - `renewal`: the change to another connection with another transaction, while the tunnel is up.
 //! - `connection`: one connection to one server, the IO around the state machine
 //!   [`Exchange`](vpn_core::exchange::Exchange).
@@ -30,6 +31,7 @@ pub(crate) mod orders;
 mod payer;
 mod payment;
 mod probe;
+mod reconnect;
 mod renewal;
 mod request;
 mod settings;
@@ -44,6 +46,7 @@ use std::ffi::CStr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ptr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -55,10 +58,12 @@ use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
 use connection::{Connection, Origin};
 pub use error::ClientError;
+use reconnect::Target;
 use settings::Settings;
 use stops::Began;
 pub(crate) use vpn_core::exchange::State;
 use vpn_core::forward::Totals;
+use vpn_core::names;
 use watch::Health;
 
 /// The usage text of the command `vpn_client`.
@@ -78,7 +83,8 @@ pub enum Status {
     Started,
     /// `stop` ended the client after a `start`; also while a connection is being established or closed.
     Stopped,
-    /// The connection was lost; the device stays until `stop` or a start that succeeds.
+    /// The connection was lost. The client connects again, unless `[vpn_client] reconnect` is false or time alone heals
+    /// nothing. The device stays until `stop` or a connection that has its own.
     ConnectionLost,
 }
 
@@ -118,6 +124,14 @@ struct Client {
     next: Option<Arc<Connection>>,
     /// How many threads are in [`start`].
     starts: usize,
+    /// What to connect to again after a loss, from a start that succeeded on.
+    target: Option<Target>,
+    /// The thread that does.
+    keeper: Option<JoinHandle<()>>,
+    /// It is connecting.
+    is_reconnecting: bool,
+    /// How often the client has connected.
+    connects: u64,
     last_command: LastCommand,
     last_error: Option<ClientError>,
     /// Keeps the SDK running from `init` to `deinit`, so that the command can be called.
@@ -130,6 +144,10 @@ static CLIENT: Mutex<Client> = Mutex::new(Client {
     connection: None,
     next: None,
     starts: 0,
+    target: None,
+    keeper: None,
+    is_reconnecting: false,
+    connects: 0,
     last_command: LastCommand::None,
     last_error: None,
     registered: None,
@@ -199,6 +217,7 @@ pub(crate) fn start(net: &Net, host: &str, port: u16) -> Result<Started, ClientE
 
 fn start_anew(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> {
     let (began, _starting) = (Began::now(), Starting::new());
+    let server = names::server(host, port);
     let _change = CHANGE.lock();
     if began.is_stopped() {
         return Err(ClientError::Stopped);
@@ -206,14 +225,28 @@ fn start_anew(net: &Net, host: &str, port: u16) -> Result<Started, ClientError> 
     if let Some(old) = connection() {
         // The periodic look at the device may still be to come.
         if !old.is_lost() && (!old.is_started() || tunnel_part::health() == Health::Up) {
-            return Ok(Started::Already);
+            let is_to_it = old.server() == server;
+            return if is_to_it { Ok(Started::Already) } else { Err(ClientError::Elsewhere(old.server().to_owned())) };
         }
         // The old device stays until the new one exists, so that the host's packets do not leave around the tunnel.
         old.end();
         forget(&old);
     }
-    CLIENT.lock().last_command = LastCommand::Start;
-    connect(net, (host, port), began).map(|()| Started::Now)
+    {
+        let mut client = CLIENT.lock();
+        client.last_command = LastCommand::Start;
+        // Whatever comes of this start, another server is not wanted any more.
+        client.target.take_if(|target| target.server != server);
+    }
+    let connection = connect(net, (host, port), began)?;
+    if connection.reconnects() {
+        let mut client = CLIENT.lock();
+        client.target = Some(Target { server, net: net.clone(), host: host.to_owned(), port });
+        if client.keeper.is_none() {
+            client.keeper = reconnect::start(began);
+        }
+    }
+    Ok(Started::Now)
 }
 
 /// A thread in [`start_anew`].
@@ -232,7 +265,7 @@ impl Drop for Starting {
     }
 }
 
-fn connect(net: &Net, place: (&str, u16), began: Began) -> Result<(), ClientError> {
+fn connect(net: &Net, place: (&str, u16), began: Began) -> Result<Arc<Connection>, ClientError> {
     let running = Running::retain().map_err(|_| ClientError::NotRunning)?;
     let settings = settings()?;
     let contract = payment::contract(net, place, &settings, began)?;
@@ -241,16 +274,17 @@ fn connect(net: &Net, place: (&str, u16), began: Began) -> Result<(), ClientErro
     channel::set_handler(Role::Client, Some(Arc::new(connection::Channels)));
     CLIENT.lock().connection = Some(Arc::clone(&connection));
     let had_device = tunnel_part::exists();
-    let result = connection.establish();
-    if result.is_err() {
+    if let Err(error) = connection.establish() {
         connection.end();
         if !had_device {
             tunnel_part::delete();
         }
         // Last, so that the status agrees with the device.
         forget(&connection);
+        return Err(error);
     }
-    result
+    CLIENT.lock().connects += 1;
+    Ok(connection)
 }
 
 /// Reads the configuration. With the lock, so that [`deinit`] returns only when nobody reads it.
@@ -327,6 +361,7 @@ fn stop_connection() {
     if let Some(connection) = &running {
         connection.end();
     }
+    end_reconnecting();
     // A device that C created without a start is C's to delete.
     if CLIENT.lock().last_command == LastCommand::Start || tunnel_part::is_clients() {
         tunnel_part::delete();
@@ -340,11 +375,37 @@ fn stop_connection() {
     }
 }
 
+/// Ends the thread that connects again, after the stop was counted.
+fn end_reconnecting() {
+    let keeper = {
+        let mut client = CLIENT.lock();
+        client.target = None;
+        client.keeper.take()
+    };
+    // It may be waiting for the caller, if that is a worker.
+    if let Some(keeper) = keeper.filter(|_| worker::current().is_none())
+        && keeper.join().is_err()
+    {
+        log::error!("the thread that connects again has panicked");
+    }
+}
+
+/// Returns whether the client connects again after a loss. It stops that when time alone heals nothing.
+pub(crate) fn reconnects() -> bool {
+    CLIENT.lock().target.is_some()
+}
+
+/// Returns how often the client has connected.
+pub(crate) fn connects() -> u64 {
+    CLIENT.lock().connects
+}
+
 /// Returns the client's status.
 pub(crate) fn status() -> Status {
-    let (connection, last_command, is_starting) = {
+    let (connection, last_command, is_starting, is_reconnecting) = {
         let client = CLIENT.lock();
-        (client.connection.clone(), client.last_command, client.starts > 0)
+        let between = client.connection.is_none() && client.target.is_some();
+        (client.connection.clone(), client.last_command, client.starts > 0, client.is_reconnecting || between)
     };
     match (&connection, last_command) {
         // The connection looks after its device at its ticks; the kernel knows earlier that it is gone.
@@ -352,9 +413,10 @@ pub(crate) fn status() -> Status {
             Health::Gone => Status::ConnectionLost,
             Health::Up | Health::Down(_) => Status::Started,
         },
-        (Some(connection), _) if connection.is_lost() => Status::ConnectionLost,
+        (Some(connection), _) if connection.is_lost() || is_reconnecting => Status::ConnectionLost,
         (Some(_), _) => Status::Stopped,
         (None, _) if is_starting => Status::Stopped,
+        (None, _) if is_reconnecting => Status::ConnectionLost,
         // The device of a lost connection: the start after it has failed.
         (None, _) if tunnel_part::is_clients() => Status::ConnectionLost,
         (None, LastCommand::Stop) => Status::Stopped,

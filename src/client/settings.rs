@@ -24,6 +24,8 @@ pub(super) struct Settings {
     pub(super) mtu: u16,
     /// The silence after which the client pings; after three times as long the connection is lost.
     pub(super) keep_alive: Duration,
+    /// Whether the client connects again after a loss.
+    pub(super) reconnect: bool,
     /// Whether super-packets pass between the device and a server that accepts them. The device of a legacy part has
     /// none.
     pub(super) offload: bool,
@@ -54,6 +56,7 @@ impl Settings {
             start_timeout: seconds("start_timeout", 1..=300, 10),
             mtu: config.number_in(SECTION, "mtu", 576..=65535, i64::from(1500 - STREAM_OVERHEAD)) as u16,
             keep_alive: seconds("keep_alive", 1..=3600, 5),
+            reconnect: config.flag(SECTION, "reconnect", true),
             offload: cfg!(feature = "client-tun") && config.flag(SECTION, "offload", true),
             congestion: Congestion::read(config, SECTION),
             allow_subnet: allowed_subnets(config)?,

@@ -1,9 +1,10 @@
 //! The end of a connection, and its effect on the next one.
 
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::abi::client::{dap_chain_net_vpn_client_get_stream_ch, dap_chain_net_vpn_client_stop};
 use dap_chain_net_srv_vpn::app::{self, Status};
@@ -12,9 +13,9 @@ use embedded::timeouts::{self, Timeouts};
 use testkit::eventually;
 use testkit::logged::log_lines;
 use testkit::netns::in_namespace;
-use vpn_core::wire::{ServiceError, encode_control, op, pkt, problem};
+use vpn_core::wire::{AddrReply, ServiceError, encode_control, op, pkt, problem};
 
-use crate::server::{OUTER, Server};
+use crate::server::{OUTER, Server, reply};
 
 /// A server whose service stops drops all packets from then on: the client must report that to the user.
 #[test]
@@ -42,6 +43,58 @@ fn the_end_of_the_service_is_the_loss_of_the_connection() {
         assert_eq!(server.connect(), 0);
         assert_eq!(dap_chain_net_vpn_client_stop(), 0);
         assert_eq!(app::client_status(), Status::Stopped);
+    });
+}
+
+/// What C sees of a client that connects again: CONN_LOST meanwhile, STARTED after; a stop ends it in each state.
+#[test]
+fn a_lost_connection_is_made_again() {
+    in_namespace("ends::a_lost_connection_is_made_again", || {
+        let server = Server::start("reconnect=true\nstart_timeout=60\n");
+        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        for round in 0..2 {
+            let before = app::client_connects();
+            server.close();
+            eventually("the loss", || app::client_status() == Status::ConnectionLost);
+            eventually("the next connection", || {
+                let status = app::client_status();
+                assert!(matches!(status, Status::ConnectionLost | Status::Started), "{status:?}");
+                status == Status::Started
+            });
+            assert_eq!(app::client_connects(), before + 1, "round {round}");
+            assert!(!dap_chain_net_vpn_client_get_stream_ch().is_null());
+            assert_eq!(server.connect(), 1, "already started");
+        }
+        assert_eq!(server.connect_by("10.55.0.77"), -2);
+        let said = log_lines("already connected to 10.55.0.1:");
+        assert!(said.len() == 1 && said[0].contains("stop the client before"), "{said:?}");
+        assert_eq!(app::client_status(), Status::Started);
+
+        // The stop comes in the pause before an attempt, or while the attempt waits for the server's address.
+        for waits_for in ["next attempt in", "service granted"] {
+            server.shared.answers.lock().clear();
+            let before = log_lines(waits_for).len();
+            server.close();
+            eventually(waits_for, || log_lines(waits_for).len() > before);
+            assert_eq!(app::client_status(), Status::ConnectionLost);
+            let began = Instant::now();
+            assert_eq!(dap_chain_net_vpn_client_stop(), 0);
+            assert!(began.elapsed() < Duration::from_secs(1), "{waits_for}: {:?}", began.elapsed());
+            assert_eq!(app::client_status(), Status::Stopped);
+            assert!(!app::client_reconnects());
+            server.will_answer(&reply(None));
+            let connects = app::client_connects();
+            assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+            assert_eq!(app::client_connects(), connects + 1);
+        }
+
+        // A server that refuses the client is not asked again.
+        server.will_answer(&AddrReply { addr: Ipv4Addr::new(8, 8, 8, 8), ..reply(None) });
+        server.close();
+        eventually("the refusal", || !app::client_reconnects());
+        assert_eq!(app::client_status(), Status::ConnectionLost);
+        assert!(app::client_last_error().unwrap().to_string().contains("its address cannot be used"));
+        assert_eq!(dap_chain_net_vpn_client_stop(), 0);
     });
 }
 

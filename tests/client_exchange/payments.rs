@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
+use std::fs;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -321,15 +322,16 @@ fn a_stop_ends_a_start_that_waits_for_the_ledger_and_a_change_that_waits_for_the
         }
 
         bank.pays(1, [9; 32]);
-        assert_eq!(server.connect(), 0, "{:?}", app::client_last_error());
+        // A link to the host's file, which cannot be written.
+        fs::remove_file("/etc/hosts").unwrap();
+        fs::write("/etc/hosts", format!("{OUTER} vpn.test\n")).unwrap();
+        assert_eq!(server.connect_by("vpn.test"), 0, "{:?}", app::client_last_error());
         server.send_service(pkt::SIGN_REQUEST, &receipt(UNITS, [9; 32]));
         eventually("another transaction", || bank.made() == 2);
         // From here on nothing at the server's address answers; the client waits two seconds before it dials.
-        let mut netlink = Netlink::open().unwrap();
-        let lo = netlink.link_index("lo").unwrap();
-        netlink.del_address(lo, OUTER, 32).unwrap();
-        netlink.add_veth("silent0", "silent1").unwrap();
-        plug_in("silent0", Ipv4Addr::new(10, 55, 0, 9), 24).unwrap();
+        fs::write("/etc/hosts", "10.55.2.77 vpn.test\n").unwrap();
+        Netlink::open().unwrap().add_veth("silent0", "silent1").unwrap();
+        plug_in("silent0", Ipv4Addr::new(10, 55, 2, 9), 24).unwrap();
         plug_in("silent1", Ipv4Addr::new(10, 55, 1, 9), 24).unwrap();
         sleep(Duration::from_millis(3200));
         assert_eq!(app::client_status(), Status::Started);

@@ -60,8 +60,10 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
             "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
-             [server]\nlisten_address=[0.0.0.0:0]\n[vpn_client]\n{client}",
-            directory.path().display()
+             [server]\nlisten_address=[0.0.0.0:0]\n[vpn_client]\n{}{client}",
+            directory.path().display(),
+            // A test that wants the second connection says so.
+            if client.contains("reconnect=") { "" } else { "reconnect=false\n" }
         );
         config::set_current(Config::parse(&text, "test").0);
         let running = Running::retain().unwrap();
@@ -85,7 +87,12 @@ impl Server {
 
     /// Starts the client through the C API; returns the code.
     pub(crate) fn connect(&self) -> i32 {
-        let host = CString::new(OUTER.to_string()).unwrap();
+        self.connect_by(&OUTER.to_string())
+    }
+
+    /// The same, with this name or address of the server.
+    pub(crate) fn connect_by(&self, host: &str) -> i32 {
+        let host = CString::new(host).unwrap();
         // SAFETY: both texts are NUL-terminated and live through the calls; the network is the SDK's own.
         unsafe {
             let net = dap_chain_net_by_name(c"backbone".as_ptr());

@@ -191,7 +191,7 @@ fn a_server_that_cannot_make_its_device_again_ends_with_a_code() {
     in_namespace("device::a_server_that_cannot_make_its_device_again_ends_with_a_code", || {
         let hosts = Hosts::new(PROGRAM);
         let mut server = server(&hosts);
-        let mut client = Client::connect(&hosts, 0, "client", &[]);
+        let mut client = Client::connect(&hosts, 0, "client", &["--no-reconnect"]);
         // No driver any more, as when the module is gone.
         let status = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/dev/net"]).status().unwrap();
         assert!(status.success());
@@ -227,7 +227,7 @@ fn a_client_without_its_device_ends_with_a_code() {
         let hosts = Hosts::new(PROGRAM);
         let server = server(&hosts);
         for (way, says) in AT_CLIENT {
-            let mut client = Client::connect(&hosts, 0, "client", &[]);
+            let mut client = Client::connect(&hosts, 0, "client", &["--no-reconnect"]);
             done_at_client(&hosts, way, &client.device, server.child.id());
             if way.starts_with("link del") {
                 let status = hosts.near(&["status", "--state-dir", &hosts.state("client")]);

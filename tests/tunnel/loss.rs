@@ -75,7 +75,7 @@ fn a_cut_cable_is_noticed_by_both() {
         let hosts = Hosts::new(PROGRAM);
         let config = hosts.config(&format!("{NETWORK}keep_alive=1\n[vpn_client]\nkeep_alive=1\n"));
         let (server, _) = hosts.server_with("server", &["--config", &config]);
-        let mut client = Client::connect(&hosts, 0, "client", &["--config", &config]);
+        let mut client = Client::connect(&hosts, 0, "client", &["--config", &config, "--no-reconnect"]);
         echo(&udp_at(hosts.at(0), client.address), &udp(GATEWAY), b"before");
 
         let mut netlink = Netlink::open().unwrap();

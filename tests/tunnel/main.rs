@@ -19,6 +19,7 @@ mod offload;
 mod pauses;
 mod peers;
 mod retries;
+mod roaming;
 mod routes;
 mod slow;
 mod sources;

@@ -1,6 +1,9 @@
-//! A deadline that a pause of the process does not use up: SIGSTOP, a debugger, a suspended machine.
+//! Waits: deadlines that a pause of the process does not use up (SIGSTOP, a debugger, a suspended machine), and pauses
+//! between attempts.
 
 use std::time::{Duration, Instant};
+
+use rustix::rand::{GetRandomFlags, getrandom};
 
 /// The longest step of a wait, after which the waiting thread looks at its [`Patience`] again.
 pub const STEP: Duration = Duration::from_millis(500);
@@ -11,6 +14,16 @@ pub const LATE: Duration = Duration::from_secs(1);
 /// hardly late.
 pub fn pause_since(expected: Instant) -> Duration {
     Some(expected.elapsed()).filter(|late| *late >= LATE).unwrap_or_default()
+}
+
+/// Draws a time from three to five quarters of `pause`, so that the many clients of a server that went away do not come
+/// back at once.
+pub fn jittered(pause: Duration) -> Duration {
+    let mut random = [0];
+    // Without random numbers the time is at the lower end.
+    let _ = getrandom(random.as_mut_slice(), GetRandomFlags::empty());
+    let [random] = random;
+    pause * 3 / 4 + pause / 2 * u32::from(random) / 255
 }
 
 /// The time that is left of a wait. The thread that waits asks for it at least every [`STEP`].
@@ -52,6 +65,13 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_is_drawn_from_around_its_length() {
+        let drawn: Vec<_> = (0..64).map(|_| jittered(Duration::from_secs(8)).as_millis()).collect();
+        assert!(drawn.iter().all(|ms| (6_000..=10_000).contains(ms)), "{drawn:?}");
+        assert!(drawn.iter().any(|ms| *ms != drawn[0]), "{drawn:?}");
+    }
 
     #[test]
     fn a_pause_moves_the_deadline_and_a_late_look_does_not() {

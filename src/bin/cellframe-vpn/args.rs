@@ -159,7 +159,7 @@ pub(crate) struct ServerOptions {
     "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n\n",
     "Without --pin the client trusts and remembers the first identity seen at an address and refuses a changed one;\n",
     "to forget all identities, remove store.redb in the state directory.\n\n",
-    "Exit codes: 0 ended by a signal or by `cellframe-vpn stop`, 1 connection lost, 2 wrong usage, 3 cannot connect,\n",
+    "Exit codes: 0 ended by a signal or by `cellframe-vpn stop`, 1 connection lost (--no-reconnect), 2 wrong usage, 3 cannot connect,\n",
     "  4 no answer, 5 service refused or wrong identity, 6 not root (CAP_NET_ADMIN, /dev/net/tun),\n",
     "  7 a result cannot be written, 8 the server cannot serve at present, 9 it speaks another protocol or version,\n",
     "  130 or 143 interrupted before it was connected"
@@ -183,9 +183,12 @@ pub(crate) struct ClientOptions {
     /// A network in those of --route that is not routed into the tunnel; may be repeated
     #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
     pub(crate) exclude_route: Vec<String>,
-    /// Retry when the server cannot be reached or does not answer, and when the connection is lost
+    /// Retry when the server cannot be reached or does not answer at first, as after a loss
     #[arg(long)]
     pub(crate) retry: bool,
+    /// End when the connection is lost, rather than connect again
+    #[arg(long, conflicts_with = "retry")]
+    pub(crate) no_reconnect: bool,
     /// Configuration file [default: /etc/cellframe-vpn/cellframe-vpn.cfg if it exists, else built-in defaults]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

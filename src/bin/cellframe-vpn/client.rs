@@ -9,6 +9,7 @@ use embedded::config::{self, Config};
 use embedded::store::StoreError;
 use embedded::tls::pin;
 use embedded::{logging, net, store};
+use host::patience::jittered;
 use rustix::io::Errno;
 use vpn_core::names;
 
@@ -24,7 +25,7 @@ const LEASES: &str = "local.vpn_client.leases";
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
-/// Connects, and returns after a signal, a `stop`, or (without `--retry`) a loss.
+/// Connects, and returns after a signal, a `stop`, or a loss after which the library does not connect again.
 pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     logging::init();
     let mut config = settings::load(Role::Client, options.config.as_deref(), options.state_dir.as_deref())?;
@@ -40,143 +41,137 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         config.set_list("vpn_client", key, list);
     }
+    if options.no_reconnect {
+        config.set("vpn_client", "reconnect", "false");
+    }
     let (sender, signal) = mpsc::channel();
     signals::watch(move |number| {
         let _ = sender.send(number);
         // Ends an attempt to connect that is under way.
         app::client_stop();
     })?;
-    let stops = app::client_stops();
+    let user = User { signal, stops: app::client_stops() };
     require_known_servers(&config)?;
     initialise(config, &options.net)?;
     if let Err(error) = move_lease_tokens() {
         log::warn!("the kept leases cannot be read, the server may give another address: {error}");
     }
-    let result = stay_connected(options, &signal, stops);
+    let result = match connect(options, &user) {
+        Ok(None) => stay_connected(options, &user),
+        Ok(Some(end)) => ended(end),
+        Err(failure) => Err(failure),
+    };
     app::client_deinit();
     result
 }
 
-/// The reason why a tunnel that was up is down.
+/// How the user ends the client.
+#[derive(Clone, Copy)]
 enum End {
     Signal,
-    Stopped,
-    Lost,
+    Stop,
 }
 
-/// What one connection came to.
-enum Outcome {
-    /// The user ended it; the word says how.
-    Ended(&'static str),
-    /// It failed, or was lost after that time; the next attempt may succeed.
-    Retry { failure: Failure, lasted: Duration },
+/// What the user does meanwhile.
+struct User {
+    signal: Receiver<i32>,
+    /// How often the client had been stopped when the program began.
+    stops: u64,
 }
 
-fn stay_connected(options: &ClientOptions, signal: &Receiver<i32>, stops: u64) -> Result<(), Failure> {
-    let mut delay = FIRST_RETRY;
-    loop {
-        match hold_connection(options, signal, stops)? {
-            Outcome::Ended(how) => return ended(how),
-            Outcome::Retry { failure, lasted } => {
-                output::note(failure);
-                // Only a connection that lasted resets the back-off.
-                if lasted >= LONGEST_RETRY {
-                    delay = FIRST_RETRY;
-                }
-            }
-        }
-        output::note(format_args!("next attempt in about {} s", delay.as_secs()));
-        match watch(signal, stops, Some(Instant::now() + jittered(delay))) {
-            Some(End::Signal) => return ended("disconnecting"),
-            Some(End::Stopped) => return ended("stopped"),
-            Some(End::Lost) | None => delay = (delay * 2).min(LONGEST_RETRY),
-        }
-    }
-}
-
-/// Draws a time from three to five quarters of `delay`: the clients of a server that went away do not come back at once.
-fn jittered(delay: Duration) -> Duration {
-    let mut random = [0];
-    // Without random numbers the time is at the lower end.
-    let _ = rustix::rand::getrandom(random.as_mut_slice(), rustix::rand::GetRandomFlags::empty());
-    let [random] = random;
-    delay * 3 / 4 + delay / 2 * u32::from(random) / 255
-}
-
-/// Connects once, and waits until the connection ends. Fails when there is to be no next attempt.
-fn hold_connection(options: &ClientOptions, signal: &Receiver<i32>, stops: u64) -> Result<Outcome, Failure> {
-    let target = &options.connect;
-    let connected = connect(options);
-    // Whatever the attempt came to, the user wants no connection.
-    if let Ok(number) = signal.try_recv() {
-        return match connected {
-            Ok(_) => Ok(Outcome::Ended("disconnecting")),
-            Err(_) => Err(Failure::new(signals::interrupted(number), "interrupted while connecting")),
-        };
-    }
-    if app::client_stops() != stops {
-        return Ok(Outcome::Ended("stopped"));
-    }
-    let lease = match connected {
-        Ok(lease) => lease,
-        Err((failure, heals)) => return retry(options, heals, failure, Duration::ZERO),
-    };
-    output::line(format_args!("connected to {target}: {lease}"));
-    let connected = Instant::now();
-    match watch(signal, stops, None) {
-        Some(End::Signal) => Ok(Outcome::Ended("disconnecting")),
-        Some(End::Stopped) => Ok(Outcome::Ended("stopped")),
-        Some(End::Lost) | None => {
-            let why = match app::client_last_error() {
-                Some(ClientError::Lost { reason, .. }) => format!(": {reason}"),
-                _ => String::new(),
-            };
-            let lost = Failure::general(format!("the connection to {target} was lost{why}"));
-            retry(options, true, lost, connected.elapsed())
-        }
-    }
-}
-
-fn retry(options: &ClientOptions, may_pass: bool, failure: Failure, lasted: Duration) -> Result<Outcome, Failure> {
-    if options.retry && may_pass { Ok(Outcome::Retry { failure, lasted }) } else { Err(failure) }
-}
-
-/// Reports an end that the user asked for.
-fn ended(how: &str) -> Result<(), Failure> {
-    output::note(how);
-    Ok(())
-}
-
-/// Connects once and returns the lease as a line of text. A failure comes with whether time may heal it.
-fn connect(options: &ClientOptions) -> Result<String, (Failure, bool)> {
-    let target = &options.connect;
-    app::client_start(&target.host, target.port, &options.net).map_err(|error| (failure(&error), error.heals()))?;
-    let lease = app::client_lease().ok_or_else(|| {
-        // It was lost, or stopped, at once.
-        let message = format!("{target} accepted the connection, but leased no address");
-        (Failure::new(Code::NoAnswer, message), true)
-    })?;
-    Ok(format!("address {}, gateway {}, device {}, MTU {}", lease.addr, lease.gateway, lease.device, lease.mtu))
-}
-
-/// Waits until the tunnel that is up ends; with `until`, in the pause between two attempts, at most until then. `stops`
-/// is how often the client had been stopped when the program began.
-fn watch(signal: &Receiver<i32>, stops: u64, until: Option<Instant>) -> Option<End> {
-    loop {
-        match signal.recv_timeout(POLL) {
+impl User {
+    /// Waits for at most this long. Returns how the user has ended the client, if it did.
+    fn wait(&self, time: Duration) -> Option<End> {
+        match self.signal.recv_timeout(time) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(_) | Err(RecvTimeoutError::Disconnected) => return Some(End::Signal),
         }
-        if app::client_stops() != stops {
-            // The signal's handler stops the client, after it has passed the signal on.
-            return Some(if signal.try_recv().is_ok() { End::Signal } else { End::Stopped });
+        let is_stopped = app::client_stops() != self.stops;
+        // The signal's handler stops the client, after it has passed the signal on.
+        is_stopped.then(|| if self.signal.try_recv().is_ok() { End::Signal } else { End::Stop })
+    }
+}
+
+/// Connects for the first time; with `--retry` again and again. Returns how the user has ended that.
+fn connect(options: &ClientOptions, user: &User) -> Result<Option<End>, Failure> {
+    let target = &options.connect;
+    let mut delay = FIRST_RETRY;
+    loop {
+        let connected = app::client_start(&target.host, target.port, &options.net);
+        // Whatever the attempt came to, the user wants no connection.
+        if let Ok(number) = user.signal.try_recv() {
+            return match connected {
+                Ok(_) => Ok(Some(End::Signal)),
+                Err(_) => Err(Failure::new(signals::interrupted(number), "interrupted while connecting")),
+            };
         }
-        match (app::client_status(), until) {
-            (Status::NotStarted | Status::ConnectionLost, None) => return Some(End::Lost),
-            (_, Some(until)) if Instant::now() >= until => return None,
-            _ => {}
+        if app::client_stops() != user.stops {
+            return Ok(Some(End::Stop));
+        }
+        match connected {
+            Ok(_) => return Ok(None),
+            Err(error) if options.retry && error.heals() => output::note(failure(&error)),
+            Err(error) => return Err(failure(&error)),
+        }
+        output::note(format_args!("next attempt in about {} s", delay.as_secs()));
+        let pause = Instant::now() + jittered(delay);
+        while Instant::now() < pause {
+            if let Some(end) = user.wait(POLL) {
+                return Ok(Some(end));
+            }
+        }
+        delay = (delay * 2).min(LONGEST_RETRY);
+    }
+}
+
+/// Tells the user of each connection and each loss, until the end.
+fn stay_connected(options: &ClientOptions, user: &User) -> Result<(), Failure> {
+    let target = &options.connect;
+    let (mut connects, mut is_lost) = (0, false);
+    loop {
+        if let Some(lease) = app::client_lease().filter(|_| app::client_connects() != connects) {
+            connects = app::client_connects();
+            is_lost = false;
+            output::line(format_args!(
+                "connected to {target}: address {}, gateway {}, device {}, MTU {}",
+                lease.addr, lease.gateway, lease.device, lease.mtu
+            ));
+        }
+        if matches!(app::client_status(), Status::NotStarted | Status::ConnectionLost) {
+            let error = app::client_last_error();
+            if !app::client_reconnects() {
+                return Err(match error {
+                    None | Some(ClientError::Lost { .. }) => lost(options, error.as_ref()),
+                    Some(error) => failure(&error),
+                });
+            }
+            if !std::mem::replace(&mut is_lost, true) {
+                output::note(lost(options, error.as_ref()));
+            }
+        }
+        if let Some(end) = user.wait(POLL) {
+            return ended(end);
         }
     }
+}
+
+/// The loss of the connection, with its reason.
+fn lost(options: &ClientOptions, error: Option<&ClientError>) -> Failure {
+    let why = match error {
+        Some(ClientError::Lost { reason, .. }) => format!(": {reason}"),
+        Some(error) => format!(": {error}"),
+        None => String::new(),
+    };
+    Failure::general(format!("the connection to {} was lost{why}", options.connect))
+}
+
+/// Reports an end that the user asked for.
+fn ended(end: End) -> Result<(), Failure> {
+    output::note(match end {
+        End::Signal => "disconnecting",
+        End::Stop => "stopped",
+    });
+    Ok(())
 }
 
 /// Adapts a loaded configuration to the client's role.
@@ -252,6 +247,7 @@ pub(crate) fn failure(error: &ClientError) -> Failure {
         ClientError::Refused { .. } => Code::Refused,
         ClientError::Busy { .. } | ClientError::Unconfirmed(_) => Code::Busy,
         ClientError::NotRunning
+        | ClientError::Elsewhere(_)
         | ClientError::Tunnel(_)
         | ClientError::Payment(_)
         | ClientError::Lost { .. }
@@ -334,12 +330,5 @@ mod tests {
         let kept = [("[::1]:1", b"six"), ("b:1", b"one"), ("vpn.test:1", b"new")];
         assert_eq!(store::list(LEASES).unwrap(), kept.map(|(key, token)| (key.to_owned(), token.to_vec())));
         store::close();
-    }
-
-    #[test]
-    fn a_pause_is_drawn_from_around_its_length() {
-        let drawn: Vec<_> = (0..64).map(|_| jittered(Duration::from_secs(8)).as_millis()).collect();
-        assert!(drawn.iter().all(|ms| (6_000..=10_000).contains(ms)), "{drawn:?}");
-        assert!(drawn.iter().any(|ms| *ms != drawn[0]), "{drawn:?}");
     }
 }

@@ -130,6 +130,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "start_timeout",
             "mtu",
             "keep_alive",
+            "reconnect",
             "offload",
             "congestion",
             "order_hash",

@@ -91,8 +91,10 @@ pub enum Event<'a> {
     OfferCollides(String),
     /// The device cannot be created: the reason.
     DeviceFailed(String),
-    /// The device of a connection that is up carries nothing any more: why.
-    DeviceGone(&'static str),
+    /// A connection that is up carries nothing any more, as the driver knows: why.
+    Broken(&'static str),
+    /// A connection that is up may carry nothing any more: the host's way to the server has changed.
+    Doubted,
     /// The user stops a pending start.
     Cancel,
     /// The connection ends. The driver closes the stream itself.

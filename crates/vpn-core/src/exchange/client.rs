@@ -19,6 +19,8 @@ pub const TICK: Duration = Duration::from_millis(250);
 /// The interval of the ticks while the client waits for the answer to REQUEST, and the first interval at which it
 /// repeats that of a free order: a node loses what arrives with the first bytes of a stream.
 pub const REQUEST_TICK: Duration = Duration::from_millis(100);
+/// How long a server may be silent to which the host's way has changed.
+const DOUBT: Duration = Duration::from_secs(3);
 /// The longest interval between repetitions.
 const REPEAT_MAX: Duration = Duration::from_secs(2);
 /// The shortest interval at which ADDR_REQUEST is repeated, and the REQUEST of a paid order: a server may pay twice.
@@ -173,8 +175,12 @@ impl Exchange {
             Event::DeviceMade => self.device_made(),
             Event::OfferCollides(why) => self.refuse_offer(&why),
             Event::DeviceFailed(why) => self.fail(Failure::Device(why)),
-            Event::DeviceGone(why) if self.state == State::Up => self.lose_and_close(why),
-            Event::DeviceGone(_) => {}
+            Event::Broken(why) if self.state == State::Up => self.lose_and_close(why),
+            Event::Doubted if self.state == State::Up => {
+                self.liveness.doubt(now, DOUBT);
+                self.send_control(op::PING);
+            }
+            Event::Broken(_) | Event::Doubted => {}
             Event::Cancel => self.fail(Failure::Stopped),
             Event::Stop => self.stop(),
         }

@@ -28,12 +28,14 @@ pub(super) struct Liveness {
     pending: usize,
     /// The first and the last question since the last sign of life.
     asked: Option<(Duration, Duration)>,
+    /// Without a sign of life until then a peer that is doubted is gone.
+    doubted_until: Option<Duration>,
 }
 
 impl Liveness {
     /// The peer is there at `now`.
     pub(super) fn new(now: Duration) -> Liveness {
-        Liveness { heard: now, looked: now, pending: 0, asked: None }
+        Liveness { heard: now, looked: now, pending: 0, asked: None, doubted_until: None }
     }
 
     /// The peer gave a sign of life.
@@ -41,7 +43,15 @@ impl Liveness {
         if at > self.heard {
             self.heard = at;
             self.asked = None;
+            self.doubted_until = None;
         }
+    }
+
+    /// There is reason to think that the peer cannot be reached any more. The caller asks it now; it is gone without a
+    /// sign of life `within` this time.
+    pub(super) fn doubt(&mut self, now: Duration, within: Duration) {
+        self.asked.get_or_insert((now, now));
+        self.doubted_until = Some(now + within);
     }
 
     /// Returns when the peer last gave a sign of life.
@@ -56,6 +66,7 @@ impl Liveness {
         let pause = Some(gap).filter(|gap| *gap > PAUSE).unwrap_or_default();
         if !pause.is_zero() {
             self.asked = None;
+            self.doubted_until = None;
         }
         if pending < std::mem::replace(&mut self.pending, pending) {
             self.hear(now);
@@ -68,6 +79,9 @@ impl Liveness {
     /// process between the looks.
     pub(super) fn judge(&mut self, now: Duration, ask_after: Duration, give_up_after: Duration) -> Verdict {
         let silent = now.saturating_sub(self.heard);
+        if self.doubted_until.is_some_and(|until| now >= until) {
+            return Verdict::Gone(silent);
+        }
         if silent < ask_after {
             return Verdict::Wait;
         }
@@ -132,6 +146,18 @@ mod tests {
                 assert_eq!((asked, end), (vec![begin, begin + 5], Some(begin + 10)), "{before} s, then {pause} s");
             }
         }
+    }
+
+    #[test]
+    fn a_peer_that_is_doubted_has_less_time() {
+        let (mut silent, mut there) = (Liveness::new(Duration::ZERO), Liveness::new(Duration::ZERO));
+        for peer in [&mut silent, &mut there] {
+            assert_eq!(looks(peer, 1, 2), (vec![], None));
+            peer.doubt(Duration::from_secs(2), Duration::from_secs(2));
+        }
+        assert_eq!(looks(&mut silent, 3, 60), (vec![], Some(4)));
+        there.hear(Duration::from_secs(3));
+        assert_eq!(looks(&mut there, 3, 60), (vec![8, 13], Some(18)));
     }
 
     #[test]

@@ -401,14 +401,14 @@ fn a_held_request_waits_for_the_driver() {
 fn a_connection_without_its_device_is_lost() {
     let mut early = Driven::new();
     early.at(0, Event::Dialled);
-    assert_eq!(early.at(10, Event::DeviceGone("gone")), []);
+    assert_eq!(early.at(10, Event::Broken("gone")), []);
     assert!(early.0.is_alive());
 
     let mut driven = Driven::up();
-    let actions = driven.at(50, Event::DeviceGone("the device is gone"));
+    let actions = driven.at(50, Event::Broken("the device is gone"));
     assert_eq!(actions, [Action::Report(Notice::Lost("the device is gone".into())), Action::CloseStream]);
     assert_eq!((driven.0.state(), driven.0.loss()), (State::Lost, Some("the device is gone")));
-    assert_eq!(driven.at(60, Event::DeviceGone("again")), []);
+    assert_eq!(driven.at(60, Event::Broken("again")), []);
 }
 
 #[test]
