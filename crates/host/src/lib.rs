@@ -7,6 +7,7 @@ pub mod dial;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod netlink;
+pub mod nft;
 pub mod patience;
 pub mod pipes;
 pub mod resolvers;
