@@ -8,6 +8,7 @@ mod allocations;
 mod churn;
 mod device;
 mod judged;
+mod kill_switch;
 mod leases;
 mod limits;
 mod logs;

@@ -53,7 +53,8 @@ fn the_kill_switch_lets_only_the_servers_port_through() {
         let listen = |port| TcpListener::bind(("0.0.0.0", port)).unwrap();
         let _listeners = [listen(8079), listen(80), listen(53)];
         let server: SocketAddr = "10.55.0.1:8079".parse().unwrap();
-        let others: [SocketAddr; 3] = ["10.55.0.1:80", "10.55.0.1:53", "203.0.113.7:80"].map(|text| text.parse().unwrap());
+        let others: [SocketAddr; 3] =
+            ["10.55.0.1:80", "10.55.0.1:53", "203.0.113.7:80"].map(|text| text.parse().unwrap());
         host.run(move || {
             set_loopback_up().unwrap();
             let mut netlink = Netlink::open().unwrap();
@@ -201,7 +202,12 @@ fn other_programs_rules_are_recognised() {
         let open = BaseChain { accepts: true, ..FORWARD };
         foreign(Family::Ip, "filter", open, vec![Rule::new("").in_by("eth0").drop()]);
         assert_eq!(refuses(), Vec::<String>::new());
-        foreign(Family::Inet, "filter", open, vec![Rule::new("").in_by("eth0").accept(), Rule::new("").count().reject()]);
+        foreign(
+            Family::Inet,
+            "filter",
+            open,
+            vec![Rule::new("").in_by("eth0").accept(), Rule::new("").count().reject()],
+        );
         assert_eq!(refuses(), ["fwd"]);
     });
 }
@@ -216,7 +222,10 @@ fn a_refused_batch_changes_nothing_and_names_the_step() {
         let error = Nft::open().unwrap().perform(batch).unwrap_err();
         assert_eq!(error.errno(), Some(libc::ENOENT));
         let said = error.to_string();
-        assert!(said.starts_with("nf_tables: add a rule (a word) to the chain missing of the table one: No such"), "{said}");
+        assert!(
+            said.starts_with("nf_tables: add a rule (a word) to the chain missing of the table one: No such"),
+            "{said}"
+        );
         assert_eq!(ruleset(), before);
     });
 }

@@ -139,6 +139,8 @@ const KEYS: &[(&str, &[&str])] = &[
             "allow_source",
             "routes",
             "exclude_routes",
+            "kill_switch",
+            "kill_switch_local",
         ],
     ),
     ("resources", &["threads_cnt"]),
@@ -241,6 +243,10 @@ threads_cnt=0
 # not. Not set by default.
 #routes=[0.0.0.0/0]
 #exclude_routes=[192.168.0.0/16]
+# For `client`: let nothing leave this machine but through the tunnel, until a stop, also after a crash; and whether local
+# networks may be reached all the same. The default is false.
+#kill_switch=true
+#kill_switch_local=true
 ";
 
 #[cfg(test)]

@@ -95,6 +95,8 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("allow_subnet", Kind::List),
             ("routes", Kind::List),
             ("exclude_routes", Kind::List),
+            ("kill_switch", Kind::Flag),
+            ("kill_switch_local", Kind::Flag),
         ],
     ),
 ];

@@ -79,7 +79,8 @@ impl Batch {
     }
 
     fn delete_existing(&mut self, family: Family, table: &str) {
-        let message = NfTablesMessage::DeleteTable(TableMessage { attributes: vec![TableAttribute::Name(table.into())] });
+        let message =
+            NfTablesMessage::DeleteTable(TableMessage { attributes: vec![TableAttribute::Name(table.into())] });
         self.step(family, message, 0, format!("delete the table {} {table}", family.name()));
     }
 

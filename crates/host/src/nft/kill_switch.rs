@@ -95,6 +95,14 @@ pub fn put_up(switch: &KillSwitch) -> Result<(), NftError> {
     Nft::open()?.perform(batch)
 }
 
+/// Finds out whether a kill switch can be put up here, as far as that is known without doing it.
+///
+/// # Errors
+/// If the kernel has no nf_tables, or the privilege is missing.
+pub fn check() -> Result<(), NftError> {
+    Nft::open()?.tables().map(drop)
+}
+
 /// Returns the kill switch that is up in this network namespace; `None` also in a kernel without nf_tables.
 ///
 /// # Errors

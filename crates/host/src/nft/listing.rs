@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use netlink_packet_core::{DefaultNla, Nla, Parseable};
 use netlink_packet_netfilter::nftables::{
     Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook, HookNumber,
-    Immediate, ListAttribute, Meta, MetaKey, NfTablesMessage, Operator, Payload, RuleAttribute,
-    RuleMessage, TableAttribute, TableMessage, VerdictAttribute,
+    Immediate, ListAttribute, Meta, MetaKey, NfTablesMessage, Operator, Payload, RuleAttribute, RuleMessage,
+    TableAttribute, TableMessage, VerdictAttribute,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
@@ -131,10 +131,11 @@ impl Nft {
         self.list(NetfilterProtoFamily::Unspec, request, "the tables", |payload, list| {
             let Some(family) = family(payload) else { return Some(()) };
             let message = payload.get(HEADER..).and_then(|bytes| TableMessage::parse(bytes).ok());
-            let name = message.into_iter().flat_map(|message| message.attributes).find_map(|attribute| match attribute {
-                TableAttribute::Name(name) => Some(name),
-                _ => None,
-            });
+            let name =
+                message.into_iter().flat_map(|message| message.attributes).find_map(|attribute| match attribute {
+                    TableAttribute::Name(name) => Some(name),
+                    _ => None,
+                });
             list.extend(name.map(|name| (family, name)));
             Some(())
         })
@@ -300,7 +301,8 @@ impl ListedRule {
                 "masq" => self.translates_source = true,
                 "nat" => self.translates_source |= has(&attributes, NFTA_NAT_TYPE, &SOURCE_NAT),
                 "target" => {
-                    let is = |name: &str| has(&attributes, NFTA_TARGET_NAME, [name.as_bytes(), &[0]].concat().as_slice());
+                    let is =
+                        |name: &str| has(&attributes, NFTA_TARGET_NAME, [name.as_bytes(), &[0]].concat().as_slice());
                     self.translates_source |= ["MASQUERADE", "SNAT", "NETMAP"].into_iter().any(is);
                     if is("REJECT") {
                         self.ends = Some(End::Refused);

@@ -125,10 +125,8 @@ pub fn repair() -> Result<Vec<String>, NftError> {
         let rules = nft.rules_if_there(Family::Ip, table)?.unwrap_or_default();
         match rules.iter().find_map(|rule| Owner::parse(&rule.comment)).filter(|owner| owner.is_running()) {
             Some(owner) if owner == Owner::own() => {}
-            Some(owner) => done.push(format!(
-                "the table ip {table} stays: the server of process {} runs and holds it",
-                owner.process
-            )),
+            Some(owner) => done
+                .push(format!("the table ip {table} stays: the server of process {} runs and holds it", owner.process)),
             None => {
                 done.extend(take_down_table(&mut nft, &tables, table)?);
                 tables.retain(|(_, name)| name != table);
@@ -192,9 +190,8 @@ fn forwarding_comment(device: &str) -> String {
 }
 
 fn forwarding_was_off(rules: &[ListedRule]) -> Vec<String> {
-    let device = |rule: &ListedRule| {
-        Some(rule.comment.strip_prefix("the forwarding of ")?.strip_suffix(" was off")?.to_owned())
-    };
+    let device =
+        |rule: &ListedRule| Some(rule.comment.strip_prefix("the forwarding of ")?.strip_suffix(" was off")?.to_owned());
     rules.iter().filter_map(device).collect()
 }
 
