@@ -61,6 +61,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("vpn_client", "exclude_routes", "[10.0.0.0/8", "never closed"),
     ("vpn_client", "kill_switch", "yes please", "yes please"),
     ("vpn_client", "kill_switch_local", "[]", "[]"),
+    ("srv_vpn", "nat", "maybe", "maybe"),
     ("network_backbone", "role", "lite", "one of root-master"),
     ("network_backbone", "role", "", "one of root-master"),
     ("network_backbone", "role", "[light", "never closed"),

@@ -14,6 +14,7 @@ mod limits;
 mod logs;
 mod loss;
 mod mtu;
+mod nat;
 mod networks;
 mod odd_tunnels;
 mod offload;

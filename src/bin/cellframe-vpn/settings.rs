@@ -122,6 +122,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "device",
             "deny",
             "deny_host",
+            "nat",
         ],
     ),
     (
@@ -221,6 +222,9 @@ allow_free_srv=true
 # By default they reach all that this machine reaches. For a server to the Internet alone:
 #deny=[10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10]
 #deny_host=true
+# Forwarding and address translation for clients: auto does what this machine lacks, off changes nothing, on fails where
+# it cannot be done. Put back at the end.
+#nat=auto
 # Seconds for which the server keeps an address for a client that has left.
 #lease_time=3600
 # Largest packet inside the tunnel, bytes. The default, 1390, fits into 1500 on the outer network.

@@ -12,7 +12,7 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 
 use super::batch::ChainHook;
 use super::rule::{NAME_SIZE, NF_ACCEPT, NF_DROP, comment};
-use super::{Family, Nft, NftError};
+use super::{Family, Nft, NftError, TableName};
 use crate::netlink::PATIENCE;
 
 /// The beginning of what a listing is called in an error.
@@ -126,7 +126,7 @@ impl Nft {
     ///
     /// # Errors
     /// If the kernel has no nf_tables, or the privilege is missing.
-    pub fn tables(&mut self) -> Result<Vec<(Family, String)>, NftError> {
+    pub fn tables(&mut self) -> Result<Vec<TableName>, NftError> {
         let request = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
         self.list(NetfilterProtoFamily::Unspec, request, "the tables", |payload, list| {
             let Some(family) = family(payload) else { return Some(()) };

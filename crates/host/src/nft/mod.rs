@@ -130,8 +130,11 @@ pub fn repair() -> Result<Vec<String>, NftError> {
     Ok(done)
 }
 
-/// Opens a socket for a look at our tables; `None` in a kernel without nf_tables.
-fn open_for_look() -> Result<Option<(Nft, Vec<(Family, String)>)>, NftError> {
+/// A table by its family and its name.
+pub type TableName = (Family, String);
+
+/// Opens a socket for a look at our tables, and lists all; `None` in a kernel without nf_tables.
+fn open_for_look() -> Result<Option<(Nft, Vec<TableName>)>, NftError> {
     let has_none = |error: &NftError| remedy(&error.source) == NO_NETFILTER;
     let looked = Nft::open().and_then(|mut nft| {
         let tables = nft.tables()?;

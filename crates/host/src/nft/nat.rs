@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 
 use super::listing::ListedRule;
 use super::owner::Owner;
-use super::{BaseChain, Batch, Chain, ChainHook, Family, Nft, NftError, Rule, open_for_look};
+use super::{BaseChain, Batch, Chain, ChainHook, Family, Nft, NftError, Rule, TableName, open_for_look};
 
 /// The beginning of the table's name, of the family [`Family::Ip`]; the device's name follows.
 const TABLE: &str = "cellframe-vpn-server-";
@@ -88,7 +88,7 @@ pub fn take_down(device: &str) -> Result<Vec<String>, NftError> {
     take_down_table(&mut nft, &tables, &table_of(device))
 }
 
-fn take_down_table(nft: &mut Nft, tables: &[(Family, String)], table: &str) -> Result<Vec<String>, NftError> {
+fn take_down_table(nft: &mut Nft, tables: &[TableName], table: &str) -> Result<Vec<String>, NftError> {
     let Some(rules) = nft.rules_if_there(Family::Ip, table)? else { return Ok(Vec::new()) };
     let mut done = Vec::new();
     let mut kept = Vec::new();
