@@ -43,7 +43,7 @@ impl Ours {
     pub(crate) fn start_server(&self, host: &Host, more: &str) -> Result<Server, Failure> {
         let config = format!(
             "[server]\nlisten_address=[0.0.0.0:{PORT}]\n\
-             [srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\n{more}"
+             [srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\nnat=off\n{more}"
         );
         let mut running = host.start(&self.command("server", "server", &config)?)?;
         let pin = running.wait_for("its ready line", |server| {

@@ -45,7 +45,7 @@ pub(crate) fn measure(count: u32) -> Outcome {
     enter_network().unwrap();
     let hosts = Hosts::new(PROGRAM);
     let config = hosts.config(&format!(
-        "[server]\nmax_streams_per_address={}\n[srv_vpn]\nnetwork_address=10.0.0.0\nnetwork_mask=255.255.0.0\nleases_per_address=65533\n",
+        "[server]\nmax_streams_per_address={}\n[srv_vpn]\nnetwork_address=10.0.0.0\nnetwork_mask=255.255.0.0\nleases_per_address=65533\nnat=off\n",
         count + 1
     ));
     let (server, pin) = hosts.server_with("server", &["--config", &config]);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testkit::flood::{Flow, Seen, dropped, watch};
 use testkit::hosts::Hosts;
 use testkit::program::send;
-use testkit::tunnel::Client;
+use testkit::tunnel::{Client, NETWORK};
 use testkit::{eventually, median};
 
 use crate::{Options, PROGRAM};
@@ -55,7 +55,8 @@ pub(crate) struct Outcome {
 pub(crate) fn measure(load: Load, options: &Options) -> Outcome {
     enter_network().unwrap();
     let hosts = Hosts::with_clients(PROGRAM, 3);
-    let (server, pin) = hosts.server("server");
+    let config = hosts.config(&format!("{NETWORK}nat=off\n"));
+    let (server, pin) = hosts.server_with("server", &["--config", &config]);
     let pin = ["--pin", &pin];
     let clients = [0, 1, 2].map(|number| Client::connect(&hosts, number, &format!("client{number}"), &pin));
     let rate = u64::from(options.rate) * 1_000_000 / 8;

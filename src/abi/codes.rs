@@ -17,7 +17,7 @@ pub(crate) fn server_init(error: &InitError) -> c_int {
     match error {
         InitError::NotRunning(_) | InitError::Tun(TunError::Open(_) | TunError::NotSupported) => -1,
         InitError::Tun(TunError::Create { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => -1,
-        InitError::Settings(_) | InitError::Tun(_) | InitError::Queue(_) => -2,
+        InitError::Settings(_) | InitError::Tun(_) | InitError::Queue(_) | InitError::Nat(_) => -2,
         InitError::Taken(_) | InitError::AlreadyRunning | InitError::Busy => -3,
         InitError::NoServer(_) => -100,
     }

@@ -19,6 +19,7 @@ pub(super) use channels::Channels;
 
 use super::error::ClientError;
 use super::judge::judge;
+use super::kill_switch;
 use super::payer::{Job, Payer};
 use super::payment::{Contract, Means};
 use super::settings::Settings;
@@ -184,6 +185,7 @@ impl Connection {
         if !self.origin.is_renewal {
             self.settings.congestion.say();
         }
+        kill_switch::prepare(&self.server, &self.settings)?;
         self.dial()?;
         let grant = self.await_grant()?;
         self.bring_up(&grant)?;
@@ -204,7 +206,7 @@ impl Connection {
                 connection.link_event(event);
             }
         });
-        let link = Link::connect(&self.net, &self.host, self.port, "RS", handler)
+        let link = Link::connect(&self.net, &kill_switch::target(&self.server, &self.host), self.port, "RS", handler)
             .ok_or_else(|| ClientError::Connect { server: self.server.clone(), errno: libc::EIO })?;
         self.shared.lock().link = Some(link);
         self.handle(Event::Dialled);
@@ -247,9 +249,12 @@ impl Connection {
             return Err(self.start_error(&self.shared.lock().exchange));
         }
         let server = self.shared.lock().server_address;
-        if let Err(error) = tunnel::create(&channel, grant, &self.settings, server) {
-            self.handle(Event::DeviceFailed(error.clone()));
-            return Err(ClientError::Tunnel(error));
+        // Before and after: the device that it lets through is then the new one.
+        let raise = || kill_switch::raise(&self.server, server, self.port, &self.settings);
+        let create = || tunnel::create(&channel, grant, &self.settings, server).map_err(ClientError::Tunnel);
+        if let Err(error) = raise().and_then(|()| create()).and_then(|()| raise()) {
+            self.handle(Event::DeviceFailed(error.to_string()));
+            return Err(error);
         }
         // In any other state the start was stopped or refused, or the connection lost, meanwhile: the caller deletes
         // the device.

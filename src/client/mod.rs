@@ -12,6 +12,7 @@
 //! - `uplink`: packets from the device to the server, with back-pressure; `downlink`: from the server to the device.
 //!   Neither uses the other.
 //! - [`judge`]: whether an offered subnet collides with what this host uses.
+//! - `kill_switch`: what may leave this host while the client is not stopped.
 //! - `watch`: whether the device is still there. `request`: what a connection asks for. `payer`: the thread that signs a
 //!   connection's receipts. `payment`: which order a connection uses, and the transaction that pays it.
 //! - `stops`: how a stop ends the starts before it. `error`: why a start failed; `settings`: the user's configuration.
@@ -27,6 +28,7 @@ pub(crate) mod device;
 mod downlink;
 mod error;
 pub(crate) mod judge;
+mod kill_switch;
 pub(crate) mod orders;
 mod payer;
 mod payment;
@@ -187,7 +189,14 @@ pub(crate) fn init(config: Config) -> Result<(), NotRunning> {
 pub(crate) fn deinit() {
     let registered = {
         let Some(_change) = stop_starts() else { return log::warn!("{BUSY}") };
+        // Only a stop takes the kill switch of a tunnel that was lost down.
+        let was_up = status() == Status::Started;
         stop_connection();
+        if was_up {
+            kill_switch::lower()
+        } else {
+            kill_switch::leave()
+        }
         let mut client = CLIENT.lock();
         client.config = None;
         client.registered.take()
@@ -273,11 +282,14 @@ fn connect(net: &Net, place: (&str, u16), began: Began) -> Result<Arc<Connection
     let connection = Connection::new(net.clone(), place, settings, &contract, origin, running);
     channel::set_handler(Role::Client, Some(Arc::new(connection::Channels)));
     CLIENT.lock().connection = Some(Arc::clone(&connection));
-    let had_device = tunnel_part::exists();
+    let (had_device, had_kill_switch) = (tunnel_part::exists(), kill_switch::is_up());
     if let Err(error) = connection.establish() {
         connection.end();
         if !had_device {
             tunnel_part::delete();
+        }
+        if !had_kill_switch {
+            kill_switch::lower();
         }
         // Last, so that the status agrees with the device.
         forget(&connection);
@@ -321,7 +333,11 @@ fn forget(connection: &Arc<Connection>) {
 /// Removes the tunnel and closes the connection. Ends every start that waits, whatever it waits for.
 pub(crate) fn stop() {
     match stop_starts() {
-        Some(_change) => stop_connection(),
+        Some(_change) => {
+            stop_connection();
+            // Last: until here something might leave around the tunnel.
+            kill_switch::lower();
+        }
         None => log::warn!("{BUSY}"),
     }
     settle();

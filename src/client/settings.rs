@@ -43,6 +43,10 @@ pub(super) struct Settings {
     pub(super) routes: Vec<Subnet>,
     /// The networks in them that are not.
     pub(super) exclude_routes: Vec<Subnet>,
+    /// Whether nothing may leave this host around the tunnel.
+    pub(super) kill_switch: bool,
+    /// Whether the kill switch lets local networks through.
+    pub(super) kill_switch_local: bool,
 }
 
 impl Settings {
@@ -73,6 +77,8 @@ impl Settings {
             allow_source: allow_source(config)?,
             routes: config.checked_list(SECTION, "routes", NETWORKS, Subnet::parse_cidr)?,
             exclude_routes: config.checked_list(SECTION, "exclude_routes", NETWORKS, Subnet::parse_cidr)?,
+            kill_switch: config.checked_flag(SECTION, "kill_switch", false)?,
+            kill_switch_local: config.checked_flag(SECTION, "kill_switch_local", false)?,
         })
     }
 }

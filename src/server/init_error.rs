@@ -1,6 +1,6 @@
 //! Why the service did not start.
 
-use super::SettingsError;
+use super::{NatError, SettingsError};
 use crate::sdk::service::Taken;
 use crate::sdk::{NotRunning, http};
 use host::tun::TunError;
@@ -30,6 +30,9 @@ pub enum InitError {
     /// it.
     #[error("another thread is starting or stopping the VPN service; a worker must not wait for it")]
     Busy,
+    /// The host cannot be made to pass the clients' packets on.
+    #[error(transparent)]
+    Nat(#[from] NatError),
     /// The node has no HTTP server.
     #[error(transparent)]
     NoServer(#[from] http::NoServer),

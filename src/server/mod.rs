@@ -7,6 +7,7 @@
 //! - `visible`: what C may read of all this.
 //! - `journal`: what the log says of a session.
 //! - `tunnel`: the device, which is made again when the host takes it away.
+//! - `nat`: what the host does with the clients' packets to other networks.
 //! - `worker_datapath`: one worker's TUN queue, and its sessions.
 //! - `upstream`: handles packets from clients, on the worker of the client's stream.
 //! - `downstream`: handles packets from the host, on the worker whose queue they arrived at.
@@ -27,6 +28,7 @@ mod leases;
 mod limited;
 mod limits;
 mod mailbox;
+mod nat;
 mod rates;
 mod session;
 mod settings;
@@ -45,6 +47,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::sync::OnceLock;
 
 pub use init_error::InitError;
+pub(crate) use nat::NatError;
 pub(crate) use settings::{Settings, SettingsError};
 
 use crate::sdk::channel::{Channel, ChannelHandler, Role};
@@ -61,6 +64,7 @@ use vpn_core::rate::Rates;
 use billing::{Billing, Gate, Rules};
 use deny::Deny;
 use handlers::WeakHandler;
+use nat::Nat;
 use tunnel::Tunnel;
 use worker_datapath::{QueueHandler, WorkerDatapath};
 
@@ -96,6 +100,7 @@ pub(crate) struct Server {
     sockets: Mutex<Vec<Arc<TunSocket>>>,
     timers: Mutex<Vec<worker::Timer>>,
     tunnel: Tunnel,
+    nat: Nat,
     _running: Running,
 }
 
@@ -113,7 +118,6 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
     log_more(server.settings.debug_more);
     match server.open(config) {
         Ok(()) => {
-            warn_if_not_forwarding();
             server.settings.congestion.say();
             server.settings.rates.say();
             log::info!(
@@ -170,17 +174,6 @@ fn end(server: Arc<Server>, change: MutexGuard<'_, ()>) {
     drop(running);
 }
 
-/// Warns if the host does not forward IPv4. The administrator decides that; the service leaves the setting alone.
-fn warn_if_not_forwarding() {
-    let path = "/proc/sys/net/ipv4/ip_forward";
-    if std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "0") {
-        log::warn!(
-            "this host does not forward IPv4: clients can reach only the host itself; expected \
-             net.ipv4.ip_forward = 1 (sysctl)"
-        );
-    }
-}
-
 /// Returns what a client has left, if a session or the table of rests knows it.
 fn rest_of(client: &Client) -> Option<Rest> {
     let server = SERVER.lock().clone()?;
@@ -223,6 +216,7 @@ impl Server {
         let running = Running::retain()?;
         let workers = worker::count().min(u32::from(u8::MAX) + 1);
         let (tunnel, queues) = Tunnel::create(&settings, workers)?;
+        let nat = Nat::start(settings.nat, settings.subnet, &tunnel.name())?;
         let counters = Arc::new(Counters::new(workers as usize));
         let memory = (settings.queue_memory / workers.max(1) as usize).max(4 * settings.session_queue);
         let datapath = |(queue, worker)| Arc::new(WorkerDatapath::new(worker, queue, Arc::clone(&counters), memory));
@@ -255,6 +249,7 @@ impl Server {
             sockets: Mutex::default(),
             timers: Mutex::default(),
             tunnel,
+            nat,
             settings,
             _running: running,
         }))
@@ -312,6 +307,8 @@ impl Server {
                 log::debug!("worker {} is busy and releases its TUN queue later", socket.worker());
             }
         }
+        // While the device is there: no packet leaves it untranslated.
+        self.nat.close();
         self.tunnel.close();
     }
 
@@ -340,6 +337,7 @@ impl Server {
         if worker == 0 {
             self.billing.keep_gate();
             self.check_device();
+            self.nat.tick(&self.tunnel);
             for (kind, number) in self.log_sources.left_out(self.now()) {
                 log::info!("{kind}: {number} more, of clients without paid service, in the last minute");
             }

@@ -14,6 +14,7 @@ use vpn_core::exchange::LeaseRules;
 use vpn_core::forward::{BadNetwork, Networks};
 use vpn_core::lease::{Limits, Subnet, SubnetError, dotted};
 
+use super::nat::Mode;
 use super::rates::Rates;
 
 const SECTION: &str = "srv_vpn";
@@ -56,6 +57,8 @@ pub(crate) struct Settings {
     pub deny: Networks,
     /// Whether clients must not reach the host's own addresses but the gateway.
     pub deny_host: bool,
+    /// What the service does for the clients' packets to other networks.
+    pub nat: Mode,
 }
 
 /// Why the configuration is invalid.
@@ -166,6 +169,7 @@ impl Settings {
             log_addresses: config.checked_flag(SECTION, "log_addresses", !cfg!(feature = "embedded"))?,
             deny: denied_networks(config)?,
             deny_host: config.checked_flag(SECTION, "deny_host", false)?,
+            nat: Mode::read(config, SECTION)?,
         };
         warn_of_denied_servers(&settings.dns, &settings.deny);
         Ok(settings)

@@ -190,6 +190,7 @@ impl Server {
         loop {
             match self.make_device() {
                 Ok(name) => {
+                    self.nat.look(&name);
                     *self.tunnel.given_up.lock() = None;
                     self.tunnel.is_down.store(false, Ordering::Release);
                     self.tunnel.is_gone.store(false, Ordering::Release);

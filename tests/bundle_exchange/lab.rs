@@ -31,7 +31,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the service with these keys of `[srv_vpn]`.
+    /// Starts the service with these keys of `[srv_vpn]`, and without address translation: hosts outside see the clients'
+    /// addresses.
     pub(crate) fn start(keys: &str) -> Server {
         capture_log();
         sdk::start_logging();
@@ -40,7 +41,7 @@ impl Server {
         let text = format!(
             "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
              [server]\nlisten_address=[0.0.0.0:0]\n\
-             [srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\n{keys}",
+             [srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\nnat=off\n{keys}",
             directory.path().display()
         );
         config::set_current(Config::parse(&text, "test").0);

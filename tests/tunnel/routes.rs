@@ -158,6 +158,22 @@ fn networks_that_cannot_be_read_stop_the_client() {
     });
 }
 
+/// Runs a relay to the server on the client's host, at 127.0.0.1:8079, for one connection.
+pub(crate) fn relay(hosts: &Hosts) {
+    hosts.at(0).run(|| {
+        set_loopback_up().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:8079").unwrap();
+        let server = TcpStream::connect("10.55.0.1:8079").unwrap();
+        std::thread::spawn(move || {
+            let (client, _) = listener.accept().unwrap();
+            let ends = [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)];
+            for (mut from, mut to) in ends {
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            }
+        });
+    });
+}
+
 /// A server behind a relay on this host, such as ssh's: the relay's own way to it is not known, and must not go into the
 /// tunnel.
 #[test]
@@ -165,18 +181,7 @@ fn a_server_behind_a_relay_on_this_host_gets_no_routes() {
     in_namespace("routes::a_server_behind_a_relay_on_this_host_gets_no_routes", || {
         let hosts = hosts();
         let _server = hosts.server("server");
-        hosts.at(0).run(|| {
-            set_loopback_up().unwrap();
-            let listener = TcpListener::bind("127.0.0.1:8079").unwrap();
-            let server = TcpStream::connect("10.55.0.1:8079").unwrap();
-            std::thread::spawn(move || {
-                let (client, _) = listener.accept().unwrap();
-                let ends = [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)];
-                for (mut from, mut to) in ends {
-                    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-                }
-            });
-        });
+        relay(&hosts);
         let arguments = ["client", "--connect", "127.0.0.1", "--route", "0.0.0.0/0"];
         let client = Client::connected(hosts.start_at(0, "client", &arguments), 1);
         assert!(client.running.log().contains("only the tunnel's subnet is routed"), "{}", client.running.log());

@@ -13,6 +13,7 @@ use super::tls;
 use super::tls::pin::{self, PinVerifier};
 use super::tls::session::TlsSession;
 use crossbeam::channel::{self, RecvTimeoutError};
+use host::nft::kill_switch;
 use host::patience::Patience;
 use host::threads::{Permit, Permits};
 use libc::{EAGAIN, ECANCELED, EIO, ENOENT, EPROTO};
@@ -23,6 +24,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use vpn_core::names;
 
 /// Time for all addresses of a host together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -130,10 +132,16 @@ fn remember(host: &str, port: u16, peer: SocketAddr) {
     answered.insert((host.to_owned(), port), peer);
 }
 
-/// Returns the address that answered for the name last, and says why it is used.
+/// Returns the address that answered for the name last, and says why it is used. After a crash the kill switch that is
+/// still up has it.
 fn remembered(host: &str, port: u16, why: &dyn std::fmt::Display) -> Option<Vec<SocketAddr>> {
-    let peer = *ANSWERED.lock().get(&(host.to_owned(), port))?;
-    log::info!("{host}: {why}; {}, which answered last, is tried", peer.ip());
+    let answered = ANSWERED.lock().get(&(host.to_owned(), port)).copied();
+    if let Some(peer) = answered {
+        log::info!("{host}: {why}; {}, which answered last, is tried", peer.ip());
+        return Some(vec![peer]);
+    }
+    let peer = kill_switch::standing().ok()??.address_of(&names::server(host, port))?;
+    log::info!("{host}: {why}; {}, which the kill switch lets through, is tried", peer.ip());
     Some(vec![peer])
 }
 

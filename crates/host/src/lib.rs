@@ -8,6 +8,7 @@ pub mod dial;
 pub mod lab;
 pub mod netlink;
 pub mod outer_path;
+pub mod nft;
 pub mod patience;
 pub mod pipes;
 pub mod resolvers;

@@ -183,6 +183,12 @@ pub(crate) struct ClientOptions {
     /// A network in those of --route that is not routed into the tunnel; may be repeated
     #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
     pub(crate) exclude_route: Vec<String>,
+    /// Let nothing leave this machine but through the tunnel, until a stop, also when the connection is lost or the client dies
+    #[arg(long)]
+    pub(crate) kill_switch: bool,
+    /// With --kill-switch: local networks may be reached, without their name servers
+    #[arg(long, requires = "kill_switch")]
+    pub(crate) kill_switch_local: bool,
     /// Retry when the server cannot be reached or does not answer at first, as after a loss
     #[arg(long)]
     pub(crate) retry: bool,

@@ -44,6 +44,10 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     if options.no_reconnect {
         config.set("vpn_client", "reconnect", "false");
     }
+    let flags = [("kill_switch", options.kill_switch), ("kill_switch_local", options.kill_switch_local)];
+    for (key, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
+        config.set("vpn_client", key, "true");
+    }
     let (sender, signal) = mpsc::channel();
     signals::watch(move |number| {
         let _ = sender.send(number);

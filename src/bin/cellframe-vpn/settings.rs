@@ -122,6 +122,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "device",
             "deny",
             "deny_host",
+            "nat",
         ],
     ),
     (
@@ -140,6 +141,8 @@ const KEYS: &[(&str, &[&str])] = &[
             "allow_source",
             "routes",
             "exclude_routes",
+            "kill_switch",
+            "kill_switch_local",
         ],
     ),
     ("resources", &["threads_cnt"]),
@@ -220,6 +223,9 @@ allow_free_srv=true
 # By default they reach all that this machine reaches. For a server to the Internet alone:
 #deny=[10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10]
 #deny_host=true
+# Forwarding and address translation for clients: auto does what this machine lacks, off changes nothing, on fails where
+# it cannot be done. Put back at the end.
+#nat=auto
 # Seconds for which the server keeps an address for a client that has left.
 #lease_time=3600
 # Largest packet inside the tunnel, bytes. The default, 1390, fits into 1500 on the outer network.
@@ -242,6 +248,10 @@ threads_cnt=0
 # not. Not set by default.
 #routes=[0.0.0.0/0]
 #exclude_routes=[192.168.0.0/16]
+# For `client`: let nothing leave this machine but through the tunnel, until a stop, also after a crash; and whether local
+# networks may be reached all the same. The default is false.
+#kill_switch=true
+#kill_switch_local=true
 ";
 
 #[cfg(test)]

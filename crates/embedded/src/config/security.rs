@@ -63,6 +63,7 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("allow_free_srv", Kind::Flag),
             ("deny", Kind::List),
             ("deny_host", Kind::Flag),
+            ("nat", Kind::Word(&["auto", "on", "off"])),
             ("leases_per_address", COUNT),
             ("new_leases_per_minute", COUNT),
             ("lease_unused", COUNT),
@@ -95,6 +96,8 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("allow_subnet", Kind::List),
             ("routes", Kind::List),
             ("exclude_routes", Kind::List),
+            ("kill_switch", Kind::Flag),
+            ("kill_switch_local", Kind::Flag),
         ],
     ),
 ];
@@ -105,7 +108,9 @@ const NETWORK_KEYS: &[(&str, Kind)] = &[("id", COUNT), ("role", Kind::Word(ROLES
 /// Names that other sections have for other things, such as the node's `[cli-server] listen_address`.
 const OF_MANY: &[&str] = &["enabled", "listen_address", "listen_path"];
 /// The same for sections that this SDK does not know.
-const OF_OTHERS: &[&str] = &["deny", "device", "dns", "gate", "grace_period", "idle_timeout"];
+const OF_OTHERS: &[&str] = &["deny", "device", "dns", "gate", "grace_period", "idle_timeout", "nat"];
+/// Keys of our own sections that are near a security key and none themselves.
+const NO_SLIPS: &[&str] = &["net"];
 
 /// The security keys with this name, in any section.
 pub(super) fn sections_of(key: &str) -> impl Iterator<Item = &'static str> {
@@ -128,7 +133,7 @@ pub(super) fn misplaced<'a>(section: &str, key: &'a str) -> impl Iterator<Item =
 pub(super) fn meant(section: &str, word: &str) -> Option<&'static str> {
     let known = || KEYS.iter().find(|(name, _)| *name == section).map(|(_, keys)| *keys);
     let keys = if section.starts_with("network_") { NETWORK_KEYS } else { known()? };
-    keys.iter().map(|(name, _)| *name).find(|name| *name == word || is_near(word, name))
+    keys.iter().map(|(name, _)| *name).find(|name| *name == word || is_near(word, name) && !NO_SLIPS.contains(&word))
 }
 
 /// Marks each security key that is missing, but that a key with a similar name or in another section stands for. A key
@@ -328,6 +333,7 @@ mod tests {
             "[srv_vpn]\nlease_per_address=3",
             "[srv_vpn]\nNEW_LEASES_PER_MINUTE=3",
             "[srv_vpn]\nlease_unsued=3",
+            "[srv_vpn]\nnta=off",
             "[vpn_client]\nallow_subent=[203.0.113.0/24]",
         ] {
             let error = refused(text).unwrap_or_else(|| panic!("{text:?} is taken"));
@@ -338,6 +344,7 @@ mod tests {
             "[srv-vpn]\nclient-isolation=true",
             "[cli-server]\nlisten-path=/run/x\nlisten_port=1\n",
             "[other]\nenabled=maybe",
+            "[srv_vpn]\nnet=backbone",
             "[srv_vpn]\nwallet_addr=x\npricelist=[a]\nlease_time=3\nmtu=x\n",
             "[srv_xchange]\nenabled=maybe",
         ];

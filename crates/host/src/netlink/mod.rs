@@ -10,7 +10,7 @@
 mod listing;
 mod own;
 mod reply;
-mod socket;
+pub(crate) mod socket;
 
 use std::fmt;
 use std::io;
@@ -24,6 +24,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
 pub use reply::{Address, Link, RouteEntry};
 
@@ -56,7 +57,7 @@ pub const OUR_ROUTE: u8 = 108;
 /// ```
 #[derive(Debug)]
 pub struct Netlink {
-    socket: socket::RouteSocket,
+    socket: socket::KernelSocket,
     /// How long a listing is repeated.
     patience: Duration,
 }
@@ -130,7 +131,7 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError::Open`].
     pub fn with_patience(patience: Duration) -> Result<Netlink, NetlinkError> {
-        Ok(Netlink { socket: socket::RouteSocket::open()?, patience })
+        Ok(Netlink { socket: socket::KernelSocket::open(NETLINK_ROUTE)?, patience })
     }
 
     /// The index of the link called `name`.

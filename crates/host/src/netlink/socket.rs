@@ -1,4 +1,4 @@
-//! One request and its answer on a `NETLINK_ROUTE` socket: framing, sequence numbers, acknowledgements, dumps.
+//! One request and its answer on a netlink socket: framing, sequence numbers, acknowledgements, dumps, batches.
 
 use std::fmt;
 use std::io;
@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
-    NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::NetlinkError;
@@ -26,26 +24,27 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
 /// A socket that is connected to the kernel, so that it receives nothing from other processes.
-pub(super) struct RouteSocket {
+pub(crate) struct KernelSocket {
     socket: Socket,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
-impl RouteSocket {
-    pub(super) fn open() -> Result<RouteSocket, NetlinkError> {
-        let mut socket = open_above_stdio(|| Socket::new(NETLINK_ROUTE)).map_err(NetlinkError::Open)?;
+impl KernelSocket {
+    /// Opens a socket of this protocol, such as `NETLINK_ROUTE`.
+    pub(crate) fn open(protocol: isize) -> Result<KernelSocket, NetlinkError> {
+        let mut socket = open_above_stdio(|| Socket::new(protocol)).map_err(NetlinkError::Open)?;
         socket.bind_auto().map_err(NetlinkError::Open)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(NetlinkError::Open)?;
         // Kernels before 4.20 list whole tables, which is the same to the callers: they filter by themselves.
         let _ = socket.set_netlink_get_strict_chk(true);
-        Ok(RouteSocket { socket, sequence: 0, buffer: vec![0; RECEIVE_BUFFER] })
+        Ok(KernelSocket { socket, sequence: 0, buffer: vec![0; RECEIVE_BUFFER] })
     }
 
     /// Sends a change and waits for its acknowledgement.
-    pub(super) fn command(
+    pub(crate) fn command(
         &mut self,
-        request: RouteNetlinkMessage,
+        request: impl NetlinkSerializable,
         flags: u16,
         what: fmt::Arguments<'_>,
     ) -> Result<(), NetlinkError> {
@@ -53,9 +52,9 @@ impl RouteSocket {
     }
 
     /// Requests one object; returns the payload of the answer.
-    pub(super) fn query(
+    pub(crate) fn query(
         &mut self,
-        request: RouteNetlinkMessage,
+        request: impl NetlinkSerializable,
         what: fmt::Arguments<'_>,
     ) -> Result<Vec<u8>, NetlinkError> {
         let mut answer = None;
@@ -68,9 +67,9 @@ impl RouteSocket {
 
     /// Lists a table. `parse` appends the entries of one message, or returns `None` if the message is malformed. A
     /// listing that a change of the table has interrupted starts over, after a pause, for as long as `patience`.
-    pub(super) fn dump<T>(
+    pub(crate) fn dump<T>(
         &mut self,
-        request: RouteNetlinkMessage,
+        request: impl NetlinkSerializable + Clone,
         what: fmt::Arguments<'_>,
         patience: Duration,
         parse: fn(&[u8], &mut Vec<T>) -> Option<()>,
@@ -83,9 +82,9 @@ impl RouteSocket {
 
     /// Lists a table once; returns its entries, and whether no change has interrupted the listing. An interrupted one may
     /// lack entries that were there all the time.
-    pub(super) fn dump_once<T>(
+    pub(crate) fn dump_once<T>(
         &mut self,
-        request: RouteNetlinkMessage,
+        request: impl NetlinkSerializable,
         what: fmt::Arguments<'_>,
         parse: fn(&[u8], &mut Vec<T>) -> Option<()>,
     ) -> Result<(Vec<T>, bool), NetlinkError> {
@@ -101,7 +100,7 @@ impl RouteSocket {
     /// a socket while the previous one is unread.
     fn exchange(
         &mut self,
-        request: RouteNetlinkMessage,
+        request: impl NetlinkSerializable,
         flags: u16,
         what: fmt::Arguments<'_>,
         each: &mut dyn FnMut(&[u8]) -> Option<()>,
@@ -122,7 +121,7 @@ impl RouteSocket {
         }
     }
 
-    fn send(&mut self, request: RouteNetlinkMessage, flags: u16) -> Result<(), NetlinkError> {
+    fn send(&mut self, request: impl NetlinkSerializable, flags: u16) -> Result<(), NetlinkError> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
@@ -131,13 +130,57 @@ impl RouteSocket {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        uninterrupted(|| self.socket.send(&bytes, 0)).map(|_| ()).map_err(NetlinkError::Send)
+        self.send_bytes(&bytes)
+    }
+
+    fn send_bytes(&self, bytes: &[u8]) -> Result<(), NetlinkError> {
+        uninterrupted(|| self.socket.send(bytes, 0)).map(|_| ()).map_err(NetlinkError::Send)
+    }
+
+    /// Sends messages that the kernel performs together or not at all, each with its flags and its name for an error, as
+    /// in "add the chain output". The first and the last are the batch's own begin and end.
+    ///
+    /// The kernel performs them before the send returns. It reports every message that it refuses, and the success of the
+    /// last one before the end, which asks for it.
+    pub(crate) fn batch<M: NetlinkSerializable>(&mut self, steps: Vec<(M, u16, String)>) -> Result<(), NetlinkError> {
+        let first = self.sequence.wrapping_add(1);
+        let acknowledged = steps.len().saturating_sub(2);
+        let (mut bytes, mut names) = (Vec::new(), Vec::new());
+        for (number, (message, flags, name)) in steps.into_iter().enumerate() {
+            self.sequence = self.sequence.wrapping_add(1);
+            let mut header = NetlinkHeader::default();
+            header.flags = NLM_F_REQUEST | flags | if number == acknowledged { NLM_F_ACK } else { 0 };
+            header.sequence_number = self.sequence;
+            let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+            message.finalize();
+            let start = bytes.len();
+            bytes.resize(start + message.buffer_len().next_multiple_of(usize::from(NLMSG_ALIGNTO)), 0);
+            message.serialize(&mut bytes[start..]);
+            names.push(name);
+        }
+        self.send_bytes(&bytes)?;
+        let mut is_done = false;
+        while !is_done {
+            let length = self.receive()?;
+            let datagram = self.buffer.get(..length).ok_or(NetlinkError::Malformed)?;
+            for frame in Frames(datagram) {
+                let frame = frame?;
+                let number = frame.sequence_number().wrapping_sub(first) as usize;
+                // Messages that an earlier exchange left unread when it failed.
+                let Some(name) = names.get(number).filter(|_| frame.message_type() == NLMSG_ERROR) else { continue };
+                match status(frame.payload())? {
+                    0 => is_done |= number == acknowledged,
+                    errno => return Err(NetlinkError::Kernel { what: name.clone(), errno }),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Receives one datagram into the buffer; returns its length. A datagram larger than the buffer is malformed, since
     /// its rest is lost.
     fn receive(&mut self) -> Result<usize, NetlinkError> {
-        let RouteSocket { socket, buffer, .. } = self;
+        let KernelSocket { socket, buffer, .. } = self;
         let length = uninterrupted(|| socket.recv(&mut buffer.as_mut_slice(), libc::MSG_TRUNC))
             .map_err(NetlinkError::Receive)?;
         if length == 0 || length > buffer.len() {
@@ -167,9 +210,9 @@ pub(super) fn until_whole<T>(
     }
 }
 
-impl fmt::Debug for RouteSocket {
+impl fmt::Debug for KernelSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RouteSocket").field("socket", &self.socket).field("sequence", &self.sequence).finish()
+        f.debug_struct("KernelSocket").field("socket", &self.socket).field("sequence", &self.sequence).finish()
     }
 }
 
@@ -255,6 +298,9 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use netlink_packet_route::RouteNetlinkMessage;
+    use netlink_sys::protocols::NETLINK_ROUTE;
 
     const RTM_NEWROUTE: u16 = 24;
     const PATIENCE: Duration = Duration::from_secs(5);
@@ -376,7 +422,7 @@ mod tests {
 
     #[test]
     fn messages_of_another_exchange_are_passed_over() {
-        let mut socket = RouteSocket::open().unwrap();
+        let mut socket = KernelSocket::open(NETLINK_ROUTE).unwrap();
         let links = || RouteNetlinkMessage::GetLink(Default::default());
         // An earlier exchange that ended after sending: its whole answer is still unread.
         socket.send(links(), NLM_F_ACK).unwrap();
@@ -389,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_malformed_message_does_not_block_the_socket() {
-        let mut socket = RouteSocket::open().unwrap();
+        let mut socket = KernelSocket::open(NETLINK_ROUTE).unwrap();
         let links = || RouteNetlinkMessage::GetLink(Default::default());
         let what = format_args!("list links");
         assert!(matches!(socket.dump::<()>(links(), what, PATIENCE, |_, _| None), Err(NetlinkError::Malformed)));

@@ -131,6 +131,8 @@ fn start_server(state: &str) -> Result<Value, Failure> {
         ("srv_vpn", "network_mask", MASK),
         ("srv_vpn", "net", DEFAULT_NETWORK),
         ("srv_vpn", "enabled", "true"),
+        // There is no other network.
+        ("srv_vpn", "nat", "off"),
         ("srv_vpn", "allow_free_srv", "true"),
     ] {
         config.set(section, key, value);

@@ -1,0 +1,148 @@
+//! The kernel's packet filter nf_tables: tables of this program's own, and what other programs' tables do.
+//!
+//! [`Nft`] is one synchronous `NETLINK_NETFILTER` socket in the network namespace of the thread that opened it, as
+//! [`Netlink`](crate::netlink::Netlink) is for links. Changes go in one [`Batch`], which the kernel performs whole or not
+//! at all, without a moment between the old rules and the new ones. `netlink-packet-netfilter` has the messages.
+//!
+//! A table outlives the process. So each of ours has a name of its own and says in its rules' comments who has made it
+//! and what else has to be put back: [`kill_switch`] is the client's, [`nat`] the server's, and [`repair`] removes those
+//! whose process has ended.
+
+mod batch;
+pub mod kill_switch;
+mod listing;
+pub mod nat;
+mod owner;
+mod rule;
+
+use std::io;
+
+use netlink_packet_netfilter::NetfilterProtoFamily;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+pub use batch::{BaseChain, Batch, ChainHook};
+pub use listing::{Chain, ListedRule};
+pub use rule::Rule;
+
+use crate::netlink::NetlinkError;
+use crate::netlink::socket::KernelSocket;
+
+/// The packets that a table sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ip,
+    /// IPv4 and IPv6.
+    Inet,
+}
+
+impl Family {
+    fn number(self) -> NetfilterProtoFamily {
+        match self {
+            Family::Ip => NetfilterProtoFamily::IPv4,
+            Family::Inet => NetfilterProtoFamily::Inet,
+        }
+    }
+
+    /// The name of the family, as nft(8) has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Ip => "ip",
+            Family::Inet => "inet",
+        }
+    }
+
+    fn of(number: u8) -> Option<Family> {
+        [Family::Ip, Family::Inet].into_iter().find(|family| u8::from(family.number()) == number)
+    }
+}
+
+/// Errors of the requests to nf_tables.
+#[derive(thiserror::Error, Debug)]
+#[error("nf_tables: {source}{}", remedy(source))]
+pub struct NftError {
+    /// The step and the kernel's error.
+    #[from]
+    source: NetlinkError,
+}
+
+impl NftError {
+    /// The kernel's error number, if the kernel refused.
+    pub fn errno(&self) -> Option<i32> {
+        self.source.errno()
+    }
+}
+
+/// Says what the kernel's error means for the user.
+fn remedy(error: &NetlinkError) -> &'static str {
+    let is_batch = |what: &str| what == batch::TRANSACTION;
+    match error {
+        NetlinkError::Open(error) if error.kind() == io::ErrorKind::Unsupported => NO_NETFILTER,
+        NetlinkError::Kernel { errno: libc::EOPNOTSUPP | libc::EPROTONOSUPPORT, .. } => NO_NETFILTER,
+        // A listing without the subsystem.
+        NetlinkError::Kernel { errno: libc::EINVAL, what } if what.starts_with(listing::LIST) => NO_NETFILTER,
+        NetlinkError::Kernel { errno: libc::EPERM, what } if is_batch(what) || what.starts_with(listing::LIST) => {
+            "; expected root, or CAP_NET_ADMIN in this network namespace"
+        }
+        NetlinkError::Kernel { errno: libc::ENOENT, what } if what.starts_with(batch::ADD_RULE) => {
+            "; expected a kernel with the module of this rule's expressions (nft_reject, nft_masq, nft_ct)"
+        }
+        NetlinkError::Open(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => NO_NETFILTER,
+        _ => "",
+    }
+}
+
+const NO_NETFILTER: &str = "; expected a kernel with nf_tables (CONFIG_NF_TABLES, module nf_tables)";
+
+/// One nf_tables socket. Changes and most listings need `CAP_NET_ADMIN` in its network namespace.
+#[derive(Debug)]
+pub struct Nft {
+    socket: KernelSocket,
+}
+
+impl Nft {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// If the kernel has no netfilter, or a sandbox forbids `AF_NETLINK`.
+    pub fn open() -> Result<Nft, NftError> {
+        Ok(Nft { socket: KernelSocket::open(NETLINK_NETFILTER)? })
+    }
+
+    /// Performs the changes of a batch: all, or none if one fails.
+    ///
+    /// # Errors
+    /// The first step that the kernel refuses.
+    pub fn perform(&mut self, batch: Batch) -> Result<(), NftError> {
+        Ok(self.socket.batch(batch.finish())?)
+    }
+}
+
+/// Removes what runs that have ended without a stop have left in this network namespace, and puts back what these had
+/// changed. Returns a sentence for each; none if there was nothing. What a running client or server holds stays, and a
+/// sentence says so. A kernel without nf_tables has nothing of ours.
+///
+/// # Errors
+/// If the tables cannot be listed or changed.
+pub fn repair() -> Result<Vec<String>, NftError> {
+    let mut done = kill_switch::repair()?;
+    done.extend(nat::repair()?);
+    Ok(done)
+}
+
+/// A table by its family and its name.
+pub type TableName = (Family, String);
+
+/// Opens a socket for a look at our tables, and lists all; `None` in a kernel without nf_tables.
+fn open_for_look() -> Result<Option<(Nft, Vec<TableName>)>, NftError> {
+    let has_none = |error: &NftError| remedy(&error.source) == NO_NETFILTER;
+    let looked = Nft::open().and_then(|mut nft| {
+        let tables = nft.tables()?;
+        Ok((nft, tables))
+    });
+    match looked {
+        Ok(looked) => Ok(Some(looked)),
+        Err(error) if has_none(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
