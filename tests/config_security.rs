@@ -59,6 +59,8 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("vpn_client", "allow_subnet", "[10.0.0.0/8", "never closed"),
     ("vpn_client", "routes", "[0.0.0.0/0", "never closed"),
     ("vpn_client", "exclude_routes", "[10.0.0.0/8", "never closed"),
+    ("vpn_client", "ipv6", "no", "one of block, leave"),
+    ("vpn_client", "ipv6", "", "one of block, leave"),
     ("network_backbone", "role", "lite", "one of root-master"),
     ("network_backbone", "role", "", "one of root-master"),
     ("network_backbone", "role", "[light", "never closed"),

@@ -7,6 +7,7 @@
 
 mod again;
 mod host_links;
+mod ipv6;
 mod routes;
 mod settings;
 

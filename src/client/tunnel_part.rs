@@ -29,7 +29,12 @@ mod own {
         let mut settings = device::Settings::from_offer(&grant.offer, own.mtu);
         settings.offload = own.offload;
         settings.allow_source = own.allow_source.clone();
-        settings.routes = Routes { networks: own.routes.clone(), exclude: own.exclude_routes.clone(), server };
+        settings.routes = Routes {
+            networks: own.routes.clone(),
+            exclude: own.exclude_routes.clone(),
+            server,
+            block_ipv6: own.block_ipv6,
+        };
         settings.worker = channel.worker();
         settings.uplink = Some(UplinkChannel::Own(Arc::clone(channel)));
         settings.usage_id = grant.usage_id;

@@ -2,18 +2,24 @@
 
 use std::ops::DerefMut;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::datapath::{Outlet, Room, Shared, Sink, drain};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::worker::Owned;
 use host::tun::Queue;
-use vpn_core::forward::{Bundler, Counters, DropCause, Load, Offload, Peer};
+use vpn_core::forward::{Bundler, Counters, DropCause, Load, MAX_ICMPV6_ERROR, Offload, Peer, ipv6_unreachable};
 use vpn_core::queue::Events;
-use vpn_core::wire::{Ipv4View, op};
+use vpn_core::rate::Budget;
+use vpn_core::wire::{Ipv4View, VnetHeader, op};
 
 /// The most bytes that wait for the server, in the stream and in the queue together.
 const QUEUE: usize = 4 * 1024 * 1024;
+
+/// The most IPv6 packets that are answered in a second, and at once: a page opens a hundred connections at most, and the
+/// answers to a flood must not cost more than to drop it.
+const ANSWERS: u32 = 1000;
 
 /// The channel that carries the host's packets to the server.
 #[derive(Clone, Debug)]
@@ -28,6 +34,7 @@ pub(crate) enum UplinkChannel {
 pub(super) struct Uplink {
     counters: Arc<Counters>,
     state: Owned<State>,
+    started: Instant,
 }
 
 /// The data that only the device's worker accesses.
@@ -38,6 +45,8 @@ struct State {
     bundler: Option<Box<Bundler>>,
     outlet: Outlet,
     shared: Shared,
+    /// How often an IPv6 packet is answered (RFC 4443, 2.4 (f)).
+    answers: Budget,
 }
 
 impl Uplink {
@@ -51,13 +60,15 @@ impl Uplink {
     ) -> Uplink {
         let peer = Peer { bundle_op: op::BUNDLE_SEND, plain_op: op::VPN_SEND, usage_id, largest };
         let (outlet, shared) = (Outlet::new(QUEUE), Shared::new(2 * QUEUE));
-        let state = State { channel, peer, bundler: Some(Box::default()), outlet, shared };
-        Uplink { counters, state: Owned::new(worker, state) }
+        let answers = Budget::per_second(ANSWERS);
+        let state = State { channel, peer, bundler: Some(Box::default()), outlet, shared, answers };
+        Uplink { counters, state: Owned::new(worker, state), started: Instant::now() }
     }
 
     /// Reads the host's packets, up to the budget, and sends them to the server.
     pub(super) fn drain(&self, queue: &Queue, first: Option<&mut [u8]>) {
         self.with_batch(|batch, bundler| {
+            batch.queue = Some(queue);
             if let Err(error) = drain(queue, first, bundler, batch) {
                 log::debug!("cannot read the tunnel device: {error}");
             }
@@ -84,11 +95,11 @@ impl Uplink {
         self.state.with(|state| state.shared.trim());
     }
 
-    fn with_batch(&self, work: impl FnOnce(&mut Batch<'_>, &mut Bundler)) {
+    fn with_batch<'a>(&'a self, work: impl FnOnce(&mut Batch<'a>, &mut Bundler)) {
         let taken =
             self.state.with(|state| (state.bundler.take().unwrap_or_default(), state.channel.clone(), state.peer));
         let Some((mut bundler, channel, peer)) = taken else { return };
-        work(&mut Batch { uplink: self, channel, peer, room: None, waits: false }, &mut bundler);
+        work(&mut Batch { uplink: self, queue: None, channel, peer, room: None, waits: false }, &mut bundler);
         self.state.with(|state| state.bundler = Some(bundler));
     }
 
@@ -143,6 +154,8 @@ impl Uplink {
 /// The packets of one wake-up, on their way to the server.
 struct Batch<'a> {
     uplink: &'a Uplink,
+    /// The queue that the packets come from; `None` if they have waited.
+    queue: Option<&'a Queue>,
     channel: Option<UplinkChannel>,
     peer: Peer,
     /// What may pass straight into the stream; `None` before the first packet.
@@ -156,7 +169,7 @@ impl Sink for Batch<'_> {
     fn take<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>, len: usize) {
         let (view, offload, load) = match bundler.check(len) {
             Ok(checked) => checked,
-            Err(cause) => return self.uplink.counters.dropped(0, cause),
+            Err(cause) => return self.refuse(bundler.packet(len), cause),
         };
         let room = self.room.get_or_insert_with(|| self.uplink.room(self.channel.as_ref()));
         if room.takes(len, &offload) {
@@ -173,6 +186,22 @@ impl Sink for Batch<'_> {
 }
 
 impl Batch<'_> {
+    /// Drops a packet, and answers it if it is IPv6: the host's, which must not leave around the tunnel, is routed into
+    /// it (`device/ipv6.rs`), and applications are to turn to IPv4 at once.
+    #[cold]
+    fn refuse(&self, packet: &[u8], cause: DropCause) {
+        self.uplink.counters.dropped(0, cause);
+        let Some(queue) = self.queue.filter(|_| cause == DropCause::NotIpv4) else { return };
+        let mut answer = [0; MAX_ICMPV6_ERROR];
+        let Some(answer) = ipv6_unreachable(packet, &mut answer) else { return };
+        let now = self.uplink.started.elapsed();
+        if self.uplink.state.with(|state| state.answers.take(now)) == Some(true)
+            && let Err(error) = queue.send(&VnetHeader::default(), answer)
+        {
+            log::trace!("the tunnel device refuses the answer to an IPv6 packet: {error}");
+        }
+    }
+
     /// Sends as much of what waits as the stream may have now.
     fn hand_down(&mut self, bundler: &mut Bundler) {
         let Some(UplinkChannel::Own(channel)) = &self.channel else { return };

@@ -183,6 +183,10 @@ pub(crate) struct ClientOptions {
     /// A network in those of --route that is not routed into the tunnel; may be repeated
     #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
     pub(crate) exclude_route: Vec<String>,
+    /// What happens to this machine's IPv6 while all IPv4 goes through the tunnel, which carries no IPv6: block answers
+    /// it with "unreachable", leave sends it around the tunnel [default: block]
+    #[arg(long, value_name = "block|leave", value_parser = ["block", "leave"], hide_possible_values = true)]
+    pub(crate) ipv6: Option<String>,
     /// Retry when the server cannot be reached or does not answer, and when the connection is lost
     #[arg(long)]
     pub(crate) retry: bool,

@@ -40,6 +40,9 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         config.set_list("vpn_client", key, list);
     }
+    if let Some(ipv6) = &options.ipv6 {
+        config.set("vpn_client", "ipv6", ipv6);
+    }
     let (sender, signal) = mpsc::channel();
     signals::watch(move |number| {
         let _ = sender.send(number);

@@ -137,6 +137,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "server_pin",
             "allow_subnet",
             "allow_source",
+            "ipv6",
             "routes",
             "exclude_routes",
         ],

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::ipv6;
 use super::settings::{MOST_ROUTES, Routes, Settings, TunnelError};
 use crate::client::judge::{HALF, netlink, network_of};
 use host::netlink::{OUR_ROUTE, RouteEntry};
@@ -21,15 +22,16 @@ pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -
     if routes.networks.is_empty() {
         return Ok(());
     }
-    let server = match routes.server.ok_or(TunnelError::UnknownServer)? {
-        IpAddr::V4(server) => Some(server),
-        // No IPv4 route leads to it.
-        IpAddr::V6(_) => None,
-    };
     let mut netlink = netlink()?;
-    let addresses = netlink.addresses()?;
-    let is_own = |server: Ipv4Addr| server.is_loopback() || addresses.iter().any(|own| own.addr == server);
-    if server.is_some_and(is_own) {
+    let (server, is_own) = match routes.server.ok_or(TunnelError::UnknownServer)? {
+        IpAddr::V4(server) => {
+            let is_own = server.is_loopback() || netlink.addresses()?.iter().any(|own| own.addr == server);
+            (Some(server), is_own)
+        }
+        // No IPv4 route leads to it.
+        IpAddr::V6(server) => (None, server.is_loopback() || netlink.is_own6(server)?),
+    };
+    if is_own {
         log::warn!("the server is on this host: only the tunnel's subnet is routed into the tunnel");
         return Ok(());
     }
@@ -50,7 +52,7 @@ pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -
         netlink.unset_route(device.index(), *block)?;
     }
     log::info!("{} routes lead into tunnel device {}: {}", wanted.len(), device.name(), listed(&routes.networks));
-    Ok(())
+    ipv6::set(settings, device, &mut netlink)
 }
 
 /// Returns the destinations of the routes. What the host routes more precisely than a network says, or just as precisely,
@@ -103,7 +105,7 @@ mod tests {
 
     fn routed(networks: &[&str], exclude: &[&str], host: &[&str]) -> Networks {
         let list = |texts: &[&str]| texts.iter().map(|text| subnet(text)).collect();
-        let routes = Routes { networks: list(networks), exclude: list(exclude), server: None };
+        let routes = Routes { networks: list(networks), exclude: list(exclude), ..Routes::default() };
         let host: Vec<_> = host.iter().map(|text| route(text)).collect();
         Networks::of(blocks(&routes, Some([198, 51, 100, 7].into()), subnet("10.98.0.0/24"), &host))
     }

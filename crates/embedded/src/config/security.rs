@@ -95,6 +95,7 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("allow_subnet", Kind::List),
             ("routes", Kind::List),
             ("exclude_routes", Kind::List),
+            ("ipv6", Kind::Word(&["block", "leave"])),
         ],
     ),
 ];
@@ -105,7 +106,7 @@ const NETWORK_KEYS: &[(&str, Kind)] = &[("id", COUNT), ("role", Kind::Word(ROLES
 /// Names that other sections have for other things, such as the node's `[cli-server] listen_address`.
 const OF_MANY: &[&str] = &["enabled", "listen_address", "listen_path"];
 /// The same for sections that this SDK does not know.
-const OF_OTHERS: &[&str] = &["deny", "device", "dns", "gate", "grace_period", "idle_timeout"];
+const OF_OTHERS: &[&str] = &["deny", "device", "dns", "gate", "grace_period", "idle_timeout", "ipv6"];
 
 /// The security keys with this name, in any section.
 pub(super) fn sections_of(key: &str) -> impl Iterator<Item = &'static str> {
