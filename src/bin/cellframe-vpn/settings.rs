@@ -242,6 +242,9 @@ threads_cnt=0
 # not. Not set by default.
 #routes=[0.0.0.0/0]
 #exclude_routes=[192.168.0.0/16]
+# For `client`: IPv6 of this machine while all IPv4 goes through the tunnel, which carries no IPv6: block answers it with
+# \"unreachable\", leave sends it around the tunnel.
+#ipv6=block
 ";
 
 #[cfg(test)]
