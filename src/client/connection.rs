@@ -143,6 +143,11 @@ impl Connection {
         })
     }
 
+    /// host:port, in the name's one spelling.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
     pub(super) fn state(&self) -> State {
         self.shared.lock().exchange.state()
     }

@@ -17,17 +17,17 @@ use std::os::fd::AsFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
-use super::LeaseInfo;
 use super::downlink::Downlink;
 use super::judge::{Own, netlink};
 use super::uplink::Uplink;
 pub(crate) use super::uplink::UplinkChannel;
 use super::watch::Health;
+use super::{LeaseInfo, Routed};
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::types::dap_events_socket_t;
@@ -51,6 +51,8 @@ struct Path {
     counters: Arc<Counters>,
     uplink: Uplink,
     downlink: Arc<Downlink>,
+    /// When this connection got the device.
+    since: Instant,
     /// The kernel has reported that the queue has no device any more.
     has_failed: AtomicBool,
 }
@@ -76,6 +78,8 @@ struct Tunnel {
     /// Shared, like the socket: its functions ask the kernel.
     device: Arc<Device>,
     lease: LeaseInfo,
+    /// The networks beside the subnet that its connection asks for.
+    networks: Vec<Subnet>,
     /// Whether a connection of this library has made it, not C.
     is_clients: bool,
     _running: Running,
@@ -157,9 +161,9 @@ fn replace(settings: &Settings, running: Running) -> Result<(), TunnelError> {
     // Last of what may fail: from here on the old device has no routes.
     routes::set(settings, &device, replaced)?;
     let lease = LeaseInfo { addr: settings.addr, gateway: settings.gateway, mtu: settings.mtu, device: device.name() };
-    let is_clients = settings.is_clients();
+    let (is_clients, networks) = (settings.is_clients(), settings.routes.networks.clone());
     let device = Arc::new(device);
-    let tunnel = Tunnel { socket: Some(socket), queue, device, lease, is_clients, _running: running };
+    let tunnel = Tunnel { socket: Some(socket), queue, device, lease, networks, is_clients, _running: running };
     let old = {
         let mut current = SLOT.tunnel.lock();
         SLOT.path.store(Some(path));
@@ -207,6 +211,7 @@ fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<Tun
         )),
         queue: Arc::clone(queue),
         counters,
+        since: Instant::now(),
         has_failed: AtomicBool::new(false),
     });
     let handler = Arc::clone(&path) as Arc<dyn TunHandler>;
@@ -311,6 +316,22 @@ pub(crate) fn totals() -> Totals {
     counters().totals()
 }
 
+/// Returns for how long the connection has had the device, and the round trip of its stream if it is known; `None` while
+/// the device waits for a connection.
+pub(super) fn measured() -> Option<(Duration, Option<Duration>)> {
+    path().map(|path| (path.since.elapsed(), path.uplink.round_trip()))
+}
+
+/// Returns what is routed into the device beside its subnet; `None` without a device.
+pub(super) fn routed() -> Option<Routed> {
+    let (device, networks) = {
+        let tunnel = SLOT.tunnel.lock();
+        tunnel.as_ref().map(|tunnel| (Arc::clone(&tunnel.device), tunnel.networks.clone()))?
+    };
+    let routed = routes::in_force(device.index(), networks);
+    routed.inspect_err(|error| log::warn!("the routes into the tunnel are not known: {error}")).ok()
+}
+
 /// Returns the SDK's event socket of the device, or NULL.
 pub(crate) fn event_socket() -> *mut dap_events_socket_t {
     SLOT.tunnel
@@ -366,7 +387,7 @@ pub(super) fn drained(channel: &Arc<Channel>) -> bool {
     path().is_some_and(|path| path.uplink.drained(channel))
 }
 
-/// Gives back the memory that a burst of the host's packets has left, on the device's worker.
+/// Gives back the memory that a burst of the host's packets has left, and measures the stream, on the device's worker.
 pub(super) fn trim() {
     if let Some(path) = path() {
         path.uplink.trim();

@@ -12,8 +12,8 @@ mod own {
 
     use super::super::device::{self, Routes, UplinkChannel};
     pub(in crate::client) use super::super::device::{
-        delete, deliver, deliver_all, detach, drained, dropped, exists, has_failed, health, is_clients, lease, own,
-        suspend, totals, trim,
+        delete, deliver, deliver_all, detach, drained, dropped, exists, has_failed, health, is_clients, lease,
+        measured, own, routed, suspend, totals, trim,
     };
     use crate::client::settings::Settings;
     use crate::sdk::channel::Channel;
@@ -50,10 +50,10 @@ mod foreign {
 
     use parking_lot::Mutex;
 
-    use crate::client::LeaseInfo;
     use crate::client::judge::{Own, netlink};
     use crate::client::settings::Settings;
     use crate::client::watch::Health;
+    use crate::client::{LeaseInfo, Routed};
     use crate::sdk::channel::Channel;
     use crate::sdk::{parts, worker};
     use vpn_core::exchange::Grant;
@@ -151,6 +151,16 @@ mod foreign {
     }
 
     pub(in crate::client) fn trim() {}
+
+    /// The legacy part measures nothing.
+    pub(in crate::client) fn measured() -> Option<(Duration, Option<Duration>)> {
+        None
+    }
+
+    /// The legacy part routes nothing beside the subnet.
+    pub(in crate::client) fn routed() -> Option<Routed> {
+        None
+    }
 
     /// The legacy part counts nothing.
     pub(in crate::client) fn dropped(cause: DropCause) {

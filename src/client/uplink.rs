@@ -2,7 +2,8 @@
 
 use std::ops::DerefMut;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::datapath::{Outlet, Room, Shared, Sink, drain};
 use crate::sdk::channel::{Channel, TYPE_DATA};
@@ -35,6 +36,8 @@ pub(super) struct Uplink {
     counters: Arc<Counters>,
     state: Owned<State>,
     started: Instant,
+    /// The stream's round trip in microseconds, as it was last measured; 0 if it is not known.
+    round_trip: AtomicU32,
 }
 
 /// The data that only the device's worker accesses.
@@ -62,7 +65,7 @@ impl Uplink {
         let (outlet, shared) = (Outlet::new(QUEUE), Shared::new(2 * QUEUE));
         let answers = Budget::per_second(ANSWERS);
         let state = State { channel, peer, bundler: Some(Box::default()), outlet, shared, answers };
-        Uplink { counters, state: Owned::new(worker, state), started: Instant::now() }
+        Uplink { counters, state: Owned::new(worker, state), started: Instant::now(), round_trip: AtomicU32::new(0) }
     }
 
     /// Reads the host's packets, up to the budget, and sends them to the server.
@@ -90,9 +93,24 @@ impl Uplink {
         is_ours
     }
 
-    /// Gives back the memory that a burst has left, once a second.
+    /// Gives back the memory that a burst has left, and measures the stream, at the connection's ticks.
     pub(super) fn trim(&self) {
-        self.state.with(|state| state.shared.trim());
+        let path = self.state.with(|state| {
+            state.shared.trim();
+            match &state.channel {
+                Some(UplinkChannel::Own(channel)) => channel.path(),
+                Some(UplinkChannel::External(_)) | None => None,
+            }
+        });
+        self.round_trip.store(path.flatten().map_or(0, |path| path.rtt), Ordering::Relaxed);
+    }
+
+    /// The stream's round trip as TCP measures it; `None` if it is not known.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        match self.round_trip.load(Ordering::Relaxed) {
+            0 => None,
+            microseconds => Some(Duration::from_micros(microseconds.into())),
+        }
     }
 
     fn with_batch<'a>(&'a self, work: impl FnOnce(&mut Batch<'a>, &mut Bundler)) {

@@ -9,8 +9,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::ipv6;
 use super::settings::{MOST_ROUTES, Routes, Settings, TunnelError};
+use crate::client::Routed;
 use crate::client::judge::{HALF, netlink, network_of};
-use host::netlink::{OUR_ROUTE, RouteEntry};
+use host::netlink::{NetlinkError, OUR_ROUTE, RouteEntry};
 use host::tun::Device;
 use vpn_core::forward::{Networks, UNROUTABLE};
 use vpn_core::lease::Subnet;
@@ -53,6 +54,15 @@ pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -
     }
     log::info!("{} routes lead into tunnel device {}: {}", wanted.len(), device.name(), listed(&routes.networks));
     ipv6::set(settings, device, &mut netlink)
+}
+
+/// Returns which of our routes lead into the device, as the kernel lists them.
+pub(super) fn in_force(index: u32, networks: Vec<Subnet>) -> Result<Routed, NetlinkError> {
+    let mut netlink = netlink()?;
+    let is_ours = |link: Option<u32>, protocol| link == Some(index) && protocol == OUR_ROUTE;
+    let routes = netlink.routes_in_use()?.iter().filter(|route| is_ours(route.index, route.protocol)).count();
+    let blocks_ipv6 = netlink.routes6()?.iter().any(|route| is_ours(route.index, route.protocol));
+    Ok(Routed { networks, routes, blocks_ipv6 })
 }
 
 /// Returns the destinations of the routes. What the host routes more precisely than a network says, or just as precisely,
