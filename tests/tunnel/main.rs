@@ -23,6 +23,7 @@ mod retries;
 mod routes;
 mod slow;
 mod sources;
+mod status;
 mod traffic;
 
 use testkit::program::Program;

@@ -14,6 +14,7 @@ use vpn_core::names;
 
 use crate::args::ClientOptions;
 use crate::exit::{Code, Failure};
+use crate::live::LiveLine;
 use crate::settings::{self, Role};
 use crate::{output, privilege, signals};
 
@@ -55,7 +56,9 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     if let Err(error) = move_lease_tokens() {
         log::warn!("the kept leases cannot be read, the server may give another address: {error}");
     }
+    let live = LiveLine::show(&options.connect);
     let result = stay_connected(options, &signal, stops);
+    drop(live);
     app::client_deinit();
     result
 }
