@@ -78,8 +78,10 @@ struct Tunnel {
     /// Shared, like the socket: its functions ask the kernel.
     device: Arc<Device>,
     lease: LeaseInfo,
-    /// The networks beside the subnet that its connection asks for.
-    networks: Vec<Subnet>,
+    /// What its connection routes into it beside the subnet.
+    routes: Routes,
+    /// Whether the host's IPv6 is to be kept from leaving around it.
+    keeps_ipv6: bool,
     /// Whether a connection of this library has made it, not C.
     is_clients: bool,
     _running: Running,
@@ -126,7 +128,7 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     let mut taken = None;
     let done = match connect_anew(settings, &mut taken) {
         Ok(false) => replace(settings, running),
-        Ok(true) => current().map_or(Ok(()), |device| routes::set(settings, &device, None)),
+        Ok(true) => route_anew(settings),
         Err(error) => Err(error),
     };
     if done.is_err()
@@ -135,6 +137,17 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
         put_back(taken);
     }
     done
+}
+
+/// Routes what the settings say into the existing device.
+fn route_anew(settings: &Settings) -> Result<(), TunnelError> {
+    let Some(device) = current() else { return Ok(()) };
+    let keeps_ipv6 = routes::set(settings, &device, None)?;
+    if let Some(tunnel) = SLOT.tunnel.lock().as_mut() {
+        tunnel.routes = settings.routes.clone();
+        tunnel.keeps_ipv6 = keeps_ipv6;
+    }
+    Ok(())
 }
 
 /// Creates a device, which takes the place of an existing one.
@@ -159,11 +172,12 @@ fn replace(settings: &Settings, running: Running) -> Result<(), TunnelError> {
     let queue = Arc::new(queues.pop().ok_or(TunError::TooManyQueues(0))?);
     let (path, socket) = attach(settings, &queue)?;
     // Last of what may fail: from here on the old device has no routes.
-    routes::set(settings, &device, replaced)?;
+    let keeps_ipv6 = routes::set(settings, &device, replaced)?;
     let lease = LeaseInfo { addr: settings.addr, gateway: settings.gateway, mtu: settings.mtu, device: device.name() };
-    let (is_clients, networks) = (settings.is_clients(), settings.routes.networks.clone());
+    let (is_clients, routes) = (settings.is_clients(), settings.routes.clone());
     let device = Arc::new(device);
-    let tunnel = Tunnel { socket: Some(socket), queue, device, lease, networks, is_clients, _running: running };
+    let tunnel =
+        Tunnel { socket: Some(socket), queue, device, lease, routes, keeps_ipv6, is_clients, _running: running };
     let old = {
         let mut current = SLOT.tunnel.lock();
         SLOT.path.store(Some(path));
@@ -270,10 +284,24 @@ pub(crate) fn status() -> Result<Option<bool>, TunError> {
     current().map_or(Ok(None), |device| device.is_up())
 }
 
-/// Returns how the device is, for its connection.
+/// Keeps the host's IPv6 in the device, if the connection wants that: other programs may switch it off and on.
+fn keep_ipv6() {
+    let of_tunnel = |tunnel: &Tunnel| (Arc::clone(&tunnel.device), tunnel.routes.clone());
+    let Some((device, routes)) = SLOT.tunnel.lock().as_ref().filter(|tunnel| tunnel.keeps_ipv6).map(of_tunnel) else {
+        return;
+    };
+    if let Err(error) = ipv6::keep(&routes, &device) {
+        host::log_bounded!(Warn, "this host's IPv6 may leave around the tunnel: {error}");
+    }
+}
+
+/// Returns how the device is, for its connection. Gives it the host's IPv6 back if it has lost that.
 pub(super) fn health() -> Health {
     match current().map_or(Ok(DeviceState::Gone), |device| device.state()) {
-        Ok(DeviceState::Up) => Health::Up,
+        Ok(DeviceState::Up) => {
+            keep_ipv6();
+            Health::Up
+        }
         Ok(DeviceState::Down) => Health::Down("the tunnel's device was set down"),
         Ok(DeviceState::NoAddress) => Health::Down("the tunnel's device has lost its address"),
         Ok(DeviceState::NoRoute) => Health::Down("the tunnel's device has lost its route"),
@@ -326,7 +354,7 @@ pub(super) fn measured() -> Option<(Duration, Option<Duration>)> {
 pub(super) fn routed() -> Option<Routed> {
     let (device, networks) = {
         let tunnel = SLOT.tunnel.lock();
-        tunnel.as_ref().map(|tunnel| (Arc::clone(&tunnel.device), tunnel.networks.clone()))?
+        tunnel.as_ref().map(|tunnel| (Arc::clone(&tunnel.device), tunnel.routes.networks.clone()))?
     };
     let routed = routes::in_force(device.index(), networks);
     routed.inspect_err(|error| log::warn!("the routes into the tunnel are not known: {error}")).ok()

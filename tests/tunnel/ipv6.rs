@@ -182,6 +182,38 @@ fn ipv6_stays_blocked_while_the_client_connects_again() {
     });
 }
 
+/// A switch of the host's IPv6 flushes its routes, and a host may get IPv6 at any time.
+#[test]
+fn ipv6_that_comes_later_is_blocked_too() {
+    in_namespace("ipv6::ipv6_that_comes_later_is_blocked_too", || {
+        let hosts = with_link_local_addresses();
+        let _server = hosts.server("server");
+        let switch = |off: bool| {
+            let value = if off { "1" } else { "0" };
+            hosts.at(0).run(move || fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", value).unwrap());
+        };
+        let add_routes = || {
+            hosts.at(0).run(|| {
+                let mut netlink = Netlink::open().unwrap();
+                let cable = netlink.link_index("far0").unwrap();
+                netlink.add_address6(cable, FAR, 64).unwrap();
+                netlink.add_route6(DEFAULT, NEAR, 1024).unwrap();
+            });
+        };
+        switch(true);
+        let client = Client::connect(&hosts, 0, "client", &ALL);
+        for _ in 0..2 {
+            assert_eq!(ours(&hosts), 0);
+            switch(false);
+            add_routes();
+            eventually("IPv6 leads into the tunnel", || ours(&hosts) > 0);
+            assert_blocked(&hosts, "after the switch");
+            switch(true);
+        }
+        assert!(!client.running.log().contains(" WARN "), "{}", client.running.log());
+    });
+}
+
 #[test]
 fn ipv6_is_left_alone_by_the_key_and_by_a_split_tunnel() {
     in_namespace("ipv6::ipv6_is_left_alone_by_the_key_and_by_a_split_tunnel", || {

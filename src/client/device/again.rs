@@ -77,7 +77,6 @@ pub(super) fn connect_anew(settings: &Settings, taken: &mut Option<Taken>) -> Re
     if let Some(tunnel) = current.as_mut() {
         tunnel.socket = Some(socket);
         tunnel.is_clients = settings.is_clients();
-        tunnel.networks = settings.routes.networks.clone();
         SLOT.path.store(Some(path));
     }
     Ok(true)

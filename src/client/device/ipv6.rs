@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::settings::{Routes, Settings, TunnelError};
+use super::settings::{Routes, TunnelError};
+use crate::client::judge::netlink;
 use host::ipv6;
 use host::netlink::{Netlink, OUR_ROUTE, Route6Entry};
 use host::tun::Device;
@@ -27,6 +28,9 @@ const OF_A_LINK: [Block; 2] =
 /// over them, also over one that a router advertises later.
 const WHOLE: u8 = 3;
 
+/// An address in none of the networks that are given to anybody (IANA): no host has a route to it but the default one.
+const UNASSIGNED: Ipv6Addr = Ipv6Addr::new(0x4000, 0, 0, 0, 0, 0, 0, 1);
+
 /// The networks that may be left out of `routes` although these hold the Internet: private ones and those of a provider.
 const NEAR: [(Ipv4Addr, u8); 4] = [
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -37,28 +41,27 @@ const NEAR: [(Ipv4Addr, u8); 4] = [
 
 /// Routes the host's IPv6 into the device, if the settings say so and the host has IPv6. What the host routes more
 /// precisely, such as its own networks, stays with it, and so does the server's address. Otherwise removes such routes.
-pub(super) fn set(settings: &Settings, device: &Device, netlink: &mut Netlink) -> Result<(), TunnelError> {
+pub(super) fn set(routes: &Routes, device: &Device, netlink: &mut Netlink) -> Result<(), TunnelError> {
     let name = device.name();
     let failed = |source| TunnelError::Ipv6 { device: device.name(), source };
-    let is_wanted = settings.routes.block_ipv6 && holds_the_internet(&settings.routes);
-    let is_wanted = is_wanted && ipv6::is_used_beside(&name).map_err(failed)?;
+    let is_wanted = is_wanted(routes) && ipv6::is_used_beside(&name).map_err(failed)?;
     let has_ipv6 = ipv6::has_ipv6(&name).map_err(failed)?;
     if !is_wanted && !has_ipv6 {
         return Ok(());
     }
     let (ours, others): (Vec<_>, Vec<_>) =
         netlink.routes6()?.into_iter().partition(|route| route.index == Some(device.index()));
-    if is_wanted && settings.mtu < MIN_MTU {
+    if is_wanted && device.mtu() < MIN_MTU {
         let leads_away = |route: &Route6Entry| route.is_unicast() && (route.prefix <= WHOLE || route.has_gateway);
         return match others.iter().any(leads_away) {
-            true => Err(TunnelError::Ipv6Mtu(settings.mtu)),
+            true => Err(TunnelError::Ipv6Mtu(device.mtu())),
             false => Ok(()),
         };
     }
     if is_wanted && !has_ipv6 {
         ipv6::enable(&name).map_err(failed)?;
     }
-    let server = match settings.routes.server {
+    let server = match routes.server {
         Some(IpAddr::V6(server)) => Some(server),
         Some(IpAddr::V4(_)) | None => None,
     };
@@ -75,6 +78,21 @@ pub(super) fn set(settings: &Settings, device: &Device, netlink: &mut Netlink) -
         log::info!("IPv6 leads into tunnel device {name}, and is answered with \"unreachable\"");
     }
     Ok(())
+}
+
+/// Does so again if something has taken the routes away, such as a switch of the host's IPv6 that flushes them, or if the
+/// host has IPv6 by now. It takes some milliseconds at most.
+pub(super) fn keep(routes: &Routes, device: &Device) -> Result<(), TunnelError> {
+    let mut netlink = netlink()?;
+    match netlink.has_route6(device.index(), UNASSIGNED)? {
+        true => Ok(()),
+        false => set(routes, device, &mut netlink),
+    }
+}
+
+/// Whether the user wants the host's IPv6 kept from leaving around the tunnel, if there is any.
+pub(super) fn is_wanted(routes: &Routes) -> bool {
+    routes.block_ipv6 && holds_the_internet(routes)
 }
 
 /// Whether the networks are all that is public: then the user expects that nothing leaves around the tunnel.

@@ -17,11 +17,11 @@ use vpn_core::forward::{Networks, UNROUTABLE};
 use vpn_core::lease::Subnet;
 
 /// Routes the networks in the settings into the device, and nothing else beside its subnet. Routes of a device that it
-/// replaces lead into it from then on.
-pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -> Result<(), TunnelError> {
+/// replaces lead into it from then on. Returns whether the host's IPv6 is to be kept in, too.
+pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -> Result<bool, TunnelError> {
     let routes = &settings.routes;
     if routes.networks.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let mut netlink = netlink()?;
     let (server, is_own) = match routes.server.ok_or(TunnelError::UnknownServer)? {
@@ -34,7 +34,7 @@ pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -
     };
     if is_own {
         log::warn!("the server is on this host: only the tunnel's subnet is routed into the tunnel");
-        return Ok(());
+        return Ok(false);
     }
     let devices = [Some(device.index()), replaced];
     let is_ours = |route: &RouteEntry| route.index.is_some() && devices.contains(&route.index);
@@ -53,7 +53,8 @@ pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -
         netlink.unset_route(device.index(), *block)?;
     }
     log::info!("{} routes lead into tunnel device {}: {}", wanted.len(), device.name(), listed(&routes.networks));
-    ipv6::set(settings, device, &mut netlink)
+    ipv6::set(routes, device, &mut netlink)?;
+    Ok(ipv6::is_wanted(routes))
 }
 
 /// Returns which of our routes lead into the device, as the kernel lists them.

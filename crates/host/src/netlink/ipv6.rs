@@ -47,11 +47,18 @@ impl Route6Entry {
 
     /// Reads an `RTM_NEWROUTE` message. Ignores cached copies and families other than IPv6.
     fn parse_into(message: &[u8], list: &mut Vec<Route6Entry>) -> Option<()> {
-        let (header, attributes) = message.split_first_chunk::<ROUTE_HEADER_LEN>()?;
-        let [family, prefix, _source_prefix, _tos, table, protocol, _scope, kind, ..] = *header;
-        if i32::from(family) != libc::AF_INET6 || host_u32(header.get(8..)?)? & RTM_F_CLONED != 0 {
-            return Some(());
+        let header = message.first_chunk::<ROUTE_HEADER_LEN>()?;
+        let is_listed = i32::from(header[0]) == libc::AF_INET6 && host_u32(header.get(8..)?)? & RTM_F_CLONED == 0;
+        if is_listed {
+            list.push(Route6Entry::parse(message)?);
         }
+        Some(())
+    }
+
+    /// Reads an `RTM_NEWROUTE` message of an IPv6 route, which may be a cached copy.
+    fn parse(message: &[u8]) -> Option<Route6Entry> {
+        let (header, attributes) = message.split_first_chunk::<ROUTE_HEADER_LEN>()?;
+        let [_family, prefix, _source_prefix, _tos, table, protocol, _scope, kind, ..] = *header;
         let mut route = Route6Entry {
             destination: Ipv6Addr::UNSPECIFIED,
             prefix,
@@ -74,8 +81,7 @@ impl Route6Entry {
                 _ => {}
             }
         }
-        list.push(route);
-        Some(())
+        Some(route)
     }
 }
 
@@ -96,15 +102,24 @@ impl Netlink {
 
     /// Whether the address is one of this host, loopback included.
     pub fn is_own6(&mut self, address: Ipv6Addr) -> Result<bool, NetlinkError> {
+        Ok(self.route6_to(address)?.is_some_and(|route| route.kind == RTN_LOCAL))
+    }
+
+    /// Whether the host sends packets to the address into the link. It costs the same with any number of routes.
+    pub fn has_route6(&mut self, index: u32, towards: Ipv6Addr) -> Result<bool, NetlinkError> {
+        Ok(self.route6_to(towards)?.is_some_and(|route| route.is_unicast() && route.index == Some(index)))
+    }
+
+    /// Looks up the route to an address; `None` if there is none, or one that discards.
+    fn route6_to(&mut self, address: Ipv6Addr) -> Result<Option<Route6Entry>, NetlinkError> {
         let mut request = RouteMessage::default();
         request.header.address_family = AddressFamily::Inet6;
         request.header.destination_prefix_length = 128;
         request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet6(address)));
         let what = format_args!("look up the route to {address}");
         match self.socket.query(RouteNetlinkMessage::GetRoute(request), what) {
-            Ok(answer) => answer.get(7).map(|kind| *kind == RTN_LOCAL).ok_or(NetlinkError::Malformed),
-            // No route, or one that discards.
-            Err(NetlinkError::Kernel { .. }) => Ok(false),
+            Ok(answer) => Route6Entry::parse(&answer).map(Some).ok_or(NetlinkError::Malformed),
+            Err(NetlinkError::Kernel { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
