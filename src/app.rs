@@ -30,7 +30,7 @@ use crate::sdk::process::is_forked;
 use crate::{cli, server};
 use vpn_core::forward::Totals;
 
-pub use crate::client::{ClientError, LeaseInfo, Started, Status};
+pub use crate::client::{ClientError, Details, LeaseInfo, Started, Status};
 pub use crate::sdk::NotRunning;
 pub use crate::server::InitError;
 
@@ -141,6 +141,11 @@ pub fn client_lease() -> Option<LeaseInfo> {
 /// Returns the tunnel's traffic and drops.
 pub fn client_totals() -> Totals {
     if is_forked() { vpn_core::forward::Counters::new(1).totals() } else { client::totals() }
+}
+
+/// Returns what the connection is like; `None` unless the tunnel is up.
+pub fn client_details() -> Option<Details> {
+    if is_forked() { None } else { client::details() }
 }
 
 /// Returns why the last start failed.

@@ -62,6 +62,8 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("vpn_client", "kill_switch", "yes please", "yes please"),
     ("vpn_client", "kill_switch_local", "[]", "[]"),
     ("srv_vpn", "nat", "maybe", "maybe"),
+    ("vpn_client", "ipv6", "no", "one of block, leave"),
+    ("vpn_client", "ipv6", "", "one of block, leave"),
     ("network_backbone", "role", "lite", "one of root-master"),
     ("network_backbone", "role", "", "one of root-master"),
     ("network_backbone", "role", "[light", "never closed"),

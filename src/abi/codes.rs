@@ -60,7 +60,9 @@ pub(crate) fn tunnel(result: Result<(), crate::client::device::TunnelError>) -> 
         | TunnelError::Tun(_)
         | TunnelError::Netlink(_)
         | TunnelError::UnknownServer
-        | TunnelError::TooManyRoutes(_) => -2,
+        | TunnelError::TooManyRoutes(_)
+        | TunnelError::Ipv6 { .. }
+        | TunnelError::Ipv6Mtu(_) => -2,
         TunnelError::NotRunning(_) | TunnelError::Busy => -3,
     }
 }

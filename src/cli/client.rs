@@ -2,10 +2,13 @@
 
 use super::{Answer, option, value};
 #[cfg(feature = "client")]
-use crate::client::{LeaseInfo, lease, totals};
+use crate::client::{Details, LeaseInfo, Routed, details, lease, routed, totals};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::parts;
+#[cfg(feature = "client")]
+use serde_json::Map;
+use serde_json::{Value, json};
 #[cfg(feature = "client")]
 use vpn_core::forward::Totals;
 
@@ -26,6 +29,7 @@ pub(crate) fn run(words: &[String]) -> Answer {
     match (words.get(1).map(String::as_str), words.get(2).map(String::as_str)) {
         (Some("start"), _) => start(&net, words),
         (Some("stop"), _) => stop(),
+        (Some("status"), _) if option(words, "-json").is_some() => Answer::new(0, status_json(&net).to_string()),
         (Some("status"), _) => Answer::new(0, status(&net)),
         (Some("check"), Some("result")) => Answer::new(0, parts::client_check_result(&net, format).unwrap_or_default()),
         (Some("check"), _) => check_server(&net, words),
@@ -87,12 +91,101 @@ fn status(net: &Net) -> String {
     };
     let (wallet, token, value) = parts::client_wallet(net);
     format!(
-        "{status}\nused:\nwallet:{}\nreceipt:{value} {}{}{}",
+        "{status}\nused:\nwallet:{}\nreceipt:{value} {}{}{}{}",
         wallet.as_deref().unwrap_or("none"),
         token.as_deref().unwrap_or("none"),
         tunnel(),
-        loss()
+        loss(),
+        connection()
     )
+}
+
+/// Returns what [`status`] says as JSON, for programs. A key is always there; it is null if its value is not known.
+fn status_json(net: &Net) -> Value {
+    let state = match parts::client_status() {
+        0 => "not started",
+        1 => "started",
+        2 => "stopped",
+        3 => "lost connection",
+        _ => "unknown",
+    };
+    let (wallet, token, value) = parts::client_wallet(net);
+    let mut status = json!({
+        "state": state, "wallet": wallet, "token": token, "value": value.to_string(),
+        "server": null, "connected_seconds": null, "round_trip_ms": null,
+        "address": null, "gateway": null, "device": null, "mtu": null,
+        "sent": null, "received": null, "marked": null, "dropped": null, "routes": null, "ipv6": null, "reason": null,
+    });
+    if let Value::Object(known) = tunnel_json() {
+        known.into_iter().for_each(|(key, value)| status[key] = value);
+    }
+    status
+}
+
+/// Returns what this library's client knows, if it is linked.
+fn tunnel_json() -> Value {
+    #[cfg(feature = "client")]
+    {
+        let mut known = json!({});
+        if let Some(error @ crate::client::ClientError::Lost { .. }) = crate::client::last_error() {
+            known["reason"] = error.to_string().into();
+        }
+        if let Some(Details { server, lasted, round_trip }) = details() {
+            known["server"] = server.into();
+            known["connected_seconds"] = lasted.as_secs().into();
+            known["round_trip_ms"] = round_trip.map(|time| time.as_micros() as f64 / 1000.0).into();
+        }
+        let Some(LeaseInfo { addr, gateway, device, mtu }) = lease() else { return known };
+        known["address"] = addr.to_string().into();
+        known["gateway"] = gateway.to_string().into();
+        known["device"] = device.into();
+        known["mtu"] = mtu.into();
+        if let Some(routed) = routed() {
+            let networks: Vec<_> = routed.networks.iter().map(ToString::to_string).collect();
+            known["routes"] = json!({"networks": networks, "count": routed.routes});
+            known["ipv6"] = ipv6(&routed).into();
+        }
+        let Value::Object(traffic) = traffic_json(&totals()) else { return known };
+        traffic.into_iter().for_each(|(key, value)| known[key] = value);
+        known
+    }
+    #[cfg(not(feature = "client"))]
+    Value::Null
+}
+
+#[cfg(feature = "client")]
+fn traffic_json(totals: &Totals) -> Value {
+    let drops = totals.drops.iter().filter(|(_, packets)| *packets > 0);
+    json!({
+        "sent": {"packets": totals.up_packets, "bytes": totals.up_bytes},
+        "received": {"packets": totals.down_packets, "bytes": totals.down_bytes},
+        "marked": totals.marked,
+        "dropped": drops.map(|(cause, packets)| (cause.name().to_owned(), Value::from(*packets))).collect::<Map<_, _>>(),
+    })
+}
+
+/// Says where the host's IPv6 goes: nowhere, or as it does without the tunnel.
+#[cfg(feature = "client")]
+fn ipv6(routed: &Routed) -> &'static str {
+    if routed.blocks_ipv6 { "blocked" } else { "left" }
+}
+
+/// Formats what the connection is like and what leads into the tunnel, if this library's client is linked and connected.
+fn connection() -> String {
+    #[cfg(feature = "client")]
+    if let Some(Details { server, lasted, round_trip }) = details() {
+        let mut text = format!("\nserver:{server}\nconnected:{} s", lasted.as_secs());
+        if let Some(time) = round_trip {
+            text += &format!("\nround trip:{:.1} ms", time.as_micros() as f64 / 1000.0);
+        }
+        if let Some(routed) = routed() {
+            let networks: Vec<_> = routed.networks.iter().map(ToString::to_string).collect();
+            let for_these = if networks.is_empty() { String::new() } else { format!(" for {}", networks.join(", ")) };
+            text += &format!("\nroutes:{} beside the subnet{for_these}\nipv6:{}", routed.routes, ipv6(&routed));
+        }
+        return text;
+    }
+    String::new()
 }
 
 /// Returns why the connection was lost, if this library's client is linked.

@@ -147,13 +147,13 @@ impl Connection {
         })
     }
 
-    pub(super) fn state(&self) -> State {
-        self.shared.lock().exchange.state()
-    }
-
-    /// The server, host:port in its one spelling.
+    /// host:port, in the name's one spelling.
     pub(super) fn server(&self) -> &str {
         &self.server
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.shared.lock().exchange.state()
     }
 
     /// Whether the client connects again after a loss.

@@ -7,6 +7,7 @@
 
 mod again;
 mod host_links;
+mod ipv6;
 mod routes;
 mod settings;
 
@@ -16,17 +17,17 @@ use std::os::fd::AsFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
-use super::LeaseInfo;
 use super::downlink::Downlink;
 use super::judge::{Own, netlink};
 use super::uplink::Uplink;
 pub(crate) use super::uplink::UplinkChannel;
 use super::watch::Health;
+use super::{LeaseInfo, Routed};
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::types::dap_events_socket_t;
@@ -50,6 +51,8 @@ struct Path {
     counters: Arc<Counters>,
     uplink: Uplink,
     downlink: Arc<Downlink>,
+    /// When this connection got the device.
+    since: Instant,
     /// The kernel has reported that the queue has no device any more.
     has_failed: AtomicBool,
 }
@@ -75,6 +78,10 @@ struct Tunnel {
     /// Shared, like the socket: its functions ask the kernel.
     device: Arc<Device>,
     lease: LeaseInfo,
+    /// What its connection routes into it beside the subnet.
+    routes: Routes,
+    /// Whether the host's IPv6 is to be kept from leaving around it.
+    keeps_ipv6: bool,
     /// Whether a connection of this library has made it, not C.
     is_clients: bool,
     _running: Running,
@@ -121,7 +128,7 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     let mut taken = None;
     let done = match connect_anew(settings, &mut taken) {
         Ok(false) => replace(settings, running),
-        Ok(true) => current().map_or(Ok(()), |device| routes::set(settings, &device, None)),
+        Ok(true) => route_anew(settings),
         Err(error) => Err(error),
     };
     if done.is_err()
@@ -130,6 +137,17 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
         put_back(taken);
     }
     done
+}
+
+/// Routes what the settings say into the existing device.
+fn route_anew(settings: &Settings) -> Result<(), TunnelError> {
+    let Some(device) = current() else { return Ok(()) };
+    let keeps_ipv6 = routes::set(settings, &device, None)?;
+    if let Some(tunnel) = SLOT.tunnel.lock().as_mut() {
+        tunnel.routes = settings.routes.clone();
+        tunnel.keeps_ipv6 = keeps_ipv6;
+    }
+    Ok(())
 }
 
 /// Creates a device, which takes the place of an existing one.
@@ -154,11 +172,12 @@ fn replace(settings: &Settings, running: Running) -> Result<(), TunnelError> {
     let queue = Arc::new(queues.pop().ok_or(TunError::TooManyQueues(0))?);
     let (path, socket) = attach(settings, &queue)?;
     // Last of what may fail: from here on the old device has no routes.
-    routes::set(settings, &device, replaced)?;
+    let keeps_ipv6 = routes::set(settings, &device, replaced)?;
     let lease = LeaseInfo { addr: settings.addr, gateway: settings.gateway, mtu: settings.mtu, device: device.name() };
-    let is_clients = settings.is_clients();
+    let (is_clients, routes) = (settings.is_clients(), settings.routes.clone());
     let device = Arc::new(device);
-    let tunnel = Tunnel { socket: Some(socket), queue, device, lease, is_clients, _running: running };
+    let tunnel =
+        Tunnel { socket: Some(socket), queue, device, lease, routes, keeps_ipv6, is_clients, _running: running };
     let old = {
         let mut current = SLOT.tunnel.lock();
         SLOT.path.store(Some(path));
@@ -206,6 +225,7 @@ fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<Tun
         )),
         queue: Arc::clone(queue),
         counters,
+        since: Instant::now(),
         has_failed: AtomicBool::new(false),
     });
     let handler = Arc::clone(&path) as Arc<dyn TunHandler>;
@@ -264,10 +284,24 @@ pub(crate) fn status() -> Result<Option<bool>, TunError> {
     current().map_or(Ok(None), |device| device.is_up())
 }
 
-/// Returns how the device is, for its connection.
+/// Keeps the host's IPv6 in the device, if the connection wants that: other programs may switch it off and on.
+fn keep_ipv6() {
+    let of_tunnel = |tunnel: &Tunnel| (Arc::clone(&tunnel.device), tunnel.routes.clone());
+    let Some((device, routes)) = SLOT.tunnel.lock().as_ref().filter(|tunnel| tunnel.keeps_ipv6).map(of_tunnel) else {
+        return;
+    };
+    if let Err(error) = ipv6::keep(&routes, &device) {
+        host::log_bounded!(Warn, "this host's IPv6 may leave around the tunnel: {error}");
+    }
+}
+
+/// Returns how the device is, for its connection. Gives it the host's IPv6 back if it has lost that.
 pub(super) fn health() -> Health {
     match current().map_or(Ok(DeviceState::Gone), |device| device.state()) {
-        Ok(DeviceState::Up) => Health::Up,
+        Ok(DeviceState::Up) => {
+            keep_ipv6();
+            Health::Up
+        }
         Ok(DeviceState::Down) => Health::Down("the tunnel's device was set down"),
         Ok(DeviceState::NoAddress) => Health::Down("the tunnel's device has lost its address"),
         Ok(DeviceState::NoRoute) => Health::Down("the tunnel's device has lost its route"),
@@ -308,6 +342,22 @@ pub(crate) fn lease() -> Option<LeaseInfo> {
 /// Returns traffic and drops since the device was created.
 pub(crate) fn totals() -> Totals {
     counters().totals()
+}
+
+/// Returns for how long the connection has had the device, and the round trip of its stream if it is known; `None` while
+/// the device waits for a connection.
+pub(super) fn measured() -> Option<(Duration, Option<Duration>)> {
+    path().map(|path| (path.since.elapsed(), path.uplink.round_trip()))
+}
+
+/// Returns what is routed into the device beside its subnet; `None` without a device.
+pub(super) fn routed() -> Option<Routed> {
+    let (device, networks) = {
+        let tunnel = SLOT.tunnel.lock();
+        tunnel.as_ref().map(|tunnel| (Arc::clone(&tunnel.device), tunnel.routes.networks.clone()))?
+    };
+    let routed = routes::in_force(device.index(), networks);
+    routed.inspect_err(|error| log::warn!("the routes into the tunnel are not known: {error}")).ok()
 }
 
 /// Returns the SDK's event socket of the device, or NULL.
@@ -365,7 +415,7 @@ pub(super) fn drained(channel: &Arc<Channel>) -> bool {
     path().is_some_and(|path| path.uplink.drained(channel))
 }
 
-/// Gives back the memory that a burst of the host's packets has left, on the device's worker.
+/// Gives back the memory that a burst of the host's packets has left, and measures the stream, on the device's worker.
 pub(super) fn trim() {
     if let Some(path) = path() {
         path.uplink.trim();

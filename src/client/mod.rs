@@ -65,6 +65,7 @@ use settings::Settings;
 use stops::Began;
 pub(crate) use vpn_core::exchange::State;
 use vpn_core::forward::Totals;
+use vpn_core::lease::Subnet;
 use vpn_core::names;
 use watch::Health;
 
@@ -72,7 +73,7 @@ use watch::Health;
 const USAGE: &CStr = c"vpn_client [start -addr <server_address> -port <server_port>|stop|status] -net <net_name>\n\
 vpn_client init -w <wallet_name> -token <token_name> -value <value> -net <net_name>\n\
 vpn_client stop -net <net_name>\n\
-vpn_client status -net <net_name>\n\
+vpn_client status -net <net_name> [-json]\n\
 vpn_client check -addr <ip_addr> -port <port> -net <net_name>\n\
 vpn_client check result -net <net_name> [-H hex(default)|base58]\n";
 
@@ -110,6 +111,29 @@ pub struct LeaseInfo {
     pub mtu: u16,
     /// The name of the TUN device.
     pub device: String,
+}
+
+/// What a connection that is up is like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Details {
+    /// The server as host:port.
+    pub server: String,
+    /// For how long the connection has had its device.
+    pub lasted: Duration,
+    /// The time that the path of the stream takes to the server and back, with what waits on it, as TCP measures it
+    /// (`tcpi_rtt` of TCP_INFO); `None` until it is known.
+    pub round_trip: Option<Duration>,
+}
+
+/// What is routed into the tunnel's device beside its subnet, as the kernel lists it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Routed {
+    /// The networks that the user has asked for.
+    pub networks: Vec<Subnet>,
+    /// The number of the IPv4 routes for them, which leave out the server and what the host routes itself.
+    pub routes: usize,
+    /// Whether the host's IPv6 is routed into the device, where it is answered with "unreachable".
+    pub blocks_ipv6: bool,
 }
 
 /// The last command that the client received.
@@ -309,7 +333,7 @@ fn settings() -> Result<Settings, BadValue> {
 
 /// Returns the networks in which a server may give a subnet, beside the private ones.
 #[cfg(feature = "client-tun")]
-pub(crate) fn allowed_subnets() -> Result<Vec<vpn_core::lease::Subnet>, BadValue> {
+pub(crate) fn allowed_subnets() -> Result<Vec<Subnet>, BadValue> {
     match &CLIENT.lock().config {
         Some(config) => settings::allowed_subnets(config),
         None => settings::allowed_subnets(&Config::of_node()),
@@ -443,6 +467,18 @@ pub(crate) fn status() -> Status {
 /// Returns the lease and the device; `None` while the tunnel is not up.
 pub(crate) fn lease() -> Option<LeaseInfo> {
     connection().filter(|connection| connection.state() == State::Up).and_then(|_| tunnel_part::lease())
+}
+
+/// Returns what the connection is like; `None` while the tunnel is not up.
+pub(crate) fn details() -> Option<Details> {
+    let connection = connection().filter(|connection| connection.state() == State::Up)?;
+    let (lasted, round_trip) = tunnel_part::measured()?;
+    Some(Details { server: connection.server().to_owned(), lasted, round_trip })
+}
+
+/// Returns what is routed into the device beside its subnet; `None` without a device. Reads the kernel's tables.
+pub(crate) fn routed() -> Option<Routed> {
+    tunnel_part::routed()
 }
 
 /// Returns why the connection was lost, or why the last start failed.

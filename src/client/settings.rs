@@ -47,6 +47,8 @@ pub(super) struct Settings {
     pub(super) kill_switch: bool,
     /// Whether the kill switch lets local networks through.
     pub(super) kill_switch_local: bool,
+    /// Whether the host's IPv6 is kept from leaving around a tunnel that has the Internet.
+    pub(super) block_ipv6: bool,
 }
 
 impl Settings {
@@ -79,6 +81,7 @@ impl Settings {
             exclude_routes: config.checked_list(SECTION, "exclude_routes", NETWORKS, Subnet::parse_cidr)?,
             kill_switch: config.checked_flag(SECTION, "kill_switch", false)?,
             kill_switch_local: config.checked_flag(SECTION, "kill_switch_local", false)?,
+            block_ipv6: blocks_ipv6(config)?,
         })
     }
 }
@@ -99,6 +102,16 @@ fn allow_source(config: &Config) -> Result<Option<Networks>, BadValue> {
     let list = config.list(SECTION, KEY);
     let networks = Networks::parse(list.iter().filter(|item| item.trim() != TUNNELS_SUBNET));
     networks.map(Some).map_err(|BadNetwork(value)| BadValue::new(SECTION, KEY, &value, expected))
+}
+
+/// Reads `ipv6`: whether IPv6 is blocked, which is the default.
+fn blocks_ipv6(config: &Config) -> Result<bool, BadValue> {
+    let (key, expected) = ("ipv6", "one of block, leave");
+    match config.checked_text(SECTION, key, expected)?.as_deref() {
+        None | Some("block") => Ok(true),
+        Some("leave") => Ok(false),
+        Some(value) => Err(BadValue::new(SECTION, key, value, expected)),
+    }
 }
 
 /// Parses 64 hex digits, with or without 0x.

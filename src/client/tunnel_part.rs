@@ -12,8 +12,8 @@ mod own {
 
     use super::super::device::{self, Routes, UplinkChannel};
     pub(in crate::client) use super::super::device::{
-        delete, deliver, deliver_all, detach, drained, dropped, exists, has_failed, health, is_clients, lease, own,
-        suspend, totals, trim,
+        delete, deliver, deliver_all, detach, drained, dropped, exists, has_failed, health, is_clients, lease,
+        measured, own, routed, suspend, totals, trim,
     };
     use crate::client::settings::Settings;
     use crate::sdk::channel::Channel;
@@ -29,7 +29,12 @@ mod own {
         let mut settings = device::Settings::from_offer(&grant.offer, own.mtu);
         settings.offload = own.offload;
         settings.allow_source = own.allow_source.clone();
-        settings.routes = Routes { networks: own.routes.clone(), exclude: own.exclude_routes.clone(), server };
+        settings.routes = Routes {
+            networks: own.routes.clone(),
+            exclude: own.exclude_routes.clone(),
+            server,
+            block_ipv6: own.block_ipv6,
+        };
         settings.worker = channel.worker();
         settings.uplink = Some(UplinkChannel::Own(Arc::clone(channel)));
         settings.usage_id = grant.usage_id;
@@ -45,10 +50,10 @@ mod foreign {
 
     use parking_lot::Mutex;
 
-    use crate::client::LeaseInfo;
     use crate::client::judge::{Own, netlink};
     use crate::client::settings::Settings;
     use crate::client::watch::Health;
+    use crate::client::{LeaseInfo, Routed};
     use crate::sdk::channel::Channel;
     use crate::sdk::{parts, worker};
     use vpn_core::exchange::Grant;
@@ -146,6 +151,16 @@ mod foreign {
     }
 
     pub(in crate::client) fn trim() {}
+
+    /// The legacy part measures nothing.
+    pub(in crate::client) fn measured() -> Option<(Duration, Option<Duration>)> {
+        None
+    }
+
+    /// The legacy part routes nothing beside the subnet.
+    pub(in crate::client) fn routed() -> Option<Routed> {
+        None
+    }
 
     /// The legacy part counts nothing.
     pub(in crate::client) fn dropped(cause: DropCause) {

@@ -2,18 +2,25 @@
 
 use std::ops::DerefMut;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::datapath::{Outlet, Room, Shared, Sink, drain};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::worker::Owned;
 use host::tun::Queue;
-use vpn_core::forward::{Bundler, Counters, DropCause, Load, Offload, Peer};
+use vpn_core::forward::{Bundler, Counters, DropCause, Load, MAX_ICMPV6_ERROR, Offload, Peer, ipv6_unreachable};
 use vpn_core::queue::Events;
-use vpn_core::wire::{Ipv4View, op};
+use vpn_core::rate::Budget;
+use vpn_core::wire::{Ipv4View, VnetHeader, op};
 
 /// The most bytes that wait for the server, in the stream and in the queue together.
 const QUEUE: usize = 4 * 1024 * 1024;
+
+/// The most IPv6 packets that are answered in a second, and at once: a page opens a hundred connections at most, and the
+/// answers to a flood must not cost more than to drop it.
+const ANSWERS: u32 = 1000;
 
 /// The channel that carries the host's packets to the server.
 #[derive(Clone, Debug)]
@@ -28,6 +35,9 @@ pub(crate) enum UplinkChannel {
 pub(super) struct Uplink {
     counters: Arc<Counters>,
     state: Owned<State>,
+    started: Instant,
+    /// The stream's round trip in microseconds, as it was last measured; 0 if it is not known.
+    round_trip: AtomicU32,
 }
 
 /// The data that only the device's worker accesses.
@@ -38,6 +48,8 @@ struct State {
     bundler: Option<Box<Bundler>>,
     outlet: Outlet,
     shared: Shared,
+    /// How often an IPv6 packet is answered (RFC 4443, 2.4 (f)).
+    answers: Budget,
 }
 
 impl Uplink {
@@ -51,13 +63,15 @@ impl Uplink {
     ) -> Uplink {
         let peer = Peer { bundle_op: op::BUNDLE_SEND, plain_op: op::VPN_SEND, usage_id, largest };
         let (outlet, shared) = (Outlet::new(QUEUE), Shared::new(2 * QUEUE));
-        let state = State { channel, peer, bundler: Some(Box::default()), outlet, shared };
-        Uplink { counters, state: Owned::new(worker, state) }
+        let answers = Budget::per_second(ANSWERS);
+        let state = State { channel, peer, bundler: Some(Box::default()), outlet, shared, answers };
+        Uplink { counters, state: Owned::new(worker, state), started: Instant::now(), round_trip: AtomicU32::new(0) }
     }
 
     /// Reads the host's packets, up to the budget, and sends them to the server.
     pub(super) fn drain(&self, queue: &Queue, first: Option<&mut [u8]>) {
         self.with_batch(|batch, bundler| {
+            batch.queue = Some(queue);
             if let Err(error) = drain(queue, first, bundler, batch) {
                 log::debug!("cannot read the tunnel device: {error}");
             }
@@ -79,16 +93,31 @@ impl Uplink {
         is_ours
     }
 
-    /// Gives back the memory that a burst has left, once a second.
+    /// Gives back the memory that a burst has left, and measures the stream, at the connection's ticks.
     pub(super) fn trim(&self) {
-        self.state.with(|state| state.shared.trim());
+        let path = self.state.with(|state| {
+            state.shared.trim();
+            match &state.channel {
+                Some(UplinkChannel::Own(channel)) => channel.path(),
+                Some(UplinkChannel::External(_)) | None => None,
+            }
+        });
+        self.round_trip.store(path.flatten().map_or(0, |path| path.rtt), Ordering::Relaxed);
     }
 
-    fn with_batch(&self, work: impl FnOnce(&mut Batch<'_>, &mut Bundler)) {
+    /// The stream's round trip as TCP measures it; `None` if it is not known.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        match self.round_trip.load(Ordering::Relaxed) {
+            0 => None,
+            microseconds => Some(Duration::from_micros(microseconds.into())),
+        }
+    }
+
+    fn with_batch<'a>(&'a self, work: impl FnOnce(&mut Batch<'a>, &mut Bundler)) {
         let taken =
             self.state.with(|state| (state.bundler.take().unwrap_or_default(), state.channel.clone(), state.peer));
         let Some((mut bundler, channel, peer)) = taken else { return };
-        work(&mut Batch { uplink: self, channel, peer, room: None, waits: false }, &mut bundler);
+        work(&mut Batch { uplink: self, queue: None, channel, peer, room: None, waits: false }, &mut bundler);
         self.state.with(|state| state.bundler = Some(bundler));
     }
 
@@ -143,6 +172,8 @@ impl Uplink {
 /// The packets of one wake-up, on their way to the server.
 struct Batch<'a> {
     uplink: &'a Uplink,
+    /// The queue that the packets come from; `None` if they have waited.
+    queue: Option<&'a Queue>,
     channel: Option<UplinkChannel>,
     peer: Peer,
     /// What may pass straight into the stream; `None` before the first packet.
@@ -156,7 +187,7 @@ impl Sink for Batch<'_> {
     fn take<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>, len: usize) {
         let (view, offload, load) = match bundler.check(len) {
             Ok(checked) => checked,
-            Err(cause) => return self.uplink.counters.dropped(0, cause),
+            Err(cause) => return self.refuse(bundler.packet(len), cause),
         };
         let room = self.room.get_or_insert_with(|| self.uplink.room(self.channel.as_ref()));
         if room.takes(len, &offload) {
@@ -173,6 +204,22 @@ impl Sink for Batch<'_> {
 }
 
 impl Batch<'_> {
+    /// Drops a packet, and answers it if it is IPv6: the host's, which must not leave around the tunnel, is routed into
+    /// it (`device/ipv6.rs`), and applications are to turn to IPv4 at once.
+    #[cold]
+    fn refuse(&self, packet: &[u8], cause: DropCause) {
+        self.uplink.counters.dropped(0, cause);
+        let Some(queue) = self.queue.filter(|_| cause == DropCause::NotIpv4) else { return };
+        let mut answer = [0; MAX_ICMPV6_ERROR];
+        let Some(answer) = ipv6_unreachable(packet, &mut answer) else { return };
+        let now = self.uplink.started.elapsed();
+        if self.uplink.state.with(|state| state.answers.take(now)) == Some(true)
+            && let Err(error) = queue.send(&VnetHeader::default(), answer)
+        {
+            log::trace!("the tunnel device refuses the answer to an IPv6 packet: {error}");
+        }
+    }
+
     /// Sends as much of what waits as the stream may have now.
     fn hand_down(&mut self, bundler: &mut Bundler) {
         let Some(UplinkChannel::Own(channel)) = &self.channel else { return };

@@ -7,6 +7,7 @@ mod addresses;
 mod allocations;
 mod churn;
 mod device;
+mod ipv6;
 mod judged;
 mod kill_switch;
 mod leases;
@@ -25,6 +26,7 @@ mod roaming;
 mod routes;
 mod slow;
 mod sources;
+mod status;
 mod traffic;
 
 use testkit::program::Program;

@@ -56,12 +56,23 @@ static DEBUG_OF: RwLock<Option<&'static str>> = RwLock::new(None);
 /// The level of `RUST_LOG`, if the logger is installed.
 static FILTER: RwLock<Option<LevelFilter>> = RwLock::new(None);
 
+/// Writes the bytes of a line of the log somewhere, as `Write::write` does.
+pub type WriteLine = fn(&[u8]) -> io::Result<usize>;
+
+/// Has lines written by this function, on the thread that logs, in place of stderr. A program that draws on its terminal
+/// takes its drawing away for the line. The function must not log. Any thread.
+pub fn write_lines_by(write: WriteLine) {
+    *WRITE.write() = write;
+}
+
+static WRITE: RwLock<WriteLine> = RwLock::new(|bytes| io::stderr().write(bytes));
+
 /// The process's stderr. A host whose stderr is a closed pipe must not die of a line of this library.
 struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        without_sigpipe(|| io::stderr().write(bytes))
+        without_sigpipe(|| (*WRITE.read())(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -4,6 +4,7 @@
 
 pub mod descriptors;
 pub mod dial;
+pub mod ipv6;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod netlink;

@@ -19,6 +19,7 @@ pub mod records;
 mod skip;
 pub mod sockets;
 mod stats;
+pub mod terminal;
 pub mod tunnel;
 mod wait;
 pub mod wire;

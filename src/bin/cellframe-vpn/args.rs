@@ -68,7 +68,7 @@ pub(crate) enum Command {
     Stat(ControlOptions),
     /// Show the state of the client that runs on this machine
     #[command(after_help = STATUS_HELP)]
-    Status(ControlOptions),
+    Status(StatusOptions),
     /// Stop the client that runs on this machine
     #[command(after_help = STOP_HELP)]
     Stop(ControlOptions),
@@ -86,7 +86,9 @@ Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no serve
   6 the server belongs to another user";
 
 const STATUS_HELP: &str = "\
-Example: sudo cellframe-vpn status
+Examples:
+  sudo cellframe-vpn status
+  sudo cellframe-vpn status --json | jq .round_trip_ms
 
 Exit codes: 0 answered, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
   6 the client belongs to another user";
@@ -189,6 +191,10 @@ pub(crate) struct ClientOptions {
     /// With --kill-switch: local networks may be reached, without their name servers
     #[arg(long, requires = "kill_switch")]
     pub(crate) kill_switch_local: bool,
+    /// What happens to this machine's IPv6 while all IPv4 goes through the tunnel, which carries no IPv6: block answers
+    /// it with "unreachable", leave sends it around the tunnel [default: block]
+    #[arg(long, value_name = "block|leave", value_parser = ["block", "leave"], hide_possible_values = true)]
+    pub(crate) ipv6: Option<String>,
     /// Retry when the server cannot be reached or does not answer at first, as after a loss
     #[arg(long)]
     pub(crate) retry: bool,
@@ -247,6 +253,15 @@ pub(crate) struct ControlOptions {
     /// Control socket of the running process, if it is not in the state directory
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusOptions {
+    #[command(flatten)]
+    pub(crate) control: ControlOptions,
+    /// Print the state as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

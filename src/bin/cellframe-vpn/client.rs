@@ -15,6 +15,7 @@ use vpn_core::names;
 
 use crate::args::ClientOptions;
 use crate::exit::{Code, Failure};
+use crate::live::LiveLine;
 use crate::settings::{self, Role};
 use crate::{output, privilege, signals};
 
@@ -48,6 +49,9 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     for (key, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
         config.set("vpn_client", key, "true");
     }
+    if let Some(ipv6) = &options.ipv6 {
+        config.set("vpn_client", "ipv6", ipv6);
+    }
     let (sender, signal) = mpsc::channel();
     signals::watch(move |number| {
         let _ = sender.send(number);
@@ -61,7 +65,10 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
         log::warn!("the kept leases cannot be read, the server may give another address: {error}");
     }
     let result = match connect(options, &user) {
-        Ok(None) => stay_connected(options, &user),
+        Ok(None) => {
+            let _live = LiveLine::show(&options.connect);
+            stay_connected(options, &user)
+        }
         Ok(Some(end)) => ended(end),
         Err(failure) => Err(failure),
     };

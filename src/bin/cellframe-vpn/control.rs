@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use embedded::cli::{self, CliError};
 
-use crate::args::ControlOptions;
+use crate::args::{ControlOptions, StatusOptions};
 use crate::exit::{Code, Failure};
 use crate::output;
 use crate::settings::{self, Role};
@@ -17,8 +17,10 @@ pub(crate) fn stat(options: &ControlOptions) -> Result<(), Failure> {
 }
 
 /// Prints the state of the running client.
-pub(crate) fn status(options: &ControlOptions) -> Result<(), Failure> {
-    output::line(ask(Role::Client, options, &["vpn_client", "status", "-net", &options.net])?);
+pub(crate) fn status(options: &StatusOptions) -> Result<(), Failure> {
+    let mut argv = vec!["vpn_client", "status", "-net", &options.control.net];
+    argv.extend(options.json.then_some("-json"));
+    output::line(ask(Role::Client, &options.control, &argv)?);
     Ok(())
 }
 

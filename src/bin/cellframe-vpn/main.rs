@@ -10,6 +10,7 @@ mod client;
 mod control;
 mod demo;
 mod exit;
+mod live;
 mod output;
 mod privilege;
 mod server;

@@ -3,8 +3,9 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Result, Write};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use indicatif::ProgressBar;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 
@@ -13,10 +14,30 @@ use crate::exit::{Code, Failure};
 /// Why a result was not written.
 static LOST: OnceLock<String> = OnceLock::new();
 
+/// The line that changes in place on the terminal, while there is one.
+static LIVE: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Sets the line that changes in place, which every other line takes away while it is written.
+pub(crate) fn set_live_line(line: Option<ProgressBar>) {
+    *LIVE.lock().unwrap_or_else(PoisonError::into_inner) = line;
+}
+
+/// Writes something, here or to the log, that must not mix with the line that changes in place.
+pub(crate) fn without_live_line<T>(write: impl FnOnce() -> T) -> T {
+    let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match live {
+        Some(live) => live.suspend(write),
+        None => write(),
+    }
+}
+
 /// Writes a line to stdout: a result.
 pub(crate) fn line(text: impl Display) {
-    let mut stdout = std::io::stdout().lock();
-    wrote(require_writable().and_then(|()| writeln!(stdout, "{text}")).and_then(|()| stdout.flush()));
+    let write = || {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush())
+    };
+    wrote(require_writable().and_then(|()| without_live_line(write)));
 }
 
 /// Fails if stdout is open for reading only: the standard library takes that for written.
@@ -45,7 +66,7 @@ pub(crate) fn failure() -> Option<Failure> {
 
 /// Writes a line to stderr: progress or an event.
 pub(crate) fn note(text: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = without_live_line(|| writeln!(std::io::stderr().lock(), "{text}"));
 }
 
 /// Writes the line that says why the program failed.

@@ -139,6 +139,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "server_pin",
             "allow_subnet",
             "allow_source",
+            "ipv6",
             "routes",
             "exclude_routes",
             "kill_switch",
@@ -252,6 +253,9 @@ threads_cnt=0
 # networks may be reached all the same. The default is false.
 #kill_switch=true
 #kill_switch_local=true
+# For `client`: IPv6 of this machine while all IPv4 goes through the tunnel, which carries no IPv6: block answers it with
+# \"unreachable\", leave sends it around the tunnel.
+#ipv6=block
 ";
 
 #[cfg(test)]

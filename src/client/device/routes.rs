@@ -7,31 +7,34 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::ipv6;
 use super::settings::{MOST_ROUTES, Routes, Settings, TunnelError};
+use crate::client::Routed;
 use crate::client::judge::{HALF, netlink, network_of};
-use host::netlink::{OUR_ROUTE, RouteEntry};
+use host::netlink::{NetlinkError, OUR_ROUTE, RouteEntry};
 use host::tun::Device;
 use vpn_core::forward::{Networks, UNROUTABLE};
 use vpn_core::lease::Subnet;
 
 /// Routes the networks in the settings into the device, and nothing else beside its subnet. Routes of a device that it
-/// replaces lead into it from then on.
-pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -> Result<(), TunnelError> {
+/// replaces lead into it from then on. Returns whether the host's IPv6 is to be kept in, too.
+pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -> Result<bool, TunnelError> {
     let routes = &settings.routes;
     if routes.networks.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    let server = match routes.server.ok_or(TunnelError::UnknownServer)? {
-        IpAddr::V4(server) => Some(server),
-        // No IPv4 route leads to it.
-        IpAddr::V6(_) => None,
-    };
     let mut netlink = netlink()?;
-    let addresses = netlink.addresses()?;
-    let is_own = |server: Ipv4Addr| server.is_loopback() || addresses.iter().any(|own| own.addr == server);
-    if server.is_some_and(is_own) {
+    let (server, is_own) = match routes.server.ok_or(TunnelError::UnknownServer)? {
+        IpAddr::V4(server) => {
+            let is_own = server.is_loopback() || netlink.addresses()?.iter().any(|own| own.addr == server);
+            (Some(server), is_own)
+        }
+        // No IPv4 route leads to it.
+        IpAddr::V6(server) => (None, server.is_loopback() || netlink.is_own6(server)?),
+    };
+    if is_own {
         log::warn!("the server is on this host: only the tunnel's subnet is routed into the tunnel");
-        return Ok(());
+        return Ok(false);
     }
     let devices = [Some(device.index()), replaced];
     let is_ours = |route: &RouteEntry| route.index.is_some() && devices.contains(&route.index);
@@ -50,7 +53,17 @@ pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -
         netlink.unset_route(device.index(), *block)?;
     }
     log::info!("{} routes lead into tunnel device {}: {}", wanted.len(), device.name(), listed(&routes.networks));
-    Ok(())
+    ipv6::set(routes, device, &mut netlink)?;
+    Ok(ipv6::is_wanted(routes))
+}
+
+/// Returns which of our routes lead into the device, as the kernel lists them.
+pub(super) fn in_force(index: u32, networks: Vec<Subnet>) -> Result<Routed, NetlinkError> {
+    let mut netlink = netlink()?;
+    let is_ours = |link: Option<u32>, protocol| link == Some(index) && protocol == OUR_ROUTE;
+    let routes = netlink.routes_in_use()?.iter().filter(|route| is_ours(route.index, route.protocol)).count();
+    let blocks_ipv6 = netlink.routes6()?.iter().any(|route| is_ours(route.index, route.protocol));
+    Ok(Routed { networks, routes, blocks_ipv6 })
 }
 
 /// Returns the destinations of the routes. What the host routes more precisely than a network says, or just as precisely,
@@ -103,7 +116,7 @@ mod tests {
 
     fn routed(networks: &[&str], exclude: &[&str], host: &[&str]) -> Networks {
         let list = |texts: &[&str]| texts.iter().map(|text| subnet(text)).collect();
-        let routes = Routes { networks: list(networks), exclude: list(exclude), server: None };
+        let routes = Routes { networks: list(networks), exclude: list(exclude), ..Routes::default() };
         let host: Vec<_> = host.iter().map(|text| route(text)).collect();
         Networks::of(blocks(&routes, Some([198, 51, 100, 7].into()), subnet("10.98.0.0/24"), &host))
     }

@@ -1,5 +1,6 @@
 //! What a device is to be, and why it cannot be created.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::UplinkChannel;
@@ -25,6 +26,8 @@ pub(crate) struct Routes {
     pub exclude: Vec<Subnet>,
     /// The server's address outside of the tunnel; `None` if it is not known.
     pub server: Option<IpAddr>,
+    /// Whether the host's IPv6 is kept from leaving around a tunnel that has the Internet.
+    pub block_ipv6: bool,
 }
 
 /// The parameters of the device.
@@ -114,6 +117,23 @@ pub(crate) enum TunnelError {
     /// The host's own routes cut the networks into too many pieces.
     #[error("[vpn_client] routes take {0} routes beside this host's own; expected at most {MOST_ROUTES}")]
     TooManyRoutes(usize),
+    /// The device cannot get IPv6, to take in what the host sends.
+    #[error(
+        "[vpn_client] ipv6 = block: IPv6 on {device}, which leads it into the tunnel: {source}; expected files in \
+         /proc/sys/net/ipv6/conf that can be read and written, or ipv6 = leave"
+    )]
+    Ipv6 {
+        /// The name of the device.
+        device: String,
+        /// The kernel's error.
+        source: io::Error,
+    },
+    /// A device with this MTU has no IPv6, and the host has.
+    #[error(
+        "[vpn_client] ipv6 = block: an MTU of {0} is below the 1280 that IPv6 needs, so that this host's would leave \
+         around the tunnel; expected a larger one at both ends, or ipv6 = leave"
+    )]
+    Ipv6Mtu(u16),
     /// There is no worker to read the device.
     #[error(transparent)]
     NotRunning(#[from] NotRunning),

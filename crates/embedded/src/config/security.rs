@@ -98,6 +98,7 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("exclude_routes", Kind::List),
             ("kill_switch", Kind::Flag),
             ("kill_switch_local", Kind::Flag),
+            ("ipv6", Kind::Word(&["block", "leave"])),
         ],
     ),
 ];
@@ -108,7 +109,7 @@ const NETWORK_KEYS: &[(&str, Kind)] = &[("id", COUNT), ("role", Kind::Word(ROLES
 /// Names that other sections have for other things, such as the node's `[cli-server] listen_address`.
 const OF_MANY: &[&str] = &["enabled", "listen_address", "listen_path"];
 /// The same for sections that this SDK does not know.
-const OF_OTHERS: &[&str] = &["deny", "device", "dns", "gate", "grace_period", "idle_timeout", "nat"];
+const OF_OTHERS: &[&str] = &["deny", "device", "dns", "gate", "grace_period", "idle_timeout", "ipv6", "nat"];
 /// Keys of our own sections that are near a security key and none themselves.
 const NO_SLIPS: &[&str] = &["net"];
 

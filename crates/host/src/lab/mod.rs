@@ -5,6 +5,7 @@
 //! operations on links and routes to [`crate::netlink::Netlink`] that only a demo or a test needs.
 
 mod cable;
+mod ipv6;
 mod links;
 mod namespace;
 

@@ -7,6 +7,7 @@
 //! `netlink-packet-route` builds the requests. `reply` reads the answers: only the few attributes that this crate
 //! needs. A link type that a library does not know must not stop a VPN.
 
+mod ipv6;
 mod listing;
 mod own;
 mod reply;
@@ -26,6 +27,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
+pub use ipv6::Route6Entry;
 pub use reply::{Address, Link, RouteEntry};
 
 /// How long a listing is repeated while changes of its table interrupt it.

@@ -9,7 +9,7 @@ use netlink_packet_core::{NlaBuffer, NlasIterator};
 
 const LINK_HEADER_LEN: usize = 16;
 const ADDRESS_HEADER_LEN: usize = 8;
-const ROUTE_HEADER_LEN: usize = 12;
+pub(super) const ROUTE_HEADER_LEN: usize = 12;
 const NEXT_HOP_HEADER_LEN: usize = 8;
 
 const IFLA_IFNAME: u16 = 3;
@@ -17,15 +17,15 @@ const IFLA_MTU: u16 = 4;
 const IFLA_TXQLEN: u16 = 13;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const RTA_MULTIPATH: u16 = 9;
-const RTA_TABLE: u16 = 15;
+pub(super) const RTA_DST: u16 = 1;
+pub(super) const RTA_OIF: u16 = 4;
+pub(super) const RTA_GATEWAY: u16 = 5;
+pub(super) const RTA_PRIORITY: u16 = 6;
+pub(super) const RTA_MULTIPATH: u16 = 9;
+pub(super) const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
-const RTN_UNICAST: u8 = 1;
-const RTN_LOCAL: u8 = 2;
+pub(super) const RTN_UNICAST: u8 = 1;
+pub(super) const RTN_LOCAL: u8 = 2;
 const RTN_BROADCAST: u8 = 3;
 const RTN_ANYCAST: u8 = 4;
 const RTPROT_KERNEL: u8 = 2;
@@ -35,7 +35,7 @@ const FRA_L3MDEV: u16 = 19;
 /// A rule's action: look the route up in a table.
 const FR_ACT_TO_TBL: u8 = 1;
 /// A cached copy of another route, not an entry of the table.
-const RTM_F_CLONED: u32 = 0x200;
+pub(super) const RTM_F_CLONED: u32 = 0x200;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -279,7 +279,7 @@ impl RuleTable {
     }
 }
 
-fn host_u32(bytes: &[u8]) -> Option<u32> {
+pub(super) fn host_u32(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk().copied().map(u32::from_ne_bytes)
 }
 

@@ -23,6 +23,7 @@ mod template;
 #[cfg(test)]
 mod test_packets;
 mod too_big;
+mod unreachable;
 
 pub use bundle::Bundle;
 pub use bundler::{Bundler, Peer};
@@ -38,3 +39,4 @@ pub use policy::{Policy, check_downlink};
 pub use split::split;
 pub use table::{Route, Table};
 pub use too_big::{MAX_ICMP_ERROR, fragmentation_needed, is_too_big};
+pub use unreachable::{MAX_ICMPV6_ERROR, ipv6_unreachable};
