@@ -36,6 +36,21 @@ must mount -t tmpfs tmpfs /run
 # A program without a configuration keeps its state here.
 must mount -t tmpfs tmpfs /var/lib
 must mkdir -p /run/netns /run/vpn-test
+# An /etc of its own, with links to the host's entries and a copy of its resolv.conf: a client writes that file.
+must mkdir /run/etc /run/etc/.host
+must mount --rbind /etc /run/etc/.host
+must mount -o remount,bind,ro /run/etc/.host
+for entry in /etc/* /etc/.[!.]*; do
+    name=${entry##*/}
+    if [ "$name" = resolv.conf ]; then
+        cat "$entry" > "/run/etc/$name" 2> /dev/null
+    elif [ -L "$entry" ]; then
+        must cp -P "$entry" "/run/etc/$name"
+    elif [ -e "$entry" ]; then
+        must ln -s ".host/$name" "/run/etc/$name"
+    fi
+done
+must mount --rbind /run/etc /etc
 must ip netns add srv
 must ip link set lo up
 must ip link add veth-cli type veth peer name veth-srv netns srv

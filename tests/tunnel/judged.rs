@@ -7,7 +7,7 @@ use std::process::Command;
 
 use host::netlink::Netlink;
 use testkit::hosts::Hosts;
-use testkit::netns::in_namespace;
+use testkit::netns::{in_namespace, mount};
 use testkit::program::{Running, code, stderr};
 use testkit::sockets::{echo, udp_at};
 use testkit::tunnel::{Client, GATEWAY, tun_devices};
@@ -47,10 +47,6 @@ pub(crate) fn put(hosts: &Hosts, file: &str, text: &str) {
         fs::write(file, "").unwrap();
     }
     mount(&["--bind", ours.to_str().unwrap(), file]);
-}
-
-fn mount(arguments: &[&str]) {
-    assert!(Command::new("mount").args(arguments).status().unwrap().success(), "mount {arguments:?}");
 }
 
 /// Changes the routes of the client's host, whose cable leads to 10.55.0.1.

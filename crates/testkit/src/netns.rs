@@ -3,9 +3,11 @@
 //!
 //! [`in_namespace`] starts the test's binary again, for that one test, under util-linux `unshare`: as root with a new
 //! network namespace, otherwise also with a new user namespace. An environment variable marks the inner run, which
-//! executes the test's body.
+//! executes the test's body. It has its own /etc: what the program writes there does not reach the host.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ pub fn in_namespace(test_name: &str, body: impl FnOnce()) {
             eprintln!("the test takes longer than {TIME_LIMIT:?}");
             std::process::abort();
         });
+        own_etc();
         return body();
     }
     match available() {
@@ -57,7 +60,57 @@ fn available() -> Result<&'static [&'static str], String> {
     Err(format!("no network namespace can be made: {why}"))
 }
 
+/// Mounts a directory over /etc that has the host's entries, but a copy of its resolv.conf. A client of the program writes
+/// that file, and others beside it.
+fn own_etc() {
+    let directory = std::env::temp_dir().join(format!("etc-of-test-{}", std::process::id()));
+    fs::create_dir(&directory).unwrap();
+    let at = directory.to_str().unwrap();
+    mount(&["-t", "tmpfs", "tmpfs", at]);
+    let host = directory.join(".host");
+    fs::create_dir(&host).unwrap();
+    mount(&["--rbind", "/etc", host.to_str().unwrap()]);
+    // Whatever a test does to its /etc, the host's stays.
+    mount(&["-o", "remount,bind,ro", host.to_str().unwrap()]);
+    for entry in fs::read_dir("/etc").unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        let shown = directory.join(&name);
+        if name == "resolv.conf" {
+            // A dangling link stands for a host without name servers.
+            fs::write(&shown, fs::read(entry.path()).unwrap_or_default()).unwrap();
+        } else if entry.file_type().unwrap().is_symlink() {
+            symlink(fs::read_link(entry.path()).unwrap(), &shown).unwrap();
+        } else {
+            symlink(Path::new(".host").join(&name), &shown).unwrap();
+        }
+    }
+    mount(&["--rbind", at, "/etc"]);
+    assert!(Command::new("umount").args(["--lazy", at]).status().unwrap().success(), "umount {at}");
+    // Not with what is in it: that would be the host's, were the line above to fail.
+    fs::remove_dir(&directory).unwrap();
+}
+
+/// Runs `mount`. Panics if it fails.
+pub fn mount(arguments: &[&str]) {
+    assert!(Command::new("mount").args(arguments).status().unwrap().success(), "mount {arguments:?}");
+}
+
+/// What a test must leave as it is: the name servers of the host, as their file and what lies beside it say.
+fn resolver_files() -> Vec<(String, u64, i64, u64)> {
+    let entries = fs::read_dir("/etc").unwrap().flatten();
+    let of_resolver = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("resolv.conf"));
+    let facts = of_resolver.map(|entry| {
+        let metadata = entry.metadata().unwrap();
+        (entry.file_name().to_string_lossy().into_owned(), metadata.ino(), metadata.mtime(), metadata.size())
+    });
+    let mut facts: Vec<_> = facts.collect();
+    facts.sort();
+    facts
+}
+
 fn run_inside(namespaces: &[&str], test_name: &str) {
+    let before = resolver_files();
     let output = Command::new("unshare")
         .args(namespaces)
         .arg("--")
@@ -75,6 +128,7 @@ fn run_inside(namespaces: &[&str], test_name: &str) {
         "{test_name} in its namespace: {}\n--- stdout\n{stdout}\n--- stderr\n{stderr}",
         output.status
     );
+    assert_eq!(resolver_files(), before, "{test_name} has changed the host's name servers");
     // Passes on the inner run's reasons for skipping.
     stderr.lines().filter(|line| line.starts_with("skipped: ")).for_each(write_to_stderr);
 }
