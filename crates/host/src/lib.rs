@@ -4,9 +4,11 @@
 
 pub mod descriptors;
 pub mod dial;
+pub mod dns;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod netlink;
+pub mod owner;
 pub mod patience;
 pub mod pipes;
 pub mod resolvers;

@@ -12,6 +12,7 @@ mod demo;
 mod exit;
 mod output;
 mod privilege;
+mod repair;
 mod server;
 mod settings;
 mod signals;
@@ -57,6 +58,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Stat(options) => control::stat(&options),
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
+        Command::Repair => repair::run(),
         Command::DemoEnd(options) => demo::end::run(&options),
     }
 }
