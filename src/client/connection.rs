@@ -24,7 +24,7 @@ use super::payment::{Contract, Means};
 use super::settings::Settings;
 use super::stops::Began;
 use super::watch::Watch;
-use super::{State, request, tunnel_part as tunnel};
+use super::{State, dns, request, tunnel_part as tunnel};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::link::{self, Link};
 use crate::sdk::net::Net;
@@ -222,7 +222,8 @@ impl Connection {
         // In any other state the start was stopped or refused, or the connection lost, meanwhile: the caller deletes
         // the device.
         match self.handle(Event::DeviceMade) {
-            State::Up => Ok(()),
+            State::Up => dns::set(&self.settings.dns, &grant.offer, &self.settings.routes, self.origin.began)
+                .map_err(ClientError::Tunnel),
             _ => Err(self.start_error(&self.shared.lock().exchange)),
         }
     }

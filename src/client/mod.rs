@@ -11,6 +11,7 @@
 //! - `uplink`: packets from the device to the server, with back-pressure; `downlink`: from the server to the device.
 //!   Neither uses the other.
 //! - [`judge`]: whether an offered subnet collides with what this host uses.
+//! - `dns`: the host's name servers while the tunnel is up.
 //! - `watch`: whether the device is still there. `request`: what a connection asks for. `payer`: the thread that signs a
 //!   connection's receipts. `payment`: which order a connection uses, and the transaction that pays it.
 //! - `stops`: how a stop ends the starts before it. `error`: why a start failed; `settings`: the user's configuration.
@@ -22,6 +23,7 @@ pub(crate) mod check;
 mod connection;
 #[cfg(feature = "client-tun")]
 pub(crate) mod device;
+pub(crate) mod dns;
 #[cfg(feature = "client-tun")]
 mod downlink;
 mod error;
@@ -241,10 +243,12 @@ fn connect(net: &Net, place: (&str, u16), began: Began) -> Result<(), ClientErro
     channel::set_handler(Role::Client, Some(Arc::new(connection::Channels)));
     CLIENT.lock().connection = Some(Arc::clone(&connection));
     let had_device = tunnel_part::exists();
+    dns::undo_leftovers();
     let result = connection.establish();
     if result.is_err() {
         connection.end();
         if !had_device {
+            dns::unset();
             tunnel_part::delete();
         }
         // Last, so that the status agrees with the device.
@@ -324,6 +328,7 @@ fn stop_starts() -> Option<MutexGuard<'static, ()>> {
 /// Ends the connection and removes the device that a start has made.
 fn stop_connection() {
     let running = connection();
+    dns::unset();
     if let Some(connection) = &running {
         connection.end();
     }

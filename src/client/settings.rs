@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::dns;
 use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::{BadValue, Config, check_process_wide};
 use crate::sdk::congestion::Congestion;
@@ -41,6 +42,8 @@ pub(super) struct Settings {
     pub(super) routes: Vec<Subnet>,
     /// The networks in them that are not.
     pub(super) exclude_routes: Vec<Subnet>,
+    /// The host's name servers while the tunnel is up.
+    pub(super) dns: dns::Choice,
 }
 
 impl Settings {
@@ -70,6 +73,7 @@ impl Settings {
             allow_source: allow_source(config)?,
             routes: config.checked_list(SECTION, "routes", NETWORKS, Subnet::parse_cidr)?,
             exclude_routes: config.checked_list(SECTION, "exclude_routes", NETWORKS, Subnet::parse_cidr)?,
+            dns: name_servers(config)?,
         })
     }
 }
@@ -90,6 +94,16 @@ fn allow_source(config: &Config) -> Result<Option<Networks>, BadValue> {
     let list = config.list(SECTION, KEY);
     let networks = Networks::parse(list.iter().filter(|item| item.trim() != TUNNELS_SUBNET));
     networks.map(Some).map_err(|BadNetwork(value)| BadValue::new(SECTION, KEY, &value, expected))
+}
+
+/// Reads `dns`; [`dns::Choice::Auto`] if the key is missing.
+fn name_servers(config: &Config) -> Result<dns::Choice, BadValue> {
+    const KEY: &str = "dns";
+    if config.checked_text(SECTION, KEY, dns::EXPECTED) == Ok(None) {
+        return Ok(dns::Choice::Auto);
+    }
+    let list = config.list(SECTION, KEY);
+    dns::Choice::parse(&list).ok_or_else(|| BadValue::new(SECTION, KEY, &list.join(","), dns::EXPECTED))
 }
 
 /// Parses 64 hex digits, with or without 0x.

@@ -199,6 +199,9 @@ pub(crate) struct ClientOptions {
     /// A network in those of --route that is not routed into the tunnel; may be repeated
     #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
     pub(crate) exclude_route: Vec<String>,
+    /// Name servers of this machine while the tunnel is up: auto, off, gateway, or addresses separated by commas
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
+    pub(crate) dns: Vec<String>,
     /// Retry when the server cannot be reached or does not answer, and when the connection is lost
     #[arg(long)]
     pub(crate) retry: bool,

@@ -139,6 +139,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "allow_source",
             "routes",
             "exclude_routes",
+            "dns",
         ],
     ),
     ("resources", &["threads_cnt"]),
@@ -241,6 +242,9 @@ threads_cnt=0
 # not. Not set by default.
 #routes=[0.0.0.0/0]
 #exclude_routes=[192.168.0.0/16]
+# For `client`: this machine's name servers while all traffic goes through the tunnel: those that the server gives, else
+# the server itself if it answers; off, gateway, or a list.
+#dns=auto
 ";
 
 #[cfg(test)]

@@ -95,6 +95,7 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("allow_subnet", Kind::List),
             ("routes", Kind::List),
             ("exclude_routes", Kind::List),
+            ("dns", Kind::List),
         ],
     ),
 ];

@@ -188,6 +188,16 @@ impl Place {
         fs::read(self.directory.join(BACKUP)).or(Ok(text))
     }
 
+    /// Returns whether the C library asks systemd-resolved, by the address on loopback that only this has.
+    pub(super) fn asks_resolved(&self) -> bool {
+        let text = self.text_without_ours().unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let words = text.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+        let mut servers = words.filter(|words| words.first() == Some(&"nameserver")).peekable();
+        servers.peek().is_some()
+            && servers.all(|words| words.get(1).is_some_and(|server| ["127.0.0.53", "127.0.0.54"].contains(server)))
+    }
+
     fn found(&self) -> Result<Found, ResolvConfError> {
         let found = Found::read(&self.directory).map_err(|error| self.failed(error))?;
         #[cfg(test)]
