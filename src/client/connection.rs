@@ -222,10 +222,15 @@ impl Connection {
         // In any other state the start was stopped or refused, or the connection lost, meanwhile: the caller deletes
         // the device.
         match self.handle(Event::DeviceMade) {
-            State::Up => dns::set(&self.settings.dns, &grant.offer, &self.settings.routes, self.origin.began)
-                .map_err(ClientError::Tunnel),
+            State::Up => self.set_name_servers(grant),
             _ => Err(self.start_error(&self.shared.lock().exchange)),
         }
+    }
+
+    fn set_name_servers(&self, grant: &Grant) -> Result<(), ClientError> {
+        let (Settings { dns, routes, .. }, began) = (&self.settings, self.origin.began);
+        let Some(device) = tunnel::own() else { return Ok(()) };
+        dns::set(dns, &grant.offer, routes, device.index, began).map_err(ClientError::Tunnel)
     }
 
     fn keep_token(&self, token: Option<Token>) {

@@ -11,7 +11,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::stops::Began;
-use super::tunnel_part;
 use crate::sdk::worker;
 pub(super) use choice::{Choice, EXPECTED};
 use choice::{answers, goes_inside, has_internet, of_lease};
@@ -36,21 +35,20 @@ pub(super) fn undo_leftovers() {
     }
 }
 
-/// Sets the host's name servers for a tunnel that is up. Those that are in force already stay as they are. Blocks for some
+/// Sets the host's name servers for a tunnel that is up, whose device has this index. Those that are in force already stay as they are. Blocks for some
 /// seconds at most; not on a worker.
 ///
 /// Returns why they cannot be set if the user has named them; otherwise the log says it, and the host's stay.
-pub(super) fn set(choice: &Choice, offer: &Offer, routes: &[Subnet], began: Began) -> Result<(), String> {
-    let Some(device) = tunnel_part::own() else { return Ok(()) };
+pub(super) fn set(choice: &Choice, offer: &Offer, routes: &[Subnet], device: u32, began: Began) -> Result<(), String> {
     let Some(servers) = servers(choice, offer, routes, began) else {
         unset();
         return Ok(());
     };
-    let is_set = |now: &NameServers| now.servers() == servers && now.link() == device.index;
+    let is_set = |now: &NameServers| now.servers() == servers && now.link() == device;
     if IN_FORCE.lock().as_ref().is_some_and(is_set) {
         return Ok(());
     }
-    match NameServers::set(&servers, device.index) {
+    match NameServers::set(&servers, device) {
         Ok(set) => {
             log::info!("name servers: {} by {}", listed(&servers), set.way());
             *IN_FORCE.lock() = Some(set);
@@ -58,7 +56,7 @@ pub(super) fn set(choice: &Choice, offer: &Offer, routes: &[Subnet], began: Bega
             Ok(())
         }
         Err(error) if *choice == Choice::Auto => {
-            log::warn!("the host's name servers stay: {error}{}", stay());
+            log::warn!("the host's name servers stay: {error}{}", stay(offer));
             Ok(())
         }
         Err(error) => Err(format!("the name servers cannot be set: {error}")),
@@ -128,17 +126,16 @@ fn servers(choice: &Choice, offer: &Offer, routes: &[Subnet], began: Began) -> O
         log::warn!(
             "the host's name servers stay: the lease names none, and {gateway} answers no query{}; [vpn_client] dns or --dns \
              may name others",
-            stay()
+            stay(offer)
         );
     }
     None
 }
 
 /// Says where the host's own name servers are asked.
-fn stay() -> String {
-    let Some(lease) = tunnel_part::lease() else { return String::new() };
+fn stay(offer: &Offer) -> String {
     let outside: Vec<_> =
-        resolvers().into_iter().map(|one| one.addr).filter(|server| !goes_inside(*server, lease.addr)).collect();
+        resolvers().into_iter().map(|one| one.addr).filter(|server| !goes_inside(*server, offer.addr)).collect();
     if outside.is_empty() { String::new() } else { format!("; {} is asked outside of the tunnel", listed(&outside)) }
 }
 

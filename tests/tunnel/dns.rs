@@ -236,6 +236,27 @@ fn only_servers_that_are_reached_through_the_tunnel_are_taken_from_a_lease() {
     });
 }
 
+/// The server tells its own host's name servers, where clients can reach them.
+#[test]
+fn clients_get_the_servers_own_name_servers() {
+    in_namespace("dns::clients_get_the_servers_own_name_servers", || {
+        let hosts = hosts();
+        fs::write(FILE, "nameserver 127.0.0.53\nnameserver 198.18.7.53\nnameserver 10.55.0.1\n").unwrap();
+        for (keys, expected) in [
+            ("", &["198.18.7.53"][..]),
+            ("dns=auto\n", &["198.18.7.53"]),
+            ("dns=[auto,9.9.9.9]\ndeny=[198.18.0.0/15]\ndeny_host=true\n", &["9.9.9.9"]),
+            ("dns=[9.9.9.9]\n", &["9.9.9.9"]),
+        ] {
+            let file = config(&hosts, &format!("{NETWORK}{keys}"));
+            let running = hosts.server_with("server", &["--config", &file]).0;
+            let client = connect(&hosts, &[]);
+            assert_eq!(servers(), expected, "{keys:?}: {}", running.log());
+            interrupt(client);
+        }
+    });
+}
+
 #[test]
 fn the_gateway_is_asked_if_it_answers() {
     in_namespace("dns::the_gateway_is_asked_if_it_answers", || {
