@@ -108,9 +108,12 @@ fn servers(choice: &Choice, offer: &Offer, routes: &[Subnet], began: Began) -> O
         return None;
     }
     let (good, bad) = of_lease(&offer.dns, |server| goes_inside(server, offer.addr));
-    for (server, why) in bad {
-        log::warn!(
-            "the lease names the name server {server}, which {why}; expected one that is reached through the tunnel"
+    if !bad.is_empty() {
+        let bad: Vec<_> = bad.iter().map(|(server, why)| format!("{server}, which {why}")).collect();
+        host::log_bounded!(
+            Warn,
+            "the lease names name servers that are not used: {}; expected ones that are reached through the tunnel",
+            bad.join("; ")
         );
     }
     if !good.is_empty() {

@@ -6,11 +6,14 @@ use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 
+use host::netlink::Netlink;
 use rustix::process::Signal;
+use std::process::{Child, Command, Stdio};
 use testkit::eventually;
 use testkit::hosts::Hosts;
 use testkit::netns::{in_namespace, mount};
 use testkit::program::{Running, code, send, stderr, stdout};
+use testkit::skip;
 use testkit::tunnel::{Client, GATEWAY, NETWORK};
 
 use crate::routes::hosts;
@@ -197,12 +200,12 @@ fn only_servers_that_are_reached_through_the_tunnel_are_taken_from_a_lease() {
         let client = connect(&hosts, &[]);
         let log = client.running.log();
         for says in [
-            "the name server 127.0.0.1, which is this host's;",
-            "the name server 0.0.0.0, which is no host's;",
-            "the name server 224.0.0.1, which is a group of hosts;",
-            "the name server 255.255.255.255, which is no host's;",
-            "the name server 10.55.0.1, which is not reached through the tunnel;",
-            "the name server 10.55.0.2, which is not reached through the tunnel;",
+            "127.0.0.1, which is this host's;",
+            "0.0.0.0, which is no host's;",
+            "224.0.0.1, which is a group of hosts;",
+            "255.255.255.255, which is no host's;",
+            "10.55.0.1, which is not reached through the tunnel;",
+            "10.55.0.2, which is not reached through the tunnel;",
             "the lease names none, and 10.98.0.1 answers no query",
         ] {
             assert!(log.contains(says), "{says}: {log}");
@@ -284,5 +287,157 @@ fn the_gateway_is_asked_if_it_answers() {
         assert_eq!(state(), set);
         interrupt(client);
         assert_eq!(state(), before);
+    });
+}
+
+/// What systemd-resolved is told, by one that notes it. It answers on a bus of the test's own.
+mod resolved {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+    use std::net::Ipv4Addr;
+
+    use zbus::connection::Builder;
+    use zbus::interface;
+
+    /// Where the calls are noted, a line for each.
+    pub(super) const CALLS: &str = "/run/calls";
+
+    struct Manager;
+
+    fn note(line: &str) {
+        let mut calls = OpenOptions::new().create(true).append(true).open(CALLS).unwrap();
+        writeln!(calls, "{line}").unwrap();
+    }
+
+    #[interface(name = "org.freedesktop.resolve1.Manager")]
+    impl Manager {
+        #[zbus(name = "SetLinkDNS")]
+        fn set_link_dns(&self, link: i32, servers: Vec<(i32, Vec<u8>)>) {
+            let address = |(family, bytes): (i32, Vec<u8>)| {
+                assert_eq!(family, libc::AF_INET);
+                Ipv4Addr::from(<[u8; 4]>::try_from(bytes).unwrap())
+            };
+            note(&format!("dns {link} {:?}", servers.into_iter().map(address).collect::<Vec<_>>()));
+        }
+
+        fn set_link_domains(&self, link: i32, domains: Vec<(String, bool)>) {
+            note(&format!("domains {link} {domains:?}"));
+        }
+
+        fn set_link_default_route(&self, link: i32, is_default: bool) {
+            note(&format!("default {link} {is_default}"));
+        }
+
+        fn revert_link(&self, link: i32) {
+            note(&format!("revert {link}"));
+        }
+
+        fn flush_caches(&self) {
+            note("flush");
+        }
+    }
+
+    /// The stand-in, in a process of its own until it is killed.
+    #[test]
+    #[ignore = "the test by_resolved starts it"]
+    fn stand_in() {
+        let bus = Builder::system().name("org.freedesktop.resolve1").serve_at("/org/freedesktop/resolve1", Manager);
+        zbus::block_on(async {
+            let _bus = bus.build().await.unwrap();
+            note("up");
+            std::future::pending::<()>().await;
+        });
+    }
+}
+
+/// A process that ends with the test.
+struct Beside(Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a system bus.
+fn bus(hosts: &Hosts) -> std::io::Result<Beside> {
+    let allow = "<allow send_destination='*'/><allow receive_sender='*'/><allow own='*'/><allow user='*'/>";
+    let policy = format!("<policy context='default'>{allow}</policy>");
+    let listen = "<listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>";
+    let file = config(hosts, &format!("<busconfig><type>system</type>{listen}{policy}</busconfig>"));
+    fs::create_dir("/run/dbus").unwrap();
+    let mut daemon = Command::new("dbus-daemon");
+    daemon.args(["--nofork", "--nopidfile", "--config-file", &file]).stdin(Stdio::null());
+    let daemon = Beside(daemon.spawn()?);
+    eventually("the bus listens", || fs::metadata("/run/dbus/system_bus_socket").is_ok());
+    Ok(daemon)
+}
+
+/// Starts the stand-in for systemd-resolved in the network of the calling thread.
+fn resolved() -> Beside {
+    let _ = fs::remove_file(resolved::CALLS);
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args(["--exact", "dns::resolved::stand_in", "--include-ignored", "--nocapture"]);
+    let running = Beside(program.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+    eventually("systemd-resolved is up", || calls() == ["up"]);
+    running
+}
+
+fn calls() -> Vec<String> {
+    fs::read_to_string(resolved::CALLS).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn by_resolved() {
+    in_namespace("dns::by_resolved", || {
+        let hosts = hosts();
+        let _server = server(&hosts, "[10.98.0.1,9.9.9.9]");
+        mount(&["-t", "tmpfs", "tmpfs", "/run"]);
+        fs::write(FILE, "nameserver 127.0.0.53\noptions edns0\n").unwrap();
+        let before = state();
+        // Without one the stub answers nobody: the file is replaced.
+        let _bus = match bus(&hosts) {
+            Ok(bus) => bus,
+            Err(error) => return skip("dns::by_resolved", &format!("dbus-daemon cannot be run: {error}")),
+        };
+        let client = connect(&hosts, &[]);
+        assert_eq!(servers(), ["10.98.0.1", "9.9.9.9"]);
+        interrupt(client);
+        assert_eq!(state(), before);
+
+        let running = hosts.at(0).run(resolved);
+        let client = connect(&hosts, &["--retry"]);
+        let device = client.device.clone();
+        let index = hosts.at(0).run(move || Netlink::open().unwrap().link_index(&device).unwrap());
+        let set = [
+            "up".to_owned(),
+            format!("dns {index} [10.98.0.1, 9.9.9.9]"),
+            format!("domains {index} [(\".\", true)]"),
+            format!("default {index} true"),
+            "flush".to_owned(),
+        ];
+        assert_eq!(calls(), set);
+        assert_eq!(state(), before, "the C library asks systemd-resolved already");
+        assert!(ask(&hosts, "status").contains("\ndns:10.98.0.1, 9.9.9.9 by systemd-resolved\n"));
+        interrupt(client);
+        assert_eq!(calls()[5..], [format!("revert {index}"), "flush".to_owned()]);
+
+        // The C library asks another one: both are told.
+        fs::write(FILE, "nameserver 192.0.2.53\n").unwrap();
+        let client = connect(&hosts, &[]);
+        assert_eq!((servers().len(), calls().len()), (2, 11));
+        assert!(ask(&hosts, "status").contains(" by systemd-resolved and resolv.conf\n"));
+        interrupt(client);
+        assert_eq!(servers(), ["192.0.2.53"]);
+        drop(running);
+
+        // In another network the number of the link is another link's.
+        let _elsewhere = resolved();
+        let client = connect(&hosts, &[]);
+        assert_eq!((servers().len(), calls()), (2, vec!["up".to_owned()]));
+        assert!(client.running.log().contains("it is in another network namespace"), "{}", client.running.log());
+        interrupt(client);
+        assert_eq!((servers(), calls().len()), (vec!["192.0.2.53".to_owned()], 1));
     });
 }

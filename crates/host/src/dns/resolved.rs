@@ -107,7 +107,7 @@ async fn is_here(bus: &Connection) -> Result<bool, ResolvedError> {
     let process: u32 = process.body().deserialize()?;
     let network = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
     match network(&process.to_string()) {
-        Some(theirs) if network("self") == Some(theirs.clone()) => Ok(true),
+        Some(theirs) if network("thread-self") == Some(theirs.clone()) => Ok(true),
         _ => Err(ResolvedError::Elsewhere),
     }
 }
