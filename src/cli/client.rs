@@ -2,7 +2,7 @@
 
 use super::{Answer, option, value};
 #[cfg(feature = "client")]
-use crate::client::{Details, LeaseInfo, Routed, details, lease, routed, totals};
+use crate::client::{Details, LeaseInfo, Routed, details, dns, lease, routed, totals};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::parts;
@@ -202,7 +202,8 @@ fn tunnel() -> String {
     #[cfg(feature = "client")]
     if let Some(lease) = lease() {
         let LeaseInfo { addr, gateway, device, mtu } = lease;
-        return format!("\naddress:{addr}\ngateway:{gateway}\ndevice:{device} mtu {mtu}{}", traffic(&totals()));
+        let dns = dns::in_force().map_or_else(String::new, |dns| format!("\ndns:{dns}"));
+        return format!("\naddress:{addr}\ngateway:{gateway}\ndevice:{device} mtu {mtu}{dns}{}", traffic(&totals()));
     }
     String::new()
 }

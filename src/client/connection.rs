@@ -25,7 +25,7 @@ use super::payment::{Contract, Means};
 use super::settings::Settings;
 use super::stops::Began;
 use super::watch::{Finding, Watch};
-use super::{State, request, tunnel_part as tunnel};
+use super::{State, dns, request, tunnel_part as tunnel};
 use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::link::{self, Link};
 use crate::sdk::net::Net;
@@ -259,9 +259,15 @@ impl Connection {
         // In any other state the start was stopped or refused, or the connection lost, meanwhile: the caller deletes
         // the device.
         match self.handle(Event::DeviceMade) {
-            State::Up => Ok(()),
+            State::Up => self.set_name_servers(grant),
             _ => Err(self.start_error(&self.shared.lock().exchange)),
         }
+    }
+
+    fn set_name_servers(&self, grant: &Grant) -> Result<(), ClientError> {
+        let (Settings { dns, routes, .. }, began) = (&self.settings, self.origin.began);
+        let Some(device) = tunnel::own() else { return Ok(()) };
+        dns::set(dns, &grant.offer, routes, device.index, began).map_err(ClientError::Tunnel)
     }
 
     fn keep_token(&self, token: Option<Token>) {

@@ -13,6 +13,7 @@
 //!   Neither uses the other.
 //! - [`judge`]: whether an offered subnet collides with what this host uses.
 //! - `kill_switch`: what may leave this host while the client is not stopped.
+//! - `dns`: the host's name servers while the tunnel is up.
 //! - `watch`: whether the device is still there. `request`: what a connection asks for. `payer`: the thread that signs a
 //!   connection's receipts. `payment`: which order a connection uses, and the transaction that pays it.
 //! - `stops`: how a stop ends the starts before it. `error`: why a start failed; `settings`: the user's configuration.
@@ -24,6 +25,7 @@ pub(crate) mod check;
 mod connection;
 #[cfg(feature = "client-tun")]
 pub(crate) mod device;
+pub(crate) mod dns;
 #[cfg(feature = "client-tun")]
 mod downlink;
 mod error;
@@ -307,9 +309,11 @@ fn connect(net: &Net, place: (&str, u16), began: Began) -> Result<Arc<Connection
     channel::set_handler(Role::Client, Some(Arc::new(connection::Channels)));
     CLIENT.lock().connection = Some(Arc::clone(&connection));
     let (had_device, had_kill_switch) = (tunnel_part::exists(), kill_switch::is_up());
+    dns::undo_leftovers();
     if let Err(error) = connection.establish() {
         connection.end();
         if !had_device {
+            dns::unset();
             tunnel_part::delete();
         }
         if !had_kill_switch {
@@ -398,6 +402,7 @@ fn stop_starts() -> Option<MutexGuard<'static, ()>> {
 /// Ends the connection and removes the device that a start has made.
 fn stop_connection() {
     let running = connection();
+    dns::unset();
     if let Some(connection) = &running {
         connection.end();
     }

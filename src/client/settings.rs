@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::dns;
 use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::{BadValue, Config, check_process_wide};
 use crate::sdk::congestion::Congestion;
@@ -49,6 +50,8 @@ pub(super) struct Settings {
     pub(super) kill_switch_local: bool,
     /// Whether the host's IPv6 is kept from leaving around a tunnel that has the Internet.
     pub(super) block_ipv6: bool,
+    /// The host's name servers while the tunnel is up.
+    pub(super) dns: dns::Choice,
 }
 
 impl Settings {
@@ -82,6 +85,7 @@ impl Settings {
             kill_switch: config.checked_flag(SECTION, "kill_switch", false)?,
             kill_switch_local: config.checked_flag(SECTION, "kill_switch_local", false)?,
             block_ipv6: blocks_ipv6(config)?,
+            dns: name_servers(config)?,
         })
     }
 }
@@ -112,6 +116,16 @@ fn blocks_ipv6(config: &Config) -> Result<bool, BadValue> {
         Some("leave") => Ok(false),
         Some(value) => Err(BadValue::new(SECTION, key, value, expected)),
     }
+}
+
+/// Reads `dns`; [`dns::Choice::Auto`] if the key is missing.
+fn name_servers(config: &Config) -> Result<dns::Choice, BadValue> {
+    const KEY: &str = "dns";
+    if config.checked_text(SECTION, KEY, dns::EXPECTED) == Ok(None) {
+        return Ok(dns::Choice::Auto);
+    }
+    let list = config.list(SECTION, KEY);
+    dns::Choice::parse(&list).ok_or_else(|| BadValue::new(SECTION, KEY, &list.join(","), dns::EXPECTED))
 }
 
 /// Parses 64 hex digits, with or without 0x.

@@ -10,8 +10,9 @@ use crate::sdk::STREAM_OVERHEAD;
 use crate::sdk::config::{BadValue, Config, check_process_wide};
 use crate::sdk::congestion::Congestion;
 use host::netlink::{Address, Netlink, NetlinkError};
+use host::resolvers::resolvers;
 use vpn_core::exchange::LeaseRules;
-use vpn_core::forward::{BadNetwork, Networks};
+use vpn_core::forward::{BadNetwork, Networks, is_routable};
 use vpn_core::lease::{Limits, Subnet, SubnetError, dotted};
 
 use super::nat::Mode;
@@ -147,7 +148,9 @@ impl Settings {
         if device_mtu < mtu {
             log::warn!("[{SECTION}] device_mtu = {device_mtu}: {mtu} is used, as the mtu; expected at least the mtu");
         }
+        let (deny, deny_host) = (denied_networks(config)?, config.checked_flag(SECTION, "deny_host", false)?);
         let settings = Settings {
+            dns: name_servers(config, &deny, deny_host)?,
             subnet,
             mtu,
             device_mtu: device_mtu.max(mtu),
@@ -159,16 +162,13 @@ impl Settings {
                 as usize,
             rates: Rates::read(config)?,
             congestion: Congestion::read(config, SECTION),
-            dns: config.checked_list(SECTION, "dns", "a list of IPv4 addresses, for example [10.0.0.1]", |text| {
-                text.parse().ok()
-            })?,
             keep_alive: seconds(config, "keep_alive", 1..=3600, 20),
             offload: config.flag(SECTION, "offload", true),
             device: device_name(config)?,
             // Operators of nodes find them in the C module's log, and look for them.
             log_addresses: config.checked_flag(SECTION, "log_addresses", !cfg!(feature = "embedded"))?,
-            deny: denied_networks(config)?,
-            deny_host: config.checked_flag(SECTION, "deny_host", false)?,
+            deny,
+            deny_host,
             nat: Mode::read(config, SECTION)?,
         };
         warn_of_denied_servers(&settings.dns, &settings.deny);
@@ -229,6 +229,40 @@ fn denied_networks(config: &Config) -> Result<Networks, BadValue> {
     let expected = "a list of IPv4 networks, for example [192.168.0.0/16,10.1.2.3]";
     let networks = Networks::parse(config.list(SECTION, KEY));
     networks.map_err(|BadNetwork(value)| BadValue::new(SECTION, KEY, &value, expected))
+}
+
+/// Reads `dns`. The word `auto` in it stands for this host's own name servers that clients can reach; if there are none, for
+/// the addresses beside it. Without the key it is alone on the embedded SDK; a node's clients get none, as of the C module.
+fn name_servers(config: &Config, deny: &Networks, deny_host: bool) -> Result<Vec<Ipv4Addr>, SettingsError> {
+    let expected = "auto, or a list of IPv4 addresses, for example [10.0.0.1]";
+    let item = |text: &str| if text == "auto" { Some(None) } else { text.parse().ok().map(Some) };
+    let items = if config.checked_text(SECTION, "dns", expected) == Ok(None) {
+        if cfg!(feature = "embedded") { vec![None] } else { Vec::new() }
+    } else {
+        config.checked_list(SECTION, "dns", expected, item)?
+    };
+    let addresses: Vec<Ipv4Addr> = items.iter().copied().flatten().collect();
+    if !items.contains(&None) {
+        return Ok(addresses);
+    }
+    let own: Vec<_> = Netlink::open()?.addresses()?.into_iter().map(|own| own.addr).collect();
+    let is_reached =
+        |server: Ipv4Addr| is_routable(server) && !deny.contains(server) && !(deny_host && own.contains(&server));
+    let found = resolvers();
+    // Those behind a stub count only where the first file names no other.
+    let first = found.first().map(|one| one.file);
+    let of_host = found.iter().filter(|one| Some(one.file) == first).map(|one| one.addr);
+    let mut reached: Vec<Ipv4Addr> = of_host.filter(|server| is_reached(*server)).collect();
+    reached.dedup();
+    match (reached.is_empty(), first) {
+        (false, Some(file)) => {
+            log::info!("[{SECTION}] dns = auto: clients get {reached:?}, this host's name servers in {file}")
+        }
+        _ => log::info!(
+            "[{SECTION}] dns = auto: clients can reach none of this host's name servers; they get {addresses:?}"
+        ),
+    }
+    Ok(if reached.is_empty() { addresses } else { reached })
 }
 
 /// Warns of name servers for clients that these must not reach.

@@ -7,6 +7,7 @@ mod addresses;
 mod allocations;
 mod churn;
 mod device;
+mod dns;
 mod ipv6;
 mod judged;
 mod kill_switch;

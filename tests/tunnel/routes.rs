@@ -24,7 +24,7 @@ const NEAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const OUTER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 2);
 
 /// Creates the hosts: the client's has a default route by the server's.
-fn hosts() -> Hosts {
+pub(crate) fn hosts() -> Hosts {
     let hosts = Hosts::new(PROGRAM);
     for address in [INTERNET, NEAR] {
         add_loopback_address(address).unwrap();

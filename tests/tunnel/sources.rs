@@ -86,7 +86,7 @@ fn denied_networks_that_cannot_be_read_stop_the_server() {
                 "[srv_vpn] deny = 192.168.0.0/33: expected a list of IPv4 networks",
             ),
             ("deny", "fd00::/8", "[srv_vpn] deny = fd00::/8: expected a list of IPv4 networks"),
-            ("dns", "x", "[srv_vpn] dns = x: expected a list of IPv4 addresses"),
+            ("dns", "x", "[srv_vpn] dns = x: expected auto, or a list of IPv4 addresses"),
             ("payment_timeout", "3", "[srv_vpn] payment_timeout = 3: expected"),
             ("session_queue", "1", "[srv_vpn] session_queue = 1: expected"),
             ("leases_per_address", "0", "[srv_vpn] leases_per_address = 0: expected"),

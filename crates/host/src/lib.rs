@@ -4,12 +4,14 @@
 
 pub mod descriptors;
 pub mod dial;
+pub mod dns;
 pub mod ipv6;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod netlink;
-pub mod outer_path;
 pub mod nft;
+pub mod outer_path;
+pub mod owner;
 pub mod patience;
 pub mod pipes;
 pub mod resolvers;

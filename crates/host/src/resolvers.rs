@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::dns::resolv_conf::Place;
+
 /// Where name servers stand: what the C library reads, and behind it what systemd-resolved, NetworkManager, resolvconf
 /// and dnsmasq forward to when the first file names only a stub.
 const FILES: [&str; 6] = [
@@ -24,12 +26,14 @@ pub struct Resolver {
     pub file: &'static str,
 }
 
-/// Returns the IPv4 name servers of this host. A file that cannot be read counts as empty: the C library, which reads the
+/// Returns the IPv4 name servers of this host, without those of a tunnel that took their place. A file that cannot be read counts as empty: the C library, which reads the
 /// first one, then uses loopback alone.
 pub fn resolvers() -> Vec<Resolver> {
     let mut found = Vec::new();
     for file in FILES {
-        match fs::read(file) {
+        let is_first = file == FILES[0];
+        let text = if is_first { Place::of_host().text_without_ours() } else { fs::read(file) };
+        match text {
             Ok(text) => {
                 found.extend(name_servers(&String::from_utf8_lossy(&text)).map(|addr| Resolver { addr, file }));
             }

@@ -18,6 +18,7 @@ Use it:
   cellframe-vpn client --connect HOST     connect this machine to it (as root)
   cellframe-vpn check HOST                test whether a server answers, and how fast
   cellframe-vpn stat | status | stop      show the running server; show the running client; stop the client
+  cellframe-vpn repair                    undo what a client or server that was killed has left (as root)
 
 Help for each command: cellframe-vpn COMMAND --help
 ";
@@ -72,6 +73,9 @@ pub(crate) enum Command {
     /// Stop the client that runs on this machine
     #[command(after_help = STOP_HELP)]
     Stop(ControlOptions),
+    /// Undo what a client or server that was killed has left on this machine
+    #[command(long_about = REPAIR_ABOUT, after_help = REPAIR_HELP)]
+    Repair,
     /// Run one end of the demo; `demo` starts it
     #[command(hide = true)]
     DemoEnd(DemoEndOptions),
@@ -100,6 +104,18 @@ Example: sudo cellframe-vpn stop
 
 Exit codes: 0 stopped, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
   6 the client belongs to another user";
+
+const REPAIR_ABOUT: &str = "\
+Undoes what a client or server has left on this machine that was killed, or that
+the machine went down with: name servers in /etc/resolv.conf. The next start does
+the same by itself. What belongs to a client or server that runs stays. Each
+change is a line; it may be run at any time.";
+
+const REPAIR_HELP: &str = "\
+Example: sudo cellframe-vpn repair
+
+Exit codes: 0 nothing is left, or what is left belongs to a process that runs, 1 something cannot be undone,
+  6 not root, 7 the output cannot be written";
 
 const DEMO_ABOUT: &str = "\
 Runs a server and a client in two private network namespaces, connected by a
@@ -195,6 +211,9 @@ pub(crate) struct ClientOptions {
     /// it with "unreachable", leave sends it around the tunnel [default: block]
     #[arg(long, value_name = "block|leave", value_parser = ["block", "leave"], hide_possible_values = true)]
     pub(crate) ipv6: Option<String>,
+    /// Name servers of this machine while the tunnel is up: auto, off, gateway, or addresses separated by commas
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
+    pub(crate) dns: Vec<String>,
     /// Retry when the server cannot be reached or does not answer at first, as after a loss
     #[arg(long)]
     pub(crate) retry: bool,

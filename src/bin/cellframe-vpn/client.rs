@@ -38,6 +38,7 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
         ("allow_subnet", &options.allow_subnet),
         ("routes", &options.route),
         ("exclude_routes", &options.exclude_route),
+        ("dns", &options.dns),
     ];
     for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         config.set_list("vpn_client", key, list);

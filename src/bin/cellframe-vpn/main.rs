@@ -13,6 +13,7 @@ mod exit;
 mod live;
 mod output;
 mod privilege;
+mod repair;
 mod server;
 mod settings;
 mod signals;
@@ -58,6 +59,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Stat(options) => control::stat(&options),
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
+        Command::Repair => repair::run(),
         Command::DemoEnd(options) => demo::end::run(&options),
     }
 }

@@ -144,6 +144,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "exclude_routes",
             "kill_switch",
             "kill_switch_local",
+            "dns",
         ],
     ),
     ("resources", &["threads_cnt"]),
@@ -256,6 +257,9 @@ threads_cnt=0
 # For `client`: IPv6 of this machine while all IPv4 goes through the tunnel, which carries no IPv6: block answers it with
 # \"unreachable\", leave sends it around the tunnel.
 #ipv6=block
+# For `client`: this machine's name servers while all traffic goes through the tunnel: those that the server gives, else
+# the server itself if it answers; off, gateway, or a list.
+#dns=auto
 ";
 
 #[cfg(test)]

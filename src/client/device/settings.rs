@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn a_device_that_c_makes_has_no_offload() {
         let (addr, gateway) = (Ipv4Addr::new(10, 0, 1, 2), Ipv4Addr::new(10, 0, 1, 1));
-        let settings = Settings::from_offer(&Offer { addr, gateway, prefix: 24, mtu: None, bundle: 0 }, MTU);
+        let settings =
+            Settings::from_offer(&Offer { addr, gateway, prefix: 24, mtu: None, bundle: 0, dns: Vec::new() }, MTU);
         assert!(!settings.offload && settings.bundle == 0);
     }
 
@@ -159,7 +160,8 @@ mod tests {
     fn the_smaller_mtu_counts() {
         let mtu = |theirs, ours| {
             let (addr, gateway) = (Ipv4Addr::new(10, 0, 1, 2), Ipv4Addr::new(10, 0, 1, 1));
-            Settings::from_offer(&Offer { addr, gateway, prefix: 24, mtu: theirs, bundle: 0 }, ours).mtu
+            Settings::from_offer(&Offer { addr, gateway, prefix: 24, mtu: theirs, bundle: 0, dns: Vec::new() }, ours)
+                .mtu
         };
         assert_eq!(mtu(None, 1390), 1390);
         assert_eq!(mtu(None, 9000), 9000);

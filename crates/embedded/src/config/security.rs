@@ -99,6 +99,7 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("kill_switch", Kind::Flag),
             ("kill_switch_local", Kind::Flag),
             ("ipv6", Kind::Word(&["block", "leave"])),
+            ("dns", Kind::List),
         ],
     ),
 ];

@@ -34,6 +34,8 @@ pub struct Offer {
     pub mtu: Option<u16>,
     /// The largest bundle that the server accepts, in bytes; 0 for none.
     pub bundle: u16,
+    /// The name servers that the reply gives, as it gives them; not validated.
+    pub dns: Vec<Ipv4Addr>,
 }
 
 /// Why an ADDR_REPLY cannot be used: the given value, and what is expected.
@@ -94,6 +96,7 @@ impl Offer {
         if let Some(caps) = &reply.caps {
             offer.mtu = caps.mtu;
             offer.bundle = caps.bundle.unwrap_or(0);
+            offer.dns.clone_from(&caps.dns);
         }
         let subnet = offer.subnet();
         subnet.check_served()?;
@@ -130,7 +133,7 @@ impl Offer {
         if addr == gateway {
             return Err(OfferError::Same(addr));
         }
-        Ok(Offer { addr, gateway, prefix, mtu: None, bundle: 0 })
+        Ok(Offer { addr, gateway, prefix, mtu: None, bundle: 0, dns: Vec::new() })
     }
 }
 

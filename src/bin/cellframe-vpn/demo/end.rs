@@ -146,6 +146,8 @@ fn start_server(state: &str) -> Result<Value, Failure> {
 fn configure_client(state: &str, pin: &str) -> Result<Value, Failure> {
     let mut config = Config::empty();
     config.set("general", "state_dir", state);
+    // The namespaces of the demo have this machine's /etc.
+    config.set("vpn_client", "dns", "off");
     client::override_for_client(&mut config, Some(pin));
     client::initialise(config, DEFAULT_NETWORK)?;
     Ok(json!({}))
