@@ -29,7 +29,7 @@ static dap_chain_net_t *client_up(int start_timeout)
     char text[256];
     snprintf(text, sizeof(text),
              "[general]\nstate_dir=%s\n[server]\nenabled=false\n[resources]\nthreads_cnt=2\n"
-             "[vpn_client]\nstart_timeout=%d\n",
+             "[vpn_client]\nstart_timeout=%d\nreconnect=false\n",
              t_path("client"), start_timeout);
     setenv("CELLFRAME_VPN_CONFIG", t_write_file("client.cfg", text), 1);
     CHECK_INT(dap_chain_net_vpn_client_init(dap_config_default()), 0);

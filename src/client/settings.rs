@@ -1,5 +1,6 @@
 //! The user's configuration, section `[vpn_client]`. docs/config.md lists the keys.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::dns;
@@ -40,7 +41,7 @@ pub(super) struct Settings {
     pub(super) tx_fee: Option<u64>,
     /// The networks beside the lease's subnet that packets from the server may come from; `None` for any.
     pub(super) allow_source: Option<Networks>,
-    /// The networks that are routed into the tunnel beside its subnet.
+    /// The networks that are routed into the tunnel beside its subnet; all by default.
     pub(super) routes: Vec<Subnet>,
     /// The networks in them that are not.
     pub(super) exclude_routes: Vec<Subnet>,
@@ -80,7 +81,7 @@ impl Settings {
                 None => None,
             },
             allow_source: allow_source(config)?,
-            routes: config.checked_list(SECTION, "routes", NETWORKS, Subnet::parse_cidr)?,
+            routes: routed(config)?,
             exclude_routes: config.checked_list(SECTION, "exclude_routes", NETWORKS, Subnet::parse_cidr)?,
             kill_switch: config.checked_flag(SECTION, "kill_switch", false)?,
             kill_switch_local: config.checked_flag(SECTION, "kill_switch_local", false)?,
@@ -106,6 +107,16 @@ fn allow_source(config: &Config) -> Result<Option<Networks>, BadValue> {
     let list = config.list(SECTION, KEY);
     let networks = Networks::parse(list.iter().filter(|item| item.trim() != TUNNELS_SUBNET));
     networks.map(Some).map_err(|BadNetwork(value)| BadValue::new(SECTION, KEY, &value, expected))
+}
+
+/// Reads `routes`; all networks if the key is missing. The legacy part routes none beside the tunnel's subnet.
+fn routed(config: &Config) -> Result<Vec<Subnet>, BadValue> {
+    const KEY: &str = "routes";
+    const ALL: Subnet = Subnet { network: Ipv4Addr::UNSPECIFIED, prefix: 0 };
+    if cfg!(feature = "client-tun") && config.checked_text(SECTION, KEY, NETWORKS) == Ok(None) {
+        return Ok(vec![ALL]);
+    }
+    config.checked_list(SECTION, KEY, NETWORKS, Subnet::parse_cidr)
 }
 
 /// Reads `ipv6`: whether IPv6 is blocked, which is the default.

@@ -160,7 +160,7 @@ fn packets_before_the_device_are_counted() {
 /// Gives the client's next start this line in its section.
 pub(crate) fn configure(server: &Server, line: &str) {
     let directory = server.directory.path().display();
-    let text = format!("[general]\nstate_dir={directory}\n[vpn_client]\n{line}\n");
+    let text = format!("[general]\nstate_dir={directory}\n[vpn_client]\nroutes=[]\n{line}\n");
     config::set_current(Config::parse(&text, "test").0);
 }
 

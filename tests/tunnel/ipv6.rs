@@ -224,7 +224,7 @@ fn ipv6_is_left_alone_by_the_key_and_by_a_split_tunnel() {
             &["--route", "0.0.0.0/0", "--ipv6", "leave"][..],
             &["--config", &config],
             &["--route", "198.18.0.0/15"],
-            &[],
+            &["--no-routes"],
         ] {
             let client = Client::connect(&hosts, 0, "client", arguments);
             assert_eq!((connect(&hosts, INTERNET).0, ours(&hosts)), (None, 0), "{arguments:?}");

@@ -212,7 +212,7 @@ fn a_loss_leaves_it_up_and_a_failed_first_start_does_not() {
         assert_ne!(code(&failed), 0);
         assert_eq!(rules(&hosts), before);
         let (server, _) = hosts.server("server");
-        let mut client = Client::connect(&hosts, 0, "client", &["--kill-switch"]);
+        let mut client = Client::connect(&hosts, 0, "client", &["--kill-switch", "--no-reconnect"]);
         drop(server);
         assert_eq!(client.running.exit_code(), Some(1), "{}", client.running.log());
         assert!(client.running.log().contains("the kill switch stays up"), "{}", client.running.log());

@@ -21,11 +21,12 @@ fn a_server_speaks_only_for_the_networks_that_the_client_names() {
         let [lan, resolver, client2] =
             ["192.168.77.99", "8.8.8.8", "10.98.0.200"].map(|text| text.parse::<Ipv4Addr>().unwrap());
         for (number, (keys, mut passes)) in [
-            ("", vec![client2]),
-            ("[vpn_client]\nallow_source=\n", vec![client2]),
-            ("[vpn_client]\nallow_source=subnet\n", vec![client2]),
-            ("[vpn_client]\nallow_source=[192.168.77.0/24]\n", vec![client2, lan]),
-            ("[vpn_client]\nallow_source=[subnet,0.0.0.0/0]\n", vec![client2, lan, resolver]),
+            ("[vpn_client]\nroutes=[]\n", vec![client2]),
+            ("", vec![client2, lan, resolver]),
+            ("[vpn_client]\nroutes=[]\nallow_source=\n", vec![client2]),
+            ("[vpn_client]\nroutes=[]\nallow_source=subnet\n", vec![client2]),
+            ("[vpn_client]\nroutes=[]\nallow_source=[192.168.77.0/24]\n", vec![client2, lan]),
+            ("[vpn_client]\nroutes=[]\nallow_source=[subnet,0.0.0.0/0]\n", vec![client2, lan, resolver]),
         ]
         .into_iter()
         .enumerate()

@@ -195,10 +195,13 @@ pub(crate) struct ClientOptions {
     /// A network in which the server may give the tunnel's subnet, beside the private ones; may be repeated
     #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
     pub(crate) allow_subnet: Vec<String>,
-    /// A network to route into the tunnel beside its subnet, 0.0.0.0/0 for all; may be repeated
+    /// A network to route into the tunnel beside its subnet, rather than all; may be repeated
     #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
     pub(crate) route: Vec<String>,
-    /// A network in those of --route that is not routed into the tunnel; may be repeated
+    /// Route the tunnel's subnet alone into the tunnel
+    #[arg(long, conflicts_with = "route")]
+    pub(crate) no_routes: bool,
+    /// A network that is not routed into the tunnel; may be repeated
     #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
     pub(crate) exclude_route: Vec<String>,
     /// Let nothing leave this machine but through the tunnel, until a stop, also when the connection is lost or the client dies

@@ -43,6 +43,9 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         config.set_list("vpn_client", key, list);
     }
+    if options.no_routes {
+        config.set_list("vpn_client", "routes", &[]);
+    }
     if options.no_reconnect {
         config.set("vpn_client", "reconnect", "false");
     }

@@ -47,6 +47,12 @@ pub enum ResolvConfError {
         /// The process.
         owner: Owner,
     },
+    /// It is that of the machine, whose other programs use another network.
+    #[error(
+        "{} is also that of programs in other networks of this machine; expected one of this network namespace alone, such \
+         as /etc/netns/NAME/resolv.conf for `ip netns exec NAME`", .0.display()
+    )]
+    Shared(PathBuf),
     /// It is neither a file nor a symbolic link.
     #[error("{} is neither a file nor a symbolic link; expected one of these: set the name servers by hand, with dns=off", .0.display())]
     NotAFile(PathBuf),

@@ -148,6 +148,7 @@ fn configure_client(state: &str, pin: &str) -> Result<Value, Failure> {
     config.set("general", "state_dir", state);
     // The namespaces of the demo have this machine's /etc.
     config.set("vpn_client", "dns", "off");
+    config.set_list("vpn_client", "routes", &[]);
     client::override_for_client(&mut config, Some(pin));
     client::initialise(config, DEFAULT_NETWORK)?;
     Ok(json!({}))
