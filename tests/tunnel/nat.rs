@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use host::netlink::Netlink;
 use host::nft::{BaseChain, Batch, ChainHook, Family, Nft, Rule, repair};
@@ -77,7 +78,7 @@ fn source_at_internet(hosts: &Hosts, client: &Client) -> Ipv4Addr {
 /// Whether a datagram from the client arrives at the Internet.
 fn arrives(hosts: &Hosts, client: &Client) -> bool {
     let there = udp_at(hosts.at(1), INTERNET);
-    there.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    there.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     udp_at(hosts.at(0), client.address).send_to(b"x", there.local_addr().unwrap()).unwrap();
     there.recv_from(&mut [0; 64]).is_ok()
 }
@@ -127,6 +128,36 @@ fn the_internet_sees_the_servers_address_and_the_host_is_put_back() {
         assert!(server.log().contains("after a server that has ended: disabled the forwarding"), "{}", server.log());
         end(server, Signal::TERM);
         assert_eq!(state(), before);
+    });
+}
+
+/// Whatever step it has reached, the table says by itself what is to be undone.
+#[test]
+fn a_kill_at_any_time_can_be_repaired() {
+    in_namespace("nat::a_kill_at_any_time_can_be_repaired", || {
+        let hosts = hosts();
+        let before = state();
+        let mut was_up = 0;
+        let mut check = |mut server: Running, when: &str| {
+            send(&server.child, Signal::KILL);
+            server.child.wait().unwrap();
+            eventually("the device is gone", || !Path::new("/proc/sys/net/ipv4/conf/tun0").exists());
+            was_up += usize::from(state() != before);
+            repair().unwrap();
+            assert_eq!(state(), before, "{when}");
+        };
+        for milliseconds in [5, 10, 20, 30, 40, 60, 80, 100, 120, 150, 200, 300] {
+            let server = hosts.start_server("server", &[]);
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            check(server, &format!("{milliseconds} ms after the start"));
+        }
+        for milliseconds in [0, 1, 2, 4, 8, 12, 20, 40] {
+            let (server, _) = hosts.server("server");
+            send(&server.child, Signal::TERM);
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            check(server, &format!("{milliseconds} ms after the stop"));
+        }
+        assert!(was_up > 1, "the kills came too early or too late: {was_up}");
     });
 }
 

@@ -1,7 +1,7 @@
 //! Tables of nf_tables, as the kernel takes and lists them.
 #![allow(clippy::unwrap_used)]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use host::lab::{add_loopback_address, set_loopback_up};
@@ -9,7 +9,8 @@ use host::netlink::Netlink;
 use host::nft::kill_switch::{self, KillSwitch};
 use host::nft::nat::{self, Nat};
 use host::nft::{BaseChain, Batch, ChainHook, Family, Nft, Rule, repair};
-use testkit::hosts::Host;
+use testkit::eventually;
+use testkit::hosts::{Host, forwards_packets};
 use testkit::netns::in_namespace;
 
 const SUBNET: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 98, 0, 0), 24);
@@ -91,33 +92,66 @@ fn the_kill_switch_lets_only_the_servers_port_through() {
     });
 }
 
+/// The link-local address of a link of the calling thread's host, once it can be used.
+fn link_local(link: &'static str) -> Ipv6Addr {
+    let mut found = None;
+    eventually("a link-local address", || {
+        let text = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap();
+        // Address, index, prefix, scope, flags (40 is tentative), link.
+        let is_ready = |fields: &Vec<&str>| fields[5] == link && fields[0].starts_with("fe80") && fields[4] == "80";
+        let fields = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(is_ready);
+        found = fields.map(|fields| Ipv6Addr::from(u128::from_str_radix(fields[0], 16).unwrap()));
+        found.is_some()
+    });
+    found.unwrap()
+}
+
 #[test]
-fn the_kill_switch_refuses_ipv6_but_neighbour_discovery() {
-    in_namespace("the_kill_switch_refuses_ipv6_but_neighbour_discovery", || {
-        set_loopback_up().unwrap();
-        let device = testkit::hosts::Host::new(0);
-        device.run(|| {
-            kill_switch::put_up(&KillSwitch::default()).unwrap();
+fn the_kill_switch_refuses_ipv6_but_the_server_and_neighbour_discovery() {
+    in_namespace("the_kill_switch_refuses_ipv6_but_the_server_and_neighbour_discovery", || {
+        let host = Host::new(0);
+        let (server, _) = (link_local("near0"), host.run(|| link_local("far0")));
+        let listen = |port| TcpListener::bind(("::", port)).unwrap();
+        let _listeners = [listen(8079), listen(80)];
+        host.run(move || {
             let index = Netlink::open().unwrap().link_index("far0").unwrap();
-            let socket = UdpSocket::bind("[::]:0").unwrap();
-            let multicast: IpAddr = "ff02::1".parse().unwrap();
-            let IpAddr::V6(multicast) = multicast else { unreachable!() };
-            let target = std::net::SocketAddrV6::new(multicast, 9, 0, index);
-            // The link-local address takes a moment: until then the host has no route.
-            let deadline = std::time::Instant::now() + Duration::from_secs(5);
-            let mut errors = Vec::new();
-            while std::time::Instant::now() < deadline {
-                match socket.send_to(b"x", target) {
-                    Err(error) => errors.push(error),
-                    Ok(_) => panic!("it left, after {errors:?}"),
-                }
-                if errors.iter().any(|error| error.raw_os_error() == Some(libc::EPERM)) {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            panic!("{errors:?}");
+            let to = move |address, port| SocketAddr::from(SocketAddrV6::new(address, port, 0, index));
+            let send = move || UdpSocket::bind("[::]:0").unwrap().send_to(b"x", to("ff02::1".parse().unwrap(), 9));
+            assert!(send().is_ok() && reaches(to(server, 80)));
+            let servers = vec![("vpn.test:8079".into(), SocketAddr::from((server, 8079)))];
+            kill_switch::put_up(&KillSwitch { servers, ..KillSwitch::default() }).unwrap();
+            assert!(send().is_err() && !reaches(to(server, 80)));
+            // The host has to find its neighbour anew.
+            std::fs::write("/proc/sys/net/ipv6/conf/far0/disable_ipv6", "1").unwrap();
+            std::fs::write("/proc/sys/net/ipv6/conf/far0/disable_ipv6", "0").unwrap();
+            link_local("far0");
+            assert!(reaches(to(server, 8079)));
         });
+    });
+}
+
+#[test]
+fn the_kill_switch_forwards_for_others_by_the_tunnel_alone() {
+    in_namespace("the_kill_switch_forwards_for_others_by_the_tunnel_alone", || {
+        if !forwards_packets("the_kill_switch_forwards_for_others_by_the_tunnel_alone") {
+            return;
+        }
+        let hosts = [0, 1, 2].map(Host::new);
+        for (number, host) in hosts.iter().enumerate() {
+            let gateway = Ipv4Addr::new(10, 55, number as u8, 1);
+            host.run(move || {
+                Netlink::open().unwrap().add_route(Ipv4Addr::UNSPECIFIED, 0, Some(gateway), None).unwrap()
+            });
+        }
+        let _listeners = [1, 2].map(|number: usize| hosts[number].run(|| TcpListener::bind("0.0.0.0:80").unwrap()));
+        let reached = || {
+            let targets = [1, 2].map(|number| SocketAddr::from(([10, 55, number, 2], 80)));
+            hosts[0].run(move || targets.map(reaches))
+        };
+        eventually("the cables carry", || reached() == [true, true]);
+        let tunnel = Netlink::open().unwrap().link_index("near1").unwrap();
+        kill_switch::put_up(&KillSwitch { devices: vec![tunnel], ..KillSwitch::default() }).unwrap();
+        assert_eq!(reached(), [true, false]);
     });
 }
 

@@ -99,13 +99,18 @@ impl Hosts {
 
     /// Starts a server and waits until it is ready; returns it and its identity.
     pub fn server_with(&self, state: &str, arguments: &[&str]) -> (Running, String) {
-        let mut command = self.program.command(self.path());
-        command.arg("server").args(arguments).args(["--state-dir", &self.state(state)]);
-        let mut server = Running::start(self.path(), "server", command, |mut command| command.spawn().unwrap());
+        let mut server = self.start_server(state, arguments);
         server.wait_until("ready", |server| server.stdout().ends_with('\n'));
         let said = server.stdout();
         let (_, pin) = said.trim().rsplit_once(' ').unwrap();
         (server, pin.to_owned())
+    }
+
+    /// Starts a server, and does not wait.
+    pub fn start_server(&self, state: &str, arguments: &[&str]) -> Running {
+        let mut command = self.program.command(self.path());
+        command.arg("server").args(arguments).args(["--state-dir", &self.state(state)]);
+        Running::start(self.path(), "server", command, |mut command| command.spawn().unwrap())
     }
 
     /// Returns the output of `stat` for the server with this state.
