@@ -38,6 +38,27 @@ static bool device_of(const char *address, char name[IF_NAMESIZE])
     return found;
 }
 
+/* Whether the device has exactly the route to this network in the kernel's list (proc(5), /proc/net/route), and no other. */
+static bool is_routed(const char *device, const char *network, const char *mask)
+{
+    char line[256];
+    int routes = 0, others = 0;
+    FILE *file = fopen("/proc/net/route", "r");
+    CHECK(file != NULL);
+    while (file && fgets(line, sizeof(line), file)) {
+        char name[IF_NAMESIZE];
+        unsigned destination, netmask;
+        if (sscanf(line, "%15s %x %*x %*x %*d %*d %*d %x", name, &destination, &netmask) != 3 || strcmp(name, device))
+            continue;
+        bool fits = destination == inet_addr(network) && netmask == inet_addr(mask);
+        routes += fits;
+        others += !fits;
+    }
+    if (file)
+        fclose(file);
+    return routes == 1 && others == 0;
+}
+
 static void set_down(const char *device)
 {
     struct ifreq request = {0};
@@ -114,6 +135,7 @@ static void life_of_a_device(void)
     CHECK(es != NULL);
     CHECK_INT(t_tun_devices(), 1);
     CHECK(device_of("10.66.0.2", name));
+    CHECK(is_routed(name, "10.66.0.0", "255.255.255.0"));
 
     t_context("created again: the second replaces the first");
     CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.3", "10.66.0.1"), 0);
@@ -142,6 +164,12 @@ static void life_of_a_device(void)
     CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.3", "10.66.0.1"), 0);
     CHECK(if_nametoindex(name) == index && dap_chain_net_vpn_client_tun_get_esock() != NULL);
     CHECK_INT(dap_chain_net_vpn_client_tun_status(), 0);
+
+    t_context("a gateway in another /24: the smallest subnet with both is routed");
+    CHECK_INT(dap_chain_net_vpn_client_tun_create("10.66.0.3", "10.67.0.1"), 0);
+    CHECK(device_of("10.66.0.3", again));
+    CHECK_STR(again, name);
+    CHECK(is_routed(name, "10.66.0.0", "255.254.0.0"));
 
     t_context("set down: created but not active");
     set_down(name);

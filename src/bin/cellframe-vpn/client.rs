@@ -68,14 +68,13 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     if let Err(error) = move_lease_tokens() {
         log::warn!("the kept leases cannot be read, the server may give another address: {error}");
     }
+    let live = LiveLine::show(&options.connect);
     let result = match connect(options, &user) {
-        Ok(None) => {
-            let _live = LiveLine::show(&options.connect);
-            stay_connected(options, &user)
-        }
+        Ok(None) => stay_connected(options, &user),
         Ok(Some(end)) => ended(end),
         Err(failure) => Err(failure),
     };
+    drop(live);
     app::client_deinit();
     result
 }
