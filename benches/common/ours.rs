@@ -63,7 +63,8 @@ impl Ours {
         outer: Ipv4Addr,
         more: &str,
     ) -> Result<Running, Failure> {
-        let mut command = self.command("client", name, &format!("[vpn_client]\n{more}"))?;
+        // The host's name servers are this machine's.
+        let mut command = self.command("client", name, &format!("[vpn_client]\ndns=off\n{more}"))?;
         command.args(["--connect", &format!("{outer}:{PORT}"), "--pin", &server.pin]);
         let mut client = host.start(&command)?;
         client.wait_for("the tunnel", |client| client.stdout().contains("connected to").then_some(()))?;
