@@ -7,8 +7,8 @@
 # (default c-tests/build).
 #
 # Needs cargo, a C and C++ compiler, cmake, make and python3; on Debian, as root, it installs missing packages. Some
-# tests need clang, valgrind, iproute2, iperf3 or TUN and are skipped without them; with CI=true, as root, missing
-# namespaces or TUN are a failure.
+# tests need clang, valgrind, iproute2, iperf3, dbus-daemon or TUN and are skipped without them; with CI=true, as root,
+# missing namespaces or TUN are a failure.
 set -u -o pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

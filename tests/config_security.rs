@@ -64,6 +64,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("srv_vpn", "nat", "maybe", "maybe"),
     ("vpn_client", "ipv6", "no", "one of block, leave"),
     ("vpn_client", "ipv6", "", "one of block, leave"),
+    ("vpn_client", "dns", "[10.98.0.1", "never closed"),
     ("network_backbone", "role", "lite", "one of root-master"),
     ("network_backbone", "role", "", "one of root-master"),
     ("network_backbone", "role", "[light", "never closed"),

@@ -63,6 +63,7 @@ impl Ours {
         outer: Ipv4Addr,
         more: &str,
     ) -> Result<Running, Failure> {
+        // The host's name servers are this machine's, and its routes the bench's.
         let mut command = self.command("client", name, &format!("[vpn_client]\nroutes=[]\ndns=off\n{more}"))?;
         command.args(["--connect", &format!("{outer}:{PORT}"), "--pin", &server.pin]);
         let mut client = host.start(&command)?;

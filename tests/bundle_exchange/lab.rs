@@ -41,7 +41,7 @@ impl Server {
         let text = format!(
             "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
              [server]\nlisten_address=[0.0.0.0:0]\n\
-             [srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\nnat=off\n{keys}",
+             [srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\nnat=off\ndns=[]\n{keys}",
             directory.path().display()
         );
         config::set_current(Config::parse(&text, "test").0);

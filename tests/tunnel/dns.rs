@@ -328,6 +328,16 @@ mod resolved {
             note(&format!("default {link} {is_default}"));
         }
 
+        #[zbus(name = "SetLinkLLMNR")]
+        fn set_link_llmnr(&self, link: i32, mode: String) {
+            note(&format!("llmnr {link} {mode}"));
+        }
+
+        #[zbus(name = "SetLinkMulticastDNS")]
+        fn set_link_multicast_dns(&self, link: i32, mode: String) {
+            note(&format!("mdns {link} {mode}"));
+        }
+
         fn revert_link(&self, link: i32) {
             note(&format!("revert {link}"));
         }
@@ -415,18 +425,20 @@ fn by_resolved() {
             format!("dns {index} [10.98.0.1, 9.9.9.9]"),
             format!("domains {index} [(\".\", true)]"),
             format!("default {index} true"),
+            format!("llmnr {index} no"),
+            format!("mdns {index} no"),
             "flush".to_owned(),
         ];
         assert_eq!(calls(), set);
         assert_eq!(state(), before, "the C library asks systemd-resolved already");
         assert!(ask(&hosts, "status").contains("\ndns:10.98.0.1, 9.9.9.9 by systemd-resolved\n"));
         interrupt(client);
-        assert_eq!(calls()[5..], [format!("revert {index}"), "flush".to_owned()]);
+        assert_eq!(calls()[7..], [format!("revert {index}"), "flush".to_owned()]);
 
         // The C library asks another one: both are told.
         fs::write(FILE, "nameserver 192.0.2.53\n").unwrap();
         let client = connect(&hosts, &[]);
-        assert_eq!((servers().len(), calls().len()), (2, 11));
+        assert_eq!((servers().len(), calls().len()), (2, 15));
         assert!(ask(&hosts, "status").contains(" by systemd-resolved and resolv.conf\n"));
         interrupt(client);
         assert_eq!(servers(), ["192.0.2.53"]);

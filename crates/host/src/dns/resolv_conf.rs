@@ -159,6 +159,10 @@ impl Place {
     /// # Errors
     /// [`ResolvConfError::Step`] or [`ResolvConfError::ReadOnly`]; it may be tried again.
     pub fn undo(&self, owner: &Owner) -> Result<Undone, ResolvConfError> {
+        // Nobody waits for the lock where there is nothing to do.
+        if self.found()?.outcome() == Undone::Nothing {
+            return Ok(Undone::Nothing);
+        }
         let _lock = self.lock();
         let found = self.found()?;
         if let Some(mark) = &found.mark

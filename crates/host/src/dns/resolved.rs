@@ -55,6 +55,10 @@ pub(super) fn set(link: u32, servers: &[Ipv4Addr]) -> Result<bool, ResolvedError
             bus.call_method(Some(SERVICE), MANAGER, Some(INTERFACE), "SetLinkDomains", &(link, vec![(".", true)]))
                 .await?;
             bus.call_method(Some(SERVICE), MANAGER, Some(INTERFACE), "SetLinkDefaultRoute", &(link, true)).await?;
+            // The giver of the tunnel must not answer for hosts of the client's own network.
+            for method in ["SetLinkLLMNR", "SetLinkMulticastDNS"] {
+                bus.call_method(Some(SERVICE), MANAGER, Some(INTERFACE), method, &(link, "no")).await?;
+            }
             // What the servers before have answered.
             bus.call_method(Some(SERVICE), MANAGER, Some(INTERFACE), "FlushCaches", &()).await?;
             Ok(true)
