@@ -2,7 +2,7 @@
 
 use super::{Answer, option, value};
 #[cfg(feature = "client")]
-use crate::client::{Details, LeaseInfo, Routed, details, dns, lease, routed, totals};
+use crate::client::{Details, LeaseInfo, Routed, details, dns, has_kill_switch, lease, routed, totals};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::parts;
@@ -91,13 +91,23 @@ fn status(net: &Net) -> String {
     };
     let (wallet, token, value) = parts::client_wallet(net);
     format!(
-        "{status}\nused:\nwallet:{}\nreceipt:{value} {}{}{}{}",
+        "{status}\nused:\nwallet:{}\nreceipt:{value} {}{}{}{}{}",
         wallet.as_deref().unwrap_or("none"),
         token.as_deref().unwrap_or("none"),
         tunnel(),
         loss(),
-        connection()
+        connection(),
+        kill_switch()
     )
+}
+
+/// Says that the kill switch is up, also while there is no connection.
+fn kill_switch() -> &'static str {
+    #[cfg(feature = "client")]
+    if has_kill_switch() {
+        return "\nkill switch:up";
+    }
+    ""
 }
 
 /// Returns what [`status`] says as JSON, for programs. A key is always there; it is null if its value is not known.
@@ -114,7 +124,8 @@ fn status_json(net: &Net) -> Value {
         "state": state, "wallet": wallet, "token": token, "value": value.to_string(),
         "server": null, "connected_seconds": null, "round_trip_ms": null,
         "address": null, "gateway": null, "device": null, "mtu": null,
-        "sent": null, "received": null, "marked": null, "dropped": null, "routes": null, "ipv6": null, "reason": null,
+        "sent": null, "received": null, "marked": null, "dropped": null,
+        "routes": null, "ipv6": null, "dns": null, "kill_switch": null, "reason": null,
     });
     if let Value::Object(known) = tunnel_json() {
         known.into_iter().for_each(|(key, value)| status[key] = value);
@@ -135,16 +146,19 @@ fn tunnel_json() -> Value {
             known["connected_seconds"] = lasted.as_secs().into();
             known["round_trip_ms"] = round_trip.map(|time| time.as_micros() as f64 / 1000.0).into();
         }
-        let Some(LeaseInfo { addr, gateway, device, mtu }) = lease() else { return known };
-        known["address"] = addr.to_string().into();
-        known["gateway"] = gateway.to_string().into();
-        known["device"] = device.into();
-        known["mtu"] = mtu.into();
+        known["dns"] = dns::in_force().into();
+        known["kill_switch"] = has_kill_switch().into();
+        // They stay with the device while the client connects again.
         if let Some(routed) = routed() {
             let networks: Vec<_> = routed.networks.iter().map(ToString::to_string).collect();
             known["routes"] = json!({"networks": networks, "count": routed.routes});
             known["ipv6"] = ipv6(&routed).into();
         }
+        let Some(LeaseInfo { addr, gateway, device, mtu }) = lease() else { return known };
+        known["address"] = addr.to_string().into();
+        known["gateway"] = gateway.to_string().into();
+        known["device"] = device.into();
+        known["mtu"] = mtu.into();
         let Value::Object(traffic) = traffic_json(&totals()) else { return known };
         traffic.into_iter().for_each(|(key, value)| known[key] = value);
         known

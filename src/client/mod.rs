@@ -486,6 +486,12 @@ pub(crate) fn routed() -> Option<Routed> {
     tunnel_part::routed()
 }
 
+/// Returns whether a kill switch is up, also one that a run before has left: packets leave the host through the tunnel
+/// alone. Asks the kernel.
+pub(crate) fn has_kill_switch() -> bool {
+    kill_switch::is_up()
+}
+
 /// Returns why the connection was lost, or why the last start failed.
 pub(crate) fn last_error() -> Option<ClientError> {
     let (connection, failed) = {

@@ -32,7 +32,7 @@ fn status_tells_the_connection_and_what_leads_into_the_tunnel() {
     in_namespace("status::status_tells_the_connection_and_what_leads_into_the_tunnel", || {
         let hosts = Hosts::new(PROGRAM);
         let (server, _) = hosts.server("server");
-        let arguments = ["--route", "0.0.0.0/0", "--exclude-route", "192.0.2.0/24", "--retry"];
+        let arguments = ["--route", "0.0.0.0/0", "--exclude-route", "192.0.2.0/24", "--retry", "--kill-switch"];
         let client = Client::connect(&hosts, 0, "client", &arguments);
         echo(&udp(GATEWAY), &udp_at(hosts.at(0), client.address), &[7; 972]);
         eventually("the round trip is measured", || json(&hosts)["round_trip_ms"].is_number());
@@ -45,6 +45,7 @@ fn status_tells_the_connection_and_what_leads_into_the_tunnel() {
             ("device", client.device.clone().into()),
             ("mtu", client.mtu.into()),
             ("ipv6", "blocked".into()),
+            ("kill_switch", true.into()),
             ("marked", 0.into()),
             ("reason", Value::Null),
             ("wallet", Value::Null),
@@ -70,6 +71,7 @@ fn status_tells_the_connection_and_what_leads_into_the_tunnel() {
             "server:10.55.0.1:8079",
             &format!("routes:{count} beside the subnet for 0.0.0.0/0"),
             "ipv6:blocked",
+            "kill switch:up",
         ] {
             assert!(said.lines().any(|one| one == line), "{line}: {said}");
         }
@@ -80,6 +82,7 @@ fn status_tells_the_connection_and_what_leads_into_the_tunnel() {
         let lost = json(&hosts);
         assert_ne!(lost["state"], "started", "{lost:#}");
         assert_eq!((&lost["server"], &lost["address"]), (&Value::Null, &Value::Null), "{lost:#}");
+        assert_eq!((&lost["ipv6"], &lost["kill_switch"]), (&"blocked".into(), &true.into()), "{lost:#}");
     });
 }
 
