@@ -246,8 +246,8 @@ threads_cnt=0
 # For `client`: networks in which a server may give the tunnel's subnet, beside 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16
 # and 100.64.0.0/10. Not set by default.
 #allow_subnet=[203.0.113.0/24]
-# For `client`: networks that are routed into the tunnel beside its subnet, 0.0.0.0/0 for all, and those of them that are
-# not. Not set by default.
+# For `client`: networks that are routed into the tunnel beside its subnet, and those of them that are not. The default is
+# all and none.
 #routes=[0.0.0.0/0]
 #exclude_routes=[192.168.0.0/16]
 # For `client`: let nothing leave this machine but through the tunnel, until a stop, also after a crash; and whether local
