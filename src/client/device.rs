@@ -37,6 +37,7 @@ pub(super) use again::suspend;
 use again::{connect_anew, put_back};
 use host::tun::{Device, DeviceConfig, DeviceState, Queue, TunError};
 pub(crate) use host_links::{default_route_device, set_ipv6};
+use routes::Plan;
 pub(crate) use settings::{MTU, Routes, Settings, TunnelError};
 use vpn_core::forward::{Counters, DropCause, Totals};
 use vpn_core::lease::Subnet;
@@ -125,10 +126,12 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     }
     let _change = worker::serialise(&SLOT.change).ok_or(TunnelError::Busy)?;
     let running = Running::retain()?;
+    let there = current().map(|device| device.index());
+    let plan = routes::plan(settings, there)?;
     let mut taken = None;
-    let done = match connect_anew(settings, &mut taken) {
-        Ok(false) => replace(settings, running),
-        Ok(true) => route_anew(settings),
+    let done = match connect_anew(settings, &plan, &mut taken) {
+        Ok(false) => replace(settings, &plan, there, running),
+        Ok(true) => route_anew(settings, &plan),
         Err(error) => Err(error),
     };
     if done.is_err()
@@ -140,9 +143,9 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
 }
 
 /// Routes what the settings say into the existing device.
-fn route_anew(settings: &Settings) -> Result<(), TunnelError> {
+fn route_anew(settings: &Settings, plan: &Plan) -> Result<(), TunnelError> {
     let Some(device) = current() else { return Ok(()) };
-    let keeps_ipv6 = routes::set(settings, &device, None)?;
+    let keeps_ipv6 = plan.set(settings, &device)?;
     if let Some(tunnel) = SLOT.tunnel.lock().as_mut() {
         tunnel.routes = settings.routes.clone();
         tunnel.keeps_ipv6 = keeps_ipv6;
@@ -151,8 +154,7 @@ fn route_anew(settings: &Settings) -> Result<(), TunnelError> {
 }
 
 /// Creates a device, which takes the place of an existing one.
-fn replace(settings: &Settings, running: Running) -> Result<(), TunnelError> {
-    let replaced = SLOT.tunnel.lock().as_ref().map(|tunnel| tunnel.device.index());
+fn replace(settings: &Settings, plan: &Plan, replaced: Option<u32>, running: Running) -> Result<(), TunnelError> {
     refuse_overlap(settings, replaced)?;
     let lost_name = SLOT.lost_name.lock().take().filter(|_| settings.is_clients());
     let config = |name| DeviceConfig {
@@ -170,9 +172,9 @@ fn replace(settings: &Settings, running: Running) -> Result<(), TunnelError> {
         result => result?,
     };
     let queue = Arc::new(queues.pop().ok_or(TunError::TooManyQueues(0))?);
-    let (path, socket) = attach(settings, &queue)?;
+    let (path, socket) = attach(settings, plan, &queue)?;
     // Last of what may fail: from here on the old device has no routes.
-    let keeps_ipv6 = routes::set(settings, &device, replaced)?;
+    let keeps_ipv6 = plan.set(settings, &device)?;
     let lease = LeaseInfo { addr: settings.addr, gateway: settings.gateway, mtu: settings.mtu, device: device.name() };
     let (is_clients, routes) = (settings.is_clients(), settings.routes.clone());
     let device = Arc::new(device);
@@ -211,7 +213,7 @@ fn current() -> Option<Arc<Device>> {
 }
 
 /// Connects a queue with the channel in the settings, on the worker in the settings.
-fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<TunSocket>), TunnelError> {
+fn attach(settings: &Settings, plan: &Plan, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<TunSocket>), TunnelError> {
     let worker = settings.worker.unwrap_or(0);
     let counters = SLOT.early.lock().clone().unwrap_or_else(|| Arc::new(Counters::new(1)));
     let path = Arc::new(Path {
@@ -220,7 +222,7 @@ fn attach(settings: &Settings, queue: &Arc<Queue>) -> Result<(Arc<Path>, Arc<Tun
             Arc::clone(queue),
             worker,
             settings.addr,
-            settings.sources(),
+            settings.sources(&plan.networks()),
             Arc::clone(&counters),
         )),
         queue: Arc::clone(queue),

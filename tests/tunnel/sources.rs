@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use host::lab::plug_in;
 use testkit::hosts::Hosts;
 use testkit::inner::{Ip, Sum};
 use testkit::netns::in_namespace;
@@ -20,9 +21,11 @@ fn a_server_speaks_only_for_the_networks_that_the_client_names() {
         let raw = raw_sender();
         let [lan, resolver, client2] =
             ["192.168.77.99", "8.8.8.8", "10.98.0.200"].map(|text| text.parse::<Ipv4Addr>().unwrap());
+        hosts.at(0).run(move || plug_in("far0", Ipv4Addr::new(192, 168, 77, 1), 24).unwrap());
         for (number, (keys, mut passes)) in [
             ("[vpn_client]\nroutes=[]\n", vec![client2]),
-            ("", vec![client2, lan, resolver]),
+            // All is routed into the tunnel but the client's local network, for which the server does not speak.
+            ("", vec![client2, resolver]),
             ("[vpn_client]\nroutes=[]\nallow_source=\n", vec![client2]),
             ("[vpn_client]\nroutes=[]\nallow_source=subnet\n", vec![client2]),
             ("[vpn_client]\nroutes=[]\nallow_source=[192.168.77.0/24]\n", vec![client2, lan]),

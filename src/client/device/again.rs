@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DELETE_TIMEOUT, Path, SLOT, Settings, Tunnel, TunnelError, attach, current};
+use super::{DELETE_TIMEOUT, Path, Plan, SLOT, Settings, Tunnel, TunnelError, attach, current};
 use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::worker;
 use std::os::fd::AsFd;
@@ -57,7 +57,7 @@ pub(super) fn put_back(taken: Taken) {
 
 /// Connects the existing device with the channel in the settings, if it is up and has these settings otherwise; returns
 /// false if it has not. `taken` is what the device has lost for that.
-pub(super) fn connect_anew(settings: &Settings, taken: &mut Option<Taken>) -> Result<bool, TunnelError> {
+pub(super) fn connect_anew(settings: &Settings, plan: &Plan, taken: &mut Option<Taken>) -> Result<bool, TunnelError> {
     let Some(device) = current() else { return Ok(false) };
     let is_up = matches!(device.is_up(), Ok(Some(true)));
     let fits = |tunnel: &&Tunnel| {
@@ -72,7 +72,7 @@ pub(super) fn connect_anew(settings: &Settings, taken: &mut Option<Taken>) -> Re
     if !taken.insert(release_queue()).is_released {
         return Ok(false);
     }
-    let (path, socket) = attach(settings, &queue)?;
+    let (path, socket) = attach(settings, plan, &queue)?;
     let mut current = SLOT.tunnel.lock();
     if let Some(tunnel) = current.as_mut() {
         tunnel.socket = Some(socket);

@@ -16,45 +16,78 @@ use host::tun::Device;
 use vpn_core::forward::{Networks, UNROUTABLE};
 use vpn_core::lease::Subnet;
 
-/// Routes the networks in the settings into the device, and nothing else beside its subnet. Routes of a device that it
-/// replaces lead into it from then on. Returns whether the host's IPv6 is to be kept in, too.
-pub(super) fn set(settings: &Settings, device: &Device, replaced: Option<u32>) -> Result<bool, TunnelError> {
+/// What is routed into the device beside its subnet.
+pub(super) struct Plan {
+    destinations: BTreeSet<(Ipv4Addr, u8)>,
+    /// The server is on this host: where its packets go from there is not known, so nothing is routed.
+    is_server_here: bool,
+}
+
+/// Decides what is routed into the device. The routes of the device that is there already, if any, are not the host's.
+pub(super) fn plan(settings: &Settings, there: Option<u32>) -> Result<Plan, TunnelError> {
     let routes = &settings.routes;
+    let mut plan = Plan { destinations: BTreeSet::new(), is_server_here: false };
     if routes.networks.is_empty() {
-        return Ok(false);
+        return Ok(plan);
     }
     let mut netlink = netlink()?;
-    let (server, is_own) = match routes.server.ok_or(TunnelError::UnknownServer)? {
+    let server = match routes.server.ok_or(TunnelError::UnknownServer)? {
         IpAddr::V4(server) => {
-            let is_own = server.is_loopback() || netlink.addresses()?.iter().any(|own| own.addr == server);
-            (Some(server), is_own)
+            plan.is_server_here = server.is_loopback() || netlink.addresses()?.iter().any(|own| own.addr == server);
+            Some(server)
         }
         // No IPv4 route leads to it.
-        IpAddr::V6(server) => (None, server.is_loopback() || netlink.is_own6(server)?),
+        IpAddr::V6(server) => {
+            plan.is_server_here = server.is_loopback() || netlink.is_own6(server)?;
+            None
+        }
     };
-    if is_own {
+    if plan.is_server_here {
         log::warn!("the server is on this host: only the tunnel's subnet is routed into the tunnel");
-        return Ok(false);
+        return Ok(plan);
     }
-    let devices = [Some(device.index()), replaced];
-    let is_ours = |route: &RouteEntry| route.index.is_some() && devices.contains(&route.index);
-    let (ours, others): (Vec<_>, Vec<_>) = netlink.routes_in_use()?.into_iter().partition(is_ours);
+    let mut of_host = netlink.routes_in_use()?;
+    of_host.retain(|route| route.index.is_none() || route.index != there);
     let subnet = Subnet { network: settings.addr, prefix: settings.prefix };
-    let wanted = blocks(routes, server, subnet, &others);
-    if wanted.len() > MOST_ROUTES {
-        return Err(TunnelError::TooManyRoutes(wanted.len()));
+    plan.destinations = blocks(routes, server, subnet, &of_host);
+    match plan.destinations.len() {
+        count if count > MOST_ROUTES => Err(TunnelError::TooManyRoutes(count)),
+        _ => Ok(plan),
     }
-    let of_device = |route: &&RouteEntry| route.index == Some(device.index()) && route.protocol == OUR_ROUTE;
-    let there: BTreeSet<_> = ours.iter().filter(of_device).map(|route| (route.destination, route.prefix)).collect();
-    for block in wanted.difference(&there) {
-        netlink.set_route(device.index(), *block, settings.addr)?;
+}
+
+impl Plan {
+    /// The networks that are routed into the device beside its subnet.
+    pub(super) fn networks(&self) -> Networks {
+        Networks::of(self.destinations.iter().copied())
     }
-    for block in there.difference(&wanted) {
-        netlink.unset_route(device.index(), *block)?;
+
+    /// Sets the routes into the device, and no other of ours. Those into a device that it replaces lead into it from then
+    /// on. Returns whether the host's IPv6 is to be kept in, too.
+    pub(super) fn set(&self, settings: &Settings, device: &Device) -> Result<bool, TunnelError> {
+        let routes = &settings.routes;
+        if routes.networks.is_empty() || self.is_server_here {
+            return Ok(false);
+        }
+        let mut netlink = netlink()?;
+        let is_ours = |route: &RouteEntry| route.index == Some(device.index()) && route.protocol == OUR_ROUTE;
+        let there: BTreeSet<_> = netlink
+            .routes_in_use()?
+            .iter()
+            .filter(|route| is_ours(route))
+            .map(|route| (route.destination, route.prefix))
+            .collect();
+        for block in self.destinations.difference(&there) {
+            netlink.set_route(device.index(), *block, settings.addr)?;
+        }
+        for block in there.difference(&self.destinations) {
+            netlink.unset_route(device.index(), *block)?;
+        }
+        let (count, networks) = (self.destinations.len(), listed(&routes.networks));
+        log::info!("{count} routes lead into tunnel device {}: {networks}", device.name());
+        ipv6::set(routes, device, &mut netlink)?;
+        Ok(ipv6::is_wanted(routes))
     }
-    log::info!("{} routes lead into tunnel device {}: {}", wanted.len(), device.name(), listed(&routes.networks));
-    ipv6::set(routes, device, &mut netlink)?;
-    Ok(ipv6::is_wanted(routes))
 }
 
 /// Returns which of our routes lead into the device, as the kernel lists them.

@@ -77,12 +77,11 @@ impl Settings {
         }
     }
 
-    /// The networks that packets from the server may come from: those that packets go to, and those that the user allows.
-    /// `None` for any.
-    pub(super) fn sources(&self) -> Option<Networks> {
-        let routed = self.routes.networks.iter().map(|network| (network.network, network.prefix));
-        let subnet = (self.addr, self.prefix);
-        Some(self.allow_source.as_ref()?.join(&Networks::of(routed.chain([subnet]))))
+    /// The networks that packets from the server may come from: the subnet, those that are `routed` into the device, and
+    /// those that the user allows. `None` for any.
+    pub(super) fn sources(&self, routed: &Networks) -> Option<Networks> {
+        let subnet = Networks::of([(self.addr, self.prefix)]);
+        Some(self.allow_source.as_ref()?.join(routed).join(&subnet))
     }
 
     /// Whether the device is for a connection of this library, not one that C makes.
