@@ -16,6 +16,7 @@ use testkit::program::{Running, code, send, stderr, stdout};
 use testkit::skip;
 use testkit::tunnel::{Client, GATEWAY, NETWORK};
 
+use crate::PROGRAM;
 use crate::routes::hosts;
 
 const FILE: &str = "/etc/resolv.conf";
@@ -62,7 +63,8 @@ fn ask(hosts: &Hosts, command: &str) -> String {
 }
 
 fn repair(hosts: &Hosts) -> String {
-    let output = hosts.near(&["repair"]);
+    let directory = hosts.path().to_owned();
+    let output = hosts.at(0).run(move || PROGRAM.run(&directory, &["repair"]));
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     stdout(&output)
 }
@@ -100,7 +102,8 @@ fn the_file_is_byte_for_byte_back_however_the_client_ends() {
             }
             let before = state();
             for end in ["interrupt", "stop", "kill and repair", "kill and start"] {
-                let client = connect(&hosts, &[]);
+                let is_repaired = end == "kill and repair";
+                let client = connect(&hosts, if is_repaired { &["--kill-switch"] } else { &[] });
                 assert_eq!(servers(), ["10.98.0.1", "9.9.9.9"], "{kind}, {end}");
                 let ours = fs::read_to_string(FILE).unwrap();
                 assert!(!ours.contains("corp.test") && !ours.contains("trust-ad"), "{ours}");
@@ -120,6 +123,7 @@ fn the_file_is_byte_for_byte_back_however_the_client_ends() {
                         let said = repair(&hosts);
                         let expected = if kind == "missing" { "is removed; there was none" } else { "is what it was" };
                         assert!(said.contains(expected), "{kind}: {said}");
+                        assert!(said.contains("removed the kill switch"), "{kind}: {said}");
                     }
                     _ => {
                         kill(client);

@@ -4,6 +4,7 @@
 //! says what it has undone, or which running process it belongs to.
 
 use host::dns::resolv_conf::{Place, Undone};
+use host::nft;
 use host::owner::Owner;
 
 use crate::exit::{Code, Failure};
@@ -19,7 +20,8 @@ struct Repaired {
 /// Repairs each part, whatever became of the others, and says what was done.
 pub(crate) fn run() -> Result<(), Failure> {
     privilege::require_network_admin()?;
-    let parts = [name_servers()];
+    // In the order of a stop: the kill switch last.
+    let parts = [name_servers(), tables()];
     if parts.iter().all(|part| part.said.is_empty() && part.failed.is_none()) {
         output::line("nothing to repair");
     }
@@ -29,6 +31,14 @@ pub(crate) fn run() -> Result<(), Failure> {
         failures.extend(part.failed);
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::new(Code::Failure, failures.join("; "))) }
+}
+
+/// Removes the kill switch and the address translation, with what they had changed.
+fn tables() -> Repaired {
+    match nft::repair() {
+        Ok(said) => Repaired { said, failed: None },
+        Err(error) => Repaired { failed: Some(format!("nf_tables: {error}")), ..Repaired::default() },
+    }
 }
 
 /// Puts the name servers back.
