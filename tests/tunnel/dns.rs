@@ -62,7 +62,7 @@ fn ask(hosts: &Hosts, command: &str) -> String {
 }
 
 fn repair(hosts: &Hosts) -> String {
-    let output = hosts.near(&["repair"]);
+    let output = hosts.repair_at(0);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     stdout(&output)
 }

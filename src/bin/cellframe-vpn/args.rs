@@ -107,9 +107,10 @@ Exit codes: 0 stopped, 1 the client reports an error, 2 wrong usage, 3 no client
 
 const REPAIR_ABOUT: &str = "\
 Undoes what a client or server has left on this machine that was killed, or that
-the machine went down with: name servers in /etc/resolv.conf. The next start does
-the same by itself. What belongs to a client or server that runs stays. Each
-change is a line; it may be run at any time.";
+the machine went down with: name servers in /etc/resolv.conf, the kill switch,
+address translation and forwarding. The next start does the same by itself, but
+keeps the kill switch until it is stopped. What belongs to a client or server
+that runs stays. Each change is a line; it may be run at any time.";
 
 const REPAIR_HELP: &str = "\
 Example: sudo cellframe-vpn repair

@@ -4,6 +4,7 @@
 //! says what it has undone, or which running process it belongs to.
 
 use host::dns::resolv_conf::{Place, Undone};
+use host::nft;
 use host::owner::Owner;
 
 use crate::exit::{Code, Failure};
@@ -19,7 +20,8 @@ struct Repaired {
 /// Repairs each part, whatever became of the others, and says what was done.
 pub(crate) fn run() -> Result<(), Failure> {
     privilege::require_network_admin()?;
-    let parts = [name_servers()];
+    // The kill switch last: until then something might leave around the tunnel.
+    let parts = [name_servers(), packet_filter()];
     if parts.iter().all(|part| part.said.is_empty() && part.failed.is_none()) {
         output::line("nothing to repair");
     }
@@ -29,6 +31,14 @@ pub(crate) fn run() -> Result<(), Failure> {
         failures.extend(part.failed);
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::new(Code::Failure, failures.join("; "))) }
+}
+
+/// Removes the server's address translation, with the forwarding that it has enabled, and the client's kill switch.
+fn packet_filter() -> Repaired {
+    match nft::repair() {
+        Ok(said) => Repaired { said, failed: None },
+        Err(error) => Repaired { said: Vec::new(), failed: Some(error.to_string()) },
+    }
 }
 
 /// Puts the name servers back.
