@@ -16,7 +16,6 @@ use testkit::program::{Running, code, send, stderr, stdout};
 use testkit::skip;
 use testkit::tunnel::{Client, GATEWAY, NETWORK};
 
-use crate::PROGRAM;
 use crate::routes::hosts;
 
 const FILE: &str = "/etc/resolv.conf";
@@ -63,8 +62,7 @@ fn ask(hosts: &Hosts, command: &str) -> String {
 }
 
 fn repair(hosts: &Hosts) -> String {
-    let directory = hosts.path().to_owned();
-    let output = hosts.at(0).run(move || PROGRAM.run(&directory, &["repair"]));
+    let output = hosts.repair_at(0);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     stdout(&output)
 }

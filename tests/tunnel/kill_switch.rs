@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use testkit::eventually;
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
-use testkit::program::{Running, code, send, stderr};
+use testkit::program::{Running, code, send, stderr, stdout};
 use testkit::sockets::{echo, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY};
 
@@ -158,9 +158,11 @@ fn a_killed_clients_kill_switch_holds_until_the_next_stop_or_repair() {
             assert_eq!(wire.leaks(&hosts), [""; 0], "after SIGKILL");
         };
         kill(Client::connect(&hosts, 0, "client", &["--kill-switch"]));
-        let said = hosts.at(0).run(|| repair().unwrap());
-        assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].contains("10.55.0.1:8079"), "{said:?}");
+        let output = hosts.repair_at(0);
+        let said = stdout(&output);
+        assert!(said.starts_with("removed the kill switch") && said.contains("10.55.0.1:8079"), "{said}");
+        assert_eq!((code(&output), said.lines().count()), (0, 1), "{said}");
+        assert_eq!(stdout(&hosts.repair_at(0)), "nothing to repair\n");
         assert_eq!(rules(&hosts), before);
         assert!(!wire.leaks(&hosts).is_empty());
 

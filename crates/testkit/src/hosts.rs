@@ -144,6 +144,13 @@ impl Hosts {
         Running::start(self.path(), state, command, |command| self.at(client).spawn(command))
     }
 
+    /// Runs the command `repair` on the host of `client`.
+    pub fn repair_at(&self, client: usize) -> Output {
+        let mut command = self.program.command(self.path());
+        command.arg("repair");
+        self.at(client).run(move || command.output().unwrap())
+    }
+
     /// Runs the program on the server's host to its end.
     pub fn near(&self, arguments: &[&str]) -> Output {
         self.program.run(self.path(), arguments)

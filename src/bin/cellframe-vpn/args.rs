@@ -109,8 +109,9 @@ const REPAIR_ABOUT: &str = "\
 Undoes what a client or server has left on this machine that was killed, or that
 the machine went down with: name servers in /etc/resolv.conf, the kill switch,
 address translation and forwarding, in this network namespace. The next start
-and its stop do the same. What belongs to a client or server that runs stays.
-Each change is a line; it may be run at any time.";
+does the same by itself, but keeps the kill switch until it is stopped. What
+belongs to a client or server that runs stays. Each change is a line; it may be
+run at any time.";
 
 const REPAIR_HELP: &str = "\
 Example: sudo cellframe-vpn repair

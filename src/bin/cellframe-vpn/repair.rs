@@ -20,8 +20,8 @@ struct Repaired {
 /// Repairs each part, whatever became of the others, and says what was done.
 pub(crate) fn run() -> Result<(), Failure> {
     privilege::require_network_admin()?;
-    // In the order of a stop: the kill switch last.
-    let parts = [name_servers(), tables()];
+    // The kill switch last: until then something might leave around the tunnel.
+    let parts = [name_servers(), packet_filter()];
     if parts.iter().all(|part| part.said.is_empty() && part.failed.is_none()) {
         output::line("nothing to repair");
     }
@@ -33,11 +33,11 @@ pub(crate) fn run() -> Result<(), Failure> {
     if failures.is_empty() { Ok(()) } else { Err(Failure::new(Code::Failure, failures.join("; "))) }
 }
 
-/// Removes the kill switch and the address translation, with what they had changed.
-fn tables() -> Repaired {
+/// Removes the server's address translation, with the forwarding that it has enabled, and the client's kill switch.
+fn packet_filter() -> Repaired {
     match nft::repair() {
         Ok(said) => Repaired { said, failed: None },
-        Err(error) => Repaired { failed: Some(format!("nf_tables: {error}")), ..Repaired::default() },
+        Err(error) => Repaired { said: Vec::new(), failed: Some(error.to_string()) },
     }
 }
 

@@ -11,8 +11,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::owner::Owner;
-use super::{BaseChain, Batch, ChainHook, Family, Nft, NftError, Rule, open_for_look};
+use super::{BaseChain, Batch, ChainHook, Family, Nft, NftError, Rule, open_for_look, owner, rule_of_this_process};
+use crate::owner::Owner;
 
 /// The table's name, of the family [`Family::Inet`].
 pub const TABLE: &str = "cellframe-vpn-client";
@@ -67,7 +67,7 @@ pub struct Standing {
 impl Standing {
     /// The process that holds it, if this is another one that runs.
     pub fn other_holder(&self) -> Option<u32> {
-        self.owner.filter(|owner| *owner != Owner::own() && owner.is_running()).map(|owner| owner.process)
+        self.owner.as_ref().filter(|owner| **owner != Owner::this() && owner.is_running()).map(|owner| owner.pid)
     }
 
     /// Returns the address of the server with this name, which has the port.
@@ -110,7 +110,7 @@ pub fn check() -> Result<(), NftError> {
 pub fn standing() -> Result<Option<Standing>, NftError> {
     let Some((mut nft, _)) = open_for_look()? else { return Ok(None) };
     let Some(rules) = nft.rules_if_there(Family::Inet, TABLE)? else { return Ok(None) };
-    let owner = rules.iter().find_map(|rule| Owner::parse(&rule.comment));
+    let owner = owner(&rules);
     let servers = rules.iter().filter_map(|rule| parse_server(&rule.comment)).collect();
     Ok(Some(Standing { owner, servers }))
 }
@@ -153,7 +153,7 @@ fn parse_server(comment: &str) -> Option<(String, SocketAddr)> {
 
 /// The rules for packets of this host.
 fn output(switch: &KillSwitch) -> Vec<Rule> {
-    let mut rules = vec![Rule::new(Owner::own().to_string()).out_by("lo").accept()];
+    let mut rules = vec![rule_of_this_process().out_by("lo").accept()];
     rules.extend(switch.devices.iter().map(|device| Rule::new("the tunnel").out_by_index(*device).accept()));
     for (name, address) in &switch.servers {
         let rule = Rule::new(server_comment(name, address)).to(address.ip(), full(address.ip()));

@@ -12,7 +12,6 @@ mod batch;
 pub mod kill_switch;
 mod listing;
 pub mod nat;
-mod owner;
 mod rule;
 
 use std::io;
@@ -26,6 +25,7 @@ pub use rule::Rule;
 
 use crate::netlink::NetlinkError;
 use crate::netlink::socket::KernelSocket;
+use crate::owner::Owner;
 
 /// The packets that a table sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,9 +125,22 @@ impl Nft {
 /// # Errors
 /// If the tables cannot be listed or changed.
 pub fn repair() -> Result<Vec<String>, NftError> {
-    let mut done = kill_switch::repair()?;
-    done.extend(nat::repair()?);
+    let mut done = nat::repair()?;
+    done.extend(kill_switch::repair()?);
     Ok(done)
+}
+
+/// The beginning of the comment that says who holds a table.
+const HELD_BY: &str = "held by process ";
+
+/// A rule with the comment that this process holds its table.
+fn rule_of_this_process() -> Rule {
+    Rule::new(format!("{HELD_BY}{}", Owner::this()))
+}
+
+/// Returns the process that holds a table with these rules.
+fn owner(rules: &[ListedRule]) -> Option<Owner> {
+    rules.iter().find_map(|rule| rule.comment.strip_prefix(HELD_BY)?.parse().ok())
 }
 
 /// A table by its family and its name.

@@ -12,8 +12,11 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use super::listing::ListedRule;
-use super::owner::Owner;
-use super::{BaseChain, Batch, Chain, ChainHook, Family, Nft, NftError, Rule, TableName, open_for_look};
+use super::{
+    BaseChain, Batch, Chain, ChainHook, Family, Nft, NftError, Rule, TableName, open_for_look, owner,
+    rule_of_this_process,
+};
+use crate::owner::Owner;
 
 /// The beginning of the table's name, of the family [`Family::Ip`]; the device's name follows.
 const TABLE: &str = "cellframe-vpn-server-";
@@ -59,7 +62,7 @@ pub fn put_up(nat: &Nat, replaced: Option<&str>) -> Result<(), NftError> {
     batch.put_table(Family::Ip, &table);
     let chain = BaseChain { name: FORWARD, kind: "filter", hook: ChainHook::Forward, priority: 0, accepts: true };
     batch.add_chain(Family::Ip, &table, &chain);
-    batch.add_rule(Family::Ip, &table, FORWARD, Rule::new(Owner::own().to_string()).in_by(&nat.device).count());
+    batch.add_rule(Family::Ip, &table, FORWARD, rule_of_this_process().in_by(&nat.device).count());
     for device in &nat.forwarding_was_off {
         batch.add_rule(Family::Ip, &table, FORWARD, Rule::new(forwarding_comment(device)).in_by(device).count());
     }
@@ -123,10 +126,11 @@ pub fn repair() -> Result<Vec<String>, NftError> {
     let mut done = Vec::new();
     for (_, table) in tables.clone().iter().filter(|(family, name)| is_ours(*family, name)) {
         let rules = nft.rules_if_there(Family::Ip, table)?.unwrap_or_default();
-        match rules.iter().find_map(|rule| Owner::parse(&rule.comment)).filter(|owner| owner.is_running()) {
-            Some(owner) if owner == Owner::own() => {}
-            Some(owner) => done
-                .push(format!("the table ip {table} stays: the server of process {} runs and holds it", owner.process)),
+        match owner(&rules).filter(Owner::is_running) {
+            Some(owner) if owner == Owner::this() => {}
+            Some(owner) => {
+                done.push(format!("the table ip {table} stays: the server of process {} runs and holds it", owner.pid))
+            }
             None => {
                 done.extend(take_down_table(&mut nft, &tables, table)?);
                 tables.retain(|(_, name)| name != table);
