@@ -60,6 +60,8 @@ pub(super) struct Origin {
     pub(super) began: Began,
     /// Whether it continues a connection whose transaction is used up.
     pub(super) is_renewal: bool,
+    /// The address that the server's name had in the connection before, where the SDK does not know it.
+    pub(super) address: Option<IpAddr>,
     pub(super) switch: Switch,
 }
 
@@ -206,7 +208,10 @@ impl Connection {
                 connection.link_event(event);
             }
         });
-        let link = Link::connect(&self.net, &kill_switch::target(&self.server, &self.host), self.port, "RS", handler)
+        // The embedded SDK gets the name, by which it knows the identity, and tries the last address by itself.
+        let known = self.origin.address.filter(|_| !cfg!(feature = "embedded"));
+        let target = known.map_or_else(|| kill_switch::target(&self.server, &self.host), |known| known.to_string());
+        let link = Link::connect(&self.net, &target, self.port, "RS", handler)
             .ok_or_else(|| ClientError::Connect { server: self.server.clone(), errno: libc::EIO })?;
         self.shared.lock().link = Some(link);
         self.handle(Event::Dialled);

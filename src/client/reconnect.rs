@@ -23,6 +23,9 @@ use host::threads;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const SECOND_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Each attempt of this number looks the server's name up on a node, whose SDK knows no address from before; its name
+/// servers may be behind the tunnel that is lost.
+const BY_NAME: u32 = 4;
 /// How often a pause looks at the host's way to the server.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -70,7 +73,7 @@ fn keep_up(began: Began) {
 /// Connects until that succeeds. `server` is the address of the connection that is lost, `pause` the next pause. Returns
 /// false if it gives up.
 fn connect_again(began: Began, server: Option<IpAddr>, pause: &mut Duration) -> bool {
-    loop {
+    for number in 1u32.. {
         if gives_up(began) {
             return false;
         }
@@ -80,7 +83,8 @@ fn connect_again(began: Began, server: Option<IpAddr>, pause: &mut Duration) -> 
         if !wait(began, length, server) {
             return false;
         }
-        match attempt(began) {
+        // The server may have moved, if its name can be looked up.
+        match attempt(began, server.filter(|_| !number.is_multiple_of(BY_NAME))) {
             Ok(()) => return true,
             Err(ClientError::Stopped) => return false,
             Err(error) => {
@@ -97,6 +101,7 @@ fn connect_again(began: Began, server: Option<IpAddr>, pause: &mut Duration) -> 
             }
         }
     }
+    false
 }
 
 /// Returns whether nothing is left to connect to. A start that succeeds later begins another thread.
@@ -109,8 +114,8 @@ fn gives_up(began: Began) -> bool {
     gives_up
 }
 
-/// Connects once, unless the user has started the client meanwhile.
-fn attempt(began: Began) -> Result<(), ClientError> {
+/// Connects once, unless the user has started the client meanwhile. `server` is the address that the name had.
+fn attempt(began: Began, server: Option<IpAddr>) -> Result<(), ClientError> {
     let _change = change(began).ok_or(ClientError::Stopped)?;
     let old = connection();
     if old.as_ref().is_some_and(|current| !current.is_lost()) {
@@ -122,7 +127,7 @@ fn attempt(began: Began) -> Result<(), ClientError> {
         forget(&old);
     }
     CLIENT.lock().is_reconnecting = true;
-    let result = connect(&target.net, (&target.host, target.port), began);
+    let result = connect(&target.net, (&target.host, target.port), began, server);
     CLIENT.lock().is_reconnecting = false;
     result.map(|_| ())
 }
