@@ -9,6 +9,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Once;
 use std::time::Duration;
 
 use crate::skip::{skip, write_to_stderr};
@@ -35,7 +36,9 @@ pub fn in_namespace(test_name: &str, body: impl FnOnce()) {
             eprintln!("the test takes longer than {TIME_LIMIT:?}");
             std::process::abort();
         });
-        own_etc();
+        // A test may come here several times.
+        static ETC: Once = Once::new();
+        ETC.call_once(own_etc);
         return body();
     }
     match available() {
