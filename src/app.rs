@@ -30,7 +30,7 @@ use crate::sdk::process::is_forked;
 use crate::{cli, server};
 use vpn_core::forward::Totals;
 
-pub use crate::client::{ClientError, Details, LeaseInfo, Started, Status};
+pub use crate::client::{ClientError, Details, LeaseInfo, NameServers, Started, Status};
 pub use crate::sdk::NotRunning;
 pub use crate::server::InitError;
 
@@ -146,6 +146,11 @@ pub fn client_totals() -> Totals {
 /// Returns what the connection is like; `None` unless the tunnel is up.
 pub fn client_details() -> Option<Details> {
     if is_forked() { None } else { client::details() }
+}
+
+/// Returns the name servers of the tunnel that are in force on this host; `None` if the host's own are.
+pub fn client_name_servers() -> Option<NameServers> {
+    if is_forked() { None } else { client::dns::in_force() }
 }
 
 /// Returns why the last start failed.

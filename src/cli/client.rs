@@ -2,7 +2,10 @@
 
 use super::{Answer, option, value};
 #[cfg(feature = "client")]
-use crate::client::{Details, LeaseInfo, Routed, details, dns, has_kill_switch, lease, routed, totals};
+use crate::client::{
+    ClientError, Details, LeaseInfo, Routed, Status, details, dns, has_kill_switch, last_error, lease, reconnects,
+    routed, totals,
+};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::parts;
@@ -125,7 +128,8 @@ fn status_json(net: &Net) -> Value {
         "server": null, "connected_seconds": null, "round_trip_ms": null,
         "address": null, "gateway": null, "device": null, "mtu": null,
         "sent": null, "received": null, "marked": null, "dropped": null,
-        "routes": null, "ipv6": null, "dns": null, "kill_switch": null, "reason": null,
+        "routes": null, "ipv6": null, "dns": null, "kill_switch": null, "reconnects": null,
+        "reason": null,
     });
     if let Value::Object(known) = tunnel_json() {
         known.into_iter().for_each(|(key, value)| status[key] = value);
@@ -138,15 +142,14 @@ fn tunnel_json() -> Value {
     #[cfg(feature = "client")]
     {
         let mut known = json!({});
-        if let Some(error @ crate::client::ClientError::Lost { .. }) = crate::client::last_error() {
-            known["reason"] = error.to_string().into();
-        }
+        known["reason"] = last_reason().map(|error| error.to_string()).into();
         if let Some(Details { server, lasted, round_trip }) = details() {
             known["server"] = server.into();
             known["connected_seconds"] = lasted.as_secs().into();
             known["round_trip_ms"] = round_trip.map(|time| time.as_micros() as f64 / 1000.0).into();
         }
-        known["dns"] = dns::in_force().into();
+        known["dns"] = dns::in_force().map(|dns| json!({"servers": dns.servers, "by": dns.way})).into();
+        known["reconnects"] = reconnects().into();
         known["kill_switch"] = has_kill_switch().into();
         // They stay with the device while the client connects again.
         if let Some(routed) = routed() {
@@ -205,10 +208,18 @@ fn connection() -> String {
 /// Returns why the connection was lost, if this library's client is linked.
 fn loss() -> String {
     #[cfg(feature = "client")]
-    if let Some(error @ crate::client::ClientError::Lost { .. }) = crate::client::last_error() {
-        return format!("\nreason:{error}");
+    if let Some(error) = last_reason() {
+        let again = if reconnects() { "\nreconnects:yes" } else { "" };
+        return format!("\nreason:{error}{again}");
     }
     String::new()
+}
+
+/// Returns why the connection was lost, or why it could not be made again.
+#[cfg(feature = "client")]
+fn last_reason() -> Option<ClientError> {
+    let is_lost = crate::client::status() == Status::ConnectionLost;
+    last_error().filter(|error| is_lost || matches!(error, ClientError::Lost { .. }))
 }
 
 /// Formats the tunnel's address and traffic, if this library's client is linked and connected.

@@ -3,6 +3,7 @@
 
 mod choice;
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
@@ -85,10 +86,25 @@ fn put_back() {
     }
 }
 
-/// Describes the name servers in force and their way; `None` if the host's are.
-pub(crate) fn in_force() -> Option<String> {
+/// The name servers of the tunnel that are in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// The servers.
+    pub servers: Vec<Ipv4Addr>,
+    /// What they are in force by, for people: systemd-resolved, resolv.conf.
+    pub way: &'static str,
+}
+
+impl fmt::Display for InForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {}", listed(&self.servers), self.way)
+    }
+}
+
+/// Returns the name servers in force; `None` if the host's are.
+pub(crate) fn in_force() -> Option<InForce> {
     let set = IN_FORCE.lock();
-    set.as_ref().map(|set| format!("{} by {}", listed(set.servers()), set.way()))
+    set.as_ref().map(|set| InForce { servers: set.servers().to_vec(), way: set.way() })
 }
 
 /// Returns the name servers for this lease; `None` if the host's stay.

@@ -63,12 +63,13 @@ use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
 use connection::{Connection, Origin};
+pub use dns::InForce as NameServers;
 pub use error::ClientError;
 use reconnect::Target;
-pub use report::{Details, LeaseInfo, Status};
-pub(crate) use report::{Routed, details, has_kill_switch, last_error, lease, routed, status, totals};
 #[cfg(feature = "embedded")]
-pub(crate) use report::{connects, reconnects};
+pub(crate) use report::connects;
+pub use report::{Details, LeaseInfo, Status};
+pub(crate) use report::{Routed, details, has_kill_switch, last_error, lease, reconnects, routed, status, totals};
 use settings::Settings;
 use stops::Began;
 pub(crate) use vpn_core::exchange::State;

@@ -123,12 +123,20 @@ fn attempt(began: Began, server: Option<IpAddr>) -> Result<(), ClientError> {
     }
     let Some(target) = CLIENT.lock().target.clone() else { return Err(ClientError::Stopped) };
     if let Some(old) = old {
+        // The reason is told until the next attempt has its own.
+        let loss = old.loss();
         old.end();
         forget(&old);
+        CLIENT.lock().last_error = loss;
     }
     CLIENT.lock().is_reconnecting = true;
     let result = connect(&target.net, (&target.host, target.port), began, server);
-    CLIENT.lock().is_reconnecting = false;
+    let mut client = CLIENT.lock();
+    client.is_reconnecting = false;
+    if result.is_ok() {
+        client.last_error = None;
+    }
+    drop(client);
     result.map(|_| ())
 }
 

@@ -32,7 +32,8 @@ fn status_tells_the_connection_and_what_leads_into_the_tunnel() {
     in_namespace("status::status_tells_the_connection_and_what_leads_into_the_tunnel", || {
         let hosts = Hosts::new(PROGRAM);
         let (server, _) = hosts.server("server");
-        let arguments = ["--route", "0.0.0.0/0", "--exclude-route", "192.0.2.0/24", "--retry", "--kill-switch"];
+        let arguments =
+            ["--route", "0.0.0.0/0", "--exclude-route", "192.0.2.0/24", "--dns", "gateway", "--kill-switch"];
         let client = Client::connect(&hosts, 0, "client", &arguments);
         echo(&udp(GATEWAY), &udp_at(hosts.at(0), client.address), &[7; 972]);
         eventually("the round trip is measured", || json(&hosts)["round_trip_ms"].is_number());
@@ -48,6 +49,8 @@ fn status_tells_the_connection_and_what_leads_into_the_tunnel() {
             ("kill_switch", true.into()),
             ("marked", 0.into()),
             ("reason", Value::Null),
+            ("reconnects", true.into()),
+            ("dns", serde_json::json!({"servers": ["10.98.0.1"], "by": "resolv.conf"})),
             ("wallet", Value::Null),
         ] {
             assert_eq!(known[key], expected, "{key}: {known:#}");
@@ -80,7 +83,9 @@ fn status_tells_the_connection_and_what_leads_into_the_tunnel() {
         drop(server);
         eventually("the loss is seen", || client.running.log().contains("next attempt"));
         let lost = json(&hosts);
-        assert_ne!(lost["state"], "started", "{lost:#}");
+        assert_eq!((&lost["state"], &lost["reconnects"]), (&"lost connection".into(), &true.into()), "{lost:#}");
+        eventually("an attempt has failed", || json(&hosts)["reason"].as_str().unwrap().starts_with("cannot connect"));
+        assert!(status(&hosts, &[]).contains("\nreconnects:yes"));
         assert_eq!((&lost["server"], &lost["address"]), (&Value::Null, &Value::Null), "{lost:#}");
         assert_eq!((&lost["ipv6"], &lost["kill_switch"]), (&"blocked".into(), &true.into()), "{lost:#}");
     });

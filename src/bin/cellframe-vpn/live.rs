@@ -85,7 +85,11 @@ impl Text {
         };
         let (now, totals) = (Instant::now(), app::client_totals());
         let since = self.before.replace((now, totals)).map(|(at, before)| (now - at, before));
-        up(&details, lease.addr, &totals, since.as_ref())
+        let dns = app::client_name_servers().map_or_else(String::new, |dns| match &dns.servers[..] {
+            [] => String::new(),
+            [first, ..] => format!(", DNS {first}"),
+        });
+        up(&details, lease.addr, &totals, since.as_ref()) + &dns
     }
 }
 
