@@ -1,10 +1,6 @@
 //! A cable: a veth pair with one end in each of two namespaces. Each end has an address and is up.
 
-use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
-
-use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{LabError, Namespace};
 use crate::netlink::Netlink;
@@ -94,13 +90,4 @@ pub fn add_loopback_address(address: Ipv4Addr) -> Result<(), LabError> {
     let mut netlink = Netlink::open()?;
     let loopback = netlink.link_index("lo")?;
     Ok(netlink.add_address(loopback, address, 32)?)
-}
-
-/// Makes a socket send by this link, whatever the routes say: as a program does that leaves a tunnel out (socket(7),
-/// SO_BINDTODEVICE).
-///
-/// # Errors
-/// If the calling thread's namespace has no such link.
-pub fn bind_to_link(socket: impl AsFd, link: &str) -> io::Result<()> {
-    setsockopt(&socket, sockopt::BindToDevice, &link.into()).map_err(io::Error::from)
 }

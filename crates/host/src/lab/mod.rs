@@ -14,7 +14,7 @@ use std::io;
 
 use crate::netlink::NetlinkError;
 
-pub use cable::{Cable, Plug, add_loopback_address, bind_to_link, plug_in, set_loopback_up};
+pub use cable::{Cable, Plug, add_loopback_address, plug_in, set_loopback_up};
 pub use files::hide_directories;
 pub use namespace::{Namespace, Privileges, enter_beside, enter_host_of, enter_network, enter_new};
 
