@@ -212,6 +212,17 @@ pub(super) fn receive(socket: &mut BufReader<UnixStream>) -> std::io::Result<Opt
     serde_json::from_str(&line).map(Some).map_err(std::io::Error::from)
 }
 
+/// Returns a text of a request.
+pub(super) fn text<'a>(request: &'a Value, key: &str) -> Result<&'a str, Failure> {
+    request[key].as_str().ok_or_else(|| Failure::general(format!("the request has no {key:?}")))
+}
+
+/// Returns a number of a request.
+pub(super) fn number(request: &Value, key: &str) -> Result<u32, Failure> {
+    let number = request[key].as_u64().and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| Failure::general(format!("the request has no number {key:?}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,8 +15,9 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use serde_json::{Value, json};
 use vpn_core::forward::Totals;
 
+use super::control::{self, number, text};
 use super::internet::{self, Steps};
-use super::{control, namespaces, ping, traffic};
+use super::{namespaces, ping, traffic};
 use crate::args::{DemoEndOptions, EndRole};
 use crate::check::milliseconds;
 use crate::exit::{Code, Failure};
@@ -222,15 +223,6 @@ fn die_with(parent: u32) -> Result<(), Failure> {
         .map_err(|error| Failure::general(format!("cannot set the death signal of this end: {error}")))?;
     let alive = getppid().map(Pid::as_raw_nonzero).is_some_and(|pid| u32::try_from(pid.get()) == Ok(parent));
     if alive { Ok(()) } else { Err(Failure::general("the demo has exited")) }
-}
-
-fn text<'a>(request: &'a Value, key: &str) -> Result<&'a str, Failure> {
-    request[key].as_str().ok_or_else(|| Failure::general(format!("the request has no {key:?}")))
-}
-
-pub(super) fn number(request: &Value, key: &str) -> Result<u32, Failure> {
-    let number = request[key].as_u64().and_then(|number| u32::try_from(number).ok());
-    number.ok_or_else(|| Failure::general(format!("the request has no number {key:?}")))
 }
 
 fn address(request: &Value, key: &str) -> Result<Ipv4Addr, Failure> {

@@ -19,12 +19,13 @@ pub(in super::super) struct Phase {
 impl Phase {
     /// What the capture has seen, for people.
     pub(super) fn seen(&self) -> String {
-        let stream = match self.wire["stream_packets"].as_u64().unwrap_or(0) {
-            0 => "no packet to the server".to_owned(),
-            packets => format!("{packets} packets to the server"),
-        };
         let other = self.other();
-        if other.is_empty() { format!("{stream}, nothing else") } else { format!("{stream}, and {}", other.join(", ")) }
+        match self.wire["stream_packets"].as_u64().unwrap_or(0) {
+            0 if other.is_empty() => "nothing".to_owned(),
+            0 => other.join(", "),
+            packets if other.is_empty() => format!("{packets} packets to the VPN server, nothing else"),
+            packets => format!("{packets} packets to the VPN server, and {}", other.join(", ")),
+        }
     }
 
     fn other(&self) -> Vec<String> {
@@ -220,4 +221,94 @@ impl Report {
 
 fn unexpected(seen: String, expected: &str) -> Failure {
     Failure::general(format!("{seen}; expected: {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn phase(page: [&str; 2], outcome: &str, stream: u64, other: Value) -> Phase {
+        Phase {
+            page: json!({"ok": true, "host": "www", "seen_as": page[0], "name_servers": [page[1]]}),
+            attempts: json!([{"what": "IPv4", "to": "203.0.113.99:80", "outcome": outcome}]),
+            wire: json!({"ok": true, "stream_packets": stream, "stream_bytes": stream, "link": 2, "other": other}),
+        }
+    }
+
+    /// A demo that went as it must.
+    fn report() -> Report {
+        let open = || phase(["192.0.2.2", "192.0.2.1"], "answered", 0, json!({"TCP to 203.0.113.99:80": 6}));
+        let closed = || phase(["198.51.100.2", "203.0.113.53"], "refused", 9, json!({}));
+        Report {
+            privileges: "root".into(),
+            lease: json!({"address": "10.98.0.2", "device": "tun0"}),
+            before: open(),
+            tunnel: closed(),
+            visit: json!({"ok": true, "you": "198.51.100.2:7", "request": 1}),
+            revisit: json!({"ok": true, "you": "198.51.100.2:7", "request": 2}),
+            outage: closed(),
+            returned_in: 20.into(),
+            again: closed(),
+            is_restored: true,
+            after: open(),
+            ..Report::default()
+        }
+    }
+
+    fn require_all(report: &Report) -> Result<(), Failure> {
+        report.require_open()?;
+        report.require_tunnel()?;
+        report.require_outage()?;
+        report.require_return()?;
+        report.require_restored()
+    }
+
+    #[test]
+    fn each_unmet_expectation_is_a_failure_with_what_was_seen() {
+        require_all(&report()).expect("nothing is wrong");
+        let table: [(fn(&mut Report), &str); 14] = [
+            (|it| it.before.attempts[0]["outcome"] = "refused".into(), "without a VPN; expected: answered"),
+            (|it| it.before.wire["other"] = json!({}), "the capture did not see IPv4 to 203.0.113.99:80"),
+            (|it| it.before.page["seen_as"] = "2001:db8:1::2".into(), "without a VPN; expected: 192.0.2.2"),
+            (|it| it.tunnel.page["seen_as"] = "192.0.2.2".into(), "the tunnel was up; expected: 198.51.100.2"),
+            (|it| it.tunnel.page["name_servers"] = json!(["192.0.2.1"]), "expected: 203.0.113.53"),
+            (|it| it.tunnel.attempts[0]["outcome"] = "answered".into(), "answered while the tunnel was up"),
+            (|it| it.tunnel.wire["other"] = json!({"UDP to 192.0.2.1:53": 1}), "sent UDP to 192.0.2.1:53 around"),
+            (|it| it.tunnel.wire["stream_packets"] = 0.into(), "no packet went to the server"),
+            (|it| it.outage.attempts[0]["outcome"] = "silence".into(), "silence while the server was dead"),
+            (
+                |it| it.outage.wire["other"] = json!({"ICMP to 192.0.2.1": 1}),
+                "ICMP to 192.0.2.1 around the tunnel while",
+            ),
+            (|it| it.revisit["you"] = "198.51.100.2:8".into(), "198.51.100.2:7\" and then \"198.51.100.2:8\""),
+            (|it| it.revisit["request"] = 1.into(), "expected: the second request of one connection"),
+            (|it| it.is_restored = false, "left its host changed"),
+            (|it| it.after.attempts[0]["outcome"] = "refused".into(), "after the stop; expected: answered"),
+        ];
+        for (spoil, said) in table {
+            let mut report = report();
+            spoil(&mut report);
+            let message = require_all(&report).expect_err(said).message;
+            assert!(message.contains(said), "{said}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_report_is_json_and_a_table() {
+        let value: Value = serde_json::from_str(&report().to_json()).expect("JSON");
+        assert_eq!(value["tunnel"]["wire"]["other"], json!({}));
+        assert_eq!(value["server_restarted"]["same_connection"], true);
+        assert!(value["tunnel"]["page"].get("ok").is_none());
+        let table = report().to_table();
+        for part in [
+            "without a VPN    the web server sees 192.0.2.2",
+            "the cable has TCP to 203.0.113.99:80\n",
+            "the web server sees 198.51.100.2, which is the VPN server",
+            "the cable has 9 packets to the VPN server, nothing else",
+            "server killed    IPv4 to 203.0.113.99:80: refused",
+            "the connection from 198.51.100.2:7 goes on: request 2 answered",
+        ] {
+            assert!(table.contains(part), "{part:?} in\n{table}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use dap_chain_net_srv_vpn::app::{self, Status};
 use host::lab::Namespace;
 use serde_json::{Value, json};
 
-use super::super::end::number;
+use super::super::control::number;
 use super::hosts;
 use super::sites;
 use super::visitor::{self, Visit};
