@@ -38,7 +38,10 @@ fn every_command_explains_itself() {
     let directory = tempfile::tempdir().unwrap();
     let table: [(&[&str], &[&str]); 9] = [
         (&["--help"], &["demo", "Exit codes:", "RUST_LOG", "cannot connect", "privilege"]),
-        (&["demo", "--help"], &["--seconds", "--json", "Examples:", "Exit codes:", "changes nothing on this machine"]),
+        (
+            &["demo", "--help"],
+            &["--seconds", "--json", "--internet", "Examples:", "Exit codes:", "changes nothing on this machine"],
+        ),
         (&["server", "--help"], &["--config", "--print-config", "--state-dir", "Examples:", "Exit codes:"]),
         (
             &["client", "--help"],
@@ -66,8 +69,9 @@ fn every_command_explains_itself() {
 #[test]
 fn wrong_usage_is_2_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
-    let table: [(&[&str], &str); 15] = [
+    let table: [(&[&str], &str); 16] = [
         (&["fly"], "fly"),
+        (&["demo", "--internet", "--seconds", "2"], "cannot be used with"),
         (&["demo", "--seconds", "0"], "1..=3600"),
         (&["demo", "--fast"], "--fast"),
         (&["client"], "--connect"),
@@ -187,13 +191,62 @@ fn the_demo_moves_traffic() {
     assert_nothing_left(directory.path());
 }
 
+/// The demo has judged by itself what it has seen: a leak would have been its failure.
+#[test]
+fn the_demo_shows_the_internet_through_the_tunnel_alone() {
+    const TEST: &str = "the_demo_shows_the_internet_through_the_tunnel_alone";
+    let directory = tempfile::tempdir().unwrap();
+    let resolv_conf = || fs::read("/etc/resolv.conf").ok();
+    let before = resolv_conf();
+    let output = PROGRAM.run(directory.path(), &["demo", "--internet", "--json"]);
+    if let Some(why) = missing_for_the_demo(&output) {
+        return skip(TEST, &why);
+    }
+    assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
+    let result: Value = serde_json::from_str(&stdout(&output)).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert_eq!(result["lease"]["address"], "10.98.0.2");
+    let outcomes = |phase: &str| -> Vec<String> {
+        let attempts = result[phase]["attempts"].as_array().unwrap().iter();
+        attempts.map(|attempt| attempt["outcome"].as_str().unwrap().to_owned()).collect()
+    };
+    let (ways, others) = (outcomes("without_vpn").len(), |phase: &str| result[phase]["wire"]["other"].clone());
+    assert!(ways >= 3, "{result:#}");
+    for phase in ["without_vpn", "client_stopped"] {
+        assert_eq!(outcomes(phase), vec!["answered"; ways], "{phase}: {result:#}");
+    }
+    assert!(others("without_vpn").as_object().unwrap().len() >= ways, "{result:#}");
+    for phase in ["tunnel", "server_killed"] {
+        assert_eq!(outcomes(phase), vec!["refused"; ways], "{phase}: {result:#}");
+    }
+    for phase in ["tunnel", "server_killed", "server_restarted"] {
+        assert_eq!(others(phase), serde_json::json!({}), "{phase}: {result:#}");
+    }
+    for phase in ["tunnel", "server_restarted"] {
+        assert_eq!(result[phase]["page"]["seen_as"], "198.51.100.2", "{phase}: {result:#}");
+        if result["name_servers_left_out"].is_null() {
+            assert_eq!(result[phase]["page"]["host"], "www.demo.example");
+            assert_eq!(result[phase]["page"]["name_servers"], serde_json::json!(["203.0.113.53"]));
+        }
+    }
+    let restarted = &result["server_restarted"];
+    assert_eq!((&restarted["same_connection"], &restarted["requests"]), (&true.into(), &2.into()));
+    assert_eq!(result["client_stopped"]["restored"], true);
+    assert!(before == resolv_conf(), "this machine's name servers");
+    assert_nothing_left(directory.path());
+}
+
 #[test]
 fn an_interrupted_demo_leaves_nothing() {
     for (signal, expected) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        // Interrupts it while it sets up, and in the middle of the traffic.
-        for wait_for in ["", "pings answered"] {
+        // Interrupts it while it sets up, and in the middle of the traffic; one with an Internet while it has no server.
+        for (wait_for, arguments) in [
+            ("", &["--seconds", "60"][..]),
+            ("pings answered", &["--seconds", "60"]),
+            ("", &["--internet"]),
+            ("server killed", &["--internet"]),
+        ] {
             let directory = tempfile::tempdir().unwrap();
-            let mut demo = start_demo(directory.path(), &["--seconds", "60"]);
+            let mut demo = start_demo(directory.path(), arguments);
             if !wait_until_said(&mut demo, directory.path(), wait_for) {
                 let output = demo.wait_with_output().unwrap();
                 let said = fs::read_to_string(directory.path().join("said")).unwrap();
@@ -202,7 +255,7 @@ fn an_interrupted_demo_leaves_nothing() {
             }
             send(&demo, signal);
             let status = wait(&mut demo, Duration::from_secs(10));
-            assert_eq!(status, Some(expected), "{signal:?} at {wait_for:?}");
+            assert_eq!(status, Some(expected), "{signal:?} of {arguments:?} at {wait_for:?}");
             fs::remove_file(directory.path().join("said")).unwrap();
             assert_nothing_left(directory.path());
         }

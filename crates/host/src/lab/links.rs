@@ -122,6 +122,15 @@ impl Netlink {
         self.command(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL, what)
     }
 
+    /// Sets the link's hardware address, the source of each Ethernet frame that it sends.
+    ///
+    /// # Errors
+    /// If the address is a group's, or the kernel does not let the link have another.
+    pub fn set_hardware_address(&mut self, index: u32, address: [u8; 6]) -> Result<(), NetlinkError> {
+        let what = format_args!("set hardware address {address:02x?} on link {index}");
+        self.set_attribute(index, LinkAttribute::Address(address.to_vec()), what)
+    }
+
     /// Moves the link into the network namespace of process `pid`. The link arrives down and without addresses.
     pub fn set_netns_by_pid(&mut self, index: u32, pid: u32) -> Result<(), NetlinkError> {
         let what = format_args!("move link {index} to the network namespace of process {pid}");

@@ -5,6 +5,7 @@
 //! operations on links and routes to [`crate::netlink::Netlink`] that only a demo or a test needs.
 
 mod cable;
+mod files;
 mod ipv6;
 mod links;
 mod namespace;
@@ -14,7 +15,8 @@ use std::io;
 use crate::netlink::NetlinkError;
 
 pub use cable::{Cable, Plug, add_loopback_address, plug_in, set_loopback_up};
-pub use namespace::{Namespace, Privileges, enter_beside, enter_network, enter_new};
+pub use files::hide_directories;
+pub use namespace::{Namespace, Privileges, enter_beside, enter_host_of, enter_network, enter_new};
 
 /// Why a namespace or a cable could not be created.
 #[derive(thiserror::Error, Debug)]

@@ -56,6 +56,21 @@ pub fn enter_beside(pid: u32) -> Result<(), LabError> {
     enter_network()
 }
 
+/// Like [`enter_beside`], but into the network namespace that `thread`, one of the process `pid`, is in
+/// ([`Namespace::thread`]).
+///
+/// # Errors
+/// [`LabError::Join`].
+pub fn enter_host_of(pid: u32, thread: u32) -> Result<(), LabError> {
+    let join = || {
+        join_user_namespace(pid)?;
+        let namespace = fs::File::open(format!("/proc/{thread}/ns/net"))?;
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(())
+    };
+    join().map_err(|source| LabError::Join { pid, source })
+}
+
 /// Moves only the calling thread into a new network namespace, which needs `CAP_SYS_ADMIN`. Threads and processes that
 /// it starts later inherit the namespace.
 ///
@@ -83,7 +98,7 @@ fn no_network_namespace(error: Errno) -> LabError {
 /// rustix deprecates its safe `unshare` because of the flag FILES, with which threads may see each other's descriptors.
 /// This crate denies `unsafe` and passes only flags of namespaces.
 #[allow(deprecated)]
-fn unshare(namespaces: UnshareFlags) -> Result<(), Errno> {
+pub(super) fn unshare(namespaces: UnshareFlags) -> Result<(), Errno> {
     rustix::thread::unshare(namespaces)
 }
 

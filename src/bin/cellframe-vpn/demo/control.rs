@@ -44,13 +44,20 @@ pub(super) struct End<'a> {
 }
 
 impl<'a> End<'a> {
-    /// Starts this program again as an end. `beside` is the process whose user namespace the end joins.
+    /// Starts this program again as an end. `beside` is the process whose user namespace the end joins, `log_level` what
+    /// it logs unless the user chooses.
     ///
     /// Call it on the main thread only: the kernel kills the child when the *thread* that started it ends.
-    pub(super) fn spawn(role: EndRole, beside: Option<u32>, interruption: &'a Interruption) -> Result<Self, Failure> {
+    pub(super) fn spawn(
+        role: EndRole,
+        beside: Option<u32>,
+        log_level: &str,
+        interruption: &'a Interruption,
+    ) -> Result<Self, Failure> {
         let name = match role {
             EndRole::Server => "server",
             EndRole::Client => "client",
+            EndRole::Internet => "internet",
         };
         let failed = |error| Failure::general(format!("cannot start the demo's {name}: {error}"));
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
@@ -61,7 +68,7 @@ impl<'a> End<'a> {
         }
         // The demo itself reports success.
         if std::env::var_os("RUST_LOG").is_none() {
-            command.env("RUST_LOG", "warn");
+            command.env("RUST_LOG", log_level);
         }
         // Its own process group keeps Ctrl-C away from the end: the demo stops both ends in order.
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).process_group(0);
@@ -203,6 +210,17 @@ pub(super) fn receive(socket: &mut BufReader<UnixStream>) -> std::io::Result<Opt
         return Ok(None);
     }
     serde_json::from_str(&line).map(Some).map_err(std::io::Error::from)
+}
+
+/// Returns a text of a request.
+pub(super) fn text<'a>(request: &'a Value, key: &str) -> Result<&'a str, Failure> {
+    request[key].as_str().ok_or_else(|| Failure::general(format!("the request has no {key:?}")))
+}
+
+/// Returns a number of a request.
+pub(super) fn number(request: &Value, key: &str) -> Result<u32, Failure> {
+    let number = request[key].as_u64().and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| Failure::general(format!("the request has no number {key:?}")))
 }
 
 #[cfg(test)]

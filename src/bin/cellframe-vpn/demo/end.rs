@@ -15,7 +15,9 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use serde_json::{Value, json};
 use vpn_core::forward::Totals;
 
-use super::{control, namespaces, ping, traffic};
+use super::control::{self, number, text};
+use super::internet::{self, Steps};
+use super::{namespaces, ping, traffic};
 use crate::args::{DemoEndOptions, EndRole};
 use crate::check::milliseconds;
 use crate::exit::{Code, Failure};
@@ -36,7 +38,8 @@ pub(crate) fn run(options: &DemoEndOptions) -> Result<(), Failure> {
         Ok(socket) => BufReader::new(socket),
         Err(error) => return Err(Failure::general(error.to_string())),
     };
-    let mut end = End { role: options.role, beside: options.beside, parent: options.parent, socket };
+    let mut end =
+        End { role: options.role, beside: options.beside, parent: options.parent, socket, steps: Steps::default() };
     // An interrupted demo closes the socket in the middle of a message: the loop ends then too.
     while let Ok(Some(request)) = control::receive(&mut requests) {
         let answer = match end.perform(&request) {
@@ -58,20 +61,22 @@ struct End {
     beside: Option<u32>,
     parent: u32,
     socket: UnixStream,
+    /// Of the demo with an Internet.
+    steps: Steps,
 }
 
 impl End {
     fn perform(&mut self, request: &Value) -> Result<Value, Failure> {
         let gateway = || address(request, "gateway");
         match (text(request, "do")?, self.role) {
-            ("enter", _) => self.enter(),
+            ("enter", _) => self.enter(request),
             ("link", EndRole::Server) => namespaces::lay_cable(number(request, "peer")?).map(|()| json!({})),
             ("link", EndRole::Client) => namespaces::take_cable().map(|()| json!({})),
-            ("start", EndRole::Server) => start_server(text(request, "state")?),
+            ("start", EndRole::Server) => start_server(text(request, "state")?, request["internet"] == true),
             ("serve", EndRole::Server) => traffic::serve(SERVER_GATEWAY).map(|()| json!({})),
-            ("configure", EndRole::Client) => configure_client(text(request, "state")?, text(request, "pin")?),
+            ("configure", EndRole::Client) => self.configure_client(request),
             ("check", EndRole::Client) => check(),
-            ("start", EndRole::Client) => start_client(),
+            ("start", EndRole::Client) => start_client(server_address(request["internet"] == true)),
             ("ping", EndRole::Client) => ping::measure(gateway()?).map(|result| result.to_json()),
             ("transfer", EndRole::Client) => self.transfer(request, gateway()?),
             ("cpu", _) => Ok(json!({"process": traffic::process_cpu(), "traffic": traffic::traffic_cpu()})),
@@ -88,20 +93,44 @@ impl End {
                 app::client_stop();
                 Ok(json!({}))
             }
-            (step, role) => Err(Failure::general(format!("unknown step {step:?} for the demo's {role:?} end"))),
+            (step, role) => self
+                .steps
+                .perform(step, role, request)
+                .unwrap_or_else(|| Err(Failure::general(format!("unknown step {step:?} for the demo's {role:?} end")))),
         }
     }
 
     /// Must be the first step: once the process has threads, none of them can change its user namespace.
-    fn enter(&self) -> Result<Value, Failure> {
+    fn enter(&mut self, request: &Value) -> Result<Value, Failure> {
         let privileges = match self.beside {
+            Some(pid) if !request["host"].is_null() => {
+                namespaces::enter_host_of(pid, number(request, "host")?).map(|()| Value::Null)?
+            }
             Some(pid) => namespaces::enter_beside(pid).map(|()| Value::Null)?,
             None => namespaces::enter_new()?.into(),
         };
+        let no_own_files = if request["own_files"] == true { self.steps.own_files() } else { Value::Null };
         // A change of credentials clears the death signal (prctl(2)).
         die_with(self.parent)?;
         logging::init();
-        Ok(json!({"privileges": privileges}))
+        Ok(json!({"privileges": privileges, "no_own_files": no_own_files}))
+    }
+
+    fn configure_client(&self, request: &Value) -> Result<Value, Failure> {
+        let mut config = Config::empty();
+        config.set("general", "state_dir", text(request, "state")?);
+        if request["internet"] == true {
+            config.set("vpn_client", "kill_switch", "true");
+        } else {
+            config.set_list("vpn_client", "routes", &[]);
+        }
+        if !self.steps.has_own_files() {
+            // This end has this machine's /etc.
+            config.set("vpn_client", "dns", "off");
+        }
+        client::override_for_client(&mut config, Some(text(request, "pin")?));
+        client::initialise(config, DEFAULT_NETWORK)?;
+        Ok(json!({}))
     }
 
     fn transfer(&self, request: &Value, gateway: Ipv4Addr) -> Result<Value, Failure> {
@@ -121,9 +150,14 @@ const NETWORK: &str = "10.98.0.0";
 const MASK: &str = "255.255.255.0";
 const SERVER_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
-fn start_server(state: &str) -> Result<Value, Failure> {
+/// The server's address on its cable.
+fn server_address(has_internet: bool) -> Ipv4Addr {
+    if has_internet { internet::SERVER } else { namespaces::SERVER_ADDRESS }
+}
+
+fn start_server(state: &str, has_internet: bool) -> Result<Value, Failure> {
     let mut config = Config::empty();
-    let listen = format!("{}:{DEFAULT_PORT}", namespaces::SERVER_ADDRESS);
+    let listen = format!("{}:{DEFAULT_PORT}", server_address(has_internet));
     for (section, key, value) in [
         ("general", "state_dir", state),
         ("server", "listen_address", &listen),
@@ -131,27 +165,20 @@ fn start_server(state: &str) -> Result<Value, Failure> {
         ("srv_vpn", "network_mask", MASK),
         ("srv_vpn", "net", DEFAULT_NETWORK),
         ("srv_vpn", "enabled", "true"),
-        // There is no other network.
-        ("srv_vpn", "nat", "off"),
+        // Without an Internet there is no other network.
+        ("srv_vpn", "nat", if has_internet { "auto" } else { "off" }),
         ("srv_vpn", "allow_free_srv", "true"),
     ] {
         config.set(section, key, value);
+    }
+    if has_internet {
+        // This machine's are not reached from there.
+        config.set_list("srv_vpn", "dns", &[internet::NAME_SERVER.to_string()]);
     }
     let socket = cli::socket_path(&config);
     let pin = server::identity(&config)?;
     server::start(config)?;
     Ok(json!({"pin": pin, "cli_socket": socket.to_str()}))
-}
-
-fn configure_client(state: &str, pin: &str) -> Result<Value, Failure> {
-    let mut config = Config::empty();
-    config.set("general", "state_dir", state);
-    // The namespaces of the demo have this machine's /etc.
-    config.set("vpn_client", "dns", "off");
-    config.set_list("vpn_client", "routes", &[]);
-    client::override_for_client(&mut config, Some(pin));
-    client::initialise(config, DEFAULT_NETWORK)?;
-    Ok(json!({}))
 }
 
 fn check() -> Result<Value, Failure> {
@@ -163,9 +190,8 @@ fn check() -> Result<Value, Failure> {
     Ok(json!({"connect_ms": connect, "round_trip_ms": round_trip}))
 }
 
-fn start_client() -> Result<Value, Failure> {
-    let host = namespaces::SERVER_ADDRESS.to_string();
-    app::client_start(&host, DEFAULT_PORT, DEFAULT_NETWORK).map_err(|error| client::failure(&error))?;
+fn start_client(server: Ipv4Addr) -> Result<Value, Failure> {
+    app::client_start(&server.to_string(), DEFAULT_PORT, DEFAULT_NETWORK).map_err(|error| client::failure(&error))?;
     let lease = app::client_lease().ok_or_else(|| Failure::new(Code::NoAnswer, "the server leased no address"))?;
     Ok(json!({
         "address": lease.addr.to_string(),
@@ -197,15 +223,6 @@ fn die_with(parent: u32) -> Result<(), Failure> {
         .map_err(|error| Failure::general(format!("cannot set the death signal of this end: {error}")))?;
     let alive = getppid().map(Pid::as_raw_nonzero).is_some_and(|pid| u32::try_from(pid.get()) == Ok(parent));
     if alive { Ok(()) } else { Err(Failure::general("the demo has exited")) }
-}
-
-fn text<'a>(request: &'a Value, key: &str) -> Result<&'a str, Failure> {
-    request[key].as_str().ok_or_else(|| Failure::general(format!("the request has no {key:?}")))
-}
-
-fn number(request: &Value, key: &str) -> Result<u32, Failure> {
-    let number = request[key].as_u64().and_then(|number| u32::try_from(number).ok());
-    number.ok_or_else(|| Failure::general(format!("the request has no number {key:?}")))
 }
 
 fn address(request: &Value, key: &str) -> Result<Ipv4Addr, Failure> {

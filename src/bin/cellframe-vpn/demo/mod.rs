@@ -1,11 +1,14 @@
 //! `demo`: runs a server and a client in two network namespaces and sends real traffic through their tunnel.
 //!
+//! With `--internet` there are three hosts ([`internet`]); what follows is the demo without it.
+//!
 //! The demo is three processes. This one owns the terminal: it starts the two ends, sends them requests over a socket
 //! ([`control`]), shows progress and prints the report. Each end ([`end`]) makes its own namespace ([`namespaces`]),
 //! which disappears with it. All files are in one directory ([`workdir`]).
 
 mod control;
 pub(crate) mod end;
+mod internet;
 mod namespaces;
 mod ping;
 mod progress;
@@ -37,19 +40,28 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
     let interruption = Arc::new(Interruption::default());
     let interrupt = Arc::clone(&interruption);
     signals::watch(move |signal| interrupt.interrupt(signal))?;
-    let result = privilege::require_tun().and_then(|()| perform(options, &interruption));
+    let result = privilege::require_tun().and_then(|()| report_of(options, &interruption));
     // After a signal an end's failure is only its consequence: report the signal.
     let result = match interruption.signal() {
         Some(signal) => Err(Failure::new(signals::interrupted(signal), "interrupted; everything was cleaned up")),
         None => result,
     };
     match &result {
-        Ok(report) if options.json => output::line(report.to_json()),
-        Ok(report) => output::line(report.to_table()),
+        Ok(report) => output::line(report),
         Err(failure) if options.json => output::line(report::failure_to_json(failure)),
         Err(_) => {}
     }
     result.map(drop)
+}
+
+/// Performs the demo that was asked for, and returns its report as it is printed.
+fn report_of(options: &DemoOptions, interruption: &Interruption) -> Result<String, Failure> {
+    if options.internet {
+        let report = internet::perform(interruption)?;
+        return Ok(if options.json { report.to_json() } else { report.to_table() });
+    }
+    let report = perform(options, interruption)?;
+    Ok(if options.json { report.to_json() } else { report.to_table() })
 }
 
 /// Performs the steps in order. The ends and the directory are gone when it returns.
@@ -57,9 +69,9 @@ fn perform(options: &DemoOptions, interruption: &Interruption) -> Result<Report,
     let progress = Progress::new();
     let directory = WorkDir::create()?;
 
-    let mut server = End::spawn(EndRole::Server, None, interruption)?;
+    let mut server = End::spawn(EndRole::Server, None, "warn", interruption)?;
     let privileges = server.call(json!({"do": "enter"}), STEP)?;
-    let mut client = End::spawn(EndRole::Client, Some(server.pid()), interruption)?;
+    let mut client = End::spawn(EndRole::Client, Some(server.pid()), "warn", interruption)?;
     client.call(json!({"do": "enter"}), STEP)?;
     server.call(json!({"do": "link", "peer": client.pid()}), STEP)?;
     client.call(json!({"do": "link"}), STEP)?;

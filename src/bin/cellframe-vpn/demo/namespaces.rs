@@ -34,6 +34,11 @@ pub(super) fn enter_beside(server: u32) -> Result<(), Failure> {
     lab::enter_beside(server).map_err(failure)
 }
 
+/// Moves this process into the network namespace of `thread`, one of the process `beside`.
+pub(super) fn enter_host_of(beside: u32, thread: u32) -> Result<(), Failure> {
+    lab::enter_host_of(beside, thread).map_err(failure)
+}
+
 /// Server's side: lays the cable and hands the other end to the process `client`.
 pub(super) fn lay_cable(client: u32) -> Result<(), Failure> {
     // The server's host forwards, as a real one would; where that may not be set the demo does without.
@@ -46,11 +51,11 @@ pub(super) fn take_cable() -> Result<(), Failure> {
     cable().take().map_err(failure)
 }
 
-fn failure(error: LabError) -> Failure {
+pub(super) fn failure(error: LabError) -> Failure {
     match error {
         LabError::NotPermitted { .. } => not_permitted(error),
         LabError::Join { source, .. } => {
-            not_permitted(LabError::NotPermitted { what: "the server's user namespace", source })
+            not_permitted(LabError::NotPermitted { what: "another end's user namespace", source })
         }
         LabError::Cable(error) => no_network(&error),
         LabError::Thread(_) => Failure::general(error.to_string()),
