@@ -57,7 +57,7 @@ fn ip(arguments: &str) {
 }
 
 /// Runs ip(8) on the client's host.
-fn ip_at_client(hosts: &Hosts, arguments: &str) {
+pub(crate) fn ip_at_client(hosts: &Hosts, arguments: &str) {
     let arguments = arguments.to_owned();
     hosts.at(0).run(move || ip(&arguments));
 }

@@ -14,12 +14,15 @@ use testkit::sockets::udp;
 use testkit::tunnel::{Client, NETWORK};
 
 use crate::PROGRAM;
+use crate::device::ip_at_client;
 use crate::judged::put;
 
 /// An address of the Internet, which is on the server's host.
 const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 18, 7, 7);
 /// Another one, which the client reaches by its own route.
 const NEAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+/// An address of a private network, which is on the server's host too.
+const PRIVATE: Ipv4Addr = Ipv4Addr::new(172, 16, 9, 9);
 /// The client's address on its cable.
 const OUTER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 2);
 
@@ -117,6 +120,54 @@ fn the_routes_stay_while_the_client_connects_again() {
         let near = hosts.at(0).run(|| udp(Ipv4Addr::UNSPECIFIED));
         near.connect((NEAR, 9)).unwrap();
         assert_eq!(near.local_addr().unwrap().ip(), OUTER, "the host's new route");
+    });
+}
+
+/// Whatever routes the host has to the server and to the Internet: all goes through the tunnel but the server, and nothing
+/// of it changes.
+#[test]
+fn each_layout_of_routes_is_kept() {
+    in_namespace("routes::each_layout_of_routes_is_kept", || {
+        let hosts = Hosts::new(PROGRAM);
+        add_loopback_address(INTERNET).unwrap();
+        add_loopback_address(PRIVATE).unwrap();
+        let _server = hosts.server("server");
+        let layouts: [(&str, &[&str]); 6] = [
+            ("10.55.0.1", &[]),
+            ("10.55.0.1", &["default via 10.55.0.1 metric 100", "default via 10.55.0.77 metric 200"]),
+            ("10.55.0.1", &["default dev far0"]),
+            ("10.55.0.1", &["0.0.0.0/1 via 10.55.0.1", "128.0.0.0/1 via 10.55.0.1"]),
+            ("172.16.9.9", &["172.16.0.0/12 via 10.55.0.1"]),
+            ("172.16.9.9", &["default via 10.55.0.1", "unreachable 172.16.0.0/16", "172.16.9.9 via 10.55.0.1"]),
+        ];
+        for (server, layout) in layouts {
+            layout.iter().for_each(|route| ip_at_client(&hosts, &format!("route add {route}")));
+            let before = routes(&hosts);
+            let client = Client::connected(hosts.start_at(0, "client", &["client", "--connect", server]), 1);
+            assert_eq!(source_towards(&hosts, INTERNET), client.address, "{layout:?}");
+            assert_eq!(source_towards(&hosts, server.parse().unwrap()), OUTER, "{layout:?}");
+            let log = client.running.log();
+            assert!(!log.contains("WARN") || !log.contains("around the tunnel"), "{layout:?}: {log}");
+            drop(client);
+            eventually("the host is what it was", || routes(&hosts) == before);
+            layout.iter().for_each(|route| ip_at_client(&hosts, &format!("route del {route}")));
+        }
+    });
+}
+
+/// A rule of the host that comes before its main table takes packets past the routes: the user hears of it.
+#[test]
+fn a_routing_rule_that_leads_around_the_tunnel_is_told() {
+    in_namespace("routes::a_routing_rule_that_leads_around_the_tunnel_is_told", || {
+        let hosts = hosts();
+        let _server = hosts.server("server");
+        for change in ["route add default via 10.55.0.1 table 100", "rule add pref 100 lookup 100"] {
+            ip_at_client(&hosts, change);
+        }
+        let client = Client::connect(&hosts, 0, "client", &[]);
+        assert_eq!(source_towards(&hosts, INTERNET), OUTER);
+        let log = client.running.log();
+        assert!(log.contains("leave this host around the tunnel: one of its routing rules"), "{log}");
     });
 }
 

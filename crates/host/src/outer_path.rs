@@ -101,8 +101,9 @@ impl OuterPath {
     }
 }
 
-/// Returns the address that this host uses towards `server`; `None` without a route.
-fn source_towards(server: IpAddr) -> Option<IpAddr> {
+/// Returns the address that this host uses towards `server`, by all of its routing rules; `None` without a route. Sends
+/// nothing.
+pub fn source_towards(server: IpAddr) -> Option<IpAddr> {
     let any: SocketAddr = match server {
         IpAddr::V4(_) => ([0; 4], 0).into(),
         IpAddr::V6(_) => ([0u16; 8], 0).into(),

@@ -12,9 +12,13 @@ use super::settings::{MOST_ROUTES, Routes, Settings, TunnelError};
 use crate::client::Routed;
 use crate::client::judge::{HALF, netlink, network_of};
 use host::netlink::{NetlinkError, OUR_ROUTE, RouteEntry};
+use host::outer_path::source_towards;
 use host::tun::Device;
 use vpn_core::forward::{Networks, UNROUTABLE};
 use vpn_core::lease::Subnet;
+
+/// How many destinations are tried after the routes are set.
+const SAMPLES: usize = 8;
 
 /// What is routed into the device beside its subnet.
 pub(super) struct Plan {
@@ -85,8 +89,24 @@ impl Plan {
         }
         let (count, networks) = (self.destinations.len(), listed(&routes.networks));
         log::info!("{count} routes lead into tunnel device {}: {networks}", device.name());
+        self.warn_of_rules(settings.addr);
         ipv6::set(routes, device, &mut netlink)?;
         Ok(ipv6::is_wanted(routes))
+    }
+
+    /// Warns if packets to the largest destinations leave around the tunnel all the same, because a routing rule of the host
+    /// comes before its main table.
+    fn warn_of_rules(&self, own: Ipv4Addr) {
+        let mut largest: Vec<_> = self.destinations.iter().collect();
+        largest.sort_by_key(|(_, prefix)| *prefix);
+        let source = |network: Ipv4Addr| source_towards(Ipv4Addr::from(u32::from(network) | 1).into());
+        let around = largest.into_iter().take(SAMPLES).find(|(network, _)| source(*network) != Some(own.into()));
+        if let Some((network, prefix)) = around {
+            log::warn!(
+                "packets to {network}/{prefix} leave this host around the tunnel: one of its routing rules comes before the \
+                 main table, which has the routes; expected none (`ip rule`), or a kill switch"
+            );
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Which name servers the host is to use while the tunnel is up: what the user says, and what the server gives.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use host::descriptors::above_stdio;
+use host::outer_path::source_towards;
 use vpn_core::lease::Subnet;
 
 /// The values of the key `dns`.
@@ -89,12 +90,7 @@ pub(super) fn of_lease(
 
 /// Returns whether packets to this address leave by the tunnel, whose address on this host is `own`.
 pub(super) fn goes_inside(target: Ipv4Addr, own: Ipv4Addr) -> bool {
-    let source = || -> std::io::Result<IpAddr> {
-        let socket: UdpSocket = above_stdio(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?)?;
-        socket.connect((target, 53))?;
-        Ok(socket.local_addr()?.ip())
-    };
-    source().is_ok_and(|source| source == own)
+    source_towards(target.into()) == Some(own.into())
 }
 
 /// Returns whether the Internet is reached through the tunnel: the routes are to lead there, and the kernel says that
