@@ -20,11 +20,16 @@ impl Phase {
     /// What the capture has seen, for people.
     pub(super) fn seen(&self) -> String {
         let other = self.other();
-        match self.wire["stream_packets"].as_u64().unwrap_or(0) {
-            0 if other.is_empty() => "nothing".to_owned(),
-            0 => other.join(", "),
-            packets if other.is_empty() => format!("{packets} packets to the VPN server, nothing else"),
-            packets => format!("{packets} packets to the VPN server, and {}", other.join(", ")),
+        let stream = match self.wire["stream_packets"].as_u64().unwrap_or(0) {
+            0 => None,
+            1 => Some("1 packet to the VPN server".to_owned()),
+            packets => Some(format!("{packets} packets to the VPN server")),
+        };
+        match (stream, other.is_empty()) {
+            (None, true) => "nothing".to_owned(),
+            (None, false) => other.join(", "),
+            (Some(stream), true) => format!("{stream}, nothing else"),
+            (Some(stream), false) => format!("{stream}, and {}", other.join(", ")),
         }
     }
 
