@@ -1,5 +1,6 @@
 //! From the server to the host: checks the server's packets, and writes them to the device.
 
+use std::borrow::Cow;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use crate::datapath::Writer;
 use crate::sdk::worker::{self, Owned};
 use host::tun::Queue;
-use vpn_core::forward::{Counters, DropCause, Load, Networks, Offload, check_downlink};
+use vpn_core::forward::{Counters, DropCause, Load, Networks, Offload, adopt, check_downlink, is_adoptable};
 use vpn_core::wire::{Ipv4View, Record, WireError};
 
 /// Carries packets from the server to the device.
@@ -66,7 +67,7 @@ impl Downlink {
         for record in records {
             match record.map_err(DropCause::from).and_then(|record| self.check(&record)) {
                 Ok((packet, view, offload)) => {
-                    writer.write(&self.queue, packet, &view, &offload);
+                    writer.write(&self.queue, &packet, &view, &offload);
                     load += Load::of(&offload, packet.len());
                 }
                 Err(cause) => self.counters.dropped(0, cause),
@@ -85,7 +86,7 @@ impl Downlink {
         };
         let now = Instant::now();
         let written = self.writer.with(|writer| {
-            let flush = writer.write_single(&self.queue, packet, &view, &offload, now);
+            let flush = writer.write_single(&self.queue, &packet, &view, &offload, now);
             (flush, writer.take_refused())
         });
         let Some((flush, refused)) = written else { return };
@@ -116,8 +117,14 @@ impl Downlink {
         self.counters.uncount_down(0, refused);
     }
 
-    fn check<'a>(&self, record: &Record<'a>) -> Result<(&'a [u8], Ipv4View, Offload), DropCause> {
-        let (view, offload) = check_downlink(&record.header, record.packet, self.addr, self.sources.as_ref())?;
-        Ok((record.packet, view, offload))
+    /// Checks a packet. It is a copy if this host would not take it from its sender: the routers of a path have any
+    /// address, also one that this host has itself, or that it routes elsewhere.
+    fn check<'a>(&self, record: &Record<'a>) -> Result<(Cow<'a, [u8]>, Ipv4View, Offload), DropCause> {
+        let mut packet = Cow::Borrowed(record.packet);
+        if is_adoptable(&packet) {
+            adopt(packet.to_mut());
+        }
+        let (view, offload) = check_downlink(&record.header, &packet, self.addr, self.sources.as_ref())?;
+        Ok((packet, view, offload))
     }
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use crate::datapath::{Room, Sink, drain};
 use crate::sdk::channel::{Channel, SessionStats, TYPE_DATA};
-use vpn_core::forward::{Bundler, DropCause, Load, Networks, Offload, Route, clamp_mss, is_too_big};
+use vpn_core::forward::{
+    Bundler, DropCause, Load, Networks, Offload, Route, adopt, clamp_mss, is_adoptable, is_too_big,
+};
 use vpn_core::meter::Event;
 use vpn_core::queue::Events;
-use vpn_core::wire::Ipv4View;
+use vpn_core::wire::{Ipv4View, inspect};
 
 use super::Server;
 use super::session::Session;
@@ -141,6 +143,7 @@ impl Sink for Batch<'_> {
     /// Delivers the packet to its session on this worker, or puts it into the mailbox of the session's worker.
     fn take<B: DerefMut<Target = [u8]>>(&mut self, bundler: &mut Bundler<B>, len: usize) {
         let Batch { server, datapath, .. } = *self;
+        adopt_link_local(bundler.packet_mut(len));
         let checked = match bundler.check(len) {
             Ok(checked) => checked,
             Err(cause) => return server.counters.dropped(datapath.worker as usize, cause),
@@ -229,5 +232,12 @@ impl Batch<'_> {
                 server.counters.dropped_all(datapath.worker as usize, DropCause::SessionGone, load.packets);
             }
         }
+    }
+}
+
+/// A client takes nothing from addresses that are never routed, but a router of a private link may have no other.
+fn adopt_link_local(packet: &mut [u8]) {
+    if is_adoptable(packet) && inspect(packet).is_ok_and(|view| view.source.is_link_local()) {
+        adopt(packet);
     }
 }

@@ -22,6 +22,7 @@ mod odd_tunnels;
 mod offload;
 mod pauses;
 mod peers;
+mod pmtu;
 mod retries;
 mod roaming;
 mod routes;

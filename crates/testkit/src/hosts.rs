@@ -42,6 +42,11 @@ impl Host {
         self.namespace.run(job)
     }
 
+    /// The namespace that is this host, for cables to others.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
     fn spawn(&self, mut command: Command) -> Child {
         self.run(move || command.spawn().unwrap())
     }

@@ -1,6 +1,7 @@
 //! Decides by its addresses whether a packet may pass.
 
 use super::networks::{Networks, is_routable};
+use super::path_error::path_error;
 use super::{DropCause, Offload};
 use crate::lease::Subnet;
 use crate::wire::{Ipv4View, VnetHeader};
@@ -103,7 +104,8 @@ impl Policy<'_> {
 /// Checks a packet from the server before it reaches the client's TUN.
 ///
 /// It must be one whole IPv4 packet to exactly the `leased` address, from a [routable](is_routable) source that is in
-/// `sources`; `None` for any: then the host's own rules must judge sources.
+/// `sources`; `None` for any: then the host's own rules must judge sources. A router outside of `sources` may report an
+/// ICMP error about a packet that the leased address has sent to one of them.
 ///
 /// Errors: those of [`Offload::check_record`], [`DropCause::WrongDestination`], [`DropCause::WrongSource`], the first
 /// that applies in this order.
@@ -118,7 +120,9 @@ pub fn check_downlink(
     if view.destination != leased {
         return Err(DropCause::WrongDestination);
     }
-    if !is_routable(view.source) || sources.is_some_and(|sources| !sources.contains(view.source)) {
+    let is_named = |addr| sources.is_none_or(|sources| sources.contains(addr));
+    let is_about_named = || path_error(packet, &view).is_some_and(|error| is_named(error.target));
+    if !is_routable(view.source) || !is_named(view.source) && !is_about_named() {
         return Err(DropCause::WrongSource);
     }
     Ok((view, offload))
@@ -265,6 +269,30 @@ mod tests {
             assert_eq!(check(source, CLIENT, Some(&all)), expected(is_possible), "{source}");
             assert_eq!(check(source, OUTSIDE, None), Some(DropCause::WrongDestination), "{source}");
         }
+    }
+
+    #[test]
+    fn a_client_takes_errors_of_routers_on_the_way_to_the_named_networks() {
+        let sources = Networks::parse(["198.51.100.0/24"]).unwrap();
+        let check = |router: &str, kind: u8, (from, to): (Ipv4Addr, Ipv4Addr)| {
+            let mut error = [packet(router.parse().unwrap(), CLIENT), packet(from, to)].concat();
+            (error[3], error[9], error[20]) = (56, 1, kind);
+            check_downlink(&VnetHeader::default(), &error, CLIENT, Some(&sources)).err()
+        };
+        for router in ["203.0.113.1", "198.51.100.1"] {
+            for kind in [3, 11, 12] {
+                assert_eq!(check(router, kind, (CLIENT, OUTSIDE)), None, "{router} {kind}");
+            }
+        }
+        for (kind, quoted, what) in [
+            (5, (CLIENT, OUTSIDE), "a redirect"),
+            (0, (CLIENT, OUTSIDE), "an answer"),
+            (3, (CLIENT, Ipv4Addr::new(203, 0, 113, 9)), "about a packet to another network"),
+            (3, (OUTSIDE, OUTSIDE), "about the packet of another host"),
+        ] {
+            assert_eq!(check("203.0.113.1", kind, quoted), Some(DropCause::WrongSource), "{what}");
+        }
+        assert_eq!(check("169.254.9.2", 3, (CLIENT, OUTSIDE)), Some(DropCause::WrongSource));
     }
 
     #[test]

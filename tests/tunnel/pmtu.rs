@@ -1,0 +1,315 @@
+//! Paths with a smaller MTU than 1500: behind the server, where a router's ICMP has to find the socket inside the tunnel,
+//! and between client and server.
+//!
+//! ```text
+//! client -- server -- router --(narrow)-- router -- far host
+//! ```
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::time::Instant;
+
+use host::lab::{Cable, Namespace, Plug, add_loopback_address};
+use host::netlink::Netlink;
+use host::nft::{BaseChain, Batch, ChainHook, Family, Nft};
+use testkit::eventually;
+use testkit::hosts::{Hosts, forward_packets};
+use testkit::netns::in_namespace;
+use testkit::program::Running;
+use testkit::sockets::{Fragments, connect_from, echo, exchange, path_mtu, received, set_fragments, tcp, udp, udp_at};
+use testkit::tunnel::{Client, GATEWAY, NETWORK};
+use testkit::{TEST_TIMEOUT, noise};
+
+use crate::PROGRAM;
+
+/// The router's address on the server's cable: the source of its ICMP messages.
+const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 55, 1, 2);
+const FAR: Ipv4Addr = Ipv4Addr::new(10, 57, 0, 2);
+/// An MTU that the tunnel's packets fit into, that of IPv6's smallest links, and that of IPv4's.
+const MTUS: [u32; 3] = [1400, 1280, 576];
+/// The tunnel's own MTU.
+const TUNNEL: usize = 1390;
+
+/// The hosts behind the server.
+struct Lab {
+    hosts: Hosts,
+    routers: [Namespace; 2],
+    far: Namespace,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let hosts = Hosts::with_clients(PROGRAM, 2);
+        let routers = [hosts.at(1).namespace().clone(), Namespace::new().unwrap()];
+        let far = Namespace::new().unwrap();
+        for (number, near, other) in [(56, &routers[0], &routers[1]), (57, &routers[1], &far)] {
+            let plug = |name: &str, last| Plug {
+                link: format!("{name}{number}"),
+                address: Ipv4Addr::new(10, number, 0, last),
+                prefix: 24,
+            };
+            let (cable, other) = (Cable { near: plug("near", 1), far: plug("far", 2) }, other.clone());
+            near.run(move || cable.connect(&other).unwrap());
+        }
+        for router in &routers {
+            router.run(|| forward_packets().unwrap());
+        }
+        let route = |to: Ipv4Addr, prefix, gateway: [u8; 4]| {
+            Netlink::open().unwrap().add_route(to, prefix, Some(gateway.into()), None).unwrap();
+        };
+        route(Ipv4Addr::UNSPECIFIED, 0, ROUTER.octets());
+        routers[0].run(move || route(Ipv4Addr::new(10, 57, 0, 0), 24, [10, 56, 0, 2]));
+        routers[1].run(move || route(Ipv4Addr::new(10, 55, 1, 0), 24, [10, 56, 0, 1]));
+        far.run(move || route(Ipv4Addr::UNSPECIFIED, 0, [10, 57, 0, 1]));
+        hosts.at(0).run(move || route(Ipv4Addr::UNSPECIFIED, 0, [10, 55, 0, 1]));
+        Lab { hosts, routers, far }
+    }
+
+    /// Narrows the link between the routers.
+    fn narrow(&self, mtu: u32) {
+        for (router, link) in self.routers.iter().zip(["near56", "far56"]) {
+            router.run(move || set_mtu(link, mtu));
+        }
+    }
+
+    fn start(&self, server: &str, client: &str, arguments: &[&str]) -> (Running, Client) {
+        let config = self.hosts.config(&format!("{NETWORK}{server}\n[vpn_client]\n{client}\n"));
+        let (server, _) = self.hosts.server_with("server", &["--config", &config]);
+        let arguments = [&["--config", &config], arguments].concat();
+        let client = Client::connect(&self.hosts, 0, "client", &arguments);
+        assert_eq!(client.mtu, TUNNEL);
+        (server, client)
+    }
+
+    /// Sends a megabyte each way between the client's host and the far one.
+    fn tcp(&self, seed: u64) {
+        let listener = self.far.run(|| TcpListener::bind((FAR, 0)).unwrap());
+        exchange(&tcp(&listener, connect_from(self.hosts.at(0))), 1_000_000, seed);
+    }
+
+    /// Returns a socket on the client's host and one on the far host, each connected with the other.
+    fn udp(&self, client: &Client) -> [UdpSocket; 2] {
+        let (here, there) = (udp_at(self.hosts.at(0), client.address), self.far.run(|| udp(FAR)));
+        here.connect(there.local_addr().unwrap()).unwrap();
+        here.send(b"hello").unwrap();
+        // The server's host has translated the source.
+        let (_, from) = received(&there, "the first datagram");
+        there.connect(from).unwrap();
+        [here, there]
+    }
+}
+
+fn set_mtu(link: &str, mtu: u32) {
+    let mut netlink = Netlink::open().unwrap();
+    let index = netlink.link_index(link).unwrap();
+    netlink.set_mtu(index, mtu).unwrap();
+}
+
+/// Sends datagrams as QUIC does, which must not be fragmented: what fits arrives, and what does not is answered so that
+/// the socket learns how much does.
+fn probe([from, to]: [&UdpSocket; 2], mtu: usize, what: &str) {
+    set_fragments(from, Fragments::Forbidden);
+    let fitting = noise(1, mtu - 28);
+    from.send(&fitting).unwrap();
+    assert!(received(to, what).0 == fitting, "{what}");
+    // The kernel refuses what exceeds its own link, or what it knows of the path already.
+    let _ = from.send(&noise(2, mtu - 27));
+    eventually(&format!("{what}: the kernel knows the MTU"), || path_mtu(from) == mtu);
+    let error = (0..2).find_map(|_| from.send(&noise(2, mtu - 27)).err()).unwrap();
+    assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE), "{what}");
+    // The error that ICMP has left may come once more.
+    from.send(&fitting).or_else(|_| from.send(&fitting)).unwrap();
+    assert!(received(to, what).0 == fitting, "{what}");
+}
+
+fn tcp_both_ways(test: &str, offload: bool) {
+    in_namespace(test, || {
+        let lab = Lab::new();
+        let offload = format!("offload={offload}");
+        let (_server, _client) = lab.start(&format!("{offload}\ndevice_mtu=1500"), &offload, &[]);
+        for mtu in MTUS {
+            lab.narrow(mtu);
+            lab.tcp(mtu.into());
+        }
+    });
+}
+
+#[test]
+fn super_packets_of_tcp_go_both_ways() {
+    tcp_both_ways("pmtu::super_packets_of_tcp_go_both_ways", true);
+}
+
+#[test]
+fn packets_of_tcp_go_both_ways() {
+    tcp_both_ways("pmtu::packets_of_tcp_go_both_ways", false);
+}
+
+#[test]
+fn datagrams_that_must_not_be_fragmented_learn_the_path() {
+    in_namespace("pmtu::datagrams_that_must_not_be_fragmented_learn_the_path", || {
+        let lab = Lab::new();
+        let (_server, client) = lab.start("device_mtu=1500", "", &[]);
+        let [here, there] = lab.udp(&client);
+        for mtu in MTUS {
+            lab.narrow(mtu);
+            let mtu = TUNNEL.min(mtu as usize);
+            probe([&here, &there], mtu, &format!("up, {mtu}"));
+            // From a full link of the far host: its own router answers, or the server.
+            probe([&there, &here], mtu, &format!("down, {mtu}"));
+        }
+    });
+}
+
+#[test]
+fn datagrams_that_may_be_fragmented_arrive() {
+    in_namespace("pmtu::datagrams_that_may_be_fragmented_arrive", || {
+        let lab = Lab::new();
+        let (_server, client) = lab.start("device_mtu=1500", "", &[]);
+        let [here, there] = lab.udp(&client);
+        for mtu in MTUS {
+            lab.narrow(mtu);
+            for size in [mtu as usize - 27, 1472, 4000] {
+                for (from, to) in [(&here, &there), (&there, &here)] {
+                    set_fragments(from, Fragments::Allowed);
+                    let sent = noise(3, size);
+                    from.send(&sent).unwrap();
+                    let got = received(to, &format!("{size} bytes over a link of {mtu}")).0;
+                    assert!(got == sent, "{size} bytes over a link of {mtu}");
+                }
+            }
+        }
+    });
+}
+
+/// The narrow link is the server's own way out, so its kernel sends the ICMP message.
+#[test]
+fn the_servers_own_link_is_narrow() {
+    in_namespace("pmtu::the_servers_own_link_is_narrow", || {
+        let lab = Lab::new();
+        let (_server, client) = lab.start("", "", &["--route", "10.57.0.0/24"]);
+        set_mtu("near1", 1280);
+        lab.routers[0].run(|| set_mtu("far1", 1280));
+        lab.tcp(1);
+        let [here, there] = lab.udp(&client);
+        probe([&here, &there], 1280, "up");
+    });
+}
+
+/// The router is in none of the networks that the client takes packets from.
+#[test]
+fn a_router_outside_the_clients_networks_is_heard() {
+    in_namespace("pmtu::a_router_outside_the_clients_networks_is_heard", || {
+        let lab = Lab::new();
+        let (_server, client) = lab.start("", "", &["--route", "10.57.0.0/24"]);
+        lab.narrow(1280);
+        let [here, there] = lab.udp(&client);
+        probe([&here, &there], 1280, "up");
+        lab.narrow(576);
+        lab.tcp(2);
+    });
+}
+
+/// Such as the address of a container bridge, which many hosts have.
+#[test]
+fn a_router_with_an_address_of_the_client_is_heard() {
+    in_namespace("pmtu::a_router_with_an_address_of_the_client_is_heard", || {
+        let lab = Lab::new();
+        let (_server, client) = lab.start("", "", &[]);
+        lab.hosts.at(0).run(|| add_loopback_address(ROUTER).unwrap());
+        lab.narrow(1280);
+        let [here, there] = lab.udp(&client);
+        probe([&here, &there], 1280, "up");
+    });
+}
+
+/// The client's host filters sources by its way to them (rp_filter of the kernel's ip-sysctl.rst).
+#[test]
+fn a_router_whose_address_leads_elsewhere_is_heard() {
+    in_namespace("pmtu::a_router_whose_address_leads_elsewhere_is_heard", || {
+        let lab = Lab::new();
+        let (_server, client) = lab.start("", "", &["--exclude-route", "10.55.1.0/24"]);
+        lab.hosts.at(0).run(|| fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1").unwrap());
+        lab.narrow(1280);
+        let [here, there] = lab.udp(&client);
+        probe([&here, &there], 1280, "up");
+    });
+}
+
+/// What clients must not reach may still report errors to them.
+#[test]
+fn a_router_that_the_server_denies_is_heard() {
+    in_namespace("pmtu::a_router_that_the_server_denies_is_heard", || {
+        let lab = Lab::new();
+        let (_server, client) = lab.start("client_isolation=true\ndeny=[10.55.0.0/16,10.56.0.0/16]", "", &[]);
+        lab.narrow(1280);
+        let [here, there] = lab.udp(&client);
+        probe([&here, &there], 1280, "up");
+        probe([&there, &here], 1280, "down");
+        lab.narrow(576);
+        lab.tcp(3);
+    });
+}
+
+/// Routers of a private link, such as that of a cloud's gateway, may have addresses of RFC 3927 alone.
+#[test]
+fn a_router_with_a_link_local_address_is_heard() {
+    in_namespace("pmtu::a_router_with_a_link_local_address_is_heard", || {
+        let lab = Lab::new();
+        let (_server, client) = lab.start("", "", &[]);
+        lab.routers[0].run(|| {
+            // Then an error's source is the link's first address, unless another one is in the network of its receiver.
+            fs::write("/proc/sys/net/ipv4/icmp_errors_use_inbound_ifaddr", "1").unwrap();
+            let mut netlink = Netlink::open().unwrap();
+            let link = netlink.link_index("far1").unwrap();
+            netlink.del_address(link, ROUTER, 24).unwrap();
+            netlink.add_address(link, Ipv4Addr::new(169, 254, 9, 2), 24).unwrap();
+            netlink.add_address(link, ROUTER, 32).unwrap();
+            netlink.add_route(Ipv4Addr::new(10, 55, 1, 0), 24, None, Some(link)).unwrap();
+        });
+        lab.narrow(1280);
+        let [here, there] = lab.udp(&client);
+        probe([&here, &there], 1280, "up");
+    });
+}
+
+/// Connects from the far host, so that the narrow link is between client and server, and sends a megabyte each way.
+fn stream_over_narrow_path(test: &str, mtu: u32, is_black_hole: bool) {
+    in_namespace(test, || {
+        let lab = Lab::new();
+        lab.narrow(mtu);
+        if is_black_hole {
+            for router in &lab.routers {
+                // Of what a router forwards, nothing comes here.
+                let silent =
+                    BaseChain { name: "silent", kind: "filter", hook: ChainHook::Output, priority: 0, accepts: false };
+                router.run(move || {
+                    let mut batch = Batch::new();
+                    batch.put_table(Family::Ip, "silent");
+                    batch.add_chain(Family::Ip, "silent", &silent);
+                    Nft::open().unwrap().perform(batch).unwrap();
+                });
+            }
+        }
+        let config = lab.hosts.config(NETWORK);
+        let (_server, _) = lab.hosts.server_with("server", &["--config", &config]);
+        let mut command = PROGRAM.command(lab.hosts.path());
+        command.args(["client", "--connect", "10.55.1.1", "--state-dir", &lab.hosts.state("client")]);
+        let far = lab.far.clone();
+        let running = Running::start(lab.hosts.path(), "client", command, |mut command| {
+            far.run(move || command.spawn().unwrap())
+        });
+        let client = Client::connected(running, 1);
+        let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
+        let target = listener.local_addr().unwrap();
+        let started = Instant::now();
+        let connecting = lab.far.run(move || TcpStream::connect_timeout(&target, TEST_TIMEOUT).unwrap());
+        exchange(&(connecting, listener.accept().unwrap().0), 1_000_000, mtu.into());
+        println!("{mtu} {is_black_hole}: {:?}", started.elapsed());
+        drop(client);
+    });
+}
+
+#[test]
+fn the_stream_learns_a_narrow_path() {
+    stream_over_narrow_path("pmtu::the_stream_learns_a_narrow_path", 576, false);
+}
