@@ -271,7 +271,8 @@ mod tests {
     #[test]
     fn each_unmet_expectation_is_a_failure_with_what_was_seen() {
         require_all(&report()).expect("nothing is wrong");
-        let table: [(fn(&mut Report), &str); 14] = [
+        type Spoil = fn(&mut Report);
+        let table: [(Spoil, &str); 14] = [
             (|it| it.before.attempts[0]["outcome"] = "refused".into(), "without a VPN; expected: answered"),
             (|it| it.before.wire["other"] = json!({}), "the capture did not see IPv4 to 203.0.113.99:80"),
             (|it| it.before.page["seen_as"] = "2001:db8:1::2".into(), "without a VPN; expected: 192.0.2.2"),
