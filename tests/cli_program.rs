@@ -217,6 +217,10 @@ fn the_demo_shows_the_internet_through_the_tunnel_alone() {
     assert!(others("without_vpn").as_object().unwrap().len() >= ways, "{result:#}");
     for phase in ["tunnel", "server_killed"] {
         assert_eq!(outcomes(phase), vec!["refused"; ways], "{phase}: {result:#}");
+        // Without a wait: a program turns to another way, or tells its user.
+        let times =
+            result[phase]["attempts"].as_array().unwrap().iter().map(|one| one["milliseconds"].as_f64().unwrap());
+        assert!(times.fold(0.0, f64::max) < 900.0, "{phase}: {result:#}");
     }
     for phase in ["tunnel", "server_killed", "server_restarted"] {
         assert_eq!(others(phase), serde_json::json!({}), "{phase}: {result:#}");

@@ -63,6 +63,7 @@ use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
 use connection::{Connection, Origin};
+#[cfg(feature = "embedded")]
 pub use dns::InForce as NameServers;
 pub use error::ClientError;
 use reconnect::Target;

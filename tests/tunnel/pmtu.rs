@@ -16,7 +16,7 @@ use testkit::eventually;
 use testkit::hosts::{Hosts, forward_packets};
 use testkit::netns::in_namespace;
 use testkit::program::Running;
-use testkit::sockets::{Fragments, connect_from, echo, exchange, path_mtu, received, set_fragments, tcp, udp, udp_at};
+use testkit::sockets::{Fragments, connect_from, exchange, path_mtu, received, set_fragments, tcp, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY, NETWORK};
 use testkit::{TEST_TIMEOUT, noise};
 

@@ -174,6 +174,8 @@ fn output(switch: &KillSwitch) -> Vec<Rule> {
         rules.extend(name_servers().map(Rule::reject));
         rules.extend(local_networks());
     }
+    // Linux hears an ICMPv6 error about its first SYN too early, and waits a second for the next one.
+    rules.push(Rule::new("everything else").of_protocol(libc::IPPROTO_TCP).count().reset());
     rules.push(Rule::new("everything else").count().reject());
     rules
 }

@@ -20,6 +20,8 @@ const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 /// `NFT_REJECT_ICMPX_UNREACH` with `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`, and their attributes.
 const REJECT_ICMPX: u32 = 2;
+/// `NFT_REJECT_TCP_RST`.
+const REJECT_TCP_RESET: u32 = 1;
 const ADMIN_PROHIBITED: u8 = 3;
 const NFTA_REJECT_TYPE: u16 = 1;
 const NFTA_REJECT_ICMP_CODE: u16 = 2;
@@ -210,6 +212,13 @@ impl Rule {
             DefaultNla::new(NFTA_REJECT_TYPE, REJECT_ICMPX.to_be_bytes().to_vec()),
             DefaultNla::new(NFTA_REJECT_ICMP_CODE, vec![ADMIN_PROHIBITED]),
         ];
+        self.with(Expressions::Other { expression_type: "reject".into(), attributes })
+    }
+
+    /// The packet, of TCP, is dropped, and its sender gets a reset.
+    #[must_use]
+    pub fn reset(self) -> Rule {
+        let attributes = vec![DefaultNla::new(NFTA_REJECT_TYPE, REJECT_TCP_RESET.to_be_bytes().to_vec())];
         self.with(Expressions::Other { expression_type: "reject".into(), attributes })
     }
 
