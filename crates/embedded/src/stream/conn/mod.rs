@@ -3,6 +3,7 @@
 mod idle;
 mod kernel;
 mod moving;
+mod narrow_path;
 mod opening;
 mod reading;
 pub(crate) mod registry;
@@ -198,6 +199,7 @@ impl Conn {
                 conn.fail(worker, ETIMEDOUT);
             }
         })));
+        narrow_path::watch(worker, uuid);
         if matches!(conn.side, Side::Client { .. }) {
             // The client speaks first.
             conn.receive(worker, &mut Incoming::default());
