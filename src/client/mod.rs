@@ -74,7 +74,6 @@ pub(crate) use report::{Routed, details, has_kill_switch, last_error, lease, rec
 use settings::Settings;
 use stops::Began;
 pub(crate) use vpn_core::exchange::State;
-use vpn_core::lease::Subnet;
 use vpn_core::names;
 use watch::Health;
 
@@ -300,7 +299,7 @@ fn settings() -> Result<Settings, BadValue> {
 
 /// Returns the networks in which a server may give a subnet, beside the private ones.
 #[cfg(feature = "client-tun")]
-pub(crate) fn allowed_subnets() -> Result<Vec<Subnet>, BadValue> {
+pub(crate) fn allowed_subnets() -> Result<Vec<vpn_core::lease::Subnet>, BadValue> {
     match &CLIENT.lock().config {
         Some(config) => settings::allowed_subnets(config),
         None => settings::allowed_subnets(&Config::of_node()),
