@@ -18,7 +18,8 @@ pub(super) fn is_shared(file: &Path, of_machine: &[&Path]) -> bool {
         return false;
     };
     // The directory as well: where the file is a mount of its own, it is written in place.
-    Some(theirs) != ours && file.parent().is_some_and(|directory| [directory, file].iter().all(|path| is_in(path, machine)))
+    Some(theirs) != ours
+        && file.parent().is_some_and(|directory| [directory, file].iter().all(|path| is_in(path, machine)))
 }
 
 fn network(process: &Path) -> Option<PathBuf> {
