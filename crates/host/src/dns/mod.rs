@@ -6,10 +6,9 @@
 
 pub mod resolv_conf;
 mod resolved;
+mod shared;
 
-use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -60,7 +59,7 @@ impl NameServers {
         if in_resolved && place.asks_resolved() {
             return Ok(name_servers);
         }
-        let set = match is_shared(&place, Path::new("/proc/1")) {
+        let set = match shared::is_shared(&place.file(), &shared::OF_MACHINE.map(Path::new)) {
             true => Err(ResolvConfError::Shared(place.file())),
             false => place.set(servers, &Owner::this()),
         };
@@ -139,19 +138,6 @@ impl NameServers {
             log::debug!("systemd-resolved does not forget the name servers of the tunnel: {error}");
         }
     }
-}
-
-/// Returns whether the file is also that of the process `first`, which uses another network; false if that process cannot
-/// be looked at.
-fn is_shared(place: &Place, first: &Path) -> bool {
-    let network = |process: &Path| fs::read_link(process.join("ns/net")).ok();
-    if network(first).is_none_or(|theirs| network(Path::new("/proc/thread-self")) == Some(theirs)) {
-        return false;
-    }
-    let id = |path: &Path| fs::symlink_metadata(path).map(|found| (found.dev(), found.ino())).ok();
-    let (ours, theirs) = (place.file(), first.join("root/etc"));
-    // The directory as well: where the file is a mount of its own, it is written in place.
-    ours.parent().is_some_and(|ours| id(ours) == id(&theirs)) && id(&ours) == id(&theirs.join(resolv_conf::FILE))
 }
 
 /// Puts back the resolv.conf from before a tunnel of this process, or of one that was killed, and says so in the log.

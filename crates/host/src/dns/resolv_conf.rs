@@ -5,7 +5,8 @@
 //! step, leaves what [`Place::undo`] of another one understands, also after the machine was started again.
 //!
 //! Where the file is a mount of its own, as in containers, nothing can take its place: its text is copied and replaced in
-//! place. [`steps`] has both ways.
+//! place. [`steps`] has both ways. The directory may be that of other mounts of the file, each in a network namespace of
+//! its own (`ip netns exec`), so the copy's name has the number of the file that is mounted.
 
 mod steps;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod text;
 use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,8 +28,8 @@ pub use text::Mark;
 
 /// The file's name.
 pub(crate) const FILE: &str = "resolv.conf";
-/// The name of the file before.
-pub(crate) const BACKUP: &str = "resolv.conf.cellframe-vpn";
+/// The name of the file before; of a mount's copy its beginning.
+const BACKUP: &str = "resolv.conf.cellframe-vpn";
 /// The name of a file that is being written.
 const NEW: &str = "resolv.conf.cellframe-vpn.new";
 /// How long a change waits for that of another process. Any user may hold the lock, so it is not waited for longer.
@@ -195,7 +197,7 @@ impl Place {
         if Mark::of(&text).is_none() {
             return Ok(text);
         }
-        fs::read(self.directory.join(BACKUP)).or(Ok(text))
+        fs::read(self.directory.join(self.backup().0)).or(Ok(text))
     }
 
     /// Returns whether the C library asks systemd-resolved, by the address on loopback that only this has.
@@ -209,10 +211,20 @@ impl Place {
     }
 
     fn found(&self) -> Result<Found, ResolvConfError> {
-        let found = Found::read(&self.directory).map_err(|error| self.failed(error))?;
+        let (backup, is_mount) = self.backup();
+        Found::read(&self.directory, backup, is_mount).map_err(|error| self.failed(error))
+    }
+
+    /// Returns the name of the file before, and whether the file is a mount of its own.
+    fn backup(&self) -> (String, bool) {
+        let file = self.file();
+        let is_mount = steps::is_mount(&file);
         #[cfg(test)]
-        let found = found.with_mount(self.is_mount);
-        Ok(found)
+        let is_mount = is_mount || self.is_mount;
+        match fs::symlink_metadata(&file) {
+            Ok(found) if is_mount && found.is_file() => (format!("{BACKUP}-{}", found.ino()), true),
+            _ => (BACKUP.to_owned(), false),
+        }
     }
 
     /// Keeps other processes of this program from changing the same files.
@@ -243,7 +255,6 @@ pub struct Known(Option<(u64, u64, i64, i64, u64)>);
 
 impl Known {
     fn of(file: &Path) -> Known {
-        use std::os::unix::fs::MetadataExt;
         let facts = |file: fs::Metadata| (file.dev(), file.ino(), file.mtime(), file.mtime_nsec(), file.size());
         Known(fs::symlink_metadata(file).ok().map(facts))
     }

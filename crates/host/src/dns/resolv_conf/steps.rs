@@ -15,7 +15,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use super::text::{self, Mark};
-use super::{BACKUP, FILE, NEW, Owner, Undone};
+use super::{FILE, NEW, Owner, Undone};
 
 /// More is no resolv.conf.
 const MOST_BYTES: u64 = 1 << 20;
@@ -41,6 +41,8 @@ pub(super) struct Found {
     pub(super) mark: Option<Mark>,
     /// The text of the file before, if it is there.
     backup: Option<Vec<u8>>,
+    /// Its name.
+    backup_name: String,
     has_new: bool,
 }
 
@@ -50,9 +52,9 @@ pub(super) enum Step {
     /// Writes the file that is to come, to the disk.
     Prepare(Vec<u8>),
     /// Gives the file its second name.
-    Keep,
-    Rename(&'static str, &'static str),
-    Remove(&'static str),
+    Keep(String),
+    Rename(String, String),
+    Remove(String),
     /// Writes this into the file in place.
     Overwrite(Vec<u8>),
     /// Cuts the file in place.
@@ -60,8 +62,9 @@ pub(super) enum Step {
 }
 
 impl Found {
-    /// Looks at the directory. An error comes with what could not be done.
-    pub(super) fn read(directory: &Path) -> Result<Found, (String, io::Error)> {
+    /// Looks at the directory, in which the file before has the name `backup_name`. An error comes with what could not be
+    /// done.
+    pub(super) fn read(directory: &Path, backup_name: String, is_mount: bool) -> Result<Found, (String, io::Error)> {
         let file = directory.join(FILE);
         let failed = |path: &Path| {
             let what = format!("read {}", path.display());
@@ -80,25 +83,20 @@ impl Found {
             Kind::Link => read(&file).unwrap_or_default(),
             Kind::Missing | Kind::Other => Vec::new(),
         };
-        let backup = directory.join(BACKUP);
+        let backup = directory.join(&backup_name);
         let backup = match fs::symlink_metadata(&backup) {
             Ok(_) => Some(read(&backup).unwrap_or_default()),
             Err(_) => None,
         };
         Ok(Found {
-            is_mount: kind == Kind::File && is_mount(&file),
+            is_mount: is_mount && kind == Kind::File,
             mark: Mark::of(&text).filter(|_| kind == Kind::File),
             kind,
             text,
             backup,
+            backup_name,
             has_new: fs::symlink_metadata(directory.join(NEW)).is_ok(),
         })
-    }
-
-    /// Makes the file count as a mount of its own, or not.
-    #[cfg(test)]
-    pub(super) fn with_mount(self, is_mount: bool) -> Found {
-        Found { is_mount: is_mount && self.kind == Kind::File, ..self }
     }
 
     /// Says what [`to_undo`] comes to.
@@ -131,7 +129,7 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Whether the file is a mount of its own. Kernels before 5.8 do not say; there a rename fails with EBUSY.
-fn is_mount(file: &Path) -> bool {
+pub(super) fn is_mount(file: &Path) -> bool {
     statx(CWD, file, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
         .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
@@ -143,15 +141,18 @@ pub(super) fn to_set(found: &Found, servers: &[Ipv4Addr], owner: &Owner) -> Vec<
         (_, Kind::Missing) => (None, false),
         _ => (Some(&found.text[..]), false),
     };
-    let ours = text::ours(servers, owner, before);
+    let backup = || found.backup_name.clone();
+    let ours = text::ours(servers, owner, before.map(|text| (&found.backup_name[..], text)));
     let in_place = || overwrite(&ours, found.text.len());
+    let take_place = || Step::Rename(NEW.to_owned(), FILE.to_owned());
     match (found.is_mount, is_ours, before) {
         (true, true, _) => in_place().into(),
         (true, false, _) => {
-            [vec![Step::Prepare(found.text.clone()), Step::Rename(NEW, BACKUP)], in_place().into()].concat()
+            let copy = vec![Step::Prepare(found.text.clone()), Step::Rename(NEW.to_owned(), backup())];
+            [copy, in_place().into()].concat()
         }
-        (false, false, Some(_)) => vec![Step::Prepare(ours), Step::Keep, Step::Rename(NEW, FILE)],
-        (false, _, _) => vec![Step::Prepare(ours), Step::Rename(NEW, FILE)],
+        (false, false, Some(_)) => vec![Step::Prepare(ours), Step::Keep(backup()), take_place()],
+        (false, _, _) => vec![Step::Prepare(ours), take_place()],
     }
 }
 
@@ -159,20 +160,22 @@ pub(super) fn to_set(found: &Found, servers: &[Ipv4Addr], owner: &Owner) -> Vec<
 pub(super) fn to_undo(found: &Found) -> Vec<Step> {
     let mut steps = Vec::new();
     if found.has_new {
-        steps.push(Step::Remove(NEW));
+        steps.push(Step::Remove(NEW.to_owned()));
     }
     let is_ours = found.mark.is_some();
     match &found.backup {
         Some(backup) if is_ours && found.is_mount => steps.extend(overwrite(backup, found.text.len())),
-        Some(_) if is_ours || found.kind == Kind::Missing => steps.push(Step::Rename(BACKUP, FILE)),
+        Some(_) if is_ours || found.kind == Kind::Missing => {
+            steps.push(Step::Rename(found.backup_name.clone(), FILE.to_owned()))
+        }
         Some(backup) if found.is_half_put_back() => steps.push(Step::Cut(backup.len() as u64)),
         Some(_) => {}
-        None if found.mark.as_ref().is_some_and(|mark| !mark.had_file) => steps.push(Step::Remove(FILE)),
+        None if found.mark.as_ref().is_some_and(|mark| !mark.had_file) => steps.push(Step::Remove(FILE.to_owned())),
         None => {}
     }
     if found.backup.is_some() {
         // Also after a rename, which does nothing if both are names of one file.
-        steps.push(Step::Remove(BACKUP));
+        steps.push(Step::Remove(found.backup_name.clone()));
     }
     steps
 }
@@ -204,7 +207,7 @@ impl Step {
                 file.set_permissions(Permissions::from_mode(0o644))?;
                 return file.sync_all();
             }
-            Step::Keep => keep(&at(FILE), &at(BACKUP))?,
+            Step::Keep(backup) => keep(&at(FILE), &at(backup))?,
             Step::Rename(from, to) => fs::rename(at(from), at(to))?,
             Step::Remove(name) => remove(&at(name))?,
             // One write of less than a page: a reader finds the one text or the other, and a kill waits for its end.
@@ -226,7 +229,7 @@ impl Step {
         let at = |name: &str| directory.join(name).display().to_string();
         match self {
             Step::Prepare(_) => format!("write {}", at(NEW)),
-            Step::Keep => format!("keep {} as {}", at(FILE), at(BACKUP)),
+            Step::Keep(backup) => format!("keep {} as {}", at(FILE), at(backup)),
             Step::Rename(from, to) => format!("rename {} to {}", at(from), at(to)),
             Step::Remove(name) => format!("remove {}", at(name)),
             Step::Overwrite(_) | Step::Cut(_) => format!("write {} in place", at(FILE)),

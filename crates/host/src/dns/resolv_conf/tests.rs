@@ -86,7 +86,7 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
         "[ -~\n]{0,600}".prop_map(String::into_bytes),
         prop::collection::vec(any::<u8>(), 0..600),
         // A copy of ours, as a user may have made one.
-        Just(text::ours(&SERVERS, &"7/7/old-boot".parse().unwrap(), Some(b"options edns0\n"))),
+        Just(text::ours(&SERVERS, &"7/7/old-boot".parse().unwrap(), Some((BACKUP, b"options edns0\n")))),
     ]
 }
 
@@ -141,14 +141,15 @@ fn what_something_else_writes_meanwhile_stays() {
         host.place.set(&SERVERS, &this).unwrap();
         let mut known = Known::default();
         assert!(host.place.is_set_by(&this, &mut known) && host.place.is_set_by(&this, &mut known.clone()));
-        // As DHCP clients do: another file takes its place.
-        let theirs = host.directory.path().join("theirs");
+        // As DHCP clients do: another file takes its place. That of a mount cannot be taken.
+        let theirs = if before == Before::Mount { host.place.file() } else { host.directory.path().join("theirs") };
         fs::write(&theirs, "nameserver 192.0.2.99\n").unwrap();
-        fs::rename(theirs, host.place.file()).unwrap();
+        if before != Before::Mount {
+            fs::rename(theirs, host.place.file()).unwrap();
+        }
         assert!(!host.place.is_set_by(&this, &mut known));
         let state = host.state();
-        let mut again = host.place.clone();
-        again.is_mount = false;
+        let again = &host.place;
         again.set(&SERVERS, &this).unwrap();
         assert!(again.is_set_by(&this, &mut known));
         again.undo(&this).unwrap();
@@ -199,4 +200,25 @@ fn a_text_of_ours_without_the_file_before_is_told() {
     let left = host.state();
     assert_eq!(host.place.undo(&Owner::this()).unwrap(), Undone::Lost);
     assert_eq!(host.state(), left);
+}
+
+#[test]
+fn a_mount_in_another_namespace_keeps_its_copy() {
+    let host = Host::new(Before::Mount, b"nameserver 192.0.2.53\n");
+    let before = host.state();
+    host.place.set(&SERVERS, &host.dead).unwrap();
+    // The directory without the mount: what is at the name is another file.
+    let mounted = host.directory.path().join("mounted");
+    fs::rename(host.place.file(), &mounted).unwrap();
+    let below = Place { is_mount: false, ..host.place.clone() };
+    for text in ["nameserver 192.0.2.1\n", "nameserver 192.0.2.53\n"] {
+        fs::write(below.file(), text).unwrap();
+        assert_eq!(below.undo(&Owner::this()).unwrap(), Undone::Nothing);
+        below.set(&SERVERS, &Owner::this()).unwrap();
+        assert_eq!(below.undo(&Owner::this()).unwrap(), Undone::PutBack);
+        assert_eq!(fs::read_to_string(below.file()).unwrap(), text);
+    }
+    fs::rename(mounted, host.place.file()).unwrap();
+    assert_eq!(host.place.undo(&Owner::this()).unwrap(), Undone::PutBack);
+    assert_eq!((host.state(), host.names()), (before, vec![FILE.to_owned()]));
 }
