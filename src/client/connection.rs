@@ -4,6 +4,7 @@
 //! the state machine. Its actions are performed without the lock, because they call the SDK. Data packets take no lock.
 
 mod channels;
+mod establish;
 mod incoming;
 mod paying;
 
@@ -12,28 +13,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use host::patience;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 pub(super) use channels::Channels;
 
-use super::error::ClientError;
-use super::judge::judge;
-use super::kill_switch;
 use super::payer::{Job, Payer};
 use super::payment::{Contract, Means};
 use super::settings::Settings;
 use super::stops::Began;
 use super::watch::{Finding, Watch};
-use super::{State, dns, request, tunnel_part as tunnel};
+use super::{State, request, tunnel_part as tunnel};
 use crate::sdk::channel::{Channel, TYPE_DATA};
-use crate::sdk::link::{self, Link};
+use crate::sdk::link::Link;
 use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::worker::{self, Timer};
 use crate::sdk::{Running, store};
 use vpn_core::exchange::{Action, Event, Exchange, Grant, Notice, REQUEST_TICK, TICK};
-use vpn_core::lease::Token;
 use vpn_core::names;
 use vpn_core::wire::pkt;
 
@@ -179,112 +175,6 @@ impl Connection {
         while shared.exchange.is_alive() {
             self.ended.wait(&mut shared);
         }
-    }
-
-    /// Connects, and waits until the tunnel is up or a step has failed.
-    pub(super) fn establish(self: &Arc<Self>) -> Result<(), ClientError> {
-        log::info!("connecting to {} in network {}", self.server, self.net.name());
-        if !self.origin.is_renewal {
-            self.settings.congestion.say();
-        }
-        kill_switch::prepare(&self.server, &self.settings)?;
-        self.dial()?;
-        let grant = self.await_grant()?;
-        self.bring_up(&grant)?;
-        log::info!("{}: the tunnel is up", self.server);
-        self.keep_token(grant.token);
-        Ok(())
-    }
-
-    fn dial(self: &Arc<Self>) -> Result<(), ClientError> {
-        // A stop that came before the connection was published could not cancel it.
-        if self.origin.began.is_stopped() {
-            self.cancel();
-            return Err(ClientError::Stopped);
-        }
-        let events = Arc::downgrade(self);
-        let handler = Arc::new(move |event: link::Event<'_>| {
-            if let Some(connection) = events.upgrade() {
-                connection.link_event(event);
-            }
-        });
-        // The embedded SDK gets the name, by which it knows the identity, and tries the last address by itself.
-        let known = self.origin.address.filter(|_| !cfg!(feature = "embedded"));
-        let target = known.map_or_else(|| kill_switch::target(&self.server, &self.host), |known| known.to_string());
-        let link = Link::connect(&self.net, &target, self.port, "RS", handler)
-            .ok_or_else(|| ClientError::Connect { server: self.server.clone(), errno: libc::EIO })?;
-        self.shared.lock().link = Some(link);
-        self.handle(Event::Dialled);
-        Ok(())
-    }
-
-    fn await_grant(&self) -> Result<Grant, ClientError> {
-        let mut shared = self.shared.lock();
-        while shared.grant.is_none() && shared.exchange.is_alive() {
-            match shared.exchange.deadline() {
-                Some(deadline) => self.wait_step(&mut shared, deadline),
-                // The worker is about to pass the grant on.
-                None => self.changed.wait(&mut shared),
-            }
-        }
-        match shared.grant.take().filter(|_| shared.exchange.is_alive()) {
-            Some(grant) => Ok(grant),
-            None => Err(self.start_error(&shared.exchange)),
-        }
-    }
-
-    /// Waits for a change in `shared`, and tells the state machine when its time limit has passed. In steps, so that a
-    /// pause of this process does not use up the time: what arrived meanwhile has still to be read.
-    fn wait_step(&self, shared: &mut MutexGuard<'_, Shared>, deadline: Duration) {
-        let until = (self.started + deadline).min(Instant::now() + patience::STEP);
-        let timed_out = self.changed.wait_until(shared, until).timed_out();
-        match patience::pause_since(until) {
-            Duration::ZERO if timed_out => shared.exchange.handle(self.now(), Event::Timeout),
-            Duration::ZERO => {}
-            pause => shared.exchange.handle(self.now(), Event::Paused(pause)),
-        }
-        self.tell_end(shared);
-    }
-
-    /// Creates the device, on the calling thread: the stream's worker has other streams to serve.
-    fn bring_up(&self, grant: &Grant) -> Result<(), ClientError> {
-        let Some(channel) = self.channel() else { return Err(self.start_error(&self.shared.lock().exchange)) };
-        if let Err(collision) = judge(grant.offer.subnet(), tunnel::own()) {
-            self.handle(Event::OfferCollides(collision.to_string()));
-            return Err(self.start_error(&self.shared.lock().exchange));
-        }
-        let server = self.shared.lock().server_address;
-        // Before and after: the device that it lets through is then the new one.
-        let raise = || kill_switch::raise(&self.server, server, self.port, &self.settings);
-        let create = || tunnel::create(&channel, grant, &self.settings, server).map_err(ClientError::Tunnel);
-        if let Err(error) = raise().and_then(|()| create()).and_then(|()| raise()) {
-            self.handle(Event::DeviceFailed(error.to_string()));
-            return Err(error);
-        }
-        // In any other state the start was stopped or refused, or the connection lost, meanwhile: the caller deletes
-        // the device.
-        match self.handle(Event::DeviceMade) {
-            State::Up => self.set_name_servers(grant),
-            _ => Err(self.start_error(&self.shared.lock().exchange)),
-        }
-    }
-
-    fn set_name_servers(&self, grant: &Grant) -> Result<(), ClientError> {
-        let (Settings { dns, routes, .. }, began) = (&self.settings, self.origin.began);
-        let Some(device) = tunnel::own() else { return Ok(()) };
-        dns::set(dns, &grant.offer, routes, device.index, began).map_err(ClientError::Tunnel)
-    }
-
-    fn keep_token(&self, token: Option<Token>) {
-        let Some(token) = token else { return };
-        if let Err(error) = store::set(LEASES, &self.server, &token) {
-            log::warn!("cannot store the lease's token, the next start may get another address: {error}");
-        }
-    }
-
-    /// Returns why the tunnel is not up.
-    fn start_error(&self, exchange: &Exchange) -> ClientError {
-        ClientError::from_failure(exchange.failure(), &self.server, self.settings.start_timeout)
     }
 
     /// Makes a waiting `establish` return.
