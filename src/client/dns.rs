@@ -1,10 +1,13 @@
 //! The host's name servers while the tunnel is up: which ones ([`choice`]), from when the device is there until the client
-//! is stopped. While the client connects again they stay.
+//! is stopped. While the client connects again they stay. They are put back, too, when the process exits without a stop, as
+//! a node does on a signal: without its device nobody answers.
 
 mod choice;
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,7 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::stops::Began;
-use crate::sdk::worker;
+use crate::sdk::{at_exit, worker};
 pub(super) use choice::{Choice, EXPECTED};
 use choice::{answers, goes_inside, has_internet, of_lease};
 use host::dns::{self, NameServers};
@@ -24,10 +27,15 @@ use vpn_core::lease::Subnet;
 /// How often it is looked whether they are in force still.
 const LOOK: Duration = Duration::from_millis(750);
 
+/// How long the exit of the process waits until they are put back.
+const EXIT_WAIT: Duration = Duration::from_secs(2);
+
 /// Those that are in force.
 static IN_FORCE: Mutex<Option<NameServers>> = Mutex::new(None);
 /// The thread that looks after them. Dropping the sender ends it.
 static WATCH: Mutex<Option<(Sender<()>, JoinHandle<()>)>> = Mutex::new(None);
+/// The process exits: none are set any more.
+static IS_EXITING: AtomicBool = AtomicBool::new(false);
 
 /// Undoes what a client has left on this host that was killed; nothing while this process has name servers in force.
 pub(super) fn undo_leftovers() {
@@ -47,6 +55,11 @@ pub(super) fn set(choice: &Choice, offer: &Offer, routes: &[Subnet], device: u32
     };
     let is_set = |now: &NameServers| now.servers() == servers && now.link() == device;
     if IN_FORCE.lock().as_ref().is_some_and(is_set) {
+        return Ok(());
+    }
+    static AT_EXIT: Once = Once::new();
+    AT_EXIT.call_once(|| at_exit(put_back_at_exit));
+    if IS_EXITING.load(Ordering::Acquire) {
         return Ok(());
     }
     match NameServers::set(&servers, device) {
@@ -83,6 +96,24 @@ fn put_back() {
     let set = IN_FORCE.lock().take();
     if let Some(set) = set {
         set.undo();
+    }
+}
+
+/// Puts them back in a process that exits. By a thread, because the exit may have interrupted one that holds a lock for
+/// ever.
+fn put_back_at_exit() {
+    IS_EXITING.store(true, Ordering::Release);
+    if IN_FORCE.try_lock_for(EXIT_WAIT).is_none_or(|set| set.is_none()) {
+        return;
+    }
+    let (done, is_done) = mpsc::channel();
+    let body = move || {
+        put_back();
+        // The exit may have waited long enough.
+        let _ = done.send(());
+    };
+    if threads::spawn("vpn-dns", body).is_ok() {
+        let _ = is_done.recv_timeout(EXIT_WAIT);
     }
 }
 

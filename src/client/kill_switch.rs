@@ -111,12 +111,23 @@ fn put_up(server: &str, address: SocketAddr, settings: &Settings) -> Result<(), 
 
 /// Takes the kill switch down if this client holds it.
 pub(super) fn lower() {
-    if !IS_HELD.swap(false, Ordering::AcqRel) {
-        return;
+    if IS_HELD.swap(false, Ordering::AcqRel) {
+        take_down();
     }
+}
+
+fn take_down() {
     match kill_switch::take_down() {
         Ok(()) => log::info!("the kill switch is down"),
         Err(why) => log::error!("the kill switch cannot be taken down: {why}; `cellframe-vpn repair` tries it again"),
+    }
+}
+
+/// Takes down the kill switch of a client that has ended, as a node's does with the node.
+pub(super) fn undo_leftovers() {
+    let is_left = matches!(kill_switch::standing(), Ok(Some(standing)) if standing.other_holder().is_none());
+    if is_left && !IS_HELD.load(Ordering::Acquire) {
+        take_down();
     }
 }
 

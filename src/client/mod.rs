@@ -148,7 +148,8 @@ fn connection() -> Option<Arc<Connection>> {
     CLIENT.lock().connection.clone()
 }
 
-/// Registers the command `vpn_client`, and keeps the configuration for later starts.
+/// Registers the command `vpn_client`, and keeps the configuration for later starts. Puts the name servers back that a
+/// killed client has changed: a node that starts again may not start its client.
 pub(crate) fn init(config: Config) -> Result<(), NotRunning> {
     let mut running = Some(Running::retain()?);
     let is_first = {
@@ -161,6 +162,7 @@ pub(crate) fn init(config: Config) -> Result<(), NotRunning> {
         is_first
     };
     if is_first {
+        dns::undo_leftovers();
         command::add(c"vpn_client", parts::VPN_CLIENT, c"VPN client control", USAGE);
     }
     Ok(())
@@ -320,13 +322,15 @@ fn forget(connection: &Arc<Connection>) {
     drop(ended);
 }
 
-/// Removes the tunnel and closes the connection. Ends every start that waits, whatever it waits for.
+/// Removes the tunnel and closes the connection. Ends every start that waits, whatever it waits for. Takes down the kill
+/// switch that an earlier process has left, too.
 pub(crate) fn stop() {
     match stop_starts() {
         Some(_change) => {
             stop_connection();
             // Last: until here something might leave around the tunnel.
             kill_switch::lower();
+            kill_switch::undo_leftovers();
         }
         None => log::warn!("{BUSY}"),
     }

@@ -86,17 +86,20 @@ impl Drop for Running {
 }
 
 /// Calls `work` when the process exits by `exit` or at the end of `main`, unless it is a fork's child. Other threads may
-/// still run, and an interrupted one may hold any lock.
+/// still run, and an interrupted one may hold any lock. Each part of this library calls it once.
 pub fn at_exit(work: fn()) {
-    static WORK: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
+    static WORKS: [std::sync::OnceLock<fn()>; 2] = [const { std::sync::OnceLock::new() }; 2];
     extern "C" fn run() {
-        if let Some(work) = WORK.get().filter(|_| !process::is_forked()) {
+        for work in WORKS.iter().filter_map(std::sync::OnceLock::get).filter(|_| !process::is_forked()) {
             boundary::guard("the exit of the process", (), work);
         }
     }
-    if WORK.set(work).is_ok() {
-        // SAFETY: run is a function of this library, which no process unloads (its symbols are linked in).
-        unsafe { libc::atexit(run) };
+    match WORKS.iter().position(|place| place.set(work).is_ok()) {
+        Some(0) => {
+            // SAFETY: run is a function of this library, which no process unloads (its symbols are linked in).
+            unsafe { libc::atexit(run) };
+        }
+        place => debug_assert!(place.is_some(), "more works than places"),
     }
 }
 

@@ -4,9 +4,12 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use dap_chain_net_srv_vpn::app;
+use dap_chain_net_srv_vpn::embedded::config::{self, Config};
 use host::netlink::Netlink;
+use host::nft::kill_switch;
 use rustix::process::Signal;
 use std::process::{Child, Command, Stdio};
 use testkit::eventually;
@@ -41,10 +44,10 @@ fn servers() -> Vec<String> {
 
 /// Starts a server that gives these name servers.
 fn server(hosts: &Hosts, dns: &str) -> Running {
-    hosts.server_with("server", &["--config", &config(hosts, &format!("{NETWORK}dns={dns}\n"))]).0
+    hosts.server_with("server", &["--config", &config_file(hosts, &format!("{NETWORK}dns={dns}\n"))]).0
 }
 
-fn config(hosts: &Hosts, text: &str) -> String {
+fn config_file(hosts: &Hosts, text: &str) -> String {
     let path = hosts.path().join(format!("{}.cfg", fs::read_dir(hosts.path()).unwrap().count()));
     fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
@@ -224,7 +227,7 @@ fn only_servers_that_are_reached_through_the_tunnel_are_taken_from_a_lease() {
             interrupt(client);
         }
         // The user's word counts everywhere.
-        let key = config(&hosts, "[vpn_client]\ndns=[10.98.0.1,10.55.0.1]\n");
+        let key = config_file(&hosts, "[vpn_client]\ndns=[10.98.0.1,10.55.0.1]\n");
         let client = Client::connect(&hosts, 0, "client", &["--config", &key]);
         assert_eq!(servers(), ["10.98.0.1", "10.55.0.1"]);
         assert!(client.running.log().contains("[vpn_client] dns = 10.55.0.1: it is asked outside"));
@@ -234,7 +237,7 @@ fn only_servers_that_are_reached_through_the_tunnel_are_taken_from_a_lease() {
         interrupt(client);
         assert_eq!(state(), before);
         for value in ["fd00::1", "[auto,10.0.0.1]", "one.one"] {
-            let mut client = hosts.client(&["--config", &config(&hosts, &format!("[vpn_client]\ndns={value}\n"))]);
+            let mut client = hosts.client(&["--config", &config_file(&hosts, &format!("[vpn_client]\ndns={value}\n"))]);
             assert_eq!(client.exit_code(), Some(2), "{}", client.log());
             assert!(client.log().contains("expected auto, off, gateway, or a list of IPv4"), "{}", client.log());
         }
@@ -253,7 +256,7 @@ fn clients_get_the_servers_own_name_servers() {
             ("dns=[auto,9.9.9.9]\ndeny=[198.18.0.0/15]\ndeny_host=true\n", &["9.9.9.9"]),
             ("dns=[9.9.9.9]\n", &["9.9.9.9"]),
         ] {
-            let file = config(&hosts, &format!("{NETWORK}{keys}"));
+            let file = config_file(&hosts, &format!("{NETWORK}{keys}"));
             let running = hosts.server_with("server", &["--config", &file]).0;
             let client = connect(&hosts, &[]);
             assert_eq!(servers(), expected, "{keys:?}: {}", running.log());
@@ -289,6 +292,65 @@ fn the_gateway_is_asked_if_it_answers() {
         assert_eq!(state(), set);
         interrupt(client);
         assert_eq!(state(), before);
+    });
+}
+
+/// What a program does that uses the library, before it exits without a stop, as a node does on a signal.
+const EXITS: &str = "TEST_CLIENT_DOES";
+/// Its configuration.
+const CONFIG: &str = "TEST_CLIENT_CONFIG";
+
+/// A program that uses the library, in a process of its own.
+#[test]
+#[ignore = "the test what_a_program_leaves_that_never_stops starts it"]
+fn a_program_that_never_stops() {
+    let does = std::env::var(EXITS).unwrap();
+    config::set_current(Config::load(Path::new(&std::env::var(CONFIG).unwrap())).unwrap());
+    app::client_init().unwrap();
+    if does == "stop" {
+        app::client_stop();
+    }
+    if does.starts_with("start") {
+        app::client_start("10.55.0.1", 8079, "backbone").unwrap();
+        assert_eq!(servers(), ["10.98.0.1"]);
+    }
+    if does == "start, killed" {
+        rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).unwrap();
+    }
+    std::process::exit(0);
+}
+
+#[test]
+fn what_a_program_leaves_that_never_stops() {
+    in_namespace("dns::what_a_program_leaves_that_never_stops", || {
+        let hosts = hosts();
+        let (_server, pin) =
+            hosts.server_with("server", &["--config", &config_file(&hosts, &format!("{NETWORK}dns=10.98.0.1\n"))]);
+        let client = format!(
+            "[general]\nstate_dir={}\n[server]\nenabled=false\n[vpn_client]\nserver_pin={pin}\nkill_switch=true\n",
+            hosts.state("library")
+        );
+        let client = config_file(&hosts, &client);
+        let run = |does: &'static str| {
+            let mut program = Command::new(std::env::current_exe().unwrap());
+            program.args(["--exact", "dns::a_program_that_never_stops", "--include-ignored", "--nocapture"]);
+            program.env(CONFIG, &client).env(EXITS, does);
+            hosts.at(0).run(move || program.output().unwrap())
+        };
+        let has_kill_switch = || hosts.at(0).run(|| kill_switch::standing().unwrap().is_some());
+        let before = state();
+        for does in ["start", "init", "stop"] {
+            let output = run(does);
+            assert_eq!(code(&output), 0, "{}", stderr(&output));
+            assert_eq!(state(), before, "{does}: the name servers are back");
+            // Nobody has stopped the client until then.
+            assert_eq!(has_kill_switch(), does != "stop", "{does}");
+        }
+        let killed = run("start, killed");
+        assert_eq!(killed.status.code(), None, "{}", stderr(&killed));
+        assert_eq!(servers(), ["10.98.0.1"], "nobody was there to undo it");
+        assert_eq!(code(&run("init")), 0);
+        assert_eq!(state(), before, "the next program's begin has undone it");
     });
 }
 
@@ -377,7 +439,7 @@ fn bus(hosts: &Hosts) -> std::io::Result<Beside> {
     let allow = "<allow send_destination='*'/><allow receive_sender='*'/><allow own='*'/><allow user='*'/>";
     let policy = format!("<policy context='default'>{allow}</policy>");
     let listen = "<listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>";
-    let file = config(hosts, &format!("<busconfig><type>system</type>{listen}{policy}</busconfig>"));
+    let file = config_file(hosts, &format!("<busconfig><type>system</type>{listen}{policy}</busconfig>"));
     fs::create_dir("/run/dbus").unwrap();
     let mut daemon = Command::new("dbus-daemon");
     daemon.args(["--nofork", "--nopidfile", "--config-file", &file]).stdin(Stdio::null());
