@@ -56,7 +56,7 @@ pub(super) struct Origin {
     pub(super) began: Began,
     /// Whether it continues a connection whose transaction is used up.
     pub(super) is_renewal: bool,
-    /// The address that the server's name had in the connection before, where the SDK does not know it.
+    /// The address that the server's name had in the connection before; the embedded SDK knows it by itself.
     pub(super) address: Option<IpAddr>,
     pub(super) switch: Switch,
 }

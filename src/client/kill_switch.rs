@@ -142,10 +142,11 @@ pub(super) fn leave() {
 }
 
 /// Returns what the SDK is given to connect to: the host, or its address while the kill switch keeps name servers away.
-/// The embedded SDK gets the name, under which it knows the server's identity, and finds the address by itself.
+/// The embedded SDK finds it by itself.
+#[cfg(not(feature = "embedded"))]
 pub(super) fn target(server: &str, host: &str) -> String {
-    let standing = || if cfg!(feature = "embedded") { None } else { kill_switch::standing().ok()? };
-    match standing().and_then(|standing| standing.address_of(server)) {
+    let standing = kill_switch::standing().ok().flatten();
+    match standing.and_then(|standing| standing.address_of(server)) {
         Some(address) => address.ip().to_string(),
         None => host.to_owned(),
     }

@@ -14,6 +14,7 @@
 //!   Neither uses the other.
 //! - [`judge`]: whether an offered subnet collides with what this host uses.
 //! - `kill_switch`: what may leave this host while the client is not stopped.
+//! - `look_up`: the address of the server's name, on a node.
 //! - `dns`: the host's name servers while the tunnel is up.
 //! - `watch`: whether the device is still there. `request`: what a connection asks for. `payer`: the thread that signs a
 //!   connection's receipts. `payment`: which order a connection uses, and the transaction that pays it.
@@ -32,6 +33,8 @@ mod downlink;
 mod error;
 pub(crate) mod judge;
 mod kill_switch;
+#[cfg(any(not(feature = "embedded"), test))]
+mod look_up;
 pub(crate) mod orders;
 mod payer;
 mod payment;

@@ -23,9 +23,6 @@ use host::threads;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const SECOND_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Each attempt of this number looks the server's name up on a node, whose SDK knows no address from before; its name
-/// servers may be behind the tunnel that is lost.
-const BY_NAME: u32 = 4;
 /// How often a pause looks at the host's way to the server.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -73,18 +70,14 @@ fn keep_up(began: Began) {
 /// Connects until that succeeds. `server` is the address of the connection that is lost, `pause` the next pause. Returns
 /// false if it gives up.
 fn connect_again(began: Began, server: Option<IpAddr>, pause: &mut Duration) -> bool {
-    for number in 1u32.. {
-        if gives_up(began) {
-            return false;
-        }
+    while !gives_up(began) {
         let length = jittered(*pause);
         *pause = (*pause * 2).clamp(SECOND_PAUSE, LONGEST_PAUSE);
         log::info!("next attempt in about {:.1} s", length.as_secs_f64());
         if !wait(began, length, server) {
             return false;
         }
-        // The server may have moved, if its name can be looked up.
-        match attempt(began, server.filter(|_| !number.is_multiple_of(BY_NAME))) {
+        match attempt(began, server) {
             Ok(()) => return true,
             Err(ClientError::Stopped) => return false,
             Err(error) => {

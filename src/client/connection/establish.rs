@@ -44,14 +44,35 @@ impl Connection {
                 connection.link_event(event);
             }
         });
-        // The embedded SDK gets the name, by which it knows the identity, and tries the last address by itself.
-        let known = self.origin.address.filter(|_| !cfg!(feature = "embedded"));
-        let target = known.map_or_else(|| kill_switch::target(&self.server, &self.host), |known| known.to_string());
-        let link = Link::connect(&self.net, &target, self.port, "RS", handler)
+        let link = Link::connect(&self.net, &self.target()?, self.port, "RS", handler)
             .ok_or_else(|| ClientError::Connect { server: self.server.clone(), errno: libc::EIO })?;
         self.shared.lock().link = Some(link);
         self.handle(Event::Dialled);
         Ok(())
+    }
+
+    /// Returns what the SDK is given to connect to: the name, by which the embedded SDK knows the identity.
+    #[cfg(feature = "embedded")]
+    fn target(&self) -> Result<String, ClientError> {
+        Ok(self.host.clone())
+    }
+
+    /// Returns what the SDK is given to connect to: the address. Blocks while the name is looked up.
+    #[cfg(not(feature = "embedded"))]
+    fn target(&self) -> Result<String, ClientError> {
+        use crate::client::look_up::{self, Missing};
+        let target = kill_switch::target(&self.server, &self.host);
+        if !look_up::is_name(&target) {
+            return Ok(target);
+        }
+        let (server, after) = (self.server.clone(), self.settings.start_timeout);
+        let is_wanted = || !self.origin.began.is_stopped() && self.shared.lock().exchange.is_alive();
+        match look_up::address(&target, self.origin.address, after, is_wanted) {
+            Ok(address) => Ok(address.to_string()),
+            Err(Missing::Unknown) => Err(ClientError::Connect { server, errno: libc::ENOENT }),
+            Err(Missing::NoAnswer) => Err(ClientError::NoAnswer { server, waiting_for: "a name server", after }),
+            Err(Missing::Unwanted) => Err(ClientError::Stopped),
+        }
     }
 
     pub(super) fn await_grant(&self) -> Result<Grant, ClientError> {

@@ -107,7 +107,7 @@ impl Connection {
     pub(in crate::client) fn continued(&self, means: Box<Means>) -> Option<Arc<Connection>> {
         let running = Running::retain().ok()?;
         let (place, contract) = ((&*self.host, self.port), Contract::Paid(means));
-        let origin = Origin { is_renewal: true, ..self.origin };
+        let origin = Origin { is_renewal: true, address: self.server_address().or(self.origin.address), ..self.origin };
         Some(Connection::new(self.net.clone(), place, self.settings.clone(), &contract, origin, running))
     }
 
