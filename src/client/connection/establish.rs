@@ -20,7 +20,8 @@ impl Connection {
     /// Connects, and waits until the tunnel is up or a step has failed.
     pub(in crate::client) fn establish(self: &Arc<Self>) -> Result<(), ClientError> {
         log::info!("connecting to {} in network {}", self.server, self.net.name());
-        if !self.origin.is_renewal {
+        // Not again for each attempt after a loss.
+        if !self.origin.is_renewal && self.origin.address.is_none() {
             self.settings.congestion.say();
         }
         kill_switch::prepare(&self.server, &self.settings)?;
