@@ -23,14 +23,16 @@
 //! # }
 //! ```
 
-use crate::client::{self, check};
+use crate::client::{self, check, report};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::process::is_forked;
 use crate::{cli, server};
 use vpn_core::forward::Totals;
 
-pub use crate::client::{ClientError, Details, LeaseInfo, NameServers, Started, Status};
+pub use crate::client::dns::InForce as NameServers;
+pub use crate::client::report::Details;
+pub use crate::client::{ClientError, LeaseInfo, Started, Status};
 pub use crate::sdk::NotRunning;
 pub use crate::server::InitError;
 
@@ -113,12 +115,12 @@ pub fn client_stops() -> u64 {
 /// Returns whether the client connects again after a loss, as `[vpn_client] reconnect` says. It stops that when time
 /// alone heals nothing, such as a refusal; [`client_last_error`] says why.
 pub fn client_reconnects() -> bool {
-    !is_forked() && client::reconnects()
+    !is_forked() && report::reconnects()
 }
 
 /// Returns how often the client has connected in this process.
 pub fn client_connects() -> u64 {
-    if is_forked() { 0 } else { client::connects() }
+    if is_forked() { 0 } else { report::connects() }
 }
 
 /// Returns the client's state.
@@ -130,22 +132,22 @@ pub fn client_connects() -> u64 {
 /// assert_eq!(app::client_lease(), None);
 /// ```
 pub fn client_status() -> Status {
-    if is_forked() { Status::NotStarted } else { client::status() }
+    if is_forked() { Status::NotStarted } else { report::status() }
 }
 
 /// Returns the lease; `None` unless the tunnel is up.
 pub fn client_lease() -> Option<LeaseInfo> {
-    if is_forked() { None } else { client::lease() }
+    if is_forked() { None } else { report::lease() }
 }
 
 /// Returns the tunnel's traffic and drops.
 pub fn client_totals() -> Totals {
-    if is_forked() { vpn_core::forward::Counters::new(1).totals() } else { client::totals() }
+    if is_forked() { vpn_core::forward::Counters::new(1).totals() } else { report::totals() }
 }
 
 /// Returns what the connection is like; `None` unless the tunnel is up.
 pub fn client_details() -> Option<Details> {
-    if is_forked() { None } else { client::details() }
+    if is_forked() { None } else { report::details() }
 }
 
 /// Returns the name servers of the tunnel that are in force on this host; `None` if the host's own are.
@@ -155,7 +157,7 @@ pub fn client_name_servers() -> Option<NameServers> {
 
 /// Returns why the last start failed.
 pub fn client_last_error() -> Option<ClientError> {
-    if is_forked() { None } else { client::last_error() }
+    if is_forked() { None } else { report::last_error() }
 }
 
 /// Tests a server and measures how long it takes.

@@ -231,7 +231,7 @@ pub extern "C" fn dap_chain_net_vpn_client_stop() -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn dap_chain_net_vpn_client_status() -> dap_chain_net_vpn_client_status_t {
     use dap_chain_net_vpn_client_status_enum::*;
-    boundary("dap_chain_net_vpn_client_status", VPN_CLIENT_STATUS_NOT_STARTED, || match client::status() {
+    boundary("dap_chain_net_vpn_client_status", VPN_CLIENT_STATUS_NOT_STARTED, || match client::report::status() {
         Status::NotStarted => VPN_CLIENT_STATUS_NOT_STARTED,
         Status::Started => VPN_CLIENT_STATUS_STARTED,
         Status::Stopped => VPN_CLIENT_STATUS_STOPPED,

@@ -2,10 +2,11 @@
 
 use super::{Answer, option, value};
 #[cfg(feature = "client")]
-use crate::client::{
-    ClientError, Details, LeaseInfo, Routed, Status, details, dns, has_kill_switch, last_error, lease, reconnects,
-    routed, totals,
+use crate::client::report::{
+    self, Details, LeaseInfo, Routed, Status, details, has_kill_switch, last_error, lease, reconnects, routed, totals,
 };
+#[cfg(feature = "client")]
+use crate::client::{ClientError, dns};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::parts;
@@ -71,7 +72,7 @@ fn start(net: &Net, words: &[String]) -> Answer {
 /// Returns the error of the last start, if this library's client is linked and knows it.
 fn reason() -> String {
     #[cfg(feature = "client")]
-    if let Some(error) = crate::client::last_error() {
+    if let Some(error) = last_error() {
         return format!(": {error}");
     }
     String::new()
@@ -218,7 +219,7 @@ fn loss() -> String {
 /// Returns why the connection was lost, or why it could not be made again.
 #[cfg(feature = "client")]
 fn last_reason() -> Option<ClientError> {
-    let is_lost = crate::client::status() == Status::ConnectionLost;
+    let is_lost = report::status() == Status::ConnectionLost;
     last_error().filter(|error| is_lost || matches!(error, ClientError::Lost { .. }))
 }
 

@@ -22,12 +22,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
+use super::LeaseInfo;
 use super::downlink::Downlink;
 use super::judge::{Own, netlink};
+use super::report::Routed;
 use super::uplink::Uplink;
 pub(crate) use super::uplink::UplinkChannel;
 use super::watch::Health;
-use super::{LeaseInfo, Routed};
 use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::{TunHandler, TunSocket};
 use crate::sdk::types::dap_events_socket_t;

@@ -41,7 +41,7 @@ mod payment;
 mod probe;
 mod reconnect;
 mod renewal;
-mod report;
+pub(crate) mod report;
 mod request;
 mod settings;
 mod stops;
@@ -66,14 +66,9 @@ use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
 use connection::{Connection, Origin};
-#[cfg(feature = "embedded")]
-pub use dns::InForce as NameServers;
 pub use error::ClientError;
 use reconnect::Target;
-#[cfg(feature = "embedded")]
-pub(crate) use report::connects;
-pub use report::{Details, LeaseInfo, Status};
-pub(crate) use report::{Routed, details, has_kill_switch, last_error, lease, reconnects, routed, status, totals};
+pub use report::{LeaseInfo, Status};
 use settings::Settings;
 use stops::Began;
 pub(crate) use vpn_core::exchange::State;
@@ -177,7 +172,7 @@ pub(crate) fn deinit() {
     let registered = {
         let Some(_change) = stop_starts() else { return log::warn!("{BUSY}") };
         // Only a stop takes the kill switch of a tunnel that was lost down.
-        let was_up = status() == Status::Started;
+        let was_up = report::status() == Status::Started;
         stop_connection();
         if was_up {
             kill_switch::lower()

@@ -50,10 +50,11 @@ mod foreign {
 
     use parking_lot::Mutex;
 
+    use crate::client::LeaseInfo;
     use crate::client::judge::{Own, netlink};
+    use crate::client::report::Routed;
     use crate::client::settings::Settings;
     use crate::client::watch::Health;
-    use crate::client::{LeaseInfo, Routed};
     use crate::sdk::channel::Channel;
     use crate::sdk::{parts, worker};
     use vpn_core::exchange::Grant;

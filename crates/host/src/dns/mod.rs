@@ -1,6 +1,6 @@
 //! The host's name servers while a tunnel is up, and the ones from before when it is not.
 //!
-//! [`resolved`] tells systemd-resolved, where it runs: what it is told ends with the tunnel's link. [`resolv_conf`] replaces
+//! `resolved` tells systemd-resolved, where it runs: what it is told ends with the tunnel's link. [`resolv_conf`] replaces
 //! the file that the C library reads, unless that asks systemd-resolved; what it leaves behind says by itself how to undo
 //! it.
 

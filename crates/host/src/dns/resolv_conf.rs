@@ -5,7 +5,7 @@
 //! step, leaves what [`Place::undo`] of another one understands, also after the machine was started again.
 //!
 //! Where the file is a mount of its own, as in containers, nothing can take its place: its text is copied and replaced in
-//! place. [`steps`] has both ways. The directory may be that of other mounts of the file, each in a network namespace of
+//! place. `steps` has both ways. The directory may be that of other mounts of the file, each in a network namespace of
 //! its own (`ip netns exec`), so the copy's name has the number of the file that is mounted.
 
 mod steps;
