@@ -23,9 +23,9 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
 use super::LeaseInfo;
+use super::Routed;
 use super::downlink::Downlink;
 use super::judge::{Own, netlink};
-use super::report::Routed;
 use super::uplink::Uplink;
 pub(crate) use super::uplink::UplinkChannel;
 use super::watch::Health;

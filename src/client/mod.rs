@@ -68,6 +68,7 @@ use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
 use connection::{Connection, Origin};
 pub use error::ClientError;
 use reconnect::Target;
+pub(crate) use report::Routed;
 pub use report::{LeaseInfo, Status};
 use settings::Settings;
 use stops::Began;

@@ -51,8 +51,8 @@ mod foreign {
     use parking_lot::Mutex;
 
     use crate::client::LeaseInfo;
+    use crate::client::Routed;
     use crate::client::judge::{Own, netlink};
-    use crate::client::report::Routed;
     use crate::client::settings::Settings;
     use crate::client::watch::Health;
     use crate::sdk::channel::Channel;

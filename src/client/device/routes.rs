@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::ipv6;
 use super::settings::{MOST_ROUTES, Routes, Settings, TunnelError};
+use crate::client::Routed;
 use crate::client::judge::{HALF, netlink, network_of};
-use crate::client::report::Routed;
 use host::netlink::{NetlinkError, OUR_ROUTE, RouteEntry};
 use host::outer_path::source_towards;
 use host::tun::Device;
