@@ -4,30 +4,16 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use host::threads::{self, Permits};
+pub(super) use host::look_up::Missing;
+use host::look_up::look_up;
+use host::threads::Permits;
 
-/// How long a look-up may take before the address from before is taken.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How soon it is noticed that nobody wants the address any more.
-const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Most look-ups at once: one that nobody waits for any more cannot be ended.
 const MOST: usize = 8;
 
 static PERMITS: Permits = Permits::new(MOST);
-
-/// Why there is no address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Missing {
-    /// The name is not known, or cannot be looked up now.
-    Unknown,
-    /// No name server has answered in time.
-    NoAnswer,
-    /// `is_wanted` has returned false.
-    Unwanted,
-}
 
 /// Returns whether a host is a name, and no address, which may name its link.
 pub(super) fn is_name(host: &str) -> bool {
@@ -52,35 +38,23 @@ fn address_by(
     time: Duration,
     is_wanted: impl Fn() -> bool,
 ) -> Result<IpAddr, Missing> {
-    let instead = |why: &str, missing| {
-        let address = before.ok_or(missing)?;
+    let instead = |why: &str| {
+        let address = before?;
         log::info!("{name}: {why}; {address}, which it had before, is tried");
-        Ok(address)
+        Some(address)
     };
-    let Some(permit) = PERMITS.take() else { return instead("earlier look-ups still wait", Missing::NoAnswer) };
-    let (found, result) = mpsc::channel();
+    let Some(permit) = PERMITS.take() else { return instead("earlier look-ups still wait").ok_or(Missing::NoAnswer) };
     let asked = name.to_owned();
-    let body = move || {
+    let resolve = move || {
         let _permit = permit;
-        // The receiver is gone if nobody waits any more.
-        let _ = found.send(resolve(&asked));
+        resolve(&asked)?.first().copied().ok_or_else(|| io::Error::other("it has no address"))
     };
-    if let Err(error) = threads::spawn("vpn-look-up", body) {
-        return instead(&format!("no thread looks it up: {error}"), Missing::Unknown);
-    }
-    let until = Instant::now() + if before.is_some() { PATIENCE.min(time) } else { time };
-    loop {
-        match result.recv_timeout(CHECK_INTERVAL) {
-            Ok(Ok(addresses)) => match addresses.first() {
-                Some(address) => return Ok(*address),
-                None => return instead("it has no address", Missing::Unknown),
-            },
-            Ok(Err(error)) => return instead(&error.to_string(), Missing::Unknown),
-            Err(RecvTimeoutError::Timeout) if !is_wanted() => return Err(Missing::Unwanted),
-            Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
-            Err(RecvTimeoutError::Timeout) => return instead("no name server answers", Missing::NoAnswer),
-            Err(RecvTimeoutError::Disconnected) => return instead("the look-up has failed", Missing::Unknown),
+    match look_up(resolve, Some(time), instead, is_wanted) {
+        Err(Missing::Failed(errno)) => {
+            let why = format!("it cannot be looked up: {}", io::Error::from_raw_os_error(errno));
+            instead(&why).ok_or(Missing::Unknown)
         }
+        result => result,
     }
 }
 
@@ -88,6 +62,9 @@ fn address_by(
 mod tests {
     use super::*;
     use std::thread::sleep;
+    use std::time::Instant;
+
+    const PATIENCE: Duration = Duration::from_secs(1);
 
     const TIME: Duration = Duration::from_secs(60);
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -110,7 +87,7 @@ mod tests {
         let started = Instant::now();
         assert_eq!(address_by(silent, "a", Some(BEFORE), TIME, || true), Ok(BEFORE));
         assert!(started.elapsed() >= PATIENCE);
-        assert_eq!(address_by(silent, "a", None, CHECK_INTERVAL, || true), Err(Missing::NoAnswer));
+        assert_eq!(address_by(silent, "a", None, Duration::from_millis(20), || true), Err(Missing::NoAnswer));
         assert_eq!(address_by(silent, "a", None, TIME, || false), Err(Missing::Unwanted));
         assert_eq!(address("localhost", None, TIME, || true).map(|address| address.is_loopback()), Ok(true));
     }

@@ -12,7 +12,7 @@ use super::timeouts;
 use super::tls;
 use super::tls::pin::{self, PinVerifier};
 use super::tls::session::TlsSession;
-use crossbeam::channel::{self, RecvTimeoutError};
+use host::look_up::{self, Missing};
 use host::nft::kill_switch;
 use host::patience::Patience;
 use host::threads::{Permit, Permits};
@@ -23,20 +23,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vpn_core::names;
 
 /// Time for all addresses of a host together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The share of the time for a handshake after which another address is tried, if there is one.
 const SHARE: u32 = 3;
-/// How soon a connecting thread notices that the connection is no longer wanted.
-const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Most connecting threads at once.
 const THREADS_MAX: usize = 64;
 
-/// How long a look-up may take before the address that has answered for the name before is tried.
-const LOOK_UP_PATIENCE: Duration = Duration::from_secs(1);
 /// Most names whose addresses are remembered.
 const NAMES_MAX: usize = 64;
 
@@ -134,7 +130,7 @@ fn remember(host: &str, port: u16, peer: SocketAddr) {
 
 /// Returns the address that answered for the name last, and says why it is used. After a crash the kill switch that is
 /// still up has it.
-fn remembered(host: &str, port: u16, why: &dyn std::fmt::Display) -> Option<Vec<SocketAddr>> {
+fn remembered(host: &str, port: u16, why: &str) -> Option<Vec<SocketAddr>> {
     let answered = ANSWERED.lock().get(&(host.to_owned(), port)).copied();
     if let Some(peer) = answered {
         log::info!("{host}: {why}; {}, which answered last, is tried", peer.ip());
@@ -145,38 +141,23 @@ fn remembered(host: &str, port: u16, why: &dyn std::fmt::Display) -> Option<Vec<
     Some(vec![peer])
 }
 
-/// Looks a host's addresses up. The C library's look-up cannot be interrupted: a thread of its own waits for it, and is
-/// left to itself when the connection is no longer wanted.
+/// Looks a host's addresses up. The look-up holds the permit until its end, also when nobody waits for it any more.
 fn look_up(host: &str, port: u16, permit: &Arc<Permit>, is_wanted: impl Fn() -> bool) -> Result<Vec<SocketAddr>, i32> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let (found, result) = channel::bounded(1);
     let (name, permit) = (host.to_owned(), Arc::clone(permit));
-    let looking = threads::spawn("vpn-look-up", move || {
-        // The receiver is gone if nobody waits any more.
-        let _ = found.send((name.as_str(), port).to_socket_addrs().map(Iterator::collect));
-        drop(permit);
-    });
-    looking.map_err(|error| error.raw_os_error().unwrap_or(EAGAIN))?;
-    let mut patience = Some(Instant::now() + LOOK_UP_PATIENCE);
-    loop {
-        match result.recv_timeout(CHECK_INTERVAL) {
-            Ok(Ok(addresses)) => return Ok(addresses),
-            Ok(Err(error)) => {
-                log::debug!("{host}: {error}");
-                return remembered(host, port, &error).ok_or(ENOENT);
-            }
-            Err(RecvTimeoutError::Timeout) if patience.is_some_and(|patience| Instant::now() >= patience) => {
-                patience = None;
-                let why = format!("no answer of a name server within {} s", LOOK_UP_PATIENCE.as_secs());
-                if let Some(addresses) = remembered(host, port, &why) {
-                    return Ok(addresses);
-                }
-            }
-            Err(RecvTimeoutError::Timeout) if is_wanted() => {}
-            Err(RecvTimeoutError::Timeout) => return Err(ECANCELED),
-            Err(RecvTimeoutError::Disconnected) => return Err(EIO),
-        }
-    }
+    let resolve = move || {
+        let _permit = permit;
+        (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
+    };
+    let instead = |why: &str| {
+        log::debug!("{host}: {why}");
+        remembered(host, port, why)
+    };
+    look_up::look_up(resolve, None, instead, is_wanted).map_err(|missing| match missing {
+        Missing::Unknown | Missing::NoAnswer => ENOENT,
+        Missing::Unwanted => ECANCELED,
+        Missing::Failed(errno) => errno,
+    })
 }

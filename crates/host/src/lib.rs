@@ -8,6 +8,7 @@ pub mod dns;
 pub mod ipv6;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod look_up;
 pub mod netlink;
 pub mod nft;
 pub mod outer_path;

@@ -70,7 +70,7 @@ impl Connection {
         let is_wanted = || !self.origin.began.is_stopped() && self.shared.lock().exchange.is_alive();
         match look_up::address(&target, self.origin.address, after, is_wanted) {
             Ok(address) => Ok(address.to_string()),
-            Err(Missing::Unknown) => Err(ClientError::Connect { server, errno: libc::ENOENT }),
+            Err(Missing::Unknown | Missing::Failed(_)) => Err(ClientError::Connect { server, errno: libc::ENOENT }),
             Err(Missing::NoAnswer) => Err(ClientError::NoAnswer { server, waiting_for: "a name server", after }),
             Err(Missing::Unwanted) => Err(ClientError::Stopped),
         }
