@@ -69,6 +69,11 @@ impl Sum {
     }
 }
 
+/// Returns the checksum after a part of what it covers has changed (RFC 1624, equation 3), so that a wrong one stays wrong.
+pub(super) fn corrected(checksum: u16, from: Sum, to: Sum) -> u16 {
+    (Sum::of_field(!checksum) + Sum::of_field(!from.fold()) + to).checksum()
+}
+
 impl Add for Sum {
     type Output = Sum;
 

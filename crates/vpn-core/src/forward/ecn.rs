@@ -1,6 +1,6 @@
 //! Explicit congestion notification (RFC 3168): the mark that takes the place of a drop.
 
-use super::checksum::Sum;
+use super::checksum::{Sum, corrected};
 use super::fields::{IP_CHECKSUM, get, put};
 
 /// "Congestion experienced", both bits of the field ECN; with both of them 0 the flow does not understand marks.
@@ -15,10 +15,8 @@ pub fn mark_congestion(packet: &mut [u8]) -> bool {
         return false;
     }
     let new = [version, tos | CE];
-    // RFC 1624, equation 3.
-    let [old, new, checksum] = [old, new, checksum].map(u16::from_be_bytes);
-    let checksum = (Sum::of_field(!checksum) + Sum::of_field(!old) + Sum::of_field(new)).checksum();
-    put(packet, 0, new.to_be_bytes()).is_some() && put(packet, IP_CHECKSUM, checksum.to_be_bytes()).is_some()
+    let checksum = corrected(u16::from_be_bytes(checksum), Sum::of(&old), Sum::of(&new));
+    put(packet, 0, new).is_some() && put(packet, IP_CHECKSUM, checksum.to_be_bytes()).is_some()
 }
 
 #[cfg(test)]

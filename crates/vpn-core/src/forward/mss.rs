@@ -1,6 +1,7 @@
 //! Lowers the MSS of TCP connections (RFC 9293, 3.7.1) to what fits into a session's inner MTU, which is smaller than
 //! the device's: hosts on both sides then send segments that fit, even if no ICMP reaches them.
 
+use super::checksum::{Sum, corrected};
 use super::fields::{RST, SYN, TCP_DATA_OFFSET, TCP_FLAGS, get, put};
 use super::offload::{IP_HEADER, Offload, TCP, TCP_CHECKSUM, TCP_HEADER};
 use crate::wire::Ipv4View;
@@ -88,16 +89,13 @@ fn lower(packet: &mut [u8], view: &Ipv4View, offload: &Offload, most: u16) -> Op
     Some(())
 }
 
-/// Corrects the checksum for a number at `at` that was `from` and is `to` (RFC 1624, equation 3).
+/// Corrects the checksum for a number at `at` that was `from` and is `to`.
 fn correct_checksum(segment: &mut [u8], at: usize, from: u16, to: u16) -> Option<()> {
     // At an odd offset each of the number's bytes is in the other half of a word (RFC 1071, 2 (B)).
     let [from, to] = if at.is_multiple_of(2) { [from, to] } else { [from.swap_bytes(), to.swap_bytes()] };
     let checksum = u16::from_be_bytes(get(segment, TCP_CHECKSUM.into())?);
-    let mut sum = u32::from(!checksum) + u32::from(!from) + u32::from(to);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    put(segment, TCP_CHECKSUM.into(), (!(sum as u16)).to_be_bytes())
+    let checksum = corrected(checksum, Sum::of_field(from), Sum::of_field(to));
+    put(segment, TCP_CHECKSUM.into(), checksum.to_be_bytes())
 }
 
 /// Memory for the copy of a packet whose MSS is lowered, where the packet itself cannot be written to.

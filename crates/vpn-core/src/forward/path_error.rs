@@ -5,7 +5,7 @@
 //! source drop its errors, among them the kernel's own (martian sources, rp_filter). A path of a smaller MTU then is a
 //! black hole for connections that wait for "fragmentation needed" (RFC 2923, 2.1).
 
-use super::checksum::Sum;
+use super::checksum::{Sum, corrected};
 use super::fields::{IP_ADDRESSES, IP_CHECKSUM, IP_PROTOCOL, get, put};
 use super::networks::is_routable;
 use super::offload::{ICMP, IP_HEADER};
@@ -84,13 +84,11 @@ pub fn adopt(packet: &mut [u8]) {
     }
 }
 
-/// Sets the source. Corrects the header's checksum by the difference (RFC 1624), so that a wrong one stays wrong; ICMP's
-/// does not cover addresses.
+/// Sets the source, and corrects the header's checksum; ICMP's does not cover addresses.
 fn set_source(packet: &mut [u8], view: &Ipv4View, source: Ipv4Addr) -> Option<()> {
     let checksum = u16::from_be_bytes(get(packet, IP_CHECKSUM)?);
-    let before = view.source.octets().map(|byte| !byte);
-    let sum = Sum::of_field(!checksum) + Sum::of(&before) + Sum::of(&source.octets());
-    put(packet, IP_CHECKSUM, sum.checksum().to_be_bytes())?;
+    let checksum = corrected(checksum, Sum::of(&view.source.octets()), Sum::of(&source.octets()));
+    put(packet, IP_CHECKSUM, checksum.to_be_bytes())?;
     put(packet, IP_ADDRESSES, source.octets())
 }
 
