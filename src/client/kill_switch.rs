@@ -86,7 +86,7 @@ pub(super) fn raise(server: &str, address: Option<IpAddr>, port: u16, settings: 
         return Ok(());
     }
     let address = address.ok_or_else(|| error("the address of the server's end of the connection is not known"))?;
-    if is_own(address).map_err(error)? {
+    if netlink().and_then(|mut netlink| netlink.is_own(address)).map_err(error)? {
         return Err(error(format_args!(
             "{address} is this host, as of a relay, whose own way to the server it would cut; expected the server's \
              address"
@@ -159,16 +159,6 @@ fn literal(server: &str) -> Option<SocketAddr> {
         format!("{address}{}", rest.split_once(']').map(|(_, port)| format!("]{port}"))?).parse().ok()
     };
     server.parse().ok().or_else(without_zone)
-}
-
-/// Returns whether this host has the address.
-fn is_own(address: IpAddr) -> Result<bool, host::netlink::NetlinkError> {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            Ok(address.is_loopback() || netlink()?.addresses()?.iter().any(|own| own.addr == address))
-        }
-        IpAddr::V6(address) => Ok(address.is_loopback()),
-    }
 }
 
 #[cfg(test)]

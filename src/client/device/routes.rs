@@ -35,17 +35,8 @@ pub(super) fn plan(settings: &Settings, there: Option<u32>) -> Result<Plan, Tunn
         return Ok(plan);
     }
     let mut netlink = netlink()?;
-    let server = match routes.server.ok_or(TunnelError::UnknownServer)? {
-        IpAddr::V4(server) => {
-            plan.is_server_here = server.is_loopback() || netlink.addresses()?.iter().any(|own| own.addr == server);
-            Some(server)
-        }
-        // No IPv4 route leads to it.
-        IpAddr::V6(server) => {
-            plan.is_server_here = server.is_loopback() || netlink.is_own6(server)?;
-            None
-        }
-    };
+    let server = routes.server.ok_or(TunnelError::UnknownServer)?;
+    plan.is_server_here = netlink.is_own(server)?;
     if plan.is_server_here {
         log::warn!("the server is on this host: only the tunnel's subnet is routed into the tunnel");
         return Ok(plan);
@@ -53,7 +44,12 @@ pub(super) fn plan(settings: &Settings, there: Option<u32>) -> Result<Plan, Tunn
     let mut of_host = netlink.routes_in_use()?;
     of_host.retain(|route| route.index.is_none() || route.index != there);
     let subnet = Subnet { network: settings.addr, prefix: settings.prefix };
-    plan.destinations = blocks(routes, server, subnet, &of_host);
+    let outside = match server {
+        IpAddr::V4(server) => Some(server),
+        // No IPv4 route leads to it.
+        IpAddr::V6(_) => None,
+    };
+    plan.destinations = blocks(routes, outside, subnet, &of_host);
     match plan.destinations.len() {
         count if count > MOST_ROUTES => Err(TunnelError::TooManyRoutes(count)),
         _ => Ok(plan),

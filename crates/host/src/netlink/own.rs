@@ -1,6 +1,6 @@
 //! The destinations whose packets the host keeps for itself.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -9,6 +9,14 @@ use super::reply::RouteEntry;
 use super::{Netlink, NetlinkError};
 
 impl Netlink {
+    /// Whether the address is one of this host, loopback included.
+    pub fn is_own(&mut self, address: IpAddr) -> Result<bool, NetlinkError> {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Ok(address.is_loopback() || self.addresses()?.iter().any(|own| own.addr == address)),
+            IpAddr::V6(address) => Ok(address.is_loopback() || self.is_own6(address)?),
+        }
+    }
+
     /// The IPv4 networks whose packets the host delivers to itself, as addresses and prefix lengths: its addresses,
     /// including those in VRFs, the broadcast addresses of its networks, and what the administrator has added to the
     /// table `local` (`ip route add local 192.0.2.0/24 dev lo`). It reads no other table, since kernel 4.20.
