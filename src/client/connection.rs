@@ -159,7 +159,7 @@ impl Connection {
         self.settings.reconnect
     }
 
-    /// The server's outer address, once it has given an inner one.
+    /// The server's outer address, once the stream is up.
     pub(super) fn server_address(&self) -> Option<IpAddr> {
         self.shared.lock().server_address
     }
@@ -274,9 +274,7 @@ impl Connection {
                     channel.set_inner_address(Some(grant.offer.addr));
                 }
                 self.bundles.store(grant.offer.bundle > 0, Ordering::Relaxed);
-                let mut shared = self.shared.lock();
-                shared.server_address = shared.channel.as_ref().and_then(|channel| channel.address());
-                shared.grant = Some(grant);
+                self.shared.lock().grant = Some(grant);
             }
             Action::CloseStream => {
                 if let Some(channel) = self.channel() {
@@ -290,7 +288,7 @@ impl Connection {
     /// Starts the ticks, on the stream's worker.
     fn start_ticks(&self) {
         let Some(here) = worker::current() else { return };
-        let server = self.channel().and_then(|channel| channel.address());
+        let server = self.server_address();
         let start = |interval, last: State, server| {
             let connection = Weak::clone(&self.weak_self);
             let mut watch = Watch::new(server);

@@ -20,7 +20,11 @@ impl Connection {
         let found = OPEN.lock().iter().find(|channel| !raw.is_null() && channel.raw() == raw).cloned();
         let Some(channel) = found else { return false };
         channel.set_data(Arc::clone(self) as Arc<_>);
-        self.shared.lock().channel = Some(Arc::clone(&channel));
+        {
+            let mut shared = self.shared.lock();
+            shared.server_address = channel.address();
+            shared.channel = Some(Arc::clone(&channel));
+        }
         self.settings.congestion.apply(&channel);
         channel.enable();
         true

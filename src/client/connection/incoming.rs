@@ -1,6 +1,6 @@
 //! What arrives: events of the link, packets of channel 'S'.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -74,7 +74,6 @@ impl Connection {
 
     /// Returns the address at which the client reaches the server.
     fn outer_address(&self) -> Option<IpAddr> {
-        let peer = self.channel()?.peer().parse().map(|peer: SocketAddr| peer.ip());
-        peer.or_else(|_| self.host.parse()).ok()
+        self.server_address().or_else(|| self.host.parse().ok())
     }
 }
