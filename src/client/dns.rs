@@ -44,8 +44,8 @@ pub(super) fn undo_leftovers() {
     }
 }
 
-/// Sets the host's name servers for a tunnel that is up, whose device has this index. Those that are in force already stay as they are. Blocks for some
-/// seconds at most; not on a worker.
+/// Sets the host's name servers for a tunnel that is up, whose device has this index. Those that are in force already
+/// stay as they are. Blocks for some seconds at most; not on a worker.
 ///
 /// Returns why they cannot be set if the user has named them; otherwise the log says it, and the host's stay.
 pub(super) fn set(choice: &Choice, offer: &Offer, routes: &[Subnet], device: u32, began: Began) -> Result<(), String> {

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use host::lab::{add_loopback_address, set_loopback_up};
+use host::lab::set_loopback_up;
 use host::netlink::Netlink;
 use host::nft::{Nft, kill_switch, repair};
 use rustix::process::Signal;
@@ -15,25 +15,16 @@ use testkit::program::{Running, code, send, stderr, stdout};
 use testkit::sockets::{echo, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY};
 
-use crate::PROGRAM;
 use crate::judged::put;
-use crate::routes::relay;
+use crate::routes::{INTERNET, OUTER, relay};
 
-/// An address of the Internet, which is on the server's host.
-const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 18, 7, 7);
-/// The server's outer address, and the client's.
+/// The server's outer address.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 1);
-const OUTER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 2);
 
 /// Creates the hosts: the client's has a default route by the server's.
 fn hosts() -> Hosts {
-    let hosts = Hosts::new(PROGRAM);
-    add_loopback_address(INTERNET).unwrap();
-    hosts.at(0).run(|| {
-        set_loopback_up().unwrap();
-        let mut netlink = Netlink::open().unwrap();
-        netlink.add_route(Ipv4Addr::UNSPECIFIED, 0, Some(SERVER), None).unwrap();
-    });
+    let hosts = crate::routes::hosts();
+    hosts.at(0).run(|| set_loopback_up().unwrap());
     hosts
 }
 

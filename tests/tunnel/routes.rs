@@ -18,13 +18,13 @@ use crate::device::ip_at_client;
 use crate::judged::put;
 
 /// An address of the Internet, which is on the server's host.
-const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 18, 7, 7);
+pub(crate) const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 18, 7, 7);
 /// Another one, which the client reaches by its own route.
 const NEAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// An address of a private network, which is on the server's host too.
 const PRIVATE: Ipv4Addr = Ipv4Addr::new(172, 16, 9, 9);
 /// The client's address on its cable.
-const OUTER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 2);
+pub(crate) const OUTER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 2);
 
 /// Creates the hosts: the client's has a default route by the server's.
 pub(crate) fn hosts() -> Hosts {

@@ -165,15 +165,8 @@ fn link_route6(index: u32, (network, prefix): (Ipv6Addr, u8)) -> RouteMessage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reply::tests::attribute;
     use super::*;
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = (value.len() as u16 + 4).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
 
     fn message(attributes: &[Vec<u8>]) -> Vec<u8> {
         let header = [libc::AF_INET6 as u8, 64, 0, 0, 254, OUR_ROUTE, 0, RTN_UNICAST, 0, 0, 0, 0];

@@ -4,8 +4,8 @@
 //! [`Netlink`](crate::netlink::Netlink) is for links. Changes go in one [`Batch`], which the kernel performs whole or not
 //! at all, without a moment between the old rules and the new ones. `netlink-packet-netfilter` has the messages.
 //!
-//! A table outlives the process. So each of ours has a name of its own and says in its rules' comments who has made it
-//! and what else has to be put back: [`kill_switch`] is the client's, [`nat`] the server's, and [`repair`] removes those
+//! A table outlives the process. Each of this program's tables has a fixed name, and the comments of its rules record the
+//! process that made it and what else has to be put back: [`kill_switch`] is the client's, [`nat`] the server's, and [`repair`] removes those
 //! whose process has ended.
 
 mod batch;

@@ -94,10 +94,7 @@ pub fn take_down(device: &str) -> Result<Vec<String>, NftError> {
 fn take_down_table(nft: &mut Nft, tables: &[TableName], table: &str) -> Result<Vec<String>, NftError> {
     let Some(rules) = nft.rules_if_there(Family::Ip, table)? else { return Ok(Vec::new()) };
     let mut done = Vec::new();
-    let mut kept = Vec::new();
-    for (_, other) in tables.iter().filter(|(family, name)| is_ours(*family, name) && name != table) {
-        kept.extend(forwarding_was_off(&nft.rules_if_there(Family::Ip, other)?.unwrap_or_default()));
-    }
+    let kept = enabled_by(nft, tables.iter().filter(|(_, name)| name != table))?;
     for device in forwarding_was_off(&rules).into_iter().filter(|device| !kept.contains(device)) {
         // Whoever has enabled it for all devices since needs it.
         if forwards_everywhere().unwrap_or(true) {
@@ -147,8 +144,12 @@ pub fn repair() -> Result<Vec<String>, NftError> {
 /// If the tables cannot be listed.
 pub fn enabled_by_servers() -> Result<Vec<String>, NftError> {
     let Some((mut nft, tables)) = open_for_look()? else { return Ok(Vec::new()) };
+    enabled_by(&mut nft, tables.iter())
+}
+
+fn enabled_by<'a>(nft: &mut Nft, tables: impl Iterator<Item = &'a TableName>) -> Result<Vec<String>, NftError> {
     let mut devices = Vec::new();
-    for (_, table) in tables.iter().filter(|(family, name)| is_ours(*family, name)) {
+    for (_, table) in tables.filter(|(family, name)| is_ours(*family, name)) {
         devices.extend(forwarding_was_off(&nft.rules_if_there(Family::Ip, table)?.unwrap_or_default()));
     }
     Ok(devices)
