@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+mod billing;
 pub mod budget;
 pub mod cli;
 pub(crate) mod client;
@@ -31,6 +32,7 @@ pub(crate) mod process;
 mod reactor;
 pub mod receipt;
 pub mod service;
+mod services;
 mod state;
 pub mod store;
 pub mod stream;

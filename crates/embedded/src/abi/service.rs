@@ -1,5 +1,6 @@
 //! Services, their sessions and usages: the exported C functions.
 
+use crate::billing;
 use crate::config;
 use crate::ctypes::*;
 use crate::cview::service::Service;
@@ -8,7 +9,7 @@ use crate::ledger;
 use crate::net;
 use crate::panics::guard;
 use crate::reactor;
-use crate::service;
+use crate::services;
 use crate::stream::sessions;
 use std::cell::Cell;
 use std::ffi::c_char;
@@ -48,7 +49,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_add(
             _internal: Cell::new(ptr::null_mut()),
         });
         let pointer = service.as_ptr();
-        if !service::add(service) {
+        if !services::add(service) {
             log::error!("dap_chain_net_srv_add: service {:#x} is already registered", uid.uint64);
             return ptr::null_mut();
         }
@@ -63,7 +64,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_add(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_net_srv_get(uid: dap_chain_net_srv_uid_t) -> *mut dap_chain_net_srv_t {
     guard("dap_chain_net_srv_get", ptr::null_mut(), || {
-        service::find(uid.uint64).map_or(ptr::null_mut(), |service| service.as_ptr())
+        services::find(uid.uint64).map_or(ptr::null_mut(), |service| service.as_ptr())
     })
 }
 
@@ -75,7 +76,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_get(uid: dap_chain_net_srv_uid_t) -> 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_net_srv_del(srv: *mut dap_chain_net_srv_t) {
     guard("dap_chain_net_srv_del", (), || {
-        if !service::remove(srv.addr()) && !srv.is_null() {
+        if !services::remove(srv.addr()) && !srv.is_null() {
             log::error!("dap_chain_net_srv_del: no such service");
         }
     });
@@ -124,7 +125,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_usage_delete(srv_session: *mut dap_ch
         let Some(session) = (unsafe { srv_session.as_ref() }) else { return };
         let usage = session.usage_active.replace(ptr::null_mut());
         if !usage.is_null() {
-            service::delete_usage(usage.addr());
+            billing::delete_usage(usage.addr());
         }
     });
 }
