@@ -125,6 +125,9 @@ fn pay(desk: &Desk, which: Which) -> Paid {
     let means = ledger::means(net.id(), &hash);
     usage.set_paying(means.as_ref().map(|_| hash));
     let Some(means) = means else { return Paid::NoTransaction };
+    if means.is_used_up() && !plays_the_sdk() {
+        return Paid::NotEnough;
+    }
     if let Err(code) = check(desk, &means) {
         usage.fields().last_err_code.set(code);
         if plays_the_sdk() {

@@ -55,11 +55,16 @@ fn check(desk: &Desk, which: Which, data: &[u8]) -> Result<(), u32> {
     let signed = check_signed(&issued, data)?;
     let hash = desk.usage.paying().ok_or(error_code::TX_COND_NOT_FOUND)?;
     let means = ledger::means(desk.usage.net_id, &hash).ok_or(error_code::TX_COND_NOT_FOUND)?;
-    let output = means.output.ok_or(error_code::TX_COND_NO_COND_OUT)?;
-    let is_owner = desk.usage.fields().client_pkey_hash.raw == output.client_key
-        && receipt::key_hash(signed.signature) == Some(output.client_key)
-        && receipt::verify(signed.signature, signed.info);
-    if is_owner { Ok(()) } else { Err(error_code::RECEIPT_WRONG_PKEY_HASH) }
+    let client_key = desk.usage.fields().client_pkey_hash.raw;
+    let is_owner = match &means.output {
+        Some(output) => output.client_key == client_key,
+        // Nothing can be paid, and nobody is the owner of it.
+        None if means.is_used_up() => true,
+        None => return Err(error_code::TX_COND_NO_COND_OUT),
+    };
+    let is_signed =
+        receipt::key_hash(signed.signature) == Some(client_key) && receipt::verify(signed.signature, signed.info);
+    if is_owner && is_signed { Ok(()) } else { Err(error_code::RECEIPT_WRONG_PKEY_HASH) }
 }
 
 /// The SDK's checks, in its order. It verifies no signature.

@@ -83,6 +83,13 @@ pub struct Means {
     pub last: Option<Hash>,
 }
 
+impl Means {
+    /// Whether payments have taken everything.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.is_payment && self.output.is_none()
+    }
+}
+
 /// A transaction in the ledger.
 #[derive(Clone, Debug)]
 struct Entry {
