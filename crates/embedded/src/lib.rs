@@ -28,6 +28,7 @@ pub mod money;
 pub mod net;
 pub(crate) mod panics;
 pub mod places;
+pub mod prices;
 pub(crate) mod process;
 mod reactor;
 pub mod receipt;

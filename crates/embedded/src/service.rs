@@ -126,9 +126,12 @@ fn request(at: &At, data: &[u8]) {
     if order.value > 0 {
         return billing::begin(at, &service, net, &request, data, &order);
     }
-    let usage = view.session.service.lock().as_mut().map(|session| {
-        session.add_free_usage(&service, net.view(), at.place(), &request)
-    });
+    let usage = view
+        .session
+        .service
+        .lock()
+        .as_mut()
+        .map(|session| session.add_free_usage(&service, net.view(), at.place(), &request));
     let Some(usage) = usage else { return };
     let refusal = service.requested(&usage, data);
     if refusal != 0 {

@@ -8,6 +8,7 @@ use crate::cview::strings::text;
 use crate::ledger;
 use crate::net;
 use crate::panics::guard;
+use crate::prices;
 use crate::reactor;
 use crate::services;
 use crate::stream::sessions;
@@ -15,8 +16,9 @@ use std::cell::Cell;
 use std::ffi::c_char;
 use std::ptr;
 
-/// Registers a service. Reads `allow_free_srv` (default true) and `grace_period` (seconds, default 60) from
-/// `config_section`. Returns NULL if the uid is taken, `callbacks` is NULL, or the SDK is not retained.
+/// Registers a service. Reads `allow_free_srv` (default true, unless `[srv_vpn] prices` has entries) and `grace_period`
+/// (seconds, default 60) from `config_section`. Returns NULL if the uid is taken, `callbacks` is NULL, the prices of the
+/// VPN cannot be read, or the SDK is not retained.
 ///
 /// # Safety
 /// May be called from any thread. `config_section` is NULL or a string; `callbacks` is NULL or points to a struct,
@@ -40,9 +42,15 @@ pub unsafe extern "C" fn dap_chain_net_srv_add(
         let config = config::current();
         // SAFETY: NULL or a string, by the caller's promise.
         let section = unsafe { text(config_section) }.unwrap_or_default();
+        if uid.uint64 == ledger::VPN_UID
+            && let Err(error) = prices::load(&config)
+        {
+            log::error!("dap_chain_net_srv_add: {error}");
+            return ptr::null_mut();
+        }
         let service = Service::new(dap_chain_net_srv {
             uid,
-            allow_free_srv: config.get_bool(section, "allow_free_srv", true),
+            allow_free_srv: prices::allows_free(&config, section),
             grace_period: config.get_u64(section, "grace_period", 60).try_into().unwrap_or(u32::MAX),
             callbacks,
             _inheritor: Cell::new(ptr::null_mut()),

@@ -177,8 +177,7 @@ pub(super) fn waiting(usage: &Usage) -> Option<Which> {
 
 /// The receipt that a new transaction pays. The SDK takes the next one if there is any, and loses the signed copy.
 pub(super) fn of_new_transaction(usage: &Usage) -> Which {
-    let is_next =
-        if plays_the_sdk() { usage.receipt(Which::Next).is_some() } else { usage.state() == state::NORMAL };
+    let is_next = if plays_the_sdk() { usage.receipt(Which::Next).is_some() } else { usage.state() == state::NORMAL };
     if is_next { Which::Next } else { Which::Current }
 }
 

@@ -166,6 +166,16 @@ pub fn add_order(net: u64, order: Order) -> Hash {
     hash
 }
 
+/// Adds an order under a hash that the caller has made of it.
+pub(crate) fn add_order_as(net: u64, hash: Hash, order: Order) {
+    with(net, |ledger| ledger.orders.insert(hash, order));
+}
+
+/// Removes an order. Who has paid for it is served on.
+pub(crate) fn remove_order(net: u64, hash: &Hash) {
+    with(net, |ledger| ledger.orders.remove(hash));
+}
+
 /// The order with this hash, or the free one.
 pub fn order(net: NetRef, hash: &Hash) -> Option<Order> {
     if *hash == free_order(net.id()) {

@@ -13,7 +13,10 @@ fn packet(dice: &mut Noise, payer: &Payer, receipt: &[u8]) -> (u8, Vec<u8>) {
         0 | 1 => (pkt::REQUEST, ask.encode().to_vec()),
         2 => (pkt::REQUEST, Request { order_hash: [dice.below(3) as u8; 32], ..ask }.encode().to_vec()),
         3 => (pkt::REQUEST, Request { tx_cond: [dice.below(3) as u8; 32], ..ask }.encode().to_vec()),
-        4 => (pkt::REQUEST, Request { client_pkey_hash: [1; 32], srv_uid: dice.below(3) as u64, ..ask }.encode().to_vec()),
+        4 => (
+            pkt::REQUEST,
+            Request { client_pkey_hash: [1; 32], srv_uid: dice.below(3) as u64, ..ask }.encode().to_vec(),
+        ),
         5 | 6 => (pkt::SIGN_RESPONSE, signed(&payer.key)),
         7 => (pkt::SIGN_RESPONSE, signed(&Key::generate().unwrap())),
         8 => {
@@ -28,11 +31,12 @@ fn packet(dice: &mut Noise, payer: &Payer, receipt: &[u8]) -> (u8, Vec<u8>) {
         9 => (pkt::NEW_TX_COND_RESPONSE, Request { tx_cond: payer.tx, ..ask }.encode().to_vec()),
         10 => (pkt::NEW_TX_COND_RESPONSE, Request { tx_cond: [dice.below(2) as u8; 32], ..ask }.encode().to_vec()),
         _ => {
-            let kind = any(dice, &[pkt::REQUEST, pkt::SIGN_RESPONSE, pkt::NEW_TX_COND_RESPONSE, pkt::CHECK_REQUEST, 0x77]);
+            let kind =
+                any(dice, &[pkt::REQUEST, pkt::SIGN_RESPONSE, pkt::NEW_TX_COND_RESPONSE, pkt::CHECK_REQUEST, 0x77]);
             (kind, {
-            let size = dice.below(800);
-            dice.bytes(size)
-        })
+                let size = dice.below(800);
+                dice.bytes(size)
+            })
         }
     }
 }
