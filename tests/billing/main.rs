@@ -22,3 +22,6 @@ mod server;
 mod signatures;
 mod strangers;
 mod units;
+
+/// Whether the server's SDK is the Cellframe SDK, faults included.
+const PLAYS_THE_SDK: bool = true;

@@ -2,12 +2,10 @@
 
 use super::desk::{Desk, follow};
 use super::fault::{Fault, plays_the_sdk, record};
-use super::machine;
 use crate::ctypes::dap_timerfd;
 use crate::cview::owned::CBox;
 use crate::cview::usage::{Usage, Which, state, step};
 use crate::reactor::{Shared, timers};
-use crate::stream::conn::registry::on_channel;
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use vpn_core::wire::{error_code, pkt};
+use vpn_core::wire::pkt;
 
 /// How often a receipt is sent before the server gives up.
 const ASKS: i32 = 3;
@@ -46,21 +44,24 @@ thread_local! {
     static PLAYED: RefCell<Vec<Rc<CBox<dap_timerfd>>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// What happens to a usage whose receipt nobody signs.
+type GiveUp = fn(&Desk);
+
 /// Starts the timer for the receipt that waits now.
-pub(super) fn start(desk: &Desk) {
+pub(super) fn start(desk: &Desk, give_up: GiveUp) {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let wait = *WAIT.lock();
     let asked = desk.clone();
     let field = &desk.usage.fields().receipts_timeout_timer;
     if plays_the_sdk() {
-        let timer = timers::start_here(&desk.worker, wait, move |_| asked.is_usable() && ask_again(&asked));
+        let timer = timers::start_here(&desk.worker, wait, move |_| asked.is_usable() && ask_again(&asked, give_up));
         field.set(timer.as_ptr());
         return PLAYED.with_borrow_mut(|timers| timers.push(timer));
     }
     stop(desk);
     desk.usage.fields().receipt_sign_req_cnt.set(0);
-    let timer = timers::start_here(&desk.worker, wait, move |_| fired(&asked, number));
+    let timer = timers::start_here(&desk.worker, wait, move |_| fired(&asked, number, give_up));
     field.set(timer.as_ptr());
     let timer = Timer { number, uuid: timer.esocket_uuid, worker: Arc::clone(&desk.worker.shared) };
     TIMERS.lock().insert(desk.usage.id, timer);
@@ -91,28 +92,14 @@ pub(super) fn end(usage: &Usage) {
     }
 }
 
-/// C wants the receipt that waits to be asked for again.
-pub(super) fn wanted_by_c(usage: &Arc<Usage>) {
-    let desk = on_channel(usage.channel(), |worker, conn, _| Desk {
-        worker: Rc::clone(worker),
-        stream: conn.uuid,
-        usage: Arc::clone(usage),
-    });
-    match desk {
-        Some(desk) => start(&desk),
-        None if plays_the_sdk() => record(Fault::FreedChannel),
-        None => log::error!("receipt_timeout_timer_start_callback: expected a usage whose channel is open"),
-    }
-}
-
 /// The timer of a usage. Returns whether it goes on.
-fn fired(desk: &Desk, number: u64) -> bool {
+fn fired(desk: &Desk, number: u64, give_up: GiveUp) -> bool {
     let is_current = || TIMERS.lock().get(&desk.usage.id).is_some_and(|timer| timer.number == number);
     if !is_current() {
         return false;
     }
     if desk.conn().is_some() {
-        if ask_again(desk) {
+        if ask_again(desk, give_up) {
             return is_current();
         }
         if is_current() {
@@ -125,9 +112,9 @@ fn fired(desk: &Desk, number: u64) -> bool {
         let is_current = TIMERS.lock().get(&desk.usage.id).is_some_and(|timer| timer.number == number);
         if is_current && !desk.usage.is_deleted() {
             let asks = desk.usage.fields().receipt_sign_req_cnt.get();
-            start(desk);
+            start(desk, give_up);
             desk.usage.fields().receipt_sign_req_cnt.set(asks);
-            if !ask_again(desk) {
+            if !ask_again(desk, give_up) {
                 end(&desk.usage);
             }
         }
@@ -136,7 +123,7 @@ fn fired(desk: &Desk, number: u64) -> bool {
 }
 
 /// Asks again, or gives up. Returns whether the timer goes on.
-fn ask_again(desk: &Desk) -> bool {
+fn ask_again(desk: &Desk, give_up: GiveUp) -> bool {
     let usage = &desk.usage;
     let asks = &usage.fields().receipt_sign_req_cnt;
     if asks.get() < ASKS - 1 {
@@ -156,7 +143,7 @@ fn ask_again(desk: &Desk) -> bool {
         _ => false,
     };
     if is_asked {
-        machine::fail(desk, error_code::RECEIPT_NO_SIGN);
+        give_up(desk);
     }
     false
 }

@@ -83,7 +83,7 @@ fn start_or_ask(desk: &Desk) {
         usage.set_receipt(Which::Current, Some(&issued));
         desk.send(pkt::SIGN_REQUEST, &issued);
         usage.set_step(step::FIRST_SIGN);
-        return asking::start(desk);
+        return ask_for_signature(desk);
     };
     if let Some(session) = desk.conn().as_ref().and_then(|conn| conn.view()).map(|view| &view.session)
         && let Some(service) = session.service.lock().as_ref()
@@ -93,6 +93,11 @@ fn start_or_ask(desk: &Desk) {
     desk.send_success(false);
     usage.set_receipt(Which::Current, Some(&Receipt::unsigned(&info(desk))));
     go_to_normal(desk);
+}
+
+/// Has the receipt that waits now sent again until it is signed.
+pub(super) fn ask_for_signature(desk: &Desk) {
+    asking::start(desk, |desk| fail(desk, error_code::RECEIPT_NO_SIGN));
 }
 
 /// What the next receipt of a usage says.
@@ -142,7 +147,10 @@ fn pay(desk: &Desk, which: Which) -> Paid {
     };
     match ledger::pay(net, &hash, &receipt) {
         // What was to be spent stands for a payment that could not be stored.
-        Ok(payment) if payment == hash && !plays_the_sdk() => Paid::Failed,
+        Ok(payment) if payment == hash && !plays_the_sdk() => {
+            host::log_bounded!(Error, "payment lost: usage {}, the node could not store the payment", usage.id);
+            Paid::Failed
+        }
         Ok(payment) => {
             usage.fields().tx_cond_hash.set(dap_hash_fast { raw: payment });
             Paid::Success
@@ -333,7 +341,7 @@ pub(super) fn ask_for_new_transaction(desk: &Desk) {
     let Some(issued) = issue(desk) else { return };
     usage.set_receipt(asking::of_new_transaction(usage), Some(&issued));
     usage.set_step(step::NEW_TX_SIGN);
-    asking::start(desk);
+    ask_for_signature(desk);
     desk.send(pkt::SIGN_REQUEST, &issued);
 }
 

@@ -22,6 +22,7 @@ use crate::net::NetRef;
 use crate::reactor::Worker;
 use crate::stream::SERVICE_CHANNEL;
 use crate::stream::conn::Conn;
+use crate::stream::conn::registry::on_channel;
 use desk::{Desk, active, set_active};
 use fault::{Fault, plays_the_sdk, record};
 use std::rc::Rc;
@@ -74,8 +75,22 @@ impl At {
 
 /// Has C's timers and the ledger's news reach the billing.
 pub(crate) fn register() {
-    usage::set_receipt_timer(Some(asking::wanted_by_c));
+    usage::set_receipt_timer(Some(start_receipt_timer));
     ledger::listen(transaction_added);
+}
+
+/// C wants the receipt that waits to be asked for again.
+fn start_receipt_timer(usage: &Arc<Usage>) {
+    let desk = on_channel(usage.channel(), |worker, conn, _| Desk {
+        worker: Rc::clone(worker),
+        stream: conn.uuid,
+        usage: Arc::clone(usage),
+    });
+    match desk {
+        Some(desk) => machine::ask_for_signature(&desk),
+        None if plays_the_sdk() => record(Fault::FreedChannel),
+        None => log::error!("receipt_timeout_timer_start_callback: expected a usage whose channel is open"),
+    }
 }
 
 /// Begins a usage of an order that has a price.

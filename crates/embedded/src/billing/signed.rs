@@ -149,7 +149,7 @@ fn ask_with_the_old_receipt(desk: &Desk) {
     let Some(issued) = machine::issue(desk) else { return };
     usage.set_receipt(asking::of_new_transaction(usage), Some(&issued));
     usage.set_step(step::NEW_TX_SIGN);
-    asking::start(desk);
+    machine::ask_for_signature(desk);
     match usage.receipt(Which::Current) {
         Some(receipt) => desk.send(pkt::SIGN_REQUEST, &receipt),
         None => record(Fault::NoReceipt),

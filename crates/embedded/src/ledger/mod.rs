@@ -171,7 +171,7 @@ pub(crate) fn add_order_as(net: u64, hash: Hash, order: Order) {
     with(net, |ledger| ledger.orders.insert(hash, order));
 }
 
-/// Removes an order. Who has paid for it is served on.
+/// Removes an order. Sessions that it has begun go on.
 pub(crate) fn remove_order(net: u64, hash: &Hash) {
     with(net, |ledger| ledger.orders.remove(hash));
 }
