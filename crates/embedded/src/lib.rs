@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+mod billing;
 pub mod budget;
 pub mod cli;
 pub(crate) mod client;
@@ -27,10 +28,12 @@ pub mod money;
 pub mod net;
 pub(crate) mod panics;
 pub mod places;
+pub mod prices;
 pub(crate) mod process;
 mod reactor;
 pub mod receipt;
 pub mod service;
+mod services;
 mod state;
 pub mod store;
 pub mod stream;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app;
 use embedded::config::{self, Config};
+use embedded::prices::{self, Price};
 use embedded::{logging, tls};
 use vpn_core::lease::Subnet;
 
@@ -33,6 +34,9 @@ pub(crate) fn run(options: &ServerOptions) -> Result<(), Failure> {
     })?;
 
     let ready_line = start(config)?;
+    for price in prices()? {
+        output::line(format!("sells {price}"));
+    }
     output::line(ready_line);
     let result = serve(&signal);
     output::note("stopping");
@@ -63,6 +67,11 @@ pub(crate) fn start(config: Config) -> Result<String, Failure> {
         Failure::new(code, format!("the server cannot start: {error}"))
     })?;
     Ok(format!("ready: listening on {listening}, network {network} for {net_name}, identity {identity}"))
+}
+
+/// Returns what the server sells.
+fn prices() -> Result<Vec<Price>, Failure> {
+    prices::read(&config::current()).map_err(|error| Failure::new(Code::Usage, error.to_string()))
 }
 
 /// Returns the identity of the server with this configuration, as `--pin` takes it. The first call creates it.

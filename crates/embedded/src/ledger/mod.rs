@@ -83,6 +83,13 @@ pub struct Means {
     pub last: Option<Hash>,
 }
 
+impl Means {
+    /// Whether payments have taken everything.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.is_payment && self.output.is_none()
+    }
+}
+
 /// A transaction in the ledger.
 #[derive(Clone, Debug)]
 struct Entry {
@@ -157,6 +164,16 @@ pub fn add_order(net: u64, order: Order) -> Hash {
     let hash = hash_of(&[format!("{net} {order:?}").as_bytes()]);
     with(net, |ledger| ledger.orders.insert(hash, order));
     hash
+}
+
+/// Adds an order under a hash that the caller has made of it.
+pub(crate) fn add_order_as(net: u64, hash: Hash, order: Order) {
+    with(net, |ledger| ledger.orders.insert(hash, order));
+}
+
+/// Removes an order. Who has paid for it is served on.
+pub(crate) fn remove_order(net: u64, hash: &Hash) {
+    with(net, |ledger| ledger.orders.remove(hash));
 }
 
 /// The order with this hash, or the free one.
