@@ -9,7 +9,7 @@ use crate::reactor::{self, Job, Reactor, Shared};
 use crate::stream::client_end::ClientEnd;
 use crate::stream::{channels, sessions};
 use crate::{
-    budget, cli, config, http, listener, logging, net, prices, process, service, services, state, store, threads,
+    budget, cli, config, http, ledger, listener, logging, net, prices, process, service, services, state, store, threads,
     timeouts, tls,
 };
 use crossbeam::channel::{self, RecvTimeoutError};
@@ -211,6 +211,7 @@ fn stop(running: &Running) {
     exit_workers(running, &mut hanging);
     report(&hanging, timeout, "the embedded SDK stops without it and does not free what it may use");
     free_what_is_left(reactor, hanging.is_empty() && clients_left == 0);
+    ledger::close();
     net::reset();
     store::close();
     state::close();

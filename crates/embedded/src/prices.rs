@@ -4,7 +4,7 @@
 //! so that a client can name it, whenever the server starts and whatever else the list has.
 
 use crate::config::{BadValue, Config};
-use crate::ledger::{self, Hash, Order, VPN_UID};
+use crate::ledger::{self, Hash, OpenError, Order, VPN_UID};
 use crate::net::{self, NetRef};
 use parking_lot::Mutex;
 use sha3::{Digest, Sha3_256};
@@ -92,11 +92,25 @@ fn sold(entries: &[String], name: &str) -> Result<Vec<Price>, String> {
     Ok(prices)
 }
 
-/// Puts the list of a configuration into the ledger, in the place of the one before.
-pub(crate) fn load(config: &Config) -> Result<(), BadValue> {
-    /// What is in the ledger.
+/// Why a price list is not sold.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Config(#[from] BadValue),
+    /// Nothing can be paid.
+    #[error("nothing can be sold without a ledger: {0}")]
+    Ledger(#[from] OpenError),
+}
+
+/// Sells the list of a configuration in the place of the one before. Who sells keeps a ledger on the disk.
+pub(crate) fn load(config: &Config) -> Result<(), LoadError> {
+    /// What is sold.
     static LOADED: Mutex<Vec<(u64, Hash)>> = Mutex::new(Vec::new());
     let prices = read(config)?;
+    if !prices.is_empty() {
+        ledger::open()?;
+    }
     let mut loaded = LOADED.lock();
     for (net, hash) in loaded.drain(..) {
         ledger::remove_order(net, &hash);
