@@ -16,6 +16,7 @@ mod ends;
 mod grace;
 #[path = "../billing/inbox.rs"]
 mod inbox;
+mod kills;
 #[path = "../billing/limits.rs"]
 mod limits;
 #[path = "../shared/moves.rs"]

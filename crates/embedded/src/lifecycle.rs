@@ -9,8 +9,8 @@ use crate::reactor::{self, Job, Reactor, Shared};
 use crate::stream::client_end::ClientEnd;
 use crate::stream::{channels, sessions};
 use crate::{
-    budget, cli, config, http, ledger, listener, logging, net, prices, process, service, services, state, store, threads,
-    timeouts, tls,
+    budget, cli, config, http, ledger, listener, logging, net, prices, process, service, services, state, store,
+    threads, timeouts, tls,
 };
 use crossbeam::channel::{self, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};

@@ -5,8 +5,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use vpn_core::money::Token;
 use vpn_core::money::bank::{
-    Ask, BankAnswer, BankRequest, ChainState, Left, MAX_OFFERS, MAX_REASON, MAX_TRANSACTION, MessageError, Offer, Prices,
-    kind, refusal,
+    Ask, BankAnswer, BankRequest, ChainState, Left, MAX_OFFERS, MAX_REASON, MAX_TRANSACTION, MessageError, Offer,
+    Prices, kind, refusal,
 };
 
 fn tokens() -> impl Strategy<Value = Token> {
@@ -37,9 +37,8 @@ fn chains() -> impl Strategy<Value = ChainState> {
 }
 
 fn answers() -> impl Strategy<Value = BankAnswer> {
-    let prices = (any::<bool>(), any::<u128>(), vec(offers(), 0..=MAX_OFFERS)).prop_map(
-        |(gives_free, payment_fee, offers)| BankAnswer::Prices(Prices { gives_free, payment_fee, offers }),
-    );
+    let prices = (any::<bool>(), any::<u128>(), vec(offers(), 0..=MAX_OFFERS))
+        .prop_map(|(gives_free, payment_fee, offers)| BankAnswer::Prices(Prices { gives_free, payment_fee, offers }));
     prop_oneof![
         prices,
         (any::<u128>(), any::<u64>()).prop_map(|(value, counter)| BankAnswer::Balance { value, counter }),
@@ -115,7 +114,10 @@ fn bounds() {
         BankRequest::parse(kind, &data)
     };
     assert!(submit(MAX_TRANSACTION).is_ok());
-    assert_eq!(submit(MAX_TRANSACTION + 1), Err(MessageError::TooLong { len: MAX_TRANSACTION + 1, most: MAX_TRANSACTION }));
+    assert_eq!(
+        submit(MAX_TRANSACTION + 1),
+        Err(MessageError::TooLong { len: MAX_TRANSACTION + 1, most: MAX_TRANSACTION })
+    );
     assert_eq!(submit(0), Err(MessageError::TooShort { len: 9 }));
     let offer = Offer { hash: [1; 32], unit: 2, units: 3, value: 4, token: Token::new("CELL").unwrap() };
     let (kind, data) = BankAnswer::Prices(Prices { offers: vec![offer; 300], ..Prices::default() }).encode();

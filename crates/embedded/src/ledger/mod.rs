@@ -55,8 +55,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use vpn_core::money::Token;
 
 pub use error::{Error, OpenError};
-pub(crate) use orders::{add_order_as, orders, remove_order};
 pub use orders::{Order, VPN_UID, add_order, free_order, order};
+pub(crate) use orders::{add_order_as, orders, remove_order};
 pub use pay::{PayError, Refusal, fail_to_store, pay};
 pub(crate) use pay::{value_bytes, value_of};
 pub use state::{Event, EventKind, Totals};
