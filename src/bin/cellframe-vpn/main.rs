@@ -18,6 +18,7 @@ mod server;
 mod settings;
 mod signals;
 mod target;
+mod wallet;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Stat(options) => control::stat(&options),
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
+        Command::Wallet(options) => wallet::run(&options.command),
         Command::Repair => repair::run(),
         Command::DemoEnd(options) => demo::end::run(&options),
     }

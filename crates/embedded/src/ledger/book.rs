@@ -1,6 +1,6 @@
 //! The ledger of one network: its state, what waits for it, and its file if it has one.
 
-use super::file::{self, FileError, Log};
+use super::file::{self, FileError, Log, Medium};
 use super::operation::{Operation, Payment, What};
 use super::state::{Effect, Rules, State};
 use super::{Error, Hash, OpenError, Order, Refusal};
@@ -9,9 +9,9 @@ use crate::state::StateDir;
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use vpn_core::money::Instruction;
 use vpn_core::rate::Budget;
 
 /// The instructions that an owner may give at once, and then one in this time: they stay in the file.
@@ -23,10 +23,25 @@ const REFUSED_MAX: usize = 1024;
 pub(super) struct Book {
     net: u64,
     /// The file; `None` for a ledger in memory. Whoever holds it alone changes the state.
-    log: Mutex<Option<Log<File>>>,
+    log: Mutex<Option<Log>>,
     inner: Mutex<Inner>,
+    /// The node's key; for a ledger in memory the one that it has when it is asked.
+    identity: Option<Identity>,
     /// It has no file, although the ledgers of this process have.
     is_closed: bool,
+}
+
+/// The hashes of the node's key: the one that instructions name, and the one of its receipts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity {
+    pub(super) authority: Hash,
+    pub(super) provider: Hash,
+}
+
+impl Identity {
+    fn of_node() -> Option<Identity> {
+        receipt::node_key().map(|key| Identity { authority: key.fingerprint(), provider: key.hash() })
+    }
 }
 
 #[derive(Default)]
@@ -56,7 +71,7 @@ impl Inner {
 impl Book {
     /// A ledger in memory, or one that accepts nothing.
     pub(super) fn new(net: u64, is_closed: bool) -> Book {
-        Book { net, log: Mutex::new(None), inner: Mutex::default(), is_closed }
+        Book { net, log: Mutex::new(None), inner: Mutex::default(), identity: None, is_closed }
     }
 
     /// Reads a ledger's file in the state directory, and makes one if there is none.
@@ -83,16 +98,23 @@ impl Book {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::Locked(path)),
             locked => locked.map_err(|errno| failed(FileError::Io(errno.into())))?,
         }
-        let mut state = State::default();
-        // The signatures were verified when the operation came, and the hashes hold it since.
-        let rules = Rules { net, trusts: true, ..Rules::default() };
-        let (log, cut) = Log::open(file, net, |bytes| replay(&mut state, bytes, &rules)).map_err(failed)?;
-        state.audit().map_err(|what| failed(FileError::Damaged { at: 0, what }))?;
+        let identity = Identity::of_node().ok_or(OpenError::Identity)?;
+        let (book, cut) = Book::read(net, Box::new(file), identity).map_err(failed)?;
         if cut > 0 {
             log::warn!("{}: {cut} bytes of an operation that was not finished are removed", path.display());
         }
-        let inner = Mutex::new(Inner { state, ..Inner::default() });
-        Ok(Book { net, log: Mutex::new(Some(log)), inner, is_closed: false })
+        Ok(book)
+    }
+
+    /// Reads a ledger's file; returns also how many bytes of an unfinished operation were cut off.
+    pub(super) fn read(net: u64, medium: Box<dyn Medium>, identity: Identity) -> Result<(Book, u64), FileError> {
+        let mut state = State::default();
+        // The signatures were verified when the operation came, and the hashes hold it since.
+        let rules = Rules { net, trusts: true, ..Rules::default() };
+        let (log, cut) = Log::open(medium, net, |bytes| replay(&mut state, bytes, &rules))?;
+        state.audit().map_err(FileError::Sums)?;
+        let (log, inner) = (Mutex::new(Some(log)), Mutex::new(Inner { state, ..Inner::default() }));
+        Ok((Book { net, log, inner, identity: Some(identity), is_closed: false }, cut))
     }
 
     pub(super) fn with<R>(&self, body: impl FnOnce(&mut Inner) -> R) -> R {
@@ -101,16 +123,17 @@ impl Book {
 
     /// Whether the ledger has a file.
     pub(super) fn is_durable(&self) -> bool {
-        self.log.lock().is_some()
+        self.identity.is_some()
     }
 
-    fn rules(&self, is_durable: bool) -> Rules {
-        let key = receipt::node_key();
+    fn rules(&self, operation: &Operation) -> Rules {
+        let asks = matches!(operation.what, What::Instruction(_));
+        let identity = self.identity.or_else(|| asks.then(Identity::of_node).flatten());
         Rules {
             net: self.net,
-            authority: key.as_ref().map(|key| key.fingerprint()),
+            authority: identity.map(|identity| identity.authority),
             // In memory, tests are the provider.
-            provider: key.filter(|_| is_durable).map(|key| key.hash()),
+            provider: self.identity.map(|identity| identity.provider),
             trusts: false,
         }
     }
@@ -121,7 +144,7 @@ impl Book {
             return Err(Error::NotOpen(self.net));
         }
         let mut log = self.log.lock();
-        let rules = self.rules(log.is_some());
+        let rules = self.rules(operation);
         let effect = self.inner.lock().state.check(operation, &rules)?;
         let hash = effect.hash();
         if let Some(log) = log.as_mut() {
@@ -136,15 +159,15 @@ impl Book {
         if self.is_closed {
             return Err(Error::NotOpen(self.net));
         }
-        let (instruction, signed, _) = vpn_core::money::Instruction::parse(bytes)?;
+        let (instruction, signed, _) = Instruction::parse(bytes)?;
         let operation = Operation { time: now(), what: What::Instruction(bytes.to_vec()) };
-        let rules = self.rules(self.is_durable());
+        let rules = self.rules(&operation);
         let by_hand = self.with(|inner| {
             if let Some(hash) = inner.state.accepted(&instruction, signed) {
                 return Ok(Err(hash));
             }
             let effect = inner.state.check(&operation, &rules)?;
-            if let vpn_core::money::Instruction::Close(closing) = &instruction
+            if let Instruction::Close(closing) = &instruction
                 && inner.is_paying(&closing.first)
             {
                 return Err(Error::InFlight);
@@ -196,7 +219,7 @@ impl Book {
 }
 
 /// Repeats an operation of the file.
-pub(super) fn replay(state: &mut State, bytes: &[u8], rules: &Rules) -> Result<(), String> {
+fn replay(state: &mut State, bytes: &[u8], rules: &Rules) -> Result<(), String> {
     let operation = Operation::parse(bytes).ok_or("an operation is malformed")?;
     let effect: Effect = state.check(&operation, rules).map_err(|error| format!("an operation cannot be: {error}"))?;
     state.apply(effect, operation.time);

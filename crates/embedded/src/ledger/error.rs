@@ -13,6 +13,9 @@ pub enum OpenError {
     /// The state directory, or a file in it, cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The node's key is missing; the log has the reason.
+    #[error("the ledger cannot be opened without this node's identity")]
+    Identity,
     /// Another process has opened the file.
     #[error(
         "the ledger {} is in use by another process: ask the server that runs here, or stop it", .0.display()
@@ -37,7 +40,7 @@ impl Fault {
     /// What the operator can do about it.
     fn advice(&self) -> &'static str {
         match self.0 {
-            FileError::Head | FileError::Short { .. } | FileError::Damaged { .. } => {
+            FileError::Head | FileError::Short { .. } | FileError::Damaged { .. } | FileError::Sums(_) => {
                 "; it stays as it is, and nothing is sold from it: restore it from a copy"
             }
             _ => "",

@@ -71,6 +71,8 @@ pub(super) enum FileError {
     Short { len: u64, acknowledged: u64 },
     #[error("it is damaged at byte {at}: {what}")]
     Damaged { at: u64, what: String },
+    #[error("its sums differ: {0}")]
+    Sums(String),
     #[error("an earlier write has failed and could not be undone; start again to read what is on the disk")]
     Broken,
     #[error("an operation of {0} bytes is longer than the {OPERATION_MAX} that the file takes")]
@@ -99,8 +101,8 @@ fn digest(parts: &[&[u8]]) -> Hash {
 }
 
 /// A ledger's open file.
-pub(super) struct Log<M> {
-    medium: M,
+pub(super) struct Log {
+    medium: Box<dyn Medium>,
     net: u64,
     len: u64,
     /// The hash of the last operation.
@@ -108,16 +110,16 @@ pub(super) struct Log<M> {
     is_broken: bool,
 }
 
-impl<M: Medium> Log<M> {
+impl Log {
     /// Reads a file, and gives each operation to `each`, which says what is wrong with it. Cuts an unfinished operation
     /// off the end, and returns how many bytes that was.
     pub(super) fn open(
-        mut medium: M,
+        mut medium: Box<dyn Medium>,
         net: u64,
         mut each: impl FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<(Self, u64), FileError> {
         let len = medium.len()?;
-        let mut reader = BufReader::with_capacity(1 << 16, At { medium: &medium, at: 0 });
+        let mut reader = BufReader::with_capacity(1 << 16, At { medium: &*medium, at: 0 });
         let mut begin = [0; HEAD_LEN];
         reader.read_exact(&mut begin).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => FileError::Head,
@@ -192,14 +194,6 @@ impl<M: Medium> Log<M> {
     }
 }
 
-impl<M> Log<M> {
-    /// The number of the network.
-    #[cfg(test)]
-    pub(super) fn into_medium(self) -> M {
-        self.medium
-    }
-}
-
 /// The length of an operation in the file.
 fn framed(len: usize) -> usize {
     FRAME_LEN + len + HASH_LEN
@@ -248,12 +242,12 @@ fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Reads a medium from one place on.
-struct At<'a, M> {
-    medium: &'a M,
+struct At<'a> {
+    medium: &'a dyn Medium,
     at: u64,
 }
 
-impl<M: Medium> Read for At<'_, M> {
+impl Read for At<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.medium.read_at(buffer, self.at)?;
         self.at += read as u64;

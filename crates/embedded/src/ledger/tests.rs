@@ -1,3 +1,11 @@
+//! The ledgers of the process, in memory and in files.
+
+mod crash;
+mod disk;
+mod files;
+mod instructions;
+mod support;
+
 use super::*;
 use crate::net::{self, NetRef};
 use crate::receipt::Key;
