@@ -3,13 +3,13 @@
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
-mod hostile;
 mod refusals;
 mod server;
 
 use std::time::{Duration, Instant};
 
 use embedded::ledger;
+use embedded::wallets::address_text;
 use testkit::netns::in_namespace;
 use testkit::program::{code, stdout};
 use testkit::sockets::ping;
@@ -72,6 +72,16 @@ fn a_transaction_is_used_until_it_is_empty() {
         shop.restart();
         connect(&shop, &arguments[..4]);
         assert_eq!((ledger::balance(NET, &purse, &cell()), ledger::earned(NET)), after_one);
+
+        // The wallet's owner sees the same from afar, by the wallet's name or its address.
+        let address = address_text(&purse);
+        for wallet in ["purse", &address] {
+            let place = shop.hosts.state("client");
+            let options = ["--connect", "10.55.0.1", "--pin", &shop.pin, "--state-dir", &place];
+            let told = shop.hosts.far_with(&[&["wallet", "balance", wallet], &options[..]].concat());
+            let expected = format!("{address}: 2 CELL, and 1.5 locked at 10.55.0.1:8079\n");
+            assert_eq!((code(&told), stdout(&told)), (0, expected), "{told:?}");
+        }
     });
 }
 
