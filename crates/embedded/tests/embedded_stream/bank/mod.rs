@@ -59,7 +59,7 @@ fn a_client_is_told_the_prices_and_the_end_of_its_chain() {
     };
     assert_eq!(account::chain(NET, &made), Ok(ChainState::Open(left)));
     assert_eq!(account::chain(NET, &[1; 32]), Ok(ChainState::Unknown));
-    assert_eq!(account::balance(NET, &client_key, cell()), Ok(Balance { value: 0, locked: 0, counter: 0 }));
+    assert_eq!(account::balance(NET, &client_key, cell()), Ok(Balance { value: 0, locked: 100, counter: 0 }));
     let error = account::submit(NET, b"no transaction").unwrap_err();
     assert!(matches!(&error, BankError::Refused { code: 4, .. }), "{error}");
 }
