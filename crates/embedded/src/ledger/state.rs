@@ -3,7 +3,7 @@
 //! [`State::check`] decides, [`State::apply`] does it: in between, the ledger's file keeps the operation. At any time,
 //! for each token, what was emitted is what accounts and chains hold and what was earned and taken as fees.
 
-use super::operation::{Operation, Payment, What};
+use super::operation::{Operation, Payment, What, grant};
 use super::{Error, Hash, Means, Transaction, hash_of, value_of};
 use crate::receipt;
 use std::collections::{BTreeMap, VecDeque};
@@ -144,7 +144,7 @@ pub(super) struct State {
 
 /// The hash of a grant.
 pub(super) fn grant_hash(net: u64, number: u64, terms: &Transaction) -> Hash {
-    hash_of(&[format!("{net} {number} {terms:?}").as_bytes()])
+    hash_of(&[b"grant", &net.to_le_bytes(), &grant(number, terms)])
 }
 
 impl State {
@@ -230,9 +230,8 @@ impl State {
                     return Err(Error::Zero);
                 }
                 self.can_emit(token, *amount)?;
-                let number = number.to_le_bytes();
-                let parts = [b"fund".as_slice(), &rules.net.to_le_bytes(), owner, token.as_str().as_bytes(), &number];
-                let hash = hash_of(&[parts.concat().as_slice(), &amount.to_le_bytes()]);
+                let (net, number) = (rules.net.to_le_bytes(), number.to_le_bytes());
+                let hash = hash_of(&[b"fund", &net, owner, token.as_str().as_bytes(), &number, &amount.to_le_bytes()]);
                 Ok(Effect::Fund { hash, owner: *owner, token: *token, amount: *amount })
             }
             What::Grant { terms, number } => {
