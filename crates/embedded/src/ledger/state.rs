@@ -131,6 +131,8 @@ impl Effect {
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     accounts: BTreeMap<(Hash, Token), u128>,
+    /// What the chains of an owner hold: kept, because strangers may ask for it.
+    locked: BTreeMap<(Hash, Token), u128>,
     /// The highest counter of an owner.
     counters: BTreeMap<Hash, u64>,
     /// How many chains of an owner are not finished.
@@ -159,8 +161,7 @@ impl State {
 
     /// What an owner's chains hold.
     pub(super) fn locked(&self, owner: &Hash, token: &Token) -> u128 {
-        let theirs = |chain: &&Chain| chain.terms.client_key == *owner && chain.token == *token;
-        self.chains.iter().filter(theirs).map(|chain| chain.left).sum()
+        self.locked.get(&(*owner, *token)).copied().unwrap_or(0)
     }
 
     pub(super) fn counter(&self, owner: &Hash) -> u64 {
@@ -391,6 +392,7 @@ impl State {
                     }
                     None => self.totals.entry(token).or_default().emitted += amount,
                 }
+                *self.locked.entry((owner, token)).or_default() += amount;
                 if amount > 0 {
                     *self.open.entry(owner).or_default() += 1;
                 }
@@ -403,6 +405,7 @@ impl State {
                 let (owner, token, amount) = (chain.terms.client_key, chain.token, value + fees);
                 chain.left -= amount;
                 chain.last = hash;
+                *self.locked.entry((owner, token)).or_default() -= amount;
                 self.links.insert(hash, Link { chain: index, left: chain.left });
                 let is_finished = chain.left == 0;
                 let totals = self.totals.entry(token).or_default();
@@ -419,6 +422,7 @@ impl State {
                 chain.closed = Some(hash);
                 self.links.insert(chain.last, Link { chain: index, left: 0 });
                 *self.accounts.entry((owner, token)).or_default() += amount;
+                *self.locked.entry((owner, token)).or_default() -= amount;
                 self.counters.insert(owner, counter);
                 self.finished(&owner);
                 Event { time, kind: EventKind::Closed, owner, token, amount, hash }
@@ -444,6 +448,14 @@ impl State {
         for (token, amount) in accounts.chain(chains) {
             let sum = held.entry(token).or_default();
             *sum = sum.checked_add(amount).ok_or_else(|| format!("the balances of {token} are too large"))?;
+        }
+        let mut left: BTreeMap<(Hash, Token), u128> = BTreeMap::new();
+        for chain in &self.chains {
+            let sum = left.entry((chain.terms.client_key, chain.token)).or_default();
+            *sum = sum.saturating_add(chain.left);
+        }
+        if left != self.locked {
+            return Err("what the chains hold is not what their owners have locked".to_owned());
         }
         for (token, totals) in &self.totals {
             let held = held.remove(token).unwrap_or(0);
