@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+pub mod bank;
 mod billing;
 pub mod budget;
 pub mod cli;

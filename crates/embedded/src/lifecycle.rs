@@ -9,8 +9,8 @@ use crate::reactor::{self, Job, Reactor, Shared};
 use crate::stream::client_end::ClientEnd;
 use crate::stream::{channels, sessions};
 use crate::{
-    budget, cli, config, http, ledger, ledger_cli, listener, logging, net, prices, process, service, services, state,
-    store, threads, timeouts, tls,
+    bank, budget, cli, config, http, ledger, ledger_cli, listener, logging, net, prices, process, service, services,
+    state, store, threads, timeouts, tls,
 };
 use crossbeam::channel::{self, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};
@@ -163,6 +163,7 @@ fn start() -> Result<Arc<Running>, RuntimeError> {
         workers.push(Shared::new(index).map_err(|source| RuntimeError::Worker { index, source })?);
     }
     service::register_channel();
+    bank::server::register_channel();
     ledger_cli::register();
     tls::warm_up();
     let running =

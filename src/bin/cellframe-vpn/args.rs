@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use vpn_core::money::Amount;
 
+use crate::paying::PayOptions;
 use crate::target::{DEFAULT_NETWORK, Target, parse_network, parse_pin};
 
 /// Printed when the program is started without arguments.
@@ -205,7 +206,8 @@ pub(crate) struct ServerOptions {
     "Examples:\n",
     "  sudo cellframe-vpn client --connect vpn.example.com\n",
     "  sudo cellframe-vpn client --connect 192.0.2.1:8089 --pin sha256:5f3a...\n",
-    "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n\n",
+    "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n",
+    "  sudo cellframe-vpn client --connect vpn.example.com --wallet purse --value 2.5\n\n",
     "Without --pin the client trusts and remembers the first identity seen at an address and refuses a changed one;\n",
     "to forget all identities, remove store.redb in the state directory.\n\n",
     "Exit codes: 0 ended by a signal or by `cellframe-vpn stop`, 1 connection lost (--no-reconnect), 2 wrong usage, 3 cannot connect,\n",
@@ -223,6 +225,8 @@ pub(crate) struct ClientOptions {
     /// The identity the server must have, as its ready line shows it
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
     pub(crate) pin: Option<String>,
+    #[command(flatten)]
+    pub(crate) pay: PayOptions,
     /// A network in which the server may give the tunnel's subnet, beside the private ones; may be repeated
     #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
     pub(crate) allow_subnet: Vec<String>,

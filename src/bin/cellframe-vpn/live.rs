@@ -89,7 +89,10 @@ impl Text {
             [] => String::new(),
             [first, ..] => format!(", DNS {first}"),
         });
-        up(&details, lease.addr, &totals, since.as_ref()) + &dns
+        let paid = app::client_paid().map_or_else(String::new, |paid| {
+            format!(", {} receipts paid, {} more in the transaction", paid.receipts, paid.left)
+        });
+        up(&details, lease.addr, &totals, since.as_ref()) + &dns + &paid
     }
 }
 
