@@ -69,9 +69,10 @@ fn every_command_explains_itself() {
 #[test]
 fn wrong_usage_is_2_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
-    let table: [(&[&str], &str); 16] = [
+    let table: [(&[&str], &str); 17] = [
         (&["fly"], "fly"),
         (&["demo", "--internet", "--seconds", "2"], "cannot be used with"),
+        (&["demo", "--paid", "--internet"], "cannot be used with"),
         (&["demo", "--seconds", "0"], "1..=3600"),
         (&["demo", "--fast"], "--fast"),
         (&["client"], "--connect"),
@@ -188,6 +189,30 @@ fn the_demo_moves_traffic() {
         }
     }
     assert!(result["vpn_stat"].as_str().unwrap().contains("10.98.0.2"), "{}", result["vpn_stat"]);
+    assert_nothing_left(directory.path());
+}
+
+/// The demo has compared the sums by itself.
+#[test]
+fn the_demo_pays_until_the_money_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = PROGRAM.run(directory.path(), &["demo", "--paid", "--json"]);
+    if let Some(why) = missing_for_the_demo(&output) {
+        return skip("the_demo_pays_until_the_money_ends", &why);
+    }
+    assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
+    let result: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&result["client"]["receipts"], &result["ledger"]["payments"]), (&5.into(), &5.into()));
+    for amount in
+        [&result["funded"], &result["client"]["cost"], &result["ledger"]["debited"], &result["ledger"]["earned"]]
+    {
+        assert_eq!(amount, "1.25");
+    }
+    for part in
+        ["receipt 3 signed", "the service has ended", "the operator funds the wallet once more", "receipt 5 signed"]
+    {
+        assert!(stderr(&output).contains(part), "{part}: {}", stderr(&output));
+    }
     assert_nothing_left(directory.path());
 }
 

@@ -70,7 +70,7 @@ pub(crate) fn start(config: Config) -> Result<String, Failure> {
 }
 
 /// Returns what the server sells.
-fn prices() -> Result<Vec<Price>, Failure> {
+pub(crate) fn prices() -> Result<Vec<Price>, Failure> {
     prices::read(&config::current()).map_err(|error| Failure::new(Code::Usage, error.to_string()))
 }
 
