@@ -192,6 +192,27 @@ fn the_demo_moves_traffic() {
     assert_nothing_left(directory.path());
 }
 
+/// A mistake in the price list must not become a server that gives its service away.
+#[test]
+fn a_price_that_cannot_be_read_is_2_with_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("prices.cfg");
+    let state = directory.path().join("state");
+    let text = format!(
+        "[general]\nstate_dir={}\n[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\n\
+         prices=[1 h for 1 CELL, 1 KB for 1 CELL]\n",
+        state.display()
+    );
+    fs::write(&file, text).unwrap();
+    let output = PROGRAM.run(directory.path(), &["server", "--config", file.to_str().unwrap()]);
+    if code(&output) == PRIVILEGE {
+        return skip("a_price_that_cannot_be_read_is_2_with_its_place", stderr(&output).trim());
+    }
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("[srv_vpn] prices = [1 h for 1 CELL,1 KB for 1 CELL]: expected entry 2 (\"1 KB"), "{said}");
+}
+
 /// The demo has compared the sums by itself.
 #[test]
 fn the_demo_pays_until_the_money_ends() {

@@ -62,6 +62,8 @@ pub(crate) fn start(config: Config) -> Result<String, Failure> {
     let net_name = config.get_str("srv_vpn", "net").unwrap_or_default();
     let identity = identity(&config)?;
     config::set_current(config);
+    // Looks only, so that a mistake is told in a sentence.
+    prices()?;
     app::server_start().map_err(|error| {
         let code = if error.is_configuration() { Code::Usage } else { Code::Failure };
         Failure::new(code, format!("the server cannot start: {error}"))
