@@ -82,6 +82,7 @@ impl End {
             ("link", EndRole::Client) => namespaces::take_cable().map(|()| json!({})),
             ("start", EndRole::Server) => start_server(request),
             ("serve", EndRole::Server) => traffic::serve(SERVER_GATEWAY).map(|()| json!({})),
+            ("receive", EndRole::Server) => self.paid.receive(SERVER_GATEWAY),
             ("configure", EndRole::Client) => self.configure_client(request),
             ("check", EndRole::Client) => check(),
             ("start", EndRole::Client) => start_client(server_address(request["internet"] == true)),
@@ -157,7 +158,7 @@ impl End {
 /// The tunnel's network, and the server's address in it.
 const NETWORK: &str = "10.98.0.0";
 const MASK: &str = "255.255.255.0";
-pub(super) const SERVER_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
+const SERVER_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
 /// The server's address on its cable.
 fn server_address(has_internet: bool) -> Ipv4Addr {

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use vpn_core::money::{Amount, Token};
 
 use super::super::control::text;
-use super::super::end::SERVER_GATEWAY;
 use super::TOKEN;
 use crate::args::EndRole;
 use crate::exit::Failure;
@@ -52,15 +51,15 @@ impl Steps {
             }),
             ("send no more", EndRole::Client) => Ok(json!({"bytes": self.sender.take().map_or(0, Sender::finish)})),
             ("paid", EndRole::Client) => Ok(self.paid()),
-            ("receive", EndRole::Server) => self.receive(),
             ("fund", EndRole::Server) => fund(request),
             ("accounts", EndRole::Server) => accounts(request),
             _ => return None,
         })
     }
 
-    fn receive(&mut self) -> Result<Value, Failure> {
-        let socket = UdpSocket::bind((SERVER_GATEWAY, PORT));
+    /// Has the server's host take what comes through the tunnel to this address.
+    pub(in super::super) fn receive(&mut self, gateway: Ipv4Addr) -> Result<Value, Failure> {
+        let socket = UdpSocket::bind((gateway, PORT));
         let socket = socket.map_err(|error| Failure::general(format!("cannot receive through the tunnel: {error}")))?;
         self.receiver = Some(socket);
         Ok(json!({}))
