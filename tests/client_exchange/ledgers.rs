@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::app::{self, ClientError};
 use dap_chain_net_srv_vpn::sdk::wallet::OpenError;
+use embedded::{config, wallets};
+use testkit::logged::log_lines;
 use testkit::netns::in_namespace;
 
 use crate::payments::{PRICE, TestBank, update};
@@ -44,6 +46,21 @@ fn each_server_has_its_transaction() {
         assert_eq!((bank.made(), bank.0.lock().closed.len()), (2, 0));
         // The server's ledger is the one that was asked: nobody waits for another node.
         assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    });
+}
+
+/// Without a node, `init` stores the choice of a wallet that is there.
+#[test]
+fn init_knows_the_wallets_of_the_state_directory() {
+    in_namespace("ledgers::init_knows_the_wallets_of_the_state_directory", || {
+        let server = Server::start("");
+        assert_eq!(update("purse", "CELL", PRICE), -1);
+        assert_eq!(log_lines("there is no wallet \"purse\"").len(), 1);
+        wallets::create(&config::current(), "purse").unwrap();
+        assert_eq!(update("purse", "CELL", PRICE), 0);
+        // The server gives its service away, and the wallet is not touched.
+        connect(&server);
+        assert!(log_lines("conditional transaction").is_empty());
     });
 }
 

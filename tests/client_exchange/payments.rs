@@ -145,7 +145,11 @@ fn signature(fill: u8) -> Vec<u8> {
 }
 
 fn receipt(units: u64, prev_tx: TxHash) -> Vec<u8> {
-    let value = ReceiptInfo::value_of(PRICE);
+    receipt_for(PRICE, units, prev_tx)
+}
+
+fn receipt_for(price: u64, units: u64, prev_tx: TxHash) -> Vec<u8> {
+    let value = ReceiptInfo::value_of(price);
     let info = ReceiptInfo { srv_uid: 1, units_type: unit::SECONDS, version: 2, units, value, prev_tx };
     Receipt::append_signature(&Receipt::unsigned(&info), &signature(7))
 }
@@ -224,6 +228,8 @@ fn only_what_was_agreed_is_signed() {
         let ask = |units, prev_tx| server.send_service(pkt::SIGN_REQUEST, &receipt(units, prev_tx));
         ask(UNITS + 1, [1; 32]);
         eventually("a warning", || log_lines("number of units is 21, expected 20").len() == 1);
+        // A server that has raised its price since the client read it.
+        server.send_service(pkt::SIGN_REQUEST, &receipt_for(PRICE + 1, UNITS, [1; 32]));
         ask(UNITS, [9; 32]);
         ask(UNITS, [1; 32]);
         eventually("the first receipt", || log_lines("receipt 1 signed").len() == 1);

@@ -3,13 +3,13 @@
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
-mod hostile;
 mod refusals;
 mod server;
 
 use std::time::{Duration, Instant};
 
 use embedded::ledger;
+use embedded::wallets::address_text;
 use testkit::netns::in_namespace;
 use testkit::program::{code, stdout};
 use testkit::sockets::ping;
@@ -18,24 +18,24 @@ use vpn_core::money::Amount;
 
 use crate::server::{CELL, NET, Shop, cell};
 
-/// A transaction pays two receipts; the wallet has money for two transactions and a half.
+/// A transaction pays two receipts, and a fifth of it is left over; the wallet has money for two transactions.
 #[test]
 fn a_client_pays_renews_and_ends_with_its_money() {
     in_namespace("a_client_pays_renews_and_ends_with_its_money", || {
         let shop = Shop::open("prices=[2 s for 0.5 CELL]\n");
         let purse = shop.wallet("purse", 5 * CELL / 2);
-        let arguments = shop.paying(&["--wallet", "purse", "--value", "1", "--no-reconnect"]);
+        let arguments = shop.paying(&["--wallet", "purse", "--value", "1.2", "--no-reconnect"]);
         let began = Instant::now();
         let mut client = Client::connect(&shop.hosts, 0, "client", &arguments);
         assert!(shop.hosts.at(0).run(|| ping(GATEWAY)), "the client's pings");
         let status = shop.status();
         assert!(status.contains("receipts of 500000000000000000 datoshi CELL for 2 seconds"), "{status}");
 
-        // Four receipts of two seconds, and the half CELL that is too little for a transaction of one.
+        // Four receipts of two seconds. What the first transaction had left is in the wallet again, and too little.
         client.running.wait_for_log("the tunnel continues with another transaction");
         client.running.wait_for_log("the service ends when its paid units are used, because no more can be paid");
         let log = client.running.log();
-        let says = "wallet \"purse\" has 0.5 CELL at 10.55.0.1:8079, 1 CELL are needed: ask its operator to fund 0x";
+        let says = "wallet \"purse\" has 0.3 CELL at 10.55.0.1:8079, 1.2 CELL are needed: ask its operator to fund 0x";
         assert!(log.contains(says), "{log}");
         assert_eq!(client.running.exit_code(), Some(1), "{}", client.running.log());
         let lasted = began.elapsed();
@@ -46,8 +46,19 @@ fn a_client_pays_renews_and_ends_with_its_money() {
         let signed = client.running.log().matches(" signed").count();
         assert_eq!(signed, 4, "{}", client.running.log());
         assert_eq!(ledger::earned(NET), 2 * CELL);
-        assert_eq!((ledger::balance(NET, &purse, &cell()), ledger::locked(NET, &purse, &cell())), (CELL / 2, 0));
+        let held =
+            || (ledger::balance(NET, &purse, &cell()) * 10 / CELL, ledger::locked(NET, &purse, &cell()) * 10 / CELL);
+        assert_eq!(held(), (3, 2));
         ledger::audit(NET).unwrap();
+
+        // The next start takes back what the last transaction has left, and goes on after a top-up.
+        let mut client = shop.hosts.client(&arguments);
+        assert_eq!(client.exit_code(), Some(1), "{}", client.log());
+        assert!(client.log().contains("has 0.5 CELL") && held() == (5, 0), "{:?} {}", held(), client.log());
+        ledger::fund(NET, &purse, &cell(), CELL).unwrap();
+        let client = Client::connect(&shop.hosts, 0, "client", &arguments);
+        assert_eq!((ledger::earned(NET), held()), (5 * CELL / 2, (3, 7)));
+        drop(client);
     });
 }
 
@@ -72,6 +83,16 @@ fn a_transaction_is_used_until_it_is_empty() {
         shop.restart();
         connect(&shop, &arguments[..4]);
         assert_eq!((ledger::balance(NET, &purse, &cell()), ledger::earned(NET)), after_one);
+
+        // The wallet's owner sees the same from afar, by the wallet's name or its address.
+        let address = address_text(&purse);
+        for wallet in ["purse", &address] {
+            let place = shop.hosts.state("client");
+            let options = ["--connect", "10.55.0.1", "--pin", &shop.pin, "--state-dir", &place];
+            let told = shop.hosts.far_with(&[&["wallet", "balance", wallet], &options[..]].concat());
+            let expected = format!("{address}: 2 CELL, and 1.5 locked at 10.55.0.1:8079\n");
+            assert_eq!((code(&told), stdout(&told)), (0, expected), "{told:?}");
+        }
     });
 }
 

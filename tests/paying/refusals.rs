@@ -54,7 +54,7 @@ fn a_client_without_a_wallet_hears_that_the_server_sells() {
     in_namespace("refusals::a_client_without_a_wallet_hears_that_the_server_sells", || {
         let shop = Shop::open("prices=[1 h for 0.5 CELL]\n");
         let log = refused(&shop, &[], 5);
-        assert!(log.contains("free service is not allowed") && log.contains("--wallet"), "{log}");
+        assert!(log.contains("no price for this request") && log.contains("--wallet NAME --value AMOUNT"), "{log}");
     });
 }
 

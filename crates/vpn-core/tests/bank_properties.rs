@@ -41,7 +41,11 @@ fn answers() -> impl Strategy<Value = BankAnswer> {
         .prop_map(|(gives_free, payment_fee, offers)| BankAnswer::Prices(Prices { gives_free, payment_fee, offers }));
     prop_oneof![
         prices,
-        (any::<u128>(), any::<u64>()).prop_map(|(value, counter)| BankAnswer::Balance { value, counter }),
+        (any::<u128>(), any::<u128>(), any::<u64>()).prop_map(|(value, locked, counter)| BankAnswer::Balance {
+            value,
+            locked,
+            counter
+        }),
         any::<[u8; 32]>().prop_map(BankAnswer::Submitted),
         chains().prop_map(BankAnswer::Chain),
         (any::<u8>(), "[ -~]{0,400}").prop_map(|(code, reason)| BankAnswer::Refused { code, reason }),

@@ -121,9 +121,10 @@ Examples:
   sudo cellframe-vpn wallet address alice
   sudo cellframe-vpn wallet fund 0x5F3A... 10          on the server's machine
   sudo cellframe-vpn wallet balance
+  sudo cellframe-vpn wallet balance alice --connect vpn.example.com --pin sha256:5f3a...
 
-Exit codes: 0 done, 1 the server or the ledger refuses, or the wallet cannot be used, 2 wrong usage, 4 no answer,
-  6 it belongs to another user";
+Exit codes: 0 done, 1 the server or the ledger refuses, or the wallet cannot be used, 2 wrong usage,
+  3 cannot connect, 4 no answer, 5 wrong identity, 6 it belongs to another user";
 
 const REPAIR_ABOUT: &str = "\
 Undoes what a client or server has left on this machine that was killed, or that
@@ -368,13 +369,20 @@ pub(crate) enum WalletCommand {
         #[command(flatten)]
         control: ControlOptions,
     },
-    /// Show what a wallet has in the ledger of the server on this machine, or what all have and what the server earned
+    /// Show what a wallet has in the ledger of the server on this machine, or what all have and what the server earned;
+    /// with --connect, what a wallet has at another server
     Balance {
         /// The wallet's address, or the name of a wallet on this machine
         wallet: Option<String>,
         /// The token [default: the network's own]
         #[arg(long, value_name = "TICKER")]
         token: Option<String>,
+        /// Ask this server rather than the one on this machine; --state-dir then names the directory with the wallet
+        #[arg(long, value_name = "HOST[:PORT]", requires = "wallet", conflicts_with = "socket")]
+        connect: Option<Target>,
+        /// With --connect: the identity the server must have, as its ready line shows it
+        #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin, requires = "connect")]
+        pin: Option<String>,
         #[command(flatten)]
         control: ControlOptions,
     },

@@ -1,14 +1,15 @@
 //! How `client` pays: the options, and what they mean for the library.
 
 use clap::Args;
-use dap_chain_net_srv_vpn::app;
+use dap_chain_net_srv_vpn::app::{self, ClientError};
 use embedded::bank::purse;
 use embedded::config::Config;
 use embedded::net;
 use vpn_core::money::{Amount, Token};
-use vpn_core::wire;
+use vpn_core::wire::{self, error_code};
 
 use crate::exit::{Code, Failure};
+use crate::output;
 
 #[derive(Args, Debug)]
 pub(crate) struct PayOptions {
@@ -42,6 +43,18 @@ pub(crate) fn choose(options: &PayOptions, net: &str) -> Result<(), Failure> {
     let token = options.token.as_deref().or(native);
     app::client_choose_wallet(wallet, token, options.value)
         .map_err(|error| Failure::general(format!("--wallet {wallet}: {error}")))
+}
+
+/// Says how to pay a server that has refused a client without a wallet because it sells.
+pub(crate) fn hint(options: &PayOptions, error: &ClientError) {
+    let ClientError::Refused { reason, .. } = error else { return };
+    let sells = [error_code::PRICE_ERROR, error_code::FREE_IS_NOT_ALLOWED];
+    if options.wallet.is_none() && sells.iter().any(|code| reason.starts_with(wire::error_text(*code))) {
+        output::note(
+            "a server that sells its service is paid with --wallet NAME --value AMOUNT; `cellframe-vpn wallet new NAME` \
+             makes a wallet",
+        );
+    }
 }
 
 fn parse_token(text: &str) -> Result<String, String> {

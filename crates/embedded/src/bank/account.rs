@@ -64,6 +64,8 @@ struct Account {
 pub struct Balance {
     /// In datoshi.
     pub value: u128,
+    /// What the owner's transactions hold besides.
+    pub locked: u128,
     /// The highest counter of the owner's instructions.
     pub counter: u64,
 }
@@ -114,7 +116,7 @@ pub fn balance(net_id: u64, key_hash: &[u8; 32], token: Token) -> Result<Balance
     let account = account(net_id)?;
     let mut account = account.lock();
     match account.ask(net_id, Ask::Balance { key_hash: *key_hash, token })? {
-        BankAnswer::Balance { value, counter } => Ok(Balance { value, counter }),
+        BankAnswer::Balance { value, locked, counter } => Ok(Balance { value, locked, counter }),
         other => Err(account.misunderstood(&other)),
     }
 }

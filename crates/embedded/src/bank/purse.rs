@@ -84,7 +84,7 @@ pub fn close(net: NetRef, name: &str, first: &Hash) -> Result<(), PurseError> {
 pub fn pay(net: NetRef, name: &str, token: &str, terms: &Terms) -> Result<Hash, PurseError> {
     let (key, token) = (open(name)?, Token::new(token)?);
     let (net_id, owner) = (net.id(), key.hash());
-    let Balance { value: has, counter } = account::balance(net_id, &owner, token)?;
+    let Balance { value: has, counter, .. } = account::balance(net_id, &owner, token)?;
     if has < terms.value {
         return Err(PurseError::TooLittle {
             wallet: name.to_owned(),

@@ -188,10 +188,11 @@ fn answer(request: &BankRequest) -> BankAnswer {
     };
     match &request.ask {
         Ask::Prices => BankAnswer::Prices(prices(net)),
-        Ask::Balance { key_hash, token } => {
-            let value = ledger::balance(net.id(), key_hash, token);
-            BankAnswer::Balance { value, counter: ledger::counter(net.id(), key_hash) }
-        }
+        Ask::Balance { key_hash, token } => BankAnswer::Balance {
+            value: ledger::balance(net.id(), key_hash, token),
+            locked: ledger::locked(net.id(), key_hash, token),
+            counter: ledger::counter(net.id(), key_hash),
+        },
         Ask::Submit(transaction) => match ledger::submit(net.id(), transaction) {
             Ok(hash) => BankAnswer::Submitted(hash),
             Err(why) => refused(refusal::LEDGER, why.to_string()),

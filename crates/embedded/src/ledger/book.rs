@@ -162,9 +162,9 @@ impl Book {
         let (instruction, signed, _) = Instruction::parse(bytes)?;
         let operation = Operation { time: now(), what: What::Instruction(bytes.to_vec()) };
         let rules = self.rules(&operation);
-        let by_hand = self.with(|inner| {
+        let answer = self.with(|inner| {
             if let Some(hash) = inner.state.accepted(&instruction, signed) {
-                return Ok(Err(hash));
+                return Ok(Some(hash));
             }
             let effect = inner.state.check(&operation, &rules)?;
             if let Instruction::Close(closing) = &instruction
@@ -181,14 +181,11 @@ impl Book {
             }
             if inner.by_hand {
                 inner.mempool.push(operation.clone());
-                return Ok(Err(effect.hash()));
+                return Ok(Some(effect.hash()));
             }
-            Ok(Ok(()))
+            Ok(None)
         })?;
-        match by_hand {
-            Err(hash) => Ok(hash),
-            Ok(()) => self.execute(&operation),
-        }
+        answer.map_or_else(|| self.execute(&operation), Ok)
     }
 
     /// Executes what waits; returns what was accepted.

@@ -67,14 +67,7 @@ impl Operation {
             }
             What::Grant { terms, number } => {
                 head(GRANT);
-                out.extend_from_slice(&number.to_le_bytes());
-                out.extend_from_slice(&terms.client_key);
-                out.extend_from_slice(&padded(&terms.token));
-                for amount in [terms.value, terms.max_unit_price, terms.fee] {
-                    out.extend_from_slice(&amount.to_le_bytes());
-                }
-                out.extend_from_slice(&terms.srv_uid.to_le_bytes());
-                out.extend_from_slice(&terms.unit.to_le_bytes());
+                out.extend_from_slice(&grant(*number, terms));
             }
             What::Instruction(bytes) => {
                 head(INSTRUCTION);
@@ -120,6 +113,19 @@ impl Operation {
         };
         reader.0.is_empty().then_some(Operation { time, what })
     }
+}
+
+/// The bytes of a grant behind its time, of which its hash is made.
+pub(super) fn grant(number: u64, terms: &Transaction) -> Vec<u8> {
+    let mut out = number.to_le_bytes().to_vec();
+    out.extend_from_slice(&terms.client_key);
+    out.extend_from_slice(&padded(&terms.token));
+    for amount in [terms.value, terms.max_unit_price, terms.fee] {
+        out.extend_from_slice(&amount.to_le_bytes());
+    }
+    out.extend_from_slice(&terms.srv_uid.to_le_bytes());
+    out.extend_from_slice(&terms.unit.to_le_bytes());
+    out
 }
 
 /// A ticker, which is not longer than that.

@@ -3,7 +3,7 @@
 //! [`State::check`] decides, [`State::apply`] does it: in between, the ledger's file keeps the operation. At any time,
 //! for each token, what was emitted is what accounts and chains hold and what was earned and taken as fees.
 
-use super::operation::{Operation, Payment, What};
+use super::operation::{Operation, Payment, What, grant};
 use super::{Error, Hash, Means, Transaction, hash_of, value_of};
 use crate::receipt;
 use std::collections::{BTreeMap, VecDeque};
@@ -131,6 +131,8 @@ impl Effect {
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     accounts: BTreeMap<(Hash, Token), u128>,
+    /// What the chains of an owner hold: kept, because strangers may ask for it.
+    locked: BTreeMap<(Hash, Token), u128>,
     /// The highest counter of an owner.
     counters: BTreeMap<Hash, u64>,
     /// How many chains of an owner are not finished.
@@ -144,7 +146,7 @@ pub(super) struct State {
 
 /// The hash of a grant.
 pub(super) fn grant_hash(net: u64, number: u64, terms: &Transaction) -> Hash {
-    hash_of(&[format!("{net} {number} {terms:?}").as_bytes()])
+    hash_of(&[b"grant", &net.to_le_bytes(), &grant(number, terms)])
 }
 
 impl State {
@@ -159,8 +161,7 @@ impl State {
 
     /// What an owner's chains hold.
     pub(super) fn locked(&self, owner: &Hash, token: &Token) -> u128 {
-        let theirs = |chain: &&Chain| chain.terms.client_key == *owner && chain.token == *token;
-        self.chains.iter().filter(theirs).map(|chain| chain.left).sum()
+        self.locked.get(&(*owner, *token)).copied().unwrap_or(0)
     }
 
     pub(super) fn counter(&self, owner: &Hash) -> u64 {
@@ -230,9 +231,8 @@ impl State {
                     return Err(Error::Zero);
                 }
                 self.can_emit(token, *amount)?;
-                let number = number.to_le_bytes();
-                let parts = [b"fund".as_slice(), &rules.net.to_le_bytes(), owner, token.as_str().as_bytes(), &number];
-                let hash = hash_of(&[parts.concat().as_slice(), &amount.to_le_bytes()]);
+                let (net, number) = (rules.net.to_le_bytes(), number.to_le_bytes());
+                let hash = hash_of(&[b"fund", &net, owner, token.as_str().as_bytes(), &number, &amount.to_le_bytes()]);
                 Ok(Effect::Fund { hash, owner: *owner, token: *token, amount: *amount })
             }
             What::Grant { terms, number } => {
@@ -392,6 +392,7 @@ impl State {
                     }
                     None => self.totals.entry(token).or_default().emitted += amount,
                 }
+                *self.locked.entry((owner, token)).or_default() += amount;
                 if amount > 0 {
                     *self.open.entry(owner).or_default() += 1;
                 }
@@ -404,6 +405,7 @@ impl State {
                 let (owner, token, amount) = (chain.terms.client_key, chain.token, value + fees);
                 chain.left -= amount;
                 chain.last = hash;
+                *self.locked.entry((owner, token)).or_default() -= amount;
                 self.links.insert(hash, Link { chain: index, left: chain.left });
                 let is_finished = chain.left == 0;
                 let totals = self.totals.entry(token).or_default();
@@ -420,6 +422,7 @@ impl State {
                 chain.closed = Some(hash);
                 self.links.insert(chain.last, Link { chain: index, left: 0 });
                 *self.accounts.entry((owner, token)).or_default() += amount;
+                *self.locked.entry((owner, token)).or_default() -= amount;
                 self.counters.insert(owner, counter);
                 self.finished(&owner);
                 Event { time, kind: EventKind::Closed, owner, token, amount, hash }
@@ -445,6 +448,14 @@ impl State {
         for (token, amount) in accounts.chain(chains) {
             let sum = held.entry(token).or_default();
             *sum = sum.checked_add(amount).ok_or_else(|| format!("the balances of {token} are too large"))?;
+        }
+        let mut left: BTreeMap<(Hash, Token), u128> = BTreeMap::new();
+        for chain in &self.chains {
+            let sum = left.entry((chain.terms.client_key, chain.token)).or_default();
+            *sum = sum.saturating_add(chain.left);
+        }
+        if left != self.locked {
+            return Err("what the chains hold is not what their owners have locked".to_owned());
         }
         for (token, totals) in &self.totals {
             let held = held.remove(token).unwrap_or(0);

@@ -181,6 +181,8 @@ pub enum BankAnswer {
     Balance {
         /// What it holds, in datoshi.
         value: u128,
+        /// What the owner's transactions hold besides.
+        locked: u128,
         /// The highest counter of the owner's instructions in this ledger; the next one needs a higher one.
         counter: u64,
     },
@@ -266,8 +268,9 @@ impl BankAnswer {
                 }
                 kind::PRICES | kind::ANSWER
             }
-            BankAnswer::Balance { value, counter } => {
+            BankAnswer::Balance { value, locked, counter } => {
                 out.extend_from_slice(&value.to_le_bytes());
+                out.extend_from_slice(&locked.to_le_bytes());
                 out.extend_from_slice(&counter.to_le_bytes());
                 kind::BALANCE | kind::ANSWER
             }
@@ -310,7 +313,10 @@ impl BankAnswer {
         let mut reader = versioned(data)?;
         let answer = match kind {
             PRICES => BankAnswer::Prices(take_prices(&mut reader)?),
-            BALANCE => BankAnswer::Balance { value: take_value(&mut reader)?, counter: reader.u64()? },
+            BALANCE => {
+                let (value, locked) = (take_value(&mut reader)?, take_value(&mut reader)?);
+                BankAnswer::Balance { value, locked, counter: reader.u64()? }
+            }
             SUBMITTED => BankAnswer::Submitted(reader.take()?),
             CHAIN => BankAnswer::Chain(match reader.take()? {
                 [0] => ChainState::Unknown,

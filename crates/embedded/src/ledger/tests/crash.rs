@@ -34,6 +34,33 @@ fn acknowledged(bytes: &[u8], shorter: &[u8]) -> Vec<u8> {
     [&shorter[..HEAD_LEN], &bytes[HEAD_LEN..]].concat()
 }
 
+/// The file of one version is that of the next: each byte where the documentation says.
+#[test]
+fn layout() {
+    let server = Server::new();
+    let (book, disk) = server.new_book();
+    let (owner, amount) = ([7; 32], 1 << 64);
+    let what = crate::ledger::operation::What::Fund { owner, token: cell(), amount, number: 9 };
+    book.execute(&crate::ledger::operation::Operation { time: 5, what }).unwrap();
+    let bytes = disk.seen();
+    let (net, len) = (NET.to_le_bytes(), 75_u32.to_le_bytes());
+    assert_eq!((&bytes[..8], &bytes[8..16]), (b"CFVPNLG1".as_slice(), net.as_slice()));
+    assert_eq!(bytes[16..24], (bytes.len() as u64).to_le_bytes());
+    let check = |parts: &[&[u8]]| crate::ledger::hash_of(parts);
+    assert_eq!(bytes[24..32], check(&[&bytes[..24]])[..8]);
+    let before = check(&[b"CFVPNLG1", &net]);
+    assert_eq!((&bytes[32..36], &bytes[36..40]), (len.as_slice(), &check(&[&before, &len])[..4]));
+    let body = [
+        [1, 5, 0, 0, 0, 0, 0, 0, 0].as_slice(),
+        &owner,
+        b"CELL\0\0\0\0\0\0",
+        &[0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        &[9, 0, 0, 0, 0, 0, 0, 0],
+    ];
+    assert_eq!(bytes[40..115], body.concat());
+    assert_eq!(bytes[115..], check(&[&before, &len, &body.concat()]));
+}
+
 #[test]
 fn a_file_cut_anywhere_has_all_that_was_acknowledged() {
     let (server, _, disk, ends) = filled();

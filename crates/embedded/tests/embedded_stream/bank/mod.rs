@@ -59,7 +59,7 @@ fn a_client_is_told_the_prices_and_the_end_of_its_chain() {
     };
     assert_eq!(account::chain(NET, &made), Ok(ChainState::Open(left)));
     assert_eq!(account::chain(NET, &[1; 32]), Ok(ChainState::Unknown));
-    assert_eq!(account::balance(NET, &client_key, cell()), Ok(Balance { value: 0, counter: 0 }));
+    assert_eq!(account::balance(NET, &client_key, cell()), Ok(Balance { value: 0, locked: 100, counter: 0 }));
     let error = account::submit(NET, b"no transaction").unwrap_err();
     assert!(matches!(&error, BankError::Refused { code: 4, .. }), "{error}");
 }
@@ -93,13 +93,13 @@ fn a_transaction_is_entered_once_and_its_owner_sees_it() {
     let (owner, thief) = (Key::generate_wallet().unwrap(), Key::generate_wallet().unwrap());
     ledger::fund(NET, &owner.hash(), &cell(), 100).unwrap();
     let balance = || account::balance(NET, &owner.hash(), cell()).unwrap();
-    assert_eq!(balance(), Balance { value: 100, counter: 0 });
+    assert_eq!(balance(), Balance { value: 100, locked: 0, counter: 0 });
 
     let (good, hash) = opening(&owner, 1, |_| {});
     assert_eq!(account::submit(NET, &good), Ok(hash));
     // Whoever brings the same again, as after a broken connection, gets the same answer, and nothing moves.
     assert_eq!(account::submit(NET, &good), Ok(hash));
-    assert_eq!(balance(), Balance { value: 40, counter: 1 });
+    assert_eq!(balance(), Balance { value: 40, locked: 60, counter: 1 });
     let Ok(ChainState::Open(left)) = account::chain(NET, &hash) else { panic!("not in the ledger") };
     assert_eq!((left.value, left.key_hash, left.last), (60, owner.hash(), hash));
 
@@ -119,7 +119,7 @@ fn a_transaction_is_entered_once_and_its_owner_sees_it() {
     for cut in [0, 1, 8, 100, forged.len() - 1] {
         assert!(account::submit(NET, &forged[..cut]).is_err(), "cut at {cut}");
     }
-    assert_eq!(balance(), Balance { value: 40, counter: 1 });
+    assert_eq!(balance(), Balance { value: 40, locked: 60, counter: 1 });
 }
 
 #[test]
