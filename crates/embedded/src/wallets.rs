@@ -58,23 +58,27 @@ pub enum WalletError {
         reason: String,
     },
     /// The system gives no random numbers.
-    #[error("cannot make a key: {0}")]
-    Generate(#[from] rcgen::Error),
+    #[error("cannot make a key: the system gives no random numbers")]
+    Generate,
+    /// The key cannot be written as PEM.
+    #[error("cannot write a key: {0}")]
+    Encode(#[from] rcgen::Error),
 }
 
 /// Makes a wallet, and returns its key. The file is on the disk on return.
 pub fn create(config: &Config, name: &str) -> Result<Key, WalletError> {
     let file = file_of(name)?;
-    let pair = KeyPair::generate_for(&PKCS_ED25519)?;
+    let der = Key::new_wallet_pkcs8().map_err(|_| WalletError::Generate)?;
+    let key = Key::wallet_from_pkcs8(&der).map_err(|_| WalletError::Generate)?;
+    let pem = KeyPair::from_pkcs8_der_and_sign_algo(&der.into(), &PKCS_ED25519)?.serialize_pem();
     let place = state::open(config)?;
     let Some(directory) = place.subdirectory(DIRECTORY, true)? else {
         return Err(WalletError::Missing { name: name.to_owned(), path: place.path_of(DIRECTORY) });
     };
-    let path = directory.path_of(&file);
-    let corrupt = |reason: String| WalletError::Corrupt { path: path.clone(), reason };
-    let key = Key::wallet_from_pkcs8(&pair.serialize_der()).map_err(|error| corrupt(error.to_string()))?;
-    match directory.create_text(&file, &pair.serialize_pem()) {
-        Err(error) if error.is_exists() => Err(WalletError::Exists { name: name.to_owned(), path: path.clone() }),
+    match directory.create_text(&file, &pem) {
+        Err(error) if error.is_exists() => {
+            Err(WalletError::Exists { name: name.to_owned(), path: directory.path_of(&file) })
+        }
         made => Ok(made.map(|()| key)?),
     }
 }
@@ -153,6 +157,12 @@ mod tests {
         let opened = open(&config, "alice").unwrap();
         assert_eq!(opened.hash(), made.hash());
         assert!(verify(&opened.sign(b"x").unwrap(), b"x"));
+        // RFC 8410, without the public key behind, which other programs do not read.
+        let pem = fs::read_to_string(directory.path().join("state/wallets/alice.pem")).unwrap();
+        assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----"), "{pem}");
+        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let begin = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        assert_eq!((der.secret_der().len(), &der.secret_der()[..16]), (48, begin.as_slice()));
         assert_ne!(open(&config, "bob-2.x_").unwrap().hash(), made.hash());
         assert_eq!(list(&config).unwrap(), ["alice", "bob-2.x_"]);
         let mode =

@@ -151,6 +151,10 @@ nothing but the stream to the server leaves. Then the server is killed: the kill
 switch refuses every way around it. It is started again, and the client's TCP
 connection to the web server goes on.
 
+With --paid the server sells: the client pays receipt by receipt out of a wallet
+until the money ends, and goes on when the operator has funded the wallet again.
+In the end the sums of both ends and of the ledger are compared.
+
 It needs no configuration and no network, and changes nothing on this machine:
 the namespaces disappear with it, even when it is interrupted. As root it works
 wherever network namespaces do; other users need unprivileged user namespaces
@@ -164,8 +168,9 @@ demo names what is missing and exits with 6.";
         "  cellframe-vpn demo                    about eight seconds\n",
         "  cellframe-vpn demo --seconds 10       measure for longer\n",
         "  cellframe-vpn demo --internet         about five seconds\n",
+        "  cellframe-vpn demo --paid             about fifteen seconds\n",
         "  cellframe-vpn demo --json | jq .upload.mbit_per_second\n\n",
-        "Exit codes: 0 traffic passed, 1 traffic failed, 6 namespaces or TUN not allowed here, 130 or 143 interrupted"
+        "Exit codes: 0 traffic passed, 1 traffic failed or sums differ, 6 namespaces or TUN not allowed here, 130 or 143 interrupted"
     )
 )]
 pub(crate) struct DemoOptions {
@@ -175,6 +180,9 @@ pub(crate) struct DemoOptions {
     /// Show the Internet through the tunnel and nothing around it, also when the server dies
     #[arg(long, conflicts_with = "seconds")]
     pub(crate) internet: bool,
+    /// Show a server that sells, and a client that pays until its money ends, and goes on with more
+    #[arg(long, conflicts_with_all = ["seconds", "internet"])]
+    pub(crate) paid: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,

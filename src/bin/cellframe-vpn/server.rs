@@ -6,7 +6,7 @@ use std::time::Duration;
 use dap_chain_net_srv_vpn::app;
 use embedded::config::{self, Config};
 use embedded::prices::{self, Price};
-use embedded::{logging, tls};
+use embedded::{ledger, logging, tls};
 use vpn_core::lease::Subnet;
 
 use crate::args::ServerOptions;
@@ -62,6 +62,10 @@ pub(crate) fn start(config: Config) -> Result<String, Failure> {
     let net_name = config.get_str("srv_vpn", "net").unwrap_or_default();
     let identity = identity(&config)?;
     config::set_current(config);
+    // The library does both again, and tells a mistake in the log alone.
+    if !prices()?.is_empty() {
+        ledger::open().map_err(|error| Failure::general(format!("nothing can be sold without a ledger: {error}")))?;
+    }
     app::server_start().map_err(|error| {
         let code = if error.is_configuration() { Code::Usage } else { Code::Failure };
         Failure::new(code, format!("the server cannot start: {error}"))
@@ -70,7 +74,7 @@ pub(crate) fn start(config: Config) -> Result<String, Failure> {
 }
 
 /// Returns what the server sells.
-fn prices() -> Result<Vec<Price>, Failure> {
+pub(crate) fn prices() -> Result<Vec<Price>, Failure> {
     prices::read(&config::current()).map_err(|error| Failure::new(Code::Usage, error.to_string()))
 }
 

@@ -73,8 +73,8 @@ pub(super) enum FileError {
     Damaged { at: u64, what: String },
     #[error("its sums differ: {0}")]
     Sums(String),
-    #[error("an earlier write has failed and could not be undone; start again to read what is on the disk")]
-    Broken,
+    #[error("an earlier write has failed, and cannot be undone: {0}")]
+    Undo(io::Error),
     #[error("an operation of {0} bytes is longer than the {OPERATION_MAX} that the file takes")]
     TooLong(usize),
 }
@@ -107,7 +107,8 @@ pub(super) struct Log {
     len: u64,
     /// The hash of the last operation.
     last: Hash,
-    is_broken: bool,
+    /// A write has failed, and what is behind `len` has not been removed.
+    has_rest: bool,
 }
 
 impl Log {
@@ -160,15 +161,16 @@ impl Log {
             }
             None => {}
         }
-        let mut log = Log { medium, net, len: at, last, is_broken: false };
+        let mut log = Log { medium, net, len: at, last, has_rest: false };
         log.acknowledge();
         Ok((log, len - at))
     }
 
-    /// Writes an operation; on return it is on the disk, or is not in the file.
+    /// Writes an operation. It is on the disk on return. After a failure it is not in the file, or, if that could not be
+    /// undone, may be there at the next start.
     pub(super) fn append(&mut self, body: &[u8]) -> Result<(), FileError> {
-        if self.is_broken {
-            return Err(FileError::Broken);
+        if self.has_rest {
+            self.undo().map_err(FileError::Undo)?;
         }
         if body.len() > OPERATION_MAX {
             return Err(FileError::TooLong(body.len()));
@@ -176,12 +178,21 @@ impl Log {
         let (frame, hash) = frame(&self.last, body);
         let bytes = [frame.as_slice(), body, &hash].concat();
         if let Err(error) = self.medium.write_at(&bytes, self.len).and_then(|()| self.medium.sync()) {
-            let undone = self.medium.set_len(self.len).and_then(|()| self.medium.sync());
-            self.is_broken = undone.is_err();
+            self.has_rest = true;
+            // If that fails as well, the next operation begins with it.
+            let _ = self.undo();
             return Err(error.into());
         }
         (self.len, self.last) = (self.len + bytes.len() as u64, hash);
         self.acknowledge();
+        Ok(())
+    }
+
+    /// Removes what a failed write has left.
+    fn undo(&mut self) -> io::Result<()> {
+        self.medium.set_len(self.len)?;
+        self.medium.sync()?;
+        self.has_rest = false;
         Ok(())
     }
 

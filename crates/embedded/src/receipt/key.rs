@@ -50,6 +50,12 @@ impl Key {
         Ok(Self::ed25519(Ed25519KeyPair::generate().map_err(|_| KeyError)?))
     }
 
+    /// Makes the private key of a new wallet (PKCS #8, RFC 8410).
+    pub fn new_wallet_pkcs8() -> Result<Vec<u8>, KeyError> {
+        let document = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).map_err(|_| KeyError)?;
+        Ok(document.as_ref().to_vec())
+    }
+
     /// Makes a wallet's key out of its private key (PKCS #8, RFC 8410).
     pub fn wallet_from_pkcs8(der: &[u8]) -> Result<Key, KeyError> {
         Ok(Self::ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| KeyError)?))

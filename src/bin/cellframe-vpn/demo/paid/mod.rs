@@ -49,6 +49,7 @@ pub(super) fn perform(interruption: &Interruption) -> Result<Report, Failure> {
     let price = format!("{UNITS} B for {PRICE} {TOKEN}");
     let (server_state, client_state) = (directory.path().join("server"), directory.path().join("client"));
     let started = server.call(json!({"do": "start", "state": text_of(&server_state)?, "prices": [price]}), STEP)?;
+    server.call(json!({"do": "receive"}), STEP)?;
     progress.step(format_args!("server started; it sells {}", text(&started["sells"])));
     client.call(json!({"do": "configure", "state": text_of(&client_state)?, "pin": started["pin"]}), STEP)?;
     let wallet = client.call(json!({"do": "make wallet"}), STEP)?["address"].take();
@@ -106,7 +107,9 @@ fn spend(
             return Ok(paid);
         }
         if Instant::now() > deadline {
-            return Err(Failure::general(format!("the service goes on after {TIMEOUT:?}, though the money is used up")));
+            return Err(Failure::general(format!(
+                "the service goes on after {TIMEOUT:?}, though the money is used up"
+            )));
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::target::DEFAULT_NETWORK;
 
 /// The client's wallet.
 const WALLET: &str = "purse";
-/// Nobody listens there: the tunnel's own counters tell what arrives.
+/// The tunnel's own counters tell what arrives; nobody reads it, and without a socket the host would answer by ICMP.
 const PORT: u16 = 9;
 /// The bytes of a datagram with its headers, and how many are sent in a second.
 const DATAGRAM: usize = 1000;
@@ -29,6 +29,7 @@ const RATE: u32 = 1000;
 /// What an end keeps from step to step.
 #[derive(Default)]
 pub(in super::super) struct Steps {
+    receiver: Option<UdpSocket>,
     sender: Option<Sender>,
     receipts: u64,
 }
@@ -48,14 +49,20 @@ impl Steps {
                 self.sender = Some(sender);
                 json!({})
             }),
-            ("send no more", EndRole::Client) => {
-                Ok(json!({"bytes": self.sender.take().map_or(0, Sender::finish)}))
-            }
+            ("send no more", EndRole::Client) => Ok(json!({"bytes": self.sender.take().map_or(0, Sender::finish)})),
             ("paid", EndRole::Client) => Ok(self.paid()),
             ("fund", EndRole::Server) => fund(request),
             ("accounts", EndRole::Server) => accounts(request),
             _ => return None,
         })
+    }
+
+    /// Has the server's host take what comes through the tunnel to this address.
+    pub(in super::super) fn receive(&mut self, gateway: Ipv4Addr) -> Result<Value, Failure> {
+        let socket = UdpSocket::bind((gateway, PORT));
+        let socket = socket.map_err(|error| Failure::general(format!("cannot receive through the tunnel: {error}")))?;
+        self.receiver = Some(socket);
+        Ok(json!({}))
     }
 
     fn choose_wallet(&mut self, request: &Value) -> Result<Value, Failure> {
