@@ -122,7 +122,7 @@ pub(super) fn contract(
     let (net, host, settings) = (net.clone(), host.to_owned(), settings.clone());
     let failed = |why: &str| PaymentError::Open {
         server: names::server(&host, port),
-        why: OpenError::Refused(format!("the ledger cannot be asked: {why}")),
+        why: OpenError::Busy(format!("the ledger cannot be asked: {why}")),
     };
     let asked = host.clone();
     let work = move || {

@@ -627,8 +627,8 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_net_store_prefix(net: *const dap_chain_net_t) -> *const c_char;
 
     /// Prepares the ledger of the server that the client is about to connect to, where it is not the network's own; blocks.
-    /// Returns 0; the errno of a connection that failed; -1 with a sentence in `why` (of `why_size` bytes, NUL-terminated)
-    /// if the server refuses or does not answer.
+    /// Returns 0; the errno of a connection that failed; with a sentence in `why` (of `why_size` bytes, NUL-terminated) -1 if
+    /// the server refuses, and -2 if it does not answer or not now.
     pub(super) fn vpn_glue_ledger_open(
         net: *mut dap_chain_net_t,
         host: *const c_char,
