@@ -21,14 +21,14 @@ use testkit::tunnel::{Client, GATEWAY, NETWORK};
 
 use crate::routes::hosts;
 
-const FILE: &str = "/etc/resolv.conf";
+pub(crate) const FILE: &str = "/etc/resolv.conf";
 /// What the client is told to do.
 const ALL: [&str; 2] = ["--route", "0.0.0.0/0"];
 
 /// The file with its inode, mode and target, and the names of those beside it.
-type State = (Option<(u64, u32)>, Option<PathBuf>, Option<Vec<u8>>, Vec<String>);
+pub(crate) type State = (Option<(u64, u32)>, Option<PathBuf>, Option<Vec<u8>>, Vec<String>);
 
-fn state() -> State {
+pub(crate) fn state() -> State {
     let names = fs::read_dir("/etc").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name.starts_with("resolv.conf")).collect();
     names.sort();

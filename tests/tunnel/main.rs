@@ -11,6 +11,7 @@ mod dns;
 mod ipv6;
 mod judged;
 mod kill_switch;
+mod killed;
 mod leases;
 mod limits;
 mod logs;
