@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use host::netlink::Netlink;
 use host::nft::Nft;
 use rustix::process::Signal;
+use testkit::Noise;
 use testkit::eventually;
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
-use testkit::Noise;
 use testkit::program::{Running, code, send, stderr};
 use testkit::tunnel::{Client, NETWORK};
 
