@@ -9,11 +9,61 @@ use std::time::Duration;
 pub(super) use host::look_up::Missing;
 use host::look_up::look_up;
 use host::threads::Permits;
+use parking_lot::Mutex;
 
 /// Most look-ups at once: one that nobody waits for any more cannot be ended.
 const MOST: usize = 8;
 
+/// Most addresses of a name that are remembered.
+const REMEMBERED_MAX: usize = 8;
+
 static PERMITS: Permits = Permits::new(MOST);
+
+/// The name that was looked up last.
+static KNOWN: Mutex<Known> = Mutex::new(Known { name: String::new(), addresses: Vec::new(), next: 0 });
+
+/// A name with its addresses. The SDK tries one address for each connection, so they take turns.
+struct Known {
+    name: String,
+    addresses: Vec<IpAddr>,
+    /// Counts on for ever: the place of the next one, beyond the end too.
+    next: usize,
+}
+
+/// Takes what a name server says of a name. Another name begins anew.
+fn learn(name: &str, mut addresses: Vec<IpAddr>) {
+    addresses.truncate(REMEMBERED_MAX);
+    let mut known = KNOWN.lock();
+    let next = if known.name == name { known.next } else { 0 };
+    *known = Known { name: name.to_owned(), addresses, next };
+}
+
+/// Returns the addresses that a name had when it was looked up last.
+pub(super) fn known(name: &str) -> Vec<IpAddr> {
+    let known = KNOWN.lock();
+    if known.name == name { known.addresses.clone() } else { Vec::new() }
+}
+
+/// Returns the address whose turn it is; `None` if none of this name is known.
+pub(super) fn turn(name: &str) -> Option<IpAddr> {
+    let mut known = KNOWN.lock();
+    if known.name != name {
+        return None;
+    }
+    let at = known.next.checked_rem(known.addresses.len())?;
+    known.next = at + 1;
+    known.addresses.get(at).copied()
+}
+
+/// Begins with this address the next time: it has answered.
+pub(super) fn answered(name: &str, address: IpAddr) {
+    let mut known = KNOWN.lock();
+    if known.name == name
+        && let Some(at) = known.addresses.iter().position(|known| known.to_canonical() == address.to_canonical())
+    {
+        known.next = at;
+    }
+}
 
 /// Returns whether a host is a name, and no address, which may name its link.
 pub(super) fn is_name(host: &str) -> bool {
@@ -39,7 +89,7 @@ fn address_by(
     is_wanted: impl Fn() -> bool,
 ) -> Result<IpAddr, Missing> {
     let instead = |why: &str| {
-        let address = before?;
+        let address = turn(name).or(before)?;
         log::info!("{name}: {why}; {address}, which it had before, is tried");
         Some(address)
     };
@@ -47,7 +97,12 @@ fn address_by(
     let asked = name.to_owned();
     let resolve = move || {
         let _permit = permit;
-        resolve(&asked)?.first().copied().ok_or_else(|| io::Error::other("it has no address"))
+        let addresses = resolve(&asked)?;
+        if addresses.is_empty() {
+            return Err(io::Error::other("it has no address"));
+        }
+        learn(&asked, addresses);
+        turn(&asked).ok_or_else(|| io::Error::other("another name was looked up meanwhile"))
     };
     match look_up(resolve, Some(time), instead, is_wanted) {
         Err(Missing::Failed(errno)) => {
@@ -65,6 +120,8 @@ mod tests {
     use std::time::Instant;
 
     const PATIENCE: Duration = Duration::from_secs(1);
+    /// The tests share the name that was looked up last.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     const TIME: Duration = Duration::from_secs(60);
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -76,19 +133,37 @@ mod tests {
     }
 
     #[test]
+    fn addresses_take_turns_and_the_one_that_answered_begins() {
+        let _alone = ALONE.lock();
+        let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
+        let both = move |_: &str| Ok(vec![a, b]);
+        let unknown = |_: &str| Err(io::Error::other("not known"));
+        assert_eq!(
+            (0..3).map(|_| address_by(both, "turns", None, TIME, || true).unwrap()).collect::<Vec<_>>(),
+            [a, b, a]
+        );
+        answered("turns", b);
+        assert_eq!([(); 3].map(|()| address_by(unknown, "turns", Some(c), TIME, || true)), [Ok(b), Ok(a), Ok(b)]);
+        assert_eq!((known("turns"), known("another"), turn("another")), (vec![a, b], vec![], None));
+        assert_eq!(address_by(unknown, "another", Some(c), TIME, || true), Ok(c));
+    }
+
+    #[test]
     fn the_address_from_before_stands_in_for_a_silent_name_server() {
         let known = |_: &str| Ok(vec![ADDRESS, BEFORE]);
         let unknown = |_: &str| Err(io::Error::other("not known"));
+        let _alone = ALONE.lock();
         for before in [None, Some(BEFORE)] {
+            answered("a", ADDRESS);
             assert_eq!(address_by(known, "a", before, TIME, || true), Ok(ADDRESS));
-            assert_eq!(address_by(unknown, "a", before, TIME, || true), before.ok_or(Missing::Unknown));
-            assert_eq!(address_by(|_| Ok(vec![]), "a", before, TIME, || true), before.ok_or(Missing::Unknown));
+            assert_eq!(address_by(unknown, "b", before, TIME, || true), before.ok_or(Missing::Unknown));
+            assert_eq!(address_by(|_| Ok(vec![]), "b", before, TIME, || true), before.ok_or(Missing::Unknown));
         }
         let started = Instant::now();
-        assert_eq!(address_by(silent, "a", Some(BEFORE), TIME, || true), Ok(BEFORE));
+        assert_eq!(address_by(silent, "c", Some(BEFORE), TIME, || true), Ok(BEFORE));
         assert!(started.elapsed() >= PATIENCE);
-        assert_eq!(address_by(silent, "a", None, Duration::from_millis(20), || true), Err(Missing::NoAnswer));
-        assert_eq!(address_by(silent, "a", None, TIME, || false), Err(Missing::Unwanted));
+        assert_eq!(address_by(silent, "c", None, Duration::from_millis(20), || true), Err(Missing::NoAnswer));
+        assert_eq!(address_by(silent, "c", None, TIME, || false), Err(Missing::Unwanted));
         assert_eq!(address("localhost", None, TIME, || true).map(|address| address.is_loopback()), Ok(true));
     }
 

@@ -25,9 +25,16 @@ impl Connection {
             self.settings.congestion.say();
         }
         kill_switch::prepare(&self.server, &self.settings)?;
+        if let Some(before) = self.origin.address {
+            self.open_ways(before);
+        }
         self.dial()?;
         let grant = self.await_grant()?;
         self.bring_up(&grant)?;
+        #[cfg(not(feature = "embedded"))]
+        if let Some(address) = self.server_address() {
+            crate::client::look_up::answered(&self.host, address);
+        }
         log::info!("{}: the tunnel is up", self.server);
         self.keep_token(grant.token);
         Ok(())
@@ -62,13 +69,16 @@ impl Connection {
     #[cfg(not(feature = "embedded"))]
     fn target(&self) -> Result<String, ClientError> {
         use crate::client::look_up::{self, Missing};
-        let target = kill_switch::target(&self.server, &self.host);
-        if !look_up::is_name(&target) {
-            return Ok(target);
+        if !look_up::is_name(&self.host) {
+            return Ok(self.host.clone());
+        }
+        // No name server can be asked.
+        if let Some(address) = kill_switch::way_to(&self.server) {
+            return Ok(look_up::turn(&self.host).unwrap_or(address).to_string());
         }
         let (server, after) = (self.server.clone(), self.settings.start_timeout);
         let is_wanted = || !self.origin.began.is_stopped() && self.shared.lock().exchange.is_alive();
-        match look_up::address(&target, self.origin.address, after, is_wanted) {
+        match look_up::address(&self.host, self.origin.address, after, is_wanted) {
             Ok(address) => Ok(address.to_string()),
             Err(Missing::Unknown | Missing::Failed(_)) => Err(ClientError::Connect { server, errno: libc::ENOENT }),
             Err(Missing::NoAnswer) => Err(ClientError::NoAnswer { server, waiting_for: "a name server", after }),

@@ -53,11 +53,7 @@ pub(super) fn set(routes: &Routes, device: &Device, netlink: &mut Netlink) -> Re
     if is_wanted && !has_ipv6 {
         ipv6::enable(&name).map_err(failed)?;
     }
-    let server = match routes.server {
-        Some(IpAddr::V6(server)) => Some(server),
-        Some(IpAddr::V4(_)) | None => None,
-    };
-    let wanted = if is_wanted { blocks(server) } else { BTreeSet::new() };
+    let wanted = if is_wanted { blocks(&routes.servers) } else { BTreeSet::new() };
     let is_ours = |route: &&Route6Entry| route.protocol == OUR_ROUTE;
     let there: BTreeSet<_> = ours.iter().filter(is_ours).map(|route| (route.destination, route.prefix)).collect();
     for block in wanted.difference(&there) {
@@ -66,7 +62,7 @@ pub(super) fn set(routes: &Routes, device: &Device, netlink: &mut Netlink) -> Re
     for block in there.difference(&wanted) {
         netlink.unset_route6(device.index(), *block)?;
     }
-    if is_wanted {
+    if wanted.difference(&there).count() == wanted.len() && is_wanted {
         log::info!("IPv6 leads into tunnel device {name}, and is answered with \"unreachable\"");
     }
     Ok(())
@@ -89,8 +85,12 @@ pub(super) fn is_wanted(routes: &Routes) -> bool {
 }
 
 /// Returns the destinations of the routes.
-fn blocks(server: Option<Ipv6Addr>) -> BTreeSet<Block> {
-    let left_out: Vec<_> = OF_A_LINK.into_iter().chain(server.map(|server| (server, 128))).collect();
+fn blocks(servers: &[IpAddr]) -> BTreeSet<Block> {
+    let outside = servers.iter().filter_map(|server| match server {
+        IpAddr::V6(server) => Some((*server, 128)),
+        IpAddr::V4(_) => None,
+    });
+    let left_out: Vec<_> = OF_A_LINK.into_iter().chain(outside).collect();
     let mut blocks = BTreeSet::new();
     add_without(&left_out, (Ipv6Addr::UNSPECIFIED, 0), &mut blocks);
     blocks
@@ -123,13 +123,14 @@ mod tests {
     use super::*;
 
     fn is_routed(server: Option<&str>, address: u128) -> bool {
-        let blocks = blocks(server.map(|server| server.parse().unwrap()));
+        let servers: Vec<IpAddr> = server.iter().map(|server| server.parse().unwrap()).collect();
+        let blocks = blocks(&servers);
         blocks.into_iter().any(|block| holds(block, (address.into(), 128)))
     }
 
     #[test]
     fn all_but_the_link_and_the_server() {
-        let blocks = blocks(None);
+        let blocks = blocks(&[]);
         assert!(blocks.iter().all(|(_, prefix)| *prefix > WHOLE) && blocks.len() < 24, "{blocks:?}");
         for (address, expected) in [
             ("::1:2:3", true),
