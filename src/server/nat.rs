@@ -103,6 +103,14 @@ impl Nat {
                  {family} {table} {name} iifname {device} accept` and the same with oifname"
             );
         }
+        if !others.legacy.is_empty() {
+            log::warn!(
+                "this host has tables of iptables-legacy ({}), which are not looked at: if clients reach this host alone, \
+                 see `iptables-legacy -S FORWARD`; expected rules that accept {device} there, such as `iptables-legacy -I \
+                 FORWARD -i {device} -j ACCEPT` and the same with -o",
+                others.legacy.join(", ")
+            );
+        }
         Ok(nat)
     }
 
