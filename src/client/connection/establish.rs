@@ -9,12 +9,19 @@ use parking_lot::MutexGuard;
 use super::{Connection, LEASES, Shared, tunnel};
 use crate::client::error::ClientError;
 use crate::client::judge::judge;
+#[cfg(not(feature = "embedded"))]
+use crate::client::probe;
 use crate::client::settings::Settings;
 use crate::client::{State, dns, kill_switch};
 use crate::sdk::link::{self, Link};
 use crate::sdk::store;
 use vpn_core::exchange::{Event, Exchange, Grant};
 use vpn_core::lease::Token;
+
+/// How long a node's SDK may take for the stream before the path to a server that accepts connections is suspected to lose
+/// full packets. The SDK tries again after 3 s.
+#[cfg(not(feature = "embedded"))]
+const SUSPICION: Duration = Duration::from_secs(2);
 
 impl Connection {
     /// Connects, and waits until the tunnel is up or a step has failed.
@@ -45,7 +52,12 @@ impl Connection {
                 connection.link_event(event);
             }
         });
-        let link = Link::connect(&self.net, &self.target()?, self.port, "RS", handler)
+        let target = self.target()?;
+        #[cfg(not(feature = "embedded"))]
+        {
+            self.shared.lock().unsuspected = target.parse().ok();
+        }
+        let link = Link::connect(&self.net, &target, self.port, "RS", handler)
             .ok_or_else(|| ClientError::Connect { server: self.server.clone(), errno: libc::EIO })?;
         self.shared.lock().link = Some(link);
         self.handle(Event::Dialled);
@@ -101,7 +113,27 @@ impl Connection {
             Duration::ZERO => {}
             pause => shared.exchange.handle(self.now(), Event::Paused(pause)),
         }
+        #[cfg(not(feature = "embedded"))]
+        self.suspect_path(shared);
         self.tell_end(shared);
+    }
+
+    /// Makes the path a narrow one if the server accepts connections, and the SDK gets no stream: its handshake has full
+    /// packets, and nobody else can reach its socket. What this host then announces makes the server's packets small, too.
+    #[cfg(not(feature = "embedded"))]
+    fn suspect_path(&self, shared: &mut Shared) {
+        if !shared.exchange.awaits_stream() || self.started.elapsed() < SUSPICION {
+            return;
+        }
+        let Some(address) = shared.unsuspected.take() else { return };
+        let report = move |reached: Result<(), i32>| {
+            let result = reached.map_err(std::io::Error::from_raw_os_error);
+            match result.and_then(|()| host::narrow_path::narrow(address)) {
+                Ok(()) => log::debug!("{address} is silent; the path to it is taken for a narrow one"),
+                Err(error) => log::debug!("{address} is silent; the path to it stays as it is: {error}"),
+            }
+        };
+        probe::start(&address.to_string(), self.port, Instant::now() + SUSPICION, report);
     }
 
     /// Creates the device, on the calling thread: the stream's worker has other streams to serve.
