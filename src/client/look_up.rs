@@ -1,4 +1,4 @@
-//! The address of the server's name, on a node. Its SDK would look the name up on a worker, and nothing else of that
+//! The address of a server's name, on a node. Its SDK would look the name up on a worker, and nothing else of that
 //! worker's would go on until a name server answers: for 20 s where they are behind the tunnel that is down. So a thread
 //! looks it up, and the SDK gets the address. (The embedded SDK does so by itself; see `embedded::dial`.)
 
@@ -6,8 +6,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-pub(super) use host::look_up::Missing;
-use host::look_up::look_up;
+use super::ClientError;
+use host::look_up::{Missing, look_up};
 use host::threads::Permits;
 
 /// Most look-ups at once: one that nobody waits for any more cannot be ended.
@@ -16,12 +16,33 @@ const MOST: usize = 8;
 static PERMITS: Permits = Permits::new(MOST);
 
 /// Returns whether a host is a name, and no address, which may name its link.
-pub(super) fn is_name(host: &str) -> bool {
+fn is_name(host: &str) -> bool {
     !host.contains(':') && host.parse::<IpAddr>().is_err()
 }
 
+/// Returns what the SDK is given to connect to a host of this name: its address, as [`address`] finds it. `server` is
+/// host:port, for an error. An address stays as it is.
+pub(super) fn target(
+    name: &str,
+    server: &str,
+    before: Option<IpAddr>,
+    time: Duration,
+    is_wanted: impl Fn() -> bool,
+) -> Result<String, ClientError> {
+    if !is_name(name) {
+        return Ok(name.to_owned());
+    }
+    let server = server.to_owned();
+    match address(name, before, time, is_wanted) {
+        Ok(address) => Ok(address.to_string()),
+        Err(Missing::Unknown | Missing::Failed(_)) => Err(ClientError::Connect { server, errno: libc::ENOENT }),
+        Err(Missing::NoAnswer) => Err(ClientError::NoAnswer { server, waiting_for: "a name server", after: time }),
+        Err(Missing::Unwanted) => Err(ClientError::Stopped),
+    }
+}
+
 /// Looks a name up for at most `time`. `before` is the address that it had, which counts if there is no answer. Blocks.
-pub(super) fn address(
+fn address(
     name: &str,
     before: Option<IpAddr>,
     time: Duration,
@@ -98,5 +119,14 @@ mod tests {
             assert!(!is_name(host), "{host}");
         }
         assert!(is_name("vpn.example.com") && is_name("host"));
+    }
+
+    #[test]
+    fn the_sdk_gets_an_address() {
+        let target = |name, is_wanted| target(name, "a:1", None, TIME, move || is_wanted);
+        assert_eq!(target("fe80::1%eth0", true).unwrap(), "fe80::1%eth0");
+        assert!(target("localhost", true).unwrap().parse::<IpAddr>().unwrap().is_loopback());
+        let error = target("name.invalid", true).unwrap_err();
+        assert!(matches!(error, ClientError::Connect { errno: libc::ENOENT, .. }), "{error}");
     }
 }

@@ -9,10 +9,10 @@ use parking_lot::MutexGuard;
 use super::{Connection, LEASES, Shared, tunnel};
 use crate::client::error::ClientError;
 use crate::client::judge::judge;
-#[cfg(not(feature = "embedded"))]
-use crate::client::probe;
 use crate::client::settings::Settings;
 use crate::client::{State, dns, kill_switch};
+#[cfg(not(feature = "embedded"))]
+use crate::client::{look_up, probe};
 use crate::sdk::link::{self, Link};
 use crate::sdk::store;
 use vpn_core::exchange::{Event, Exchange, Grant};
@@ -73,19 +73,9 @@ impl Connection {
     /// Returns what the SDK is given to connect to: the address. Blocks while the name is looked up.
     #[cfg(not(feature = "embedded"))]
     fn target(&self) -> Result<String, ClientError> {
-        use crate::client::look_up::{self, Missing};
         let target = kill_switch::target(&self.server, &self.host);
-        if !look_up::is_name(&target) {
-            return Ok(target);
-        }
-        let (server, after) = (self.server.clone(), self.settings.start_timeout);
         let is_wanted = || !self.origin.began.is_stopped() && self.shared.lock().exchange.is_alive();
-        match look_up::address(&target, self.origin.address, after, is_wanted) {
-            Ok(address) => Ok(address.to_string()),
-            Err(Missing::Unknown | Missing::Failed(_)) => Err(ClientError::Connect { server, errno: libc::ENOENT }),
-            Err(Missing::NoAnswer) => Err(ClientError::NoAnswer { server, waiting_for: "a name server", after }),
-            Err(Missing::Unwanted) => Err(ClientError::Stopped),
-        }
+        look_up::target(&target, &self.server, self.origin.address, self.settings.start_timeout, is_wanted)
     }
 
     pub(super) fn await_grant(&self) -> Result<Grant, ClientError> {
