@@ -177,7 +177,11 @@ fn decide(net: &Net, server: (&str, u16), settings: &Settings, began: Began) -> 
         }
         Choice::Unknown(hash) => {
             let text = HashFormat::Hex.write(&hash);
-            log::info!("order {text} is not known here, so neither is its price: it is requested as a free one");
+            let line =
+                format!("order {text} is not known here, so neither is its price: it is requested as a free one");
+            if began.is_news("order", &line) {
+                log::info!("{line}");
+            }
             return Ok(Contract::Free(hash));
         }
         Choice::None if is_servers => {
