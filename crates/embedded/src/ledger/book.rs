@@ -2,7 +2,8 @@
 
 use super::file::{self, FileError, Log, Medium};
 use super::operation::{Operation, Payment, What};
-use super::state::{Effect, Rules, State};
+use super::rules::Rules;
+use super::state::{Effect, State};
 use super::{Error, Hash, OpenError, Order, Refusal};
 use crate::receipt;
 use crate::state::StateDir;
