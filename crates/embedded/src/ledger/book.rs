@@ -81,7 +81,10 @@ impl Book {
         let path = directory.path_of(&name);
         let failed = |error: FileError| OpenError::File { path: path.clone(), source: error.into() };
         let file = loop {
-            if let Some((file, _)) = directory.open_file(&name)? {
+            if let Some((file, mode)) = directory.open_file(&name)? {
+                if let Some(mode) = mode.filter(|mode| mode & 0o022 != 0) {
+                    log::warn!("{}: other users could write it until now (mode {mode:04o})", path.display());
+                }
                 break file;
             }
             let made = directory.create(&name, |mut file| {
