@@ -5,6 +5,7 @@
 //! taken as fees.
 
 use super::{Hash, Means, Transaction, hash_of};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use vpn_core::money::{Instruction, Token};
@@ -127,6 +128,8 @@ impl Effect {
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     accounts: BTreeMap<(Hash, Token), u128>,
+    /// What an owner's chains hold.
+    locked: BTreeMap<(Hash, Token), u128>,
     /// The highest counter of an owner.
     counters: BTreeMap<Hash, u64>,
     /// How many chains of an owner are not finished.
@@ -150,8 +153,7 @@ impl State {
 
     /// What an owner's chains hold.
     pub(super) fn locked(&self, owner: &Hash, token: &Token) -> u128 {
-        let theirs = |chain: &&Chain| chain.terms.client_key == *owner && chain.token == *token;
-        self.chains.iter().filter(theirs).map(|chain| chain.left).sum()
+        self.locked.get(&(*owner, *token)).copied().unwrap_or(0)
     }
 
     pub(super) fn counter(&self, owner: &Hash) -> u64 {
@@ -233,6 +235,7 @@ impl State {
                 }
                 if amount > 0 {
                     *self.open.entry(owner).or_default() += 1;
+                    *self.locked.entry((owner, token)).or_default() += amount;
                 }
                 self.links.insert(hash, Link { chain: self.chains.len(), left: amount });
                 self.chains.push(Chain { terms, token, first: hash, last: hash, left: amount, closed: None });
@@ -245,6 +248,7 @@ impl State {
                 chain.last = hash;
                 self.links.insert(hash, Link { chain: index, left: chain.left });
                 let is_finished = chain.left == 0;
+                self.unlock(owner, token, amount);
                 let totals = self.totals.entry(token).or_default();
                 totals.earned += value;
                 totals.fees += fees;
@@ -258,6 +262,7 @@ impl State {
                 let (owner, token, amount) = (chain.terms.client_key, chain.token, std::mem::take(&mut chain.left));
                 chain.closed = Some(hash);
                 self.links.insert(chain.last, Link { chain: index, left: 0 });
+                self.unlock(owner, token, amount);
                 *self.accounts.entry((owner, token)).or_default() += amount;
                 self.counters.insert(owner, counter);
                 self.finished(&owner);
@@ -270,6 +275,15 @@ impl State {
         self.events.push_back(event);
     }
 
+    fn unlock(&mut self, owner: Hash, token: Token, amount: u128) {
+        if let Entry::Occupied(mut locked) = self.locked.entry((owner, token)) {
+            *locked.get_mut() -= amount;
+            if *locked.get() == 0 {
+                locked.remove();
+            }
+        }
+    }
+
     fn finished(&mut self, owner: &Hash) {
         if let Some(open) = self.open.get_mut(owner) {
             *open = open.saturating_sub(1);
@@ -278,6 +292,14 @@ impl State {
 
     /// Adds everything up; returns what does not fit.
     pub(super) fn audit(&self) -> Result<(), String> {
+        let mut locked: BTreeMap<(Hash, Token), u128> = BTreeMap::new();
+        for chain in self.chains.iter().filter(|chain| chain.left > 0) {
+            let sum = locked.entry((chain.terms.client_key, chain.token)).or_default();
+            *sum = sum.checked_add(chain.left).ok_or_else(|| format!("what {} holds is too large", chain.token))?;
+        }
+        if locked != self.locked {
+            return Err("the conditional transactions hold another sum than their owners have locked".into());
+        }
         let mut held: BTreeMap<Token, u128> = BTreeMap::new();
         let accounts = self.accounts.iter().map(|((_, token), balance)| (*token, *balance));
         let chains = self.chains.iter().map(|chain| (chain.token, chain.left));
