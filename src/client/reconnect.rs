@@ -2,7 +2,8 @@
 //!
 //! A thread of the library waits for the loss. It connects as `start` does, while the device stays, so that the
 //! addresses and the connections of the host's programs survive when the server gives the same address again. It gives up
-//! when time alone heals nothing: a refusal, another identity, a wallet without money.
+//! when time alone heals nothing: a refusal, another identity, a wallet without money. What speaks another protocol than the
+//! server did may be a captive portal, and heals.
 
 use std::net::IpAddr;
 use std::thread::JoinHandle;
@@ -23,6 +24,8 @@ use host::threads;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const SECOND_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause while a network's sign-in page may answer: nothing tells when the network opens.
+const PORTAL_PAUSE: Duration = Duration::from_secs(5);
 /// How often a pause looks at the host's way to the server.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -84,8 +87,11 @@ fn connect_again(began: Began, server: Option<IpAddr>, pause: &mut Duration) -> 
                 // An event on one of the SDK's threads may hold what has failed for a moment.
                 settle();
                 let mut client = CLIENT.lock();
-                if error.heals() {
+                if error.heals() || error.may_be_portal() {
                     log::warn!("not connected again: {error}");
+                    if error.may_be_portal() {
+                        *pause = (*pause).min(PORTAL_PAUSE);
+                    }
                 } else {
                     log::error!("not connected again, and not tried until the next start: {error}");
                     client.target = None;

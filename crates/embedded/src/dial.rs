@@ -1,6 +1,6 @@
 //! Connecting: name look-up and TCP in short-lived threads, TLS on a worker.
 
-use super::client::NodeClient;
+use super::client::{self, NodeClient};
 use super::config;
 use super::reactor::Load;
 use super::reactor::Reactor;
@@ -17,9 +17,7 @@ use host::nft::kill_switch;
 use host::patience::Patience;
 use host::threads::{Permit, Permits};
 use libc::{EAGAIN, ECANCELED, EIO, ENOENT, EPROTO};
-use parking_lot::Mutex;
 use rustix::io::Errno;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -32,13 +30,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SHARE: u32 = 3;
 /// Most connecting threads at once.
 const THREADS_MAX: usize = 64;
-
-/// Most names whose addresses are remembered.
-const NAMES_MAX: usize = 64;
-
-/// The address that answered last for a name and port. A name server may be reached through the very tunnel that this
-/// connection is to restore.
-static ANSWERED: Mutex<BTreeMap<(String, u16), SocketAddr>> = Mutex::new(BTreeMap::new());
 
 static PERMITS: Permits = Permits::new(THREADS_MAX);
 
@@ -90,7 +81,6 @@ fn connect(
         EPROTO
     })?;
     let (io, peer) = host::dial::connect(&addresses, CONNECT_TIMEOUT, || client.is_dialling())?;
-    remember(client.host(), client.port(), peer);
     prepare_socket(&io).map_err(Errno::raw_os_error)?;
     // The client's own questions end the connection with a dead server earlier.
     set_patience(&io, true);
@@ -120,19 +110,10 @@ fn connect(
     Ok(())
 }
 
-fn remember(host: &str, port: u16, peer: SocketAddr) {
-    let mut answered = ANSWERED.lock();
-    if answered.len() >= NAMES_MAX {
-        answered.clear();
-    }
-    answered.insert((host.to_owned(), port), peer);
-}
-
-/// Returns the address that answered for the name last, and says why it is used. After a crash the kill switch that is
+/// Returns the address at which the name's server was last, and says why it is used. After a crash the kill switch that is
 /// still up has it.
 fn remembered(host: &str, port: u16, why: &str) -> Option<Vec<SocketAddr>> {
-    let answered = ANSWERED.lock().get(&(host.to_owned(), port)).copied();
-    if let Some(peer) = answered {
+    if let Some(peer) = client::found(host, port) {
         log::info!("{host}: {why}; {}, which answered last, is tried", peer.ip());
         return Some(vec![peer]);
     }

@@ -229,7 +229,7 @@ pub(crate) struct ClientOptions {
     /// Name servers of this machine while the tunnel is up: auto, off, gateway, or addresses separated by commas
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     pub(crate) dns: Vec<String>,
-    /// Retry when the server cannot be reached or does not answer at first, as after a loss
+    /// Retry when the server cannot be reached or does not answer at first, as after a loss, or a captive portal answers
     #[arg(long)]
     pub(crate) retry: bool,
     /// End when the connection is lost, rather than connect again

@@ -124,7 +124,7 @@ fn connect(options: &ClientOptions, user: &User) -> Result<Option<End>, Failure>
         }
         match connected {
             Ok(_) => return Ok(None),
-            Err(error) if options.retry && error.heals() => output::note(failure(&error)),
+            Err(error) if options.retry && (error.heals() || error.may_be_portal()) => output::note(failure(&error)),
             Err(error) => return Err(failure(&error)),
         }
         output::note(format_args!("next attempt in about {} s", delay.as_secs()));
