@@ -7,6 +7,7 @@ mod channels;
 mod establish;
 mod incoming;
 mod paying;
+mod ways;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

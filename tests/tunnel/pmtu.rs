@@ -314,9 +314,10 @@ fn a_router_with_a_link_local_address_is_heard() {
 
 /// A client on the far host, so that the narrow link is between it and the server.
 struct Outside {
-    lab: Lab,
     _server: Running,
     client: Client,
+    /// Behind the programs, which end before its hosts look at what they have left.
+    lab: Lab,
 }
 
 /// The server's address by IPv6.

@@ -3,6 +3,7 @@
 //! Callbacks, each at most once: first `connected`, or `error` if the connection fails; then `disconnected`; last
 //! `delete`. A client that is closed while dialling gets `delete` alone.
 
+use crate::addresses;
 use crate::ctypes::{dap_client, dap_stream_ch, dap_stream_worker};
 use crate::cview::client::{self as callbacks, CNodeClient, Handle};
 use crate::cview::packets::Packet;
@@ -18,19 +19,6 @@ use vpn_core::names;
 
 /// All node clients, by the address of the struct that C holds.
 static CLIENTS: Mutex<BTreeMap<usize, Arc<NodeClient>>> = Mutex::new(BTreeMap::new());
-
-/// Most names whose addresses are remembered.
-const NAMES_MAX: usize = 64;
-
-/// The address at which the server of a name and port was found last. A name server may be reached through the very tunnel
-/// that a connection is to restore.
-static FOUND: Mutex<BTreeMap<(String, u16), SocketAddr>> = Mutex::new(BTreeMap::new());
-
-/// Returns the address at which the server of this name and port was found last. What else accepts connections, such as
-/// the sign-in page of a network, does not count.
-pub(crate) fn found(host: &str, port: u16) -> Option<SocketAddr> {
-    FOUND.lock().get(&(host.to_owned(), port)).copied()
-}
 
 /// The node client with the struct at an address, which is compared, never followed.
 pub(crate) fn find(address: usize) -> Option<Arc<NodeClient>> {
@@ -231,14 +219,6 @@ impl NodeClient {
         self.state.lock().phase != Phase::Dialling
     }
 
-    fn remember(&self, peer: SocketAddr) {
-        let mut found = FOUND.lock();
-        if found.len() >= NAMES_MAX {
-            found.clear();
-        }
-        found.insert((self.host.clone(), self.port), peer);
-    }
-
     fn delete(&self) {
         callbacks::delete(&self.view);
         self.unregister();
@@ -266,7 +246,7 @@ impl ClientEnd for NodeClient {
             state.phase = Phase::Up { stream };
         }
         drop(self.another.lock().take());
-        self.remember(peer);
+        addresses::found(&self.host, self.port, peer);
         self.handle.set_stream(view);
         callbacks::connected(&self.view);
     }

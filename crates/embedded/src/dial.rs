@@ -1,6 +1,7 @@
 //! Connecting: name look-up and TCP in short-lived threads, TLS on a worker.
 
-use super::client::{self, NodeClient};
+use super::addresses;
+use super::client::NodeClient;
 use super::config;
 use super::reactor::Load;
 use super::reactor::Reactor;
@@ -110,12 +111,14 @@ fn connect(
     Ok(())
 }
 
-/// Returns the address at which the name's server was last, and says why it is used. After a crash the kill switch that is
-/// still up has it.
+/// Returns the addresses that the name had, and says why they are used. After a crash the kill switch that is still up has
+/// one.
 fn remembered(host: &str, port: u16, why: &str) -> Option<Vec<SocketAddr>> {
-    if let Some(peer) = client::found(host, port) {
-        log::info!("{host}: {why}; {}, which answered last, is tried", peer.ip());
-        return Some(vec![peer]);
+    let known = addresses::known(host, port);
+    if let Some((first, others)) = known.split_first() {
+        let others = if others.is_empty() { "" } else { ", then its other addresses" };
+        log::info!("{host}: {why}; {}, which answered last, is tried{others}", first.ip());
+        return Some(known);
     }
     let peer = kill_switch::standing().ok()??.address_of(&names::server(host, port))?;
     log::info!("{host}: {why}; {}, which the kill switch lets through, is tried", peer.ip());
@@ -130,7 +133,9 @@ fn look_up(host: &str, port: u16, permit: &Arc<Permit>, is_wanted: impl Fn() -> 
     let (name, permit) = (host.to_owned(), Arc::clone(permit));
     let resolve = move || {
         let _permit = permit;
-        (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
+        let addresses: Vec<_> = (name.as_str(), port).to_socket_addrs()?.collect();
+        addresses::learn(&name, port, &addresses);
+        Ok(addresses)
     };
     let instead = |why: &str| {
         log::debug!("{host}: {why}");

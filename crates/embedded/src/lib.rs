@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+pub mod addresses;
 pub mod budget;
 pub mod cli;
 pub(crate) mod client;

@@ -32,9 +32,16 @@ impl Connection {
             self.settings.congestion.say();
         }
         kill_switch::prepare(&self.server, &self.settings)?;
+        if let Some(before) = self.origin.address {
+            self.open_ways(before);
+        }
         self.dial()?;
         let grant = self.await_grant()?;
         self.bring_up(&grant)?;
+        #[cfg(not(feature = "embedded"))]
+        if let Some(address) = self.server_address() {
+            look_up::answered(&self.host, address);
+        }
         log::info!("{}: the tunnel is up", self.server);
         self.keep_token(grant.token);
         Ok(())
@@ -73,9 +80,12 @@ impl Connection {
     /// Returns what the SDK is given to connect to: the address. Blocks while the name is looked up.
     #[cfg(not(feature = "embedded"))]
     fn target(&self) -> Result<String, ClientError> {
-        let target = kill_switch::target(&self.server, &self.host);
+        // No name server can be asked.
+        if let Some(address) = kill_switch::way_to(&self.server).filter(|_| look_up::is_name(&self.host)) {
+            return Ok(look_up::turn(&self.host).unwrap_or(address).to_string());
+        }
         let is_wanted = || !self.origin.began.is_stopped() && self.shared.lock().exchange.is_alive();
-        look_up::target(&target, &self.server, self.origin.address, self.settings.start_timeout, is_wanted)
+        look_up::target(&self.host, &self.server, self.origin.address, self.settings.start_timeout, is_wanted)
     }
 
     pub(super) fn await_grant(&self) -> Result<Grant, ClientError> {
