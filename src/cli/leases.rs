@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 
 use super::{Answer, option};
-use crate::server::{self, LeaseInfo, LeaseState};
+use crate::server::lease_list::{self, LeaseInfo, LeaseState};
 
 /// The most leases of one answer.
 const MOST: usize = 10_000;
@@ -16,7 +16,7 @@ pub(super) fn run(words: &[String]) -> Option<Answer> {
         return Some(drop_session(address));
     }
     option(words, "-leases")?;
-    let Some(leases) = server::leases() else { return Some(Answer::new(-3, "the VPN service is not running")) };
+    let Some(leases) = lease_list::leases() else { return Some(Answer::new(-3, "the VPN service is not running")) };
     let text = if option(words, "-json").is_some() { as_json(&leases).to_string() } else { as_text(&leases) };
     Some(Answer::new(0, text))
 }
@@ -31,7 +31,7 @@ fn drop_session(address: Option<&str>) -> Answer {
     let Ok(address) = word.parse::<Ipv4Addr>() else {
         return Answer::new(-1, format!("-drop {word:?}: expected the inner address of a session, such as 10.0.0.2"));
     };
-    match server::drop_session(address) {
+    match lease_list::drop_session(address) {
         Ok(client) => {
             log::info!("session dropped by the operator: {client}");
             Answer::new(0, format!("dropped the session of {address}: {client}"))

@@ -28,7 +28,7 @@ mod exit;
 mod handlers;
 mod init_error;
 mod journal;
-mod lease_list;
+pub(crate) mod lease_list;
 mod lease_store;
 mod leases;
 mod limited;
@@ -54,7 +54,6 @@ use parking_lot::{Mutex, MutexGuard};
 use std::sync::OnceLock;
 
 pub use init_error::InitError;
-pub(crate) use lease_list::{LeaseInfo, LeaseState, drop_session, leases};
 pub(crate) use nat::NatError;
 pub(crate) use settings::{Settings, SettingsError};
 
