@@ -20,5 +20,6 @@ mod restart;
 mod rests;
 mod server;
 mod signatures;
+mod static_leases;
 mod strangers;
 mod units;
