@@ -20,22 +20,25 @@ const REMEMBERED_MAX: usize = 8;
 static PERMITS: Permits = Permits::new(MOST);
 
 /// The name that was looked up last.
-static KNOWN: Mutex<Known> = Mutex::new(Known { name: String::new(), addresses: Vec::new(), next: 0 });
+static KNOWN: Mutex<Known> = Mutex::new(Known { name: String::new(), addresses: Vec::new() });
 
 /// A name with its addresses. The SDK tries one address for each connection, so they take turns.
 struct Known {
     name: String,
+    /// In the order of their turns, the next one first.
     addresses: Vec<IpAddr>,
-    /// Counts on for ever: the place of the next one, beyond the end too.
-    next: usize,
 }
 
-/// Takes what a name server says of a name. Another name begins anew.
+/// Takes what a name server says of a name. Another name begins anew. Many name servers give another order each time,
+/// which would make it the same address's turn again and again: those that are known keep their order, new ones follow.
 fn learn(name: &str, mut addresses: Vec<IpAddr>) {
-    addresses.truncate(REMEMBERED_MAX);
     let mut known = KNOWN.lock();
-    let next = if known.name == name { known.next } else { 0 };
-    *known = Known { name: name.to_owned(), addresses, next };
+    if known.name == name {
+        let place = |address: &IpAddr| known.addresses.iter().position(|known| known == address);
+        addresses.sort_by_key(|address| place(address).unwrap_or(usize::MAX));
+    }
+    addresses.truncate(REMEMBERED_MAX);
+    *known = Known { name: name.to_owned(), addresses };
 }
 
 /// Returns the addresses that a name had when it was looked up last.
@@ -47,12 +50,9 @@ pub(super) fn known(name: &str) -> Vec<IpAddr> {
 /// Returns the address whose turn it is; `None` if none of this name is known.
 pub(super) fn turn(name: &str) -> Option<IpAddr> {
     let mut known = KNOWN.lock();
-    if known.name != name {
-        return None;
-    }
-    let at = known.next.checked_rem(known.addresses.len())?;
-    known.next = at + 1;
-    known.addresses.get(at).copied()
+    let address = *known.addresses.first().filter(|_| known.name == name)?;
+    known.addresses.rotate_left(1);
+    Some(address)
 }
 
 /// Begins with this address the next time: it has answered.
@@ -61,7 +61,7 @@ pub(super) fn answered(name: &str, address: IpAddr) {
     if known.name == name
         && let Some(at) = known.addresses.iter().position(|known| known.to_canonical() == address.to_canonical())
     {
-        known.next = at;
+        known.addresses.rotate_left(at);
     }
 }
 
@@ -146,6 +146,22 @@ mod tests {
         assert_eq!([(); 3].map(|()| address_by(unknown, "turns", Some(c), TIME, || true)), [Ok(b), Ok(a), Ok(b)]);
         assert_eq!((known("turns"), known("another"), turn("another")), (vec![a, b], vec![], None));
         assert_eq!(address_by(unknown, "another", Some(c), TIME, || true), Ok(c));
+    }
+
+    #[test]
+    fn each_address_has_its_turn_whatever_order_the_name_server_answers_in() {
+        let _alone = ALONE.lock();
+        let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
+        let tried = |answers: &[&[IpAddr]]| {
+            let asked = |answer: &&[IpAddr]| {
+                let answer = answer.to_vec();
+                address_by(move |_| Ok(answer), "rotates", None, TIME, || true).unwrap()
+            };
+            answers.iter().map(asked).collect::<Vec<_>>()
+        };
+        assert_eq!(tried(&[&[a, b], &[b, a], &[a, b], &[b, a]]), [a, b, a, b]);
+        answered("rotates", b);
+        assert_eq!(tried(&[&[a, b, c], &[c, b, a], &[a, c], &[c, a]]), [b, a, c, a]);
     }
 
     #[test]
