@@ -97,6 +97,9 @@ struct Shared {
     grant: Option<Grant>,
     /// The server's outer address, as the stream's socket has it.
     server_address: Option<IpAddr>,
+    /// The address that a node's SDK connects to, until its path is suspected.
+    #[cfg(not(feature = "embedded"))]
+    unsuspected: Option<IpAddr>,
     link: Option<Arc<Link>>,
     channel: Option<Arc<Channel>>,
     timers: Vec<Timer>,
@@ -132,6 +135,8 @@ impl Connection {
                 exchange,
                 grant: None,
                 server_address: None,
+                #[cfg(not(feature = "embedded"))]
+                unsuspected: None,
                 link: None,
                 channel: None,
                 timers: Vec::new(),

@@ -237,12 +237,20 @@ fn attach(settings: &Settings, plan: &Plan, queue: &Arc<Queue>) -> Result<(Arc<P
     let worker = settings.worker.unwrap_or(0);
     let counters = SLOT.early.lock().clone().unwrap_or_else(|| Arc::new(Counters::new(1)));
     let path = Arc::new(Path {
-        uplink: Uplink::new(worker, settings.uplink.clone(), settings.usage_id, settings.bundle, Arc::clone(&counters)),
+        uplink: Uplink::new(
+            worker,
+            settings.uplink.clone(),
+            settings.usage_id,
+            settings.bundle,
+            settings.mtu,
+            Arc::clone(&counters),
+        ),
         downlink: Arc::new(Downlink::new(
             Arc::clone(queue),
             worker,
             settings.addr,
             settings.sources(&plan.networks()),
+            settings.mtu,
             Arc::clone(&counters),
         )),
         queue: Arc::clone(queue),

@@ -1,67 +1,65 @@
-//! The address of the server's name, on a node. Its SDK would look the name up on a worker, and nothing else of that
+//! The address of a server's name, on a node. Its SDK would look the name up on a worker, and nothing else of that
 //! worker's would go on until a name server answers: for 20 s where they are behind the tunnel that is down. So a thread
 //! looks it up, and the SDK gets the address. (The embedded SDK does so by itself; see `embedded::dial`.)
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-pub(super) use host::look_up::Missing;
-use host::look_up::look_up;
+use super::ClientError;
+use host::look_up::{Missing, look_up};
 use host::threads::Permits;
 use parking_lot::Mutex;
 
 /// Most look-ups at once: one that nobody waits for any more cannot be ended.
 const MOST: usize = 8;
 
-/// Most addresses of a name that are remembered.
+/// Most names that are remembered, and most addresses of each.
+const NAMES_MAX: usize = 64;
 const REMEMBERED_MAX: usize = 8;
 
 static PERMITS: Permits = Permits::new(MOST);
 
-/// The name that was looked up last.
-static KNOWN: Mutex<Known> = Mutex::new(Known { name: String::new(), addresses: Vec::new() });
+/// The names that were looked up, each with its addresses in the order of their turns, the next one first: the SDK tries
+/// one address for each connection.
+static KNOWN: Mutex<BTreeMap<String, Vec<IpAddr>>> = Mutex::new(BTreeMap::new());
 
-/// A name with its addresses. The SDK tries one address for each connection, so they take turns.
-struct Known {
-    name: String,
-    /// In the order of their turns, the next one first.
-    addresses: Vec<IpAddr>,
-}
-
-/// Takes what a name server says of a name. Another name begins anew. Many name servers give another order each time,
-/// which would make it the same address's turn again and again: those that are known keep their order, new ones follow.
+/// Takes what a name server says of a name. Many name servers give another order each time, which would make it the same
+/// address's turn again and again: those that are known keep their order, new ones follow.
 fn learn(name: &str, mut addresses: Vec<IpAddr>) {
     let mut known = KNOWN.lock();
-    if known.name == name {
-        let place = |address: &IpAddr| known.addresses.iter().position(|known| known == address);
-        addresses.sort_by_key(|address| place(address).unwrap_or(usize::MAX));
+    if known.len() >= NAMES_MAX && !known.contains_key(name) {
+        known.clear();
     }
+    let known = known.entry(name.to_owned()).or_default();
+    let place = |address: &IpAddr| known.iter().position(|known| known == address);
+    addresses.sort_by_key(|address| place(address).unwrap_or(usize::MAX));
     addresses.truncate(REMEMBERED_MAX);
-    *known = Known { name: name.to_owned(), addresses };
+    *known = addresses;
 }
 
 /// Returns the addresses that a name had when it was looked up last.
 pub(super) fn known(name: &str) -> Vec<IpAddr> {
-    let known = KNOWN.lock();
-    if known.name == name { known.addresses.clone() } else { Vec::new() }
+    KNOWN.lock().get(name).cloned().unwrap_or_default()
 }
 
 /// Returns the address whose turn it is; `None` if none of this name is known.
 pub(super) fn turn(name: &str) -> Option<IpAddr> {
     let mut known = KNOWN.lock();
-    let address = *known.addresses.first().filter(|_| known.name == name)?;
-    known.addresses.rotate_left(1);
+    let addresses = known.get_mut(name)?;
+    let address = *addresses.first()?;
+    addresses.rotate_left(1);
     Some(address)
 }
 
 /// Begins with this address the next time: it has answered.
 pub(super) fn answered(name: &str, address: IpAddr) {
-    let mut known = KNOWN.lock();
-    if known.name == name
-        && let Some(at) = known.addresses.iter().position(|known| known.to_canonical() == address.to_canonical())
+    let is_it = |known: &IpAddr| known.to_canonical() == address.to_canonical();
+    if let Some(addresses) = KNOWN.lock().get_mut(name)
+        && let Some(at) = addresses.iter().position(is_it)
     {
-        known.addresses.rotate_left(at);
+        addresses.rotate_left(at);
     }
 }
 
@@ -70,8 +68,29 @@ pub(super) fn is_name(host: &str) -> bool {
     !host.contains(':') && host.parse::<IpAddr>().is_err()
 }
 
+/// Returns what the SDK is given to connect to a host of this name: its address, as [`address`] finds it. `server` is
+/// host:port, for an error. An address stays as it is.
+pub(super) fn target(
+    name: &str,
+    server: &str,
+    before: Option<IpAddr>,
+    time: Duration,
+    is_wanted: impl Fn() -> bool,
+) -> Result<String, ClientError> {
+    if !is_name(name) {
+        return Ok(name.to_owned());
+    }
+    let server = server.to_owned();
+    match address(name, before, time, is_wanted) {
+        Ok(address) => Ok(address.to_string()),
+        Err(Missing::Unknown | Missing::Failed(_)) => Err(ClientError::Connect { server, errno: libc::ENOENT }),
+        Err(Missing::NoAnswer) => Err(ClientError::NoAnswer { server, waiting_for: "a name server", after: time }),
+        Err(Missing::Unwanted) => Err(ClientError::Stopped),
+    }
+}
+
 /// Looks a name up for at most `time`. `before` is the address that it had, which counts if there is no answer. Blocks.
-pub(super) fn address(
+fn address(
     name: &str,
     before: Option<IpAddr>,
     time: Duration,
@@ -102,7 +121,7 @@ fn address_by(
             return Err(io::Error::other("it has no address"));
         }
         learn(&asked, addresses);
-        turn(&asked).ok_or_else(|| io::Error::other("another name was looked up meanwhile"))
+        turn(&asked).ok_or_else(|| io::Error::other("other names were looked up meanwhile"))
     };
     match look_up(resolve, Some(time), instead, is_wanted) {
         Err(Missing::Failed(errno)) => {
@@ -120,8 +139,6 @@ mod tests {
     use std::time::Instant;
 
     const PATIENCE: Duration = Duration::from_secs(1);
-    /// The tests share the name that was looked up last.
-    static ALONE: Mutex<()> = Mutex::new(());
 
     const TIME: Duration = Duration::from_secs(60);
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -134,7 +151,6 @@ mod tests {
 
     #[test]
     fn addresses_take_turns_and_the_one_that_answered_begins() {
-        let _alone = ALONE.lock();
         let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
         let both = move |_: &str| Ok(vec![a, b]);
         let unknown = |_: &str| Err(io::Error::other("not known"));
@@ -150,7 +166,6 @@ mod tests {
 
     #[test]
     fn each_address_has_its_turn_whatever_order_the_name_server_answers_in() {
-        let _alone = ALONE.lock();
         let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
         let tried = |answers: &[&[IpAddr]]| {
             let asked = |answer: &&[IpAddr]| {
@@ -168,7 +183,6 @@ mod tests {
     fn the_address_from_before_stands_in_for_a_silent_name_server() {
         let known = |_: &str| Ok(vec![ADDRESS, BEFORE]);
         let unknown = |_: &str| Err(io::Error::other("not known"));
-        let _alone = ALONE.lock();
         for before in [None, Some(BEFORE)] {
             answered("a", ADDRESS);
             assert_eq!(address_by(known, "a", before, TIME, || true), Ok(ADDRESS));
@@ -189,5 +203,14 @@ mod tests {
             assert!(!is_name(host), "{host}");
         }
         assert!(is_name("vpn.example.com") && is_name("host"));
+    }
+
+    #[test]
+    fn the_sdk_gets_an_address() {
+        let target = |name, is_wanted| target(name, "a:1", None, TIME, move || is_wanted);
+        assert_eq!(target("fe80::1%eth0", true).unwrap(), "fe80::1%eth0");
+        assert!(target("localhost", true).unwrap().parse::<IpAddr>().unwrap().is_loopback());
+        let error = target("name.invalid", true).unwrap_err();
+        assert!(matches!(error, ClientError::Connect { errno: libc::ENOENT, .. }), "{error}");
     }
 }

@@ -106,7 +106,11 @@ pub(super) fn contract(
         Choice::Order(order) | Choice::Unpayable(order) => order,
         Choice::Unknown(hash) => {
             let text = HashFormat::Hex.write(&hash);
-            log::info!("order {text} is not known here, so neither is its price: it is requested as a free one");
+            let line =
+                format!("order {text} is not known here, so neither is its price: it is requested as a free one");
+            if began.is_news("order", &line) {
+                log::info!("{line}");
+            }
             return Ok(Contract::Free(hash));
         }
         // The server answers that the request names no order.

@@ -278,6 +278,8 @@ pub struct PathInfo {
     pub retransmits: u32,
     /// The state of the congestion control, by the kernel's number: 0 open, 1 disorder, 2 reduced, 3 recovery, 4 loss.
     pub ca_state: u8,
+    /// How many timeouts in a row have passed without an acknowledgement of what was sent again.
+    pub timeouts: u8,
 }
 
 /// A service session, as the SDK lists it.
@@ -483,6 +485,8 @@ unsafe extern "C" {
     /// Bounds the rate at which a congestion control that paces sends, bytes per second (SO_MAX_PACING_RATE); 0, or an
     /// errno.
     pub(super) fn vpn_glue_channel_set_rate_limit(ch: *mut dap_stream_ch_t, bytes_per_second: u64) -> c_int;
+    /// Lets routers of IPv4 fragment the connection's packets (IP_MTU_DISCOVER); 0, or an errno.
+    pub(super) fn vpn_glue_channel_allow_fragments(ch: *mut dap_stream_ch_t) -> c_int;
     /// Sets the congestion control by its name; 0, or an errno: ENOENT if the kernel does not have it, EPERM if this
     /// process may not choose it.
     pub(super) fn vpn_glue_channel_set_congestion(ch: *mut dap_stream_ch_t, name: *const c_char) -> c_int;

@@ -216,6 +216,21 @@ impl Nat {
             .map_or(Ok(Vec::new()), |table| nat::take_down(&table.device).map_err(|error| error.to_string()))
     }
 
+    /// Puts everything back in a process that exits while its workers still run. The device is set down before, so that no
+    /// packet leaves untranslated.
+    pub(super) fn close_at_exit(&self, device: &str) {
+        let is_up = self.state.lock().table.is_some();
+        let set_down = || {
+            let mut netlink = Netlink::with_patience(SHORT_PATIENCE)?;
+            let index = netlink.link_index(device)?;
+            netlink.set_down(index)
+        };
+        if is_up && let Err(error) = set_down() {
+            log::debug!("the device {device} cannot be set down: {error}");
+        }
+        self.close();
+    }
+
     /// Puts everything back.
     pub(super) fn close(&self) {
         match self.take_down(&mut self.state.lock()) {

@@ -6,6 +6,7 @@
 mod bundles;
 mod congestion;
 mod ends;
+mod mss;
 mod offers;
 mod packets;
 mod payments;

@@ -46,7 +46,7 @@ fn state(hosts: &Hosts) -> Vec<String> {
 fn kill(hosts: &Hosts, mut client: Running) {
     send(&client.child, Signal::KILL);
     client.child.wait().unwrap();
-    eventually("the device is gone", || hosts.at(0).run(testkit::tunnel::tun_devices).is_empty());
+    eventually("the device is gone", || hosts.at(0).run(testkit::tun_devices).is_empty());
 }
 
 /// Undoes what the killed client has left, by `repair` or by the stop of another client.

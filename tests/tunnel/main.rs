@@ -24,6 +24,7 @@ mod offload;
 mod pauses;
 mod peers;
 mod pmtu;
+mod restart;
 mod retries;
 mod roaming;
 mod routes;
