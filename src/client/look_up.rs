@@ -21,8 +21,8 @@ const REMEMBERED_MAX: usize = 8;
 
 static PERMITS: Permits = Permits::new(MOST);
 
-/// The names that were looked up, each with its addresses in the order of their turns, the next one first: the SDK tries
-/// one address for each connection.
+/// The names that were looked up, each with its addresses. They take turns in being tried first, because one may accept
+/// connections and not serve; the next one stands first.
 static KNOWN: Mutex<BTreeMap<String, Vec<IpAddr>>> = Mutex::new(BTreeMap::new());
 
 /// Takes what a name server says of a name. Many name servers give another order each time, which would make it the same
@@ -68,10 +68,10 @@ pub(super) fn is_name(host: &str) -> bool {
     !host.contains(':') && host.parse::<IpAddr>().is_err()
 }
 
-/// Returns what the SDK is given to connect to a host of this name: its address, as [`address`] finds it. `server` is
-/// host:port, for an error. An address stays as it is.
+/// Returns what the SDK is given to connect to a host of this name and port: an address, as [`address`] and then
+/// [`first_to_accept`] find it. `server` is host:port, for an error. An address stays as it is.
 pub(super) fn target(
-    name: &str,
+    (name, port): (&str, u16),
     server: &str,
     before: Option<IpAddr>,
     time: Duration,
@@ -80,12 +80,37 @@ pub(super) fn target(
     if !is_name(name) {
         return Ok(name.to_owned());
     }
-    let server = server.to_owned();
-    match address(name, before, time, is_wanted) {
-        Ok(address) => Ok(address.to_string()),
-        Err(Missing::Unknown | Missing::Failed(_)) => Err(ClientError::Connect { server, errno: libc::ENOENT }),
-        Err(Missing::NoAnswer) => Err(ClientError::NoAnswer { server, waiting_for: "a name server", after: time }),
+    match address(name, before, time, &is_wanted) {
+        Ok(first) => first_to_accept((name, port), server, first, time, is_wanted),
+        Err(Missing::Unknown | Missing::Failed(_)) => {
+            Err(ClientError::Connect { server: server.to_owned(), errno: libc::ENOENT })
+        }
+        Err(Missing::NoAnswer) => {
+            Err(ClientError::NoAnswer { server: server.to_owned(), waiting_for: "a name server", after: time })
+        }
         Err(Missing::Unwanted) => Err(ClientError::Stopped),
+    }
+}
+
+/// Returns the address of a name that accepts a TCP connection on this port first. The SDK tries one address alone, and
+/// waits for a dead one until the start has failed. `first` is tried first, and is the answer if no other one is known.
+/// Blocks for at most `time`.
+pub(super) fn first_to_accept(
+    (name, port): (&str, u16),
+    server: &str,
+    first: IpAddr,
+    time: Duration,
+    is_wanted: impl Fn() -> bool,
+) -> Result<String, ClientError> {
+    let others = known(name).into_iter().filter(|address| *address != first);
+    let addresses: Vec<_> = [first].into_iter().chain(others).map(|address| SocketAddr::new(address, port)).collect();
+    if addresses.len() < 2 {
+        return Ok(first.to_string());
+    }
+    match host::dial::connect(&addresses, time, is_wanted) {
+        Ok((_, address)) => Ok(address.ip().to_string()),
+        Err(libc::ECANCELED) => Err(ClientError::Stopped),
+        Err(errno) => Err(ClientError::Connect { server: server.to_owned(), errno }),
     }
 }
 
@@ -135,6 +160,7 @@ fn address_by(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
     use std::thread::sleep;
     use std::time::Instant;
 
@@ -180,6 +206,26 @@ mod tests {
     }
 
     #[test]
+    fn the_address_that_accepts_is_taken_and_a_lone_one_is_not_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (alive, port) = (listener.local_addr().unwrap().ip(), listener.local_addr().unwrap().port());
+        let [dead, other] = [2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
+        let found = |name, first| first_to_accept((name, port), "a:1", first, TIME, || true).ok();
+        learn("several", vec![dead, alive, other]);
+        assert_eq!(
+            [dead, alive].map(|first| found("several", first)),
+            [Some(alive.to_string()), Some(alive.to_string())]
+        );
+        learn("none", vec![dead, other]);
+        let refused = first_to_accept(("none", port), "a:1", other, TIME, || true).unwrap_err();
+        assert!(matches!(refused, ClientError::Connect { errno: libc::ECONNREFUSED, .. }), "{refused}");
+        let stopped = first_to_accept(("none", port), "a:1", other, TIME, || false).unwrap_err();
+        assert!(matches!(stopped, ClientError::Stopped), "{stopped}");
+        learn("one", vec![dead]);
+        assert_eq!(["one", "unknown"].map(|name| found(name, dead)), [Some(dead.to_string()), Some(dead.to_string())]);
+    }
+
+    #[test]
     fn the_address_from_before_stands_in_for_a_silent_name_server() {
         let known = |_: &str| Ok(vec![ADDRESS, BEFORE]);
         let unknown = |_: &str| Err(io::Error::other("not known"));
@@ -207,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_sdk_gets_an_address() {
-        let target = |name, is_wanted| target(name, "a:1", None, TIME, move || is_wanted);
+        let target = |name, is_wanted| target((name, 1), "a:1", None, TIME, move || is_wanted);
         assert_eq!(target("fe80::1%eth0", true).unwrap(), "fe80::1%eth0");
         assert!(target("localhost", true).unwrap().parse::<IpAddr>().unwrap().is_loopback());
         let error = target("name.invalid", true).unwrap_err();
