@@ -5,7 +5,7 @@
 //! No option of a TCP socket over IPv6 makes a live connection's packets smaller; on Linux 6.18 TCP_MAXSEG, IPV6_MTU,
 //! IPV6_DONTFRAG and each value of IPV6_MTU_DISCOVER were tried. The message that is missing does. So this host sends it
 //! to itself, about a socket of its own that has sent nothing. The kernel then knows the path for all of its connections,
-//! and forgets it ten minutes later, as after any such message (`net.ipv6.route.mtu_expires`, `net.ipv4.route.mtu_expires`).
+//! and forgets it ten minutes later, as after any such message (`net.ipv6.route.mtu_expires`, and the same of IPv4).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -26,8 +26,8 @@ const HEADERS: u16 = 60;
 /// The data in a segment that fits.
 pub const MSS: u16 = MTU - HEADERS;
 
-/// How often, and after how long each time, it is looked whether the kernel has taken the message: it nearly always has at
-/// the first look, and a worker waits meanwhile.
+/// How often, and after how long each time, to look whether the kernel has taken the message: it nearly always has at the
+/// first look, and a worker waits meanwhile.
 const LOOKS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(1);
 

@@ -136,8 +136,8 @@ impl PinVerifier {
         Arc::new(PinVerifier { address, expected, provider: super::provider(), seen: Mutex::default() })
     }
 
-    /// True if the server has shown an unexpected key; the log then says both. For servers that speak this protocol: what
-    /// else answers, such as the sign-in page of a network, is not to be trusted either, and no key of a server.
+    /// True if the server has shown an unexpected key; the log then says both. For what speaks this protocol alone: the
+    /// key of anything else, such as a network's sign-in page, is no server's.
     pub fn tells_refusal(&self) -> bool {
         let Seen { fingerprint, refused } = *self.seen.lock();
         if let Some(seen) = fingerprint.filter(|_| refused) {
