@@ -36,7 +36,7 @@ fn without_arguments_the_demo_is_named_first() {
 #[test]
 fn every_command_explains_itself() {
     let directory = tempfile::tempdir().unwrap();
-    let table: [(&[&str], &[&str]); 9] = [
+    let table: [(&[&str], &[&str]); 10] = [
         (&["--help"], &["demo", "Exit codes:", "RUST_LOG", "cannot connect", "privilege"]),
         (
             &["demo", "--help"],
@@ -51,6 +51,7 @@ fn every_command_explains_itself() {
         (&["stat", "--help"], &["--socket", "--state-dir", "Examples:", "Exit codes:"]),
         (&["status", "--help"], &["--socket", "--state-dir", "Exit codes:"]),
         (&["stop", "--help"], &["--socket", "--state-dir", "Exit codes:"]),
+        (&["wallet", "--help"], &["new", "fund", "balance", "history", "Keep a copy", "Examples:", "Exit codes:"]),
         (&["repair", "--help"], &["/etc/resolv.conf", "Exit codes:", "6 not root"]),
     ];
     for (arguments, parts) in table {

@@ -581,7 +581,7 @@ struct dap_cert {
 typedef struct dap_hash_fast dap_hash_fast_t;
 
 /*
- A number of 256 bits, little-endian.
+ A number of 256 bits: two little-endian halves of 128 bits, the upper one first.
  */
 struct uint256 {
     uint8_t bytes[32];

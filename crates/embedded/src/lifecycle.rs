@@ -9,7 +9,8 @@ use crate::reactor::{self, Job, Reactor, Shared};
 use crate::stream::client_end::ClientEnd;
 use crate::stream::{channels, sessions};
 use crate::{
-    budget, cli, config, http, listener, logging, net, process, service, state, store, threads, timeouts, tls,
+    budget, cli, config, http, ledger, ledger_cli, listener, logging, net, process, service, state, store, threads,
+    timeouts, tls,
 };
 use crossbeam::channel::{self, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};
@@ -161,6 +162,7 @@ fn start() -> Result<Arc<Running>, RuntimeError> {
         workers.push(Shared::new(index).map_err(|source| RuntimeError::Worker { index, source })?);
     }
     service::register_channel();
+    ledger_cli::register();
     tls::warm_up();
     let running =
         Arc::new(Running { reactor: Reactor::new(workers), threads: Mutex::default(), cli: Mutex::default() });
@@ -209,6 +211,7 @@ fn stop(running: &Running) {
     exit_workers(running, &mut hanging);
     report(&hanging, timeout, "the embedded SDK stops without it and does not free what it may use");
     free_what_is_left(reactor, hanging.is_empty() && clients_left == 0);
+    ledger::close();
     net::reset();
     store::close();
     state::close();

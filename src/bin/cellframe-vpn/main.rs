@@ -18,6 +18,7 @@ mod server;
 mod settings;
 mod signals;
 mod target;
+mod wallet;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Leases(options) => control::leases(&options),
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
+        Command::Wallet(options) => wallet::run(&options.command),
         Command::Repair => repair::run(),
         Command::DemoEnd(options) => demo::end::run(&options),
     }
