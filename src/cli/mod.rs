@@ -1,6 +1,8 @@
 //! The commands `vpn_stat` and `vpn_client`: each takes words and returns an answer.
 
 pub(crate) mod client;
+#[cfg(feature = "server")]
+mod leases;
 pub(crate) mod stat;
 
 /// A command's reply and exit code.

@@ -9,6 +9,10 @@ use crate::sdk::channel::{self, SessionView};
 
 /// Runs the command. It ignores `-net`, as the legacy command does: sessions belong to the node, not to a network.
 pub(crate) fn run(words: &[String]) -> Answer {
+    #[cfg(feature = "server")]
+    if let Some(answer) = super::leases::run(words) {
+        return answer;
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut text = outage();
     text.push_str(&report(&channel::sessions(), now));

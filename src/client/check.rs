@@ -189,7 +189,7 @@ impl Test {
         });
         let limit = timeout.min(CONNECT_TIMEOUT);
         #[cfg(not(feature = "embedded"))]
-        let host = &look_up::target(host, &self.server, None, limit, || true)?;
+        let host = &look_up::target((host, port), &self.server, None, limit, || true)?;
         let link = Link::connect(net, host, port, "R", handler).ok_or_else(|| self.cannot_connect(libc::EIO))?;
         *self.link.lock() = Some(link);
         let mut progress = self.progress.lock();

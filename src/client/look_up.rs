@@ -21,48 +21,45 @@ const REMEMBERED_MAX: usize = 8;
 
 static PERMITS: Permits = Permits::new(MOST);
 
-/// The names that were looked up.
-static KNOWN: Mutex<BTreeMap<String, Known>> = Mutex::new(BTreeMap::new());
+/// The names that were looked up, each with its addresses. They take turns in being tried first, because one may accept
+/// connections and not serve; the next one stands first.
+static KNOWN: Mutex<BTreeMap<String, Vec<IpAddr>>> = Mutex::new(BTreeMap::new());
 
-/// The addresses of a name. The SDK tries one address for each connection, so they take turns.
-#[derive(Default)]
-struct Known {
-    addresses: Vec<IpAddr>,
-    /// The place of the next one; it may be beyond the end.
-    next: usize,
-}
-
-/// Takes what a name server says of a name.
+/// Takes what a name server says of a name. Many name servers give another order each time, which would make it the same
+/// address's turn again and again: those that are known keep their order, new ones follow.
 fn learn(name: &str, mut addresses: Vec<IpAddr>) {
-    addresses.truncate(REMEMBERED_MAX);
     let mut known = KNOWN.lock();
     if known.len() >= NAMES_MAX && !known.contains_key(name) {
         known.clear();
     }
-    known.entry(name.to_owned()).or_default().addresses = addresses;
+    let known = known.entry(name.to_owned()).or_default();
+    let place = |address: &IpAddr| known.iter().position(|known| known == address);
+    addresses.sort_by_key(|address| place(address).unwrap_or(usize::MAX));
+    addresses.truncate(REMEMBERED_MAX);
+    *known = addresses;
 }
 
 /// Returns the addresses that a name had when it was looked up last.
 pub(super) fn known(name: &str) -> Vec<IpAddr> {
-    KNOWN.lock().get(name).map(|known| known.addresses.clone()).unwrap_or_default()
+    KNOWN.lock().get(name).cloned().unwrap_or_default()
 }
 
 /// Returns the address whose turn it is; `None` if none of this name is known.
 pub(super) fn turn(name: &str) -> Option<IpAddr> {
     let mut known = KNOWN.lock();
-    let known = known.get_mut(name)?;
-    let at = known.next.checked_rem(known.addresses.len())?;
-    known.next = at + 1;
-    known.addresses.get(at).copied()
+    let addresses = known.get_mut(name)?;
+    let address = *addresses.first()?;
+    addresses.rotate_left(1);
+    Some(address)
 }
 
 /// Begins with this address the next time: it has answered.
 pub(super) fn answered(name: &str, address: IpAddr) {
     let is_it = |known: &IpAddr| known.to_canonical() == address.to_canonical();
-    if let Some(known) = KNOWN.lock().get_mut(name)
-        && let Some(at) = known.addresses.iter().position(is_it)
+    if let Some(addresses) = KNOWN.lock().get_mut(name)
+        && let Some(at) = addresses.iter().position(is_it)
     {
-        known.next = at;
+        addresses.rotate_left(at);
     }
 }
 
@@ -71,10 +68,10 @@ pub(super) fn is_name(host: &str) -> bool {
     !host.contains(':') && host.parse::<IpAddr>().is_err()
 }
 
-/// Returns what the SDK is given to connect to a host of this name: its address, as [`address`] finds it. `server` is
-/// host:port, for an error. An address stays as it is.
+/// Returns what the SDK is given to connect to a host of this name and port: an address, as [`address`] and then
+/// [`first_to_accept`] find it. `server` is host:port, for an error. An address stays as it is.
 pub(super) fn target(
-    name: &str,
+    (name, port): (&str, u16),
     server: &str,
     before: Option<IpAddr>,
     time: Duration,
@@ -83,12 +80,37 @@ pub(super) fn target(
     if !is_name(name) {
         return Ok(name.to_owned());
     }
-    let server = server.to_owned();
-    match address(name, before, time, is_wanted) {
-        Ok(address) => Ok(address.to_string()),
-        Err(Missing::Unknown | Missing::Failed(_)) => Err(ClientError::Connect { server, errno: libc::ENOENT }),
-        Err(Missing::NoAnswer) => Err(ClientError::NoAnswer { server, waiting_for: "a name server", after: time }),
+    match address(name, before, time, &is_wanted) {
+        Ok(first) => first_to_accept((name, port), server, first, time, is_wanted),
+        Err(Missing::Unknown | Missing::Failed(_)) => {
+            Err(ClientError::Connect { server: server.to_owned(), errno: libc::ENOENT })
+        }
+        Err(Missing::NoAnswer) => {
+            Err(ClientError::NoAnswer { server: server.to_owned(), waiting_for: "a name server", after: time })
+        }
         Err(Missing::Unwanted) => Err(ClientError::Stopped),
+    }
+}
+
+/// Returns the address of a name that accepts a TCP connection on this port first. The SDK tries one address alone, and
+/// waits for a dead one until the start has failed. `first` is tried first, and is the answer if no other one is known.
+/// Blocks for at most `time`.
+pub(super) fn first_to_accept(
+    (name, port): (&str, u16),
+    server: &str,
+    first: IpAddr,
+    time: Duration,
+    is_wanted: impl Fn() -> bool,
+) -> Result<String, ClientError> {
+    let others = known(name).into_iter().filter(|address| *address != first);
+    let addresses: Vec<_> = [first].into_iter().chain(others).map(|address| SocketAddr::new(address, port)).collect();
+    if addresses.len() < 2 {
+        return Ok(first.to_string());
+    }
+    match host::dial::connect(&addresses, time, is_wanted) {
+        Ok((_, address)) => Ok(address.ip().to_string()),
+        Err(libc::ECANCELED) => Err(ClientError::Stopped),
+        Err(errno) => Err(ClientError::Connect { server: server.to_owned(), errno }),
     }
 }
 
@@ -138,6 +160,7 @@ fn address_by(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
     use std::thread::sleep;
     use std::time::Instant;
 
@@ -168,6 +191,41 @@ mod tests {
     }
 
     #[test]
+    fn each_address_has_its_turn_whatever_order_the_name_server_answers_in() {
+        let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
+        let tried = |answers: &[&[IpAddr]]| {
+            let asked = |answer: &&[IpAddr]| {
+                let answer = answer.to_vec();
+                address_by(move |_| Ok(answer), "rotates", None, TIME, || true).unwrap()
+            };
+            answers.iter().map(asked).collect::<Vec<_>>()
+        };
+        assert_eq!(tried(&[&[a, b], &[b, a], &[a, b], &[b, a]]), [a, b, a, b]);
+        answered("rotates", b);
+        assert_eq!(tried(&[&[a, b, c], &[c, b, a], &[a, c], &[c, a]]), [b, a, c, a]);
+    }
+
+    #[test]
+    fn the_address_that_accepts_is_taken_and_a_lone_one_is_not_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (alive, port) = (listener.local_addr().unwrap().ip(), listener.local_addr().unwrap().port());
+        let [dead, other] = [2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
+        let found = |name, first| first_to_accept((name, port), "a:1", first, TIME, || true).ok();
+        learn("several", vec![dead, alive, other]);
+        assert_eq!(
+            [dead, alive].map(|first| found("several", first)),
+            [Some(alive.to_string()), Some(alive.to_string())]
+        );
+        learn("none", vec![dead, other]);
+        let refused = first_to_accept(("none", port), "a:1", other, TIME, || true).unwrap_err();
+        assert!(matches!(refused, ClientError::Connect { errno: libc::ECONNREFUSED, .. }), "{refused}");
+        let stopped = first_to_accept(("none", port), "a:1", other, TIME, || false).unwrap_err();
+        assert!(matches!(stopped, ClientError::Stopped), "{stopped}");
+        learn("one", vec![dead]);
+        assert_eq!(["one", "unknown"].map(|name| found(name, dead)), [Some(dead.to_string()), Some(dead.to_string())]);
+    }
+
+    #[test]
     fn the_address_from_before_stands_in_for_a_silent_name_server() {
         let known = |_: &str| Ok(vec![ADDRESS, BEFORE]);
         let unknown = |_: &str| Err(io::Error::other("not known"));
@@ -195,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_sdk_gets_an_address() {
-        let target = |name, is_wanted| target(name, "a:1", None, TIME, move || is_wanted);
+        let target = |name, is_wanted| target((name, 1), "a:1", None, TIME, move || is_wanted);
         assert_eq!(target("fe80::1%eth0", true).unwrap(), "fe80::1%eth0");
         assert!(target("localhost", true).unwrap().parse::<IpAddr>().unwrap().is_loopback());
         let error = target("name.invalid", true).unwrap_err();

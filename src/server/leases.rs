@@ -25,6 +25,12 @@ pub(super) const ADDRESS_REQUESTS_OF_SOURCE: u32 = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Owner(Arc<Channel>);
 
+impl Owner {
+    pub(super) fn channel(&self) -> Arc<Channel> {
+        Arc::clone(&self.0)
+    }
+}
+
 impl PartialEq for Owner {
     fn eq(&self, other: &Owner) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -141,6 +147,7 @@ impl Server {
             by: Applicant { source: session.source, is_paid: session.is_paid() },
             is_leased: session.leased().is_some(),
             caps,
+            static_token: self.static_token(session),
             key_tokens: key_tokens.as_ref().map_or(&[], |tokens| tokens.as_slice()),
             fresh_token,
             is_tunnel_down: self.tunnel.is_out(),
@@ -179,6 +186,7 @@ impl Server {
         let how = match lease.origin {
             Origin::New => "new",
             Origin::Resumed => "resumed",
+            Origin::Static => "static",
             Origin::TakenOver => "taken over",
         };
         let inner = self.inner_address(Some(lease.addr));

@@ -6,7 +6,8 @@
 //! - `billing`: what a client pays for; `account`: one session's part in it; `limits`: what is left, by HTTP.
 //! - `visible`: what C may read of all this.
 //! - `journal`: what the log says of a session.
-//! - `lease_store`: the leases that a restart does not end.
+//! - `lease_store`: the leases that a restart does not end; `static_leases`: those of one client each; `lease_list`: all,
+//!   for the operator.
 //! - `tunnel`: the device, which is made again when the host takes it away.
 //! - `nat`: what the host does with the clients' packets to other networks.
 //! - `worker_datapath`: one worker's TUN queue, and its sessions.
@@ -27,6 +28,7 @@ mod exit;
 mod handlers;
 mod init_error;
 mod journal;
+pub(crate) mod lease_list;
 mod lease_store;
 mod leases;
 mod limited;
@@ -36,6 +38,7 @@ mod nat;
 mod rates;
 mod session;
 mod settings;
+mod static_leases;
 mod tunnel;
 mod upstream;
 mod visible;
@@ -73,6 +76,8 @@ use nat::Nat;
 use tunnel::Tunnel;
 use worker_datapath::{QueueHandler, WorkerDatapath};
 
+const VPN_STAT_USAGE: &std::ffi::CStr =
+    c"vpn_stat -net <net_name> [-full]\nvpn_stat -leases [-json]\nvpn_stat -drop <address>\n";
 /// How long [`deinit`] waits for the workers to release a session or a queue.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -226,7 +231,10 @@ impl Server {
             // Clients may send super-packets if the device accepts them.
             bundles: datapaths.first().is_some_and(|datapath| datapath.queue.has_offload()),
         };
-        let leases = Arc::new(Mutex::new(Leases::new(settings.subnet, &settings.leases)));
+        let key_tokens = lease_store::key_tokens(settings.store_leases);
+        let mut leases = Leases::new(settings.subnet, &settings.leases);
+        settings.static_leases.reserve(&mut leases, key_tokens.as_ref());
+        let leases = Arc::new(Mutex::new(leases));
         Ok(Arc::new(Server {
             datapaths,
             table: Table::new(&settings.subnet, workers as u16),
@@ -234,7 +242,7 @@ impl Server {
             deny: Deny::start(&settings)?,
             lease_store: LeaseStore::start(&leases, settings.store_leases),
             leases,
-            key_tokens: lease_store::key_tokens(settings.store_leases),
+            key_tokens,
             address_requests: Mutex::new(Rates::new(leases::ADDRESS_REQUESTS_OF_SOURCE, Duration::from_secs(1))),
             waiting_requests: Mutex::default(),
             terms,
@@ -282,7 +290,7 @@ impl Server {
         Gate::install(self);
         billing::check_orders(&self.billing, config);
         channel::set_handler(Role::Server, Some(Arc::clone(self) as Arc<dyn ChannelHandler>));
-        command::add(c"vpn_stat", parts::VPN_STAT, c"VPN statistics", c"vpn_stat -net <net_name> [-full]\n");
+        command::add(c"vpn_stat", parts::VPN_STAT, c"VPN statistics", VPN_STAT_USAGE);
         http::register(limits::answer)?;
         exit::install();
         Ok(())

@@ -20,6 +20,7 @@ mod restart;
 mod rests;
 mod server;
 mod signatures;
+mod static_leases;
 mod strangers;
 mod units;
 

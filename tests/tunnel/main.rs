@@ -5,6 +5,7 @@
 
 mod addresses;
 mod allocations;
+mod captive;
 mod churn;
 mod device;
 mod dns;

@@ -6,7 +6,9 @@
 //! ```
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use host::lab::{Cable, Namespace, Plug, add_loopback_address};
 use host::netlink::Netlink;
@@ -84,6 +86,11 @@ impl Lab {
         self.routers[0].run(move || set(&[("far1", 55, 2), ("near56", 56, 1)], &[to_far]));
         self.routers[1].run(move || set(&[("far56", 56, 2), ("near57", 57, 1)], &[(SERVER6, 64, address(56, 1))]));
         self.far.run(move || set(&[("far57", 57, 2)], &[(all, 0, address(57, 1))]));
+        // New links take a moment: until a closed port of the server's host answers.
+        let connect = || TcpStream::connect_timeout(&(SERVER6, 9).into(), Duration::from_millis(300));
+        eventually("IPv6 on all links", || {
+            self.far.run(move || connect().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused))
+        });
     }
 
     /// The routers send no ICMP errors any more.

@@ -223,6 +223,34 @@ fn another_address_of_the_servers_name_is_found_again() {
     });
 }
 
+/// While the client connects again the host's link goes and comes back, and the client has opened the way to the other
+/// address of the server's name meanwhile: the local network stays with the host, the gateway of its next default route
+/// too.
+#[test]
+fn the_local_network_of_a_link_that_comes_back_stays_with_the_host() {
+    in_namespace("routes::the_local_network_of_a_link_that_comes_back_stays_with_the_host", || {
+        let hosts = hosts();
+        let (server, _) = hosts.server("server");
+        put(&hosts, "/etc/hosts", "10.55.0.1 vpn.test\n198.18.7.7 vpn.test\n");
+        let arguments = ["client", "--connect", "vpn.test", "--dns", "off"];
+        let mut client = Client::connected(hosts.start_at(0, "client", &arguments), 1);
+        let neighbour = || hosts.at(0).run(|| host::outer_path::source_towards(Ipv4Addr::new(10, 55, 0, 77).into()));
+        assert_eq!(neighbour(), Some(OUTER.into()));
+
+        ip_at_client(&hosts, "link set far0 down");
+        drop(server);
+        client
+            .running
+            .wait_until("attempts without a link", |client| client.log().matches("next attempt in").count() == 3);
+        ip_at_client(&hosts, "link set far0 up");
+        assert_eq!(neighbour(), Some(OUTER.into()));
+        ip_at_client(&hosts, "route add default via 10.55.0.77");
+        let _server = hosts.server("server");
+        Client::connected(client.running, 2);
+        assert_eq!(neighbour(), Some(OUTER.into()));
+    });
+}
+
 #[test]
 fn networks_that_cannot_be_read_stop_the_client() {
     in_namespace("routes::networks_that_cannot_be_read_stop_the_client", || {

@@ -1,5 +1,6 @@
 //! Connecting: name look-up and TCP in short-lived threads, TLS on a worker.
 
+use super::addresses;
 use super::client::NodeClient;
 use super::config;
 use super::reactor::Load;
@@ -17,29 +18,19 @@ use host::nft::kill_switch;
 use host::patience::Patience;
 use host::threads::{Permit, Permits};
 use libc::{EAGAIN, ECANCELED, EIO, ENOENT, EPROTO, ETIMEDOUT};
-use parking_lot::Mutex;
 use rustix::io::Errno;
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vpn_core::names;
 
 /// Time for all addresses of a host together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The share of the time for a handshake after which another address is tried, if there is one.
 const SHARE: u32 = 3;
 /// Most connecting threads at once.
 const THREADS_MAX: usize = 64;
-
-/// Most names whose addresses are remembered, and most addresses of each.
-const NAMES_MAX: usize = 64;
-const REMEMBERED_MAX: usize = 8;
-
-/// The addresses of a name and port, the one that answered last first. A name server may be reached through the very
-/// tunnel that this connection is to restore.
-static KNOWN: Mutex<BTreeMap<(String, u16), Vec<SocketAddr>>> = Mutex::new(BTreeMap::new());
 
 static PERMITS: Permits = Permits::new(THREADS_MAX);
 
@@ -67,15 +58,12 @@ pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<
     Ok(())
 }
 
-/// Looks a host up and connects by TCP; fails with an errno. Blocks for at most some seconds.
-pub(crate) fn reach(host: &str, port: u16) -> Result<TcpStream, i32> {
+/// Looks the addresses of a host up; fails with an errno. Blocks for at most some seconds.
+pub(crate) fn addresses_of(host: &str, port: u16) -> Result<Vec<SocketAddr>, i32> {
     let permit = Arc::new(PERMITS.take().ok_or(EAGAIN)?);
     let began = Instant::now();
-    let addresses = look_up(host, port, &permit, || began.elapsed() < CONNECT_TIMEOUT)
-        .map_err(|errno| if errno == ECANCELED { ETIMEDOUT } else { errno })?;
-    let (io, peer) = host::dial::connect(&addresses, CONNECT_TIMEOUT, || true)?;
-    remember(host, port, &[peer]);
-    Ok(io)
+    look_up(host, port, &permit, || began.elapsed() < CONNECT_TIMEOUT)
+        .map_err(|errno| if errno == ECANCELED { ETIMEDOUT } else { errno })
 }
 
 fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>, permit: &Arc<Permit>) -> Result<(), i32> {
@@ -102,7 +90,6 @@ fn connect(
         EPROTO
     })?;
     let (io, peer) = host::dial::connect(&addresses, CONNECT_TIMEOUT, || client.is_dialling())?;
-    remember(client.host(), client.port(), &[peer]);
     prepare_socket(&io).map_err(Errno::raw_os_error)?;
     // The client's own questions end the connection with a dead server earlier.
     set_patience(&io, true);
@@ -132,43 +119,10 @@ fn connect(
     Ok(())
 }
 
-/// Puts these addresses before those that are known of the name.
-fn remember(host: &str, port: u16, addresses: &[SocketAddr]) {
-    if host.parse::<IpAddr>().is_ok() {
-        return;
-    }
-    let mut known = KNOWN.lock();
-    let name = (host.to_owned(), port);
-    if known.len() >= NAMES_MAX && !known.contains_key(&name) {
-        known.clear();
-    }
-    let of_name = known.entry(name).or_default();
-    let mut all = addresses.to_vec();
-    all.extend(of_name.iter().filter(|address| !addresses.contains(address)));
-    all.truncate(REMEMBERED_MAX);
-    *of_name = all;
-}
-
-/// Takes what a name server says of a name. The address that answered last stays the first of those that are known.
-fn learn(host: &str, port: u16, addresses: &[SocketAddr]) {
-    let mut all = addresses.to_vec();
-    if let Some(answered) = known(host, port).first()
-        && let Some(at) = all.iter().position(|address| address == answered)
-    {
-        all.swap(0, at);
-    }
-    remember(host, port, &all);
-}
-
-/// Returns the addresses that a server's name had, the one that answered last first; none of an address.
-pub fn known(host: &str, port: u16) -> Vec<SocketAddr> {
-    KNOWN.lock().get(&(host.to_owned(), port)).cloned().unwrap_or_default()
-}
-
 /// Returns the addresses that the name had, and says why they are used. After a crash the kill switch that is still up has
 /// one.
 fn remembered(host: &str, port: u16, why: &str) -> Option<Vec<SocketAddr>> {
-    let known = known(host, port);
+    let known = addresses::known(host, port);
     if let Some((first, others)) = known.split_first() {
         let others = if others.is_empty() { "" } else { ", then its other addresses" };
         log::info!("{host}: {why}; {}, which answered last, is tried{others}", first.ip());
@@ -188,7 +142,7 @@ fn look_up(host: &str, port: u16, permit: &Arc<Permit>, is_wanted: impl Fn() -> 
     let resolve = move || {
         let _permit = permit;
         let addresses: Vec<_> = (name.as_str(), port).to_socket_addrs()?.collect();
-        learn(&name, port, &addresses);
+        addresses::learn(&name, port, &addresses);
         Ok(addresses)
     };
     let instead = |why: &str| {

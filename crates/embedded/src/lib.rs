@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+pub mod addresses;
 pub mod bank;
 mod billing;
 pub mod budget;

@@ -5,10 +5,12 @@
 //! No option of a TCP socket over IPv6 makes a live connection's packets smaller; on Linux 6.18 TCP_MAXSEG, IPV6_MTU,
 //! IPV6_DONTFRAG and each value of IPV6_MTU_DISCOVER were tried. The message that is missing does. So this host sends it
 //! to itself, about a socket of its own that has sent nothing. The kernel then knows the path for all of its connections,
-//! and forgets it ten minutes later, as after any such message (`net.ipv6.route.mtu_expires`, `net.ipv4.route.mtu_expires`).
+//! and forgets it ten minutes later, as after any such message (`net.ipv6.route.mtu_expires`, and the same of IPv4).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::thread;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto, socket_with, sockopt};
 use vpn_core::forward::{MAX_ICMP_ERROR, fragmentation_needed};
@@ -23,6 +25,11 @@ pub const MTU: u16 = 1280;
 const HEADERS: u16 = 60;
 /// The data in a segment that fits.
 pub const MSS: u16 = MTU - HEADERS;
+
+/// How often, and after how long each time, to look whether the kernel has taken the message: it nearly always has at the
+/// first look, and a worker waits meanwhile.
+const LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Makes the kernel send no packets above [`MTU`] to this host; it sends those again that were lost, at their next turn.
 /// Does nothing if it knows that already.
@@ -54,10 +61,14 @@ pub fn narrow(peer: IpAddr) -> io::Result<()> {
         }
         _ => return Err(io::ErrorKind::AddrNotAvailable.into()),
     }
-    match mtu(&asking)? {
-        mtu if mtu <= MTU.into() => Ok(()),
-        mtu => Err(io::Error::other(format!("the kernel still takes the path to {peer} for one of {mtu} bytes"))),
+    // A busy kernel takes it a moment later, and needs the socket for it.
+    for _ in 0..LOOKS {
+        if mtu(&asking)? <= MTU.into() {
+            return Ok(());
+        }
+        thread::sleep(LOOK);
     }
+    Err(io::Error::other(format!("the kernel does not take the path to {peer} for a narrow one")))
 }
 
 /// The MTU of the path to the socket's peer, as the kernel knows it.

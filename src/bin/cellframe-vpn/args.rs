@@ -20,6 +20,7 @@ Use it:
   cellframe-vpn client --connect HOST     connect this machine to it (as root)
   cellframe-vpn check HOST                test whether a server answers, and how fast
   cellframe-vpn stat | status | stop      show the running server; show the running client; stop the client
+  cellframe-vpn leases                    show which address is whose on the running server; end a session
   cellframe-vpn wallet new NAME           make a wallet, which pays a server that sells
   cellframe-vpn repair                    undo what a client or server that was killed has left (as root)
 
@@ -70,6 +71,9 @@ pub(crate) enum Command {
     /// Show the sessions, traffic and drops of the server that runs on this machine
     #[command(after_help = STAT_HELP)]
     Stat(ControlOptions),
+    /// Show which address is whose on the server that runs on this machine, or end the session that has one
+    #[command(after_help = LEASES_HELP)]
+    Leases(LeasesOptions),
     /// Show the state of the client that runs on this machine
     #[command(after_help = STATUS_HELP)]
     Status(StatusOptions),
@@ -91,6 +95,18 @@ const STAT_HELP: &str = "\
 Examples:
   sudo cellframe-vpn stat
   sudo cellframe-vpn stat --state-dir /var/lib/cellframe-vpn/server
+
+Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
+  6 the server belongs to another user";
+
+const LEASES_HELP: &str = "\
+An address is leased to a session, kept for the client that had it, or reserved for the client of a static lease. A client
+whose session is dropped may connect again; a client of this library does so at once.
+
+Examples:
+  sudo cellframe-vpn leases
+  sudo cellframe-vpn leases --json | jq '.leases[] | select(.state == \"leased\")'
+  sudo cellframe-vpn leases --drop 10.98.0.7
 
 Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
   6 the server belongs to another user";
@@ -261,7 +277,7 @@ pub(crate) struct ClientOptions {
     /// Name servers of this machine while the tunnel is up: auto, off, gateway, or addresses separated by commas
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     pub(crate) dns: Vec<String>,
-    /// Retry when the server cannot be reached or does not answer at first, as after a loss
+    /// Retry when the server cannot be reached or does not answer at first, as after a loss, or a captive portal answers
     #[arg(long)]
     pub(crate) retry: bool,
     /// End when the connection is lost, rather than connect again
@@ -319,6 +335,18 @@ pub(crate) struct ControlOptions {
     /// Control socket of the running process, if it is not in the state directory
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LeasesOptions {
+    #[command(flatten)]
+    pub(crate) control: ControlOptions,
+    /// Print the leases as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End the session that has this inner address
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "json")]
+    pub(crate) drop: Option<std::net::Ipv4Addr>,
 }
 
 #[derive(Args, Debug)]

@@ -125,7 +125,7 @@ fn connect(options: &ClientOptions, user: &User) -> Result<Option<End>, Failure>
         }
         match connected {
             Ok(_) => return Ok(None),
-            Err(error) if options.retry && error.heals() => output::note(failure(&error)),
+            Err(error) if options.retry && (error.heals() || error.may_be_portal()) => output::note(failure(&error)),
             Err(error) => {
                 paying::hint(&options.pay, &error);
                 return Err(failure(&error));

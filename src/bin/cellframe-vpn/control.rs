@@ -1,11 +1,11 @@
-//! `stat`, `status` and `stop`: commands to a running process over its control socket.
+//! `stat`, `leases`, `status` and `stop`: commands to a running process over its control socket.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use embedded::cli::{self, CliError};
 
-use crate::args::{ControlOptions, StatusOptions};
+use crate::args::{ControlOptions, LeasesOptions, StatusOptions};
 use crate::exit::{Code, Failure};
 use crate::output;
 use crate::settings::{self, Role};
@@ -13,6 +13,19 @@ use crate::settings::{self, Role};
 /// Prints the sessions of the running server, its traffic and its drops.
 pub(crate) fn stat(options: &ControlOptions) -> Result<(), Failure> {
     output::line(ask(Role::Server, options, &["vpn_stat", "-net", &options.net, "-full"])?);
+    Ok(())
+}
+
+/// Prints the leases of the running server, or ends the session that has an address.
+pub(crate) fn leases(options: &LeasesOptions) -> Result<(), Failure> {
+    let address = options.drop.map(|address| address.to_string());
+    let mut argv = vec!["vpn_stat", "-net", &options.control.net];
+    match &address {
+        Some(address) => argv.extend(["-drop", address]),
+        None => argv.push("-leases"),
+    }
+    argv.extend(options.json.then_some("-json"));
+    output::line(ask(Role::Server, &options.control, &argv)?);
     Ok(())
 }
 

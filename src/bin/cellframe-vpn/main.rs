@@ -59,6 +59,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Client(options) => client::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Stat(options) => control::stat(&options),
+        Command::Leases(options) => control::leases(&options),
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),

@@ -109,6 +109,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "lease_time",
             "lease_unused",
             "store_leases",
+            "static_leases",
             "leases_per_address",
             "new_leases_per_minute",
             "client_isolation",

@@ -76,12 +76,16 @@ impl Connection {
     /// Returns what the SDK is given to connect to: the address. Blocks while the name is looked up.
     #[cfg(not(feature = "embedded"))]
     fn target(&self) -> Result<String, ClientError> {
-        // No name server can be asked.
-        if let Some(address) = kill_switch::way_to(&self.server).filter(|_| look_up::is_name(&self.host)) {
-            return Ok(look_up::turn(&self.host).unwrap_or(address).to_string());
-        }
+        let (place, time, before) = ((&*self.host, self.port), self.settings.start_timeout, self.origin.address);
         let is_wanted = || !self.origin.began.is_stopped() && self.shared.lock().exchange.is_alive();
-        look_up::target(&self.host, &self.server, self.origin.address, self.settings.start_timeout, is_wanted)
+        match kill_switch::way_to(&self.server).filter(|_| look_up::is_name(&self.host)) {
+            // No name server can be asked.
+            Some(address) => {
+                let first = look_up::turn(&self.host).unwrap_or(address);
+                look_up::first_to_accept(place, &self.server, first, time, is_wanted)
+            }
+            None => look_up::target(place, &self.server, before, time, is_wanted),
+        }
     }
 
     pub(super) fn await_grant(&self) -> Result<Grant, ClientError> {

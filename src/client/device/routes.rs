@@ -23,14 +23,22 @@ const SAMPLES: usize = 8;
 /// What is routed into the device beside its subnet.
 pub(super) struct Plan {
     destinations: BTreeSet<(Ipv4Addr, u8)>,
+    /// The destinations of the host's own routes.
+    of_host: Vec<Subnet>,
     /// The server is on this host: where its packets go from there is not known, so nothing is routed.
     is_server_here: bool,
 }
 
 /// Decides what is routed into the device of the subnet. The routes of the device that is there already, if any, are not
-/// the host's.
-pub(super) fn plan(routes: &Routes, subnet: Subnet, there: Option<u32>) -> Result<Plan, TunnelError> {
-    let mut plan = Plan { destinations: BTreeSet::new(), is_server_here: false };
+/// the host's. `before` is what the host routed itself when the connection was made that is lost: a link that is down has
+/// no routes now, and they would be worth nothing when it comes back if ours were more precise.
+pub(super) fn plan(
+    routes: &Routes,
+    subnet: Subnet,
+    there: Option<u32>,
+    before: &[Subnet],
+) -> Result<Plan, TunnelError> {
+    let mut plan = Plan { destinations: BTreeSet::new(), of_host: before.to_vec(), is_server_here: false };
     if routes.networks.is_empty() {
         return Ok(plan);
     }
@@ -41,9 +49,10 @@ pub(super) fn plan(routes: &Routes, subnet: Subnet, there: Option<u32>) -> Resul
         log::warn!("the server is on this host: only the tunnel's subnet is routed into the tunnel");
         return Ok(plan);
     }
-    let mut of_host = netlink.routes_in_use()?;
-    of_host.retain(|route| route.index.is_none() || route.index != there);
-    plan.destinations = blocks(routes, subnet, &of_host);
+    let is_hosts = |route: &&RouteEntry| route.index.is_none() || route.index != there;
+    let now = netlink.routes_in_use()?;
+    plan.of_host.extend(now.iter().filter(is_hosts).map(|route| network_of(route.destination, route.prefix)));
+    plan.destinations = blocks(routes, subnet, &plan.of_host);
     match plan.destinations.len() {
         count if count > MOST_ROUTES => Err(TunnelError::TooManyRoutes(count)),
         _ => Ok(plan),
@@ -54,6 +63,11 @@ impl Plan {
     /// The networks that are routed into the device beside its subnet.
     pub(super) fn networks(&self) -> Networks {
         Networks::of(self.destinations.iter().copied())
+    }
+
+    /// The destinations of the host's own routes.
+    pub(super) fn into_of_host(self) -> Vec<Subnet> {
+        self.of_host
     }
 
     /// Sets the routes into the device, and no other of ours. Those into a device that it replaces lead into it from then
@@ -117,7 +131,7 @@ pub(super) fn in_force(index: u32, networks: Vec<Subnet>) -> Result<Routed, Netl
 
 /// Returns the destinations of the routes. What the host routes more precisely than a network says, or just as precisely,
 /// stays with the host.
-fn blocks(routes: &Routes, subnet: Subnet, host: &[RouteEntry]) -> BTreeSet<(Ipv4Addr, u8)> {
+fn blocks(routes: &Routes, subnet: Subnet, of_host: &[Subnet]) -> BTreeSet<(Ipv4Addr, u8)> {
     let exclude = routes.exclude.iter().map(|network| (network.network, network.prefix));
     let outside = routes.servers.iter().filter_map(|server| match server {
         IpAddr::V4(server) => Some((*server, 32)),
@@ -126,14 +140,10 @@ fn blocks(routes: &Routes, subnet: Subnet, host: &[RouteEntry]) -> BTreeSet<(Ipv
     });
     let left_out =
         Networks::of(UNROUTABLE.into_iter().chain(exclude).chain(outside).chain([(subnet.base(), subnet.prefix)]));
-    let of_host: Vec<Subnet> = host
-        .iter()
-        // The networks may take the default route and its halves over.
-        .filter(|route| route.prefix > HALF)
-        .map(|route| network_of(route.destination, route.prefix))
-        .collect();
     let of_network = |network: &Subnet| {
-        let kept = of_host.iter().filter(|route| network.holds(route)).map(|route| (route.network, route.prefix));
+        // The networks may take the default route and its halves over.
+        let kept = of_host.iter().filter(|route| route.prefix > HALF && network.holds(route));
+        let kept = kept.map(|route| (route.network, route.prefix));
         let all = Networks::of([(network.network, network.prefix)]);
         all.without(&left_out).without(&Networks::of(kept)).blocks()
     };
@@ -152,28 +162,12 @@ mod tests {
         Subnet::parse_cidr(text).unwrap()
     }
 
-    fn route(text: &str) -> RouteEntry {
-        let Subnet { network, prefix } = subnet(text);
-        RouteEntry {
-            destination: network,
-            prefix,
-            gateway: None,
-            index: Some(1),
-            metric: None,
-            table: 254,
-            kind: 1,
-            protocol: 3,
-            has_foreign_gateway: false,
-        }
-    }
-
     fn routed(networks: &[&str], exclude: &[&str], host: &[&str]) -> Networks {
         let list = |texts: &[&str]| texts.iter().map(|text| subnet(text)).collect();
         let servers = ["198.51.100.7", "2001:db8::7", "198.51.100.9"].map(|server| server.parse().unwrap());
         let routes =
             Routes { networks: list(networks), exclude: list(exclude), servers: servers.into(), ..Routes::default() };
-        let host: Vec<_> = host.iter().map(|text| route(text)).collect();
-        Networks::of(blocks(&routes, subnet("10.98.0.0/24"), &host))
+        Networks::of(blocks(&routes, subnet("10.98.0.0/24"), &list(host)))
     }
 
     #[test]
@@ -208,7 +202,7 @@ mod tests {
     #[test]
     fn no_route_is_a_default_route() {
         let routes = Routes { networks: vec![subnet("0.0.0.0/0")], ..Routes::default() };
-        let blocks = blocks(&routes, subnet("10.98.0.0/24"), &[route("0.0.0.0/1")]);
+        let blocks = blocks(&routes, subnet("10.98.0.0/24"), &[subnet("0.0.0.0/1")]);
         assert!(blocks.iter().all(|(_, prefix)| *prefix > HALF) && blocks.len() < 64, "{blocks:?}");
     }
 }

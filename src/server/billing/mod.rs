@@ -131,6 +131,11 @@ impl Billing {
         }
     }
 
+    /// Returns whether a client has to prove that it has the key that it names.
+    pub(super) fn proves_keys(&self) -> bool {
+        self.rules.prove_key
+    }
+
     /// Returns the account of a session that has just begun.
     pub(super) fn open_account(&self) -> Account {
         Account::new(self.numbers.fetch_add(1, Ordering::Relaxed))

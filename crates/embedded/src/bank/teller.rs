@@ -2,14 +2,15 @@
 //! Its functions block until an answer or a deadline; they need no worker.
 
 use super::{CHANNEL, PER_SECOND};
+use crate::addresses;
 use crate::config;
 use crate::deadline::Timed;
-use crate::dial;
+use crate::dial::{self, CONNECT_TIMEOUT};
 use crate::stream::HEADER_LEN;
 use crate::stream::hello::{self, ANSWER_LEN, Parsed};
 use crate::tls::pin::{self, PinVerifier};
 use crate::tls::{self, ALPN};
-use libc::{ECONNRESET, EIO, EKEYREJECTED, EPROTO, ETIMEDOUT};
+use libc::{ECONNRESET, EIO, EKEYREJECTED, EPIPE, EPROTO, ETIMEDOUT};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Stream};
 use std::io::{self, ErrorKind, Read, Write};
@@ -50,16 +51,33 @@ pub(super) struct Opened {
 }
 
 impl Teller {
-    /// Connects; fails with an errno, as a stream does.
+    /// Connects; fails with an errno, as a stream does. When an address accepts TCP and then says nothing, the others are
+    /// tried.
     pub(super) fn connect(host: &str, port: u16) -> Result<Opened, i32> {
-        let address = names::server(host, port);
+        let mut addresses = dial::addresses_of(host, port)?;
+        loop {
+            let (io, peer) = host::dial::connect(&addresses, CONNECT_TIMEOUT, || true)?;
+            addresses.retain(|address| *address != peer);
+            match Self::join(io, names::server(host, port)) {
+                Err(ETIMEDOUT | ECONNRESET | EPIPE) if !addresses.is_empty() => {}
+                opened => {
+                    if opened.is_ok() {
+                        addresses::found(host, port, peer);
+                    }
+                    return opened;
+                }
+            }
+        }
+    }
+
+    /// Makes the handshake over TCP with the server at this address.
+    fn join(io: TcpStream, address: String) -> Result<Opened, i32> {
         let config = config::current();
         let expected = pin::expected(&config, &address).map_err(|error| {
             log::error!("cannot connect to {address}: {error}");
             EIO
         })?;
         let pin = PinVerifier::new(address.clone(), expected);
-        let io = dial::reach(host, port)?;
         let prepared = io.set_nonblocking(false).and_then(|()| io.set_nodelay(true));
         prepared.map_err(|error| error.raw_os_error().unwrap_or(EIO))?;
         let config = tls::client_config(tls::provider(), &pin);
@@ -75,10 +93,13 @@ impl Teller {
         })?;
         let mut timed = Timed::new(&io, HANDSHAKE);
         let handshake = complete(&mut tls, &mut timed);
-        if pin.has_refused() {
+        // The key of anything else, such as a network's sign-in page, is no server's: neither refused nor remembered.
+        let is_server = tls.alpn_protocol() == Some(ALPN);
+        if is_server && pin.tells_refusal() {
             return Err(EKEYREJECTED);
         }
         handshake.map_err(|error| errno(&error, &address))?;
+        let (true, Some(identity)) = (is_server, pin.fingerprint()) else { return Err(EPROTO) };
         match pin.remember() {
             Ok(true) => {}
             Ok(false) => return Err(EKEYREJECTED),
@@ -87,7 +108,6 @@ impl Teller {
                 return Err(EIO);
             }
         }
-        let (true, Some(identity)) = (tls.alpn_protocol() == Some(ALPN), pin.fingerprint()) else { return Err(EPROTO) };
         let answer = greet(&mut tls, &mut timed).map_err(|error| errno(&error, &address))?;
         let teller = match hello::parse_answer(&answer) {
             Parsed::Complete(hello::Status::Ok, _) => Some(Teller::new(io, tls)),

@@ -77,6 +77,7 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("device", Kind::Text),
             ("log_addresses", Kind::Flag),
             ("store_leases", Kind::Flag),
+            ("static_leases", Kind::List),
             ("receipt_sign_cert", Kind::Text),
             ("gate", Kind::Flag),
             ("prove_key", Kind::Flag),

@@ -24,6 +24,8 @@ pub enum Origin {
     New,
     /// The client returned it earlier and resumes it.
     Resumed,
+    /// It is reserved for the client.
+    Static,
     /// The client still held it by a connection that it lost without the server's noticing. That connection's lease has
     /// ended (take-over).
     TakenOver,

@@ -8,10 +8,10 @@ use super::slots::{self, Slot, Slots, State};
 use super::subnet::Subnet;
 use crate::source::{Network, Source};
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-use std::collections::VecDeque;
+use hashbrown::hash_table;
+use std::collections::{HashSet, VecDeque};
 use std::iter;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// The addresses of one subnet. The network, gateway and broadcast addresses are never leased.
@@ -22,6 +22,8 @@ use std::time::Duration;
 /// even while there are unused ones, so that it cannot use up the pool by coming and going. A returned address can be
 /// resumed while no other client has it (as RFC 2131, 4.3.1, advises), at least during the hold time; later only if it is
 /// among the last 16,384 that were returned.
+///
+/// A reserved address ([`Pool::reserve`]) is leased to its client alone. It counts for no share and no rate.
 ///
 /// What changes is told by pages ([`Pool::next_changed`]), which the owner stores. [`Pool::restore`] then keeps the
 /// addresses for their clients, as if all had left when the pool before ended. The pool knows tokens by their hashes alone.
@@ -65,6 +67,8 @@ pub struct Pool {
     /// The leased addresses, and those that are kept for their clients.
     slots: Slots,
     leased: u32,
+    /// The addresses that are one client's alone.
+    reserved: HashSet<u32>,
     /// What each source has.
     shares: Shares,
     /// The ends of the list of kept addresses, in the order of their return; 0 if it is empty.
@@ -88,12 +92,29 @@ pub struct Pool {
     now: u64,
 }
 
+/// The state of an address that is somebody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A client has it.
+    Leased {
+        /// Whether it is this client's alone.
+        is_reserved: bool,
+    },
+    /// It is kept for the client that has returned it.
+    Kept {
+        /// How long ago, on the pool's clock as of its last change.
+        ago: Duration,
+    },
+    /// It is one client's alone, and that has not got it now.
+    Reserved,
+}
+
 /// What a pool has made of stored pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
     /// How many addresses are kept for their clients again.
     pub kept: usize,
-    /// How many are not: they are not in the subnet's range for clients.
+    /// How many are not: they are not in the subnet's range for clients, or reserved.
     pub unfit: usize,
     /// The pages that cannot be read. They are written anew with the next change in them.
     pub damaged: Vec<(u16, PageError)>,
@@ -121,6 +142,7 @@ impl Pool {
             fresh: FIRST_HOST,
             slots: Slots::default(),
             leased: 0,
+            reserved: HashSet::new(),
             shares: Shares::new(limits),
             oldest: NONE,
             newest: NONE,
@@ -133,6 +155,17 @@ impl Pool {
             began: 0,
             now: 0,
         }
+    }
+
+    /// Reserves an address for the client that shows this token, before the pool is restored. Returns false if the address
+    /// is not for clients, or is reserved already.
+    pub fn reserve(&mut self, addr: Ipv4Addr, token: &Token) -> bool {
+        let host = self.subnet.number(addr).filter(|host| self.is_for_clients(*host));
+        let Some(host) = host.filter(|host| self.slots.get(*host).is_none()) else { return false };
+        let (token, nobody) = (TokenHash::of(token), Source::of(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        self.slots.set(host, Slot { token, source: nobody, state: State::Reserved });
+        self.index_token(host, token);
+        self.reserved.insert(host)
     }
 
     /// Keeps the addresses in these pages, which a pool before has stored, for their clients; those that were leased then
@@ -156,7 +189,8 @@ impl Pool {
                 self.changed.add(page);
                 place.into_iter().for_each(|place| self.changed.add(place));
             }
-            let Some(host) = host else {
+            let Some(host) = host.filter(|host| !self.reserved.contains(host)) else {
+                self.changed.add(page);
                 restored.unfit += 1;
                 continue;
             };
@@ -183,11 +217,12 @@ impl Pool {
             token: slot.token,
             source: slot.source,
             returned: match slot.state {
-                State::Live { .. } => None,
                 State::Held { returned, .. } => Some(returned),
+                State::Live { .. } | State::Reserved => None,
             },
         };
-        let mut records: Vec<_> = self.slots.of_page(page).map(record).collect();
+        let of_page = self.slots.of_page(page).filter(|(host, _)| !self.reserved.contains(host));
+        let mut records: Vec<_> = of_page.map(record).collect();
         if records.len() > PAGE_RECORDS {
             records.sort_by_key(|record| std::cmp::Reverse(record.returned.unwrap_or(u64::MAX)));
             records.truncate(PAGE_RECORDS);
@@ -221,14 +256,16 @@ impl Pool {
         let id = self.next_lease;
         self.next_lease += 1;
         self.slots.set(host, Slot { token: hash, source: by.source, state: State::Live { id } });
-        self.shares.lease(by.source);
         if origin == Origin::New {
             self.index_token(host, hash);
         }
         if origin != Origin::TakenOver {
             self.leased += 1;
         }
-        self.changed.add(slots::page(host));
+        if !self.reserved.contains(&host) {
+            self.shares.lease(by.source);
+            self.changed.add(slots::page(host));
+        }
         Ok(Lease { addr: self.addr(host), token, id, origin })
     }
 
@@ -241,8 +278,12 @@ impl Pool {
         if !matches!(slot.state, State::Live { id: current } if current == id) {
             return false;
         }
-        let source = slot.source;
-        self.keep(host, source);
+        if self.reserved.contains(&host) {
+            slot.state = State::Reserved;
+        } else {
+            let source = slot.source;
+            self.keep(host, source);
+        }
         self.leased -= 1;
         true
     }
@@ -318,9 +359,30 @@ impl Pool {
         slot.is_some_and(|slot| matches!(slot.state, State::Live { .. }))
     }
 
+    /// Whether the address is one client's alone.
+    pub fn is_reserved(&self, addr: Ipv4Addr) -> bool {
+        self.subnet.number(addr).is_some_and(|host| self.reserved.contains(&host))
+    }
+
     /// The returned addresses, in the order in which they are leased again to sources that returned none.
     pub fn released(&self) -> impl Iterator<Item = Ipv4Addr> {
         self.free.iter().copied().chain(self.held()).map(|host| self.addr(host))
+    }
+
+    /// Returns the addresses that are leased, kept or reserved, in their order.
+    pub fn entries(&self) -> impl Iterator<Item = (Ipv4Addr, Entry)> {
+        let entry = |(host, slot): (u32, &Slot)| {
+            let is_reserved = self.reserved.contains(&host);
+            let entry = match slot.state {
+                State::Live { .. } => Entry::Leased { is_reserved },
+                State::Reserved => Entry::Reserved,
+                State::Held { returned, .. } => {
+                    Entry::Kept { ago: Duration::from_nanos(self.now.saturating_sub(returned)) }
+                }
+            };
+            (self.addr(host), entry)
+        };
+        self.slots.all().map(entry)
     }
 
     /// The kept addresses, in the order of their return.
@@ -328,7 +390,7 @@ impl Pool {
         let some = |host: u32| (host != NONE).then_some(host);
         iter::successors(some(self.oldest), move |host| match self.slots.get(*host)?.state {
             State::Held { newer, .. } => some(newer),
-            State::Live { .. } => None,
+            State::Live { .. } | State::Reserved => None,
         })
     }
 
@@ -362,11 +424,13 @@ impl Pool {
     /// Takes a known address out of the hands that it is in.
     fn resume(&mut self, by: &Applicant, host: u32, slot: Slot) -> Result<Origin, LeaseError> {
         match slot.state {
+            State::Live { .. } if self.reserved.contains(&host) => Ok(Origin::TakenOver),
             State::Live { .. } => {
                 self.shares.check_share(by, (slot.source != by.source).into())?;
                 self.shares.end(slot.source);
                 Ok(Origin::TakenOver)
             }
+            State::Reserved => Ok(Origin::Static),
             State::Held { returned, .. } => {
                 self.shares.check_share(by, 1)?;
                 self.shares.forget(slot.source, returned, host);
@@ -455,8 +519,8 @@ impl Pool {
         let is_its = |known: &u32| slots.get(*known).is_some_and(|slot| slot.token == token);
         let rehash = |known: &u32| slots.get(*known).map_or(0, |slot| slot.token.number());
         match self.by_token.entry(token.number(), is_its, rehash) {
-            Entry::Occupied(mut entry) => *entry.get_mut() = host,
-            Entry::Vacant(entry) => {
+            hash_table::Entry::Occupied(mut entry) => *entry.get_mut() = host,
+            hash_table::Entry::Vacant(entry) => {
                 entry.insert(host);
             }
         }

@@ -35,6 +35,8 @@ pub(super) enum State {
         /// The number of the lease.
         id: u64,
     },
+    /// Nobody has it now; it is one client's alone (a static lease).
+    Reserved,
     /// A link in the list of kept addresses, in the order of their return.
     Held {
         /// The time of the return, in nanoseconds on the pool's clock. No two returns have the same.
@@ -80,9 +82,18 @@ impl Slots {
         }
     }
 
+    /// All records, with the numbers of their addresses.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.of_blocks(0, 1)
+    }
+
     /// The records of a page, with the numbers of their addresses.
     pub(super) fn of_page(&self, page: u16) -> impl Iterator<Item = (u32, &Slot)> {
-        let chunks = self.chunks.iter().enumerate().skip(page.into()).step_by(PAGES.into());
+        self.of_blocks(page.into(), PAGES.into())
+    }
+
+    fn of_blocks(&self, first: usize, step: usize) -> impl Iterator<Item = (u32, &Slot)> {
+        let chunks = self.chunks.iter().enumerate().skip(first).step_by(step);
         chunks.filter_map(|(number, chunk)| Some((number, chunk.as_ref()?))).flat_map(|(number, chunk)| {
             let hosts = (number * CHUNK) as u32..;
             hosts.zip(&chunk.slots).filter_map(|(host, slot)| Some((host, slot.as_ref()?)))

@@ -4,6 +4,8 @@ use super::{NET, cell, server};
 use crate::peer::packet;
 use crate::support::configure;
 use embedded::bank::account::{self, BankError};
+use embedded::store;
+use embedded::tls::pin::PINS;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -18,6 +20,11 @@ type Stream = StreamOwned<ServerConnection, TcpStream>;
 
 /// A TLS server with a key of its own; `serve` gets each connection after the hello.
 fn lying(serve: impl Fn(&mut Stream, usize) + Send + 'static) -> u16 {
+    lying_in(&[b"cellframe-vpn/1"], serve)
+}
+
+/// The same, with these protocols.
+fn lying_in(protocols: &[&[u8]], serve: impl Fn(&mut Stream, usize) + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let key = KeyPair::generate().unwrap();
@@ -29,7 +36,7 @@ fn lying(serve: impl Fn(&mut Stream, usize) + Send + 'static) -> u16 {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
-    config.alpn_protocols = vec![b"cellframe-vpn/1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let config = Arc::new(config);
     std::thread::spawn(move || {
         for (number, io) in listener.incoming().enumerate() {
@@ -116,6 +123,19 @@ fn a_server_that_drips_is_left() {
     assert!(matches!(error, BankError::NoAnswer { .. }), "{error}");
     assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     drop(sdk);
+}
+
+/// The sign-in page of a network is no server: it is neither refused for its key nor trusted for the future.
+#[test]
+fn a_portal_is_not_taken_for_the_server() {
+    let sdk = server("");
+    let port = lying_in(&[], |_, _| {});
+    for pin in ["", &format!("[vpn_client]\nserver_pin=sha256:{}\n", "11".repeat(32))] {
+        configure(sdk.directory.path(), 2, pin);
+        let error = account::open(NET, "127.0.0.1", port).unwrap_err();
+        assert!(matches!(error, BankError::Unreachable { errno: libc::EPROTO, .. }), "{error}");
+    }
+    assert_eq!(store::get(PINS, &format!("127.0.0.1:{port}")).unwrap(), None);
 }
 
 #[test]

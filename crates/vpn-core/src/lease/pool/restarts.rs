@@ -101,6 +101,37 @@ fn what_no_longer_fits_is_left_out_and_the_rest_stays() {
     assert_eq!((again.addr, again.origin), (Ipv4Addr::new(10, 0, 0, 222), Origin::Resumed));
 }
 
+/// Nobody else gets the address, and its client gets it whatever else its source has.
+#[test]
+fn a_reserved_address_is_its_clients_alone() {
+    let net = subnet([10, 0, 0, 0], 29);
+    let mut pool = Pool::new(net, HOLD, Limits { leases: 1, new_per_minute: 1 });
+    let (mine, reserved) = (token(1), Ipv4Addr::new(10, 0, 0, 3));
+    assert!(pool.reserve(reserved, &mine) && !pool.reserve(reserved, &token(2)));
+    let others = [[10, 0, 0, 0], [10, 0, 0, 1], [10, 0, 0, 7], [10, 0, 0, 8]].map(Ipv4Addr::from);
+    assert!(others.iter().all(|addr| !pool.reserve(*addr, &token(2))));
+    let paid = Applicant { is_paid: true, ..by(1) };
+    let all: Vec<_> = (10..14).map(|n| pool.lease(at(0), &paid, None, token(n)).unwrap().addr.octets()[3]).collect();
+    assert_eq!((all, pool.available()), (vec![2, 4, 5, 6], 1));
+    assert_eq!(pool.lease(at(0), &paid, None, token(20)), Err(LeaseError::Exhausted));
+    let lease = pool.lease(at(0), &by(1), Some(&mine), token(21)).unwrap();
+    assert_eq!((lease.addr, lease.token, lease.origin), (reserved, mine, Origin::Static));
+    let again = pool.lease(at(0), &by(2), Some(&mine), token(22)).unwrap();
+    assert_eq!((again.addr, again.origin), (reserved, Origin::TakenOver));
+    assert!(!pool.release(reserved, lease.id, at(1)) && pool.release(reserved, again.id, at(1)));
+    assert_eq!(pool.lease(at(2), &paid, None, token(23)), Err(LeaseError::Exhausted));
+    assert_eq!(pool.leased_of(by(2).source), 0);
+
+    // What was another client's before the address was reserved.
+    let mut before = new(net);
+    (10..12).for_each(|n| assert!(before.lease(at(0), &by(1), None, token(n)).is_ok()));
+    let page = before.next_changed().unwrap();
+    let mut pool = new(net);
+    assert!(pool.reserve(reserved, &mine));
+    assert_eq!(pool.restore([page]), Restored { kept: 1, unfit: 1, damaged: vec![] });
+    assert!(!pool.knows(&token(11)) && pool.lease(at(0), &by(1), Some(&mine), token(0)).is_ok());
+}
+
 #[test]
 fn a_damaged_page_costs_its_own_leases_alone() {
     let (mut store, net) = (BTreeMap::new(), subnet([10, 0, 0, 0], 23));
@@ -203,9 +234,20 @@ proptest! {
         steps in prop::collection::vec(step(), 1..300),
     ) {
         let net = subnet([10, 0, 0, 0], prefix);
-        let (mut pool, mut now) = (new(net), at(1));
-        let (mut known, mut stored, mut pages) = (Known::new(), BTreeMap::new(), Pages::new());
-        let mut tokens: Vec<Token> = Vec::new();
+        // Two addresses are one client's each.
+        let reserved: Vec<_> = [(3, 1 << 40), (6, 1 << 41)].map(|(host, number)| (net.numbered(host), token(number)))
+            .into_iter().filter(|(addr, _)| net.number(*addr).is_some_and(|host| host < net.capacity() + 2)).collect();
+        let is_reserved = |addr: &Ipv4Addr| reserved.iter().any(|(other, _)| other == addr);
+        let begin = |pages: BTreeMap<u16, Vec<u8>>| {
+            let mut pool = new(net);
+            assert!(reserved.iter().all(|(addr, token)| pool.reserve(*addr, token) && !pool.reserve(*addr, token)));
+            let restored = pool.restore(pages);
+            (pool, restored)
+        };
+        let (mut pool, mut now) = (begin(BTreeMap::new()).0, at(1));
+        let at_first: Known = reserved.iter().map(|(addr, token)| (*addr, (*token, None))).collect();
+        let (mut known, mut stored, mut pages) = (at_first.clone(), BTreeMap::new(), Pages::new());
+        let mut tokens: Vec<Token> = reserved.iter().map(|(_, token)| *token).collect();
         let capacity = net.capacity() as usize;
         let fill = (0..filled.min(capacity as u64 - 1)).map(|number| Step::Lease((number % 4) as u8));
         for (number, step) in fill.chain(steps).enumerate() {
@@ -218,12 +260,12 @@ proptest! {
                     };
                     let of_token: Vec<_> =
                         known.iter().filter(|(_, (token, _))| Some(*token) == resume).map(|(addr, _)| *addr).collect();
-                    let leased = known.values().filter(|(_, id)| id.is_some()).count();
+                    let leased = known.iter().filter(|(addr, (_, id))| id.is_some() && !is_reserved(addr)).count();
                     let lease = match pool.lease(now, &by(source), resume.as_ref(), fresh) {
                         Ok(lease) => lease,
                         Err(error) => {
                             prop_assert_eq!(error, LeaseError::Exhausted);
-                            prop_assert!(of_token.is_empty() && leased == capacity);
+                            prop_assert!(of_token.is_empty() && leased == capacity - reserved.len());
                             continue;
                         }
                     };
@@ -233,8 +275,9 @@ proptest! {
                             prop_assert!(known.get(&lease.addr).is_none_or(|(_, id)| id.is_none()), "leased twice");
                             // What is kept for a client is the last that others get.
                             prop_assert!(!known.contains_key(&lease.addr) || known.len() == capacity);
+                            prop_assert!(!is_reserved(&lease.addr));
                         }
-                        Origin::Resumed | Origin::TakenOver => {
+                        Origin::Resumed | Origin::TakenOver | Origin::Static => {
                             prop_assert!(of_token.contains(&lease.addr) && Some(lease.token) == resume);
                             let had = known.get(&lease.addr).and_then(|(_, id)| *id);
                             prop_assert_eq!(had.is_some(), lease.origin == Origin::TakenOver);
@@ -256,16 +299,17 @@ proptest! {
                     for _ in 0..count {
                         let Some((page, bytes)) = pool.next_changed() else { break };
                         stored.insert(page, bytes);
-                        let of_page = known.iter().filter(|(addr, _)| page_of(**addr) == page);
+                        let of_page = known.iter().filter(|(addr, _)| page_of(**addr) == page && !is_reserved(addr));
                         pages.insert(page, of_page.map(|(addr, known)| (*addr, *known)).collect());
                     }
                 }
                 Step::Restart => {
-                    pool = new(net);
                     now = at(1);
-                    let restored = pool.restore(stored.clone());
+                    let restored;
+                    (pool, restored) = begin(stored.clone());
                     known = pages.values().flatten().map(|(addr, (token, _))| (*addr, (*token, None))).collect();
                     prop_assert_eq!(restored, Restored { kept: known.len(), ..Restored::default() });
+                    known.extend(at_first.clone());
                 }
                 Step::Wait(seconds) => now += at(seconds.into()),
             }
@@ -277,8 +321,9 @@ proptest! {
             }
             let mut released: Vec<_> = pool.released().collect();
             released.sort_unstable();
-            let kept: Vec<_> = known.iter().filter(|(_, (_, id))| id.is_none()).map(|(addr, _)| *addr).collect();
-            prop_assert_eq!(released, kept);
+            let kept = known.iter().filter(|(addr, (_, id))| id.is_none() && !is_reserved(addr));
+            prop_assert_eq!(released, kept.map(|(addr, _)| *addr).collect::<Vec<_>>());
+            prop_assert!(pool.entries().map(|(addr, _)| addr).eq(known.keys().copied()));
         }
     }
 }
