@@ -301,3 +301,43 @@ unsafe fn buffer<'a>(text: *mut c_char, size: usize) -> &'a mut [c_char] {
     // SAFETY: not NULL, and writable for `size` bytes by the caller's promise.
     unsafe { slice::from_raw_parts_mut(text, size) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Calls that lack an argument, or a server, fail and write nothing.
+    #[test]
+    #[allow(clippy::multiple_unsafe_ops_per_block, reason = "all with the same arguments")]
+    fn null_is_answered() {
+        let (no_net, no_text, no_hash): (*const dap_chain_net_t, *const c_char, *mut dap_hash_fast_t) =
+            (ptr::null(), ptr::null(), ptr::null_mut());
+        let net = net::find_by_name("backbone").unwrap().as_ptr();
+        let (mut hash, mut left) = (dap_hash_fast { raw: [7; 32] }, chain());
+        // SAFETY: NULL is allowed everywhere, and what is not NULL is this test's own or the SDK's.
+        unsafe {
+            assert_eq!(dap_embedded_bank_open(no_net, no_text, 1, ptr::null_mut(), 0), -1);
+            assert_eq!(dap_embedded_bank_open(net, no_text, 1, ptr::null_mut(), 0), -1);
+            assert!(!dap_embedded_bank_identity(no_net, &raw mut hash) && !dap_embedded_bank_identity(net, no_hash));
+            assert!(!dap_embedded_bank_identity(net, &raw mut hash), "no server was opened");
+            dap_embedded_bank_orders(no_net, None, ptr::null_mut());
+            dap_embedded_bank_orders(net, None, ptr::null_mut());
+            assert_eq!((dap_embedded_bank_fee(no_net), dap_embedded_bank_fee(net)), (0, 0));
+            for out in [ptr::null_mut(), &raw mut left] {
+                assert_eq!(dap_embedded_bank_chain(net, &raw const hash, out), DAP_EMBEDDED_CHAIN_UNAVAILABLE);
+                assert_eq!(dap_embedded_bank_chain(net, no_hash, out), DAP_EMBEDDED_CHAIN_UNAVAILABLE);
+            }
+            assert!(!dap_embedded_bank_pay(net, no_text, no_text, 1, 0, 2, &raw mut hash, ptr::null_mut(), 0));
+            assert!(!dap_embedded_bank_close(net, no_text, &raw const hash));
+            assert!(!dap_embedded_wallet_key_hash(no_text, &raw mut hash));
+            assert!(dap_embedded_wallet_sign(no_text, ptr::null(), 0).is_null());
+            assert!(dap_embedded_wallet_sign(c"purse".as_ptr(), ptr::null(), 0).is_null());
+        }
+        assert_eq!(hash.raw, [7; 32]);
+    }
+
+    fn chain() -> dap_embedded_chain_t {
+        let none = dap_hash_fast { raw: [0; 32] };
+        dap_embedded_chain { last: none, key_hash: none, value: 0, fee: 0, max_unit_price: 0, unit: 0, token: [0; 16] }
+    }
+}
