@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 pub(super) use channels::Channels;
+pub use paying::Paid;
+pub(super) use ways::open_ways;
 
 use super::payer::{Job, Payer};
 use super::payment::{Contract, Means};
@@ -74,6 +76,8 @@ pub(super) struct Connection {
     settings: Settings,
     /// Signs receipts; `None` for a free order.
     payer: Option<Payer>,
+    /// The token that pays; empty for a free order.
+    token: String,
     origin: Origin,
     shared: Mutex<Shared>,
     /// Wakes the thread in `start` after a change in `shared`.
@@ -125,6 +129,7 @@ impl Connection {
         Arc::new_cyclic(|weak_self| Connection {
             weak_self: Weak::clone(weak_self),
             payer: paying::payer(&net, contract, &settings, weak_self),
+            token: if let Contract::Paid(means) = contract { means.order.token.clone() } else { String::new() },
             net,
             server,
             host: host.to_owned(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::payment::PaymentError;
 use crate::sdk::config::BadValue;
+use crate::sdk::wallet::OpenError;
 use vpn_core::exchange::Failure;
 
 /// Why a connection, or a check of a server, failed.
@@ -101,7 +102,12 @@ impl From<PaymentError> for ClientError {
     fn from(error: PaymentError) -> ClientError {
         match error {
             PaymentError::Stopped => ClientError::Stopped,
-            error @ PaymentError::Unconfirmed(..) => ClientError::Unconfirmed(error.to_string()),
+            error @ (PaymentError::Unconfirmed(..) | PaymentError::Unavailable(_)) => {
+                ClientError::Unconfirmed(error.to_string())
+            }
+            PaymentError::Open { server, why: OpenError::Connect(errno) } => ClientError::Connect { server, errno },
+            PaymentError::Open { server, why: OpenError::Refused(reason) } => ClientError::Refused { server, reason },
+            PaymentError::Open { server, why: OpenError::Busy(reason) } => ClientError::Busy { server, reason },
             error => ClientError::Payment(error.to_string()),
         }
     }

@@ -57,10 +57,19 @@ pub const SUBSTATE_ERROR: i32 = 8;
 
 /// What the ledger knows of a conditional transaction: nothing.
 pub const TX_UNKNOWN: c_int = 0;
+/// The ledger cannot be asked at present.
+pub const TX_UNAVAILABLE: c_int = -1;
 /// Its chain of payments has nothing left.
 pub const TX_SPENT: c_int = 1;
 /// Its chain of payments has something left.
 pub const TX_OPEN: c_int = 2;
+
+/// No server is known whose ledger could be asked.
+pub const LEDGER_NONE: c_int = 0;
+/// The network has a ledger of its own, which this node keeps.
+pub const LEDGER_NETWORK: c_int = 1;
+/// It is that of one server.
+pub const LEDGER_SERVER: c_int = 2;
 
 /// The functions that Rust provides. Every function returns without unwinding. C copies the table.
 #[repr(C)]
@@ -621,6 +630,19 @@ unsafe extern "C" {
     /// The prefix of the network's groups in the store, which lives as long as the network; or NULL.
     pub(super) fn vpn_glue_net_store_prefix(net: *const dap_chain_net_t) -> *const c_char;
 
+    /// Prepares the ledger of the server that the client is about to connect to, where it is not the network's own; blocks.
+    /// Returns 0; the errno of a connection that failed; with a sentence in `why` (of `why_size` bytes, NUL-terminated) -1 if
+    /// the server refuses, and -2 if it does not answer or not now.
+    pub(super) fn vpn_glue_ledger_open(
+        net: *mut dap_chain_net_t,
+        host: *const c_char,
+        port: u16,
+        why: *mut c_char,
+        why_size: usize,
+    ) -> c_int;
+    /// Whose ledger the network's is: one of LEDGER_*. Writes the fingerprint of the server's key (32 bytes) for
+    /// LEDGER_SERVER.
+    pub(super) fn vpn_glue_ledger_owner(net: *mut dap_chain_net_t, server: *mut u8) -> c_int;
     /// Calls back for each known order of the VPN service in the network, or only for those that sell.
     pub(super) fn vpn_glue_net_orders(
         net: *mut dap_chain_net_t,
@@ -645,7 +667,8 @@ unsafe extern "C" {
         signature_size: *mut usize,
     ) -> *mut u8;
     /// Creates a conditional transaction of `value` datoshi that pays the VPN service by `unit` (the SDK's number), with
-    /// a fee for the validators, and writes its hash (32 bytes); false on failure.
+    /// a fee for the validators, and writes its hash (32 bytes). False on failure; `why` (of `why_size` bytes) then gets a
+    /// sentence, NUL-terminated, or remains as it is.
     pub(super) fn vpn_glue_wallet_pay(
         net: *mut dap_chain_net_t,
         wallet: *const c_char,
@@ -654,7 +677,12 @@ unsafe extern "C" {
         fee: u64,
         unit: u32,
         hash: *mut u8,
+        why: *mut c_char,
+        why_size: usize,
     ) -> bool;
+    /// Takes back what is left of a conditional transaction (32 bytes) that the wallet has made and that is not used any
+    /// more; false if the ledger does not, or not by itself.
+    pub(super) fn vpn_glue_wallet_close(net: *mut dap_chain_net_t, wallet: *const c_char, tx: *const u8) -> bool;
 }
 
 // --- client.c: the client's connection ---------------------------------------------------------------------------

@@ -23,3 +23,6 @@ mod signatures;
 mod static_leases;
 mod strangers;
 mod units;
+
+/// Whether the server's SDK is the Cellframe SDK, faults included.
+const PLAYS_THE_SDK: bool = true;

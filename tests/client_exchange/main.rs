@@ -6,6 +6,7 @@
 mod bundles;
 mod congestion;
 mod ends;
+mod ledgers;
 mod mss;
 mod offers;
 mod packets;

@@ -17,12 +17,12 @@ use host::look_up::{self, Missing};
 use host::nft::kill_switch;
 use host::patience::Patience;
 use host::threads::{Permit, Permits};
-use libc::{EAGAIN, ECANCELED, EIO, ENOENT, EPROTO};
+use libc::{EAGAIN, ECANCELED, EIO, ENOENT, EPROTO, ETIMEDOUT};
 use rustix::io::Errno;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vpn_core::names;
 
 /// Time for all addresses of a host together.
@@ -56,6 +56,15 @@ pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<
         }
     })?;
     Ok(())
+}
+
+/// Looks a host up and connects by TCP; fails with an errno. Blocks for at most some seconds.
+pub(crate) fn reach(host: &str, port: u16) -> Result<TcpStream, i32> {
+    let permit = Arc::new(PERMITS.take().ok_or(EAGAIN)?);
+    let began = Instant::now();
+    let addresses = look_up(host, port, &permit, || began.elapsed() < CONNECT_TIMEOUT)
+        .map_err(|errno| if errno == ECANCELED { ETIMEDOUT } else { errno })?;
+    host::dial::connect(&addresses, CONNECT_TIMEOUT, || true).map(|(io, _)| io)
 }
 
 fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>, permit: &Arc<Permit>) -> Result<(), i32> {

@@ -10,6 +10,8 @@
 
 pub mod abi;
 pub mod addresses;
+pub mod bank;
+mod billing;
 pub mod budget;
 pub mod cli;
 pub(crate) mod client;
@@ -29,10 +31,12 @@ pub mod money;
 pub mod net;
 pub(crate) mod panics;
 pub mod places;
+pub mod prices;
 pub(crate) mod process;
 mod reactor;
 pub mod receipt;
 pub mod service;
+mod services;
 mod state;
 pub mod store;
 pub mod stream;

@@ -166,8 +166,13 @@ impl Hosts {
 
     /// Runs the program on the first client's host to its end.
     pub fn far(&self, arguments: &[&str]) -> Output {
+        self.far_with(&[arguments, &["--state-dir", &self.state("check")]].concat())
+    }
+
+    /// The same, with these arguments alone.
+    pub fn far_with(&self, arguments: &[&str]) -> Output {
         let mut command = self.program.command(self.path());
-        command.args(arguments).args(["--state-dir", &self.state("check")]);
+        command.args(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         self.at(0).spawn(command).wait_with_output().unwrap()
     }

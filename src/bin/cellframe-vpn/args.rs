@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use vpn_core::money::Amount;
 
+use crate::paying::PayOptions;
 use crate::target::{DEFAULT_NETWORK, Target, parse_network, parse_pin};
 
 /// Printed when the program is started without arguments.
@@ -136,9 +137,10 @@ Examples:
   sudo cellframe-vpn wallet address alice
   sudo cellframe-vpn wallet fund 0x5F3A... 10          on the server's machine
   sudo cellframe-vpn wallet balance
+  sudo cellframe-vpn wallet balance alice --connect vpn.example.com --pin sha256:5f3a...
 
-Exit codes: 0 done, 1 the server or the ledger refuses, or the wallet cannot be used, 2 wrong usage, 4 no answer,
-  6 it belongs to another user";
+Exit codes: 0 done, 1 the server or the ledger refuses, or the wallet cannot be used, 2 wrong usage,
+  3 cannot connect, 4 no answer, 5 wrong identity, 6 it belongs to another user";
 
 const REPAIR_ABOUT: &str = "\
 Undoes what a client or server has left on this machine that was killed, or that
@@ -165,6 +167,10 @@ nothing but the stream to the server leaves. Then the server is killed: the kill
 switch refuses every way around it. It is started again, and the client's TCP
 connection to the web server goes on.
 
+With --paid the server sells: the client pays receipt by receipt out of a wallet
+until the money ends, and goes on when the operator has funded the wallet again.
+In the end the sums of both ends and of the ledger are compared.
+
 It needs no configuration and no network, and changes nothing on this machine:
 the namespaces disappear with it, even when it is interrupted. As root it works
 wherever network namespaces do; other users need unprivileged user namespaces
@@ -178,8 +184,9 @@ demo names what is missing and exits with 6.";
         "  cellframe-vpn demo                    about eight seconds\n",
         "  cellframe-vpn demo --seconds 10       measure for longer\n",
         "  cellframe-vpn demo --internet         about five seconds\n",
+        "  cellframe-vpn demo --paid             about fifteen seconds\n",
         "  cellframe-vpn demo --json | jq .upload.mbit_per_second\n\n",
-        "Exit codes: 0 traffic passed, 1 traffic failed, 6 namespaces or TUN not allowed here, 130 or 143 interrupted"
+        "Exit codes: 0 traffic passed, 1 traffic failed or sums differ, 6 namespaces or TUN not allowed here, 130 or 143 interrupted"
     )
 )]
 pub(crate) struct DemoOptions {
@@ -189,6 +196,9 @@ pub(crate) struct DemoOptions {
     /// Show the Internet through the tunnel and nothing around it, also when the server dies
     #[arg(long, conflicts_with = "seconds")]
     pub(crate) internet: bool,
+    /// Show a server that sells, and a client that pays until its money ends, and goes on with more
+    #[arg(long, conflicts_with_all = ["seconds", "internet"])]
+    pub(crate) paid: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -221,7 +231,8 @@ pub(crate) struct ServerOptions {
     "Examples:\n",
     "  sudo cellframe-vpn client --connect vpn.example.com\n",
     "  sudo cellframe-vpn client --connect 192.0.2.1:8089 --pin sha256:5f3a...\n",
-    "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n\n",
+    "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n",
+    "  sudo cellframe-vpn client --connect vpn.example.com --wallet purse --value 2.5\n\n",
     "Without --pin the client trusts and remembers the first identity seen at an address and refuses a changed one;\n",
     "to forget all identities, remove store.redb in the state directory.\n\n",
     "Exit codes: 0 ended by a signal or by `cellframe-vpn stop`, 1 connection lost (--no-reconnect), 2 wrong usage, 3 cannot connect,\n",
@@ -239,6 +250,8 @@ pub(crate) struct ClientOptions {
     /// The identity the server must have, as its ready line shows it
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
     pub(crate) pin: Option<String>,
+    #[command(flatten)]
+    pub(crate) pay: PayOptions,
     /// A network in which the server may give the tunnel's subnet, beside the private ones; may be repeated
     #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
     pub(crate) allow_subnet: Vec<String>,
@@ -384,13 +397,20 @@ pub(crate) enum WalletCommand {
         #[command(flatten)]
         control: ControlOptions,
     },
-    /// Show what a wallet has in the ledger of the server on this machine, or what all have and what the server earned
+    /// Show what a wallet has in the ledger of the server on this machine, or what all have and what the server earned;
+    /// with --connect, what a wallet has at another server
     Balance {
         /// The wallet's address, or the name of a wallet on this machine
         wallet: Option<String>,
         /// The token [default: the network's own]
         #[arg(long, value_name = "TICKER")]
         token: Option<String>,
+        /// Ask this server rather than the one on this machine; --state-dir then names the directory with the wallet
+        #[arg(long, value_name = "HOST[:PORT]", requires = "wallet", conflicts_with = "socket")]
+        connect: Option<Target>,
+        /// With --connect: the identity the server must have, as its ready line shows it
+        #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin, requires = "connect")]
+        pin: Option<String>,
         #[command(flatten)]
         control: ControlOptions,
     },

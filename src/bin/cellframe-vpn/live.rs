@@ -90,7 +90,10 @@ impl Text {
             [only] => format!(", DNS {only}"),
             [first, others @ ..] => format!(", DNS {first} and {} more", others.len()),
         });
-        up(&details, lease.addr, &totals, since.as_ref()) + &dns
+        let paid = app::client_paid().map_or_else(String::new, |paid| {
+            format!(", {} receipts paid, {} more in the transaction", paid.receipts, paid.left)
+        });
+        up(&details, lease.addr, &totals, since.as_ref()) + &dns + &paid
     }
 }
 

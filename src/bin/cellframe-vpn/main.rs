@@ -12,6 +12,7 @@ mod demo;
 mod exit;
 mod live;
 mod output;
+mod paying;
 mod privilege;
 mod repair;
 mod server;

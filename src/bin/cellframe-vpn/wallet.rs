@@ -3,17 +3,22 @@
 //! What concerns the ledger is asked of the running server, which alone may open it; where none has it open, this process
 //! does.
 
+use dap_chain_net_srv_vpn::app::ClientError;
+use embedded::bank::account::{self, BankError};
 use embedded::cli::{self, CliError};
 use embedded::config::{self, Config};
 use embedded::wallets::{self, WalletError, address_text, parse_address};
-use embedded::{ledger, ledger_cli, logging};
+use embedded::{ledger, ledger_cli, logging, net};
 use std::io::ErrorKind;
+use vpn_core::money::{Amount, Token};
 
 use crate::args::{ControlOptions, WalletCommand, WalletPlace};
+use crate::client;
 use crate::control;
 use crate::exit::{Code, Failure};
 use crate::output;
 use crate::settings::{self, Role};
+use crate::target::Target;
 
 /// Runs a sub-command.
 pub(crate) fn run(command: &WalletCommand) -> Result<(), Failure> {
@@ -38,7 +43,10 @@ pub(crate) fn run(command: &WalletCommand) -> Result<(), Failure> {
             let amount = amount.to_string();
             ask("fund", Some(wallet), &[&amount], token.as_deref(), control)
         }
-        WalletCommand::Balance { wallet, token, control } => {
+        WalletCommand::Balance { wallet: Some(wallet), token, connect: Some(server), pin, control } => {
+            balance_at(server, pin.as_deref(), wallet, token.as_deref(), control)
+        }
+        WalletCommand::Balance { wallet, token, control, .. } => {
             ask("balance", wallet.as_ref(), &[], token.as_deref(), control)
         }
         WalletCommand::History { wallet, most, control } => {
@@ -55,6 +63,39 @@ fn config_of(place: &WalletPlace) -> Result<Config, Failure> {
 fn failure(error: WalletError) -> Failure {
     let code = if matches!(error, WalletError::Name(_)) { Code::Usage } else { Code::Failure };
     Failure::new(code, error.to_string())
+}
+
+/// Asks another server what a wallet has in its ledger. Beside a running client, whose store this process cannot open.
+fn balance_at(
+    server: &Target,
+    pin: Option<&str>,
+    wallet: &str,
+    token: Option<&str>,
+    control: &ControlOptions,
+) -> Result<(), Failure> {
+    let place = settings::load_for_command(Role::Client, control.config.as_deref(), control.state_dir.as_deref())?;
+    let owner = match parse_address(wallet) {
+        Some(owner) => owner,
+        None => wallets::open(&place, wallet).map_err(failure)?.hash(),
+    };
+    let mut config = settings::load(Role::Check, control.config.as_deref(), None)?;
+    client::override_for_client(&mut config, pin);
+    client::require_known_servers(&config)?;
+    config::set_current(config);
+    client::require_network(&control.net)?;
+    let Some(net) = net::find_by_name(&control.net) else { return Ok(()) };
+    let token = Token::new(token.unwrap_or(net.native_ticker()))
+        .map_err(|error| Failure::new(Code::Usage, format!("--token: {error}")))?;
+    let balance = account::open(net.id(), &server.host, server.port)
+        .and_then(|()| account::balance(net.id(), &owner, token))
+        .map_err(|error| match error {
+            BankError::Unreachable { server, errno } => client::failure(&ClientError::Connect { server, errno }),
+            BankError::NoAnswer { .. } => Failure::new(Code::NoAnswer, error.to_string()),
+            error => Failure::new(Code::Refused, error.to_string()),
+        })?;
+    let (has, locked) = (Amount(balance.value), Amount(balance.locked));
+    output::line(format_args!("{}: {has} {token}, and {locked} locked at {server}", address_text(&owner)));
+    Ok(())
 }
 
 /// Asks the ledger of the server on this machine, and prints the answer with the names of this machine's wallets.

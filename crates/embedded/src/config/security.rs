@@ -61,6 +61,7 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("network_mask", Kind::Text),
             ("client_isolation", Kind::Flag),
             ("allow_free_srv", Kind::Flag),
+            ("prices", Kind::List),
             ("deny", Kind::List),
             ("deny_host", Kind::Flag),
             ("nat", Kind::Word(&["auto", "on", "off"])),

@@ -57,6 +57,7 @@ use vpn_core::money::Token;
 
 pub use error::{Error, OpenError};
 pub use orders::{Order, VPN_UID, add_order, free_order, order};
+pub(crate) use orders::{add_order_as, orders, remove_order};
 pub use pay::{PayError, Refusal, fail_to_store, pay};
 pub(crate) use pay::{value_bytes, value_of};
 pub use state::{Event, EventKind, Totals};
@@ -108,6 +109,13 @@ pub struct Means {
     pub is_payment: bool,
     /// The last transaction of its chain; `None` if that one holds nothing any more.
     pub last: Option<Hash>,
+}
+
+impl Means {
+    /// Whether payments have taken everything.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.is_payment && self.output.is_none()
+    }
 }
 
 #[derive(Default)]
@@ -306,6 +314,11 @@ pub fn is_offline(net: u64) -> bool {
 /// Sets the fee that the network takes from each payment.
 pub fn set_net_fee(net: u64, fee: u128) {
     with(net, |inner| inner.net_fee = fee);
+}
+
+/// Returns the fee that the network takes from each payment.
+pub(crate) fn net_fee(net: u64) -> u128 {
+    with(net, |inner| inner.net_fee)
 }
 
 /// Returns what payments in the ledger have brought this node, all tokens together: only the network's own pays.

@@ -38,6 +38,21 @@ pub fn add_order(net: u64, order: Order) -> Hash {
     hash
 }
 
+/// Adds an order under a hash that the caller has made of it.
+pub(crate) fn add_order_as(net: u64, hash: Hash, order: Order) {
+    with(net, |inner| inner.orders.insert(hash, order));
+}
+
+/// Removes an order. Sessions that it has begun go on.
+pub(crate) fn remove_order(net: u64, hash: &Hash) {
+    with(net, |inner| inner.orders.remove(hash));
+}
+
+/// The orders of a network that this node sells, by their hashes.
+pub(crate) fn orders(net: u64) -> Vec<(Hash, Order)> {
+    with(net, |inner| inner.orders.iter().map(|(hash, order)| (*hash, order.clone())).collect())
+}
+
 /// The order with this hash, or the free one.
 pub fn order(net: NetRef, hash: &Hash) -> Option<Order> {
     if *hash == free_order(net.id()) {

@@ -146,6 +146,11 @@ impl PinVerifier {
         refused
     }
 
+    /// The fingerprint of the key that the server has shown; `None` before that.
+    pub(crate) fn fingerprint(&self) -> Option<[u8; 32]> {
+        self.seen.lock().fingerprint
+    }
+
     /// Stores the key of a server that was unknown. Call it when the handshake is complete, that is, when the server
     /// has proven that it has the key. Returns false if another connection has meanwhile stored another key: this
     /// server is refused.

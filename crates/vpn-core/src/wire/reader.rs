@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The remaining bytes.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 }
