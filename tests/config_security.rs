@@ -37,6 +37,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("srv_vpn", "limit_up", "-1", "-1"),
     ("srv_vpn", "order_limits", "[0x00:1:1", "never closed"),
     ("srv_vpn", "log_addresses", "nope", "nope"),
+    ("srv_vpn", "store_leases", "nope", "nope"),
     ("server", "enabled", "maybe", "maybe"),
     ("server", "max_streams", "-1", "-1"),
     ("server", "max_streams_per_address", "few", "few"),

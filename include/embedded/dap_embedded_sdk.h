@@ -1639,8 +1639,8 @@ bool dap_hash_fast(const void *data, size_t size, struct dap_hash_fast *hash);
 
 /*
  Connects to the bank of a server, whose ledger is the network's from now on, and reads its prices. Returns 0; the errno
- of a connection that failed; -1 with a sentence in `why` (of `why_size` bytes) if the server refuses or does not
- answer, or an argument is NULL.
+ of a connection that failed; with a sentence in `why` (of `why_size` bytes) -1 if the server refuses, and -2 if it does
+ not answer or not now. -1 also if an argument is NULL.
 
  # Safety
  Blocks; may be called from any thread but a worker. `net` is compared, not followed; `host` is NULL or NUL-terminated,

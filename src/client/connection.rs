@@ -7,6 +7,7 @@ mod channels;
 mod establish;
 mod incoming;
 mod paying;
+mod ways;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -99,6 +100,9 @@ struct Shared {
     grant: Option<Grant>,
     /// The server's outer address, as the stream's socket has it.
     server_address: Option<IpAddr>,
+    /// The address that a node's SDK connects to, until its path is suspected.
+    #[cfg(not(feature = "embedded"))]
+    unsuspected: Option<IpAddr>,
     link: Option<Arc<Link>>,
     channel: Option<Arc<Channel>>,
     timers: Vec<Timer>,
@@ -135,6 +139,8 @@ impl Connection {
                 exchange,
                 grant: None,
                 server_address: None,
+                #[cfg(not(feature = "embedded"))]
+                unsuspected: None,
                 link: None,
                 channel: None,
                 timers: Vec::new(),

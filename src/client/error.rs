@@ -102,7 +102,8 @@ impl From<PaymentError> for ClientError {
                 ClientError::Unconfirmed(error.to_string())
             }
             PaymentError::Open { server, why: OpenError::Connect(errno) } => ClientError::Connect { server, errno },
-            PaymentError::Open { server, why: OpenError::Refused(reason) } => ClientError::Busy { server, reason },
+            PaymentError::Open { server, why: OpenError::Refused(reason) } => ClientError::Refused { server, reason },
+            PaymentError::Open { server, why: OpenError::Busy(reason) } => ClientError::Busy { server, reason },
             error => ClientError::Payment(error.to_string()),
         }
     }

@@ -1,27 +1,99 @@
-//! The address of the server's name, on a node. Its SDK would look the name up on a worker, and nothing else of that
+//! The address of a server's name, on a node. Its SDK would look the name up on a worker, and nothing else of that
 //! worker's would go on until a name server answers: for 20 s where they are behind the tunnel that is down. So a thread
 //! looks it up, and the SDK gets the address. (The embedded SDK does so by itself; see `embedded::dial`.)
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-pub(super) use host::look_up::Missing;
-use host::look_up::look_up;
+use super::ClientError;
+use host::look_up::{Missing, look_up};
 use host::threads::Permits;
+use parking_lot::Mutex;
 
 /// Most look-ups at once: one that nobody waits for any more cannot be ended.
 const MOST: usize = 8;
 
+/// Most names that are remembered, and most addresses of each.
+const NAMES_MAX: usize = 64;
+const REMEMBERED_MAX: usize = 8;
+
 static PERMITS: Permits = Permits::new(MOST);
+
+/// The names that were looked up.
+static KNOWN: Mutex<BTreeMap<String, Known>> = Mutex::new(BTreeMap::new());
+
+/// The addresses of a name. The SDK tries one address for each connection, so they take turns.
+#[derive(Default)]
+struct Known {
+    addresses: Vec<IpAddr>,
+    /// The place of the next one; it may be beyond the end.
+    next: usize,
+}
+
+/// Takes what a name server says of a name.
+fn learn(name: &str, mut addresses: Vec<IpAddr>) {
+    addresses.truncate(REMEMBERED_MAX);
+    let mut known = KNOWN.lock();
+    if known.len() >= NAMES_MAX && !known.contains_key(name) {
+        known.clear();
+    }
+    known.entry(name.to_owned()).or_default().addresses = addresses;
+}
+
+/// Returns the addresses that a name had when it was looked up last.
+pub(super) fn known(name: &str) -> Vec<IpAddr> {
+    KNOWN.lock().get(name).map(|known| known.addresses.clone()).unwrap_or_default()
+}
+
+/// Returns the address whose turn it is; `None` if none of this name is known.
+pub(super) fn turn(name: &str) -> Option<IpAddr> {
+    let mut known = KNOWN.lock();
+    let known = known.get_mut(name)?;
+    let at = known.next.checked_rem(known.addresses.len())?;
+    known.next = at + 1;
+    known.addresses.get(at).copied()
+}
+
+/// Begins with this address the next time: it has answered.
+pub(super) fn answered(name: &str, address: IpAddr) {
+    let is_it = |known: &IpAddr| known.to_canonical() == address.to_canonical();
+    if let Some(known) = KNOWN.lock().get_mut(name)
+        && let Some(at) = known.addresses.iter().position(is_it)
+    {
+        known.next = at;
+    }
+}
 
 /// Returns whether a host is a name, and no address, which may name its link.
 pub(super) fn is_name(host: &str) -> bool {
     !host.contains(':') && host.parse::<IpAddr>().is_err()
 }
 
+/// Returns what the SDK is given to connect to a host of this name: its address, as [`address`] finds it. `server` is
+/// host:port, for an error. An address stays as it is.
+pub(super) fn target(
+    name: &str,
+    server: &str,
+    before: Option<IpAddr>,
+    time: Duration,
+    is_wanted: impl Fn() -> bool,
+) -> Result<String, ClientError> {
+    if !is_name(name) {
+        return Ok(name.to_owned());
+    }
+    let server = server.to_owned();
+    match address(name, before, time, is_wanted) {
+        Ok(address) => Ok(address.to_string()),
+        Err(Missing::Unknown | Missing::Failed(_)) => Err(ClientError::Connect { server, errno: libc::ENOENT }),
+        Err(Missing::NoAnswer) => Err(ClientError::NoAnswer { server, waiting_for: "a name server", after: time }),
+        Err(Missing::Unwanted) => Err(ClientError::Stopped),
+    }
+}
+
 /// Looks a name up for at most `time`. `before` is the address that it had, which counts if there is no answer. Blocks.
-pub(super) fn address(
+fn address(
     name: &str,
     before: Option<IpAddr>,
     time: Duration,
@@ -39,7 +111,7 @@ fn address_by(
     is_wanted: impl Fn() -> bool,
 ) -> Result<IpAddr, Missing> {
     let instead = |why: &str| {
-        let address = before?;
+        let address = turn(name).or(before)?;
         log::info!("{name}: {why}; {address}, which it had before, is tried");
         Some(address)
     };
@@ -47,7 +119,12 @@ fn address_by(
     let asked = name.to_owned();
     let resolve = move || {
         let _permit = permit;
-        resolve(&asked)?.first().copied().ok_or_else(|| io::Error::other("it has no address"))
+        let addresses = resolve(&asked)?;
+        if addresses.is_empty() {
+            return Err(io::Error::other("it has no address"));
+        }
+        learn(&asked, addresses);
+        turn(&asked).ok_or_else(|| io::Error::other("other names were looked up meanwhile"))
     };
     match look_up(resolve, Some(time), instead, is_wanted) {
         Err(Missing::Failed(errno)) => {
@@ -76,19 +153,35 @@ mod tests {
     }
 
     #[test]
+    fn addresses_take_turns_and_the_one_that_answered_begins() {
+        let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
+        let both = move |_: &str| Ok(vec![a, b]);
+        let unknown = |_: &str| Err(io::Error::other("not known"));
+        assert_eq!(
+            (0..3).map(|_| address_by(both, "turns", None, TIME, || true).unwrap()).collect::<Vec<_>>(),
+            [a, b, a]
+        );
+        answered("turns", b);
+        assert_eq!([(); 3].map(|()| address_by(unknown, "turns", Some(c), TIME, || true)), [Ok(b), Ok(a), Ok(b)]);
+        assert_eq!((known("turns"), known("another"), turn("another")), (vec![a, b], vec![], None));
+        assert_eq!(address_by(unknown, "another", Some(c), TIME, || true), Ok(c));
+    }
+
+    #[test]
     fn the_address_from_before_stands_in_for_a_silent_name_server() {
         let known = |_: &str| Ok(vec![ADDRESS, BEFORE]);
         let unknown = |_: &str| Err(io::Error::other("not known"));
         for before in [None, Some(BEFORE)] {
+            answered("a", ADDRESS);
             assert_eq!(address_by(known, "a", before, TIME, || true), Ok(ADDRESS));
-            assert_eq!(address_by(unknown, "a", before, TIME, || true), before.ok_or(Missing::Unknown));
-            assert_eq!(address_by(|_| Ok(vec![]), "a", before, TIME, || true), before.ok_or(Missing::Unknown));
+            assert_eq!(address_by(unknown, "b", before, TIME, || true), before.ok_or(Missing::Unknown));
+            assert_eq!(address_by(|_| Ok(vec![]), "b", before, TIME, || true), before.ok_or(Missing::Unknown));
         }
         let started = Instant::now();
-        assert_eq!(address_by(silent, "a", Some(BEFORE), TIME, || true), Ok(BEFORE));
+        assert_eq!(address_by(silent, "c", Some(BEFORE), TIME, || true), Ok(BEFORE));
         assert!(started.elapsed() >= PATIENCE);
-        assert_eq!(address_by(silent, "a", None, Duration::from_millis(20), || true), Err(Missing::NoAnswer));
-        assert_eq!(address_by(silent, "a", None, TIME, || false), Err(Missing::Unwanted));
+        assert_eq!(address_by(silent, "c", None, Duration::from_millis(20), || true), Err(Missing::NoAnswer));
+        assert_eq!(address_by(silent, "c", None, TIME, || false), Err(Missing::Unwanted));
         assert_eq!(address("localhost", None, TIME, || true).map(|address| address.is_loopback()), Ok(true));
     }
 
@@ -98,5 +191,14 @@ mod tests {
             assert!(!is_name(host), "{host}");
         }
         assert!(is_name("vpn.example.com") && is_name("host"));
+    }
+
+    #[test]
+    fn the_sdk_gets_an_address() {
+        let target = |name, is_wanted| target(name, "a:1", None, TIME, move || is_wanted);
+        assert_eq!(target("fe80::1%eth0", true).unwrap(), "fe80::1%eth0");
+        assert!(target("localhost", true).unwrap().parse::<IpAddr>().unwrap().is_loopback());
+        let error = target("name.invalid", true).unwrap_err();
+        assert!(matches!(error, ClientError::Connect { errno: libc::ENOENT, .. }), "{error}");
     }
 }

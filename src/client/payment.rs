@@ -122,7 +122,7 @@ pub(super) fn contract(
     let (net, host, settings) = (net.clone(), host.to_owned(), settings.clone());
     let failed = |why: &str| PaymentError::Open {
         server: names::server(&host, port),
-        why: OpenError::Refused(format!("the ledger cannot be asked: {why}")),
+        why: OpenError::Busy(format!("the ledger cannot be asked: {why}")),
     };
     let asked = host.clone();
     let work = move || {
@@ -177,7 +177,11 @@ fn decide(net: &Net, server: (&str, u16), settings: &Settings, began: Began) -> 
         }
         Choice::Unknown(hash) => {
             let text = HashFormat::Hex.write(&hash);
-            log::info!("order {text} is not known here, so neither is its price: it is requested as a free one");
+            let line =
+                format!("order {text} is not known here, so neither is its price: it is requested as a free one");
+            if began.is_news("order", &line) {
+                log::info!("{line}");
+            }
             return Ok(Contract::Free(hash));
         }
         Choice::None if is_servers => {

@@ -287,6 +287,8 @@ pub struct PathInfo {
     pub retransmits: u32,
     /// The state of the congestion control, by the kernel's number: 0 open, 1 disorder, 2 reduced, 3 recovery, 4 loss.
     pub ca_state: u8,
+    /// How many timeouts in a row have passed without an acknowledgement of what was sent again.
+    pub timeouts: u8,
 }
 
 /// A service session, as the SDK lists it.
@@ -492,6 +494,8 @@ unsafe extern "C" {
     /// Bounds the rate at which a congestion control that paces sends, bytes per second (SO_MAX_PACING_RATE); 0, or an
     /// errno.
     pub(super) fn vpn_glue_channel_set_rate_limit(ch: *mut dap_stream_ch_t, bytes_per_second: u64) -> c_int;
+    /// Lets routers of IPv4 fragment the connection's packets (IP_MTU_DISCOVER); 0, or an errno.
+    pub(super) fn vpn_glue_channel_allow_fragments(ch: *mut dap_stream_ch_t) -> c_int;
     /// Sets the congestion control by its name; 0, or an errno: ENOENT if the kernel does not have it, EPERM if this
     /// process may not choose it.
     pub(super) fn vpn_glue_channel_set_congestion(ch: *mut dap_stream_ch_t, name: *const c_char) -> c_int;
@@ -627,8 +631,8 @@ unsafe extern "C" {
     pub(super) fn vpn_glue_net_store_prefix(net: *const dap_chain_net_t) -> *const c_char;
 
     /// Prepares the ledger of the server that the client is about to connect to, where it is not the network's own; blocks.
-    /// Returns 0; the errno of a connection that failed; -1 with a sentence in `why` (of `why_size` bytes, NUL-terminated)
-    /// if the server refuses or does not answer.
+    /// Returns 0; the errno of a connection that failed; with a sentence in `why` (of `why_size` bytes, NUL-terminated) -1 if
+    /// the server refuses, and -2 if it does not answer or not now.
     pub(super) fn vpn_glue_ledger_open(
         net: *mut dap_chain_net_t,
         host: *const c_char,

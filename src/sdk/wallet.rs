@@ -57,9 +57,12 @@ pub enum OpenError {
     /// The connection failed: an errno.
     #[error("it cannot be reached (errno {0})")]
     Connect(i32),
-    /// The server refuses or does not answer: a sentence.
+    /// The server refuses: a sentence.
     #[error("{0}")]
     Refused(String),
+    /// The server does not answer, or not now: a sentence.
+    #[error("{0}")]
+    Busy(String),
 }
 
 /// What is left in a chain of payments.
@@ -161,6 +164,7 @@ impl Bank for SdkBank {
         match unsafe { raw::vpn_glue_ledger_open(net.raw(), host.as_ptr(), port, why.as_mut_ptr(), why.len()) } {
             0 => Ok(()),
             errno @ 1.. => Err(OpenError::Connect(errno)),
+            -2 => Err(OpenError::Busy(text(&why))),
             _ => Err(OpenError::Refused(text(&why))),
         }
     }

@@ -15,7 +15,7 @@ use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::worker;
 use vpn_core::exchange::{AddressRequest, Answer, Sessions};
 use vpn_core::forward::DropCause;
-use vpn_core::lease::{Applicant, KeyTokens, Lease, LeaseError, Origin};
+use vpn_core::lease::{Applicant, Lease, LeaseError, Origin};
 use vpn_core::wire::{self, Capabilities, op, problem};
 
 /// The requests for an address that all sessions of a source may send in a second; they may come back together.
@@ -167,6 +167,7 @@ impl Server {
     }
 
     fn give(&self, channel: &Arc<Channel>, session: &Session, sock_id: i32, caps: &Capabilities, lease: &Lease) {
+        self.lease_store.wake();
         session.show_place(channel, true);
         // Before the first packet arrives by the route.
         session.set_inner_mtu(caps.mtu, &self.settings);
@@ -278,6 +279,7 @@ impl Server {
         let Some(session) = channel.data::<Session>() else { return };
         if let Some(address) = session.take_address() {
             self.leases.lock().end(self.now(), &Owner(Arc::clone(channel)), address);
+            self.lease_store.wake();
             self.c_snapshot_is_stale.store(true, Ordering::Release);
             channel.set_inner_address(None);
         }
@@ -291,11 +293,7 @@ fn close_evicted(evicted: Arc<Channel>) {
     }
 }
 
-pub(super) fn key_tokens() -> Option<KeyTokens> {
-    random().map(KeyTokens::new)
-}
-
-fn random<const N: usize>() -> Option<[u8; N]> {
+pub(super) fn random<const N: usize>() -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
     (filled == Ok(N)).then_some(bytes)

@@ -108,8 +108,10 @@ fn a_ledger_that_cannot_be_opened_is_named() {
         assert!(fails(&server, "Connection refused").heals());
         opens(|| Err(OpenError::Connect(libc::EKEYREJECTED)));
         assert!(!fails(&server, "the server's identity is not the pinned one").heals());
-        opens(|| Err(OpenError::Refused("too many requests wait".into())));
+        opens(|| Err(OpenError::Busy("too many requests wait".into())));
         assert!(fails(&server, "refused: too many requests wait").heals());
+        opens(|| Err(OpenError::Refused("network 0x5 is not known here".into())));
+        assert!(!fails(&server, "refused: network 0x5 is not known here").heals());
         opens(|| Ok(()));
         bank.0.lock().server = Some([1; 32]);
         bank.0.lock().sells_nothing = true;

@@ -7,6 +7,7 @@ mod bundles;
 mod congestion;
 mod ends;
 mod ledgers;
+mod mss;
 mod offers;
 mod packets;
 mod payments;

@@ -11,7 +11,8 @@ use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
 use testkit::program::send;
 use testkit::sockets::{echo, ping, udp, udp_at};
-use testkit::tunnel::{Client, GATEWAY, tun_devices};
+use testkit::tun_devices;
+use testkit::tunnel::{Client, GATEWAY};
 
 use crate::PROGRAM;
 

@@ -33,12 +33,13 @@ const SHARE: u32 = 3;
 /// Most connecting threads at once.
 const THREADS_MAX: usize = 64;
 
-/// Most names whose addresses are remembered.
+/// Most names whose addresses are remembered, and most addresses of each.
 const NAMES_MAX: usize = 64;
+const REMEMBERED_MAX: usize = 8;
 
-/// The address that answered last for a name and port. A name server may be reached through the very tunnel that this
-/// connection is to restore.
-static ANSWERED: Mutex<BTreeMap<(String, u16), SocketAddr>> = Mutex::new(BTreeMap::new());
+/// The addresses of a name and port, the one that answered last first. A name server may be reached through the very
+/// tunnel that this connection is to restore.
+static KNOWN: Mutex<BTreeMap<(String, u16), Vec<SocketAddr>>> = Mutex::new(BTreeMap::new());
 
 static PERMITS: Permits = Permits::new(THREADS_MAX);
 
@@ -73,7 +74,7 @@ pub(crate) fn reach(host: &str, port: u16) -> Result<TcpStream, i32> {
     let addresses = look_up(host, port, &permit, || began.elapsed() < CONNECT_TIMEOUT)
         .map_err(|errno| if errno == ECANCELED { ETIMEDOUT } else { errno })?;
     let (io, peer) = host::dial::connect(&addresses, CONNECT_TIMEOUT, || true)?;
-    remember(host, port, peer);
+    remember(host, port, &[peer]);
     Ok(io)
 }
 
@@ -101,7 +102,7 @@ fn connect(
         EPROTO
     })?;
     let (io, peer) = host::dial::connect(&addresses, CONNECT_TIMEOUT, || client.is_dialling())?;
-    remember(client.host(), client.port(), peer);
+    remember(client.host(), client.port(), &[peer]);
     prepare_socket(&io).map_err(Errno::raw_os_error)?;
     // The client's own questions end the connection with a dead server earlier.
     set_patience(&io, true);
@@ -131,21 +132,47 @@ fn connect(
     Ok(())
 }
 
-fn remember(host: &str, port: u16, peer: SocketAddr) {
-    let mut answered = ANSWERED.lock();
-    if answered.len() >= NAMES_MAX {
-        answered.clear();
+/// Puts these addresses before those that are known of the name.
+fn remember(host: &str, port: u16, addresses: &[SocketAddr]) {
+    if host.parse::<IpAddr>().is_ok() {
+        return;
     }
-    answered.insert((host.to_owned(), port), peer);
+    let mut known = KNOWN.lock();
+    let name = (host.to_owned(), port);
+    if known.len() >= NAMES_MAX && !known.contains_key(&name) {
+        known.clear();
+    }
+    let of_name = known.entry(name).or_default();
+    let mut all = addresses.to_vec();
+    all.extend(of_name.iter().filter(|address| !addresses.contains(address)));
+    all.truncate(REMEMBERED_MAX);
+    *of_name = all;
 }
 
-/// Returns the address that answered for the name last, and says why it is used. After a crash the kill switch that is
-/// still up has it.
+/// Takes what a name server says of a name. The address that answered last stays the first of those that are known.
+fn learn(host: &str, port: u16, addresses: &[SocketAddr]) {
+    let mut all = addresses.to_vec();
+    if let Some(answered) = known(host, port).first()
+        && let Some(at) = all.iter().position(|address| address == answered)
+    {
+        all.swap(0, at);
+    }
+    remember(host, port, &all);
+}
+
+/// Returns the addresses that a server's name had, the one that answered last first; none of an address.
+pub fn known(host: &str, port: u16) -> Vec<SocketAddr> {
+    KNOWN.lock().get(&(host.to_owned(), port)).cloned().unwrap_or_default()
+}
+
+/// Returns the addresses that the name had, and says why they are used. After a crash the kill switch that is still up has
+/// one.
 fn remembered(host: &str, port: u16, why: &str) -> Option<Vec<SocketAddr>> {
-    let answered = ANSWERED.lock().get(&(host.to_owned(), port)).copied();
-    if let Some(peer) = answered {
-        log::info!("{host}: {why}; {}, which answered last, is tried", peer.ip());
-        return Some(vec![peer]);
+    let known = known(host, port);
+    if let Some((first, others)) = known.split_first() {
+        let others = if others.is_empty() { "" } else { ", then its other addresses" };
+        log::info!("{host}: {why}; {}, which answered last, is tried{others}", first.ip());
+        return Some(known);
     }
     let peer = kill_switch::standing().ok()??.address_of(&names::server(host, port))?;
     log::info!("{host}: {why}; {}, which the kill switch lets through, is tried", peer.ip());
@@ -160,7 +187,9 @@ fn look_up(host: &str, port: u16, permit: &Arc<Permit>, is_wanted: impl Fn() -> 
     let (name, permit) = (host.to_owned(), Arc::clone(permit));
     let resolve = move || {
         let _permit = permit;
-        (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
+        let addresses: Vec<_> = (name.as_str(), port).to_socket_addrs()?.collect();
+        learn(&name, port, &addresses);
+        Ok(addresses)
     };
     let instead = |why: &str| {
         log::debug!("{host}: {why}");

@@ -1,5 +1,6 @@
 //! Properties of the messages on channel 'B': a message that is written is read back, has one encoding, and no bytes make
 //! a parser panic or return what the bytes do not say.
+#![allow(clippy::unwrap_used)]
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -108,6 +108,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "device_mtu",
             "lease_time",
             "lease_unused",
+            "store_leases",
             "leases_per_address",
             "new_leases_per_minute",
             "client_isolation",

@@ -45,8 +45,6 @@ const SECTION: &str = "srv_vpn";
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 /// How long a payment of an ended session is waited for. Its units count only when the ledger has it.
 const KEEP_PENDING: Duration = Duration::from_secs(24 * 3600);
-/// How long an exiting process waits for the store.
-const EXIT_WAIT: Duration = Duration::from_secs(2);
 /// The longest time between two saves of a rest that changes.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
@@ -228,12 +226,6 @@ pub(super) fn check_orders(billing: &Billing, config: &Config) {
             log::warn!("order 0x{hash}.. is not served: its price is not in the own token of network {name}");
         }
     }
-}
-
-/// Stores the rests when the process exits without stopping the service, as a node does on a signal.
-pub(super) fn save_at_exit() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| crate::sdk::at_exit(|| super::flush_rests(EXIT_WAIT)));
 }
 
 /// Returns the source that bounds count a client under; a client whose address is unknown shares one source.

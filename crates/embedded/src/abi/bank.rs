@@ -16,8 +16,8 @@ use std::slice;
 use vpn_core::money::bank::{ChainState, Prices};
 
 /// Connects to the bank of a server, whose ledger is the network's from now on, and reads its prices. Returns 0; the errno
-/// of a connection that failed; -1 with a sentence in `why` (of `why_size` bytes) if the server refuses or does not
-/// answer, or an argument is NULL.
+/// of a connection that failed; with a sentence in `why` (of `why_size` bytes) -1 if the server refuses, and -2 if it does
+/// not answer or not now. -1 also if an argument is NULL.
 ///
 /// # Safety
 /// Blocks; may be called from any thread but a worker. `net` is compared, not followed; `host` is NULL or NUL-terminated,
@@ -43,13 +43,14 @@ pub unsafe extern "C" fn dap_embedded_bank_open(
             Ok(()) => 0,
             Err(BankError::Unreachable { errno, .. }) => errno,
             Err(error) => {
+                let may_pass = error.may_pass();
                 let sentence = match error {
                     BankError::Refused { reason, .. } => reason,
                     BankError::NoAnswer { reason, .. } => format!("its ledger does not answer: {reason}"),
                     error => error.to_string(),
                 };
                 fill_c_array(why, sentence.as_bytes());
-                -1
+                if may_pass { -2 } else { -1 }
             }
         }
     })

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use vpn_core::money::Token;
-use vpn_core::money::bank::{Ask, BankAnswer, BankRequest, ChainState, Prices};
+use vpn_core::money::bank::{Ask, BankAnswer, BankRequest, ChainState, Prices, refusal};
 use vpn_core::names;
 
 /// Why a bank gives no answer.
@@ -47,6 +47,17 @@ pub enum BankError {
         /// Its reason.
         reason: String,
     },
+}
+
+impl BankError {
+    /// Returns whether the same question may be answered later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            BankError::Closed | BankError::NoBank(_) => false,
+            BankError::Unreachable { .. } | BankError::NoAnswer { .. } => true,
+            BankError::Refused { code, .. } => *code == refusal::BUSY,
+        }
+    }
 }
 
 /// A server's ledger.

@@ -33,9 +33,11 @@ const TRANSACTIONS_PER_MINUTE: u32 = 120;
 /// The most requests that wait for the thread, of all streams.
 const WAITING_MAX: usize = 1024;
 
-/// Registers the channel.
+/// Registers the channel, unless the program has one with this letter.
 pub(crate) fn register_channel() {
-    procs::add(proc_of::<BankChannel>(CHANNEL));
+    if procs::find(CHANNEL).is_none() {
+        procs::add(proc_of::<BankChannel>(CHANNEL));
+    }
 }
 
 struct BankChannel;
@@ -204,7 +206,13 @@ fn answer(request: &BankRequest) -> BankAnswer {
 fn prices(net: NetRef) -> Prices {
     let offers = ledger::orders(net.id()).into_iter().filter_map(|(hash, order)| {
         let token = Token::new(&order.token).ok()?;
-        (order.value > 0).then_some(Offer { hash, unit: order.unit, units: order.units, value: order.value, token })
+        (order.is_ours && order.value > 0).then_some(Offer {
+            hash,
+            unit: order.unit,
+            units: order.units,
+            value: order.value,
+            token,
+        })
     });
     Prices {
         gives_free: services::find(ledger::VPN_UID).is_some_and(|service| service.allows_free()),

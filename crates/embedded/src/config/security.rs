@@ -76,6 +76,7 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("dns", Kind::List),
             ("device", Kind::Text),
             ("log_addresses", Kind::Flag),
+            ("store_leases", Kind::Flag),
             ("receipt_sign_cert", Kind::Text),
             ("gate", Kind::Flag),
             ("prove_key", Kind::Flag),

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::session::Session;
-use crate::lease::{Applicant, Lease, LeaseError, Limits, Pool, Subnet, Token};
+use crate::lease::{Applicant, Lease, LeaseError, Limits, Pool, Restored, Subnet, Token};
 use crate::wire::{AddrReply, Capabilities, MAX_BUNDLE, problem};
 
 mod unused;
@@ -135,6 +135,21 @@ impl<S: Clone + PartialEq> Leases<S> {
     /// Returns the pool of addresses.
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Keeps the addresses of the server before for their clients, before the first request ([`Pool::restore`]).
+    pub fn restore(&mut self, pages: impl IntoIterator<Item = (u16, Vec<u8>)>) -> Restored {
+        self.pool.restore(pages)
+    }
+
+    /// Returns a page to store ([`Pool::next_changed`]).
+    pub fn next_changed(&mut self) -> Option<(u16, Vec<u8>)> {
+        self.pool.next_changed()
+    }
+
+    /// Returns a page to those that are to be stored ([`Pool::not_stored`]).
+    pub fn not_stored(&mut self, page: u16) {
+        self.pool.not_stored(page);
     }
 
     /// Returns the session that has an address.

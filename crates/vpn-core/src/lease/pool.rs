@@ -2,8 +2,9 @@
 
 use super::Token;
 use super::given::{Lease, LeaseError, Origin};
+use super::record::{self, PAGE_RECORDS, PageError, PageSet, Record, TokenHash};
 use super::shares::{Applicant, Limits, Shares};
-use super::slots::{Slot, Slots, State};
+use super::slots::{self, Slot, Slots, State};
 use super::subnet::Subnet;
 use crate::source::{Network, Source};
 use hashbrown::HashTable;
@@ -21,6 +22,9 @@ use std::time::Duration;
 /// even while there are unused ones, so that it cannot use up the pool by coming and going. A returned address can be
 /// resumed while no other client has it (as RFC 2131, 4.3.1, advises), at least during the hold time; later only if it is
 /// among the last 16,384 that were returned.
+///
+/// What changes is told by pages ([`Pool::next_changed`]), which the owner stores. [`Pool::restore`] then keeps the
+/// addresses for their clients, as if all had left when the pool before ended. The pool knows tokens by their hashes alone.
 ///
 /// The cost of an operation grows with the logarithm of the addresses that can be resumed, and memory with the addresses
 /// in use: some 80 bytes for each that is leased or can be resumed, as much again for each source, three times for IPv6.
@@ -68,18 +72,31 @@ pub struct Pool {
     newest: u32,
     /// The length of that list.
     kept: usize,
-    /// Maps a token's hash to the address's number; the token itself is in `slots`. The server draws every token at
-    /// random, or makes it with a secret ([`KeyTokens`](super::KeyTokens)), so a client cannot provoke collisions in a
-    /// fast hash.
+    /// Maps a token's hash to the address's number; the hash itself is in `slots`.
     by_token: HashTable<u32>,
-    /// Addresses that were returned and are no longer kept, in the order of their return.
+    /// Addresses below `fresh` that were returned and are no longer kept, in the order of their return.
     free: VecDeque<u32>,
+    /// The pages with records that have changed since they were taken.
+    changed: PageSet,
     next_lease: u64,
     /// The time of the last return, in nanoseconds.
     last_return: u64,
-    /// The latest time seen, in nanoseconds. Workers read the clock before they lock the pool, so an earlier time may
-    /// follow.
+    /// The time on the pool's clock at which the caller's begins: not before the last return of the pool that was restored.
+    began: u64,
+    /// The latest time seen, in nanoseconds on the pool's clock. Workers read the clock before they lock the pool, so an
+    /// earlier time may follow.
     now: u64,
+}
+
+/// What a pool has made of stored pages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// How many addresses are kept for their clients again.
+    pub kept: usize,
+    /// How many are not: they are not in the subnet's range for clients.
+    pub unfit: usize,
+    /// The pages that cannot be read. They are written anew with the next change in them.
+    pub damaged: Vec<(u16, PageError)>,
 }
 
 /// The number of the first address for a client: 1 is the gateway.
@@ -110,10 +127,77 @@ impl Pool {
             kept: 0,
             by_token: HashTable::new(),
             free: VecDeque::new(),
+            changed: PageSet::default(),
             next_lease: 0,
             last_return: 0,
+            began: 0,
             now: 0,
         }
+    }
+
+    /// Keeps the addresses in these pages, which a pool before has stored, for their clients; those that were leased then
+    /// as if they had been returned now, after all others. A hold goes on where it was: the time between the two pools
+    /// does not count. The pool must not have leased anything yet.
+    pub fn restore(&mut self, pages: impl IntoIterator<Item = (u16, Vec<u8>)>) -> Restored {
+        let mut restored = Restored::default();
+        let mut found = Vec::new();
+        for (page, bytes) in pages {
+            match record::decode(&bytes) {
+                Ok(records) => found.extend(records.into_iter().map(|record| (page, record))),
+                Err(error) => restored.damaged.push((page, error)),
+            }
+        }
+        // An address that is in two pages, as after a change of the subnet, is the later one's.
+        found.sort_by_key(|(_, Record { addr, returned, .. })| (returned.is_none(), *returned, *addr));
+        for (page, Record { addr, token, source, returned }) in found {
+            let host = self.subnet.number(addr).filter(|host| self.is_for_clients(*host));
+            let place = host.map(slots::page);
+            if returned.is_none() || place != Some(page) {
+                self.changed.add(page);
+                place.into_iter().for_each(|place| self.changed.add(place));
+            }
+            let Some(host) = host else {
+                restored.unfit += 1;
+                continue;
+            };
+            if self.stop_keeping(host).is_some() {
+                restored.kept -= 1;
+            }
+            restored.kept += 1;
+            self.now = self.now.max(returned.unwrap_or(0));
+            self.shares.lease(source);
+            self.slots.set(host, Slot { token, source, state: State::Live { id: 0 } });
+            self.index_token(host, token);
+            self.keep(host, source);
+        }
+        self.began = self.now;
+        restored
+    }
+
+    /// Returns a page with records that have changed since it was last returned, and its bytes. It is changed again if it
+    /// cannot be stored ([`Pool::not_stored`]).
+    pub fn next_changed(&mut self) -> Option<(u16, Vec<u8>)> {
+        let page = self.changed.take()?;
+        let record = |(host, slot): (u32, &Slot)| Record {
+            addr: self.addr(host),
+            token: slot.token,
+            source: slot.source,
+            returned: match slot.state {
+                State::Live { .. } => None,
+                State::Held { returned, .. } => Some(returned),
+            },
+        };
+        let mut records: Vec<_> = self.slots.of_page(page).map(record).collect();
+        if records.len() > PAGE_RECORDS {
+            records.sort_by_key(|record| std::cmp::Reverse(record.returned.unwrap_or(u64::MAX)));
+            records.truncate(PAGE_RECORDS);
+        }
+        Some((page, record::encode(&records)))
+    }
+
+    /// Returns a page to those that have changed.
+    pub fn not_stored(&mut self, page: u16) {
+        self.changed.add(page);
     }
 
     /// Leases an address.
@@ -129,20 +213,22 @@ impl Pool {
         fresh_token: Token,
     ) -> Result<Lease, LeaseError> {
         self.advance(now);
-        let (host, token, origin) = match resume.and_then(|token| self.known(token)) {
-            Some((host, slot)) => (host, slot.token, self.resume(by, host, slot)?),
-            None => (self.new_host(now, by)?, fresh_token, Origin::New),
+        let known = resume.and_then(|token| Some((*token, self.known(token)?)));
+        let (host, token, hash, origin) = match known {
+            Some((token, (host, slot))) => (host, token, slot.token, self.resume(by, host, slot)?),
+            None => (self.new_host(now, by)?, fresh_token, TokenHash::of(&fresh_token), Origin::New),
         };
         let id = self.next_lease;
         self.next_lease += 1;
-        self.slots.set(host, Slot { token, source: by.source, state: State::Live { id } });
+        self.slots.set(host, Slot { token: hash, source: by.source, state: State::Live { id } });
         self.shares.lease(by.source);
         if origin == Origin::New {
-            self.index_token(host, token);
+            self.index_token(host, hash);
         }
         if origin != Origin::TakenOver {
             self.leased += 1;
         }
+        self.changed.add(slots::page(host));
         Ok(Lease { addr: self.addr(host), token, id, origin })
     }
 
@@ -155,18 +241,27 @@ impl Pool {
         if !matches!(slot.state, State::Live { id: current } if current == id) {
             return false;
         }
+        let source = slot.source;
+        self.keep(host, source);
+        self.leased -= 1;
+        true
+    }
+
+    /// Keeps an address, which was leased until now, as the newest of the kept ones.
+    fn keep(&mut self, host: u32, source: Source) {
         let returned = self.now.max(self.last_return.saturating_add(1));
         self.last_return = returned;
-        slot.state = State::Held { returned, older: self.newest, newer: NONE };
-        self.shares.keep(slot.source, returned, host);
+        if let Some(slot) = self.slots.get_mut(host) {
+            slot.state = State::Held { returned, older: self.newest, newer: NONE };
+        }
+        self.shares.keep(source, returned, host);
         match self.newest {
             NONE => self.oldest = host,
             newest => self.link(newest, |_, newer| *newer = host),
         }
         self.newest = host;
         self.kept += 1;
-        self.leased -= 1;
-        true
+        self.changed.add(slots::page(host));
     }
 
     /// The address that is leased under this token.
@@ -239,13 +334,14 @@ impl Pool {
 
     /// Advances the pool's clock, and stops keeping some of the addresses whose hold time is over, if there are many.
     fn advance(&mut self, now: Duration) {
-        self.now = self.now.max(nanoseconds(now));
+        self.now = self.now.max(self.began.saturating_add(nanoseconds(now)));
         for _ in 0..MAX_EXPIRED_PER_CALL {
             if self.kept <= REMEMBERED || !self.is_oldest_expired() {
                 break;
             }
             let oldest = self.oldest;
-            if self.stop_keeping(oldest).is_some() {
+            // A restored one that was not reached yet is unused again.
+            if self.stop_keeping(oldest).is_some() && oldest < self.fresh {
                 self.free.push_back(oldest);
             }
         }
@@ -293,10 +389,13 @@ impl Pool {
     /// longer kept, a kept one of the source, or the oldest kept one. Returns the source that it was kept for as well.
     fn next_host(&mut self, source: Source, own: Option<u32>) -> Option<(u32, Option<Source>)> {
         if own.is_none() {
-            if self.fresh - FIRST_HOST < self.subnet.capacity() {
+            while self.is_for_clients(self.fresh) {
                 let host = self.fresh;
                 self.fresh += 1;
-                return Some((host, None));
+                // A restored one may be anywhere.
+                if self.slots.get(host).is_none() {
+                    return Some((host, None));
+                }
             }
             if let Some(host) = self.free.pop_front() {
                 return Some((host, None));
@@ -315,10 +414,11 @@ impl Pool {
         self.unlink(host);
         self.shares.forget(source, returned, host);
         // If a token was drawn twice, the entry belongs to the later lease.
-        if let Ok(entry) = self.by_token.find_entry(hash(&token), |known| *known == host) {
+        if let Ok(entry) = self.by_token.find_entry(token.number(), |known| *known == host) {
             entry.remove();
         }
         self.slots.remove(host);
+        self.changed.add(slots::page(host));
         Some(source)
     }
 
@@ -344,15 +444,17 @@ impl Pool {
     }
 
     fn host_of(&self, token: &Token) -> Option<u32> {
-        self.by_token.find(hash(token), |host| self.has_token(*host, token)).copied()
+        let token = TokenHash::of(token);
+        let has_token = |host: &u32| self.slots.get(*host).is_some_and(|slot| slot.token == token);
+        self.by_token.find(token.number(), has_token).copied()
     }
 
     /// Makes the token resume this address.
-    fn index_token(&mut self, host: u32, token: Token) {
+    fn index_token(&mut self, host: u32, token: TokenHash) {
         let slots = &self.slots;
         let is_its = |known: &u32| slots.get(*known).is_some_and(|slot| slot.token == token);
-        let rehash = |known: &u32| slots.get(*known).map_or(0, |slot| hash(&slot.token));
-        match self.by_token.entry(hash(&token), is_its, rehash) {
+        let rehash = |known: &u32| slots.get(*known).map_or(0, |slot| slot.token.number());
+        match self.by_token.entry(token.number(), is_its, rehash) {
             Entry::Occupied(mut entry) => *entry.get_mut() = host,
             Entry::Vacant(entry) => {
                 entry.insert(host);
@@ -360,8 +462,9 @@ impl Pool {
         }
     }
 
-    fn has_token(&self, host: u32, token: &Token) -> bool {
-        self.slots.get(host).is_some_and(|slot| slot.token == *token)
+    /// Whether a client may have the address with this number.
+    fn is_for_clients(&self, host: u32) -> bool {
+        host.checked_sub(FIRST_HOST).is_some_and(|behind| behind < self.subnet.capacity())
     }
 
     fn addr(&self, host: u32) -> Ipv4Addr {
@@ -369,16 +472,11 @@ impl Pool {
     }
 }
 
-/// Real tokens are random already; those of tests are not, so this mixes the halves.
-fn hash(token: &Token) -> u64 {
-    let token = u128::from_le_bytes(*token);
-    let mixed = ((token >> 64) as u64 ^ token as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ (mixed >> 32)
-}
-
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+#[cfg(test)]
+mod restarts;
 #[cfg(test)]
 mod tests;

@@ -107,7 +107,7 @@ fn a_server_that_drips_is_left() {
     let sdk = server("");
     let port = lying(|stream, _| {
         request(stream);
-        while stream.write_all(&[b'B']).is_ok() {
+        while stream.write_all(b"B").is_ok() {
             std::thread::sleep(Duration::from_millis(900));
         }
     });
