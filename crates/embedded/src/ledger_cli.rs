@@ -80,7 +80,7 @@ impl Parsed<'_> {
     fn run(&self) -> Result<String, String> {
         match (self.verb, &*self.words) {
             ("fund", [address, amount]) => self.fund(address, amount),
-            ("balance", []) => Ok(self.all()),
+            ("balance", []) => self.all(),
             ("balance", [address]) => Ok(self.line(&owner(address)?, &self.token)),
             ("history", []) => Ok(self.history(None)),
             ("history", [address]) => Ok(self.history(Some(&owner(address)?))),
@@ -105,7 +105,8 @@ impl Parsed<'_> {
         format!("{}: {} {token}, and {} locked", address_text(owner), Amount(free), Amount(locked))
     }
 
-    fn all(&self) -> String {
+    fn all(&self) -> Result<String, String> {
+        ledger::audit(self.net.id()).map_err(|what| format!("the ledger does not add up: {what}"))?;
         let accounts = ledger::accounts(self.net.id());
         let mut text: String =
             accounts.iter().map(|(owner, token, _)| format!("{}\n", self.line(owner, token))).collect();
@@ -118,7 +119,7 @@ impl Parsed<'_> {
             Amount(earned),
             Amount(fees)
         ));
-        text
+        Ok(text)
     }
 
     fn history(&self, owner: Option<&[u8; 32]>) -> String {

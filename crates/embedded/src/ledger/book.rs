@@ -2,7 +2,8 @@
 
 use super::file::{self, FileError, Log, Medium};
 use super::operation::{Operation, Payment, What};
-use super::state::{Effect, Rules, State};
+use super::rules::Rules;
+use super::state::{Effect, State};
 use super::{Error, Hash, OpenError, Order, Refusal};
 use crate::receipt;
 use crate::state::StateDir;
@@ -80,7 +81,10 @@ impl Book {
         let path = directory.path_of(&name);
         let failed = |error: FileError| OpenError::File { path: path.clone(), source: error.into() };
         let file = loop {
-            if let Some((file, _)) = directory.open_file(&name)? {
+            if let Some((file, mode)) = directory.open_file(&name)? {
+                if let Some(mode) = mode.filter(|mode| mode & 0o022 != 0) {
+                    log::warn!("{}: other users could write it until now (mode {mode:04o})", path.display());
+                }
                 break file;
             }
             let made = directory.create(&name, |mut file| {

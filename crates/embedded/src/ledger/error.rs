@@ -1,9 +1,8 @@
 //! Why a ledger cannot be opened, or refuses an operation.
 
 use super::file::FileError;
-use super::state::OPEN_MAX;
+use super::rules::OPEN_MAX;
 use crate::state::StateError;
-use std::fmt;
 use std::path::PathBuf;
 use vpn_core::money::{Amount, InstructionError, Token, TokenError};
 
@@ -134,15 +133,4 @@ pub enum Error {
     /// The operation is not on the disk.
     #[error("the ledger cannot be written, and the operation is not done: {0}")]
     Write(String),
-}
-
-impl fmt::Display for super::EventKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            super::EventKind::Funded => "funded",
-            super::EventKind::Opened => "opened",
-            super::EventKind::Paid => "paid",
-            super::EventKind::Closed => "closed",
-        })
-    }
 }

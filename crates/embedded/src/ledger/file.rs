@@ -155,12 +155,11 @@ impl Log {
         let is_tail = at >= acknowledged && len - at <= framed(OPERATION_MAX) as u64;
         match damage {
             Some(what) if !is_tail => return Err(FileError::Damaged { at, what: what.to_owned() }),
-            Some(_) => {
-                medium.set_len(at)?;
-                medium.sync()?;
-            }
+            Some(_) => medium.set_len(at)?,
             None => {}
         }
+        // A process that was killed may have left an operation that is not on the disk: from here on it counts.
+        medium.sync()?;
         let mut log = Log { medium, net, len: at, last, has_rest: false };
         log.acknowledge();
         Ok((log, len - at))

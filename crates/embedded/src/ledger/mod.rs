@@ -39,6 +39,7 @@ mod file;
 mod operation;
 mod orders;
 mod pay;
+mod rules;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -268,7 +269,7 @@ pub(crate) fn follows_chains() -> bool {
 /// hash. Equal ones get different hashes. For tests; others [`fund`] and [`submit`].
 pub fn add_transaction(net: u64, terms: Transaction) -> Hash {
     let number = unique();
-    let hash = state::grant_hash(net, number, &terms);
+    let hash = rules::grant_hash(net, number, &terms);
     add(net, Operation { time: now(), what: What::Grant { terms, number } });
     hash
 }

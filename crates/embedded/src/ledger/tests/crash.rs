@@ -181,6 +181,8 @@ enum Step {
     Close(usize),
     /// The power fails: how it goes with what is not synced.
     Crash(Vec<(u8, usize, usize)>),
+    /// The process is killed: the next one sees what is not synced, too.
+    Kill,
     /// A call to the disk fails, so many from now, so often.
     Fail(usize, usize),
 }
@@ -193,6 +195,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..20_usize, 1..20_u64).prop_map(|(chain, value)| Step::PayAgain(chain, value)),
         2 => (0..20_usize).prop_map(Step::Close),
         2 => prop::collection::vec((0..3_u8, any::<usize>(), any::<usize>()), 1..6).prop_map(Step::Crash),
+        1 => Just(Step::Kill),
         1 => (0..6_usize, 1..4_usize).prop_map(|(calls, times)| Step::Fail(calls, times)),
     ]
 }
@@ -257,6 +260,20 @@ impl Run {
     fn chain(&self, number: usize) -> Option<(Hash, usize, u128, Hash)> {
         let (first, (who, left, last)) = self.model.chains.iter().nth(number % self.model.chains.len().max(1))?;
         Some((*first, *who, *left, *last))
+    }
+
+    /// Reads what is on the disk.
+    fn start_again(&mut self) {
+        self.book = self.server.open(&self.disk).expect("a crash leaves a ledger").0;
+        let seen = self.seen();
+        if seen != self.model {
+            // The operation that was not acknowledged is there, and counts from now on.
+            let (model, maybe) = (&self.model, &self.maybe);
+            assert!(maybe.contains(&seen), "{seen:?} is neither {model:?} nor of {maybe:?}");
+            self.model = seen;
+        }
+        self.maybe.clear();
+        audit(&self.book);
     }
 
     fn take(&mut self, step: &Step) {
@@ -326,19 +343,28 @@ impl Run {
                     _ => Fate::Lost,
                 };
                 self.disk = self.disk.after_crash(fate);
-                self.book = self.server.open(&self.disk).expect("a crash leaves a ledger").0;
-                let seen = self.seen();
-                if seen != self.model {
-                    // The operation that was not acknowledged is there, and counts from now on.
-                    assert!(self.maybe.contains(&seen), "{seen:?} is neither {:?} nor of {:?}", self.model, self.maybe);
-                    self.model = seen;
-                }
-                self.maybe.clear();
-                audit(&self.book);
+                self.start_again();
+            }
+            Step::Kill => {
+                self.disk.fail_in(0, 0);
+                self.start_again();
             }
             Step::Fail(calls, times) => self.disk.fail_in(*calls, *times),
         }
     }
+}
+
+#[test]
+fn what_a_killed_process_has_left_counts_once_it_was_read() {
+    let mut run = Run::new();
+    // The second operation is written, but neither synced nor undone.
+    let fund = || Step::Fund(0, 1);
+    for step in [Step::Fail(4, 2), fund(), fund(), Step::Kill] {
+        run.take(&step);
+    }
+    assert_eq!(run.model.emitted, 2);
+    run.take(&Step::Crash(vec![(0, 0, 0)]));
+    assert_eq!(run.model.emitted, 2);
 }
 
 proptest! {

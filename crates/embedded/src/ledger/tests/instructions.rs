@@ -3,7 +3,7 @@
 use super::support::*;
 use crate::ledger::Error;
 use crate::ledger::operation::{Operation, What};
-use crate::ledger::state::OPEN_MAX;
+use crate::ledger::rules::OPEN_MAX;
 use crate::receipt::Key;
 use vpn_core::money::{Amount, Instruction, InstructionError, Token};
 
