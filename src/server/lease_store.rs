@@ -131,8 +131,8 @@ fn tell(Restored { kept, unfit, damaged }: &Restored) {
     }
     if *unfit > 0 {
         log::warn!(
-            "{unfit} stored leases are ignored: they are of another network than [srv_vpn] network_address and \
-             network_mask, and their clients get other addresses"
+            "{unfit} stored leases are ignored, and their clients get other addresses: by [srv_vpn] network_address, \
+             network_mask or static_leases these are no longer theirs"
         );
     }
     if *kept > 0 {

@@ -18,7 +18,7 @@ use embedded::receipt::Key;
 use host::lab::set_loopback_up;
 use testkit::netns::in_namespace;
 use testkit::sockets::large_buffer;
-use testkit::{Noise, TEST_TIMEOUT};
+use testkit::{Noise, TEST_TIMEOUT, eventually};
 use vpn_core::money::Amount;
 use vpn_core::wire::unit;
 
@@ -170,7 +170,7 @@ fn a_killed_server_loses_and_gives_a_receipt_at_most() {
         let mut host = Host::start(&server_state);
         let made = host.ask(&format!("fund {key_hash}"));
         let (mut served, mut lives) = (0, 0);
-        for _ in 0..KILLS {
+        for round in 0..KILLS {
             let last = host.ask(&format!("last {made}"));
             let arguments = [
                 ("STATE", client_state.display().to_string()),
@@ -181,8 +181,11 @@ fn a_killed_server_loses_and_gives_a_receipt_at_most() {
             ];
             // It complains when the server is dead.
             let mut client = part("kills::as_the_client", &arguments).stderr(Stdio::null()).spawn().unwrap();
-            // Before the first receipt, and in the middle of any later one.
-            std::thread::sleep(Duration::from_millis(100 + noise.below(1500) as u64));
+            // At any moment: before the first receipt in some rounds, in the middle of a later one in most.
+            if round % 4 > 0 {
+                eventually("a packet through the tunnel", || host.socket.peek(&mut [0; 2000]).is_ok());
+            }
+            std::thread::sleep(Duration::from_millis(noise.below(1000) as u64));
             let now = host.kill();
             lives += i64::from(now > 0);
             served += now;
@@ -200,7 +203,7 @@ fn a_killed_server_loses_and_gives_a_receipt_at_most() {
         let rest: i64 = host.ask(&format!("rest {key_hash}")).parse().unwrap();
         host.kill();
         eprintln!("{KILLS} kills: paid {paid}, served {served}, left {rest}: {} lost", paid - served - rest);
-        assert!(lives >= KILLS / 3, "hardly anything was served");
+        assert!(lives >= KILLS / 2, "hardly anything was served");
         assert!((paid - served - rest).abs() <= KILLS * UNITS);
     });
 }

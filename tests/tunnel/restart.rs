@@ -102,8 +102,7 @@ fn clients_keep_their_addresses_and_connections_when_the_server_is_killed() {
     });
 }
 
-/// A stop returns the addresses, and what is returned is stored as well; also where the clock was set back meanwhile, as
-/// no time of day is stored.
+/// A stop returns the addresses, and what is returned is stored as well.
 #[test]
 fn what_is_stored_has_no_token_and_may_be_damaged() {
     in_namespace("restart::what_is_stored_has_no_token_and_may_be_damaged", || {
@@ -154,7 +153,12 @@ fn what_is_stored_has_no_token_and_may_be_damaged() {
         let (server, _) = hosts.server_with("server", &["--config", &other]);
         assert_eq!((connect(1, ""), connect(0, "")), (2, 3));
         let log = stop(server);
-        assert!(log.contains("2 stored leases are ignored: they are of another network"), "{log}");
+        assert!(
+            log.contains(
+                "2 stored leases are ignored, and their clients get other addresses: by [srv_vpn] network_address"
+            ),
+            "{log}"
+        );
 
         // Without a store clients are known until the end alone.
         let off = hosts.config(&format!("{}store_leases=false\n", NETWORK.replace("10.98", "10.97")));

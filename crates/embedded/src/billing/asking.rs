@@ -55,7 +55,9 @@ pub(super) fn start(desk: &Desk, give_up: GiveUp) {
     let asked = desk.clone();
     let field = &desk.usage.fields().receipts_timeout_timer;
     if plays_the_sdk() {
-        let timer = timers::start_here(&desk.worker, wait, move |_| asked.is_usable() && ask_again(&asked, give_up));
+        let timer = timers::start_here(&desk.worker, wait, move |_| {
+            asked.is_usable(Fault::TimerOutlivesUsage) && ask_again(&asked, give_up)
+        });
         field.set(timer.as_ptr());
         return PLAYED.with_borrow_mut(|timers| timers.push(timer));
     }
@@ -166,19 +168,4 @@ pub(super) fn waiting(usage: &Usage) -> Option<Which> {
 pub(super) fn of_new_transaction(usage: &Usage) -> Which {
     let is_next = if plays_the_sdk() { usage.receipt(Which::Next).is_some() } else { usage.state() == state::NORMAL };
     if is_next { Which::Next } else { Which::Current }
-}
-
-impl Desk {
-    /// Whether the usage and its stream are there; if not, the SDK's timer fails.
-    pub(super) fn is_usable(&self) -> bool {
-        if self.usage.is_deleted() {
-            record(Fault::TimerOutlivesUsage);
-            return false;
-        }
-        if self.conn().is_none() {
-            record(Fault::FreedChannel);
-            return false;
-        }
-        true
-    }
 }

@@ -30,6 +30,17 @@ impl Desk {
         registry::find(self.stream)
     }
 
+    /// Whether the usage and its stream are there when a timer of the played SDK fires; if not, that is a fault.
+    pub(super) fn is_usable(&self, outlived: Fault) -> bool {
+        let fault = match self.conn() {
+            _ if self.usage.is_deleted() => outlived,
+            None => Fault::FreedChannel,
+            Some(_) => return true,
+        };
+        record(fault);
+        false
+    }
+
     /// Sends a packet on the usage's channel.
     pub(super) fn send(&self, kind: u8, data: &[u8]) {
         match self.conn() {

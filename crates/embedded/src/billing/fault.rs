@@ -63,7 +63,8 @@ pub(crate) fn play(on: bool) {
 
 /// Takes a note of a fault.
 pub(crate) fn record(fault: Fault) {
-    log::error!("{FAULT_LINE}: {fault:?}");
+    let what = if plays_the_sdk() { FAULT_LINE } else { "a fault of the billing, which goes on without" };
+    log::error!("{what}: {fault:?}");
     let mut faults = FAULTS.lock();
     if faults.len() < KEPT {
         faults.push(fault);

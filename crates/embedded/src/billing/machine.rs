@@ -10,7 +10,7 @@ use super::{asking, delete_usage};
 use crate::ctypes::dap_hash_fast;
 use crate::cview::usage::{Which, state, step};
 use crate::ledger::{self, Means, PayError};
-use crate::net::{self, NetRef};
+use crate::net;
 use crate::reactor::Worker;
 use crate::receipt;
 use std::rc::Rc;
@@ -33,6 +33,10 @@ pub(super) fn pay_service(desk: &Desk) {
     if starts {
         return start_or_ask(desk);
     }
+    if !plays_the_sdk() {
+        // What went wrong before is no reason for what goes wrong now.
+        usage.fields().last_err_code.set(0);
+    }
     let which = if usage.state() == state::NORMAL { Which::Next } else { Which::Current };
     match pay(desk, which) {
         Paid::Success if usage.state() == state::NORMAL => return step_to_normal(desk),
@@ -42,7 +46,12 @@ pub(super) fn pay_service(desk: &Desk) {
             (state::NORMAL, other) if other != step::TX && other != step::NEW_TX_IN_LEDGER => {
                 return wait_for_transaction(desk);
             }
-            (state::IDLE, _) => go_to_grace(desk),
+            (state::IDLE, _) => {
+                go_to_grace(desk);
+                if !plays_the_sdk() {
+                    return;
+                }
+            }
             _ => usage.fields().last_err_code.set(error_code::TX_COND_NOT_FOUND),
         },
         Paid::NotEnough => match usage.step() {
@@ -119,14 +128,10 @@ pub(super) fn issue(desk: &Desk) -> Option<Vec<u8>> {
     issued
 }
 
-fn network(desk: &Desk) -> Option<NetRef> {
-    net::find_by_id(desk.usage.net_id)
-}
-
 fn pay(desk: &Desk, which: Which) -> Paid {
     let usage = &desk.usage;
     let hash = usage.fields().tx_cond_hash.get().raw;
-    let Some(net) = network(desk) else { return Paid::Failed };
+    let Some(net) = net::find_by_id(usage.net_id) else { return Paid::Failed };
     let means = ledger::means(net.id(), &hash);
     usage.set_paying(means.as_ref().map(|_| hash));
     let Some(means) = means else { return Paid::NoTransaction };
@@ -291,7 +296,8 @@ fn grace_ended(worker: &Rc<Worker>, item: &Arc<Item>) {
         return record(Fault::TimerOutlivesGrace);
     }
     item.free();
-    if let Some(desk) = usable(worker, item) {
+    let desk = item.desk(worker);
+    if desk.is_usable(Fault::GraceOutlivesUsage) {
         end_grace(&desk);
     }
 }
@@ -318,7 +324,8 @@ pub(super) fn transaction_came(worker: &Rc<Worker>, item: &Arc<Item>) {
         return;
     }
     item.free();
-    if let Some(desk) = usable(worker, item) {
+    let desk = item.desk(worker);
+    if desk.is_usable(Fault::GraceOutlivesUsage) {
         go_on(&desk);
     }
 }
@@ -343,18 +350,4 @@ pub(super) fn ask_for_new_transaction(desk: &Desk) {
     usage.set_step(step::NEW_TX_SIGN);
     ask_for_signature(desk);
     desk.send(pkt::SIGN_REQUEST, &issued);
-}
-
-/// A grace's usage with its stream, unless one of them is gone.
-fn usable(worker: &Rc<Worker>, item: &Arc<Item>) -> Option<Desk> {
-    let desk = item.desk(worker);
-    if desk.usage.is_deleted() {
-        record(Fault::GraceOutlivesUsage);
-        return None;
-    }
-    if desk.conn().is_none() {
-        record(Fault::FreedChannel);
-        return None;
-    }
-    Some(desk)
 }

@@ -263,6 +263,33 @@ fn a_new_transaction_that_is_blank_unknown_or_for_another_service() {
 }
 
 #[test]
+fn a_payment_that_is_not_in_the_ledger_yet_is_waited_for() {
+    let paid = Paid::sell(1);
+    for comes in [true, false] {
+        ledger::reset();
+        let payer = Payer { order: order(unit::SECONDS, 20), ..paid.payer(3 * PRICE) };
+        ledger::set_by_hand(NET, true);
+        payer.begin();
+        calls();
+        payer.pay_next();
+        payer.expect(pkt::SUCCESS, 87);
+        assert_eq!((ledger::waiting(NET), step()), (1, 3));
+        if comes {
+            ledger::process(NET);
+            wait_for("next 2/3 6725");
+            ledger::process(NET);
+            payer.expect_nothing(GRACE);
+            assert_eq!((ledger::earned(NET), step()), (2 * PRICE, 7));
+        } else {
+            payer.expect_code(error_code::TX_COND_NOT_FOUND);
+            assert_eq!((calls(), step()), (vec!["error 2/8 0x400".to_owned()], 8));
+        }
+        payer.leave();
+    }
+    is_clean();
+}
+
+#[test]
 fn grace_is_each_clients_own() {
     let paid = Paid::sell(1);
     ledger::set_by_hand(NET, true);

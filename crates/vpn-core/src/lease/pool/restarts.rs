@@ -1,7 +1,8 @@
 //! What clients find after the server was restarted, whatever of its pages had been stored.
 
 use super::*;
-use crate::lease::PAGES;
+use crate::lease::record::{self, PAGE_RECORDS, Record};
+use crate::lease::{PAGES, PageError};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 
