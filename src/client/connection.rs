@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 
 pub(super) use channels::Channels;
 pub use paying::Paid;
+pub(super) use ways::open_ways;
 
 use super::payer::{Job, Payer};
 use super::payment::{Contract, Means};

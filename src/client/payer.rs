@@ -105,8 +105,15 @@ impl Work {
         }
     }
 
+    /// Whether the ledger is still that of this connection: the client may have gone on to another server meanwhile.
+    fn is_ours(&self) -> bool {
+        bank().ledger(&self.net) == self.means.ledger
+    }
+
     fn ask_ledger(&self) {
-        if let Chain::Open(funds) = bank().chain(&self.net, &self.means.made) {
+        if self.is_ours()
+            && let Chain::Open(funds) = bank().chain(&self.net, &self.means.made)
+        {
             (self.hooks.answer)(Reply::LastPayment(funds.last));
         }
     }
@@ -129,10 +136,11 @@ impl Work {
 
     /// Takes the next step of a renewal; returns true if the connection has been replaced.
     fn renew(&mut self) -> bool {
-        let Some(renewal) = self.renewal.as_mut().filter(|renewal| renewal.due <= Instant::now()) else { return false };
-        if !(self.hooks.is_up)() {
+        let is_due = self.renewal.as_ref().is_some_and(|renewal| renewal.due <= Instant::now());
+        if !is_due || !(self.hooks.is_up)() || !self.is_ours() {
             return false;
         }
+        let Some(renewal) = self.renewal.as_mut() else { return false };
         let order = self.means.order.clone();
         let buyer = Buyer::new(&self.net, order, self.tx_fee).map_err(|error| error.to_string());
         let step = buyer.and_then(|buyer| {

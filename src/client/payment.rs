@@ -3,6 +3,8 @@
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::orders::{Choice, HashFormat, Wish, choose};
 use super::settings::Settings;
 use super::stops::Began;
@@ -19,6 +21,8 @@ const PAYMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the server's ledger may be behind this node's.
 const SERVER_LAG: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(250);
+/// Held while a start asks a ledger.
+static ASKING: Mutex<()> = Mutex::new(());
 /// How soon a stop is noticed while a ledger is asked.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -44,6 +48,8 @@ pub(super) struct Means {
     pub(super) last: TxHash,
     /// The number of receipts that it can pay.
     pub(super) receipts: u64,
+    /// The ledger that has it.
+    pub(super) ledger: Ledger,
 }
 
 impl Means {
@@ -126,8 +132,13 @@ pub(super) fn contract(
     };
     let asked = host.clone();
     let work = move || {
-        // Nobody waits any more after a stop.
-        let _ = found.send(open(&net, (&asked, port)).and_then(|()| decide(&net, (&asked, port), &settings, began)));
+        // A start that was stopped may still wait for its server: what it has opened must not change under it.
+        let _asking = ASKING.lock();
+        let place = (&*asked, port);
+        let stopped = || if began.is_stopped() { Err(PaymentError::Stopped) } else { Ok(()) };
+        let opened = stopped().and_then(|()| open(&net, place)).and_then(|()| stopped());
+        // Nobody waits for it after a stop.
+        let _ = found.send(opened.and_then(|()| decide(&net, place, &settings, began)));
     };
     host::threads::spawn("vpn-contract", work).map_err(|error| failed(&format!("no thread: {error}")))?;
     loop {
@@ -244,6 +255,9 @@ impl Buyer {
                 Chain::Unavailable => return Err(PaymentError::Unavailable(HashFormat::Hex.write(&made))),
             }
         }
+        if began.is_stopped() {
+            return Err(PaymentError::Stopped);
+        }
         let made = self.make()?;
         self.confirm(made, began)?.ok_or_else(|| PaymentError::Unfit(HashFormat::Hex.write(&made)))
     }
@@ -321,6 +335,7 @@ impl Buyer {
             made,
             last: funds.last,
             receipts,
+            ledger: bank().ledger(&self.net),
         };
         (is_fit && is_within && receipts > 0).then(|| Box::new(means()))
     }

@@ -1,5 +1,6 @@
 //! The client pays out of the ledger of the server that it dials: one ledger and one transaction for each server.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -139,5 +140,31 @@ fn a_stop_ends_a_start_that_opens_a_ledger() {
             assert_eq!(start.join().unwrap(), -2);
         });
         assert_eq!(app::client_last_error().unwrap().to_string(), "stopped while connecting");
+    });
+}
+
+/// A start that was stopped while its server was silent does not change what the next start has opened.
+#[test]
+fn a_stopped_start_opens_nothing_late() {
+    in_namespace("ledgers::a_stopped_start_opens_nothing_late", || {
+        let server = Server::start("start_timeout=60\n");
+        let bank = TestBank::open(10_000);
+        bank.0.lock().server = Some([1; 32]);
+        assert_eq!(update("purse", "CELL", PRICE + 15), 0);
+        static OPENED: AtomicUsize = AtomicUsize::new(0);
+        bank.0.lock().opens = Some(|| {
+            let number = OPENED.fetch_add(1, Ordering::SeqCst);
+            // The first one is slow, and the second one begins meanwhile.
+            sleep(Duration::from_millis(if number == 0 { 1500 } else { 0 }));
+            Ok(())
+        });
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| server.connect());
+            sleep(Duration::from_millis(300));
+            app::client_stop();
+            assert_eq!(first.join().unwrap(), -2);
+            connect(&server);
+        });
+        assert_eq!((OPENED.load(Ordering::SeqCst), bank.made()), (2, 1), "the first start makes nothing");
     });
 }

@@ -111,6 +111,24 @@ fn a_free_server_costs_nothing() {
     });
 }
 
+/// The ledger is asked through the kill switch: when the connection is made again, and after a crash.
+#[test]
+fn a_kill_switch_lets_the_ledger_be_asked() {
+    in_namespace("a_kill_switch_lets_the_ledger_be_asked", || {
+        let shop = Shop::open("prices=[1 h for 0.5 CELL]\n");
+        let purse = shop.wallet("purse", CELL);
+        let arguments = shop.paying(&["--wallet", "purse", "--value", "1", "--kill-switch"]);
+        let mut client = Client::connect(&shop.hosts, 0, "client", &arguments);
+        shop.restart();
+        client = Client::connected(client.running, 2);
+        client.running.child.kill().unwrap();
+        assert_eq!(client.running.exit_code(), None, "killed");
+        let client = Client::connect(&shop.hosts, 0, "client", &arguments);
+        assert_eq!((ledger::earned(NET), ledger::locked(NET, &purse, &cell())), (CELL / 2, CELL / 2));
+        drop(client);
+    });
+}
+
 /// The client waits for a server that is not there yet as it does without paying.
 #[test]
 fn retry_waits_for_the_server_that_sells() {

@@ -31,10 +31,6 @@ impl Connection {
         if !self.origin.is_renewal && self.origin.address.is_none() {
             self.settings.congestion.say();
         }
-        kill_switch::prepare(&self.server, &self.settings)?;
-        if let Some(before) = self.origin.address {
-            self.open_ways(before);
-        }
         self.dial()?;
         let grant = self.await_grant()?;
         self.bring_up(&grant)?;

@@ -6,40 +6,40 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Connection, tunnel};
+use super::tunnel;
 use crate::client::kill_switch;
+use crate::client::settings::Settings;
+use vpn_core::names;
 
 /// The most addresses: a name server may be hostile, and what leaves for these addresses leaves around the tunnel.
 const MOST: usize = 8;
 
-impl Connection {
-    /// Opens the ways to all known addresses of the server's name. `before` is that of the connection that was lost.
-    pub(super) fn open_ways(&self, before: IpAddr) {
-        let servers = first_and_others(before, self.known_addresses());
-        if servers.len() < 2 {
-            return;
-        }
-        let addresses: Vec<_> = servers.iter().map(|server| SocketAddr::new(*server, self.port)).collect();
-        let opened = tunnel::leave_out(&servers).and_then(|()| {
-            let through = kill_switch::let_through(&self.server, &addresses, &self.settings);
-            through.map_err(|error| error.to_string())
-        });
-        if let Err(error) = opened {
-            log::warn!("only {before} of the addresses of {} is tried: {error}", self.host);
-        }
+/// Opens the ways to all known addresses of the server's name. `before` is that of the connection that was lost.
+pub(in crate::client) fn open_ways((host, port): (&str, u16), before: IpAddr, settings: &Settings) {
+    let servers = first_and_others(before, known_addresses(host, port));
+    if servers.len() < 2 {
+        return;
     }
+    let addresses: Vec<_> = servers.iter().map(|server| SocketAddr::new(*server, port)).collect();
+    let opened = tunnel::leave_out(&servers).and_then(|()| {
+        let through = kill_switch::let_through(&names::server(host, port), &addresses, settings);
+        through.map_err(|error| error.to_string())
+    });
+    if let Err(error) = opened {
+        log::warn!("only {before} of the addresses of {host} is tried: {error}");
+    }
+}
 
-    /// Returns the addresses that the server's name had when it was looked up last.
-    #[cfg(feature = "embedded")]
-    fn known_addresses(&self) -> Vec<IpAddr> {
-        crate::sdk::link::known_addresses(&self.host, self.port)
-    }
+/// Returns the addresses that the server's name had when it was looked up last.
+#[cfg(feature = "embedded")]
+fn known_addresses(host: &str, port: u16) -> Vec<IpAddr> {
+    crate::sdk::link::known_addresses(host, port)
+}
 
-    /// Returns the addresses that the server's name had when it was looked up last.
-    #[cfg(not(feature = "embedded"))]
-    fn known_addresses(&self) -> Vec<IpAddr> {
-        crate::client::look_up::known(&self.host)
-    }
+/// Returns the addresses that the server's name had when it was looked up last.
+#[cfg(not(feature = "embedded"))]
+fn known_addresses(host: &str, _port: u16) -> Vec<IpAddr> {
+    crate::client::look_up::known(host)
 }
 
 /// Returns the first address and then the others, each once and [`MOST`] at most.

@@ -42,7 +42,7 @@ pub enum BankError {
     Refused {
         /// host:port.
         server: String,
-        /// One of [`refusal`](vpn_core::money::bank::refusal), or another number.
+        /// One of [`refusal`], or another number.
         code: u8,
         /// Its reason.
         reason: String,
@@ -67,7 +67,8 @@ struct Account {
     identity: [u8; 32],
     /// `None` if the server has no bank.
     prices: Option<Prices>,
-    teller: Option<Teller>,
+    /// The connection, while it is of use; held while a question waits for its answer.
+    teller: Mutex<Option<Teller>>,
 }
 
 /// What an account of a ledger holds of a token.
@@ -81,9 +82,9 @@ pub struct Balance {
     pub counter: u64,
 }
 
-static ACCOUNTS: Mutex<BTreeMap<u64, Arc<Mutex<Account>>>> = Mutex::new(BTreeMap::new());
+static ACCOUNTS: Mutex<BTreeMap<u64, Arc<Account>>> = Mutex::new(BTreeMap::new());
 
-fn account(net_id: u64) -> Result<Arc<Mutex<Account>>, BankError> {
+fn account(net_id: u64) -> Result<Arc<Account>, BankError> {
     ACCOUNTS.lock().get(&net_id).cloned().ok_or(BankError::Closed)
 }
 
@@ -94,38 +95,41 @@ pub fn open(net_id: u64, host: &str, port: u16) -> Result<(), BankError> {
     let Opened { teller, identity } =
         Teller::connect(host, port).map_err(|errno| BankError::Unreachable { server: server.clone(), errno })?;
     let has_bank = teller.is_some();
-    let mut opened = Account { host: host.to_owned(), port, identity, prices: None, teller };
+    let mut opened = Account { host: host.to_owned(), port, identity, prices: None, teller: Mutex::new(teller) };
     if has_bank {
         match opened.ask(net_id, Ask::Prices)? {
-            BankAnswer::Prices(prices) => opened.prices = Some(prices),
+            BankAnswer::Prices(mut prices) => {
+                // A receipt for nothing would be paid all the same.
+                prices.offers.retain(|offer| offer.units > 0 && offer.value > 0);
+                opened.prices = Some(prices);
+            }
             other => return Err(opened.misunderstood(&other)),
         }
     } else {
         log::info!("{server} sells nothing: it has no bank");
     }
-    ACCOUNTS.lock().insert(net_id, Arc::new(Mutex::new(opened)));
+    ACCOUNTS.lock().insert(net_id, Arc::new(opened));
     Ok(())
 }
 
 /// Returns the prices of the server that was opened last; `None` if it has no bank.
 pub fn prices(net_id: u64) -> Result<Option<Prices>, BankError> {
-    Ok(account(net_id)?.lock().prices.clone())
+    Ok(account(net_id)?.prices.clone())
 }
 
 /// Returns host:port of the server that was opened last.
 pub fn server(net_id: u64) -> Result<String, BankError> {
-    Ok(account(net_id)?.lock().server())
+    Ok(account(net_id)?.server())
 }
 
 /// Returns the fingerprint of the server that was opened last.
 pub fn identity(net_id: u64) -> Result<[u8; 32], BankError> {
-    Ok(account(net_id)?.lock().identity)
+    Ok(account(net_id)?.identity)
 }
 
 /// Asks what an account holds of a token.
 pub fn balance(net_id: u64, key_hash: &[u8; 32], token: Token) -> Result<Balance, BankError> {
     let account = account(net_id)?;
-    let mut account = account.lock();
     match account.ask(net_id, Ask::Balance { key_hash: *key_hash, token })? {
         BankAnswer::Balance { value, locked, counter } => Ok(Balance { value, locked, counter }),
         other => Err(account.misunderstood(&other)),
@@ -135,7 +139,6 @@ pub fn balance(net_id: u64, key_hash: &[u8; 32], token: Token) -> Result<Balance
 /// Asks where a chain of payments ends.
 pub fn chain(net_id: u64, tx: &[u8; 32]) -> Result<ChainState, BankError> {
     let account = account(net_id)?;
-    let mut account = account.lock();
     match account.ask(net_id, Ask::Chain(*tx))? {
         BankAnswer::Chain(state) => Ok(state),
         other => Err(account.misunderstood(&other)),
@@ -145,7 +148,6 @@ pub fn chain(net_id: u64, tx: &[u8; 32]) -> Result<ChainState, BankError> {
 /// Brings a signed transaction; returns its hash.
 pub fn submit(net_id: u64, transaction: &[u8]) -> Result<[u8; 32], BankError> {
     let account = account(net_id)?;
-    let mut account = account.lock();
     match account.ask(net_id, Ask::Submit(transaction.to_vec()))? {
         BankAnswer::Submitted(hash) => Ok(hash),
         other => Err(account.misunderstood(&other)),
@@ -159,14 +161,15 @@ impl Account {
 
     /// Asks by the connection that there is, or by a new one. A connection that has answered before may have been closed
     /// by the server meanwhile: then the question is asked again, by another.
-    fn ask(&mut self, net_id: u64, ask: Ask) -> Result<BankAnswer, BankError> {
+    fn ask(&self, net_id: u64, ask: Ask) -> Result<BankAnswer, BankError> {
+        let mut known = self.teller.lock();
         let request = BankRequest { net_id, ask };
         let server = self.server();
-        if let Some(mut teller) = self.teller.take().filter(Teller::is_fresh) {
+        if let Some(mut teller) = known.take().filter(Teller::is_fresh) {
             let has_answered = teller.has_answered();
             match teller.ask(&request) {
                 Ok(answer) => {
-                    self.teller = Some(teller);
+                    *known = Some(teller);
                     return Self::granted(server, answer);
                 }
                 Err(error) if has_answered && error.kind() != ErrorKind::TimedOut => {}
@@ -182,7 +185,7 @@ impl Account {
         let mut teller = teller.ok_or_else(|| BankError::NoBank(server.clone()))?;
         match teller.ask(&request) {
             Ok(answer) => {
-                self.teller = Some(teller);
+                *known = Some(teller);
                 Self::granted(server, answer)
             }
             Err(error) => Err(BankError::NoAnswer { server, reason: error.to_string() }),

@@ -5,6 +5,7 @@
 //! taken as fees.
 
 use super::{Hash, Means, Transaction, hash_of};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use vpn_core::money::{Instruction, Token};
@@ -127,7 +128,7 @@ impl Effect {
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     accounts: BTreeMap<(Hash, Token), u128>,
-    /// What the chains of an owner hold: kept, because strangers may ask for it.
+    /// What an owner's chains hold.
     locked: BTreeMap<(Hash, Token), u128>,
     /// The highest counter of an owner.
     counters: BTreeMap<Hash, u64>,
@@ -232,9 +233,9 @@ impl State {
                     }
                     None => self.totals.entry(token).or_default().emitted += amount,
                 }
-                *self.locked.entry((owner, token)).or_default() += amount;
                 if amount > 0 {
                     *self.open.entry(owner).or_default() += 1;
+                    *self.locked.entry((owner, token)).or_default() += amount;
                 }
                 self.links.insert(hash, Link { chain: self.chains.len(), left: amount });
                 self.chains.push(Chain { terms, token, first: hash, last: hash, left: amount, closed: None });
@@ -245,9 +246,9 @@ impl State {
                 let (owner, token, amount) = (chain.terms.client_key, chain.token, value + fees);
                 chain.left -= amount;
                 chain.last = hash;
-                *self.locked.entry((owner, token)).or_default() -= amount;
                 self.links.insert(hash, Link { chain: index, left: chain.left });
                 let is_finished = chain.left == 0;
+                self.unlock(owner, token, amount);
                 let totals = self.totals.entry(token).or_default();
                 totals.earned += value;
                 totals.fees += fees;
@@ -261,8 +262,8 @@ impl State {
                 let (owner, token, amount) = (chain.terms.client_key, chain.token, std::mem::take(&mut chain.left));
                 chain.closed = Some(hash);
                 self.links.insert(chain.last, Link { chain: index, left: 0 });
+                self.unlock(owner, token, amount);
                 *self.accounts.entry((owner, token)).or_default() += amount;
-                *self.locked.entry((owner, token)).or_default() -= amount;
                 self.counters.insert(owner, counter);
                 self.finished(&owner);
                 Event { time, kind: EventKind::Closed, owner, token, amount, hash }
@@ -274,6 +275,15 @@ impl State {
         self.events.push_back(event);
     }
 
+    fn unlock(&mut self, owner: Hash, token: Token, amount: u128) {
+        if let Entry::Occupied(mut locked) = self.locked.entry((owner, token)) {
+            *locked.get_mut() -= amount;
+            if *locked.get() == 0 {
+                locked.remove();
+            }
+        }
+    }
+
     fn finished(&mut self, owner: &Hash) {
         if let Some(open) = self.open.get_mut(owner) {
             *open = open.saturating_sub(1);
@@ -282,20 +292,20 @@ impl State {
 
     /// Adds everything up; returns what does not fit.
     pub(super) fn audit(&self) -> Result<(), String> {
+        let mut locked: BTreeMap<(Hash, Token), u128> = BTreeMap::new();
+        for chain in self.chains.iter().filter(|chain| chain.left > 0) {
+            let sum = locked.entry((chain.terms.client_key, chain.token)).or_default();
+            *sum = sum.checked_add(chain.left).ok_or_else(|| format!("what {} holds is too large", chain.token))?;
+        }
+        if locked != self.locked {
+            return Err("the conditional transactions hold another sum than their owners have locked".into());
+        }
         let mut held: BTreeMap<Token, u128> = BTreeMap::new();
         let accounts = self.accounts.iter().map(|((_, token), balance)| (*token, *balance));
         let chains = self.chains.iter().map(|chain| (chain.token, chain.left));
         for (token, amount) in accounts.chain(chains) {
             let sum = held.entry(token).or_default();
             *sum = sum.checked_add(amount).ok_or_else(|| format!("the balances of {token} are too large"))?;
-        }
-        let mut left: BTreeMap<(Hash, Token), u128> = BTreeMap::new();
-        for chain in &self.chains {
-            let sum = left.entry((chain.terms.client_key, chain.token)).or_default();
-            *sum = sum.saturating_add(chain.left);
-        }
-        if left != self.locked {
-            return Err("what the chains hold is not what their owners have locked".to_owned());
         }
         for (token, totals) in &self.totals {
             let held = held.remove(token).unwrap_or(0);

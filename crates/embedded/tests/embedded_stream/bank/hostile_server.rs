@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testkit::{TEST_TIMEOUT, noise};
-use vpn_core::money::bank::{BankAnswer, ChainState, Prices, kind};
+use vpn_core::money::bank::{BankAnswer, ChainState, Offer, Prices, kind};
 
 type Stream = StreamOwned<ServerConnection, TcpStream>;
 
@@ -115,6 +115,20 @@ fn a_server_that_drips_is_left() {
     let error = account::open(NET, "127.0.0.1", port).unwrap_err();
     assert!(matches!(error, BankError::NoAnswer { .. }), "{error}");
     assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    drop(sdk);
+}
+
+#[test]
+fn nothing_is_bought_for_a_price() {
+    let sdk = server("");
+    let offer = |units, value| Offer { hash: [units as u8; 32], unit: 2, units, value, token: cell() };
+    let offers = vec![offer(0, 5), offer(3, 0), offer(7, 1)];
+    let port = lying(move |stream, _| {
+        request(stream);
+        tell(stream, &BankAnswer::Prices(Prices { offers: offers.clone(), ..Prices::default() }));
+    });
+    account::open(NET, "127.0.0.1", port).unwrap();
+    assert_eq!(account::prices(NET).unwrap().unwrap().offers, [offer(7, 1)]);
     drop(sdk);
 }
 
