@@ -66,6 +66,7 @@ pub(super) fn perform(interruption: &Interruption) -> Result<Report, Failure> {
         let lease = client.call(json!({"do": "start"}), STEP)?;
         progress.step(format_args!("client connected{again}, address {}", text(&lease["address"])));
         let signed = spend(&wallet, &lease, &mut report, &mut server, &mut client, &progress)?;
+        report.ends += 1;
         progress.step(format_args!("the service has ended: {}", text(&signed["why"])));
     }
     client.call(json!({"do": "stop"}), STEP)?;

@@ -7,8 +7,9 @@ use vpn_core::money::Amount;
 
 use crate::exit::Failure;
 
-/// The bytes of a packet: the last one may not fit into what is left.
-const PACKET: u64 = 1500;
+/// The most bytes that one end of the service may differ by: what has arrived at once with the last byte still passes, and
+/// the server writes it off.
+const AT_ONCE: u64 = 64 * 1024;
 
 /// What was paid and carried.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(in super::super) struct Report {
     pub(super) signed: u64,
     /// The bytes that the client has sent, in part after the end of the service.
     pub(super) sent: u64,
+    /// How often the service has ended.
+    pub(super) ends: u64,
     /// What the server and its ledger say in the end.
     pub(super) ledger: Value,
 }
@@ -67,7 +70,7 @@ impl Report {
             )));
         }
         let (paid, carried) = (signed * self.units, self.carried());
-        if paid.abs_diff(carried) >= PACKET {
+        if paid.abs_diff(carried) >= self.ends * AT_ONCE {
             return Err(Failure::general(format!("{paid} bytes were paid, and {carried} were carried")));
         }
         Ok(())
@@ -108,7 +111,7 @@ impl Report {
         let _ = write!(
             table,
             "\n  Money: what the client signed, what left its wallet, what the operator earned.\n  Bytes: sent (in part \
-             after the end of the service), paid, carried.\n  Of {} the wallet has {} left.",
+             after the end of the service), paid, carried; what arrives at once with the last byte is written off.\n  Of {} the wallet has {} left.",
             money(self.funded),
             money(left)
         );
@@ -124,7 +127,7 @@ mod tests {
         let price = Amount(10);
         let ledger =
             json!({"balance": balance, "locked": "0", "earned": earned, "payments": payments, "carried": carried});
-        Report { units: 1_000_000, price, token: "CELL", funded: Amount(50), signed, sent: 5_100_000, ledger }
+        Report { units: 1_000_000, price, token: "CELL", funded: Amount(50), signed, sent: 5_100_000, ends: 1, ledger }
     }
 
     #[test]
@@ -136,7 +139,7 @@ mod tests {
             (report(5, 4, "10", "40", 4_000_000), "signed 5 receipts, and the ledger has 4 payments"),
             (report(5, 5, "10", "50", 5_000_000), "the wallet was debited"),
             (report(5, 5, "0", "40", 5_000_000), "the operator has earned"),
-            (report(5, 5, "0", "50", 5_002_000), "5000000 bytes were paid, and 5002000 were carried"),
+            (report(5, 5, "0", "50", 5_066_000), "5000000 bytes were paid, and 5066000 were carried"),
             (report(5, 5, "0", "50", 4_000_000), "and 4000000 were carried"),
         ] {
             let said = wrong.require_equal().unwrap_err().message;
