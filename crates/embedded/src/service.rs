@@ -1,4 +1,4 @@
-//! The server's side of channel 'R': REQUEST, SUCCESS, ERROR, CHECK. [`billing`] has what is paid for.
+//! The server's side of channel 'R': REQUEST, SUCCESS, ERROR, CHECK. The module `billing` has what is paid for.
 
 use crate::billing::{self, At, CHANNEL};
 use crate::ctypes::{dap_chain_node_role_enum as role, dap_stream_ch};
