@@ -4,6 +4,8 @@
 //! - `handlers`: what the SDK reports of channels and usages.
 //! - `session`: one client, from the opening of its channel to its end; `leases`: which session has which address.
 //! - `billing`: what a client pays for; `account`: one session's part in it; `limits`: what is left, by HTTP.
+//! - `book`: the account book, which outlasts sessions.
+//! - `listing`: the sessions as `vpn_stat` shows them.
 //! - `visible`: what C may read of all this.
 //! - `journal`: what the log says of a session.
 //! - `tunnel`: the device, which is made again when the host takes it away.
@@ -19,6 +21,7 @@
 
 mod account;
 mod billing;
+mod book;
 mod deny;
 mod downstream;
 mod handlers;
@@ -27,6 +30,7 @@ mod journal;
 mod leases;
 mod limited;
 mod limits;
+mod listing;
 mod mailbox;
 mod nat;
 mod rates;
@@ -46,7 +50,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::OnceLock;
 
+pub(crate) use book::{Filter, History};
 pub use init_error::InitError;
+pub(crate) use listing::SessionInfo;
 pub(crate) use nat::NatError;
 pub(crate) use settings::{Settings, SettingsError};
 
@@ -68,6 +74,8 @@ use nat::Nat;
 use tunnel::Tunnel;
 use worker_datapath::{QueueHandler, WorkerDatapath};
 
+const VPN_STAT_USAGE: &std::ffi::CStr = c"vpn_stat [-net <net_name>] [-full] [-json]\n\
+    vpn_stat -history [-json | -csv] [-net <net_name>] [-client <first digits of 0x..>] [-since <time>] [-limit <n>]\n";
 /// How long [`deinit`] waits for the workers to release a session or a queue.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -189,6 +197,18 @@ fn flush_rests(limit: Duration) {
     }
 }
 
+/// Returns the sessions that have an address; none if the service does not run.
+pub(crate) fn listing() -> Vec<SessionInfo> {
+    let server = SERVER.lock().clone();
+    server.map(|server| server.listing()).unwrap_or_default()
+}
+
+/// Returns what the account book has; `None` if the service does not run, or keeps none.
+pub(crate) fn history(filter: &Filter) -> Option<History> {
+    let server = SERVER.lock().clone()?;
+    server.billing.book.history(filter, &server.live_entries())
+}
+
 /// Says why the service carries nothing; `None` while it does, or does not run.
 pub(crate) fn outage() -> Option<String> {
     SERVER.lock().as_ref().and_then(|server| server.tunnel.outage())
@@ -283,7 +303,7 @@ impl Server {
         Gate::install(self);
         billing::check_orders(&self.billing, config);
         channel::set_handler(Role::Server, Some(Arc::clone(self) as Arc<dyn ChannelHandler>));
-        command::add(c"vpn_stat", parts::VPN_STAT, c"VPN statistics", c"vpn_stat -net <net_name> [-full]\n");
+        command::add(c"vpn_stat", parts::VPN_STAT, c"VPN statistics", VPN_STAT_USAGE);
         http::register(limits::answer)?;
         billing::save_at_exit();
         Ok(())

@@ -57,6 +57,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Client(options) => client::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Stat(options) => control::stat(&options),
+        Command::History(options) => control::history(&options),
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
         Command::Repair => repair::run(),

@@ -177,8 +177,14 @@ impl Book {
 
     /// Returns the entries, the oldest first.
     pub fn entries(&self) -> impl DoubleEndedIterator<Item = (u64, &Entry)> {
-        let numbers: std::collections::BTreeSet<_> = self.paid.numbers().chain(self.free.numbers()).collect();
-        numbers.into_iter().filter_map(|number| Some((number, self.get(number)?)))
+        self.numbers().into_iter().filter_map(|number| Some((number, self.get(number)?)))
+    }
+
+    /// Returns the numbers of the entries, the oldest first.
+    pub fn numbers(&self) -> Vec<u64> {
+        let mut numbers: Vec<_> = self.paid.numbers().chain(self.free.numbers()).collect();
+        numbers.sort_unstable();
+        numbers
     }
 
     /// Returns the sums of the entries that were pushed out of a shelf.

@@ -1,0 +1,221 @@
+//! A day of a server with restarts and kills, and some minutes: in the end the book, the store, HTTP and the ledger agree
+//! to the unit.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dap_chain_net_srv_vpn::sdk::clock;
+use embedded::ledger::{self, Hash};
+use embedded::store;
+use serde_json::Value;
+use testkit::eventually;
+use testkit::netns::in_namespace;
+use vpn_core::wire::unit;
+
+use crate::book::{command, history};
+use crate::client::{PayingClient, Sign};
+use crate::customer::Customer;
+use crate::server::{NET, PRICE, Server};
+
+/// The begin of the day, in seconds since 1970, and its length.
+const DAY: (u64, u64) = (1_795_392_000, 86_400);
+/// The units of one receipt.
+const BYTES: u64 = 4000;
+const SECONDS: u64 = 5;
+/// The clients at the same time.
+const AT_ONCE: usize = 10;
+
+/// A customer of one unit.
+struct Regular {
+    customer: Customer,
+    order: Hash,
+    tx: Hash,
+    unit: u32,
+}
+
+impl Regular {
+    fn new(server: &Server, unit: u32) -> Regular {
+        let order = server.order(unit, if unit == unit::BYTES { BYTES } else { SECONDS });
+        let customer = Customer::new();
+        let tx = customer.transaction(unit, 1000);
+        Regular { customer, order, tx, unit }
+    }
+
+    /// Begins a service: from what is left, or with a first receipt.
+    fn come(&self, server: &Server) -> PayingClient {
+        // A client names the last transaction of its chain of payments.
+        let last = ledger::means(NET, &self.tx).and_then(|means| means.last).unwrap();
+        let client = self.customer.connect(server, self.order, last);
+        client.signs(&[Sign::Good]);
+        client.request();
+        client.success();
+        client.lease();
+        client
+    }
+
+    fn left(&self) -> u64 {
+        let rest = self.customer.limits();
+        u64::try_from(if self.unit == unit::BYTES { rest.bytes } else { rest.seconds }).unwrap()
+    }
+}
+
+/// Numbers that look like chance, and are the same in each run.
+fn chance(number: u64) -> u64 {
+    let mixed = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33
+}
+
+/// What kills have cost: services and payments that the book had not stored.
+#[derive(Debug, Default)]
+struct Lost {
+    services: u64,
+    receipts: u64,
+}
+
+fn sum(history: &Value, path: &str) -> u64 {
+    let of = |value: &Value| path.split('.').fold(value, |value, key| &value[key]).as_u64().unwrap();
+    let [paid, free] = ["paid", "free"].map(|kind| of(&history["pushed_out"][kind]));
+    of(&history["sums"]) + paid + free
+}
+
+/// How a round ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Leave,
+    Restart,
+    Kill,
+}
+
+/// Lets as many clients as there may be have a service each, and ends all of them so.
+fn round(server: &mut Server, regulars: &[Regular], round: u64, end: End, lost: &mut Lost) {
+    let number = |at: usize| round * AT_ONCE as u64 + at as u64;
+    let clients: Vec<_> = std::thread::scope(|scope| {
+        let server = &*server;
+        let play = |at: usize| {
+            let number = number(at);
+            let client = if at < 2 {
+                let client = server.pauper(ledger::free_order(NET));
+                client.request();
+                client.success();
+                client.lease();
+                client
+            } else {
+                // Each has a service in a round at most.
+                let turn = (round as usize * (AT_ONCE - 2) + at - 2) % regulars.len();
+                regulars[turn].come(server)
+            };
+            for packet in 0..chance(number) % 4 {
+                client.spend(server, 100 + (chance(number * 7 + packet) % 1300) as usize);
+            }
+            client
+        };
+        let threads: Vec<_> = (0..AT_ONCE).map(|at| scope.spawn(move || play(at))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    match end {
+        End::Leave => drop(clients),
+        End::Restart => {
+            server.restart();
+            drop(clients);
+        }
+        End::Kill => {
+            // Somewhere between two writes of the store.
+            std::thread::sleep(Duration::from_millis(chance(round) % 700));
+            store::lose_writes(true);
+            let before = history();
+            server.stop();
+            store::lose_writes(false);
+            server.go_on();
+            drop(clients);
+            let after = history();
+            lost.services += sum(&before, "services") - sum(&after, "services");
+            lost.receipts += sum(&before, "receipts.signed") - sum(&after, "receipts.signed");
+        }
+    }
+    eventually("the end of all sessions", || command("vpn_stat") == "No VPN connections");
+    eventually("the end of all services", || {
+        let history = history();
+        history["services"].as_array().unwrap().iter().all(|entry| !entry["end"].is_null())
+    });
+}
+
+/// Adds up what each of the four says, and compares it.
+fn compare(regulars: &[Regular], services: u64, lost: &Lost) {
+    let history = history();
+    let of = |path| sum(&history, path);
+    let receipts = of("receipts.signed");
+    assert_eq!(of("services") + lost.services, services, "{lost:?}");
+    assert_eq!((of("receipts.in_ledger"), ledger::refused(NET)), (receipts, vec![]));
+    assert_eq!(u128::from(receipts + lost.receipts) * PRICE, ledger::earned(NET), "{lost:?}");
+    assert_eq!(history["sums"]["value"]["in_ledger"], (u128::from(receipts) * PRICE).to_string());
+    let entries = history["services"].as_array().unwrap();
+    for regular in regulars {
+        let name = regular.customer.name();
+        let own: Vec<_> = entries.iter().filter(|entry| entry["client"] == name.as_str()).collect();
+        let sum = |key: &str| own.iter().map(|entry| entry[key].as_u64().unwrap()).sum::<u64>();
+        assert_eq!(sum("charged") + regular.left(), sum("bought"), "{own:#?}");
+        // Each brings what the one before has left.
+        for pair in own.windows(2) {
+            assert_eq!(pair[0]["left"], pair[1]["brought"], "{pair:#?}");
+        }
+        for entry in own.iter().filter(|entry| entry["unit"] == "bytes" && entry["end"] != "the server was killed") {
+            let carried = entry["sent"].as_u64().unwrap() + entry["received"].as_u64().unwrap();
+            assert_eq!(entry["charged"].as_u64().unwrap(), carried, "{entry:#?}");
+        }
+    }
+    let charged =
+        entries.iter().filter(|entry| entry["unit"] == "bytes").map(|entry| entry["charged"].as_u64().unwrap());
+    assert_eq!(of("charged.bytes"), charged.sum::<u64>());
+}
+
+fn start() -> (Server, Vec<Regular>) {
+    // All come from one address.
+    let server = Server::start("new_leases_per_minute=1000000\nleases_per_address=250\n");
+    ledger::follow_chains(false);
+    let units = (0..24).map(|number| if number % 4 == 3 { unit::SECONDS } else { unit::BYTES });
+    let regulars = units.map(|unit| Regular::new(&server, unit)).collect();
+    (server, regulars)
+}
+
+#[test]
+fn a_day_of_a_thousand_services_with_restarts_and_kills_adds_up() {
+    in_namespace("day::a_day_of_a_thousand_services_with_restarts_and_kills_adds_up", || {
+        let (mut server, regulars) = start();
+        let (rounds, mut lost) = (100, Lost::default());
+        for number in 0..rounds {
+            clock::set_wall(DAY.0 + DAY.1 / rounds * number);
+            let end = match number % 8 {
+                3 => End::Restart,
+                6 => End::Kill,
+                _ => End::Leave,
+            };
+            round(&mut server, &regulars, number, end, &mut lost);
+        }
+        eprintln!("lost by kills: {lost:?}");
+        // A kill costs what was not stored yet: of ten services at once no more than one receipt each.
+        assert!(lost.receipts <= 12 * AT_ONCE as u64);
+        compare(&regulars, rounds * AT_ONCE as u64, &lost);
+        let half: Value = serde_json::from_str(&command("vpn_stat -history -json -limit 0 -since 12h")).unwrap();
+        // The clock stands at the begin of the last round.
+        assert!((490..=520).contains(&half["left_out"].as_u64().unwrap()), "{half:#?}");
+    });
+}
+
+/// The same at the pace of the clock, for as many seconds as `VPN_BOOK_SECONDS` says: 1800 before a release.
+#[test]
+fn some_minutes_add_up() {
+    in_namespace("day::some_minutes_add_up", || {
+        static ROUNDS: AtomicU64 = AtomicU64::new(0);
+        let seconds = std::env::var("VPN_BOOK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+        let (mut server, regulars) = start();
+        let (begin, mut lost) = (Instant::now(), Lost::default());
+        while begin.elapsed() < Duration::from_secs(seconds) {
+            let number = ROUNDS.fetch_add(1, Ordering::Relaxed);
+            let end = [End::Leave, End::Restart, End::Kill][chance(number) as usize % 3];
+            round(&mut server, &regulars, number, end, &mut lost);
+        }
+        let rounds = ROUNDS.load(Ordering::Relaxed);
+        eprintln!("{rounds} rounds of {AT_ONCE} services; lost by kills: {lost:?}");
+        compare(&regulars, rounds * AT_ONCE as u64, &lost);
+    });
+}
