@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::sdk::net::Net;
 use crate::sdk::{clock, store};
 use vpn_core::book::{Book, Entry, Limits, PageError, Shelf, Sums};
-use vpn_core::meter::{PaymentId, Unit};
+use vpn_core::meter::{Client, PaymentId, Unit};
 
 const GROUP: &str = "local.vpn_server.book";
 /// The key of the number of pages that the store has of each shelf: two numbers of 4 bytes, little-endian.
@@ -71,7 +71,7 @@ pub(super) struct Live {
 impl AccountBook {
     /// Reads the book from the store, and ends the services that ran when the process was killed: `held` returns what
     /// the store has for a client.
-    pub(super) fn open(limits: Limits, held: impl Fn(&Entry, Unit) -> Option<i64>) -> AccountBook {
+    pub(super) fn open(limits: Limits, held: impl Fn(&Client, Unit) -> Option<i64>) -> AccountBook {
         if limits == (Limits { paid: 0, free: 0 }) {
             return AccountBook { book: None, stored: Mutex::default() };
         }
@@ -85,13 +85,9 @@ impl AccountBook {
             }
         }
         let killed = book.loaded();
+        book.reconcile(KILLED, held);
         for number in &killed {
-            book.change(*number, true, |entry| {
-                if let Some(held) = entry.unit.and_then(|unit| held(entry, unit)) {
-                    entry.reconcile(held);
-                }
-                entry.close(entry.updated, KILLED);
-            });
+            book.change(*number, true, |entry| entry.close(entry.updated, KILLED));
         }
         if !killed.is_empty() {
             log::info!("account book: {} services ran when the server was killed", killed.len());

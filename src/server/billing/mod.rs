@@ -37,7 +37,7 @@ use super::book::AccountBook;
 use crate::sdk::channel::Channel;
 use crate::sdk::config::{BadValue, Config};
 use crate::sdk::net::Net;
-use vpn_core::book::{Entry, Limits};
+use vpn_core::book::Limits;
 use vpn_core::meter::{Client, Grace, GraceLimits, PaymentId};
 
 pub(super) use gate::Gate;
@@ -133,7 +133,7 @@ pub(super) struct Billing {
 
 impl Billing {
     pub(super) fn new(config: &Config, rules: Rules) -> Billing {
-        let held = |entry: &Entry, unit| rests::held(&entry.client).map(|rest| rest.of(unit));
+        let held = |client: &Client, unit| rests::held(client).map(|rest| rest.of(unit));
         let book = Arc::new(AccountBook::open(rules.book, held));
         Billing {
             rules,

@@ -265,21 +265,19 @@ impl Shared {
 /// Returns what the store says that a client has left: its record, and the payments beside it that have reached the
 /// ledger since the service stopped. Nobody looks after them before the client is back.
 pub(in crate::server) fn stored(net: &Net, client: &[u8; 32]) -> Option<Rest> {
-    let (group, client) = (group(net)?, key(client));
-    let record = Rest::from_record(&store::get(&group, &client)?).ok()?;
-    Some(with_pending(record, &group, &client, |payment| net.has_transaction(payment)))
+    Some(with_pending(&group(net)?, &key(client), |payment| net.has_transaction(payment)))
 }
 
 /// Returns all that the store has for a client: its record, and the payments beside it, in the ledger or not; `None` if
 /// the store cannot be asked.
 pub(super) fn held(client: &Client) -> Option<Rest> {
-    let (group, name) = (group(&Net::by_id(client.net)?)?, key(&client.key));
-    let record = store::get(&group, &name).and_then(|record| Rest::from_record(&record).ok()).unwrap_or_default();
-    Some(with_pending(record, &group, &name, |_| true))
+    Some(with_pending(&group(&Net::by_id(client.net)?)?, &key(&client.key), |_| true))
 }
 
-/// Adds the stored payments that count to a client's record.
-fn with_pending(record: Rest, group: &str, client: &str, counts: impl Fn(&PaymentId) -> bool) -> Rest {
+/// Returns a client's record with the stored payments that count. A client may have payments and no record yet, if the
+/// process was killed between their writes.
+fn with_pending(group: &str, client: &str, counts: impl Fn(&PaymentId) -> bool) -> Rest {
+    let record = store::get(group, client).and_then(|record| Rest::from_record(&record).ok()).unwrap_or_default();
     let waiting = store::get(&pending_group(group), client).unwrap_or_default();
     let pending = waiting.chunks_exact(PENDING_LEN).filter_map(decode).filter(|pending| counts(&pending.payment));
     pending.fold(record, |total, Pending { rest, .. }| Rest {

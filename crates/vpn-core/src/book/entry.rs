@@ -5,7 +5,7 @@ use crate::meter::{Client, PaymentId, Unit};
 /// The receipts of one entry that are kept one by one: the last ones. All are counted.
 pub const RECEIPTS_KEPT: usize = 16;
 /// The most bytes of a reason.
-const WHY_MAX: usize = 120;
+const WHY_MAX: usize = 200;
 /// The layout of a stored entry.
 const VERSION: u8 = 1;
 
@@ -168,21 +168,18 @@ impl Entry {
         self.receipts.iter().filter(|receipt| receipt.ledger == Ledger::Waiting).map(|receipt| receipt.payment)
     }
 
-    /// Takes over what the store had for the client when the server was killed: what it does not have was lost to the
-    /// kill, and what it has beyond was not charged.
-    pub fn reconcile(&mut self, stored: i64) {
-        let left = i128::from(self.left) + i128::from(stored) - i128::from(self.stored);
-        // A service that began with nothing cannot have more left than it bought.
-        let most = self.brought.saturating_add(self.bought());
-        self.left = u64::try_from(left.max(0)).unwrap_or(u64::MAX).min(most);
-        self.stored = stored;
+    /// Gives the client `more` units than the entry says, or fewer. Returns how many of them it must have brought.
+    pub(super) fn correct(&mut self, more: i128) -> i128 {
+        let left = u64::try_from((i128::from(self.left) + more).max(0)).unwrap_or(u64::MAX);
+        let brought = left.saturating_sub(self.bought()).max(self.brought) - self.brought;
+        (self.left, self.brought) = (left, self.brought + brought);
+        brought.into()
     }
 
     /// Ends the service. The first reason counts.
     pub fn close(&mut self, now: u64, why: &str) {
         if self.end.is_none() {
-            let cut = why.floor_char_boundary(WHY_MAX);
-            self.end = Some(why[..cut].to_owned());
+            self.end = Some(why.to_owned());
             self.updated = now;
         }
     }
@@ -213,7 +210,7 @@ impl Entry {
         ];
         numbers.iter().for_each(|number| out.extend(number.to_le_bytes()));
         [self.asked, self.signed, self.settled].iter().for_each(|number| out.extend(number.to_le_bytes()));
-        let why = self.end.as_deref().map(str::as_bytes);
+        let why = self.end.as_deref().map(|why| &why.as_bytes()[..why.floor_char_boundary(WHY_MAX)]);
         out.push(why.map_or(u8::MAX, |why| why.len() as u8));
         out.extend(why.unwrap_or_default());
         out.push(self.receipts.len() as u8);

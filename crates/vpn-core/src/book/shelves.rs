@@ -6,10 +6,13 @@ use super::entry::{Entry, Kind};
 use super::page::PageError;
 use super::slots::Slots;
 use super::sums::Sums;
-use crate::meter::PaymentId;
+use crate::meter::{Client, PaymentId, Unit};
 
 /// What part of a full shelf one client may have: an eighth.
 const SHARE: usize = 8;
+
+/// How long before the newest entry's time a service may have ended whose rest is not in the store, in seconds.
+const UNSURE: u64 = 60;
 
 /// How many entries of ended services are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +176,33 @@ impl Book {
         self.paid.fit();
         self.free.fit();
         running
+    }
+
+    /// Takes over what the store has for clients, as `held` returns it, after a kill: the book and the rests are not
+    /// written at once. What the store has not is lost to the client, and what it has beyond was not charged. Looks at
+    /// services that ran, or that ended a minute before the newest entry at most; the newest entry of a client is
+    /// corrected first. The reasons of those that had ended get `why` added.
+    pub fn reconcile(&mut self, why: &str, held: impl Fn(&Client, Unit) -> Option<i64>) {
+        let newest = self.entries().map(|(_, entry)| entry.updated).max().unwrap_or(0);
+        let is_unsure = |entry: &Entry| entry.end.is_none() || entry.updated.saturating_add(UNSURE) >= newest;
+        let unsure = self.entries().rev().filter(|(_, entry)| is_unsure(entry));
+        let unsure: Vec<_> = unsure.filter_map(|(number, entry)| Some((number, entry.client, entry.unit?))).collect();
+        let mut corrections = BTreeMap::new();
+        for (number, client, unit) in unsure {
+            let correct = |entry: &mut Entry| {
+                let more = corrections.entry((client, unit.to_wire())).or_insert_with(|| {
+                    let held = held(&client, unit).unwrap_or(entry.stored);
+                    let more = i128::from(held) - i128::from(entry.stored);
+                    entry.stored = held;
+                    more
+                });
+                if let (true, Some(end)) = (*more != 0, &mut entry.end) {
+                    *end = format!("{end}; {why}");
+                }
+                *more = entry.correct(*more);
+            };
+            self.change(number, false, correct);
+        }
     }
 
     /// Returns the entries, the oldest first.

@@ -87,25 +87,54 @@ fn what_is_charged_follows_from_what_is_left() {
     entry.close(1030, "another reason");
     assert_eq!((entry.end.as_deref(), entry.updated), (Some("the client's stream ended"), 1020));
     let mut long = Entry::new(entry.client, [0; 32], Kind::Free, 0);
-    long.close(1, &"ü".repeat(100));
-    assert_eq!(long.end, Some("ü".repeat(60)));
+    long.close(1, &"üä€".repeat(100));
+    assert_eq!(Entry::decode(&long.encode()).unwrap().end, Some("üä€".repeat(28) + "üä"));
 }
 
 #[test]
 fn a_kill_is_settled_by_what_the_store_has() {
     let killed = |stored| {
+        let mut book = Book::new(LIMITS);
         let mut entry = entry(1, Kind::Paid, 1000);
         entry.sign(1000, payment(1));
         // Earlier payments of the client have 500 units that wait for the ledger.
         (entry.left, entry.stored) = (60, 560);
-        entry.reconcile(stored);
-        (entry.left, entry.charged())
+        let number = book.open(entry);
+        book.reconcile("killed", |client, unit| (client.key == [1; 32] && unit == Unit::Bytes).then_some(stored));
+        let entry = book.get(number).unwrap();
+        assert_eq!(entry.stored, stored);
+        (entry.brought, entry.left, entry.charged())
     };
-    assert_eq!(killed(560), (60, 40), "both were written");
-    assert_eq!(killed(555), (55, 45), "the rest was written later");
-    assert_eq!(killed(570), (70, 30), "the book was");
-    assert_eq!(killed(460), (0, 100), "the payment was not stored");
-    assert_eq!(killed(9000), (100, 0));
+    assert_eq!(killed(560), (0, 60, 40), "both were written");
+    assert_eq!(killed(555), (0, 55, 45), "the rest was written later");
+    assert_eq!(killed(570), (0, 70, 30), "the book was");
+    assert_eq!(killed(460), (0, 0, 100), "the payment was not stored");
+    assert_eq!(killed(610), (10, 110, 0), "the service before was not stored either");
+}
+
+#[test]
+fn a_kill_may_have_lost_the_rests_of_services_that_had_just_ended() {
+    let mut book = Book::new(LIMITS);
+    let mut open = |client, (begun, ended), brought, left| {
+        let mut entry = entry(client, Kind::Paid, begun);
+        (entry.brought, entry.left, entry.stored, entry.updated) = (brought, left, left as i64, ended);
+        entry.close(ended, "end");
+        book.open(entry)
+    };
+    // The store has what was left after the first one; of another client, and of one long ago, it may have anything.
+    let numbers = [
+        open(1, (10, 20), 100, 90),
+        open(1, (960, 970), 90, 70),
+        open(1, (980, 990), 70, 65),
+        open(2, (995, 1000), 50, 40),
+        open(3, (100, 200), 50, 40),
+    ];
+    book.reconcile("killed", |client, _| [Some(90), None, Some(0)][usize::from(client.key[0]) - 1]);
+    let entries = numbers.map(|number| book.get(number).unwrap());
+    let amounts = entries.map(|entry| (entry.brought, entry.charged(), entry.left));
+    assert_eq!(amounts, [(100, 10, 90), (90, 0, 90), (90, 0, 90), (50, 10, 40), (50, 10, 40)]);
+    let ends = entries.map(|entry| entry.end.as_deref().unwrap());
+    assert_eq!(ends, ["end", "end; killed", "end; killed", "end", "end"]);
 }
 
 #[test]
