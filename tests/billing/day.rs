@@ -1,7 +1,6 @@
 //! A day of a server with restarts and kills, and some minutes: in the end the book, the store, HTTP and the ledger agree
 //! to the unit.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dap_chain_net_srv_vpn::sdk::clock;
@@ -9,7 +8,7 @@ use embedded::ledger::{self, Hash};
 use embedded::store;
 use serde_json::Value;
 use testkit::eventually;
-use testkit::netns::in_namespace;
+use testkit::netns::{in_namespace, in_namespace_for};
 use vpn_core::wire::unit;
 
 use crate::book::{command, history};
@@ -234,17 +233,15 @@ fn a_day_of_a_thousand_services_with_restarts_and_kills_adds_up() {
 /// The same at the pace of the clock, for as many seconds as `VPN_BOOK_SECONDS` says: 1800 before a release.
 #[test]
 fn some_minutes_add_up() {
-    in_namespace("day::some_minutes_add_up", || {
-        static ROUNDS: AtomicU64 = AtomicU64::new(0);
-        let seconds = std::env::var("VPN_BOOK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+    let seconds = std::env::var("VPN_BOOK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+    in_namespace_for(Duration::from_secs(seconds + 300), "day::some_minutes_add_up", || {
         let (mut server, regulars) = start();
-        let (begin, mut lost) = (Instant::now(), Lost::default());
+        let (begin, mut rounds, mut lost) = (Instant::now(), 0, Lost::default());
         while begin.elapsed() < Duration::from_secs(seconds) {
-            let number = ROUNDS.fetch_add(1, Ordering::Relaxed);
-            let end = [End::Leave, End::Restart, End::Kill][chance(number) as usize % 3];
-            round(&mut server, &regulars, number, end, &mut lost);
+            let end = [End::Leave, End::Restart, End::Kill][chance(rounds) as usize % 3];
+            round(&mut server, &regulars, rounds, end, &mut lost);
+            rounds += 1;
         }
-        let rounds = ROUNDS.load(Ordering::Relaxed);
         eprintln!("{rounds} rounds of {AT_ONCE} services; lost by kills: {lost:?}");
         compare(&regulars);
     });
