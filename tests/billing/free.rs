@@ -1,5 +1,6 @@
 //! Free service through the gate.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use embedded::money::{self, Statistics, Traffic};
@@ -132,5 +133,27 @@ fn a_free_order_of_another_network_is_served_and_listed_there() {
         let client = server.pauper(ledger::free_order(SECOND));
         client.request();
         assert_eq!(client.error().1, error_code::PRICE_ERROR);
+    });
+}
+
+/// The C module showed such an address as 0.0.0.0.
+#[test]
+fn an_address_that_is_leased_again_is_shown() {
+    in_namespace("free::an_address_that_is_leased_again_is_shown", || {
+        let server = Server::start("");
+        let customer = Customer::new();
+        for _ in 0..3 {
+            let client = customer.connect(&server, ledger::free_order(NET), [0x77; 32]);
+            client.request();
+            client.success();
+            assert_eq!(client.lease(), Ipv4Addr::new(10, 98, 0, 2));
+            let text = command("vpn_stat");
+            assert!(
+                text.contains("client addr........10.98.0.2\n") && text.matches("client addr").count() == 1,
+                "{text}"
+            );
+            drop(client);
+            eventually("the end", || command("vpn_stat") == "No VPN connections");
+        }
     });
 }
