@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::stat::{date, key, net_name};
+use super::names::{date, key, net_name, net_number, unit_name};
 use super::{Answer, Words};
 use crate::sdk::clock;
 use crate::server::{self, Filter, History};
@@ -33,7 +33,7 @@ fn answer(words: &[String]) -> Result<String, Answer> {
             "-history" => {}
             "-json" => is_json = true,
             "-csv" => is_csv = true,
-            "-net" => filter.net = Some(super::stat::net_number(words.value(word, "the name of a network")?)?),
+            "-net" => filter.net = Some(net_number(words.value(word, "the name of a network")?)?),
             "-client" => filter.client = client(words.value(word, "the first digits of a key's hash")?)?,
             "-since" => filter.since = since(words.value(word, TIME_EXPECTED)?, clock::wall())?,
             "-limit" => filter.limit = limit(words.value(word, "a number")?)?,
@@ -122,7 +122,7 @@ fn ledger(state: Ledger) -> &'static str {
 }
 
 fn unit(entry: &Entry) -> Option<&'static str> {
-    entry.unit.map(super::stat::unit_name)
+    entry.unit.map(unit_name)
 }
 
 /// Returns a value in datoshi as a decimal number.

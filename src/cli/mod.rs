@@ -3,6 +3,7 @@
 pub(crate) mod client;
 #[cfg(feature = "server")]
 mod history;
+mod names;
 mod sessions;
 pub(crate) mod stat;
 
