@@ -62,9 +62,9 @@ pub(super) struct Live {
     pub(super) up: u64,
     /// The bytes of inner packets to the client.
     pub(super) down: u64,
-    /// What the client brought; `None` if nothing is metered.
+    /// What the client had left of earlier payments at the begin; 0 if nothing is metered.
     pub(super) brought: u64,
-    /// What is left to it.
+    /// What it has left of that and of the session's payments.
     pub(super) left: u64,
 }
 

@@ -34,6 +34,12 @@ fn services(customer: &Customer) -> Vec<Value> {
     history["services"].as_array().unwrap().clone()
 }
 
+/// What the book says that the customer has bought in a unit and not used.
+pub(crate) fn left(customer: &Customer, unit: &str) -> i64 {
+    let of_unit = services(customer).into_iter().filter(|entry| entry["unit"] == unit);
+    of_unit.map(|entry| number(&entry, "bought") - number(&entry, "charged")).sum()
+}
+
 /// Waits until the customer's services have ended, and returns the last one.
 fn ended(customer: &Customer) -> Value {
     let last = || services(customer).pop().filter(|last| !last["end"].is_null());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::sdk::channel::Channel;
 use crate::sdk::clock;
 use crate::server::Server;
-use crate::server::account::{Account, Metered, Noted, Stage};
+use crate::server::account::{Account, Metered, Noted, Payment};
 use crate::server::book::Live;
 use crate::server::session::Session;
 use vpn_core::book::{Entry, Kind};
@@ -58,7 +58,8 @@ impl Server {
                 Entry::new(Client { key: session.client_key().unwrap_or_default(), net }, order, Kind::Free, now)
             }
             Some(metered) => {
-                let kind = if matches!(account.stage, Stage::Grace { .. }) { Kind::Grace } else { Kind::Paid };
+                let is_unpaid = metered.taken.is_none() && matches!(metered.payment, Payment::None);
+                let kind = if is_unpaid { Kind::Grace } else { Kind::Paid };
                 let (terms, price) = (metered.meter.terms(), metered.order.value);
                 let (brought, left) = amounts(metered);
                 let unit = Some(terms.unit);
