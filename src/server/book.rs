@@ -4,17 +4,20 @@
 //! after a kill the book has every payment whose units a client has.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use crate::sdk::net::Net;
 use crate::sdk::{clock, store};
-use vpn_core::book::{Book, Entry, Limits, PageError, Shelf, Sums};
+use vpn_core::book::{Book, Entry, Limits, PAGE_ENTRIES, PageError, Shelf, Sums};
 use vpn_core::meter::{Client, PaymentId, Unit};
 
 const GROUP: &str = "local.vpn_server.book";
 /// The key of the number of pages that the store has of each shelf: two numbers of 4 bytes, little-endian.
 const PAGES: &str = "pages";
+/// The most pages of a shelf: twice what the configuration allows, for running services.
+const PAGES_MAX: usize = 2 * 1_000_000 / PAGE_ENTRIES;
 /// The most pages that are written in a second for changes that may wait.
 const PAGES_PER_SECOND: usize = 16;
 /// How many entries are copied in one go for `vpn_stat`.
@@ -47,7 +50,7 @@ pub(crate) struct History {
 pub(crate) struct Filter {
     /// Those of this network.
     pub(crate) net: Option<u64>,
-    /// Those of clients whose key's hash begins so, in upper-case hexadecimal digits.
+    /// Those of clients whose key's hash begins with these hexadecimal digits.
     pub(crate) client: String,
     /// Those that ran at this time or later, in seconds since 1970.
     pub(crate) since: u64,
@@ -105,6 +108,13 @@ impl AccountBook {
         if let Some(book) = &self.book {
             book.lock().change(number, urgent, work);
         }
+    }
+
+    /// Changes an entry. Returns false if the book cannot be had until the deadline.
+    pub(super) fn change_until(&self, deadline: Instant, number: u64, work: impl FnOnce(&mut Entry)) -> bool {
+        let Some(mut book) = self.book.as_ref().and_then(|book| book.try_lock_until(deadline)) else { return false };
+        book.change(number, true, work);
+        true
     }
 
     /// Notes a signed receipt and its payment.
@@ -232,11 +242,18 @@ fn key(shelf: Shelf, page: usize) -> String {
 }
 
 fn stored_pages() -> [usize; 2] {
-    let record = store::get(GROUP, PAGES).unwrap_or_default();
-    match *record.as_chunks::<4>().0 {
-        [paid, free] => [paid, free].map(|pages| u32::from_le_bytes(pages) as usize),
-        _ => [0; 2],
-    }
+    let Some(record) = store::get(GROUP, PAGES) else { return [0; 2] };
+    let pages = match record.as_chunks::<4>() {
+        (&[paid, free], []) => Some([paid, free].map(|pages| u32::from_le_bytes(pages) as usize)),
+        _ => None,
+    };
+    pages.filter(|pages| pages.iter().all(|pages| *pages <= PAGES_MAX)).unwrap_or_else(|| {
+        log::warn!(
+            "account book: {GROUP} / {PAGES}: {record:02X?}; expected two numbers of 4 bytes, {PAGES_MAX} at most; the \
+             book begins anew"
+        );
+        [0; 2]
+    })
 }
 
 /// Stores the number of pages before the first page that it does not count.

@@ -7,6 +7,7 @@ use embedded::ledger;
 use embedded::{cli, store};
 use serde_json::Value;
 use testkit::eventually;
+use testkit::logged::log_lines;
 use testkit::netns::in_namespace;
 use vpn_core::wire::unit;
 
@@ -228,5 +229,36 @@ fn an_operator_who_wants_no_book_gets_none() {
             command("vpn_stat -full")
         );
         assert_eq!(store::list("local.vpn_server.book").unwrap(), []);
+    });
+}
+
+#[test]
+fn a_damaged_book_is_named_and_begun_anew() {
+    in_namespace("book::a_damaged_book_is_named_and_begun_anew", || {
+        const GROUP: &str = "local.vpn_server.book";
+        let mut server = Server::start("");
+        let order = server.byte_order(2000);
+        let pay = |server: &Server| {
+            let customer = Customer::new();
+            drop(customer.pay(server, order, customer.transaction(unit::BYTES, 1)));
+            ended(&customer);
+        };
+        let count = || history(0)["left_out"].as_i64().unwrap();
+        pay(&server);
+        let page = "is not readable: its field version has a value that this version does not know; it is left out";
+        let pages =
+            "[FF, FF, FF, FF, FF, FF, FF, FF]; expected two numbers of 4 bytes, 62500 at most; the book begins anew";
+        for (key, value, line) in [("paid.0", &[9; 300][..], page), ("pages", &[0xff; 8], pages)] {
+            assert_eq!(count(), 1);
+            server.stop();
+            store::set(GROUP, key, value).unwrap();
+            server.go_on();
+            let lines = log_lines(&format!("account book: {GROUP} / {key}: "));
+            assert!(lines.len() == 1 && lines[0].ends_with(line), "{lines:?}");
+            assert_eq!(count(), 0);
+            pay(&server);
+            server.restart();
+        }
+        assert_eq!(count(), 1);
     });
 }

@@ -255,6 +255,7 @@ impl Server {
     /// held.
     pub(in crate::server) fn save_rests(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
+        let mut has_book = true;
         let payers = self.billing.payers.try_lock_until(deadline).map(|payers| payers.clone()).unwrap_or_default();
         for channel in payers.values() {
             let Some(session) = channel.data::<Session>() else { continue };
@@ -264,11 +265,7 @@ impl Server {
             let Some(metered) = &mut account.metered else { continue };
             metered.handle(self.now(), session.carried.total(), Event::Tick);
             let (client, holding, payment) = (metered.client, metered.holding(), metered.unsettled());
-            let note = |held| {
-                if let (Some(noted), Some(metered)) = (&account.entry, &account.metered) {
-                    self.note_amounts(session, noted, metered, held);
-                }
-            };
+            let note = |held| has_book = has_book && self.note_last_amounts(soon, session, &account, held);
             if !self.billing.store.update_until(deadline, client, number, holding, payment, note) {
                 break;
             }

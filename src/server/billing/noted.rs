@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::sdk::channel::Channel;
 use crate::sdk::clock;
@@ -75,15 +75,20 @@ impl Server {
 
     /// Notes what is left to the client. `held` is what the table of rests has for it, whose lock the caller holds.
     pub(super) fn note_amounts(&self, session: &Session, noted: &Noted, metered: &Metered, held: Option<Rest>) {
-        let unit = metered.meter.terms().unit;
-        let carried = noted.carried(session);
-        let (brought, left) = amounts(metered);
-        self.billing.book.change(noted.number, false, |entry| {
-            (entry.up, entry.down, entry.updated) = (carried.0, carried.1, clock::wall());
-            if let Some(held) = held {
-                (entry.brought, entry.left, entry.stored) = (brought, left, held.of(unit));
-            }
-        });
+        self.billing.book.change(noted.number, false, with_amounts(session, noted, metered, held));
+    }
+
+    /// Does the same in a process that is about to exit. Returns false if the book cannot be had until the deadline:
+    /// another thread may hold it for ever.
+    pub(super) fn note_last_amounts(
+        &self,
+        deadline: Instant,
+        session: &Session,
+        account: &Account,
+        held: Option<Rest>,
+    ) -> bool {
+        let (Some(noted), Some(metered)) = (&account.entry, &account.metered) else { return true };
+        self.billing.book.change_until(deadline, noted.number, with_amounts(session, noted, metered, held))
     }
 
     /// Notes from time to time what a running service has carried.
@@ -142,6 +147,18 @@ impl Noted {
     fn carried(&self, session: &Session) -> (u64, u64) {
         let (up, down) = session.carried.both_ways();
         (up.wrapping_sub(self.up), down.wrapping_sub(self.down))
+    }
+}
+
+/// Returns the change of an entry to what is carried and left.
+fn with_amounts(session: &Session, noted: &Noted, metered: &Metered, held: Option<Rest>) -> impl FnOnce(&mut Entry) {
+    let stored = held.map(|held| held.of(metered.meter.terms().unit));
+    let ((up, down), (brought, left)) = (noted.carried(session), amounts(metered));
+    move |entry| {
+        (entry.up, entry.down, entry.updated) = (up, down, clock::wall());
+        if let Some(stored) = stored {
+            (entry.brought, entry.left, entry.stored) = (brought, left, stored);
+        }
     }
 }
 
