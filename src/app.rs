@@ -31,7 +31,7 @@ use crate::{cli, server};
 use vpn_core::forward::Totals;
 
 pub use crate::client::dns::InForce as NameServers;
-pub use crate::client::report::Details;
+pub use crate::client::report::{Details, Paid};
 pub use crate::client::{ClientError, LeaseInfo, Started, Status};
 pub use crate::sdk::NotRunning;
 pub use crate::server::InitError;
@@ -77,6 +77,16 @@ pub fn client_deinit() {
     if !is_forked() {
         client::deinit();
     }
+}
+
+/// Chooses the wallet that pays from the next start on, the token, and the value of a transaction in datoshi; what is
+/// `None` stays as it was chosen last. The transaction is made at the start, in the ledger of the server. The wallet is
+/// one of the state directory. Fails with a sentence if the choice cannot be stored.
+pub fn client_choose_wallet(wallet: &str, token: Option<&str>, value: Option<u64>) -> Result<(), String> {
+    if is_forked() {
+        return Err(NotRunning.to_string());
+    }
+    client::wallet::choose_means(wallet, token, value).map_err(|error| error.to_string())
 }
 
 /// Connects and brings the tunnel up. Blocks until the tunnel is up or the start has failed.
@@ -148,6 +158,11 @@ pub fn client_totals() -> Totals {
 /// Returns what the connection is like; `None` unless the tunnel is up.
 pub fn client_details() -> Option<Details> {
     if is_forked() { None } else { report::details() }
+}
+
+/// Returns what the connection pays; `None` for a free order, and unless the tunnel is up.
+pub fn client_paid() -> Option<Paid> {
+    if is_forked() { None } else { report::paid() }
 }
 
 /// Returns the name servers of the tunnel that are in force on this host; `None` if the host's own are.

@@ -36,7 +36,7 @@ fn without_arguments_the_demo_is_named_first() {
 #[test]
 fn every_command_explains_itself() {
     let directory = tempfile::tempdir().unwrap();
-    let table: [(&[&str], &[&str]); 9] = [
+    let table: [(&[&str], &[&str]); 10] = [
         (&["--help"], &["demo", "Exit codes:", "RUST_LOG", "cannot connect", "privilege"]),
         (
             &["demo", "--help"],
@@ -51,6 +51,7 @@ fn every_command_explains_itself() {
         (&["stat", "--help"], &["--socket", "--state-dir", "Examples:", "Exit codes:"]),
         (&["status", "--help"], &["--socket", "--state-dir", "Exit codes:"]),
         (&["stop", "--help"], &["--socket", "--state-dir", "Exit codes:"]),
+        (&["wallet", "--help"], &["new", "fund", "balance", "history", "Keep a copy", "Examples:", "Exit codes:"]),
         (&["repair", "--help"], &["/etc/resolv.conf", "Exit codes:", "6 not root"]),
     ];
     for (arguments, parts) in table {
@@ -69,9 +70,10 @@ fn every_command_explains_itself() {
 #[test]
 fn wrong_usage_is_2_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
-    let table: [(&[&str], &str); 16] = [
+    let table: [(&[&str], &str); 17] = [
         (&["fly"], "fly"),
         (&["demo", "--internet", "--seconds", "2"], "cannot be used with"),
+        (&["demo", "--paid", "--internet"], "cannot be used with"),
         (&["demo", "--seconds", "0"], "1..=3600"),
         (&["demo", "--fast"], "--fast"),
         (&["client"], "--connect"),
@@ -188,6 +190,51 @@ fn the_demo_moves_traffic() {
         }
     }
     assert!(result["vpn_stat"].as_str().unwrap().contains("10.98.0.2"), "{}", result["vpn_stat"]);
+    assert_nothing_left(directory.path());
+}
+
+/// A mistake in the price list must not become a server that gives its service away.
+#[test]
+fn a_price_that_cannot_be_read_is_2_with_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("prices.cfg");
+    let state = directory.path().join("state");
+    let text = format!(
+        "[general]\nstate_dir={}\n[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\n\
+         prices=[1 h for 1 CELL, 1 KB for 1 CELL]\n",
+        state.display()
+    );
+    fs::write(&file, text).unwrap();
+    let output = PROGRAM.run(directory.path(), &["server", "--config", file.to_str().unwrap()]);
+    if code(&output) == PRIVILEGE {
+        return skip("a_price_that_cannot_be_read_is_2_with_its_place", stderr(&output).trim());
+    }
+    assert_eq!(code(&output), 2, "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("[srv_vpn] prices = [1 h for 1 CELL,1 KB for 1 CELL]: expected entry 2 (\"1 KB"), "{said}");
+}
+
+/// The demo has compared the sums by itself.
+#[test]
+fn the_demo_pays_until_the_money_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = PROGRAM.run(directory.path(), &["demo", "--paid", "--json"]);
+    if let Some(why) = missing_for_the_demo(&output) {
+        return skip("the_demo_pays_until_the_money_ends", &why);
+    }
+    assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
+    let result: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&result["client"]["receipts"], &result["ledger"]["payments"]), (&5.into(), &5.into()));
+    for amount in
+        [&result["funded"], &result["client"]["cost"], &result["ledger"]["debited"], &result["ledger"]["earned"]]
+    {
+        assert_eq!(amount, "1.25");
+    }
+    for part in
+        ["receipt 3 signed", "the service has ended", "the operator funds the wallet once more", "receipt 5 signed"]
+    {
+        assert!(stderr(&output).contains(part), "{part}: {}", stderr(&output));
+    }
     assert_nothing_left(directory.path());
 }
 

@@ -37,6 +37,8 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("srv_vpn", "limit_up", "-1", "-1"),
     ("srv_vpn", "order_limits", "[0x00:1:1", "never closed"),
     ("srv_vpn", "log_addresses", "nope", "nope"),
+    ("srv_vpn", "store_leases", "nope", "nope"),
+    ("srv_vpn", "static_leases", "[0x00:10.98.0.7", "never closed"),
     ("server", "enabled", "maybe", "maybe"),
     ("server", "max_streams", "-1", "-1"),
     ("server", "max_streams_per_address", "few", "few"),

@@ -91,6 +91,8 @@ struct dap_server;
 struct dap_http_client;
 struct dap_http_simple;
 struct dap_http_url_proc;
+struct dap_embedded_offer;
+struct dap_embedded_chain;
 struct dap_ledger;
 struct dap_chain_datum_tx;
 struct dap_chain_tx_out_cond_header;
@@ -130,6 +132,26 @@ struct dap_cert;
  Server to client: a receipt that the client has to sign.
  */
 #define DAP_STREAM_CH_CHAIN_NET_SRV_PKT_TYPE_SIGN_REQUEST 16
+
+/*
+ The server's ledger cannot be asked at present.
+ */
+#define DAP_EMBEDDED_CHAIN_UNAVAILABLE -1
+
+/*
+ The ledger does not have the transaction.
+ */
+#define DAP_EMBEDDED_CHAIN_UNKNOWN 0
+
+/*
+ Nothing is left.
+ */
+#define DAP_EMBEDDED_CHAIN_SPENT 1
+
+/*
+ Something is left.
+ */
+#define DAP_EMBEDDED_CHAIN_OPEN 2
 
 #define DAP_CHAIN_TX_TAG_ACTION_OPEN (1 << 6)
 
@@ -581,7 +603,89 @@ struct dap_cert {
 typedef struct dap_hash_fast dap_hash_fast_t;
 
 /*
- A number of 256 bits, little-endian.
+ An order of the server whose ledger this process asks.
+ */
+struct dap_embedded_offer {
+    struct dap_hash_fast hash;
+    /*
+     What `units` cost, in datoshi; UINT64_MAX if it is more; 0 if the service is free.
+     */
+    uint64_t value;
+    /*
+     The units of one receipt.
+     */
+    uint64_t units;
+    uint32_t unit;
+    /*
+     The token's ticker; valid during the callback.
+     */
+    const char *token;
+};
+
+/*
+ Called for each order.
+ */
+typedef void (*dap_embedded_offer_callback_t)(void *context, const struct dap_embedded_offer *offer);
+
+/*
+ What is left in a chain of payments.
+ */
+struct dap_embedded_chain {
+    /*
+     The last transaction, which the next payment spends.
+     */
+    struct dap_hash_fast last;
+    /*
+     The hash of the key that may spend it.
+     */
+    struct dap_hash_fast key_hash;
+    /*
+     What it holds, in datoshi; UINT64_MAX if it is more.
+     */
+    uint64_t value;
+    /*
+     What a payment costs beside its value, in datoshi.
+     */
+    uint64_t fee;
+    /*
+     The most that a unit may cost, in datoshi; 0 for no limit.
+     */
+    uint64_t max_unit_price;
+    uint32_t unit;
+    /*
+     The token's ticker, NUL-terminated.
+     */
+    char token[16];
+};
+
+typedef struct dap_embedded_chain dap_embedded_chain_t;
+
+/*
+ A signature's header (14 bytes, little-endian).
+ */
+struct __attribute__((packed)) dap_sign_hdr {
+    uint32_t type;
+    /*
+     With the bit 0x80, a hash takes the public key's place.
+     */
+    uint8_t hash_type;
+    uint8_t padding;
+    uint32_t sign_size;
+    uint32_t sign_pkey_size;
+};
+
+/*
+ A signature: the header, the public key, the signature itself.
+ */
+struct __attribute__((packed)) dap_sign {
+    struct dap_sign_hdr header;
+    uint8_t pkey_n_sign[0];
+};
+
+typedef struct dap_sign dap_sign_t;
+
+/*
+ A number of 256 bits: two little-endian halves of 128 bits, the upper one first.
  */
 struct uint256 {
     uint8_t bytes[32];
@@ -651,30 +755,6 @@ struct dap_embedded_transaction {
 };
 
 typedef struct dap_embedded_transaction dap_embedded_transaction_t;
-
-/*
- A signature's header (14 bytes, little-endian).
- */
-struct __attribute__((packed)) dap_sign_hdr {
-    uint32_t type;
-    /*
-     With the bit 0x80, a hash takes the public key's place.
-     */
-    uint8_t hash_type;
-    uint8_t padding;
-    uint32_t sign_size;
-    uint32_t sign_pkey_size;
-};
-
-/*
- A signature: the header, the public key, the signature itself.
- */
-struct __attribute__((packed)) dap_sign {
-    struct dap_sign_hdr header;
-    uint8_t pkey_n_sign[0];
-};
-
-typedef struct dap_sign dap_sign_t;
 
 typedef struct dap_hash_fast dap_chain_hash_fast_t;
 
@@ -952,6 +1032,8 @@ typedef struct dap_server dap_server_t;
 typedef struct dap_http_client dap_http_client_t;
 
 typedef struct dap_http_simple dap_http_simple_t;
+
+typedef struct dap_embedded_offer dap_embedded_offer_t;
 
 typedef struct dap_ledger dap_ledger_t;
 
@@ -1556,6 +1638,100 @@ uint8_t *dap_enc_key_serialize_pub_key(struct dap_enc_key *key, size_t *size);
 bool dap_hash_fast(const void *data, size_t size, struct dap_hash_fast *hash);
 
 /*
+ Connects to the bank of a server, whose ledger is the network's from now on, and reads its prices. Returns 0; the errno
+ of a connection that failed; with a sentence in `why` (of `why_size` bytes) -1 if the server refuses, and -2 if it does
+ not answer or not now. -1 also if an argument is NULL.
+
+ # Safety
+ Blocks; may be called from any thread but a worker. `net` is compared, not followed; `host` is NULL or NUL-terminated,
+ `why` is NULL or writable.
+ */
+int dap_embedded_bank_open(const dap_chain_net_t *net, const char *host, uint16_t port, char *why, size_t why_size);
+
+/*
+ Writes the fingerprint of the server whose ledger is the network's; false if [`dap_embedded_bank_open`] has not
+ succeeded yet.
+
+ # Safety
+ May be called from any thread. `net` is compared, not followed; `out` is NULL or writable.
+ */
+bool dap_embedded_bank_identity(const dap_chain_net_t *net, dap_hash_fast_t *out);
+
+/*
+ Calls back for each order of the server whose ledger is the network's, the free one first if it gives its service
+ away. Without such a server it is the free order alone.
+
+ # Safety
+ May be called from any thread. `net` is compared, not followed; `callback` is NULL or takes `context`.
+ */
+void dap_embedded_bank_orders(const dap_chain_net_t *net, dap_embedded_offer_callback_t callback, void *context);
+
+/*
+ Returns what a payment costs beside its value in the ledger of the server, in datoshi; UINT64_MAX if it is more; 0
+ without a server.
+
+ # Safety
+ May be called from any thread. `net` is compared, not followed.
+ */
+uint64_t dap_embedded_bank_fee(const dap_chain_net_t *net);
+
+/*
+ Follows the chain of payments from a transaction in the ledger of the server. Returns one of `DAP_EMBEDDED_CHAIN_*`,
+ and writes `out` for `DAP_EMBEDDED_CHAIN_OPEN`.
+
+ # Safety
+ Blocks; may be called from any thread but a worker. `net` is compared, not followed; `hash` is NULL or a hash, `out` is
+ NULL or writable.
+ */
+int dap_embedded_bank_chain(const dap_chain_net_t *net, const dap_hash_fast_t *hash, dap_embedded_chain_t *out);
+
+/*
+ Makes a conditional transaction that pays the VPN service by `unit` out of a wallet of the state directory, and enters
+ it into the ledger of the server; writes its hash. False, with a sentence in `why` (of `why_size` bytes), if that is
+ not possible, or an argument is NULL.
+
+ # Safety
+ Blocks; may be called from any thread but a worker. `net` is compared, not followed; the texts are NULL or
+ NUL-terminated, `out` and `why` are NULL or writable.
+ */
+bool dap_embedded_bank_pay(const dap_chain_net_t *net,
+                           const char *wallet,
+                           const char *token,
+                           uint64_t value,
+                           uint64_t fee,
+                           uint32_t unit,
+                           dap_hash_fast_t *out,
+                           char *why,
+                           size_t why_size);
+
+/*
+ Takes back what is left of a transaction that a wallet of the state directory has made in the ledger of the server, the
+ first one of its chain. False, and a line in the log, if that is not possible or an argument is NULL.
+
+ # Safety
+ Blocks; may be called from any thread but a worker. `net` is compared, not followed; `wallet` is NULL or
+ NUL-terminated, `hash` is NULL or a hash.
+ */
+bool dap_embedded_bank_close(const dap_chain_net_t *net, const char *wallet, const dap_hash_fast_t *hash);
+
+/*
+ Writes the hash of the key of a wallet of the state directory; false, and a line in the log, if it cannot be opened.
+
+ # Safety
+ May be called from any thread. `name` is NULL or NUL-terminated, `out` is NULL or writable.
+ */
+bool dap_embedded_wallet_key_hash(const char *name, dap_hash_fast_t *out);
+
+/*
+ Signs `size` bytes of data with the key of a wallet of the state directory. The caller frees the signature; NULL, and a
+ line in the log, on failure.
+
+ # Safety
+ May be called from any thread. `name` is NULL or NUL-terminated, `data` is NULL or readable for `size` bytes.
+ */
+dap_sign_t *dap_embedded_wallet_sign(const char *name, const void *data, size_t size);
+
+/*
  Looks up an order of this node in a network, the free one or a priced one. False, and nothing is written, if it is
  unknown or an argument is NULL.
 
@@ -1642,8 +1818,9 @@ dap_chain_datum_tx_receipt_t *dap_chain_net_srv_issue_receipt(dap_chain_net_srv_
                                                               dap_hash_fast_t *prev_tx_hash);
 
 /*
- Registers a service. Reads `allow_free_srv` (default true) and `grace_period` (seconds, default 60) from
- `config_section`. Returns NULL if the uid is taken, `callbacks` is NULL, or the SDK is not retained.
+ Registers a service. Reads `allow_free_srv` (default true, unless `[srv_vpn] prices` has entries) and `grace_period`
+ (seconds, default 60) from `config_section`. Returns NULL if the uid is taken, `callbacks` is NULL, the prices of the
+ VPN cannot be read, or the SDK is not retained.
 
  # Safety
  May be called from any thread. `config_section` is NULL or a string; `callbacks` is NULL or points to a struct,

@@ -3,7 +3,8 @@
 use super::{Answer, option, value};
 #[cfg(feature = "client")]
 use crate::client::report::{
-    self, Details, LeaseInfo, Routed, Status, details, has_kill_switch, last_error, lease, reconnects, routed, totals,
+    self, Details, LeaseInfo, Paid, Routed, Status, details, has_kill_switch, last_error, lease, paid, reconnects,
+    routed, totals,
 };
 #[cfg(feature = "client")]
 use crate::client::{ClientError, dns};
@@ -129,7 +130,7 @@ fn status_json(net: &Net) -> Value {
         "server": null, "connected_seconds": null, "round_trip_ms": null,
         "address": null, "gateway": null, "device": null, "mtu": null,
         "sent": null, "received": null, "marked": null, "dropped": null,
-        "routes": null, "ipv6": null, "dns": null, "kill_switch": null, "reconnects": null,
+        "routes": null, "ipv6": null, "dns": null, "kill_switch": null, "reconnects": null, "paid": null,
         "reason": null,
     });
     if let Value::Object(known) = tunnel_json() {
@@ -149,6 +150,7 @@ fn tunnel_json() -> Value {
             known["connected_seconds"] = lasted.as_secs().into();
             known["round_trip_ms"] = round_trip.map(|time| time.as_micros() as f64 / 1000.0).into();
         }
+        known["paid"] = paid().map(|paid| payments_json(&paid)).into();
         known["dns"] = dns::in_force().map(|dns| json!({"servers": dns.servers, "by": dns.way})).into();
         known["reconnects"] = reconnects().into();
         known["kill_switch"] = has_kill_switch().into();
@@ -169,6 +171,15 @@ fn tunnel_json() -> Value {
     }
     #[cfg(not(feature = "client"))]
     Value::Null
+}
+
+/// Values of datoshi are texts: a program's numbers may have fewer than 64 bits.
+#[cfg(feature = "client")]
+fn payments_json(paid: &Paid) -> Value {
+    json!({
+        "receipts": paid.receipts, "left": paid.left, "price": paid.price.to_string(), "token": paid.token,
+        "units": paid.units, "unit": paid.unit_name(),
+    })
 }
 
 #[cfg(feature = "client")]
@@ -201,9 +212,19 @@ fn connection() -> String {
             let for_these = if networks.is_empty() { String::new() } else { format!(" for {}", networks.join(", ")) };
             text += &format!("\nroutes:{} beside the subnet{for_these}\nipv6:{}", routed.routes, ipv6(&routed));
         }
-        return text;
+        return text + &paid().as_ref().map_or_else(String::new, payments);
     }
     String::new()
+}
+
+/// Says what was paid on the connection, and what its transaction can pay.
+#[cfg(feature = "client")]
+fn payments(paid: &Paid) -> String {
+    let Paid { token, price, units, receipts, left, .. } = paid;
+    let unit = paid.unit_name();
+    format!(
+        "\npaid:{receipts} receipts of {price} datoshi {token} for {units} {unit}s, {left} more in this transaction"
+    )
 }
 
 /// Returns why the connection was lost, if this library's client is linked.
@@ -302,6 +323,8 @@ mod tests {
         counters.marked(0, 3);
         counters.dropped(0, DropCause::Codel);
         let text = traffic(&counters.totals());
+        let paid = Paid { token: "CELL".into(), price: 10, units: 20, unit: 2, receipts: 3, left: 1 };
+        assert_eq!(payments(&paid), "\npaid:3 receipts of 10 datoshi CELL for 20 seconds, 1 more in this transaction");
         assert!(text.contains("\nmarked:3 packets (congestion, RFC 3168)\ndropped:1 packets codel ("), "{text}");
     }
 }

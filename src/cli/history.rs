@@ -125,10 +125,11 @@ fn unit(entry: &Entry) -> Option<&'static str> {
     entry.unit.map(unit_name)
 }
 
-/// Returns a value in datoshi as a decimal number.
+/// Returns a value in datoshi, as the SDK stores it, as a decimal number.
 fn value(bytes: &[u8; 32]) -> String {
+    let (high, low) = bytes.split_at(16);
     // Divides by ten again and again; the highest byte first.
-    let mut number: Vec<u8> = bytes.iter().rev().copied().collect();
+    let mut number: Vec<u8> = high.iter().rev().chain(low.iter().rev()).copied().collect();
     let mut digits = Vec::new();
     while number.iter().any(|byte| *byte != 0) {
         let mut rest = 0_u16;
@@ -339,7 +340,7 @@ mod tests {
 
     fn entry() -> Entry {
         let mut price = [0; 32];
-        price[0] = 10;
+        price[16] = 10;
         let client = Client { key: [0xab; 32], net: 7 };
         let (unit, units) = (Some(Unit::Bytes), 1000);
         let mut entry = Entry { unit, units, price, ..Entry::new(client, [1; 32], Kind::Paid, 1_795_478_399) };
@@ -394,8 +395,10 @@ mod tests {
     fn values_are_decimal() {
         let mut bytes = [0; 32];
         assert_eq!(value(&bytes), "0");
-        bytes[8] = 1;
+        bytes[24] = 1;
         assert_eq!(value(&bytes), "18446744073709551616");
+        bytes[0] = 1;
+        assert_eq!(value(&bytes), "340282366920938463481821351505477763072");
         let most = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
         assert_eq!(value(&[0xff; 32]), most);
     }

@@ -3,6 +3,8 @@
 pub(crate) mod client;
 #[cfg(feature = "server")]
 mod history;
+#[cfg(feature = "server")]
+mod leases;
 mod names;
 mod sessions;
 pub(crate) mod stat;

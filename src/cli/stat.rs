@@ -15,6 +15,10 @@ use crate::sdk::clock;
 /// each. With `-net` it shows the sessions that use this network, and those of which no network is known.
 pub(crate) fn run(words: &[String]) -> Answer {
     #[cfg(feature = "server")]
+    if let Some(answer) = super::leases::run(words) {
+        return answer;
+    }
+    #[cfg(feature = "server")]
     if option(words, "-history").is_some() {
         return super::history::run(words);
     }

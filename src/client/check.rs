@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use host::patience;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+#[cfg(not(feature = "embedded"))]
+use super::look_up;
 use super::{ClientError, check_target, probe};
 use crate::sdk::Running;
 use crate::sdk::config::check_process_wide;
@@ -185,10 +187,13 @@ impl Test {
                 test.event(event);
             }
         });
+        let limit = timeout.min(CONNECT_TIMEOUT);
+        #[cfg(not(feature = "embedded"))]
+        let host = &look_up::target((host, port), &self.server, None, limit, || true)?;
         let link = Link::connect(net, host, port, "R", handler).ok_or_else(|| self.cannot_connect(libc::EIO))?;
         *self.link.lock() = Some(link);
         let mut progress = self.progress.lock();
-        let up = self.await_stream(&mut progress, host, port, timeout.min(CONNECT_TIMEOUT))?;
+        let up = self.await_stream(&mut progress, host, port, limit)?;
         let round_trip = self.await_answer(&mut progress, up, timeout)?;
         Ok(Timing { connect: up.0 - self.started, round_trip })
     }

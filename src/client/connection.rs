@@ -7,6 +7,7 @@ mod channels;
 mod establish;
 mod incoming;
 mod paying;
+mod ways;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 pub(super) use channels::Channels;
+pub use paying::Paid;
+pub(super) use ways::open_ways;
 
 use super::payer::{Job, Payer};
 use super::payment::{Contract, Means};
@@ -73,6 +76,8 @@ pub(super) struct Connection {
     settings: Settings,
     /// Signs receipts; `None` for a free order.
     payer: Option<Payer>,
+    /// The token that pays; empty for a free order.
+    token: String,
     origin: Origin,
     shared: Mutex<Shared>,
     /// Wakes the thread in `start` after a change in `shared`.
@@ -96,6 +101,9 @@ struct Shared {
     grant: Option<Grant>,
     /// The server's outer address, as the stream's socket has it.
     server_address: Option<IpAddr>,
+    /// The address that a node's SDK connects to, until its path is suspected.
+    #[cfg(not(feature = "embedded"))]
+    unsuspected: Option<IpAddr>,
     link: Option<Arc<Link>>,
     channel: Option<Arc<Channel>>,
     timers: Vec<Timer>,
@@ -121,6 +129,7 @@ impl Connection {
         Arc::new_cyclic(|weak_self| Connection {
             weak_self: Weak::clone(weak_self),
             payer: paying::payer(&net, contract, &settings, weak_self),
+            token: if let Contract::Paid(means) = contract { means.order.token.clone() } else { String::new() },
             net,
             server,
             host: host.to_owned(),
@@ -131,6 +140,8 @@ impl Connection {
                 exchange,
                 grant: None,
                 server_address: None,
+                #[cfg(not(feature = "embedded"))]
+                unsuspected: None,
                 link: None,
                 channel: None,
                 timers: Vec::new(),

@@ -12,7 +12,7 @@ mod routes;
 mod settings;
 
 use std::ffi::c_int;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,6 +82,8 @@ struct Tunnel {
     lease: LeaseInfo,
     /// What its connection routes into it beside the subnet.
     routes: Routes,
+    /// The destinations of the host's own routes when the connection was made.
+    of_host: Vec<Subnet>,
     /// Whether the host's IPv6 is to be kept from leaving around it.
     keeps_ipv6: bool,
     /// Whether a connection of this library has made it, not C.
@@ -128,11 +130,11 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
     let _change = worker::serialise(&SLOT.change).ok_or(TunnelError::Busy)?;
     let running = Running::retain()?;
     let there = current().map(|device| device.index());
-    let plan = routes::plan(settings, there)?;
+    let plan = routes::plan(&settings.routes, Subnet { network: settings.addr, prefix: settings.prefix }, there, &[])?;
     let mut taken = None;
     let done = match connect_anew(settings, &plan, &mut taken) {
-        Ok(false) => replace(settings, &plan, there, running),
-        Ok(true) => route_anew(settings, &plan),
+        Ok(false) => replace(settings, plan, there, running),
+        Ok(true) => route_anew(settings, plan),
         Err(error) => Err(error),
     };
     if done.is_err()
@@ -144,18 +146,37 @@ pub(crate) fn create(settings: &Settings) -> Result<(), TunnelError> {
 }
 
 /// Routes what the settings say into the existing device.
-fn route_anew(settings: &Settings, plan: &Plan) -> Result<(), TunnelError> {
+fn route_anew(settings: &Settings, plan: Plan) -> Result<(), TunnelError> {
     let Some(device) = current() else { return Ok(()) };
-    let keeps_ipv6 = plan.set(settings, &device)?;
+    let keeps_ipv6 = plan.set(&settings.routes, &device)?;
+    plan.say(&settings.routes, &device);
     if let Some(tunnel) = SLOT.tunnel.lock().as_mut() {
         tunnel.routes = settings.routes.clone();
+        tunnel.of_host = plan.into_of_host();
         tunnel.keeps_ipv6 = keeps_ipv6;
     }
     Ok(())
 }
 
+/// Leaves these addresses of the server to the host's own routes, and no other ones: until the next connection, which has
+/// one of them. Does nothing without a device. Blocks: do not call it on a worker.
+pub(super) fn leave_out(servers: &[IpAddr]) -> Result<(), TunnelError> {
+    let _change = worker::serialise(&SLOT.change).ok_or(TunnelError::Busy)?;
+    let of_tunnel = |tunnel: &Tunnel| {
+        let routes = Routes { servers: servers.to_vec(), ..tunnel.routes.clone() };
+        (tunnel.routes.servers != servers).then(|| (Arc::clone(&tunnel.device), routes, tunnel.of_host.clone()))
+    };
+    let Some((device, routes, of_host)) = SLOT.tunnel.lock().as_ref().and_then(of_tunnel) else { return Ok(()) };
+    let subnet = Subnet { network: device.addr(), prefix: device.prefix() };
+    routes::plan(&routes, subnet, Some(device.index()), &of_host)?.set(&routes, &device)?;
+    if let Some(tunnel) = SLOT.tunnel.lock().as_mut() {
+        tunnel.routes = routes;
+    }
+    Ok(())
+}
+
 /// Creates a device, which takes the place of an existing one.
-fn replace(settings: &Settings, plan: &Plan, replaced: Option<u32>, running: Running) -> Result<(), TunnelError> {
+fn replace(settings: &Settings, plan: Plan, replaced: Option<u32>, running: Running) -> Result<(), TunnelError> {
     refuse_overlap(settings, replaced)?;
     let lost_name = SLOT.lost_name.lock().take().filter(|_| settings.is_clients());
     let config = |name| DeviceConfig {
@@ -173,14 +194,22 @@ fn replace(settings: &Settings, plan: &Plan, replaced: Option<u32>, running: Run
         result => result?,
     };
     let queue = Arc::new(queues.pop().ok_or(TunError::TooManyQueues(0))?);
-    let (path, socket) = attach(settings, plan, &queue)?;
+    let (path, socket) = attach(settings, &plan, &queue)?;
     // Last of what may fail: from here on the old device has no routes.
-    let keeps_ipv6 = plan.set(settings, &device)?;
+    let keeps_ipv6 = plan.set(&settings.routes, &device)?;
+    plan.say(&settings.routes, &device);
     let lease = LeaseInfo { addr: settings.addr, gateway: settings.gateway, mtu: settings.mtu, device: device.name() };
-    let (is_clients, routes) = (settings.is_clients(), settings.routes.clone());
-    let device = Arc::new(device);
-    let tunnel =
-        Tunnel { socket: Some(socket), queue, device, lease, routes, keeps_ipv6, is_clients, _running: running };
+    let tunnel = Tunnel {
+        socket: Some(socket),
+        queue,
+        device: Arc::new(device),
+        lease,
+        routes: settings.routes.clone(),
+        of_host: plan.into_of_host(),
+        keeps_ipv6,
+        is_clients: settings.is_clients(),
+        _running: running,
+    };
     let old = {
         let mut current = SLOT.tunnel.lock();
         SLOT.path.store(Some(path));
@@ -218,12 +247,20 @@ fn attach(settings: &Settings, plan: &Plan, queue: &Arc<Queue>) -> Result<(Arc<P
     let worker = settings.worker.unwrap_or(0);
     let counters = SLOT.early.lock().clone().unwrap_or_else(|| Arc::new(Counters::new(1)));
     let path = Arc::new(Path {
-        uplink: Uplink::new(worker, settings.uplink.clone(), settings.usage_id, settings.bundle, Arc::clone(&counters)),
+        uplink: Uplink::new(
+            worker,
+            settings.uplink.clone(),
+            settings.usage_id,
+            settings.bundle,
+            settings.mtu,
+            Arc::clone(&counters),
+        ),
         downlink: Arc::new(Downlink::new(
             Arc::clone(queue),
             worker,
             settings.addr,
             settings.sources(&plan.networks()),
+            settings.mtu,
             Arc::clone(&counters),
         )),
         queue: Arc::clone(queue),

@@ -70,7 +70,7 @@ pub(super) fn set(choice: &Choice, offer: &Offer, routes: &[Subnet], device: u32
             Ok(())
         }
         Err(error) if *choice == Choice::Auto => {
-            log::warn!("the host's name servers stay: {error}{}", stay(offer));
+            warn_once(began, &format!("the host's name servers stay: {error}{}", stay(offer)));
             Ok(())
         }
         Err(error) => Err(format!("the name servers cannot be set: {error}")),
@@ -173,13 +173,20 @@ fn servers(choice: &Choice, offer: &Offer, routes: &[Subnet], began: Began) -> O
     }
     if !began.is_stopped() {
         let gateway = offer.gateway;
-        log::warn!(
+        let line = format!(
             "the host's name servers stay: the lease names none, and {gateway} answers no query{}; [vpn_client] dns or --dns \
              may name others",
             stay(offer)
         );
+        warn_once(began, &line);
     }
     None
+}
+
+fn warn_once(began: Began, line: &str) {
+    if began.is_news("dns", line) {
+        log::warn!("{line}");
+    }
 }
 
 /// Says where the host's own name servers are asked.

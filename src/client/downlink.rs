@@ -20,6 +20,8 @@ pub(super) struct Downlink {
     addr: Ipv4Addr,
     /// The networks that packets may come from: the server must not speak for hosts outside them. `None` for any.
     sources: Option<Networks>,
+    /// The device's: behind it may be hosts with larger ones, and not every server lowers what they announce.
+    mtu: u16,
     counters: Arc<Counters>,
     writer: Owned<Writer>,
     /// For packets that arrive on a thread other than the device's worker: C's thread, or the worker that the stream
@@ -33,10 +35,11 @@ impl Downlink {
         worker: u32,
         addr: Ipv4Addr,
         sources: Option<Networks>,
+        mtu: u16,
         counters: Arc<Counters>,
     ) -> Downlink {
         let writer = Owned::new(worker, Writer::new(&queue));
-        Downlink { queue, addr, sources, counters, writer, shared_writer: Mutex::default() }
+        Downlink { queue, addr, sources, mtu, counters, writer, shared_writer: Mutex::default() }
     }
 
     /// Writes the waiting packets to the host, on the device's worker.
@@ -67,7 +70,7 @@ impl Downlink {
         for record in records {
             match record.map_err(DropCause::from).and_then(|record| self.check(&record)) {
                 Ok((packet, view, offload)) => {
-                    writer.write(&self.queue, &packet, &view, &offload);
+                    writer.write(&self.queue, &packet, &view, &offload, Some(self.mtu));
                     load += Load::of(&offload, packet.len());
                 }
                 Err(cause) => self.counters.dropped(0, cause),
@@ -86,7 +89,7 @@ impl Downlink {
         };
         let now = Instant::now();
         let written = self.writer.with(|writer| {
-            let flush = writer.write_single(&self.queue, &packet, &view, &offload, now);
+            let flush = writer.write_single(&self.queue, &packet, &view, &offload, Some(self.mtu), now);
             (flush, writer.take_refused())
         });
         let Some((flush, refused)) = written else { return };

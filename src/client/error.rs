@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::payment::PaymentError;
 use crate::sdk::config::BadValue;
+use crate::sdk::wallet::OpenError;
 use vpn_core::exchange::Failure;
 
 /// Why a connection, or a check of a server, failed.
@@ -84,7 +85,11 @@ fn connect_text(errno: i32) -> String {
     match errno {
         libc::EKEYREJECTED => "the server's identity is not the pinned one".into(),
         libc::ENOENT => "the host name is not known".into(),
-        libc::EPROTO => "it does not speak this protocol, or another version of it".into(),
+        libc::EPROTO => {
+            "what answers does not speak this protocol, or another version of it; in a network that wants a sign-in first (a \
+             captive portal) its page answers in place of every server"
+                .into()
+        }
         libc::EIO => "this host cannot keep or read the connection's state; the log says why".into(),
         // The node's SDK reports every failure with this errno.
         libc::EINVAL => "it cannot be reached, or does not answer as a node; the log says why".into(),
@@ -97,7 +102,12 @@ impl From<PaymentError> for ClientError {
     fn from(error: PaymentError) -> ClientError {
         match error {
             PaymentError::Stopped => ClientError::Stopped,
-            error @ PaymentError::Unconfirmed(..) => ClientError::Unconfirmed(error.to_string()),
+            error @ (PaymentError::Unconfirmed(..) | PaymentError::Unavailable(_)) => {
+                ClientError::Unconfirmed(error.to_string())
+            }
+            PaymentError::Open { server, why: OpenError::Connect(errno) } => ClientError::Connect { server, errno },
+            PaymentError::Open { server, why: OpenError::Refused(reason) } => ClientError::Refused { server, reason },
+            PaymentError::Open { server, why: OpenError::Busy(reason) } => ClientError::Busy { server, reason },
             error => ClientError::Payment(error.to_string()),
         }
     }
@@ -116,6 +126,12 @@ impl ClientError {
             | ClientError::Lost { .. } => true,
             _ => false,
         }
+    }
+
+    /// Returns whether what answered may have been the sign-in page of a network, a captive portal, in the place of the
+    /// server: a client that has been connected to the server tries again.
+    pub fn may_be_portal(&self) -> bool {
+        matches!(self, ClientError::Connect { errno: libc::EPROTO, .. })
     }
 
     /// Returns the error of a failed start. Without a failure the connection was up and has ended.

@@ -74,7 +74,13 @@ pub(super) fn prepare(server: &str, settings: &Settings) -> Result<(), ClientErr
     if was_held && known == Some(address) {
         return Ok(());
     }
-    put_up(server, address, settings)
+    put_up(server, &[address], settings)
+}
+
+/// Lets these addresses of the server through, and no other ones, if this client holds the kill switch: until the next
+/// connection, which has one of them.
+pub(super) fn let_through(server: &str, addresses: &[SocketAddr], settings: &Settings) -> Result<(), ClientError> {
+    if IS_HELD.load(Ordering::Acquire) { put_up(server, addresses, settings) } else { Ok(()) }
 }
 
 /// Puts the kill switch up for the server with this outer address, before the device is made.
@@ -93,16 +99,16 @@ pub(super) fn raise(server: &str, address: Option<IpAddr>, port: u16, settings: 
         )));
     }
     let was_held = IS_HELD.swap(true, Ordering::AcqRel);
-    put_up(server, SocketAddr::new(address.to_canonical(), port), settings)?;
+    put_up(server, &[SocketAddr::new(address.to_canonical(), port)], settings)?;
     if !was_held {
         log::info!("the kill switch is up: packets leave this host through the tunnel, or to {server}, alone");
     }
     Ok(())
 }
 
-fn put_up(server: &str, address: SocketAddr, settings: &Settings) -> Result<(), ClientError> {
+fn put_up(server: &str, addresses: &[SocketAddr], settings: &Settings) -> Result<(), ClientError> {
     let switch = KillSwitch {
-        servers: vec![(server.to_owned(), address)],
+        servers: addresses.iter().map(|address| (server.to_owned(), *address)).collect(),
         devices: tunnel::own().map(|own| own.index).into_iter().collect(),
         local: settings.kill_switch_local,
     };
@@ -141,15 +147,12 @@ pub(super) fn leave() {
     }
 }
 
-/// Returns what the SDK is given to connect to: the host, or its address while the kill switch keeps name servers away.
+/// Returns the address of a server that a kill switch which is up lets through: no name server can be asked for another.
 /// The embedded SDK finds it by itself.
 #[cfg(not(feature = "embedded"))]
-pub(super) fn target(server: &str, host: &str) -> String {
-    let standing = kill_switch::standing().ok().flatten();
-    match standing.and_then(|standing| standing.address_of(server)) {
-        Some(address) => address.ip().to_string(),
-        None => host.to_owned(),
-    }
+pub(super) fn way_to(server: &str) -> Option<IpAddr> {
+    let standing = kill_switch::standing().ok().flatten()?;
+    standing.address_of(server).map(|address| address.ip())
 }
 
 /// Returns the address that the server's name is, if it is no name.

@@ -266,6 +266,11 @@ fn connect(
 ) -> Result<Arc<Connection>, ClientError> {
     let running = Running::retain().map_err(|_| ClientError::NotRunning)?;
     let settings = settings()?;
+    // First: the server's ledger is asked on the same way as the server.
+    kill_switch::prepare(&names::server(place.0, place.1), &settings)?;
+    if let Some(before) = address {
+        connection::open_ways(place, before, &settings);
+    }
     let contract = payment::contract(net, place, &settings, began)?;
     let origin = Origin { began, is_renewal: false, address, switch: renewal::switch };
     let connection = Connection::new(net.clone(), place, settings, &contract, origin, running);

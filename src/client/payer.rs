@@ -4,7 +4,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::payment::{Buyer, Look, Means, SERVER_LAG};
+use super::payment::{Buyer, Look, Means, server_lag, take_back};
 use super::wallet;
 use crate::sdk::net::Net;
 use crate::sdk::wallet::{Chain, TxHash, bank};
@@ -118,7 +118,7 @@ impl Work {
                 if let Ok(info) = ReceiptInfo::parse(&bytes)
                     && info.units > 0
                 {
-                    wallet::set_signed(&info.prev_tx);
+                    wallet::set_signed(&self.net, &info.prev_tx);
                 }
                 Reply::Signed(bytes, signature)
             }
@@ -147,10 +147,11 @@ impl Work {
         match step {
             Ok(Look::Ready(means)) => {
                 let confirmed = *renewal.confirmed.get_or_insert_with(Instant::now);
-                if confirmed.elapsed() < SERVER_LAG {
+                if confirmed.elapsed() < server_lag(&self.net) {
                     return false;
                 }
                 if (self.hooks.switch)(means) {
+                    take_back(&self.net, &self.means.wallet, &self.means.made);
                     return true;
                 }
                 renewal.due = Instant::now() + RETRY;

@@ -1,5 +1,6 @@
 //! What a connection is to pay, and with what: the order, and a conditional transaction that the ledger has.
 
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::orders::{Choice, HashFormat, Wish, choose};
@@ -7,16 +8,19 @@ use super::settings::Settings;
 use super::stops::Began;
 use super::wallet::{self, WalletError, unit_name};
 use crate::sdk::net::{Net, Order};
-use crate::sdk::wallet::{Chain, Funds, Purchase, TxHash, bank};
+use crate::sdk::wallet::{Chain, Funds, Ledger, OpenError, Purchase, TxHash, bank};
 use vpn_core::exchange::Agreement;
+use vpn_core::names;
 
 /// How long a start waits for the ledger to get the transaction.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a start waits for the ledger to get the payment from the last signed receipt.
 const PAYMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the server's ledger may be behind this node's.
-pub(super) const SERVER_LAG: Duration = Duration::from_secs(2);
+const SERVER_LAG: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(250);
+/// How soon a stop is noticed while a ledger is asked.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a connection requests.
 #[derive(Clone, Debug)]
@@ -55,7 +59,7 @@ impl Means {
 pub(super) enum PaymentError {
     #[error(
         "the order costs {0}, but no wallet is chosen: run vpn_client init -w <wallet_name> -token <token_name> -value \
-         <value in datoshi> -net <net_name>"
+         <value in datoshi> -net <net_name>, or cellframe-vpn client --wallet NAME --token TOKEN --value AMOUNT"
     )]
     NoWallet(String),
     #[error("the order costs {0}, but the chosen token is {1}: run vpn_client init with the order's token")]
@@ -66,26 +70,85 @@ pub(super) enum PaymentError {
     )]
     TooSmall { price: String, cost: u64, value: u64 },
     #[error("{0}: run vpn_client init with another wallet or value")]
-    Wallet(#[from] WalletError),
+    Wallet(WalletError),
+    #[error("{0}")]
+    Refused(String),
     #[error(
         "the network has not confirmed the conditional transaction {0} within {1} s; start again later, it will be used"
     )]
     Unconfirmed(String, u64),
     #[error("the conditional transaction {0} does not pay the order: the wallet's key, its value or its fee differs")]
     Unfit(String),
+    #[error("{server}: {why}")]
+    Open { server: String, why: OpenError },
+    #[error("{server} does not sell order {order}: it sells {sold}")]
+    NoSuchOrder { server: String, order: String, sold: String },
+    #[error("{0} sells nothing in this network, and does not give its service away either")]
+    SellsNothing(String),
+    #[error("the ledger cannot be asked for the conditional transaction {0} at present; the log says why")]
+    Unavailable(String),
     #[error("stopped")]
     Stopped,
 }
 
+impl From<WalletError> for PaymentError {
+    fn from(error: WalletError) -> PaymentError {
+        match error {
+            WalletError::Refused(why) => PaymentError::Refused(why),
+            error => PaymentError::Wallet(error),
+        }
+    }
+}
+
+/// Returns how long the server's ledger may be behind the one that the client has asked: not at all if that is the
+/// server's.
+pub(super) fn server_lag(net: &Net) -> Duration {
+    if bank().ledger(net) == Ledger::Network { SERVER_LAG } else { Duration::ZERO }
+}
+
 /// Chooses the order, and finds or makes the transaction that pays it. Blocks until the ledger has the transaction; a
-/// stop after `began` ends that early.
+/// stop after `began` ends that early, also while a server's ledger is silent.
 pub(super) fn contract(
     net: &Net,
-    server: (&str, u16),
+    (host, port): (&str, u16),
     settings: &Settings,
     began: Began,
 ) -> Result<Contract, PaymentError> {
     let chosen = wallet::chosen();
+    if chosen.wallet.is_none() && settings.order_hash.is_none() {
+        return decide(net, (host, port), settings, began);
+    }
+    let (found, result) = mpsc::channel();
+    let (net, host, settings) = (net.clone(), host.to_owned(), settings.clone());
+    let failed = |why: &str| PaymentError::Open {
+        server: names::server(&host, port),
+        why: OpenError::Busy(format!("the ledger cannot be asked: {why}")),
+    };
+    let asked = host.clone();
+    let work = move || {
+        // Nobody waits any more after a stop.
+        let _ = found.send(open(&net, (&asked, port)).and_then(|()| decide(&net, (&asked, port), &settings, began)));
+    };
+    host::threads::spawn("vpn-contract", work).map_err(|error| failed(&format!("no thread: {error}")))?;
+    loop {
+        match result.recv_timeout(LOOK) {
+            Ok(contract) => return contract,
+            Err(RecvTimeoutError::Timeout) if began.is_stopped() => return Err(PaymentError::Stopped),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(failed("internal error")),
+        }
+    }
+}
+
+/// Prepares the ledger of the server that is dialled, if it is the server's own.
+fn open(net: &Net, server: (&str, u16)) -> Result<(), PaymentError> {
+    let opened = bank().open(net, server);
+    opened.map_err(|why| PaymentError::Open { server: names::server(server.0, server.1), why })
+}
+
+fn decide(net: &Net, server: (&str, u16), settings: &Settings, began: Began) -> Result<Contract, PaymentError> {
+    let chosen = wallet::chosen();
+    let is_servers = matches!(bank().ledger(net), Ledger::Server(_));
     let fees = bank().fees(net);
     let wish = Wish {
         order: settings.order_hash,
@@ -96,7 +159,7 @@ pub(super) fn contract(
     };
     let look = || choose(bank().orders(net, true), &wish);
     let mut choice = look();
-    if matches!(choice, Choice::Unknown(_)) && chosen.wallet.is_some() {
+    if matches!(choice, Choice::Unknown(_)) && chosen.wallet.is_some() && !is_servers {
         // A node that has just come up gets the orders with its links.
         let known = || Some(look()).filter(|choice| !matches!(choice, Choice::Unknown(_)));
         choice = wait(settings.start_timeout, began, known)?.unwrap_or(choice);
@@ -104,10 +167,25 @@ pub(super) fn contract(
     let order = match choice {
         Choice::Order(order) if order.price == 0 => return Ok(Contract::Free(order.hash)),
         Choice::Order(order) | Choice::Unpayable(order) => order,
+        Choice::Unknown(hash) if is_servers => {
+            let sold: Vec<_> = bank().orders(net, true).iter().map(described).collect();
+            return Err(PaymentError::NoSuchOrder {
+                server: names::server(server.0, server.1),
+                order: HashFormat::Hex.write(&hash),
+                sold: if sold.is_empty() { "nothing".to_owned() } else { sold.join("; ") },
+            });
+        }
         Choice::Unknown(hash) => {
             let text = HashFormat::Hex.write(&hash);
-            log::info!("order {text} is not known here, so neither is its price: it is requested as a free one");
+            let line =
+                format!("order {text} is not known here, so neither is its price: it is requested as a free one");
+            if began.is_news("order", &line) {
+                log::info!("{line}");
+            }
             return Ok(Contract::Free(hash));
+        }
+        Choice::None if is_servers => {
+            return Err(PaymentError::SellsNothing(names::server(server.0, server.1)));
         }
         // The server answers that the request names no order.
         Choice::None => return Ok(Contract::Free([0; 32])),
@@ -149,12 +227,13 @@ impl Buyer {
 
     /// Returns the stored transaction if it pays the order, else a new one.
     fn pay(&self, began: Began) -> Result<Box<Means>, PaymentError> {
-        if let Some(made) = wallet::transaction() {
+        if let Some(made) = wallet::transaction(&self.net) {
             match bank().chain(&self.net, &made) {
                 Chain::Open(funds) => {
                     if let Some(means) = self.settle(made, funds, began)? {
                         return Ok(means);
                     }
+                    take_back(&self.net, &self.purchase.wallet, &made);
                 }
                 Chain::Unknown if wallet::is_fresh(&self.net) => {
                     if let Some(means) = self.confirm(made, began)? {
@@ -162,6 +241,7 @@ impl Buyer {
                     }
                 }
                 Chain::Unknown | Chain::Spent => {}
+                Chain::Unavailable => return Err(PaymentError::Unavailable(HashFormat::Hex.write(&made))),
             }
         }
         let made = self.make()?;
@@ -180,10 +260,12 @@ impl Buyer {
                 && match bank().chain(&self.net, made) {
                     Chain::Open(funds) => self.means(*made, &funds).is_some(),
                     Chain::Unknown => wallet::is_fresh(&self.net),
+                    // Not a second one while the first may be there.
+                    Chain::Unavailable => true,
                     Chain::Spent => false,
                 }
         };
-        match wallet::transaction().filter(is_usable) {
+        match wallet::transaction(&self.net).filter(is_usable) {
             Some(made) => Ok(made),
             None => self.make(),
         }
@@ -198,14 +280,14 @@ impl Buyer {
         })?;
         let hash = HashFormat::Hex.write(&made);
         let means = found.ok_or(PaymentError::Unconfirmed(hash, LEDGER_TIMEOUT.as_secs()))?;
-        wait(SERVER_LAG, began, || None::<()>)?;
+        wait(server_lag(&self.net), began, || None::<()>)?;
         Ok(means)
     }
 
     /// Looks whether the ledger has the transaction.
     pub(super) fn look(&self, made: TxHash) -> Look {
         match bank().chain(&self.net, &made) {
-            Chain::Unknown => Look::Missing,
+            Chain::Unknown | Chain::Unavailable => Look::Missing,
             Chain::Spent => Look::Unfit,
             Chain::Open(funds) => self.means(made, &funds).map_or(Look::Unfit, Look::Ready),
         }
@@ -214,10 +296,11 @@ impl Buyer {
     /// Waits until the ledger has the payment from the last signed receipt, which the next one must spend. It may never
     /// come: the server may not have made it.
     fn settle(&self, made: TxHash, funds: Funds, began: Began) -> Result<Option<Box<Means>>, PaymentError> {
-        if wallet::signed() != Some(funds.last) {
+        if wallet::signed(&self.net) != Some(funds.last) {
             return Ok(self.means(made, &funds));
         }
         let moved = wait(PAYMENT_TIMEOUT, began, || match bank().chain(&self.net, &made) {
+            Chain::Unavailable => None,
             Chain::Open(now) if now.last == funds.last => None,
             Chain::Open(now) => Some(self.means(made, &now)),
             Chain::Spent | Chain::Unknown => Some(None),
@@ -240,6 +323,13 @@ impl Buyer {
             receipts,
         };
         (is_fit && is_within && receipts > 0).then(|| Box::new(means()))
+    }
+}
+
+/// Gives the wallet what is left of a transaction that is not used any more, if the ledger can.
+pub(super) fn take_back(net: &Net, wallet: &str, made: &TxHash) {
+    if matches!(bank().chain(net, made), Chain::Open(_)) && bank().close(net, wallet, made) {
+        log::info!("what is left of transaction {} is in wallet \"{wallet}\" again", HashFormat::Hex.write(made));
     }
 }
 
@@ -268,6 +358,11 @@ fn wait<T>(limit: Duration, began: Began, mut look: impl FnMut() -> Option<T>) -
         }
         began.pause(POLL);
     }
+}
+
+/// Names an order with its price.
+fn described(order: &Order) -> String {
+    format!("{} for {}", HashFormat::Hex.write(&order.hash), price(order))
 }
 
 fn price(order: &Order) -> String {

@@ -2,7 +2,8 @@
 //!
 //! A thread of the library waits for the loss. It connects as `start` does, while the device stays, so that the
 //! addresses and the connections of the host's programs survive when the server gives the same address again. It gives up
-//! when time alone heals nothing: a refusal, another identity, a wallet without money.
+//! when time alone heals nothing: a refusal, another identity, a wallet without money. What speaks another protocol than the
+//! server did may be a captive portal, and heals.
 
 use std::net::IpAddr;
 use std::thread::JoinHandle;
@@ -16,13 +17,15 @@ use super::{CHANGE, CLIENT, STOP_INTERVAL, connect, connection, forget};
 use crate::sdk::net::Net;
 use crate::sdk::settle;
 use host::outer_path::OuterPath;
-use host::patience::jittered;
+use host::patience::{jittered, pause_since};
 use host::threads;
 
 /// The pause before the first attempt, and before the second; each later one is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const SECOND_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause while a network's sign-in page may answer: nothing tells when the network opens.
+const PORTAL_PAUSE: Duration = Duration::from_secs(5);
 /// How often a pause looks at the host's way to the server.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -74,8 +77,14 @@ fn connect_again(began: Began, server: Option<IpAddr>, pause: &mut Duration) -> 
         let length = jittered(*pause);
         *pause = (*pause * 2).clamp(SECOND_PAUSE, LONGEST_PAUSE);
         log::info!("next attempt in about {:.1} s", length.as_secs_f64());
-        if !wait(began, length, server) {
-            return false;
+        match wait(began, length, server) {
+            Ended::Stopped => return false,
+            Ended::Over => {}
+            // What is out of reach for the first moments is there a little later: no long pause follows.
+            Ended::By(what) => {
+                log::info!("{what}: next attempt now");
+                *pause = SECOND_PAUSE;
+            }
         }
         match attempt(began, server) {
             Ok(()) => return true,
@@ -84,8 +93,11 @@ fn connect_again(began: Began, server: Option<IpAddr>, pause: &mut Duration) -> 
                 // An event on one of the SDK's threads may hold what has failed for a moment.
                 settle();
                 let mut client = CLIENT.lock();
-                if error.heals() {
+                if error.heals() || error.may_be_portal() {
                     log::warn!("not connected again: {error}");
+                    if error.may_be_portal() {
+                        *pause = (*pause).min(PORTAL_PAUSE);
+                    }
                 } else {
                     log::error!("not connected again, and not tried until the next start: {error}");
                     client.target = None;
@@ -133,24 +145,35 @@ fn attempt(began: Began, server: Option<IpAddr>) -> Result<(), ClientError> {
     result.map(|_| ())
 }
 
-/// Waits for `length`, or until the host's way to the server has changed. Returns false when the client is stopped.
-fn wait(began: Began, length: Duration, server: Option<IpAddr>) -> bool {
+/// How a pause has ended.
+enum Ended {
+    /// Its time is over.
+    Over,
+    /// Something has happened after which another attempt may succeed.
+    By(&'static str),
+    /// The client is stopped.
+    Stopped,
+}
+
+/// Waits for `length`, or until the host's way to the server has changed, or this process was stopped for a while.
+fn wait(began: Began, length: Duration, server: Option<IpAddr>) -> Ended {
     let until = Instant::now() + length;
     let mut path = server.and_then(|server| OuterPath::new(server).ok());
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return true;
+            return Ended::Over;
         }
+        let look = Instant::now() + left.min(LOOK);
         if !began.pause(left.min(LOOK)) {
-            return false;
+            return Ended::Stopped;
         }
-        if let Some(path) = &mut path
-            && path.look().is_some()
-            && path.is_reachable()
-        {
-            log::info!("this host's way to the server has changed: next attempt now");
-            return true;
+        let has_changed = path.as_mut().is_some_and(|path| path.look().is_some() && path.is_reachable());
+        if has_changed {
+            return Ended::By("this host's way to the server has changed");
+        }
+        if !pause_since(look).is_zero() {
+            return Ended::By("this process was stopped for a while");
         }
     }
 }

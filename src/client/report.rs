@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Connection;
+pub use super::connection::Paid;
 use super::error::ClientError;
 use super::watch::{self, Health};
 use super::{CLIENT, LastCommand, State, connection, kill_switch, tunnel_part};
@@ -105,6 +106,11 @@ pub(crate) fn details() -> Option<Details> {
     let connection = connection().filter(|connection| connection.state() == State::Up)?;
     let (lasted, round_trip) = tunnel_part::measured()?;
     Some(Details { server: connection.server().to_owned(), lasted, round_trip })
+}
+
+/// Returns what the connection pays; `None` for a free order, and while the tunnel is not up.
+pub(crate) fn paid() -> Option<Paid> {
+    connection().filter(|connection| connection.state() == State::Up)?.paid()
 }
 
 /// Returns what is routed into the device beside its subnet; `None` without a device. Reads the kernel's tables.

@@ -3,11 +3,14 @@
 //! A flag would not do: a start that waits for another one would clear it, and miss its stop. So stops are counted, and
 //! each start remembers the count at which it began.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 static COUNT: Mutex<u64> = Mutex::new(0);
+/// What the log has last said on each subject, and since which start.
+static SAID: Mutex<Option<(Began, BTreeMap<&'static str, String>)>> = Mutex::new(None);
 /// Wakes the starts that pause.
 static STOPPED: Condvar = Condvar::new();
 
@@ -24,6 +27,17 @@ impl Began {
     /// Returns whether the client was stopped since.
     pub(super) fn is_stopped(self) -> bool {
         *COUNT.lock() != self.0
+    }
+
+    /// Returns whether the log has a line to say: not if it was the last one on its subject since the start began, because
+    /// a client that connects again would repeat it at each attempt.
+    pub(super) fn is_news(self, subject: &'static str, line: &str) -> bool {
+        let mut said = SAID.lock();
+        let (_, lines) = match &mut *said {
+            Some(said) if said.0 == self => said,
+            other => other.insert((self, BTreeMap::new())),
+        };
+        lines.insert(subject, line.to_owned()).is_none_or(|last| last != line)
     }
 
     /// Waits for this long. Returns false, and at once, when the client is stopped.
@@ -53,6 +67,24 @@ pub(super) fn stop() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_news_once_for_a_start_and_when_it_changes() {
+        let (first, second) = (Began(u64::MAX - 1), Began(u64::MAX));
+        let news = [
+            (first, "order", "unknown", true),
+            (first, "order", "unknown", false),
+            (first, "dns", "unknown", true),
+            (first, "order", "unknown", false),
+            (first, "order", "known", true),
+            (first, "order", "unknown", true),
+            (second, "order", "unknown", true),
+            (second, "order", "unknown", false),
+        ];
+        for (number, (began, subject, line, expected)) in news.into_iter().enumerate() {
+            assert_eq!(began.is_news(subject, line), expected, "{number}");
+        }
+    }
 
     #[test]
     fn a_stop_ends_the_pauses_of_all_that_began_before_it_and_of_no_later_one() {

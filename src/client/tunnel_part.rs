@@ -19,6 +19,12 @@ mod own {
     use crate::sdk::channel::Channel;
     use vpn_core::exchange::Grant;
 
+    /// Leaves these addresses of the server to the host's own routes until the next connection. Blocks: do not call it on a
+    /// worker.
+    pub(in crate::client) fn leave_out(servers: &[IpAddr]) -> Result<(), String> {
+        device::leave_out(servers).map_err(|error| error.to_string())
+    }
+
     /// Creates the device for the offer of a server with this outer address. Blocks: do not call it on a worker.
     pub(in crate::client) fn create(
         channel: &Arc<Channel>,
@@ -32,7 +38,7 @@ mod own {
         settings.routes = Routes {
             networks: own.routes.clone(),
             exclude: own.exclude_routes.clone(),
-            server,
+            servers: server.into_iter().collect(),
             block_ipv6: own.block_ipv6,
         };
         settings.worker = channel.worker();
@@ -105,6 +111,11 @@ mod foreign {
     /// Drops the records: this client does not announce bundles, so no server may send one.
     pub(in crate::client) fn deliver_all<R>(records: impl Iterator<Item = R>) {
         records.for_each(|_| dropped(DropCause::UnexpectedOp));
+    }
+
+    /// Does nothing: only the tunnel's subnet is routed into the legacy part's device.
+    pub(in crate::client) fn leave_out(_servers: &[IpAddr]) -> Result<(), String> {
+        Ok(())
     }
 
     pub(in crate::client) fn delete() {

@@ -10,7 +10,9 @@ use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::external_channel::ExternalChannel;
 use crate::sdk::worker::Owned;
 use host::tun::Queue;
-use vpn_core::forward::{Bundler, Counters, DropCause, Load, MAX_ICMPV6_ERROR, Offload, Peer, ipv6_unreachable};
+use vpn_core::forward::{
+    Bundler, Counters, DropCause, Load, MAX_ICMPV6_ERROR, Offload, Peer, clamp_mss, ipv6_unreachable,
+};
 use vpn_core::queue::Events;
 use vpn_core::rate::Budget;
 use vpn_core::wire::{Ipv4View, VnetHeader, op};
@@ -34,6 +36,8 @@ pub(crate) enum UplinkChannel {
 /// Carries packets from the device to the server.
 pub(super) struct Uplink {
     counters: Arc<Counters>,
+    /// The device's, as in `downlink`.
+    mtu: u16,
     state: Owned<State>,
     started: Instant,
     /// The stream's round trip in microseconds, as it was last measured; 0 if it is not known.
@@ -59,13 +63,20 @@ impl Uplink {
         channel: Option<UplinkChannel>,
         usage_id: u32,
         largest: usize,
+        mtu: u16,
         counters: Arc<Counters>,
     ) -> Uplink {
         let peer = Peer { bundle_op: op::BUNDLE_SEND, plain_op: op::VPN_SEND, usage_id, largest };
         let (outlet, shared) = (Outlet::new(QUEUE), Shared::new(2 * QUEUE));
         let answers = Budget::per_second(ANSWERS);
         let state = State { channel, peer, bundler: Some(Box::default()), outlet, shared, answers };
-        Uplink { counters, state: Owned::new(worker, state), started: Instant::now(), round_trip: AtomicU32::new(0) }
+        Uplink {
+            counters,
+            mtu,
+            state: Owned::new(worker, state),
+            started: Instant::now(),
+            round_trip: AtomicU32::new(0),
+        }
     }
 
     /// Reads the host's packets, up to the budget, and sends them to the server.
@@ -189,6 +200,7 @@ impl Sink for Batch<'_> {
             Ok(checked) => checked,
             Err(cause) => return self.refuse(bundler.packet(len), cause),
         };
+        clamp_mss(bundler.packet_mut(len), &view, &offload, self.uplink.mtu);
         let room = self.room.get_or_insert_with(|| self.uplink.room(self.channel.as_ref()));
         if room.takes(len, &offload) {
             return bundler.take(len, &offload, load, &self.peer, |packet, load| self.send(packet, load));

@@ -1,5 +1,5 @@
 //! The means of payment for paid service, kept in the store: a wallet, a token, a value, and the conditional transaction
-//! that pays.
+//! that pays. Where each server has a ledger of its own, each has its own transaction.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use super::orders::{Choice, HashFormat, Wish, choose};
 use crate::sdk::config::BadValue;
 use crate::sdk::net::Net;
 use crate::sdk::store::{self, StoreError};
-use crate::sdk::wallet::{Purchase, TxHash, bank};
+use crate::sdk::wallet::{Ledger, Purchase, TxHash, bank};
 use vpn_core::wire::unit;
 
 /// `local.` and `DAP_CHAIN_NET_SRV_VPN_CDB_GDB_PREFIX`.
@@ -59,6 +59,9 @@ pub(crate) enum WalletError {
         /// The validators' fee.
         fee: u64,
     },
+    /// The same, with the ledger's reason.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What `update` gets from the configuration.
@@ -71,7 +74,8 @@ pub(super) struct Preferences {
 }
 
 /// Stores the choice and creates the conditional transaction that pays for the service. It counts in the unit of the
-/// order that a start would use, as far as that can be told without a server.
+/// order that a start would use, as far as that can be told without a server. Where each server has a ledger of its own,
+/// the start makes the transaction.
 pub(super) fn update(
     net: &Net,
     name: &str,
@@ -83,9 +87,11 @@ pub(super) fn update(
     if bank.key_hash(name).is_none() {
         return Err(WalletError::Closed(name.to_owned()));
     }
-    store::set(GROUP, "wallet_name", &terminated(name))?;
-    store::set(GROUP, "token_name", &terminated(token))?;
-    store::set(GROUP, "value_datoshi", &value.to_ne_bytes())?;
+    choose_means(name, Some(token), Some(value))?;
+    if bank.ledger(net) != Ledger::Network {
+        log::info!("wallet \"{name}\" is chosen: a transaction of {value} datoshi {token} is made at the server");
+        return Ok(());
+    }
     let fees = bank.fees(net);
     let fee = preferences.tx_fee.unwrap_or(fees.validators);
     let wish = Wish {
@@ -104,47 +110,65 @@ pub(super) fn update(
     make(net, &Purchase { wallet: name.to_owned(), token: token.to_owned(), value, fee, unit }).map(|_| ())
 }
 
+/// Stores the choice; what is `None` stays as it is.
+pub(crate) fn choose_means(wallet: &str, token: Option<&str>, value: Option<u64>) -> Result<(), WalletError> {
+    store::set(GROUP, "wallet_name", &terminated(wallet))?;
+    if let Some(token) = token {
+        store::set(GROUP, "token_name", &terminated(token))?;
+    }
+    if let Some(value) = value {
+        store::set(GROUP, "value_datoshi", &value.to_ne_bytes())?;
+    }
+    Ok(())
+}
+
 /// Makes a conditional transaction, and stores its hash.
 pub(super) fn make(net: &Net, purchase: &Purchase) -> Result<TxHash, WalletError> {
     let Purchase { wallet, token, value, fee, unit } = purchase;
-    let hash = bank().pay(net, purchase).ok_or_else(|| WalletError::Funds {
-        wallet: wallet.clone(),
-        token: token.clone(),
-        value: *value,
-        fee: *fee,
+    let hash = bank().pay(net, purchase).map_err(|why| match why {
+        Some(why) => WalletError::Refused(why),
+        None => WalletError::Funds { wallet: wallet.clone(), token: token.clone(), value: *value, fee: *fee },
     })?;
     let text = HashFormat::Hex.write(&hash);
     log::info!("conditional transaction {text} made: {value} datoshi {token} by the {}", unit_name(*unit));
     let origin = [net.id().to_ne_bytes(), now().as_secs().to_ne_bytes()].concat();
-    store::set(GROUP, TX, &hash)?;
-    store::set(GROUP, ORIGIN, &origin)?;
+    store::set(GROUP, &key(net, TX), &hash)?;
+    store::set(GROUP, &key(net, ORIGIN), &origin)?;
     Ok(hash)
 }
 
+/// Returns a key of the ledger that the client's transactions are in.
+fn key(net: &Net, name: &str) -> String {
+    match bank().ledger(net) {
+        Ledger::Server(server) => format!("{name}.{:016x}.{}", net.id(), HashFormat::Hex.write(&server)),
+        Ledger::Network | Ledger::None => name.to_owned(),
+    }
+}
+
 /// Returns the conditional transaction of the last purchase.
-pub(super) fn transaction() -> Option<TxHash> {
-    store::get(GROUP, TX)?.try_into().ok()
+pub(super) fn transaction(net: &Net) -> Option<TxHash> {
+    store::get(GROUP, &key(net, TX))?.try_into().ok()
 }
 
 /// Returns whether the conditional transaction was made in this network a short time ago, so that the ledger may get it
 /// yet.
 pub(super) fn is_fresh(net: &Net) -> bool {
-    let origin: Option<[u8; 16]> = store::get(GROUP, ORIGIN).and_then(|origin| origin.try_into().ok());
+    let origin: Option<[u8; 16]> = store::get(GROUP, &key(net, ORIGIN)).and_then(|origin| origin.try_into().ok());
     let Some((id, made)) = origin.as_ref().and_then(|origin| origin.split_first_chunk::<8>()) else { return false };
     let made = made.try_into().map_or(0, u64::from_ne_bytes);
     u64::from_ne_bytes(*id) == net.id() && now().saturating_sub(Duration::from_secs(made)) < CONFIRMED_AFTER
 }
 
 /// Stores the transaction that a signed receipt spends.
-pub(super) fn set_signed(tx: &TxHash) {
-    if let Err(error) = store::set(GROUP, SIGNED, tx) {
+pub(super) fn set_signed(net: &Net, tx: &TxHash) {
+    if let Err(error) = store::set(GROUP, &key(net, SIGNED), tx) {
         log::warn!("cannot store which receipt was signed last: {error}");
     }
 }
 
 /// Returns the transaction that the last signed receipt spends.
-pub(super) fn signed() -> Option<TxHash> {
-    store::get(GROUP, SIGNED)?.try_into().ok()
+pub(super) fn signed(net: &Net) -> Option<TxHash> {
+    store::get(GROUP, &key(net, SIGNED))?.try_into().ok()
 }
 
 /// Returns the last choice.

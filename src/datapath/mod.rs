@@ -1,6 +1,7 @@
 //! How both ends of the tunnel handle a TUN queue: `drain` reads it, `writer` writes it, `shaper` holds back what is
-//! written; and the way to the other end, `outlet`.
+//! written; and the way to the other end, `outlet`, with `black_hole` for paths that lose full packets.
 
+mod black_hole;
 mod drain;
 mod outlet;
 #[cfg(feature = "server")]

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::black_hole::BlackHole;
 use super::drain;
 use crate::sdk::channel::Channel;
 use vpn_core::forward::{Load, Offload};
@@ -81,6 +82,7 @@ pub(crate) struct Outlet {
     room: usize,
     /// For a stream whose congestion control looks for the path's rate: the ceiling, and what the kernel was told.
     ceiling: Option<(Ceiling, u64)>,
+    black_hole: BlackHole,
     tuning: Tuning,
     /// The rate that its peer may have.
     rate: Option<Rate>,
@@ -98,6 +100,7 @@ impl Outlet {
             looked: None,
             room: 0,
             ceiling: None,
+            black_hole: BlackHole::default(),
             tuning: Tuning::default(),
             rate: None,
         }
@@ -196,6 +199,7 @@ impl Outlet {
             self.ceiling = Some((Ceiling::default(), u64::MAX));
         }
         let Some(path) = channel.path() else { return };
+        self.black_hole.look(now, &path, channel);
         let path = Path {
             pacing_rate: path.pacing_rate,
             delivery_rate: if path.delivery_rate == u64::MAX { 0 } else { path.delivery_rate },

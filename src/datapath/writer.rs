@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use host::tun::Queue;
-use vpn_core::forward::{Coalescer, Load, Offload, split};
+use vpn_core::forward::{Coalescer, Load, MssClamp, Offload, split};
 use vpn_core::wire::Ipv4View;
 
 /// Single packets that arrive within this interval count as one batch. A packet of a batch may wait for the next one
@@ -17,6 +17,7 @@ pub(crate) struct Writer {
     coalescer: Option<Coalescer>,
     /// Memory for the work on a packet that the kernel cannot do, or must not.
     scratch: Vec<u8>,
+    mss: MssClamp,
     refused: Load,
     /// When the last single packet arrived.
     last_single: Option<Instant>,
@@ -31,14 +32,17 @@ impl Writer {
         Writer {
             coalescer,
             scratch: Vec::new(),
+            mss: MssClamp::default(),
             refused: Load::default(),
             last_single: None,
             end_turn_requested: false,
         }
     }
 
-    /// Writes a [checked](Offload::check_record) packet.
-    pub(crate) fn write(&mut self, queue: &Queue, packet: &[u8], view: &Ipv4View, offload: &Offload) {
+    /// Writes a [checked](Offload::check_record) packet. TCP connections that it opens are held to segments that fit into
+    /// `mtu`, if there is one.
+    pub(crate) fn write(&mut self, queue: &Queue, packet: &[u8], view: &Ipv4View, offload: &Offload, mtu: Option<u16>) {
+        let packet = self.mss.apply(packet, view, offload, mtu);
         let refused = &mut self.refused;
         match (&mut self.coalescer, offload) {
             (Some(coalescer), Offload::None | Offload::Checksum { .. }) => {
@@ -74,10 +78,11 @@ impl Writer {
         packet: &[u8],
         view: &Ipv4View,
         offload: &Offload,
+        mtu: Option<u16>,
         now: Instant,
     ) -> bool {
         let last = self.last_single.replace(now);
-        self.write(queue, packet, view, offload);
+        self.write(queue, packet, view, offload, mtu);
         let in_batch = last.is_some_and(|last| now.saturating_duration_since(last) < BATCH_GAP);
         let waits = self.coalescer.as_ref().is_some_and(|coalescer| !coalescer.is_empty());
         if in_batch && waits {

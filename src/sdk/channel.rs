@@ -154,6 +154,19 @@ impl Channel {
         self.here().is_some_and(|ch| unsafe { raw::vpn_glue_channel_set_rate_limit(ch, bytes_per_second) } == 0)
     }
 
+    /// Lets routers of IPv4 fragment the packets of the stream's TCP connection, those that the kernel sends again too.
+    ///
+    /// # Errors
+    /// ENOTCONN off the channel's worker; or if the kernel refuses.
+    pub fn allow_fragments(&self) -> io::Result<()> {
+        let Some(ch) = self.here() else { return Err(io::Error::from_raw_os_error(libc::ENOTCONN)) };
+        // SAFETY: open and on its worker.
+        match unsafe { raw::vpn_glue_channel_allow_fragments(ch) } {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
     /// Sets the congestion control of the stream's TCP connection.
     ///
     /// # Errors

@@ -112,6 +112,12 @@ impl Link {
     }
 }
 
+/// Returns the addresses that a server's name had when the embedded SDK looked it up last; none of an address.
+#[cfg(feature = "embedded")]
+pub fn known_addresses(host: &str, port: u16) -> Vec<std::net::IpAddr> {
+    embedded::addresses::known(host, port).into_iter().map(|address| address.ip()).collect()
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         LINKS.lock().remove(&self.id);

@@ -57,10 +57,19 @@ pub const SUBSTATE_ERROR: i32 = 8;
 
 /// What the ledger knows of a conditional transaction: nothing.
 pub const TX_UNKNOWN: c_int = 0;
+/// The ledger cannot be asked at present.
+pub const TX_UNAVAILABLE: c_int = -1;
 /// Its chain of payments has nothing left.
 pub const TX_SPENT: c_int = 1;
 /// Its chain of payments has something left.
 pub const TX_OPEN: c_int = 2;
+
+/// No server is known whose ledger could be asked.
+pub const LEDGER_NONE: c_int = 0;
+/// The network has a ledger of its own, which this node keeps.
+pub const LEDGER_NETWORK: c_int = 1;
+/// It is that of one server.
+pub const LEDGER_SERVER: c_int = 2;
 
 /// The functions that Rust provides. Every function returns without unwinding. C copies the table.
 #[repr(C)]
@@ -278,6 +287,8 @@ pub struct PathInfo {
     pub retransmits: u32,
     /// The state of the congestion control, by the kernel's number: 0 open, 1 disorder, 2 reduced, 3 recovery, 4 loss.
     pub ca_state: u8,
+    /// How many timeouts in a row have passed without an acknowledgement of what was sent again.
+    pub timeouts: u8,
 }
 
 /// A service session, as the SDK lists it.
@@ -483,6 +494,8 @@ unsafe extern "C" {
     /// Bounds the rate at which a congestion control that paces sends, bytes per second (SO_MAX_PACING_RATE); 0, or an
     /// errno.
     pub(super) fn vpn_glue_channel_set_rate_limit(ch: *mut dap_stream_ch_t, bytes_per_second: u64) -> c_int;
+    /// Lets routers of IPv4 fragment the connection's packets (IP_MTU_DISCOVER); 0, or an errno.
+    pub(super) fn vpn_glue_channel_allow_fragments(ch: *mut dap_stream_ch_t) -> c_int;
     /// Sets the congestion control by its name; 0, or an errno: ENOENT if the kernel does not have it, EPERM if this
     /// process may not choose it.
     pub(super) fn vpn_glue_channel_set_congestion(ch: *mut dap_stream_ch_t, name: *const c_char) -> c_int;
@@ -617,6 +630,19 @@ unsafe extern "C" {
     /// The prefix of the network's groups in the store, which lives as long as the network; or NULL.
     pub(super) fn vpn_glue_net_store_prefix(net: *const dap_chain_net_t) -> *const c_char;
 
+    /// Prepares the ledger of the server that the client is about to connect to, where it is not the network's own; blocks.
+    /// Returns 0; the errno of a connection that failed; with a sentence in `why` (of `why_size` bytes, NUL-terminated) -1 if
+    /// the server refuses, and -2 if it does not answer or not now.
+    pub(super) fn vpn_glue_ledger_open(
+        net: *mut dap_chain_net_t,
+        host: *const c_char,
+        port: u16,
+        why: *mut c_char,
+        why_size: usize,
+    ) -> c_int;
+    /// Whose ledger the network's is: one of LEDGER_*. Writes the fingerprint of the server's key (32 bytes) for
+    /// LEDGER_SERVER.
+    pub(super) fn vpn_glue_ledger_owner(net: *mut dap_chain_net_t, server: *mut u8) -> c_int;
     /// Calls back for each known order of the VPN service in the network, or only for those that sell.
     pub(super) fn vpn_glue_net_orders(
         net: *mut dap_chain_net_t,
@@ -641,7 +667,8 @@ unsafe extern "C" {
         signature_size: *mut usize,
     ) -> *mut u8;
     /// Creates a conditional transaction of `value` datoshi that pays the VPN service by `unit` (the SDK's number), with
-    /// a fee for the validators, and writes its hash (32 bytes); false on failure.
+    /// a fee for the validators, and writes its hash (32 bytes). False on failure; `why` (of `why_size` bytes) then gets a
+    /// sentence, NUL-terminated, or remains as it is.
     pub(super) fn vpn_glue_wallet_pay(
         net: *mut dap_chain_net_t,
         wallet: *const c_char,
@@ -650,7 +677,12 @@ unsafe extern "C" {
         fee: u64,
         unit: u32,
         hash: *mut u8,
+        why: *mut c_char,
+        why_size: usize,
     ) -> bool;
+    /// Takes back what is left of a conditional transaction (32 bytes) that the wallet has made and that is not used any
+    /// more; false if the ledger does not, or not by itself.
+    pub(super) fn vpn_glue_wallet_close(net: *mut dap_chain_net_t, wallet: *const c_char, tx: *const u8) -> bool;
 }
 
 // --- client.c: the client's connection ---------------------------------------------------------------------------

@@ -42,7 +42,8 @@ pub struct Service {
 /// The SDK refused the service: its number is taken, or its section names an unknown network.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the SDK refused the service: its number 0x1 is already registered, or [srv_vpn] net is not a network of this node"
+    "the SDK refused the service: its number 0x1 is already registered, [srv_vpn] net is not a network of this node, or the \
+     log tells another reason"
 )]
 pub struct Taken;
 

@@ -36,6 +36,33 @@ pub enum Chain {
     Spent,
     /// Something is left.
     Open(Funds),
+    /// The ledger cannot be asked at present; what it has is not known.
+    Unavailable,
+}
+
+/// Whose ledger a network's is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ledger {
+    /// No server is known whose ledger could be asked.
+    None,
+    /// The network has its own, which this node keeps.
+    Network,
+    /// That of the server whose key has this fingerprint.
+    Server([u8; 32]),
+}
+
+/// Why a server's ledger cannot be asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The connection failed: an errno.
+    #[error("it cannot be reached (errno {0})")]
+    Connect(i32),
+    /// The server refuses: a sentence.
+    #[error("{0}")]
+    Refused(String),
+    /// The server does not answer, or not now: a sentence.
+    #[error("{0}")]
+    Busy(String),
 }
 
 /// What is left in a chain of payments.
@@ -68,6 +95,14 @@ pub struct Fees {
 
 /// Orders, wallets and a ledger.
 pub trait Bank: Send + Sync {
+    /// Prepares the ledger of the server at host and port, where it is not the network's own.
+    fn open(&self, _net: &Net, _server: (&str, u16)) -> Result<(), OpenError> {
+        Ok(())
+    }
+    /// Returns whose ledger the network's is.
+    fn ledger(&self, _net: &Net) -> Ledger {
+        Ledger::Network
+    }
     /// Returns the known VPN orders, or only those that sell.
     fn orders(&self, net: &Net, selling_only: bool) -> Vec<Order>;
     /// Returns the fees of a transaction.
@@ -76,8 +111,12 @@ pub trait Bank: Send + Sync {
     fn key_hash(&self, wallet: &str) -> Option<[u8; 32]>;
     /// Signs with a wallet's key; returns the signature with its header.
     fn sign(&self, wallet: &str, data: &[u8]) -> Option<Vec<u8>>;
-    /// Makes a conditional transaction that pays the VPN service; `None` on failure.
-    fn pay(&self, net: &Net, purchase: &Purchase) -> Option<TxHash>;
+    /// Makes a conditional transaction that pays the VPN service; on failure the reason, if the SDK tells one.
+    fn pay(&self, net: &Net, purchase: &Purchase) -> Result<TxHash, Option<String>>;
+    /// Takes back what is left of a transaction that is not used any more; returns whether that was possible.
+    fn close(&self, _net: &Net, _wallet: &str, _tx: &TxHash) -> bool {
+        false
+    }
     /// Follows the chain of payments from a transaction.
     fn chain(&self, net: &Net, tx: &TxHash) -> Chain;
 }
@@ -94,7 +133,7 @@ pub fn bank() -> Arc<dyn Bank> {
 #[cfg(feature = "embedded")]
 pub use standin::set_bank;
 
-/// The embedded SDK has neither a ledger nor wallets; a program that has can lend its own.
+/// A test that plays a node can lend a ledger and wallets of its own.
 #[cfg(feature = "embedded")]
 mod standin {
     use std::sync::Arc;
@@ -114,7 +153,35 @@ mod standin {
 /// The linked SDK.
 struct SdkBank;
 
+/// A buffer for a sentence from C.
+type Sentence = [c_char; 512];
+
 impl Bank for SdkBank {
+    fn open(&self, net: &Net, (host, port): (&str, u16)) -> Result<(), OpenError> {
+        let Ok(host) = CString::new(host) else { return Err(OpenError::Connect(libc::ENOENT)) };
+        let mut why: Sentence = [0; 512];
+        // SAFETY: a network of the node; a NUL-terminated text; the buffer is writable for its length.
+        match unsafe { raw::vpn_glue_ledger_open(net.raw(), host.as_ptr(), port, why.as_mut_ptr(), why.len()) } {
+            0 => Ok(()),
+            errno @ 1.. => Err(OpenError::Connect(errno)),
+            -2 => Err(OpenError::Busy(text(&why))),
+            _ => Err(OpenError::Refused(text(&why))),
+        }
+    }
+
+    fn ledger(&self, net: &Net) -> Ledger {
+        let mut server = [0; 32];
+        // SAFETY: a network of the node; 32 bytes are writable.
+        match unsafe { raw::vpn_glue_ledger_owner(net.raw(), server.as_mut_ptr()) } {
+            raw::LEDGER_NETWORK => Ledger::Network,
+            raw::LEDGER_SERVER => Ledger::Server(server),
+            code => {
+                debug_assert_eq!(code, raw::LEDGER_NONE);
+                Ledger::None
+            }
+        }
+    }
+
     fn orders(&self, net: &Net, selling_only: bool) -> Vec<Order> {
         net.orders(selling_only)
     }
@@ -143,16 +210,24 @@ impl Bank for SdkBank {
         unsafe { memory::take(signature, size) }
     }
 
-    fn pay(&self, net: &Net, purchase: &Purchase) -> Option<TxHash> {
+    fn pay(&self, net: &Net, purchase: &Purchase) -> Result<TxHash, Option<String>> {
         let Purchase { value, fee, unit, .. } = *purchase;
-        let (wallet, token) = (CString::new(&*purchase.wallet).ok()?, CString::new(&*purchase.token).ok()?);
-        let mut hash = [0; 32];
-        // SAFETY: a network of the node, NUL-terminated texts, 32 bytes are written.
-        let made = unsafe {
-            let hash = hash.as_mut_ptr();
-            raw::vpn_glue_wallet_pay(net.raw(), wallet.as_ptr(), token.as_ptr(), value, fee, unit, hash)
+        let (Ok(wallet), Ok(token)) = (CString::new(&*purchase.wallet), CString::new(&*purchase.token)) else {
+            return Err(None);
         };
-        made.then_some(hash)
+        let (mut hash, mut why): ([u8; 32], Sentence) = ([0; 32], [0; 512]);
+        // SAFETY: a network of the node, NUL-terminated texts; hash is writable for 32 bytes, why for its length.
+        let made = unsafe {
+            let (hash, why, size) = (hash.as_mut_ptr(), why.as_mut_ptr(), why.len());
+            raw::vpn_glue_wallet_pay(net.raw(), wallet.as_ptr(), token.as_ptr(), value, fee, unit, hash, why, size)
+        };
+        if made { Ok(hash) } else { Err(Some(text(&why)).filter(|why| !why.is_empty())) }
+    }
+
+    fn close(&self, net: &Net, wallet: &str, tx: &TxHash) -> bool {
+        let Ok(wallet) = CString::new(wallet) else { return false };
+        // SAFETY: a network of the node, a NUL-terminated text; 32 bytes are read.
+        unsafe { raw::vpn_glue_wallet_close(net.raw(), wallet.as_ptr(), tx.as_ptr()) }
     }
 
     fn chain(&self, net: &Net, tx: &TxHash) -> Chain {
@@ -169,19 +244,20 @@ impl Bank for SdkBank {
                     fee: view.fee,
                     unit_price_max: view.unit_price_max,
                     unit: view.unit,
-                    token: ticker(&view.token),
+                    token: text(&view.token),
                 })
             }
             raw::TX_SPENT => Chain::Spent,
+            raw::TX_UNKNOWN => Chain::Unknown,
             code => {
-                debug_assert_eq!(code, raw::TX_UNKNOWN);
-                Chain::Unknown
+                debug_assert_eq!(code, raw::TX_UNAVAILABLE);
+                Chain::Unavailable
             }
         }
     }
 }
 
-fn ticker(text: &[c_char; 16]) -> String {
+fn text<const N: usize>(text: &[c_char; N]) -> String {
     let bytes = text.map(c_char::cast_unsigned);
     CStr::from_bytes_until_nul(&bytes).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
 }

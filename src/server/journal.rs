@@ -111,6 +111,11 @@ impl Journal {
         }
     }
 
+    /// Returns the client's host and port.
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
     /// Names the client of a line.
     pub(super) fn who(&self, key: Option<[u8; 32]>, usage_id: u32) -> Who<'_> {
         Who { key, peer: &self.peer, usage_id }

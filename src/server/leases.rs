@@ -15,7 +15,7 @@ use crate::sdk::channel::{Channel, TYPE_DATA};
 use crate::sdk::worker;
 use vpn_core::exchange::{AddressRequest, Answer, Sessions};
 use vpn_core::forward::DropCause;
-use vpn_core::lease::{Applicant, KeyTokens, Lease, LeaseError, Origin};
+use vpn_core::lease::{Applicant, Lease, LeaseError, Origin};
 use vpn_core::wire::{self, Capabilities, op, problem};
 
 /// The requests for an address that all sessions of a source may send in a second; they may come back together.
@@ -24,6 +24,12 @@ pub(super) const ADDRESS_REQUESTS_OF_SOURCE: u32 = 256;
 /// Identifies a session by its channel.
 #[derive(Clone, Debug)]
 pub(super) struct Owner(Arc<Channel>);
+
+impl Owner {
+    pub(super) fn channel(&self) -> Arc<Channel> {
+        Arc::clone(&self.0)
+    }
+}
 
 impl PartialEq for Owner {
     fn eq(&self, other: &Owner) -> bool {
@@ -141,6 +147,7 @@ impl Server {
             by: Applicant { source: session.source, is_paid: session.is_paid() },
             is_leased: session.leased().is_some(),
             caps,
+            static_token: self.static_token(session),
             key_tokens: key_tokens.as_ref().map_or(&[], |tokens| tokens.as_slice()),
             fresh_token,
             is_tunnel_down: self.tunnel.is_out(),
@@ -167,6 +174,7 @@ impl Server {
     }
 
     fn give(&self, channel: &Arc<Channel>, session: &Session, sock_id: i32, caps: &Capabilities, lease: &Lease) {
+        self.lease_store.wake();
         session.show_place(channel, true);
         // Before the first packet arrives by the route.
         session.set_inner_mtu(caps.mtu, &self.settings);
@@ -178,6 +186,7 @@ impl Server {
         let how = match lease.origin {
             Origin::New => "new",
             Origin::Resumed => "resumed",
+            Origin::Static => "static",
             Origin::TakenOver => "taken over",
         };
         let inner = self.inner_address(Some(lease.addr));
@@ -278,6 +287,7 @@ impl Server {
         let Some(session) = channel.data::<Session>() else { return };
         if let Some(address) = session.take_address() {
             self.leases.lock().end(self.now(), &Owner(Arc::clone(channel)), address);
+            self.lease_store.wake();
             self.c_snapshot_is_stale.store(true, Ordering::Release);
             channel.set_inner_address(None);
         }
@@ -291,11 +301,7 @@ fn close_evicted(evicted: Arc<Channel>) {
     }
 }
 
-pub(super) fn key_tokens() -> Option<KeyTokens> {
-    random().map(KeyTokens::new)
-}
-
-fn random<const N: usize>() -> Option<[u8; N]> {
+pub(super) fn random<const N: usize>() -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
     (filled == Ok(N)).then_some(bytes)

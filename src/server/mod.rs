@@ -8,6 +8,8 @@
 //! - `listing`: the sessions as `vpn_stat` shows them.
 //! - `visible`: what C may read of all this.
 //! - `journal`: what the log says of a session.
+//! - `lease_store`: the leases that a restart does not end; `static_leases`: those of one client each; `lease_list`: all,
+//!   for the operator.
 //! - `tunnel`: the device, which is made again when the host takes it away.
 //! - `nat`: what the host does with the clients' packets to other networks.
 //! - `worker_datapath`: one worker's TUN queue, and its sessions.
@@ -15,6 +17,7 @@
 //! - `downstream`: handles packets from the host, on the worker whose queue they arrived at.
 //! - `rates`: the limits of sessions; `limited`: what passes when they allow it.
 //! - `deny`: the destinations that clients must not reach.
+//! - `exit`: what a process that ends without a stop saves and puts back.
 //! - `mailbox`: packets that cross from one worker to another.
 //!
 //! A process has one service. [`init`] creates it and [`deinit`] removes it.
@@ -24,9 +27,12 @@ mod billing;
 mod book;
 mod deny;
 mod downstream;
+mod exit;
 mod handlers;
 mod init_error;
 mod journal;
+pub(crate) mod lease_list;
+mod lease_store;
 mod leases;
 mod limited;
 mod limits;
@@ -36,6 +42,7 @@ mod nat;
 mod rates;
 mod session;
 mod settings;
+mod static_leases;
 mod tunnel;
 mod upstream;
 mod visible;
@@ -70,12 +77,14 @@ use vpn_core::rate::Rates;
 use billing::{Billing, Gate, Rules};
 use deny::Deny;
 use handlers::WeakHandler;
+use lease_store::LeaseStore;
 use nat::Nat;
 use tunnel::Tunnel;
 use worker_datapath::{QueueHandler, WorkerDatapath};
 
 const VPN_STAT_USAGE: &std::ffi::CStr = c"vpn_stat [-net <net_name>] [-full] [-json]\n\
-    vpn_stat -history [-json | -csv] [-net <net_name>] [-client <first digits of 0x..>] [-since <time>] [-limit <n>]\n";
+    vpn_stat -history [-json | -csv] [-net <net_name>] [-client <first digits of 0x..>] [-since <time>] [-limit <n>]\n\
+    vpn_stat -leases [-json]\nvpn_stat -drop <address>\n";
 /// How long [`deinit`] waits for the workers to release a session or a queue.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -86,7 +95,8 @@ pub(crate) struct Server {
     table: Table,
     deny: Deny,
     billing: Billing,
-    leases: Mutex<Leases<leases::Owner>>,
+    leases: Arc<Mutex<Leases<leases::Owner>>>,
+    lease_store: LeaseStore,
     /// The tokens of clients that are known by their key alone; `None` if the kernel had no random numbers.
     key_tokens: Option<KeyTokens>,
     /// How often each source asks for addresses.
@@ -188,15 +198,6 @@ fn rest_of(client: &Client) -> Option<Rest> {
     server.live_rest(client).or_else(|| server.billing.store.get(client))
 }
 
-/// Stores what clients have left, in a process that is about to exit: at most for `limit`.
-fn flush_rests(limit: Duration) {
-    // Another thread may hold the lock for ever.
-    let server = SERVER.try_lock_for(limit).and_then(|server| server.clone());
-    if let Some(server) = server {
-        server.save_rests(limit);
-    }
-}
-
 /// Returns the sessions that have an address; none if the service does not run.
 pub(crate) fn listing() -> Vec<SessionInfo> {
     let server = SERVER.lock().clone();
@@ -249,13 +250,18 @@ impl Server {
             // Clients may send super-packets if the device accepts them.
             bundles: datapaths.first().is_some_and(|datapath| datapath.queue.has_offload()),
         };
+        let key_tokens = lease_store::key_tokens(settings.store_leases);
+        let mut leases = Leases::new(settings.subnet, &settings.leases);
+        settings.static_leases.reserve(&mut leases, key_tokens.as_ref());
+        let leases = Arc::new(Mutex::new(leases));
         Ok(Arc::new(Server {
             datapaths,
             table: Table::new(&settings.subnet, workers as u16),
             billing: Billing::new(config, rules),
             deny: Deny::start(&settings)?,
-            leases: Mutex::new(Leases::new(settings.subnet, &settings.leases)),
-            key_tokens: leases::key_tokens(),
+            lease_store: LeaseStore::start(&leases, settings.store_leases),
+            leases,
+            key_tokens,
             address_requests: Mutex::new(Rates::new(leases::ADDRESS_REQUESTS_OF_SOURCE, Duration::from_secs(1))),
             waiting_requests: Mutex::default(),
             terms,
@@ -305,7 +311,7 @@ impl Server {
         channel::set_handler(Role::Server, Some(Arc::clone(self) as Arc<dyn ChannelHandler>));
         command::add(c"vpn_stat", parts::VPN_STAT, c"VPN statistics", VPN_STAT_USAGE);
         http::register(limits::answer)?;
-        billing::save_at_exit();
+        exit::install();
         Ok(())
     }
 
@@ -318,6 +324,7 @@ impl Server {
         drop(timers);
         self.close_streams();
         self.billing.close();
+        self.lease_store.close();
         self.deny.close();
         self.clear_c_snapshot();
         // Without the lock: a worker may need it before it releases its queue.

@@ -103,6 +103,14 @@ impl Nat {
                  {family} {table} {name} iifname {device} accept` and the same with oifname"
             );
         }
+        if !others.legacy.is_empty() {
+            log::warn!(
+                "this host has tables of iptables-legacy ({}), which are not looked at: if clients reach this host alone, \
+                 see `iptables-legacy -S FORWARD`; expected rules that accept {device} there, such as `iptables-legacy -I \
+                 FORWARD -i {device} -j ACCEPT` and the same with -o",
+                others.legacy.join(", ")
+            );
+        }
         Ok(nat)
     }
 
@@ -206,6 +214,21 @@ impl Nat {
             .table
             .take()
             .map_or(Ok(Vec::new()), |table| nat::take_down(&table.device).map_err(|error| error.to_string()))
+    }
+
+    /// Puts everything back in a process that exits while its workers still run. The device is set down before, so that no
+    /// packet leaves untranslated.
+    pub(super) fn close_at_exit(&self, device: &str) {
+        let is_up = self.state.lock().table.is_some();
+        let set_down = || {
+            let mut netlink = Netlink::with_patience(SHORT_PATIENCE)?;
+            let index = netlink.link_index(device)?;
+            netlink.set_down(index)
+        };
+        if is_up && let Err(error) = set_down() {
+            log::debug!("the device {device} cannot be set down: {error}");
+        }
+        self.close();
     }
 
     /// Puts everything back.

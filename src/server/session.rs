@@ -47,7 +47,7 @@ pub(super) struct Session {
     usage_id: AtomicU32,
     /// The leased inner address as a number in host order; 0 without a lease. Written under the lock of the leases.
     address: AtomicU32,
-    /// Another session has taken the lease over: this session has to be closed.
+    /// Another session has taken the lease over, or the operator has dropped this session: it has to be closed.
     evicted: AtomicBool,
     /// What the client sends waits for a rate limit.
     limited_up: AtomicBool,
@@ -76,6 +76,8 @@ pub(super) struct Session {
     grace_id: AtomicU32,
     /// The hash of the key that the client named in its last REQUEST, which may be another's.
     client_key: Mutex<Option<[u8; 32]>>,
+    /// The hash of the key that it has last signed a receipt with.
+    proved_key: Mutex<Option<[u8; 32]>>,
     pub(super) journal: Journal,
 }
 
@@ -105,6 +107,7 @@ impl Session {
             carried: Carried::default(),
             grace_id: AtomicU32::new(0),
             client_key: Mutex::default(),
+            proved_key: Mutex::default(),
             journal,
         }
     }
@@ -182,6 +185,11 @@ impl Session {
     /// Returns when the client last gave a sign of life, as far as a claim to its address is concerned.
     pub(super) fn shown_life(&self) -> Duration {
         self.heard().max(Duration::from_millis(self.acknowledged.load(Ordering::Relaxed)))
+    }
+
+    /// Has the session's stream closed when it arrives at a worker, if it is moving between two.
+    pub(super) fn drop_on_arrival(&self) {
+        self.evicted.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_evicted(&self) -> bool {
@@ -273,6 +281,16 @@ impl Session {
     /// Remembers the hash of the key that REQUEST names; zeros name none.
     pub(super) fn set_client_key(&self, key: [u8; 32]) {
         *self.client_key.lock() = (key != [0; 32]).then_some(key);
+    }
+
+    /// Remembers that the client has signed a receipt with this key.
+    pub(super) fn prove_key(&self, key: [u8; 32]) {
+        *self.proved_key.lock() = Some(key);
+    }
+
+    /// Returns whether the client has shown that it has this key.
+    pub(super) fn has_proved(&self, key: &[u8; 32]) -> bool {
+        self.proved_key.lock().as_ref() == Some(key)
     }
 
     /// Names the client in the log.

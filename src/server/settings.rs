@@ -17,6 +17,7 @@ use vpn_core::lease::{Limits, Subnet, SubnetError, dotted};
 
 use super::nat::Mode;
 use super::rates::Rates;
+use super::static_leases::StaticLeases;
 
 const SECTION: &str = "srv_vpn";
 
@@ -31,6 +32,10 @@ pub(crate) struct Settings {
     pub device_mtu: u16,
     /// How long addresses are kept, and how they are shared.
     pub leases: LeaseRules,
+    /// The addresses that are one client's alone.
+    pub static_leases: StaticLeases,
+    /// Whether leases are stored, so that clients get their addresses back after a restart.
+    pub store_leases: bool,
     /// Whether clients are kept from reaching each other.
     pub client_isolation: bool,
     /// The bytes that may wait for a client, in its queue and its stream, before packets to it are dropped.
@@ -156,6 +161,8 @@ impl Settings {
             device_mtu: device_mtu.max(mtu),
             debug_more: config.flag(SECTION, "debug_more", false),
             leases: lease_rules(config, &subnet)?,
+            static_leases: StaticLeases::read(config, &subnet)?,
+            store_leases: config.checked_flag(SECTION, "store_leases", true)?,
             client_isolation: config.checked_flag(SECTION, "client_isolation", false)?,
             session_queue: config.checked_number(SECTION, "session_queue", 131_072..=67_108_864, 4_194_304)? as usize,
             queue_memory: config.checked_number(SECTION, "queue_memory", 1_048_576..=68_719_476_736, 268_435_456)?

@@ -12,7 +12,7 @@ use crate::sdk::channel::Channel;
 use crate::sdk::tun_socket::TunHandler;
 use crate::sdk::worker::{self, Owned};
 use host::tun::Queue;
-use vpn_core::forward::{Bundler, Counters, Load, MAX_ICMP_ERROR, MssClamp, Offload, Route, fragmentation_needed};
+use vpn_core::forward::{Bundler, Counters, Load, MAX_ICMP_ERROR, Offload, Route, fragmentation_needed};
 use vpn_core::queue::Events;
 use vpn_core::rate::Budget;
 use vpn_core::wire::{Ipv4View, VnetHeader};
@@ -59,7 +59,6 @@ struct State {
     /// `None` while a batch is being handled.
     bundler: Option<Box<Bundler>>,
     writer: Writer,
-    mss: MssClamp,
     icmp: Budget,
     limited: Limited,
 }
@@ -74,7 +73,6 @@ impl WorkerDatapath {
             shared: Shared::new(memory),
             bundler: Some(Box::default()),
             writer: Writer::new(&queue),
-            mss: MssClamp::default(),
             icmp: Budget::per_second(ICMP_PER_SECOND),
             limited: Limited::default(),
         };
@@ -210,10 +208,7 @@ impl WorkerDatapath {
     /// Writes a client's packet to the host, on the owning worker. The packet may wait until
     /// [`WorkerDatapath::flush_tun`]. `mtu` is the session's, if it is smaller than the device's.
     pub(super) fn write_tun(&self, packet: &[u8], view: &Ipv4View, offload: &Offload, mtu: Option<u16>) {
-        self.state.with(|state| {
-            let packet = state.mss.apply(packet, view, offload, mtu);
-            state.writer.write(&self.queue, packet, view, offload);
-        });
+        self.state.with(|state| state.writer.write(&self.queue, packet, view, offload, mtu));
     }
 
     /// Like [`WorkerDatapath::write_tun`], for a packet that arrived without a bundle: it waits until the end of the
@@ -226,10 +221,7 @@ impl WorkerDatapath {
         mtu: Option<u16>,
     ) {
         let now = Instant::now();
-        let flush = self.state.with(|state| {
-            let packet = state.mss.apply(packet, view, offload, mtu);
-            state.writer.write_single(&self.queue, packet, view, offload, now)
-        });
+        let flush = self.state.with(|state| state.writer.write_single(&self.queue, packet, view, offload, mtu, now));
         if flush == Some(true) {
             let datapath = Arc::clone(self);
             if !worker::exec(self.worker, move || datapath.end_turn()) {

@@ -126,7 +126,8 @@ fn group() -> String {
     format!("local.backbone.0x0000000000000001.remain_limits.{server}")
 }
 
-fn limits(name: &str) -> Rest {
+/// What the node says over HTTP that a client has left.
+pub(crate) fn limits(name: &str) -> Rest {
     ask_limits(name).0
 }
 

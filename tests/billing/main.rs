@@ -22,5 +22,9 @@ mod restart;
 mod rests;
 mod server;
 mod signatures;
+mod static_leases;
 mod strangers;
 mod units;
+
+/// Whether the server's SDK is the Cellframe SDK, faults included.
+const PLAYS_THE_SDK: bool = true;

@@ -36,7 +36,7 @@ impl Server {
         capture_log();
         sdk::start_logging();
         set_loopback_up().unwrap();
-        money::play_the_sdk(true);
+        money::play_the_sdk(crate::PLAYS_THE_SDK);
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
             "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\

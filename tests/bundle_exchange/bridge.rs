@@ -22,7 +22,7 @@ use crate::peer::Peer;
 
 /// The network of the clients, and the host outside with its way to it.
 const CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 0);
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 2);
+pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 2);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 55, 0, 1);
 
 /// Routes the clients' network to the server's host, on the host outside. That ignores what ICMP says of the path.
@@ -31,7 +31,7 @@ pub(crate) fn route_to_clients() {
 }
 
 /// Carries packets between a device and the client's stream until it is dropped.
-struct Bridge {
+pub(crate) struct Bridge {
     address: Ipv4Addr,
     is_over: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<()>>,
@@ -39,9 +39,8 @@ struct Bridge {
 }
 
 impl Bridge {
-    /// Connects a client that announces nothing, with a device of this MTU on its host.
-    fn start(server: &Server, host: &Host, mtu: u16) -> Bridge {
-        let (peer, address) = Peer::leased(server.port, b"");
+    /// Gives a client that announces nothing, and has this address, a device of this MTU on its host.
+    pub(crate) fn start((peer, address): (Peer, Ipv4Addr), host: &Host, mtu: u16) -> Bridge {
         let (device, mut queues) = host.run(move || {
             let (name, prefix, txqlen) = (None, 24, Some(1000));
             let config = DeviceConfig { name, queues: 1, addr: address, prefix, mtu, txqlen, offload: false };
@@ -124,7 +123,7 @@ fn legacy_client(test: &str, mtu: u16) {
         let (outside, clients_host) = (Host::new(0), Host::new(1));
         outside.run(route_to_clients);
         let server = Server::start("device_mtu=1500\n");
-        let bridge = Bridge::start(&server, &clients_host, mtu);
+        let bridge = Bridge::start(Peer::leased(server.port, b""), &clients_host, mtu);
         let before = app::server_totals().unwrap();
 
         // A connection from each side; the host outside sends segments as large as it may, and never fragments.

@@ -1,16 +1,25 @@
 //! Clients of today, which keep no token, come back: they get the address that they had.
 
-use std::net::Ipv4Addr;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use dap_chain_net_srv_vpn::app;
 use dap_chain_net_srv_vpn::sdk::channel::sessions;
+use embedded::config::{self, Config};
+use host::lab::set_loopback_up;
 use host::tun::{Device, DeviceConfig};
-use testkit::eventually;
+use rustix::process::Signal;
+use testkit::hosts::{Host, forwards_packets};
 use testkit::inner::{Ip, Sum};
 use testkit::netns::in_namespace;
-use testkit::sockets::received;
+use testkit::program::{Program, Running, send};
+use testkit::sockets::{exchange, received};
 use testkit::wire::{ADDR_REPLY, ADDR_REQUEST, PING, VPN_SEND, op, vpn};
+use testkit::{TEST_TIMEOUT, eventually};
 
+use crate::bridge::{Bridge, OUTSIDE, route_to_clients};
 use crate::lab::{GATEWAY, Lab, Server};
 use crate::peer::Peer;
 
@@ -19,7 +28,11 @@ const OTHER: [u8; 32] = [0xbb; 32];
 
 /// Returns a client of today with this key, and the last octet of its address.
 fn client(server: &Server, key: [u8; 32]) -> (Peer, u8) {
-    let mut peer = Peer::connect(server.port);
+    client_of(server.port, key)
+}
+
+fn client_of(port: u16, key: [u8; 32]) -> (Peer, u8) {
+    let mut peer = Peer::connect(port);
     peer.key = key;
     peer.request();
     let last = peer.ask(&[])[23];
@@ -147,6 +160,62 @@ fn a_silent_session_loses_its_address_to_its_key() {
         }
         eventually("the end of the silent sessions", || leased() == 4);
         drop((lost, back));
+    });
+}
+
+/// The service as a program of its own, which can be killed.
+fn program(directory: &Path) -> Running {
+    let program = Program(env!("CARGO_BIN_EXE_cellframe-vpn"));
+    let config = directory.join("server.cfg");
+    let network = "[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\nnat=off\n";
+    std::fs::write(&config, network).unwrap();
+    let mut command = program.command(directory);
+    command.arg("server").arg("--config").arg(config).arg("--state-dir").arg(directory.join("server"));
+    let mut server = Running::start(directory, "server", command, |mut command| command.spawn().unwrap());
+    server.wait_for("ready: ");
+    server
+}
+
+/// The one that came last comes back first: without the stored secret and leases it would get the first one's address.
+#[test]
+fn the_same_address_after_a_kill_of_the_server() {
+    in_namespace("returning::the_same_address_after_a_kill_of_the_server", || {
+        if !forwards_packets("returning::the_same_address_after_a_kill_of_the_server") {
+            return;
+        }
+        set_loopback_up().unwrap();
+        let (outside, clients_host) = (Host::new(0), Host::new(1));
+        outside.run(route_to_clients);
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!("[general]\nstate_dir={}/peers\n[server]\nenabled=false\n", directory.path().display());
+        config::set_current(Config::parse(&text, "test").0);
+        app::client_init().unwrap();
+
+        let mut server = program(directory.path());
+        let of_bridge = |(peer, last): (Peer, u8)| (peer, Ipv4Addr::new(10, 98, 0, last));
+        let bridge = Bridge::start(of_bridge(client_of(8079, MINE)), &clients_host, 1380);
+        let (other, others) = client_of(8079, OTHER);
+        assert_eq!(others, 3);
+        let listener = outside.run(|| TcpListener::bind((OUTSIDE, 0)).unwrap());
+        let target = listener.local_addr().unwrap();
+        let here = clients_host.run(move || TcpStream::connect_timeout(&target, TEST_TIMEOUT).unwrap());
+        let there = listener.accept().unwrap().0;
+        (&here).write_all(b"before").unwrap();
+        (&there).read_exact(&mut [0; 6]).unwrap();
+        // What has changed is stored within a second.
+        std::thread::sleep(Duration::from_millis(1500));
+
+        send(&server.child, Signal::KILL);
+        assert_eq!(server.exit_code(), None);
+        drop((bridge, other));
+        let _server = program(directory.path());
+        let (_other, again) = client_of(8079, OTHER);
+        assert_eq!(again, 3);
+        let mine = client_of(8079, MINE);
+        assert_eq!(mine.1, 2);
+        let _bridge = Bridge::start(of_bridge(mine), &clients_host, 1380);
+        exchange(&(here, there), 100_000, 1);
+        app::client_deinit();
     });
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app;
 use dap_chain_net_srv_vpn::sdk::channel::sessions;
+use embedded::store;
 use host::lab::add_loopback_address;
 use testkit::eventually;
 use testkit::logged::log_lines;
@@ -166,8 +167,12 @@ fn requests_for_an_address_have_a_rate() {
 fn requests_to_a_server_with_a_broken_store_log_a_line() {
     in_namespace("sources::requests_to_a_server_with_a_broken_store_log_a_line", || {
         let server = Server::start("");
+        // The client's part of the library reads pins from the same store when it connects.
+        let mut peer = Peer::connect(server.port);
         let _ = fs::remove_file(server.directory().join("store.redb"));
         fs::create_dir(server.directory().join("store.redb")).unwrap();
+        // The service has opened it for its leases.
+        store::close();
         let path =
             format!("/remain_limits_vpn?net_id={}&user_pkey_hash=0x{}", 0x0404_2022_0000_0000_u64, "0A".repeat(32));
         for _ in 0..300 {
@@ -179,6 +184,10 @@ fn requests_to_a_server_with_a_broken_store_log_a_line() {
         }
         let errors = log_lines("ERROR");
         assert!(errors.len() == 1 && errors[0].contains("dap_global_db_get_sync"), "{errors:#?}");
+        // Leases are given all the same.
+        peer.request();
+        peer.ask(&[]);
+        eventually("a line on the leases", || log_lines("leases not stored: the store refused").len() == 1);
         server.stop_with_errors();
     });
 }

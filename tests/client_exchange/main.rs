@@ -6,6 +6,8 @@
 mod bundles;
 mod congestion;
 mod ends;
+mod ledgers;
+mod mss;
 mod offers;
 mod packets;
 mod payments;

@@ -1,6 +1,6 @@
 //! The client pays: its choice of an order, its transactions, the receipts that it signs, the change to another
-//! transaction. The embedded SDK has no ledger, so a bank of this file takes its place; the order is the server's free
-//! one, with a price that the bank puts on it.
+//! transaction. A bank of this file plays a node's ledger; the order is the server's free one, with a price that the bank
+//! puts on it.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -14,7 +14,9 @@ use dap_chain_net_srv_vpn::abi::client::dap_chain_net_vpn_client_update;
 use dap_chain_net_srv_vpn::abi::cmd::com_vpn_client;
 use dap_chain_net_srv_vpn::app::{self, Status};
 use dap_chain_net_srv_vpn::sdk::net::{Net, Order};
-use dap_chain_net_srv_vpn::sdk::wallet::{Bank, Chain, Fees, Funds, Purchase, TxHash, set_bank};
+use dap_chain_net_srv_vpn::sdk::wallet::{
+    Bank, Chain, Fees, Funds, Ledger as Owner, OpenError, Purchase, TxHash, set_bank,
+};
 use embedded::abi::net::dap_chain_net_by_name;
 use host::lab::plug_in;
 use host::netlink::Netlink;
@@ -26,31 +28,40 @@ use vpn_core::wire::{Receipt, ReceiptInfo, ServiceError, op, pkt, unit};
 
 use crate::server::{OUTER, Server};
 
-const PRICE: u64 = 1000;
+pub(crate) const PRICE: u64 = 1000;
 const UNITS: u64 = 20;
 const KEY: [u8; 32] = [0x4B; 32];
 const FEES: Fees = Fees { network: 10, validators: 5 };
 
 #[derive(Default)]
-struct Ledger {
+pub(crate) struct Ledger {
     /// The balance of the only wallet, "purse".
-    balance: u64,
-    made: Vec<Purchase>,
-    chains: HashMap<TxHash, Funds>,
+    pub(crate) balance: u64,
+    pub(crate) made: Vec<Purchase>,
+    pub(crate) closed: Vec<TxHash>,
+    pub(crate) chains: HashMap<TxHash, Funds>,
     signed: Vec<Vec<u8>>,
+    /// The server whose ledger this is; `None` for the network's own.
+    pub(crate) server: Option<[u8; 32]>,
+    /// How the ledger is opened.
+    pub(crate) opens: Option<fn() -> Result<(), OpenError>>,
+    /// It does not answer.
+    pub(crate) is_silent: bool,
+    /// It has no order.
+    pub(crate) sells_nothing: bool,
 }
 
 #[derive(Default)]
-struct TestBank(Mutex<Ledger>);
+pub(crate) struct TestBank(pub(crate) Mutex<Ledger>);
 
 impl TestBank {
-    fn open(balance: u64) -> Arc<TestBank> {
+    pub(crate) fn open(balance: u64) -> Arc<TestBank> {
         let bank = Arc::new(TestBank(Mutex::new(Ledger { balance, ..Ledger::default() })));
         set_bank(Some(Arc::clone(&bank) as Arc<_>));
         bank
     }
 
-    fn made(&self) -> usize {
+    pub(crate) fn made(&self) -> usize {
         self.0.lock().made.len()
     }
 
@@ -68,8 +79,23 @@ impl TestBank {
 }
 
 impl Bank for TestBank {
+    fn open(&self, _net: &Net, _server: (&str, u16)) -> Result<(), OpenError> {
+        let opens = self.0.lock().opens;
+        opens.map_or(Ok(()), |opens| opens())
+    }
+
+    fn ledger(&self, _net: &Net) -> Owner {
+        self.0.lock().server.map_or(Owner::Network, Owner::Server)
+    }
+
+    fn close(&self, _net: &Net, _wallet: &str, tx: &TxHash) -> bool {
+        let mut ledger = self.0.lock();
+        ledger.closed.push(*tx);
+        ledger.chains.remove(tx).is_some()
+    }
+
     fn orders(&self, net: &Net, selling_only: bool) -> Vec<Order> {
-        let mut orders = net.orders(selling_only);
+        let mut orders = if self.0.lock().sells_nothing { Vec::new() } else { net.orders(selling_only) };
         for order in &mut orders {
             (order.price, order.units, order.unit, order.token) = (PRICE, UNITS, unit::SECONDS, "CELL".into());
         }
@@ -90,21 +116,25 @@ impl Bank for TestBank {
         Some(signature(8))
     }
 
-    fn pay(&self, _net: &Net, purchase: &Purchase) -> Option<TxHash> {
+    fn pay(&self, _net: &Net, purchase: &Purchase) -> Result<TxHash, Option<String>> {
         let mut ledger = self.0.lock();
         let cost = purchase.value + purchase.fee + FEES.network;
-        ledger.balance = ledger.balance.checked_sub(cost)?;
+        ledger.balance = ledger.balance.checked_sub(cost).ok_or(None)?;
         ledger.made.push(purchase.clone());
         let hash = [ledger.made.len() as u8; 32];
         let fee = purchase.fee + FEES.network;
         let Purchase { value, unit, token, .. } = purchase.clone();
         let funds = Funds { last: hash, key_hash: KEY, value, fee, unit_price_max: 0, unit, token };
         ledger.chains.insert(hash, funds);
-        Some(hash)
+        Ok(hash)
     }
 
     fn chain(&self, _net: &Net, tx: &TxHash) -> Chain {
-        self.0.lock().chains.get(tx).cloned().map_or(Chain::Unknown, Chain::Open)
+        let ledger = self.0.lock();
+        if ledger.is_silent {
+            return Chain::Unavailable;
+        }
+        ledger.chains.get(tx).cloned().map_or(Chain::Unknown, Chain::Open)
     }
 }
 
@@ -115,13 +145,17 @@ fn signature(fill: u8) -> Vec<u8> {
 }
 
 fn receipt(units: u64, prev_tx: TxHash) -> Vec<u8> {
-    let value = ReceiptInfo::value_of(PRICE);
+    receipt_for(PRICE, units, prev_tx)
+}
+
+fn receipt_for(price: u64, units: u64, prev_tx: TxHash) -> Vec<u8> {
+    let value = ReceiptInfo::value_of(price);
     let info = ReceiptInfo { srv_uid: 1, units_type: unit::SECONDS, version: 2, units, value, prev_tx };
     Receipt::append_signature(&Receipt::unsigned(&info), &signature(7))
 }
 
 /// Calls the C function; returns its code.
-fn update(wallet: &str, token: &str, value: u64) -> i32 {
+pub(crate) fn update(wallet: &str, token: &str, value: u64) -> i32 {
     let (wallet, token) = (CString::new(wallet).unwrap(), CString::new(token).unwrap());
     // SAFETY: NUL-terminated texts; the network is the SDK's own.
     unsafe {
@@ -194,6 +228,8 @@ fn only_what_was_agreed_is_signed() {
         let ask = |units, prev_tx| server.send_service(pkt::SIGN_REQUEST, &receipt(units, prev_tx));
         ask(UNITS + 1, [1; 32]);
         eventually("a warning", || log_lines("number of units is 21, expected 20").len() == 1);
+        // A server that has raised its price since the client read it.
+        server.send_service(pkt::SIGN_REQUEST, &receipt_for(PRICE + 1, UNITS, [1; 32]));
         ask(UNITS, [9; 32]);
         ask(UNITS, [1; 32]);
         eventually("the first receipt", || log_lines("receipt 1 signed").len() == 1);

@@ -4,6 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app;
 use embedded::config::{self, Config};
@@ -54,6 +55,8 @@ fn nothing_is_allocated_for_a_packet() {
         config::set_current(Config::parse(&text, "test").0);
         app::server_start().unwrap();
         let client = Client::connect(&hosts, 0, "client", &[]);
+        // A thread of the server stores the lease within a second.
+        std::thread::sleep(Duration::from_secs(2));
         let (near, far) = (udp(GATEWAY), udp_at(hosts.at(0), client.address));
         let (near_address, far_address) = (near.local_addr().unwrap(), far.local_addr().unwrap());
         for (what, from, to, target) in

@@ -11,7 +11,8 @@ use testkit::netns::in_namespace;
 use testkit::noise;
 use testkit::program::{Running, code, stderr};
 use testkit::sockets::{connect_from, tcp};
-use testkit::tunnel::{Client, GATEWAY, NETWORK, tun_devices};
+use testkit::tun_devices;
+use testkit::tunnel::{Client, GATEWAY, NETWORK};
 
 use crate::PROGRAM;
 

@@ -18,17 +18,18 @@ use testkit::netns::{in_namespace, mount};
 use testkit::program::{Running, code, send, stderr, stdout};
 use testkit::skip;
 use testkit::tunnel::{Client, GATEWAY, NETWORK};
+use vpn_core::forward::Networks;
 
 use crate::routes::hosts;
 
-const FILE: &str = "/etc/resolv.conf";
+pub(crate) const FILE: &str = "/etc/resolv.conf";
 /// What the client is told to do.
 const ALL: [&str; 2] = ["--route", "0.0.0.0/0"];
 
 /// The file with its inode, mode and target, and the names of those beside it.
-type State = (Option<(u64, u32)>, Option<PathBuf>, Option<Vec<u8>>, Vec<String>);
+pub(crate) type State = (Option<(u64, u32)>, Option<PathBuf>, Option<Vec<u8>>, Vec<String>);
 
-fn state() -> State {
+pub(crate) fn state() -> State {
     let names = fs::read_dir("/etc").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name.starts_with("resolv.conf")).collect();
     names.sort();
@@ -226,6 +227,14 @@ fn only_servers_that_are_reached_through_the_tunnel_are_taken_from_a_lease() {
             assert_eq!(state(), before, "{arguments:?}");
             interrupt(client);
         }
+        // All that is public is the Internet, too.
+        let public = Networks::parse(["0.0.0.0/0"]).unwrap();
+        let public = public.without(&Networks::parse(["10.0.0.0/8", "192.168.0.0/16"]).unwrap());
+        let routes: Vec<_> = public.blocks().iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect();
+        let key = config_file(&hosts, &format!("[vpn_client]\nroutes=[{}]\n", routes.join(",")));
+        let client = Client::connect(&hosts, 0, "client", &["--config", &key]);
+        assert_eq!(servers(), ["9.9.9.9"]);
+        interrupt(client);
         // The user's word counts everywhere.
         let key = config_file(&hosts, "[vpn_client]\ndns=[10.98.0.1,10.55.0.1]\n");
         let client = Client::connect(&hosts, 0, "client", &["--config", &key]);

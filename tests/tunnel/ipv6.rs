@@ -30,7 +30,7 @@ const AT_ONCE: Duration = Duration::from_millis(200);
 const ALL: [&str; 2] = ["--route", "0.0.0.0/0"];
 
 /// Creates the hosts: the client's has a default route by the server's, for IPv6 too.
-fn hosts() -> Hosts {
+pub(crate) fn hosts() -> Hosts {
     let hosts = with_link_local_addresses();
     hosts.at(0).run(|| {
         let mut netlink = Netlink::open().unwrap();

@@ -10,7 +10,8 @@ use testkit::hosts::Hosts;
 use testkit::netns::{in_namespace, mount};
 use testkit::program::{Running, code, stderr};
 use testkit::sockets::{echo, udp_at};
-use testkit::tunnel::{Client, GATEWAY, tun_devices};
+use testkit::tun_devices;
+use testkit::tunnel::{Client, GATEWAY};
 
 use crate::PROGRAM;
 
@@ -229,5 +230,9 @@ fn a_reconnection_to_the_same_network_is_no_collision() {
         let _other = server(&hosts, "server", "10.97.0.0", "255.255.255.0");
         let mut running = client.running;
         running.wait_for_log("which holds 10.97.0.9/32, the destination of this host's route by 10.55.0.1 on far0");
+        // Each of the files that were shown has its own copy, and `repair` sees the one on top.
+        drop(running);
+        assert_eq!(code(&hosts.repair_at(0)), 0);
+        assert!(Command::new("umount").arg("/etc/resolv.conf").status().unwrap().success());
     });
 }

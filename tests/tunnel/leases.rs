@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use host::netlink::Netlink;
 use rustix::process::Signal;
+use testkit::eventually;
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
-use testkit::program::send;
+use testkit::program::{code, send, stderr, stdout};
 use testkit::sockets::{echo, ping, udp, udp_at};
-use testkit::tunnel::{Client, GATEWAY, tun_devices};
+use testkit::tun_devices;
+use testkit::tunnel::{Client, GATEWAY, NETWORK};
 
 use crate::PROGRAM;
 
@@ -143,6 +145,83 @@ fn two_clients_with_one_token_do_not_evict_each_other() {
             assert_eq!(client.running.stdout().matches("connected to ").count(), 1, "{}", client.running.log());
             send(&client.running.child, Signal::TERM);
             assert_eq!(client.running.exit_code(), Some(0));
+        }
+    });
+}
+
+#[test]
+fn the_operator_sees_the_leases_and_ends_one() {
+    in_namespace("leases::the_operator_sees_the_leases_and_ends_one", || {
+        let hosts = Hosts::with_clients(PROGRAM, 2);
+        let key = format!("0x{}", "AB".repeat(32));
+        let config = hosts.config(&format!("{NETWORK}static_leases=[{key}:10.98.0.200]\n"));
+        let (server, _) = hosts.server_with("server", &["--config", &config]);
+        assert!(server.log().contains("1 addresses are reserved for one client each"), "{}", server.log());
+        let state = hosts.state("server");
+        let run = |words: &[&str]| hosts.near(&[&["leases", "--state-dir", &state], words].concat());
+        let leases = || {
+            let output = run(&["--json"]);
+            assert_eq!(code(&output), 0, "{}", stderr(&output));
+            serde_json::from_str::<serde_json::Value>(&stdout(&output)).unwrap()
+        };
+        let states = || {
+            let all = leases();
+            let one = |lease: &serde_json::Value| format!("{} {}", lease["address"], lease["state"]).replace('"', "");
+            all["leases"].as_array().unwrap().iter().map(one).collect::<Vec<_>>()
+        };
+        assert_eq!(states(), ["10.98.0.200 reserved"]);
+        let first = Client::connect(&hosts, 0, "first", &[]);
+        let mut second = Client::connect(&hosts, 1, "second", &[]);
+        send(&second.running.child, Signal::TERM);
+        assert_eq!(second.running.exit_code(), Some(0));
+        let expected = ["10.98.0.2 leased", "10.98.0.3 kept", "10.98.0.200 reserved"];
+        eventually("the end of the second", || states() == expected);
+        let all = leases();
+        let (leased, reserved) = (&all["leases"][0], &all["leases"][2]);
+        assert!(leased["peer"].as_str().unwrap().starts_with("10.55.0.2:"), "{leased}");
+        assert!(leased["usage"].as_u64().unwrap() > 0 && leased["seconds"].as_u64().is_some(), "{leased}");
+        assert!(leased["client"].as_str().unwrap().len() == 66 && leased["static"] == false, "{leased}");
+        assert!(reserved["client"] == key.as_str() && reserved["static"] == true, "{reserved}");
+        let text = stdout(&run(&[]));
+        assert!(text.starts_with("10.98.0.2       leased, "), "{text}");
+        assert!(text.contains(&format!("\n10.98.0.200     reserved, static, client {key}\n")), "{text}");
+
+        for (address, said) in [
+            ("10.98.0.3", "-drop 10.98.0.3: no session has 10.98.0.3"),
+            ("10.98.0.1", "10.98.0.1 is no address of a client; expected one of 10.98.0.2 to 10.98.0.254"),
+        ] {
+            let output = run(&["--drop", address]);
+            assert!(code(&output) == 1 && stderr(&output).contains(said), "{output:?}");
+        }
+        assert_eq!(code(&run(&["--drop", "10.98.0"])), 2);
+        let output = run(&["--drop", "10.98.0.2"]);
+        assert!(stdout(&output).starts_with("dropped the session of 10.98.0.2: client 0x"), "{output:?}");
+        let first = Client::connected(first.running, 2);
+        assert_eq!(first.address, FIRST, "it connects again");
+        assert!(server.log().contains(", the operator has dropped it, "), "{}", server.log());
+    });
+}
+
+#[test]
+fn static_leases_that_make_no_sense_stop_the_start() {
+    in_namespace("leases::static_leases_that_make_no_sense_stop_the_start", || {
+        let hosts = Hosts::new(PROGRAM);
+        let [one, other] = ["AB", "CD"].map(|digits| format!("0x{}", digits.repeat(32)));
+        for (value, said) in [
+            (format!("{one}:10.97.0.2"), "an address for clients in 10.98.0.0/24, which are 10.98.0.2 to 10.98.0.254"),
+            (format!("{one}:10.98.0.255"), "an address for clients in 10.98.0.0/24"),
+            (format!("{one}:10.98.0.1"), "10.98.0.1 is the server's own"),
+            (format!("{one}:10.98.0.2,{other}:10.98.0.2"), "each address once; 10.98.0.2 is there twice"),
+            (format!("{one}:10.98.0.2,{one}:10.98.0.3"), "each key once"),
+            (format!("{one}=10.98.0.2"), "a list of 0x<64 hexadecimal digits>:<IPv4 address>"),
+            (format!("{}:10.98.0.2", &one[..65]), "a list of 0x<64 hexadecimal digits>:<IPv4 address>"),
+            (format!("0x{}:10.98.0.2", "00".repeat(32)), "zeros name no client"),
+        ] {
+            let config = hosts.config(&format!("{NETWORK}static_leases=[{value}]\n"));
+            let output = hosts.near(&["server", "--config", &config, "--state-dir", &hosts.state("server")]);
+            let log = stderr(&output);
+            assert!(log.contains("[srv_vpn] static_leases = 0x") && log.contains(said), "{value}: {log}");
+            assert_eq!(code(&output), 2, "{log}");
         }
     });
 }

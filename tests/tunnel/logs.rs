@@ -74,3 +74,26 @@ fn debug_more_logs_the_services_debug_lines() {
         assert_eq!(foreign.collect::<Vec<_>>(), [""; 0]);
     });
 }
+
+/// What stays as it is from one attempt to the next is said once.
+#[test]
+fn a_client_that_connects_again_does_not_repeat_itself() {
+    in_namespace("logs::a_client_that_connects_again_does_not_repeat_itself", || {
+        let hosts = Hosts::new(PROGRAM);
+        // Nobody answers at the gateway, and the lease names no name server.
+        let config = hosts.config(&format!("{NETWORK}dns=[]\n"));
+        let (mut server, _) = hosts.server_with("server", &["--config", &config]);
+        let mut client = Client::connect(&hosts, 0, "client", &["--config", &config]).running;
+        for times in [2, 3] {
+            send(&server.child, Signal::KILL);
+            client.wait_until("lost", |client| client.log().matches("was lost").count() == times - 1);
+            (server, _) = hosts.server_with("server", &["--config", &config]);
+            client = Client::connected(client, times).running;
+        }
+        let lines: Vec<_> = client.log().lines().map(str::to_owned).collect();
+        assert!(those_with(&lines, "connecting to ").len() >= 3, "{lines:#?}");
+        for once in ["the host's name servers stay", "streams send with the congestion control"] {
+            assert_eq!(those_with(&lines, once).len(), 1, "{once}: {lines:#?}");
+        }
+    });
+}

@@ -5,12 +5,14 @@
 
 mod addresses;
 mod allocations;
+mod captive;
 mod churn;
 mod device;
 mod dns;
 mod ipv6;
 mod judged;
 mod kill_switch;
+mod killed;
 mod leases;
 mod limits;
 mod logs;
@@ -23,6 +25,7 @@ mod offload;
 mod pauses;
 mod peers;
 mod pmtu;
+mod restart;
 mod retries;
 mod roaming;
 mod routes;

@@ -9,7 +9,8 @@ use testkit::hosts::{Hosts, forwards_packets};
 use testkit::inner::{Seen, TCP};
 use testkit::netns::in_namespace;
 use testkit::sockets::{Fragments, every_packet, exchange, received, set_fragments, udp, udp_at};
-use testkit::tunnel::{Client, GATEWAY, NETWORK, tun_devices};
+use testkit::tun_devices;
+use testkit::tunnel::{Client, GATEWAY, NETWORK};
 use testkit::{TEST_TIMEOUT, noise};
 
 use crate::PROGRAM;

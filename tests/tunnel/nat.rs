@@ -13,6 +13,7 @@ use testkit::eventually;
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
 use testkit::program::{Running, send};
+use testkit::skip;
 use testkit::sockets::{echo, udp, udp_at};
 use testkit::tunnel::{Client, GATEWAY, NETWORK};
 
@@ -172,6 +173,33 @@ fn off_changes_nothing() {
         assert_eq!(state().0, before.0);
         assert_eq!(["near0", "near1", "tun0"].map(forwarding), ["0"; 3]);
         assert!(server.log().contains("this host does not forward IPv4"), "{}", server.log());
+    });
+}
+
+/// Docker, ufw and others may use the older ip_tables, which only its own program can list.
+#[test]
+fn rules_of_iptables_legacy_are_named() {
+    const TEST: &str = "nat::rules_of_iptables_legacy_are_named";
+    in_namespace(TEST, || {
+        let hosts = hosts();
+        let running = server(&hosts, "auto");
+        assert!(!running.log().contains("iptables-legacy"), "{}", running.log());
+        end(running, Signal::TERM);
+        let iptables = |arguments: &[&str]| Command::new("iptables-legacy").args(arguments).status();
+        match iptables(&["-P", "FORWARD", "DROP"]) {
+            Ok(status) if status.success() => {}
+            result => return skip(TEST, &format!("iptables-legacy -P FORWARD DROP: {result:?}")),
+        }
+        let running = server(&hosts, "auto");
+        let log = running.log();
+        assert!(log.contains("this host has tables of iptables-legacy (filter), which are not looked at"), "{log}");
+        let client = connect(&hosts);
+        assert!(!arrives(&hosts, &client));
+        // What the line says is right.
+        for side in ["-i", "-o"] {
+            assert!(iptables(&["-I", "FORWARD", side, "tun0", "-j", "ACCEPT"]).unwrap().success());
+        }
+        assert_eq!(source_at_internet(&hosts, &client), SERVER);
     });
 }
 

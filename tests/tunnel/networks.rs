@@ -10,7 +10,8 @@ use testkit::netns::in_namespace;
 use testkit::noise;
 use testkit::program::Running;
 use testkit::sockets::{echo, udp, udp_at};
-use testkit::tunnel::{Client, tun_devices};
+use testkit::tun_devices;
+use testkit::tunnel::Client;
 
 use crate::PROGRAM;
 

@@ -81,9 +81,10 @@ fn a_forwarded_flow_is_cut_for_the_client_that_needs_it() {
 
 /// A tunnel whose ends have offload or not.
 struct Tunnel {
-    hosts: Hosts,
     server: Running,
     client: Client,
+    /// Behind the programs, which end before it looks at what they have left.
+    hosts: Hosts,
     server_offloads: bool,
     client_offloads: bool,
 }

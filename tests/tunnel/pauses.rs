@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread::{self, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use testkit::hosts::Hosts;
@@ -104,6 +104,43 @@ fn a_server_that_was_stopped_keeps_its_sessions() {
             assert!(!client.running.log().contains("lost"), "{}", client.running.log());
         }
         assert!(!server.log().contains("silent for"), "{}", server.log());
+    });
+}
+
+/// The server has given the silent client up. When the client goes on, it connects again at once, and has its address.
+#[test]
+fn a_client_whose_session_has_ended_meanwhile_is_back_at_once() {
+    in_namespace("pauses::a_client_whose_session_has_ended_meanwhile_is_back_at_once", || {
+        let hosts = Hosts::new(PROGRAM);
+        let config = hosts.config(&format!("{NETWORK}keep_alive=1\n[vpn_client]\nkeep_alive=60\n"));
+        let (server, _) = hosts.server_with("server", &["--config", &config]);
+        let client = Client::connect(&hosts, 0, "client", &["--config", &config]);
+        pause(&client.running, || {});
+        let continued = Instant::now();
+        assert!(server.log().contains("silent for"), "{}", server.log());
+        let again = Client::connected(client.running, 2);
+        assert!(continued.elapsed() < Duration::from_secs(2), "{:?}: {}", continued.elapsed(), again.running.log());
+        assert_eq!(again.address, client.address);
+        echo(&udp_at(hosts.at(0), again.address), &udp(GATEWAY), b"after");
+    });
+}
+
+/// What was out of reach before the process was stopped may be there now: no pause between attempts goes on.
+#[test]
+fn a_pause_between_attempts_ends_with_the_pause_of_the_process() {
+    in_namespace("pauses::a_pause_between_attempts_ends_with_the_pause_of_the_process", || {
+        let hosts = Hosts::new(PROGRAM);
+        let (server, _) = hosts.server("server");
+        let mut client = Client::connect(&hosts, 0, "client", &[]).running;
+        drop(server);
+        client.wait_until("a pause of 8 s", |client| client.log().matches("next attempt in").count() == 5);
+        send(&client.child, Signal::STOP);
+        let _server = hosts.server("server");
+        sleep(Duration::from_secs(2));
+        send(&client.child, Signal::CONT);
+        let continued = Instant::now();
+        let again = Client::connected(client, 2).running;
+        assert!(continued.elapsed() < Duration::from_secs(2), "{:?}: {}", continued.elapsed(), again.log());
     });
 }
 

@@ -6,11 +6,13 @@
 //! ```
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use host::lab::{Cable, Namespace, Plug, add_loopback_address};
 use host::netlink::Netlink;
-use host::nft::{BaseChain, Batch, ChainHook, Family, Nft};
+use host::nft::{BaseChain, Batch, ChainHook, Family, Nft, Rule};
 use testkit::eventually;
 use testkit::hosts::{Hosts, forward_packets};
 use testkit::netns::in_namespace;
@@ -62,6 +64,52 @@ impl Lab {
         far.run(move || route(Ipv4Addr::UNSPECIFIED, 0, [10, 57, 0, 1]));
         hosts.at(0).run(move || route(Ipv4Addr::UNSPECIFIED, 0, [10, 55, 0, 1]));
         Lab { hosts, routers, far }
+    }
+
+    /// Gives all links but the client's own IPv6, with addresses of the same numbers.
+    fn have_ipv6(&self) {
+        let address = |number, last| Ipv6Addr::new(0x2001, 0xdb8, number, 0, 0, 0, 0, last);
+        let set = move |links: &[(&str, u16, u16)], routes: &[(Ipv6Addr, u8, Ipv6Addr)]| {
+            let mut netlink = Netlink::open().unwrap();
+            for (link, number, last) in links {
+                let index = netlink.link_index(link).unwrap();
+                netlink.add_address6(index, address(*number, *last), 64).unwrap();
+            }
+            for (to, prefix, gateway) in routes {
+                netlink.add_route6((*to, *prefix), *gateway, 1024).unwrap();
+            }
+            let _ = fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1");
+        };
+        let all = Ipv6Addr::UNSPECIFIED;
+        set(&[("near1", 55, 1)], &[(all, 0, address(55, 2))]);
+        let to_far = (address(57, 0), 64, address(56, 2));
+        self.routers[0].run(move || set(&[("far1", 55, 2), ("near56", 56, 1)], &[to_far]));
+        self.routers[1].run(move || set(&[("far56", 56, 2), ("near57", 57, 1)], &[(SERVER6, 64, address(56, 1))]));
+        self.far.run(move || set(&[("far57", 57, 2)], &[(all, 0, address(57, 1))]));
+        // New links take a moment: until a closed port of the server's host answers.
+        let connect = || TcpStream::connect_timeout(&(SERVER6, 9).into(), Duration::from_millis(300));
+        eventually("IPv6 on all links", || {
+            self.far.run(move || connect().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused))
+        });
+    }
+
+    /// The routers send no ICMP errors any more.
+    fn silence(&self) {
+        for router in &self.routers {
+            // What a router forwards does not come here.
+            let chain =
+                BaseChain { name: "silent", kind: "filter", hook: ChainHook::Output, priority: 0, accepts: true };
+            router.run(move || {
+                let mut batch = Batch::new();
+                batch.put_table(Family::Inet, "silent");
+                batch.add_chain(Family::Inet, "silent", &chain);
+                for (is_ipv6, protocol, kind) in [(false, libc::IPPROTO_ICMP, 3), (true, libc::IPPROTO_ICMPV6, 2)] {
+                    let rule = Rule::new("silent").of_family(is_ipv6).of_protocol(protocol).of_icmp_type(kind).drop();
+                    batch.add_rule(Family::Inet, "silent", "silent", rule);
+                }
+                Nft::open().unwrap().perform(batch).unwrap();
+            });
+        }
     }
 
     /// Narrows the link between the routers.
@@ -271,47 +319,95 @@ fn a_router_with_a_link_local_address_is_heard() {
     });
 }
 
-/// Connects from the far host, so that the narrow link is between client and server, and sends a megabyte each way.
-fn stream_over_narrow_path(test: &str, mtu: u32, is_black_hole: bool) {
-    in_namespace(test, || {
+/// A client on the far host, so that the narrow link is between it and the server.
+struct Outside {
+    _server: Running,
+    client: Client,
+    /// Behind the programs, which end before its hosts look at what they have left.
+    lab: Lab,
+}
+
+/// The server's address by IPv6.
+const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 55, 0, 0, 0, 0, 1);
+
+impl Outside {
+    fn new(over: Over, mtu: u32, is_black_hole: bool) -> Outside {
         let lab = Lab::new();
+        lab.have_ipv6();
         lab.narrow(mtu);
         if is_black_hole {
-            for router in &lab.routers {
-                // Of what a router forwards, nothing comes here.
-                let silent =
-                    BaseChain { name: "silent", kind: "filter", hook: ChainHook::Output, priority: 0, accepts: false };
-                router.run(move || {
-                    let mut batch = Batch::new();
-                    batch.put_table(Family::Ip, "silent");
-                    batch.add_chain(Family::Ip, "silent", &silent);
-                    Nft::open().unwrap().perform(batch).unwrap();
-                });
-            }
+            lab.silence();
         }
-        let config = lab.hosts.config(NETWORK);
-        let (_server, _) = lab.hosts.server_with("server", &["--config", &config]);
+        let config = lab.hosts.config(&format!("[server]\nlisten_address=[[::]:8079]\n{NETWORK}"));
+        let (server, _) = lab.hosts.server_with("server", &["--config", &config]);
         let mut command = PROGRAM.command(lab.hosts.path());
-        command.args(["client", "--connect", "10.55.1.1", "--state-dir", &lab.hosts.state("client")]);
+        let target = match over {
+            Over::V4 => "10.55.1.1".into(),
+            Over::V6 => format!("[{SERVER6}]"),
+        };
+        let config = ["--config", &config];
+        command.args(["client", "--connect", &target, "--state-dir", &lab.hosts.state("client")]).args(config);
         let far = lab.far.clone();
         let running = Running::start(lab.hosts.path(), "client", command, |mut command| {
             far.run(move || command.spawn().unwrap())
         });
-        let _client = Client::connected(running, 1);
+        Outside { lab, _server: server, client: Client::connected(running, 1) }
+    }
+
+    /// Sends a megabyte each way through the tunnel.
+    fn exchange(&self, seed: u64) {
         let listener = TcpListener::bind((GATEWAY, 0)).unwrap();
         let target = listener.local_addr().unwrap();
-        let connecting = lab.far.run(move || TcpStream::connect_timeout(&target, TEST_TIMEOUT).unwrap());
-        exchange(&(connecting, listener.accept().unwrap().0), 1_000_000, mtu.into());
-    });
+        let connecting = self.lab.far.run(move || TcpStream::connect_timeout(&target, TEST_TIMEOUT).unwrap());
+        exchange(&(connecting, listener.accept().unwrap().0), 1_000_000, seed);
+    }
+}
+
+/// What carries the stream.
+#[derive(Clone, Copy)]
+enum Over {
+    V4,
+    V6,
+}
+
+fn narrow_from_the_start(test: &str, over: Over, mtu: u32, is_black_hole: bool) {
+    in_namespace(test, || Outside::new(over, mtu, is_black_hole).exchange(mtu.into()));
 }
 
 #[test]
 fn the_stream_learns_a_narrow_path() {
-    stream_over_narrow_path("pmtu::the_stream_learns_a_narrow_path", 576, false);
+    narrow_from_the_start("pmtu::the_stream_learns_a_narrow_path", Over::V4, 576, false);
 }
 
 /// Without the routers' ICMP, and with a kernel that does not probe (net.ipv4.tcp_mtu_probing), as it is by default.
 #[test]
 fn the_stream_gets_through_a_black_hole() {
-    stream_over_narrow_path("pmtu::the_stream_gets_through_a_black_hole", 576, true);
+    narrow_from_the_start("pmtu::the_stream_gets_through_a_black_hole", Over::V4, 576, true);
+}
+
+#[test]
+fn the_stream_gets_through_a_black_hole_of_ipv6() {
+    narrow_from_the_start("pmtu::the_stream_gets_through_a_black_hole_of_ipv6", Over::V6, 1280, true);
+}
+
+/// The path of a stream that is up becomes a narrow one, such as after a change of routes.
+fn narrow_later(test: &str, over: Over, mtu: u32) {
+    in_namespace(test, || {
+        let outside = Outside::new(over, 1500, true);
+        outside.exchange(1);
+        outside.lab.narrow(mtu);
+        outside.exchange(2);
+        let running = &outside.client.running;
+        assert_eq!(running.stdout().matches("connected to ").count(), 1, "the stream has survived: {}", running.log());
+    });
+}
+
+#[test]
+fn a_stream_survives_a_path_that_becomes_a_black_hole() {
+    narrow_later("pmtu::a_stream_survives_a_path_that_becomes_a_black_hole", Over::V4, 576);
+}
+
+#[test]
+fn a_stream_survives_a_path_of_ipv6_that_becomes_a_black_hole() {
+    narrow_later("pmtu::a_stream_survives_a_path_of_ipv6_that_becomes_a_black_hole", Over::V6, 1280);
 }

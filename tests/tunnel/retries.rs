@@ -7,7 +7,8 @@ use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
 use testkit::program::{Running, code, send, stderr};
 use testkit::sockets::{echo, udp, udp_at};
-use testkit::tunnel::{Client, GATEWAY, tun_devices};
+use testkit::tun_devices;
+use testkit::tunnel::{Client, GATEWAY};
 
 use crate::PROGRAM;
 use crate::leases::NETWORK_FOR_ONE;

@@ -191,6 +191,66 @@ fn a_server_is_found_again_without_a_name_server() {
     });
 }
 
+/// A server with two addresses, of which the one in use answers no more, and neither does a name server: the client finds
+/// the other one, which the tunnel and the kill switch kept from leaving around it until then.
+#[test]
+fn another_address_of_the_servers_name_is_found_again() {
+    in_namespace("routes::another_address_of_the_servers_name_is_found_again", || {
+        let hosts = hosts();
+        hosts.at(0).run(|| set_loopback_up().unwrap());
+        let one = |address: &str| {
+            let config = hosts.config(&format!("{NETWORK}[server]\nlisten_address=[{address}:8079]\n"));
+            hosts.server_with("server", &["--config", &config]).0
+        };
+        let first = one("10.55.0.1");
+        put(&hosts, "/etc/hosts", "10.55.0.1 vpn.test\n198.18.7.7 vpn.test\n");
+        let arguments = ["client", "--connect", "vpn.test", "--kill-switch", "--dns", "off"];
+        let client = Client::connected(hosts.start_at(0, "client", &arguments), 1);
+        put(&hosts, "/etc/hosts", "127.0.0.1 localhost\n");
+        let passes = |target: Ipv4Addr, port: u16| {
+            hosts.at(0).run(move || UdpSocket::bind((OUTER, 0)).unwrap().send_to(b"x", (target, port)).is_ok())
+        };
+        assert_eq!(source_towards(&hosts, INTERNET), client.address);
+
+        drop(first);
+        let _second = one("198.18.7.7");
+        let client = Client::connected(client.running, 2);
+        // Now this address is the one outside, for the server's port alone.
+        let connected = hosts.at(0).run(|| TcpStream::connect((INTERNET, 8079)).unwrap().local_addr().unwrap());
+        assert_eq!(connected.ip(), OUTER);
+        assert!(!passes(INTERNET, 8079) && !passes(INTERNET, 9), "no datagrams");
+        assert_eq!(source_towards(&hosts, NEAR), client.address);
+    });
+}
+
+/// While the client connects again the host's link goes and comes back, and the client has opened the way to the other
+/// address of the server's name meanwhile: the local network stays with the host, the gateway of its next default route
+/// too.
+#[test]
+fn the_local_network_of_a_link_that_comes_back_stays_with_the_host() {
+    in_namespace("routes::the_local_network_of_a_link_that_comes_back_stays_with_the_host", || {
+        let hosts = hosts();
+        let (server, _) = hosts.server("server");
+        put(&hosts, "/etc/hosts", "10.55.0.1 vpn.test\n198.18.7.7 vpn.test\n");
+        let arguments = ["client", "--connect", "vpn.test", "--dns", "off"];
+        let mut client = Client::connected(hosts.start_at(0, "client", &arguments), 1);
+        let neighbour = || hosts.at(0).run(|| host::outer_path::source_towards(Ipv4Addr::new(10, 55, 0, 77).into()));
+        assert_eq!(neighbour(), Some(OUTER.into()));
+
+        ip_at_client(&hosts, "link set far0 down");
+        drop(server);
+        client
+            .running
+            .wait_until("attempts without a link", |client| client.log().matches("next attempt in").count() == 3);
+        ip_at_client(&hosts, "link set far0 up");
+        assert_eq!(neighbour(), Some(OUTER.into()));
+        ip_at_client(&hosts, "route add default via 10.55.0.77");
+        let _server = hosts.server("server");
+        Client::connected(client.running, 2);
+        assert_eq!(neighbour(), Some(OUTER.into()));
+    });
+}
+
 #[test]
 fn networks_that_cannot_be_read_stop_the_client() {
     in_namespace("routes::networks_that_cannot_be_read_stop_the_client", || {

@@ -7,7 +7,8 @@ use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
 use testkit::noise;
 use testkit::sockets::{connect_from, echo, exchange, tcp, udp, udp_at};
-use testkit::tunnel::{Client, GATEWAY, NETWORK, tun_devices};
+use testkit::tun_devices;
+use testkit::tunnel::{Client, GATEWAY, NETWORK};
 
 use crate::PROGRAM;
 

@@ -3,6 +3,7 @@
 //! Callbacks, each at most once: first `connected`, or `error` if the connection fails; then `disconnected`; last
 //! `delete`. A client that is closed while dialling gets `delete` alone.
 
+use crate::addresses;
 use crate::ctypes::{dap_client, dap_stream_ch, dap_stream_worker};
 use crate::cview::client::{self as callbacks, CNodeClient, Handle};
 use crate::cview::packets::Packet;
@@ -11,6 +12,7 @@ use crate::reactor::{Reactor, Shared, moves};
 use crate::stream::client_end::ClientEnd;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ptr;
 use std::sync::{Arc, Weak};
 use vpn_core::names;
@@ -235,7 +237,7 @@ impl ClientEnd for NodeClient {
     }
 
     /// The stream is open.
-    fn up(&self, stream: u64, view: &StreamView) {
+    fn up(&self, stream: u64, peer: SocketAddr, view: &StreamView) {
         {
             let mut state = self.state.lock();
             if state.close {
@@ -244,6 +246,7 @@ impl ClientEnd for NodeClient {
             state.phase = Phase::Up { stream };
         }
         drop(self.another.lock().take());
+        addresses::found(&self.host, self.port, peer);
         self.handle.set_stream(view);
         callbacks::connected(&self.view);
     }

@@ -1,5 +1,6 @@
 //! Connecting: name look-up and TCP in short-lived threads, TLS on a worker.
 
+use super::addresses;
 use super::client::NodeClient;
 use super::config;
 use super::reactor::Load;
@@ -16,14 +17,12 @@ use host::look_up::{self, Missing};
 use host::nft::kill_switch;
 use host::patience::Patience;
 use host::threads::{Permit, Permits};
-use libc::{EAGAIN, ECANCELED, EIO, ENOENT, EPROTO};
-use parking_lot::Mutex;
+use libc::{EAGAIN, ECANCELED, EIO, ENOENT, EPROTO, ETIMEDOUT};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vpn_core::names;
 
 /// Time for all addresses of a host together.
@@ -32,13 +31,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SHARE: u32 = 3;
 /// Most connecting threads at once.
 const THREADS_MAX: usize = 64;
-
-/// Most names whose addresses are remembered.
-const NAMES_MAX: usize = 64;
-
-/// The address that answered last for a name and port. A name server may be reached through the very tunnel that this
-/// connection is to restore.
-static ANSWERED: Mutex<BTreeMap<(String, u16), SocketAddr>> = Mutex::new(BTreeMap::new());
 
 static PERMITS: Permits = Permits::new(THREADS_MAX);
 
@@ -66,6 +58,15 @@ pub(crate) fn start(reactor: &Arc<Reactor>, client: &Arc<NodeClient>) -> Result<
     Ok(())
 }
 
+/// Looks a host up and connects by TCP; fails with an errno. Blocks for at most some seconds.
+pub(crate) fn reach(host: &str, port: u16) -> Result<TcpStream, i32> {
+    let permit = Arc::new(PERMITS.take().ok_or(EAGAIN)?);
+    let began = Instant::now();
+    let addresses = look_up(host, port, &permit, || began.elapsed() < CONNECT_TIMEOUT)
+        .map_err(|errno| if errno == ECANCELED { ETIMEDOUT } else { errno })?;
+    host::dial::connect(&addresses, CONNECT_TIMEOUT, || true).map(|(io, _)| io)
+}
+
 fn dial(reactor: &Arc<Reactor>, client: &Arc<NodeClient>, permit: &Arc<Permit>) -> Result<(), i32> {
     let addresses = look_up(client.host(), client.port(), permit, || client.is_dialling())?;
     connect(reactor, client, permit, addresses)
@@ -90,7 +91,6 @@ fn connect(
         EPROTO
     })?;
     let (io, peer) = host::dial::connect(&addresses, CONNECT_TIMEOUT, || client.is_dialling())?;
-    remember(client.host(), client.port(), peer);
     prepare_socket(&io).map_err(Errno::raw_os_error)?;
     // The client's own questions end the connection with a dead server earlier.
     set_patience(&io, true);
@@ -120,21 +120,14 @@ fn connect(
     Ok(())
 }
 
-fn remember(host: &str, port: u16, peer: SocketAddr) {
-    let mut answered = ANSWERED.lock();
-    if answered.len() >= NAMES_MAX {
-        answered.clear();
-    }
-    answered.insert((host.to_owned(), port), peer);
-}
-
-/// Returns the address that answered for the name last, and says why it is used. After a crash the kill switch that is
-/// still up has it.
+/// Returns the addresses that the name had, and says why they are used. After a crash the kill switch that is still up has
+/// one.
 fn remembered(host: &str, port: u16, why: &str) -> Option<Vec<SocketAddr>> {
-    let answered = ANSWERED.lock().get(&(host.to_owned(), port)).copied();
-    if let Some(peer) = answered {
-        log::info!("{host}: {why}; {}, which answered last, is tried", peer.ip());
-        return Some(vec![peer]);
+    let known = addresses::known(host, port);
+    if let Some((first, others)) = known.split_first() {
+        let others = if others.is_empty() { "" } else { ", then its other addresses" };
+        log::info!("{host}: {why}; {}, which answered last, is tried{others}", first.ip());
+        return Some(known);
     }
     let peer = kill_switch::standing().ok()??.address_of(&names::server(host, port))?;
     log::info!("{host}: {why}; {}, which the kill switch lets through, is tried", peer.ip());
@@ -149,7 +142,9 @@ fn look_up(host: &str, port: u16, permit: &Arc<Permit>, is_wanted: impl Fn() -> 
     let (name, permit) = (host.to_owned(), Arc::clone(permit));
     let resolve = move || {
         let _permit = permit;
-        (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
+        let addresses: Vec<_> = (name.as_str(), port).to_socket_addrs()?.collect();
+        addresses::learn(&name, port, &addresses);
+        Ok(addresses)
     };
     let instead = |why: &str| {
         log::debug!("{host}: {why}");

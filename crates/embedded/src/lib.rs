@@ -9,6 +9,9 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+pub mod addresses;
+pub mod bank;
+mod billing;
 pub mod budget;
 pub mod cli;
 pub(crate) mod client;
@@ -20,6 +23,7 @@ mod deadline;
 pub mod dial;
 pub mod http;
 pub mod ledger;
+pub mod ledger_cli;
 pub mod lifecycle;
 pub mod listener;
 pub mod logging;
@@ -27,13 +31,16 @@ pub mod money;
 pub mod net;
 pub(crate) mod panics;
 pub mod places;
+pub mod prices;
 pub(crate) mod process;
 mod reactor;
 pub mod receipt;
 pub mod service;
+mod services;
 mod state;
 pub mod store;
 pub mod stream;
 pub(crate) mod threads;
 pub mod timeouts;
 pub mod tls;
+pub mod wallets;

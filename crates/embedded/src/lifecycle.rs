@@ -9,7 +9,8 @@ use crate::reactor::{self, Job, Reactor, Shared};
 use crate::stream::client_end::ClientEnd;
 use crate::stream::{channels, sessions};
 use crate::{
-    budget, cli, config, http, listener, logging, net, process, service, state, store, threads, timeouts, tls,
+    bank, budget, cli, config, http, ledger, ledger_cli, listener, logging, net, prices, process, service, services,
+    state, store, threads, timeouts, tls,
 };
 use crossbeam::channel::{self, RecvTimeoutError};
 use parking_lot::{Condvar, Mutex};
@@ -154,6 +155,7 @@ static CHANGED: Condvar = Condvar::new();
 fn start() -> Result<Arc<Running>, RuntimeError> {
     let config = config::current();
     config.check()?;
+    prices::read(&config)?;
     budget::configure(&config);
     let count = worker_count(config.get_u64("resources", "threads_cnt", 0));
     let mut workers = Vec::with_capacity(count);
@@ -161,6 +163,8 @@ fn start() -> Result<Arc<Running>, RuntimeError> {
         workers.push(Shared::new(index).map_err(|source| RuntimeError::Worker { index, source })?);
     }
     service::register_channel();
+    bank::server::register_channel();
+    ledger_cli::register();
     tls::warm_up();
     let running =
         Arc::new(Running { reactor: Reactor::new(workers), threads: Mutex::default(), cli: Mutex::default() });
@@ -209,6 +213,7 @@ fn stop(running: &Running) {
     exit_workers(running, &mut hanging);
     report(&hanging, timeout, "the embedded SDK stops without it and does not free what it may use");
     free_what_is_left(reactor, hanging.is_empty() && clients_left == 0);
+    ledger::close();
     net::reset();
     store::close();
     state::close();
@@ -220,7 +225,7 @@ fn stop(running: &Running) {
 /// them.
 fn free_what_is_left(reactor: &Reactor, is_unused: bool) {
     let sockets = std::mem::take(&mut *reactor.unassigned.lock());
-    let left = (sockets, service::take_all(), sessions::take_all(), client::take_all(), channels::take_all());
+    let left = (sockets, services::take_all(), sessions::take_all(), client::take_all(), channels::take_all());
     if is_unused {
         left.0.values().for_each(events::close_descriptor);
     } else {

@@ -94,6 +94,11 @@ pub fn find_by_name(name: &str) -> Option<NetRef> {
     find(|net| net.name == name)
 }
 
+/// The networks in the current configuration.
+pub fn all() -> Vec<NetRef> {
+    with_active(|active| active.iter().map(|net| NetRef(net)).collect())
+}
+
 /// The network at a pointer that C passed, even if the current configuration no longer names it. The pointer is
 /// compared, never followed.
 pub fn find_by_ptr(net: *const dap_chain_net) -> Option<NetRef> {
@@ -106,12 +111,17 @@ pub fn reset() {
 }
 
 fn find(wanted: impl Fn(&Settings) -> bool) -> Option<NetRef> {
+    with_active(|active| active.iter().find(|net| wanted(&net.settings)).map(|net| NetRef(net)))
+}
+
+/// Calls `work` with the networks in the current configuration.
+fn with_active<R>(work: impl FnOnce(&[&'static Net]) -> R) -> R {
     let config = config::current();
     let mut table = TABLE.lock();
     if !table.built_from.as_ref().is_some_and(|built_from| Arc::ptr_eq(built_from, &config)) {
         table.rebuild(config);
     }
-    table.active.iter().find(|net| wanted(&net.settings)).map(|net| NetRef(net))
+    work(&table.active)
 }
 
 static TABLE: Mutex<Table> = Mutex::new(Table { built_from: None, active: Vec::new(), all: Vec::new() });

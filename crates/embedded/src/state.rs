@@ -1,4 +1,4 @@
-//! The state directory: identity, store, CLI socket.
+//! The state directory: identity, wallets, store, ledgers, CLI socket.
 //!
 //! It is opened once, and everything in it by its descriptor, so that nobody exchanges a part of the path meanwhile. A
 //! link is not followed. Directory and files must belong to this process's user or to root: whoever else owns one may
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use host::descriptors::above_stdio;
 use parking_lot::Mutex;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, fstat, linkat, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fchmod, fstat, linkat, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, getegid, geteuid, test_kill_process};
 
@@ -83,6 +83,17 @@ pub enum StateError {
         path: PathBuf,
         /// Its owner.
         owner: u32,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Other users may read or write a private key.
+    #[error(
+        "other users may read or write the private key {} (mode {mode:04o}): expected 0600; who has read it can spend \
+         what it owns", path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
         /// Its mode.
         mode: u32,
     },
@@ -195,6 +206,53 @@ impl StateDir {
         }
     }
 
+    /// Opens a directory in this one, which is made, mode 0700, if it is missing and to be made. `None` if there is none.
+    pub(crate) fn subdirectory(&self, name: &str, is_made: bool) -> Result<Option<StateDir>, StateError> {
+        let path = self.path_of(name);
+        let failed = |errno: Errno| StateError::Directory { path: path.clone(), source: errno.into() };
+        if is_made {
+            match mkdirat(&self.descriptor, name, Mode::RWXU) {
+                Ok(()) => rustix::fs::fsync(&self.descriptor).map_err(failed)?,
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        let descriptor = match openat(&self.descriptor, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                return Err(StateError::Kind { path, found: "a link, or no directory", expected: "a directory" });
+            }
+            opened => opened.and_then(above_stdio::<OwnedFd>).map_err(failed)?,
+        };
+        check_owner(&path, &fstat(&descriptor).map_err(failed)?)?;
+        let directory = StateDir { path, descriptor };
+        directory.refuse_open()?;
+        Ok(Some(directory))
+    }
+
+    /// The names of what is in the directory, sorted.
+    pub(crate) fn names(&self) -> Result<Vec<String>, StateError> {
+        let failed = |errno: Errno| StateError::Directory { path: self.path.clone(), source: errno.into() };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.descriptor).map_err(failed)? {
+            names.extend(entry.map_err(failed)?.file_name().to_str().ok().map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Opens a private key to read it; None if there is none. It is refused if other users have access.
+    pub(crate) fn open_secret(&self, name: &str) -> Result<Option<File>, StateError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        match openat(&self.descriptor, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            opened => match self.admit_plain(name, opened)? {
+                (file, mode) if mode & 0o077 == 0 => Ok(Some(file)),
+                (_, mode) => Err(StateError::Exposed { path: self.path_of(name), mode }),
+            },
+        }
+    }
+
     fn still_exists(&self) -> bool {
         fstat(&self.descriptor).is_ok_and(|stat| stat.st_nlink > 0)
     }
@@ -234,8 +292,24 @@ impl StateDir {
         self.admit(name, openat(&self.descriptor, name, flags, PRIVATE)).map(|(file, _)| file)
     }
 
-    /// Admits a file that is a plain one of the right owner.
+    /// Admits a file that is a plain one of the right owner, and closes it to other users. Returns the mode that it had if
+    /// they had access.
     fn admit(&self, name: &str, opened: Result<OwnedFd, Errno>) -> Result<(File, Option<u32>), StateError> {
+        let (file, mode) = self.admit_plain(name, opened)?;
+        if mode & 0o077 == 0 {
+            return Ok((file, None));
+        }
+        if let Err(errno) = fchmod(&file, PRIVATE) {
+            log::warn!(
+                "{}: mode {mode:04o}, expected 0600, which cannot be set: {errno}",
+                self.path_of(name).display()
+            );
+        }
+        Ok((file, Some(mode)))
+    }
+
+    /// Admits a file that is a plain one of the right owner; returns its mode, too.
+    fn admit_plain(&self, name: &str, opened: Result<OwnedFd, Errno>) -> Result<(File, u32), StateError> {
         let kind = |found| StateError::Kind { path: self.path_of(name), found, expected: "a file" };
         let file = match opened {
             Err(Errno::LOOP) => return Err(kind("a link")),
@@ -247,17 +321,7 @@ impl StateDir {
             return Err(kind("another kind of file"));
         }
         check_owner(&self.path_of(name), &stat)?;
-        let mode = stat.st_mode & 0o7777;
-        if mode & 0o077 == 0 {
-            return Ok((file.into(), None));
-        }
-        if let Err(errno) = fchmod(&file, PRIVATE) {
-            log::warn!(
-                "{}: mode {mode:04o}, expected 0600, which cannot be set: {errno}",
-                self.path_of(name).display()
-            );
-        }
-        Ok((file.into(), Some(mode)))
+        Ok((file.into(), stat.st_mode & 0o7777))
     }
 
     /// Makes a file, mode 0600, with what `fill` writes: whole, on the disk, or not at all. A file that is there stays,

@@ -9,6 +9,7 @@ pub mod ipv6;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod look_up;
+pub mod narrow_path;
 pub mod netlink;
 pub mod nft;
 pub mod outer_path;

@@ -16,7 +16,7 @@ const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
 /// A machine that slept for less counts as awake: TCP does not notice it either.
 const SUSPENDED: Duration = Duration::from_secs(2);
 /// UDP's discard port: a connected socket asks the kernel for its route and sends nothing.
-const ANY_PORT: u16 = 9;
+pub(crate) const ANY_PORT: u16 = 9;
 
 /// What has happened to the way to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

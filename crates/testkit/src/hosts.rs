@@ -10,7 +10,10 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use host::lab::{Cable, Namespace, Plug};
+use host::netlink::{Netlink, OUR_ROUTE};
+use host::nft::Nft;
 
+use crate::devices::tun_devices;
 use crate::program::{Program, Running};
 use crate::skip::skip;
 
@@ -163,11 +166,45 @@ impl Hosts {
 
     /// Runs the program on the first client's host to its end.
     pub fn far(&self, arguments: &[&str]) -> Output {
+        self.far_with(&[arguments, &["--state-dir", &self.state("check")]].concat())
+    }
+
+    /// The same, with these arguments alone.
+    pub fn far_with(&self, arguments: &[&str]) -> Output {
         let mut command = self.program.command(self.path());
-        command.args(arguments).args(["--state-dir", &self.state("check")]);
+        command.args(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         self.at(0).spawn(command).wait_with_output().unwrap()
     }
+}
+
+/// Each test ends with this check: where the programs have ended and `repair` has run, nothing of theirs is left.
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let clients = (0..self.clients.len()).map(|client| (self.repair_at(client), self.at(client).run(left)));
+        for (repair, left) in [(self.near(&["repair"]), left())].into_iter().chain(clients) {
+            assert!(repair.status.success(), "{repair:?}");
+            assert!(left.is_empty(), "left behind: {left:?}");
+        }
+    }
+}
+
+/// Returns what a program has left on the calling thread's host.
+fn left() -> Vec<String> {
+    let mut netlink = Netlink::open().unwrap();
+    let devices = tun_devices().into_iter().map(|(link, _)| format!("device {}", link.name));
+    let routes = netlink.routes().unwrap().into_iter().filter(|route| route.protocol == OUR_ROUTE);
+    let tables = Nft::open().and_then(|mut nft| nft.tables()).unwrap_or_default();
+    let tables = tables.into_iter().filter(|(_, table)| table.starts_with("cellframe-vpn"));
+    let files = fs::read_dir("/etc").unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let files = files.filter(|name| name.starts_with("resolv.conf.cellframe-vpn"));
+    let mut left: Vec<_> = devices.chain(files).collect();
+    left.extend(routes.map(|route| format!("{route:?}")));
+    left.extend(tables.map(|table| format!("{table:?}")));
+    left
 }
 
 /// Makes the calling thread's host forward packets. A server leaves that decision to the operator.

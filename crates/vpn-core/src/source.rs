@@ -64,6 +64,12 @@ impl Source {
         Source(Network { base, width: Width::Source })
     }
 
+    /// Returns the source's first address, of which [`Source::of`] makes the source again; an IPv4 address in its mapped
+    /// form.
+    pub fn address(self) -> Ipv6Addr {
+        self.0.base
+    }
+
     /// Returns the networks that what this source has counts for, the source itself first.
     pub fn networks(self) -> impl Iterator<Item = Network> {
         let Network { base, .. } = self.0;

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use vpn_core::money::Amount;
 
+use crate::paying::PayOptions;
 use crate::target::{DEFAULT_NETWORK, Target, parse_network, parse_pin};
 
 /// Printed when the program is started without arguments.
@@ -18,6 +20,8 @@ Use it:
   cellframe-vpn client --connect HOST     connect this machine to it (as root)
   cellframe-vpn check HOST                test whether a server answers, and how fast
   cellframe-vpn stat | status | stop      show the running server; show the running client; stop the client
+  cellframe-vpn leases                    show which address is whose on the running server; end a session
+  cellframe-vpn wallet new NAME           make a wallet, which pays a server that sells
   cellframe-vpn history                   show what clients of the running server have bought and used
   cellframe-vpn repair                    undo what a client or server that was killed has left (as root)
 
@@ -71,12 +75,18 @@ pub(crate) enum Command {
     /// Show what each client of the server on this machine has bought and used, also after its session
     #[command(after_help = HISTORY_HELP)]
     History(HistoryOptions),
+    /// Show which address is whose on the server that runs on this machine, or end the session that has one
+    #[command(after_help = LEASES_HELP)]
+    Leases(LeasesOptions),
     /// Show the state of the client that runs on this machine
     #[command(after_help = STATUS_HELP)]
     Status(StatusOptions),
     /// Stop the client that runs on this machine
     #[command(after_help = STOP_HELP)]
     Stop(ControlOptions),
+    /// Make wallets, and give them tokens at the server that runs on this machine
+    #[command(after_help = WALLET_HELP)]
+    Wallet(WalletOptions),
     /// Undo what a client or server that was killed has left on this machine
     #[command(long_about = REPAIR_ABOUT, after_help = REPAIR_HELP)]
     Repair,
@@ -103,6 +113,18 @@ Examples:
 Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
   6 the server belongs to another user";
 
+const LEASES_HELP: &str = "\
+An address is leased to a session, kept for the client that had it, or reserved for the client of a static lease. A client
+whose session is dropped may connect again; a client of this library does so at once.
+
+Examples:
+  sudo cellframe-vpn leases
+  sudo cellframe-vpn leases --json | jq '.leases[] | select(.state == \"leased\")'
+  sudo cellframe-vpn leases --drop 10.98.0.7
+
+Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
+  6 the server belongs to another user";
+
 const STATUS_HELP: &str = "\
 Examples:
   sudo cellframe-vpn status
@@ -118,6 +140,21 @@ Example: sudo cellframe-vpn stop
 
 Exit codes: 0 stopped, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
   6 the client belongs to another user";
+
+const WALLET_HELP: &str = "\
+A wallet is a key in a file, in the client's state directory. Its address is what the operator of a server needs to
+give it tokens; what it owns there is in the server's ledger, not in the file. Keep a copy of the file: without it
+nobody can spend what it owns.
+
+Examples:
+  sudo cellframe-vpn wallet new alice
+  sudo cellframe-vpn wallet address alice
+  sudo cellframe-vpn wallet fund 0x5F3A... 10          on the server's machine
+  sudo cellframe-vpn wallet balance
+  sudo cellframe-vpn wallet balance alice --connect vpn.example.com --pin sha256:5f3a...
+
+Exit codes: 0 done, 1 the server or the ledger refuses, or the wallet cannot be used, 2 wrong usage,
+  3 cannot connect, 4 no answer, 5 wrong identity, 6 it belongs to another user";
 
 const REPAIR_ABOUT: &str = "\
 Undoes what a client or server has left on this machine that was killed, or that
@@ -144,6 +181,10 @@ nothing but the stream to the server leaves. Then the server is killed: the kill
 switch refuses every way around it. It is started again, and the client's TCP
 connection to the web server goes on.
 
+With --paid the server sells: the client pays receipt by receipt out of a wallet
+until the money ends, and goes on when the operator has funded the wallet again.
+In the end the sums of both ends and of the ledger are compared.
+
 It needs no configuration and no network, and changes nothing on this machine:
 the namespaces disappear with it, even when it is interrupted. As root it works
 wherever network namespaces do; other users need unprivileged user namespaces
@@ -157,8 +198,9 @@ demo names what is missing and exits with 6.";
         "  cellframe-vpn demo                    about eight seconds\n",
         "  cellframe-vpn demo --seconds 10       measure for longer\n",
         "  cellframe-vpn demo --internet         about five seconds\n",
+        "  cellframe-vpn demo --paid             about fifteen seconds\n",
         "  cellframe-vpn demo --json | jq .upload.mbit_per_second\n\n",
-        "Exit codes: 0 traffic passed, 1 traffic failed, 6 namespaces or TUN not allowed here, 130 or 143 interrupted"
+        "Exit codes: 0 traffic passed, 1 traffic failed or sums differ, 6 namespaces or TUN not allowed here, 130 or 143 interrupted"
     )
 )]
 pub(crate) struct DemoOptions {
@@ -168,6 +210,9 @@ pub(crate) struct DemoOptions {
     /// Show the Internet through the tunnel and nothing around it, also when the server dies
     #[arg(long, conflicts_with = "seconds")]
     pub(crate) internet: bool,
+    /// Show a server that sells, and a client that pays until its money ends, and goes on with more
+    #[arg(long, conflicts_with_all = ["seconds", "internet"])]
+    pub(crate) paid: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -200,7 +245,8 @@ pub(crate) struct ServerOptions {
     "Examples:\n",
     "  sudo cellframe-vpn client --connect vpn.example.com\n",
     "  sudo cellframe-vpn client --connect 192.0.2.1:8089 --pin sha256:5f3a...\n",
-    "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n\n",
+    "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n",
+    "  sudo cellframe-vpn client --connect vpn.example.com --wallet purse --value 2.5\n\n",
     "Without --pin the client trusts and remembers the first identity seen at an address and refuses a changed one;\n",
     "to forget all identities, remove store.redb in the state directory.\n\n",
     "Exit codes: 0 ended by a signal or by `cellframe-vpn stop`, 1 connection lost (--no-reconnect), 2 wrong usage, 3 cannot connect,\n",
@@ -218,6 +264,8 @@ pub(crate) struct ClientOptions {
     /// The identity the server must have, as its ready line shows it
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
     pub(crate) pin: Option<String>,
+    #[command(flatten)]
+    pub(crate) pay: PayOptions,
     /// A network in which the server may give the tunnel's subnet, beside the private ones; may be repeated
     #[arg(long, value_name = "NETWORK/PREFIX", value_parser = parse_network)]
     pub(crate) allow_subnet: Vec<String>,
@@ -243,7 +291,7 @@ pub(crate) struct ClientOptions {
     /// Name servers of this machine while the tunnel is up: auto, off, gateway, or addresses separated by commas
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     pub(crate) dns: Vec<String>,
-    /// Retry when the server cannot be reached or does not answer at first, as after a loss
+    /// Retry when the server cannot be reached or does not answer at first, as after a loss, or a captive portal answers
     #[arg(long)]
     pub(crate) retry: bool,
     /// End when the connection is lost, rather than connect again
@@ -347,12 +395,103 @@ pub(crate) struct HistoryOptions {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct LeasesOptions {
+    #[command(flatten)]
+    pub(crate) control: ControlOptions,
+    /// Print the leases as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End the session that has this inner address
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "json")]
+    pub(crate) drop: Option<std::net::Ipv4Addr>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct StatusOptions {
     #[command(flatten)]
     pub(crate) control: ControlOptions,
     /// Print the state as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WalletOptions {
+    #[command(subcommand)]
+    pub(crate) command: WalletCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WalletCommand {
+    /// Make a wallet, and print its address
+    New {
+        /// The wallet's name
+        name: String,
+        #[command(flatten)]
+        place: WalletPlace,
+    },
+    /// List the wallets with their addresses
+    List {
+        #[command(flatten)]
+        place: WalletPlace,
+    },
+    /// Print the address of a wallet
+    Address {
+        /// The wallet's name
+        name: String,
+        #[command(flatten)]
+        place: WalletPlace,
+    },
+    /// Give a wallet tokens, out of nothing, in the ledger of the server on this machine
+    Fund {
+        /// The wallet's address, or the name of a wallet on this machine
+        wallet: String,
+        /// How many tokens, such as 10 or 1.5
+        amount: Amount,
+        /// The token [default: the network's own]
+        #[arg(long, value_name = "TICKER")]
+        token: Option<String>,
+        #[command(flatten)]
+        control: ControlOptions,
+    },
+    /// Show what a wallet has in the ledger of the server on this machine, or what all have and what the server earned;
+    /// with --connect, what a wallet has at another server
+    Balance {
+        /// The wallet's address, or the name of a wallet on this machine
+        wallet: Option<String>,
+        /// The token [default: the network's own]
+        #[arg(long, value_name = "TICKER")]
+        token: Option<String>,
+        /// Ask this server rather than the one on this machine; --state-dir then names the directory with the wallet
+        #[arg(long, value_name = "HOST[:PORT]", requires = "wallet", conflicts_with = "socket")]
+        connect: Option<Target>,
+        /// With --connect: the identity the server must have, as its ready line shows it
+        #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin, requires = "connect")]
+        pin: Option<String>,
+        #[command(flatten)]
+        control: ControlOptions,
+    },
+    /// Show what has happened in the ledger of the server on this machine, the latest first
+    History {
+        /// The wallet's address, or the name of a wallet on this machine
+        wallet: Option<String>,
+        /// How many lines
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        most: usize,
+        #[command(flatten)]
+        control: ControlOptions,
+    },
+}
+
+/// Where wallets are.
+#[derive(Args, Debug)]
+pub(crate) struct WalletPlace {
+    /// Configuration file [default: /etc/cellframe-vpn/cellframe-vpn.cfg if it exists, else built-in defaults]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory that has the wallets in wallets/ [default: client/ in the configured state directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

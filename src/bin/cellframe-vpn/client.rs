@@ -17,7 +17,7 @@ use crate::args::ClientOptions;
 use crate::exit::{Code, Failure};
 use crate::live::LiveLine;
 use crate::settings::{self, Role};
-use crate::{output, privilege, signals};
+use crate::{output, paying, privilege, signals};
 
 /// Interval between looks at the tunnel's state: the longest delay before a loss or a stop is noticed.
 const POLL: Duration = Duration::from_millis(200);
@@ -56,6 +56,7 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     if let Some(ipv6) = &options.ipv6 {
         config.set("vpn_client", "ipv6", ipv6);
     }
+    paying::configure(&options.pay, &mut config);
     let (sender, signal) = mpsc::channel();
     signals::watch(move |number| {
         let _ = sender.send(number);
@@ -69,7 +70,7 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
         log::warn!("the kept leases cannot be read, the server may give another address: {error}");
     }
     let live = LiveLine::show(&options.connect);
-    let result = match connect(options, &user) {
+    let result = match paying::choose(&options.pay, &options.net).and_then(|()| connect(options, &user)) {
         Ok(None) => stay_connected(options, &user),
         Ok(Some(end)) => ended(end),
         Err(failure) => Err(failure),
@@ -124,8 +125,11 @@ fn connect(options: &ClientOptions, user: &User) -> Result<Option<End>, Failure>
         }
         match connected {
             Ok(_) => return Ok(None),
-            Err(error) if options.retry && error.heals() => output::note(failure(&error)),
-            Err(error) => return Err(failure(&error)),
+            Err(error) if options.retry && (error.heals() || error.may_be_portal()) => output::note(failure(&error)),
+            Err(error) => {
+                paying::hint(&options.pay, &error);
+                return Err(failure(&error));
+            }
         }
         output::note(format_args!("next attempt in about {} s", delay.as_secs()));
         let pause = Instant::now() + jittered(delay);

@@ -1,11 +1,11 @@
-//! `stat`, `history`, `status` and `stop`: commands to a running process over its control socket.
+//! `stat`, `leases`, `history`, `status` and `stop`: commands to a running process over its control socket.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use embedded::cli::{self, CliError};
 
-use crate::args::{ControlOptions, HistoryOptions, ProcessOptions, StatOptions, StatusOptions};
+use crate::args::{ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions};
 use crate::exit::{Code, Failure};
 use crate::output;
 use crate::settings::{self, Role};
@@ -27,6 +27,19 @@ pub(crate) fn history(options: &HistoryOptions) -> Result<(), Failure> {
     let values = [("-net", &options.net), ("-client", &options.client), ("-since", &options.since), ("-limit", &limit)];
     argv.extend(values.iter().filter_map(|(name, value)| Some([*name, value.as_deref()?])).flatten());
     output::line(ask(Role::Server, &options.process, &argv)?);
+    Ok(())
+}
+
+/// Prints the leases of the running server, or ends the session that has an address.
+pub(crate) fn leases(options: &LeasesOptions) -> Result<(), Failure> {
+    let address = options.drop.map(|address| address.to_string());
+    let mut argv = vec!["vpn_stat", "-net", &options.control.net];
+    match &address {
+        Some(address) => argv.extend(["-drop", address]),
+        None => argv.push("-leases"),
+    }
+    argv.extend(options.json.then_some("-json"));
+    output::line(ask(Role::Server, &options.control.process, &argv)?);
     Ok(())
 }
 

@@ -87,9 +87,13 @@ impl Text {
         let since = self.before.replace((now, totals)).map(|(at, before)| (now - at, before));
         let dns = app::client_name_servers().map_or_else(String::new, |dns| match &dns.servers[..] {
             [] => String::new(),
-            [first, ..] => format!(", DNS {first}"),
+            [only] => format!(", DNS {only}"),
+            [first, others @ ..] => format!(", DNS {first} and {} more", others.len()),
         });
-        up(&details, lease.addr, &totals, since.as_ref()) + &dns
+        let paid = app::client_paid().map_or_else(String::new, |paid| {
+            format!(", {} receipts paid, {} more in the transaction", paid.receipts, paid.left)
+        });
+        up(&details, lease.addr, &totals, since.as_ref()) + &dns + &paid
     }
 }
 

@@ -12,12 +12,14 @@ mod demo;
 mod exit;
 mod live;
 mod output;
+mod paying;
 mod privilege;
 mod repair;
 mod server;
 mod settings;
 mod signals;
 mod target;
+mod wallet;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -57,9 +59,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Client(options) => client::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Stat(options) => control::stat(&options),
+        Command::Leases(options) => control::leases(&options),
         Command::History(options) => control::history(&options),
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
+        Command::Wallet(options) => wallet::run(&options.command),
         Command::Repair => repair::run(),
         Command::DemoEnd(options) => demo::end::run(&options),
     }

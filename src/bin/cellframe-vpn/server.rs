@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use dap_chain_net_srv_vpn::app;
 use embedded::config::{self, Config};
-use embedded::{logging, tls};
+use embedded::prices::{self, Price};
+use embedded::{ledger, logging, tls};
 use vpn_core::lease::Subnet;
 
 use crate::args::ServerOptions;
@@ -33,6 +34,9 @@ pub(crate) fn run(options: &ServerOptions) -> Result<(), Failure> {
     })?;
 
     let ready_line = start(config)?;
+    for price in prices()? {
+        output::line(format!("sells {price}"));
+    }
     output::line(ready_line);
     let result = serve(&signal);
     output::note("stopping");
@@ -58,11 +62,20 @@ pub(crate) fn start(config: Config) -> Result<String, Failure> {
     let net_name = config.get_str("srv_vpn", "net").unwrap_or_default();
     let identity = identity(&config)?;
     config::set_current(config);
+    // The library does both again, and tells a mistake in the log alone.
+    if !prices()?.is_empty() {
+        ledger::open().map_err(|error| Failure::general(format!("nothing can be sold without a ledger: {error}")))?;
+    }
     app::server_start().map_err(|error| {
         let code = if error.is_configuration() { Code::Usage } else { Code::Failure };
         Failure::new(code, format!("the server cannot start: {error}"))
     })?;
     Ok(format!("ready: listening on {listening}, network {network} for {net_name}, identity {identity}"))
+}
+
+/// Returns what the server sells.
+pub(crate) fn prices() -> Result<Vec<Price>, Failure> {
+    prices::read(&config::current()).map_err(|error| Failure::new(Code::Usage, error.to_string()))
 }
 
 /// Returns the identity of the server with this configuration, as `--pin` takes it. The first call creates it.

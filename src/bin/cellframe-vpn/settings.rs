@@ -90,6 +90,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "network_mask",
             "net",
             "allow_free_srv",
+            "prices",
             "grace_period",
             "grace_per_hour",
             "grace_bytes",
@@ -107,6 +108,8 @@ const KEYS: &[(&str, &[&str])] = &[
             "device_mtu",
             "lease_time",
             "lease_unused",
+            "store_leases",
+            "static_leases",
             "leases_per_address",
             "new_leases_per_minute",
             "client_isolation",
@@ -217,8 +220,11 @@ network_address=10.98.0.0
 network_mask=255.255.255.0
 # The Cellframe network that the ready line names; clients may use every network that [networks] lists.
 net=backbone
-# Clients may use the service without paying.
+# Clients may use the service without paying. If there are prices, only when this says so.
 allow_free_srv=true
+# What clients pay for: units, unit (s, min, h, d, B, kB, MB, GB, KiB, MiB, GiB), price and token of a receipt. Not set
+# by default.
+#prices=[3600 s for 1.5 CELL,1 GB for 0.5 CELL]
 # Clients reach the gateway and the hosts behind it, but not each other.
 #client_isolation=true
 # Networks that clients must not reach, and whether they must not reach this machine's own addresses but the gateway.

@@ -11,10 +11,17 @@ use crate::client::error::ClientError;
 use crate::client::judge::judge;
 use crate::client::settings::Settings;
 use crate::client::{State, dns, kill_switch};
+#[cfg(not(feature = "embedded"))]
+use crate::client::{look_up, probe};
 use crate::sdk::link::{self, Link};
 use crate::sdk::store;
 use vpn_core::exchange::{Event, Exchange, Grant};
 use vpn_core::lease::Token;
+
+/// How long a node's SDK may take for the stream before the path to a server that accepts connections is suspected to lose
+/// full packets. The SDK tries again after 3 s.
+#[cfg(not(feature = "embedded"))]
+const SUSPICION: Duration = Duration::from_secs(2);
 
 impl Connection {
     /// Connects, and waits until the tunnel is up or a step has failed.
@@ -24,10 +31,13 @@ impl Connection {
         if !self.origin.is_renewal && self.origin.address.is_none() {
             self.settings.congestion.say();
         }
-        kill_switch::prepare(&self.server, &self.settings)?;
         self.dial()?;
         let grant = self.await_grant()?;
         self.bring_up(&grant)?;
+        #[cfg(not(feature = "embedded"))]
+        if let Some(address) = self.server_address() {
+            look_up::answered(&self.host, address);
+        }
         log::info!("{}: the tunnel is up", self.server);
         self.keep_token(grant.token);
         Ok(())
@@ -45,7 +55,12 @@ impl Connection {
                 connection.link_event(event);
             }
         });
-        let link = Link::connect(&self.net, &self.target()?, self.port, "RS", handler)
+        let target = self.target()?;
+        #[cfg(not(feature = "embedded"))]
+        {
+            self.shared.lock().unsuspected = target.parse().ok();
+        }
+        let link = Link::connect(&self.net, &target, self.port, "RS", handler)
             .ok_or_else(|| ClientError::Connect { server: self.server.clone(), errno: libc::EIO })?;
         self.shared.lock().link = Some(link);
         self.handle(Event::Dialled);
@@ -61,18 +76,15 @@ impl Connection {
     /// Returns what the SDK is given to connect to: the address. Blocks while the name is looked up.
     #[cfg(not(feature = "embedded"))]
     fn target(&self) -> Result<String, ClientError> {
-        use crate::client::look_up::{self, Missing};
-        let target = kill_switch::target(&self.server, &self.host);
-        if !look_up::is_name(&target) {
-            return Ok(target);
-        }
-        let (server, after) = (self.server.clone(), self.settings.start_timeout);
+        let (place, time, before) = ((&*self.host, self.port), self.settings.start_timeout, self.origin.address);
         let is_wanted = || !self.origin.began.is_stopped() && self.shared.lock().exchange.is_alive();
-        match look_up::address(&target, self.origin.address, after, is_wanted) {
-            Ok(address) => Ok(address.to_string()),
-            Err(Missing::Unknown | Missing::Failed(_)) => Err(ClientError::Connect { server, errno: libc::ENOENT }),
-            Err(Missing::NoAnswer) => Err(ClientError::NoAnswer { server, waiting_for: "a name server", after }),
-            Err(Missing::Unwanted) => Err(ClientError::Stopped),
+        match kill_switch::way_to(&self.server).filter(|_| look_up::is_name(&self.host)) {
+            // No name server can be asked.
+            Some(address) => {
+                let first = look_up::turn(&self.host).unwrap_or(address);
+                look_up::first_to_accept(place, &self.server, first, time, is_wanted)
+            }
+            None => look_up::target(place, &self.server, before, time, is_wanted),
         }
     }
 
@@ -101,7 +113,27 @@ impl Connection {
             Duration::ZERO => {}
             pause => shared.exchange.handle(self.now(), Event::Paused(pause)),
         }
+        #[cfg(not(feature = "embedded"))]
+        self.suspect_path(shared);
         self.tell_end(shared);
+    }
+
+    /// Makes the path a narrow one if the server accepts connections, and the SDK gets no stream: its handshake has full
+    /// packets, and nobody else can reach its socket. What this host then announces makes the server's packets small, too.
+    #[cfg(not(feature = "embedded"))]
+    fn suspect_path(&self, shared: &mut Shared) {
+        if !shared.exchange.awaits_stream() || self.started.elapsed() < SUSPICION {
+            return;
+        }
+        let Some(address) = shared.unsuspected.take() else { return };
+        let report = move |reached: Result<(), i32>| {
+            let result = reached.map_err(std::io::Error::from_raw_os_error);
+            match result.and_then(|()| host::narrow_path::narrow(address)) {
+                Ok(()) => log::debug!("{address} is silent; the path to it is taken for a narrow one"),
+                Err(error) => log::debug!("{address} is silent; the path to it stays as it is: {error}"),
+            }
+        };
+        probe::start(&address.to_string(), self.port, Instant::now() + SUSPICION, report);
     }
 
     /// Creates the device, on the calling thread: the stream's worker has other streams to serve.

@@ -9,12 +9,37 @@ use super::{Connection, Origin, tunnel};
 use crate::client::error::ClientError;
 use crate::client::settings::Settings;
 use crate::client::stops::Began;
+use crate::client::wallet;
 use crate::sdk::net::Net;
 use crate::sdk::{Running, worker};
-use vpn_core::exchange::{Event, State};
+use vpn_core::exchange::{Agreement, Event, State};
 
 /// How long an answer waits for a stream that moves from one worker to another.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a connection pays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paid {
+    /// The token's ticker.
+    pub token: String,
+    /// What a receipt costs at most, in datoshi.
+    pub price: u64,
+    /// The units that a receipt buys.
+    pub units: u64,
+    /// One of [`unit`](vpn_core::wire::unit).
+    pub unit: u32,
+    /// How many receipts the connection has signed.
+    pub receipts: u64,
+    /// How many more its transaction can pay; another one follows then.
+    pub left: u64,
+}
+
+impl Paid {
+    /// Returns the unit's name, in the singular.
+    pub fn unit_name(&self) -> &'static str {
+        wallet::unit_name(self.unit)
+    }
+}
 
 /// Starts the thread of a paid connection.
 pub(super) fn payer(
@@ -44,6 +69,14 @@ pub(super) fn payer(
 }
 
 impl Connection {
+    /// Returns what is paid on this connection; `None` for a free order.
+    pub(in crate::client) fn paid(&self) -> Option<Paid> {
+        let shared = self.shared.lock();
+        let (agreement, receipts) = shared.exchange.paid()?;
+        let &Agreement { value: price, units, unit, receipts: of } = agreement;
+        Some(Paid { token: self.token.clone(), price, units, unit, receipts, left: of.saturating_sub(receipts) })
+    }
+
     pub(super) fn want(&self, job: Job) {
         if let Some(payer) = &self.payer {
             payer.want(job);

@@ -5,14 +5,14 @@
 //! discards would outlive a process that is killed.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::settings::{Routes, TunnelError};
 use crate::client::judge::netlink;
 use host::ipv6;
 use host::netlink::{Netlink, OUR_ROUTE, Route6Entry};
 use host::tun::Device;
-use vpn_core::forward::{Networks, UNROUTABLE};
+use vpn_core::forward::Networks;
 
 /// The smallest MTU of a link that has IPv6 (RFC 8200, section 5).
 const MIN_MTU: u16 = 1280;
@@ -30,14 +30,6 @@ const WHOLE: u8 = 3;
 
 /// An address in none of the networks that are given to anybody (IANA): no host has a route to it but the default one.
 const UNASSIGNED: Ipv6Addr = Ipv6Addr::new(0x4000, 0, 0, 0, 0, 0, 0, 1);
-
-/// The networks that may be left out of `routes` although these hold the Internet: private ones and those of a provider.
-const NEAR: [(Ipv4Addr, u8); 4] = [
-    (Ipv4Addr::new(10, 0, 0, 0), 8),
-    (Ipv4Addr::new(172, 16, 0, 0), 12),
-    (Ipv4Addr::new(192, 168, 0, 0), 16),
-    (Ipv4Addr::new(100, 64, 0, 0), 10),
-];
 
 /// Routes the host's IPv6 into the device, if the settings say so and the host has IPv6. What the host routes more
 /// precisely, such as its own networks, stays with it, and so does the server's address. Otherwise removes such routes.
@@ -61,11 +53,7 @@ pub(super) fn set(routes: &Routes, device: &Device, netlink: &mut Netlink) -> Re
     if is_wanted && !has_ipv6 {
         ipv6::enable(&name).map_err(failed)?;
     }
-    let server = match routes.server {
-        Some(IpAddr::V6(server)) => Some(server),
-        Some(IpAddr::V4(_)) | None => None,
-    };
-    let wanted = if is_wanted { blocks(server) } else { BTreeSet::new() };
+    let wanted = if is_wanted { blocks(&routes.servers) } else { BTreeSet::new() };
     let is_ours = |route: &&Route6Entry| route.protocol == OUR_ROUTE;
     let there: BTreeSet<_> = ours.iter().filter(is_ours).map(|route| (route.destination, route.prefix)).collect();
     for block in wanted.difference(&there) {
@@ -74,7 +62,7 @@ pub(super) fn set(routes: &Routes, device: &Device, netlink: &mut Netlink) -> Re
     for block in there.difference(&wanted) {
         netlink.unset_route6(device.index(), *block)?;
     }
-    if is_wanted {
+    if wanted.difference(&there).count() == wanted.len() && is_wanted {
         log::info!("IPv6 leads into tunnel device {name}, and is answered with \"unreachable\"");
     }
     Ok(())
@@ -92,19 +80,17 @@ pub(super) fn keep(routes: &Routes, device: &Device) -> Result<(), TunnelError> 
 
 /// Whether the user wants the host's IPv6 kept from leaving around the tunnel, if there is any.
 pub(super) fn is_wanted(routes: &Routes) -> bool {
-    routes.block_ipv6 && holds_the_internet(routes)
-}
-
-/// Whether the networks are all that is public: then the user expects that nothing leaves around the tunnel.
-fn holds_the_internet(routes: &Routes) -> bool {
     let networks = routes.networks.iter().map(|network| (network.network, network.prefix));
-    let held = Networks::of(networks.chain(UNROUTABLE).chain(NEAR));
-    Networks::of([(Ipv4Addr::UNSPECIFIED, 0)]).without(&held).is_empty()
+    routes.block_ipv6 && Networks::of(networks).hold_the_internet()
 }
 
 /// Returns the destinations of the routes.
-fn blocks(server: Option<Ipv6Addr>) -> BTreeSet<Block> {
-    let left_out: Vec<_> = OF_A_LINK.into_iter().chain(server.map(|server| (server, 128))).collect();
+fn blocks(servers: &[IpAddr]) -> BTreeSet<Block> {
+    let outside = servers.iter().filter_map(|server| match server {
+        IpAddr::V6(server) => Some((*server, 128)),
+        IpAddr::V4(_) => None,
+    });
+    let left_out: Vec<_> = OF_A_LINK.into_iter().chain(outside).collect();
     let mut blocks = BTreeSet::new();
     add_without(&left_out, (Ipv6Addr::UNSPECIFIED, 0), &mut blocks);
     blocks
@@ -135,16 +121,16 @@ fn holds((network, prefix): Block, (inner, inner_prefix): Block) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vpn_core::lease::Subnet;
 
     fn is_routed(server: Option<&str>, address: u128) -> bool {
-        let blocks = blocks(server.map(|server| server.parse().unwrap()));
+        let servers: Vec<IpAddr> = server.iter().map(|server| server.parse().unwrap()).collect();
+        let blocks = blocks(&servers);
         blocks.into_iter().any(|block| holds(block, (address.into(), 128)))
     }
 
     #[test]
     fn all_but_the_link_and_the_server() {
-        let blocks = blocks(None);
+        let blocks = blocks(&[]);
         assert!(blocks.iter().all(|(_, prefix)| *prefix > WHOLE) && blocks.len() < 24, "{blocks:?}");
         for (address, expected) in [
             ("::1:2:3", true),
@@ -176,40 +162,6 @@ mod tests {
                 let of_a_link = OF_A_LINK.iter().any(|block| holds(*block, (neighbour.into(), 128)));
                 assert_eq!(is_routed(Some(server), neighbour), !of_a_link, "{server} {neighbour:x}");
             }
-        }
-    }
-
-    #[test]
-    fn the_internet_is_what_is_public() {
-        for (networks, expected) in [
-            (&["0.0.0.0/0"][..], true),
-            (&["0.0.0.0/1", "128.0.0.0/1"], true),
-            (
-                &[
-                    "0.0.0.0/1",
-                    "128.0.0.0/2",
-                    "192.0.0.0/9",
-                    "192.128.0.0/11",
-                    "192.160.0.0/13",
-                    "192.169.0.0/16",
-                    "192.170.0.0/15",
-                    "192.172.0.0/14",
-                    "192.176.0.0/12",
-                    "192.192.0.0/10",
-                    "193.0.0.0/8",
-                    "194.0.0.0/7",
-                    "196.0.0.0/6",
-                    "200.0.0.0/5",
-                    "208.0.0.0/4",
-                ],
-                true,
-            ),
-            (&["0.0.0.0/1"], false),
-            (&["10.0.0.0/8"], false),
-            (&[], false),
-        ] {
-            let networks = networks.iter().map(|text| Subnet::parse_cidr(text).unwrap()).collect();
-            assert_eq!(holds_the_internet(&Routes { networks, ..Routes::default() }), expected, "{expected}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::ipv6;
-use super::settings::{MOST_ROUTES, Routes, Settings, TunnelError};
+use super::settings::{MOST_ROUTES, Routes, TunnelError};
 use crate::client::Routed;
 use crate::client::judge::{HALF, netlink, network_of};
 use host::netlink::{NetlinkError, OUR_ROUTE, RouteEntry};
@@ -23,33 +23,36 @@ const SAMPLES: usize = 8;
 /// What is routed into the device beside its subnet.
 pub(super) struct Plan {
     destinations: BTreeSet<(Ipv4Addr, u8)>,
+    /// The destinations of the host's own routes.
+    of_host: Vec<Subnet>,
     /// The server is on this host: where its packets go from there is not known, so nothing is routed.
     is_server_here: bool,
 }
 
-/// Decides what is routed into the device. The routes of the device that is there already, if any, are not the host's.
-pub(super) fn plan(settings: &Settings, there: Option<u32>) -> Result<Plan, TunnelError> {
-    let routes = &settings.routes;
-    let mut plan = Plan { destinations: BTreeSet::new(), is_server_here: false };
+/// Decides what is routed into the device of the subnet. The routes of the device that is there already, if any, are not
+/// the host's. `before` is what the host routed itself when the connection was made that is lost: a link that is down has
+/// no routes now, and they would be worth nothing when it comes back if ours were more precise.
+pub(super) fn plan(
+    routes: &Routes,
+    subnet: Subnet,
+    there: Option<u32>,
+    before: &[Subnet],
+) -> Result<Plan, TunnelError> {
+    let mut plan = Plan { destinations: BTreeSet::new(), of_host: before.to_vec(), is_server_here: false };
     if routes.networks.is_empty() {
         return Ok(plan);
     }
     let mut netlink = netlink()?;
-    let server = routes.server.ok_or(TunnelError::UnknownServer)?;
-    plan.is_server_here = netlink.is_own(server)?;
+    let server = routes.servers.first().ok_or(TunnelError::UnknownServer)?;
+    plan.is_server_here = netlink.is_own(*server)?;
     if plan.is_server_here {
         log::warn!("the server is on this host: only the tunnel's subnet is routed into the tunnel");
         return Ok(plan);
     }
-    let mut of_host = netlink.routes_in_use()?;
-    of_host.retain(|route| route.index.is_none() || route.index != there);
-    let subnet = Subnet { network: settings.addr, prefix: settings.prefix };
-    let outside = match server {
-        IpAddr::V4(server) => Some(server),
-        // No IPv4 route leads to it.
-        IpAddr::V6(_) => None,
-    };
-    plan.destinations = blocks(routes, outside, subnet, &of_host);
+    let is_hosts = |route: &&RouteEntry| route.index.is_none() || route.index != there;
+    let now = netlink.routes_in_use()?;
+    plan.of_host.extend(now.iter().filter(is_hosts).map(|route| network_of(route.destination, route.prefix)));
+    plan.destinations = blocks(routes, subnet, &plan.of_host);
     match plan.destinations.len() {
         count if count > MOST_ROUTES => Err(TunnelError::TooManyRoutes(count)),
         _ => Ok(plan),
@@ -62,10 +65,14 @@ impl Plan {
         Networks::of(self.destinations.iter().copied())
     }
 
+    /// The destinations of the host's own routes.
+    pub(super) fn into_of_host(self) -> Vec<Subnet> {
+        self.of_host
+    }
+
     /// Sets the routes into the device, and no other of ours. Those into a device that it replaces lead into it from then
     /// on. Returns whether the host's IPv6 is to be kept in, too.
-    pub(super) fn set(&self, settings: &Settings, device: &Device) -> Result<bool, TunnelError> {
-        let routes = &settings.routes;
+    pub(super) fn set(&self, routes: &Routes, device: &Device) -> Result<bool, TunnelError> {
         if routes.networks.is_empty() || self.is_server_here {
             return Ok(false);
         }
@@ -78,16 +85,23 @@ impl Plan {
             .map(|route| (route.destination, route.prefix))
             .collect();
         for block in self.destinations.difference(&there) {
-            netlink.set_route(device.index(), *block, settings.addr)?;
+            netlink.set_route(device.index(), *block, device.addr())?;
         }
         for block in there.difference(&self.destinations) {
             netlink.unset_route(device.index(), *block)?;
         }
-        let (count, networks) = (self.destinations.len(), listed(&routes.networks));
-        log::info!("{count} routes lead into tunnel device {}: {networks}", device.name());
-        self.warn_of_rules(settings.addr);
         ipv6::set(routes, device, &mut netlink)?;
         Ok(ipv6::is_wanted(routes))
+    }
+
+    /// Says in the log what is routed into the device.
+    pub(super) fn say(&self, routes: &Routes, device: &Device) {
+        if self.destinations.is_empty() {
+            return;
+        }
+        let (count, networks) = (self.destinations.len(), listed(&routes.networks));
+        log::info!("{count} routes lead into tunnel device {}: {networks}", device.name());
+        self.warn_of_rules(device.addr());
     }
 
     /// Warns if packets to the largest destinations leave around the tunnel all the same, because a routing rule of the host
@@ -117,19 +131,19 @@ pub(super) fn in_force(index: u32, networks: Vec<Subnet>) -> Result<Routed, Netl
 
 /// Returns the destinations of the routes. What the host routes more precisely than a network says, or just as precisely,
 /// stays with the host.
-fn blocks(routes: &Routes, server: Option<Ipv4Addr>, subnet: Subnet, host: &[RouteEntry]) -> BTreeSet<(Ipv4Addr, u8)> {
+fn blocks(routes: &Routes, subnet: Subnet, of_host: &[Subnet]) -> BTreeSet<(Ipv4Addr, u8)> {
     let exclude = routes.exclude.iter().map(|network| (network.network, network.prefix));
-    let outside = server.map(|server| (server, 32));
+    let outside = routes.servers.iter().filter_map(|server| match server {
+        IpAddr::V4(server) => Some((*server, 32)),
+        // No IPv4 route leads to it.
+        IpAddr::V6(_) => None,
+    });
     let left_out =
         Networks::of(UNROUTABLE.into_iter().chain(exclude).chain(outside).chain([(subnet.base(), subnet.prefix)]));
-    let of_host: Vec<Subnet> = host
-        .iter()
-        // The networks may take the default route and its halves over.
-        .filter(|route| route.prefix > HALF)
-        .map(|route| network_of(route.destination, route.prefix))
-        .collect();
     let of_network = |network: &Subnet| {
-        let kept = of_host.iter().filter(|route| network.holds(route)).map(|route| (route.network, route.prefix));
+        // The networks may take the default route and its halves over.
+        let kept = of_host.iter().filter(|route| route.prefix > HALF && network.holds(route));
+        let kept = kept.map(|route| (route.network, route.prefix));
         let all = Networks::of([(network.network, network.prefix)]);
         all.without(&left_out).without(&Networks::of(kept)).blocks()
     };
@@ -148,26 +162,12 @@ mod tests {
         Subnet::parse_cidr(text).unwrap()
     }
 
-    fn route(text: &str) -> RouteEntry {
-        let Subnet { network, prefix } = subnet(text);
-        RouteEntry {
-            destination: network,
-            prefix,
-            gateway: None,
-            index: Some(1),
-            metric: None,
-            table: 254,
-            kind: 1,
-            protocol: 3,
-            has_foreign_gateway: false,
-        }
-    }
-
     fn routed(networks: &[&str], exclude: &[&str], host: &[&str]) -> Networks {
         let list = |texts: &[&str]| texts.iter().map(|text| subnet(text)).collect();
-        let routes = Routes { networks: list(networks), exclude: list(exclude), ..Routes::default() };
-        let host: Vec<_> = host.iter().map(|text| route(text)).collect();
-        Networks::of(blocks(&routes, Some([198, 51, 100, 7].into()), subnet("10.98.0.0/24"), &host))
+        let servers = ["198.51.100.7", "2001:db8::7", "198.51.100.9"].map(|server| server.parse().unwrap());
+        let routes =
+            Routes { networks: list(networks), exclude: list(exclude), servers: servers.into(), ..Routes::default() };
+        Networks::of(blocks(&routes, subnet("10.98.0.0/24"), &list(host)))
     }
 
     #[test]
@@ -178,6 +178,7 @@ mod tests {
         }
         for outside in [
             "198.51.100.7",
+            "198.51.100.9",
             "203.0.113.9",
             "192.168.1.20",
             "10.1.2.3",
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn no_route_is_a_default_route() {
         let routes = Routes { networks: vec![subnet("0.0.0.0/0")], ..Routes::default() };
-        let blocks = blocks(&routes, None, subnet("10.98.0.0/24"), &[route("0.0.0.0/1")]);
+        let blocks = blocks(&routes, subnet("10.98.0.0/24"), &[subnet("0.0.0.0/1")]);
         assert!(blocks.iter().all(|(_, prefix)| *prefix > HALF) && blocks.len() < 64, "{blocks:?}");
     }
 }

@@ -24,8 +24,9 @@ pub(crate) struct Routes {
     pub networks: Vec<Subnet>,
     /// The networks in them that are not.
     pub exclude: Vec<Subnet>,
-    /// The server's address outside of the tunnel; `None` if it is not known.
-    pub server: Option<IpAddr>,
+    /// The server's addresses, to which the host's own routes lead: that of the connection, and while the client connects
+    /// again those of its name behind it. Empty if none is known.
+    pub servers: Vec<IpAddr>,
     /// Whether the host's IPv6 is kept from leaving around a tunnel that has the Internet.
     pub block_ipv6: bool,
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use host::descriptors::above_stdio;
 use host::outer_path::source_towards;
+use vpn_core::forward::Networks;
 use vpn_core::lease::Subnet;
 
 /// The values of the key `dns`.
@@ -96,9 +97,8 @@ pub(super) fn goes_inside(target: Ipv4Addr, own: Ipv4Addr) -> bool {
 /// Returns whether the Internet is reached through the tunnel: the routes are to lead there, and the kernel says that
 /// they do. A server on this host gets no such routes.
 pub(super) fn has_internet(routes: &[Subnet], own: Ipv4Addr) -> bool {
-    let halves = routes.iter().filter(|network| network.prefix == 1).count();
-    (halves == 2 || routes.iter().any(|network| network.prefix == 0))
-        && INTERNET.into_iter().any(|address| goes_inside(address, own))
+    let networks = Networks::of(routes.iter().map(|network| (network.network, network.prefix)));
+    networks.hold_the_internet() && INTERNET.into_iter().any(|address| goes_inside(address, own))
 }
 
 /// Returns whether a name server at this address answers a query, within half a second. `goes_on` ends the wait early.

@@ -35,6 +35,7 @@ bool vpn_glue_channel_path(const struct dap_stream_ch *ch, vpn_glue_path_info_t 
     out->unacked = info.tcpi_unacked;
     out->retransmits = info.tcpi_total_retrans;
     out->ca_state = info.tcpi_ca_state;
+    out->timeouts = info.tcpi_backoff;
     out->pacing_rate = HAS(tcpi_pacing_rate) ? info.tcpi_pacing_rate : UINT64_MAX;
     out->unsent = HAS(tcpi_notsent_bytes) ? info.tcpi_notsent_bytes : UINT32_MAX;
     out->min_rtt = HAS(tcpi_min_rtt) ? info.tcpi_min_rtt : UINT32_MAX;
@@ -68,6 +69,12 @@ int vpn_glue_channel_set_unsent_limit(struct dap_stream_ch *ch, uint32_t bytes)
 int vpn_glue_channel_set_rate_limit(struct dap_stream_ch *ch, uint64_t bytes_per_second)
 {
     return s_set(ch, SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_second, sizeof(bytes_per_second));
+}
+
+int vpn_glue_channel_allow_fragments(struct dap_stream_ch *ch)
+{
+    int how = IP_PMTUDISC_DONT;
+    return s_set(ch, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof(how));
 }
 
 int vpn_glue_channel_set_congestion(struct dap_stream_ch *ch, const char *name)

@@ -73,6 +73,18 @@ void vpn_glue_net_orders(struct dap_chain_net *net, bool selling_only,
 
 /* --- fees and the ledger --- */
 
+int vpn_glue_ledger_open(struct dap_chain_net *net, const char *host, uint16_t port, char *why, size_t why_size)
+{
+    (void)net, (void)host, (void)port, (void)why, (void)why_size;
+    return 0;
+}
+
+int vpn_glue_ledger_owner(struct dap_chain_net *net, uint8_t *server)
+{
+    (void)net, (void)server;
+    return VPN_GLUE_LEDGER_NETWORK;
+}
+
 void vpn_glue_net_fees(struct dap_chain_net *net, uint64_t *network, uint64_t *validators)
 {
     uint256_t fee;
@@ -197,12 +209,20 @@ static bool s_pay(dap_chain_net_t *net, dap_enc_key_t *key, const char *token, u
 }
 
 bool vpn_glue_wallet_pay(struct dap_chain_net *net, const char *wallet, const char *token, uint64_t value, uint64_t fee,
-                         uint32_t unit, uint8_t *hash)
+                         uint32_t unit, uint8_t *hash, char *why, size_t why_size)
 {
+    (void)why, (void)why_size;
     dap_enc_key_t *key = s_key(wallet);
     if (!key)
         return false;
     bool made = s_pay(net, key, token, value, fee, unit, hash);
     dap_enc_key_delete(key);
     return made;
+}
+
+/* The node's command tx_cond does. */
+bool vpn_glue_wallet_close(struct dap_chain_net *net, const char *wallet, const uint8_t *tx)
+{
+    (void)net, (void)wallet, (void)tx;
+    return false;
 }

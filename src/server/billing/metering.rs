@@ -252,9 +252,8 @@ impl Server {
     }
 
     /// Stores the rests of all sessions from a process that is about to exit, whose workers may stand still with locks
-    /// held.
-    pub(in crate::server) fn save_rests(&self, limit: Duration) {
-        let deadline = Instant::now() + limit;
+    /// held: until the deadline.
+    pub(in crate::server) fn save_rests_until(&self, deadline: Instant) {
         let mut has_book = true;
         let payers = self.billing.payers.try_lock_until(deadline).map(|payers| payers.clone()).unwrap_or_default();
         for channel in payers.values() {

@@ -49,8 +49,6 @@ const SECTION: &str = "srv_vpn";
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 /// How long a payment of an ended session is waited for. Its units count only when the ledger has it.
 const KEEP_PENDING: Duration = Duration::from_secs(24 * 3600);
-/// How long an exiting process waits for the store.
-const EXIT_WAIT: Duration = Duration::from_secs(2);
 /// The most ended services that the account book keeps of each kind.
 const BOOK_MAX: i64 = 1_000_000;
 /// The longest time between two saves of a rest that changes.
@@ -149,6 +147,11 @@ impl Billing {
         }
     }
 
+    /// Returns whether a client has to prove that it has the key that it names.
+    pub(super) fn proves_keys(&self) -> bool {
+        self.rules.prove_key
+    }
+
     /// Returns the account of a session that has just begun.
     pub(super) fn open_account(&self) -> Account {
         Account::new(self.numbers.fetch_add(1, Ordering::Relaxed))
@@ -245,12 +248,6 @@ pub(super) fn check_orders(billing: &Billing, config: &Config) {
             log::warn!("order 0x{hash}.. is not served: its price is not in the own token of network {name}");
         }
     }
-}
-
-/// Stores the rests when the process exits without stopping the service, as a node does on a signal.
-pub(super) fn save_at_exit() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| crate::sdk::at_exit(|| super::flush_rests(EXIT_WAIT)));
 }
 
 /// Returns the source that bounds count a client under; a client whose address is unknown shares one source.

@@ -72,11 +72,17 @@ impl Store {
         Store { shared, thread: Mutex::new(thread.ok()) }
     }
 
-    /// Locks the table with a client's rest in it, loaded from the store if necessary.
+    /// Locks the table with a client's rest in it, loaded from the store if necessary. Payments that have reached the ledger
+    /// count: the client may be back before the thread looks.
     pub(super) fn with_client(&self, client: Client, net: &Net) -> MutexGuard<'_, Rests> {
         let mut rests = self.shared.rests.lock();
         if rests.get(&client).is_none() {
             self.shared.load(&mut rests, client, net);
+        }
+        for payment in rests.waiting_of(&client) {
+            if net.has_transaction(&payment) {
+                rests.confirm(&payment);
+            }
         }
         rests
     }

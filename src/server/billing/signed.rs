@@ -51,6 +51,7 @@ impl Server {
             channel.send_service(pkt::ERROR, &code.to_le_bytes());
             return;
         }
+        session.prove_key(client_key);
         match expected {
             Expected::Proof(offer, _) => {
                 session.account.lock().stage = Stage::Starting { offer: offer.clone() };

@@ -64,7 +64,7 @@ impl WorkerDatapath {
     /// in [`WorkerDatapath::write_tun`].
     pub(in crate::server) fn write_due(&self, route: Route, mtu: Option<u16>, events: &mut Events) -> Load {
         let result = self.state.with(|state| {
-            let State { slots, shared, limited, mss, writer, .. } = state;
+            let State { slots, shared, limited, writer, .. } = state;
             let shaper = slots.get_mut(route.slot as usize)?.as_mut()?.shaper.as_mut()?;
             let mut load = Load::default();
             limited.scratch.resize(LARGEST, 0);
@@ -75,7 +75,7 @@ impl WorkerDatapath {
                 // The queue has kept it as it was checked.
                 let Ok((view, offload)) = Offload::check(&VnetHeader::parse(header), packet) else { continue };
                 load += Load::of(&offload, packet.len());
-                writer.write(&self.queue, mss.apply(packet, &view, &offload, mtu), &view, &offload);
+                writer.write(&self.queue, packet, &view, &offload, mtu);
             }
             writer.flush(&self.queue);
             Some((load, !shaper.is_empty()))

@@ -1,6 +1,7 @@
 //! The embedded SDK's C functions: they check what C passes and turn it into safe types.
 #![allow(unsafe_code, non_camel_case_types, non_upper_case_globals)]
 
+pub mod bank;
 pub mod cert;
 pub mod cli;
 pub mod client;

@@ -1,5 +1,6 @@
 //! Services, their sessions and usages: the exported C functions.
 
+use crate::billing;
 use crate::config;
 use crate::ctypes::*;
 use crate::cview::service::Service;
@@ -7,15 +8,17 @@ use crate::cview::strings::text;
 use crate::ledger;
 use crate::net;
 use crate::panics::guard;
+use crate::prices;
 use crate::reactor;
-use crate::service;
+use crate::services;
 use crate::stream::sessions;
 use std::cell::Cell;
 use std::ffi::c_char;
 use std::ptr;
 
-/// Registers a service. Reads `allow_free_srv` (default true) and `grace_period` (seconds, default 60) from
-/// `config_section`. Returns NULL if the uid is taken, `callbacks` is NULL, or the SDK is not retained.
+/// Registers a service. Reads `allow_free_srv` (default true, unless `[srv_vpn] prices` has entries) and `grace_period`
+/// (seconds, default 60) from `config_section`. Returns NULL if the uid is taken, `callbacks` is NULL, the prices of the
+/// VPN cannot be read, or the SDK is not retained.
 ///
 /// # Safety
 /// May be called from any thread. `config_section` is NULL or a string; `callbacks` is NULL or points to a struct,
@@ -39,16 +42,22 @@ pub unsafe extern "C" fn dap_chain_net_srv_add(
         let config = config::current();
         // SAFETY: NULL or a string, by the caller's promise.
         let section = unsafe { text(config_section) }.unwrap_or_default();
+        if uid.uint64 == ledger::VPN_UID
+            && let Err(error) = prices::load(&config)
+        {
+            log::error!("dap_chain_net_srv_add: {error}");
+            return ptr::null_mut();
+        }
         let service = Service::new(dap_chain_net_srv {
             uid,
-            allow_free_srv: config.get_bool(section, "allow_free_srv", true),
+            allow_free_srv: prices::allows_free(&config, section),
             grace_period: config.get_u64(section, "grace_period", 60).try_into().unwrap_or(u32::MAX),
             callbacks,
             _inheritor: Cell::new(ptr::null_mut()),
             _internal: Cell::new(ptr::null_mut()),
         });
         let pointer = service.as_ptr();
-        if !service::add(service) {
+        if !services::add(service) {
             log::error!("dap_chain_net_srv_add: service {:#x} is already registered", uid.uint64);
             return ptr::null_mut();
         }
@@ -63,7 +72,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_add(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_net_srv_get(uid: dap_chain_net_srv_uid_t) -> *mut dap_chain_net_srv_t {
     guard("dap_chain_net_srv_get", ptr::null_mut(), || {
-        service::find(uid.uint64).map_or(ptr::null_mut(), |service| service.as_ptr())
+        services::find(uid.uint64).map_or(ptr::null_mut(), |service| service.as_ptr())
     })
 }
 
@@ -75,7 +84,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_get(uid: dap_chain_net_srv_uid_t) -> 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dap_chain_net_srv_del(srv: *mut dap_chain_net_srv_t) {
     guard("dap_chain_net_srv_del", (), || {
-        if !service::remove(srv.addr()) && !srv.is_null() {
+        if !services::remove(srv.addr()) && !srv.is_null() {
             log::error!("dap_chain_net_srv_del: no such service");
         }
     });
@@ -124,7 +133,7 @@ pub unsafe extern "C" fn dap_chain_net_srv_usage_delete(srv_session: *mut dap_ch
         let Some(session) = (unsafe { srv_session.as_ref() }) else { return };
         let usage = session.usage_active.replace(ptr::null_mut());
         if !usage.is_null() {
-            service::delete_usage(usage.addr());
+            billing::delete_usage(usage.addr());
         }
     });
 }

@@ -253,6 +253,11 @@ impl Config {
         state_home.map_or_else(system, |home| home.join(NAME))
     }
 
+    /// Whether the text has the key. Built-in defaults do not count.
+    pub(crate) fn is_written(&self, section: &str, key: &str) -> bool {
+        self.written(section, key).is_some()
+    }
+
     fn written(&self, section: &str, key: &str) -> Option<&Value> {
         self.sections.get(&value::name(section))?.get(&value::name(key))
     }

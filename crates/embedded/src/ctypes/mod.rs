@@ -8,6 +8,7 @@
 //! worker thread at a time, and a `Cell` makes the change through a shared reference well defined.
 #![allow(non_camel_case_types, missing_docs)]
 
+mod bank;
 mod base;
 mod cert;
 mod client;
@@ -20,6 +21,7 @@ mod receipt;
 mod service;
 mod stream;
 
+pub use bank::*;
 pub use base::*;
 pub use cert::*;
 pub use client::*;

@@ -3,7 +3,7 @@
 use super::base::{DAP_CHAIN_TICKER_SIZE_MAX, dap_chain_net_srv_uid, dap_hash_fast};
 use std::ffi::c_char;
 
-/// A number of 256 bits, little-endian.
+/// A number of 256 bits: two little-endian halves of 128 bits, the upper one first.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct uint256 {

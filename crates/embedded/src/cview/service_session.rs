@@ -12,7 +12,7 @@ use std::time::Instant;
 use vpn_core::rate::Budget;
 use vpn_core::wire::{Request, pkt};
 
-/// Most REQUESTs, and most CHECK_REQUESTs, that a stream may send in a second.
+/// Most packets of one kind that a stream may send in a second.
 const PER_SECOND: u32 = 8;
 
 /// Channel 'R''s part of a stream's session, which owns it.
@@ -23,6 +23,8 @@ pub(crate) struct ServiceSession {
     since: Instant,
     requests: Budget,
     checks: Budget,
+    signed: Budget,
+    transactions: Budget,
 }
 
 impl ServiceSession {
@@ -49,7 +51,15 @@ impl ServiceSession {
             stats: Cell::new(stats),
         });
         let rate = Budget::per_second(PER_SECOND);
-        ServiceSession { view, usages: Vec::new(), since: Instant::now(), requests: rate, checks: rate }
+        ServiceSession {
+            view,
+            usages: Vec::new(),
+            since: Instant::now(),
+            requests: rate,
+            checks: rate,
+            signed: rate,
+            transactions: rate,
+        }
     }
 
     /// Counts a packet from the client; false if it is none that a client sends, or comes too often.
@@ -58,6 +68,8 @@ impl ServiceSession {
         match kind {
             pkt::REQUEST => self.requests.take(now),
             pkt::CHECK_REQUEST => self.checks.take(now),
+            pkt::SIGN_RESPONSE => self.signed.take(now),
+            pkt::NEW_TX_COND_RESPONSE => self.transactions.take(now),
             _ => false,
         }
     }
@@ -106,10 +118,11 @@ impl ServiceSession {
         Some(usage)
     }
 
-    /// Usage, network and service of the session's active usage.
-    pub(crate) fn active(&self) -> Option<(u32, u64, u64)> {
+    /// Usage, network and service of the session's active usage, if it is free.
+    pub(crate) fn active_free(&self) -> Option<(u32, u64, u64)> {
         let usage = usage::at(self.fields().usage_active.get().addr())?;
-        usage.fields().is_active.get().then(|| (usage.id, usage.net_id, usage.service.uid()))
+        let is_free = usage.fields().is_active.get() && usage.state() == state::FREE;
+        is_free.then(|| (usage.id, usage.net_id, usage.service.uid()))
     }
 
     /// The client has an active usage that is not free: it pays, or is about to. A free one is anybody's.

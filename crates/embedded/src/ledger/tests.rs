@@ -1,5 +1,13 @@
+//! The ledgers of the process, in memory and in files.
+
+mod crash;
+mod disk;
+mod files;
+mod instructions;
+mod support;
+
 use super::*;
-use crate::net;
+use crate::net::{self, NetRef};
 use crate::receipt::Key;
 use vpn_core::wire::{ReceiptInfo, unit};
 
@@ -102,7 +110,8 @@ fn amounts_that_do_not_fit_are_no_payment() {
     assert!(!is_enough(77, &huge, u128::MAX));
     assert!(is_enough(77, &huge, u128::MAX - 1));
     assert_eq!(value_of(&value_bytes(u128::MAX)), Some(u128::MAX));
+    assert_eq!(value_bytes(7), ReceiptInfo::value_of(7));
     let mut large = value_bytes(0);
-    large[16] = 1;
+    large[0] = 1;
     assert_eq!(value_of(&large), None);
 }

@@ -1,7 +1,8 @@
 //! CHECK_REQUEST.
 
-use super::fault::{Fault, record};
-use crate::service::{self, At, CHANNEL};
+use crate::billing::fault::{Fault, record};
+use crate::billing::{At, CHANNEL};
+use crate::services;
 use std::time::{SystemTime, UNIX_EPOCH};
 use vpn_core::wire::{Check, ServiceError, error_code, pkt};
 
@@ -24,7 +25,7 @@ pub(super) fn check(at: &At, data: &[u8]) {
         let error = ServiceError { code, ..ServiceError::default() }.encode();
         at.conn.write_packet(&at.worker, CHANNEL, pkt::ERROR, &error);
     };
-    if service::find(check.srv_uid).is_none() {
+    if services::find(check.srv_uid).is_none() {
         return refuse(error_code::SERVICE_NOT_FOUND);
     }
     if stated > DATA_MAX || check.data_size_recv > DATA_MAX {

@@ -1,74 +1,58 @@
 //! Plays the Cellframe SDK's paid service on channel 'R', for tests: the same messages with the same sizes, states and
 //! callbacks in the same order, and its faults, which are recorded ([`faults`]) in place of a crash.
 //!
-//! It is off until [`play_the_sdk`] turns it on. The ledger behind it is [`crate::ledger`].
+//! It is off until [`play_the_sdk`] turns it on. The states are those of `billing`, which makes the SDK's faults then; the
+//! ledger behind it is [`crate::ledger`].
 //!
 //! Not played: times and values in the statistics that the SDK keeps of a client, its record of the last receipt, and
 //! timers that stay behind when a stream moves to another worker.
 
 mod check;
-mod desk;
-mod fault;
-mod grace;
-mod machine;
 mod request;
-mod signed;
 mod statistics;
 
-pub use fault::{FAULT_LINE, Fault};
+pub use crate::billing::fault::{FAULT_LINE, Fault};
 pub use statistics::{Statistics, Traffic, statistics};
 
+use crate::billing::fault::{self, record};
+use crate::billing::{self, At, SIGNATURE_WAIT, desk};
 use crate::ctypes::*;
 use crate::cview::service::Service;
-use crate::cview::usage::{self, Usage};
-use crate::ledger::{self, Hash};
+use crate::cview::usage;
+use crate::ledger;
 use crate::reactor::timers;
-use crate::service::{self, At, Billing};
-use crate::stream::conn::registry::on_channel;
-use desk::Desk;
-use fault::record;
-use parking_lot::Mutex;
+use crate::service::{self, StandIn};
+use crate::services;
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use vpn_core::wire::{Request, pkt};
 
 /// The exchange, a service that every node has registered.
 const EXCHANGE_UID: u64 = 2;
-const SIGNATURE_WAIT: Duration = Duration::from_secs(10);
 
-static WAIT: Mutex<Duration> = Mutex::new(SIGNATURE_WAIT);
 /// How many stale timers C had deleted when the play began.
 static STALE_BEFORE: AtomicU64 = AtomicU64::new(0);
 
 /// Plays the SDK's paid service from now on, or no more. Either way all that was recorded is forgotten, and the waiting
 /// time for signatures is the SDK's again. No stream may be open.
 pub fn play_the_sdk(on: bool) {
-    service::set_billing(on.then_some(&Play as &dyn Billing));
-    usage::set_receipt_timer(on.then_some(receipt_timer));
-    if on {
-        ledger::listen(transaction_added);
-    }
+    service::set_stand_in(on.then_some(&Play as &dyn StandIn));
+    fault::play(on);
+    billing::register();
+    billing::clear();
+    billing::set_signature_wait(SIGNATURE_WAIT);
     ledger::follow_chains(false);
-    *WAIT.lock() = SIGNATURE_WAIT;
     STALE_BEFORE.store(timers::stale_deletes(), Ordering::Relaxed);
-    fault::clear();
-    grace::clear();
     statistics::clear();
-    usage::forget_all();
 }
 
-/// Sets how long the SDK waits for a signature before it asks again; it is 10 s until a test shortens it.
+/// Sets how long a signature is waited for before the receipt is sent again; it is 10 s until a test shortens it.
 pub fn set_signature_wait(wait: Duration) {
-    *WAIT.lock() = wait;
+    billing::set_signature_wait(wait);
 }
 
-fn signature_wait() -> Duration {
-    *WAIT.lock()
-}
-
-/// Returns the faults since the play began.
+/// Returns the faults since the play began, or ended.
 pub fn faults() -> Vec<Fault> {
     let mut faults = fault::all();
     let stale = timers::stale_deletes().saturating_sub(STALE_BEFORE.load(Ordering::Relaxed));
@@ -83,15 +67,15 @@ pub fn usages() -> usize {
 
 struct Play;
 
-impl Billing for Play {
+impl StandIn for Play {
     fn packet(&self, at: &At, kind: u8, data: &[u8]) {
         register_exchange();
         match kind {
             pkt::REQUEST => request::request(at, data),
             pkt::CHECK_REQUEST => check::check(at, data),
             pkt::SIGN_RESPONSE => {
-                if let Some(desk) = desk_of(at) {
-                    signed::signed(&desk, data);
+                if let Some(desk) = at.usage() {
+                    billing::signed(&desk, data);
                 }
             }
             pkt::NEW_TX_COND_RESPONSE if data.len() == Request::LEN => {
@@ -99,8 +83,8 @@ impl Billing for Play {
                 if desk::active(&at.conn) == 0 {
                     return record(Fault::NoUsage);
                 }
-                if let Some(desk) = desk_of(at) {
-                    signed::new_transaction(&desk, &request);
+                if let Some(desk) = at.usage() {
+                    billing::new_transaction(&desk, &request, services::find(request.srv_uid).is_some());
                 }
             }
             _ => log::debug!("dropped a packet of type {kind:#x} on channel 'R'"),
@@ -108,67 +92,16 @@ impl Billing for Play {
     }
 
     fn closed(&self, at: &At) {
-        let Some(desk) = desk_of(at) else { return };
-        statistics::add(&desk.usage);
-        if desk.usage.service.save_remain(&desk.usage.handle()).is_err() {
-            record(Fault::NullCallback);
+        if let Some(usage) = usage::at(desk::active(&at.conn)).filter(|usage| !usage.is_deleted()) {
+            statistics::add(&usage);
         }
-        // C may have taken the usage away in the callback.
-        let active = desk::active(&at.conn);
-        if active != 0 {
-            desk::set_active(&at.conn, None);
-            service::delete_usage(active);
-        }
-    }
-
-    fn deleted(&self, usage: &Arc<Usage>, is_first: bool) {
-        if !is_first {
-            return record(Fault::DoubleFree);
-        }
-        // The SDK looks for the item by the transaction, and may find another session's.
-        if let Some(item) = grace::find(&usage.fields().tx_cond_hash.get().raw) {
-            item.stop_timer();
-            item.free();
-        }
-    }
-}
-
-/// The session's usage with its stream; a freed one is a fault.
-fn desk_of(at: &At) -> Option<Desk> {
-    let usage = usage::at(desk::active(&at.conn))?;
-    if usage.is_deleted() {
-        record(Fault::FreedUsage);
-        desk::set_active(&at.conn, None);
-        return None;
-    }
-    Some(Desk { worker: at.worker.clone(), stream: at.conn.uuid, usage })
-}
-
-/// C wants a receipt to be asked for again.
-fn receipt_timer(usage: &Arc<Usage>) {
-    let desk = on_channel(usage.channel(), |worker, conn, _| Desk {
-        worker: worker.clone(),
-        stream: conn.uuid,
-        usage: Arc::clone(usage),
-    });
-    match desk {
-        Some(desk) => machine::start_receipt_timer(&desk),
-        None => record(Fault::FreedChannel),
-    }
-}
-
-/// The ledger has a transaction that a grace may wait for. Called on any thread.
-fn transaction_added(net: u64, hash: Hash) {
-    let pays = ledger::means(net, &hash).is_some_and(|means| means.output.is_some());
-    if let Some(item) = grace::find(&hash).filter(|_| pays) {
-        let worker = Arc::clone(&item.worker);
-        worker.post(Box::new(move |worker| machine::transaction_came(worker, &item)));
+        billing::closed(at);
     }
 }
 
 /// Registers the exchange as a node does, without callbacks of paid service.
 fn register_exchange() {
-    if service::find(EXCHANGE_UID).is_some() {
+    if services::find(EXCHANGE_UID).is_some() {
         return;
     }
     let callbacks = dap_chain_net_srv_callbacks {
@@ -179,7 +112,7 @@ fn register_exchange() {
         get_remain_service: None,
         save_remain_service: None,
     };
-    service::add(Service::new(dap_chain_net_srv {
+    services::add(Service::new(dap_chain_net_srv {
         uid: dap_chain_net_srv_uid { uint64: EXCHANGE_UID },
         allow_free_srv: true,
         grace_period: 0,

@@ -3,6 +3,7 @@
 use crate::ctypes::dap_stream_ch;
 use crate::cview::packets::Packet;
 use crate::cview::stream::StreamView;
+use std::net::SocketAddr;
 
 /// The owner of a connection that this process opened. The stream's worker calls it, with nothing borrowed.
 pub(crate) trait ClientEnd: Send + Sync {
@@ -15,8 +16,8 @@ pub(crate) trait ClientEnd: Send + Sync {
     /// The owner no longer wants the connection.
     fn is_closed(&self) -> bool;
 
-    /// The stream with this uuid is open.
-    fn up(&self, stream: u64, view: &StreamView);
+    /// The stream with this uuid is open, to the server at this address.
+    fn up(&self, stream: u64, peer: SocketAddr, view: &StreamView);
 
     /// The stream is gone; `errno` gives the reason if it was never up.
     fn lost(&self, errno: i32);

@@ -37,6 +37,15 @@ pub enum Expected {
     Anyone,
 }
 
+impl Expected {
+    fn accepts(&self, seen: &[u8; 32]) -> bool {
+        match self {
+            Expected::Configured(wanted) | Expected::Known(wanted) => wanted == seen,
+            Expected::Anyone => true,
+        }
+    }
+}
+
 /// Reads `[vpn_client] server_pin`; None if it is not set.
 pub fn configured(config: &Config) -> Result<Option<[u8; 32]>, PinError> {
     match config.get_str("vpn_client", "server_pin") {
@@ -115,7 +124,7 @@ pub struct PinVerifier {
     seen: Mutex<Seen>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     fingerprint: Option<[u8; 32]>,
     refused: bool,
@@ -127,9 +136,19 @@ impl PinVerifier {
         Arc::new(PinVerifier { address, expected, provider: super::provider(), seen: Mutex::default() })
     }
 
-    /// True if the server has shown an unexpected key.
-    pub fn has_refused(&self) -> bool {
-        self.seen.lock().refused
+    /// True if the server has shown an unexpected key; the log then says both. For what speaks this protocol alone: the
+    /// key of anything else, such as a network's sign-in page, is no server's.
+    pub fn tells_refusal(&self) -> bool {
+        let Seen { fingerprint, refused } = *self.seen.lock();
+        if let Some(seen) = fingerprint.filter(|_| refused) {
+            self.tell(&self.expected, &seen);
+        }
+        refused
+    }
+
+    /// The fingerprint of the key that the server has shown; `None` before that.
+    pub(crate) fn fingerprint(&self) -> Option<[u8; 32]> {
+        self.seen.lock().fingerprint
     }
 
     /// Stores the key of a server that was unknown. Call it when the handshake is complete, that is, when the server
@@ -147,19 +166,23 @@ impl PinVerifier {
                 );
                 true
             }
-            Some(known) => self.accepts(&known_fingerprint(&known), &seen),
+            Some(known) => {
+                let known = known_fingerprint(&known);
+                let accepted = known.accepts(&seen);
+                if !accepted {
+                    self.tell(&known, &seen);
+                }
+                accepted
+            }
         };
         self.seen.lock().refused = !accepted;
         Ok(accepted)
     }
 
-    fn check(&self, seen: &[u8; 32]) -> bool {
-        self.accepts(&self.expected, seen)
-    }
-
-    fn accepts(&self, expected: &Expected, seen: &[u8; 32]) -> bool {
+    /// Says in the log that a key was refused.
+    fn tell(&self, expected: &Expected, seen: &[u8; 32]) {
         let (wanted, accept) = match expected {
-            Expected::Anyone => return true,
+            Expected::Anyone => return,
             Expected::Configured(wanted) => (wanted, "put the new one into [vpn_client] server_pin".to_owned()),
             Expected::Known(wanted) => (
                 wanted,
@@ -170,16 +193,12 @@ impl PinVerifier {
                 ),
             ),
         };
-        if wanted == seen {
-            return true;
-        }
         log::error!(
             "server {} showed an unexpected identity: expected {}, seen {}; if the change is intended, {accept}",
             self.address,
             fingerprint_text(wanted),
             fingerprint_text(seen),
         );
-        false
     }
 }
 
@@ -193,7 +212,7 @@ impl ServerCertVerifier for PinVerifier {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let seen = fingerprint(&certificate_spki(end_entity)?);
-        let accepted = self.check(&seen);
+        let accepted = self.expected.accepts(&seen);
         *self.seen.lock() = Seen { fingerprint: Some(seen), refused: !accepted };
         if accepted {
             Ok(ServerCertVerified::assertion())
@@ -259,7 +278,7 @@ mod tests {
         };
         assert!(verifier(1).remember().unwrap());
         let second = verifier(2);
-        assert!(!second.remember().unwrap() && second.has_refused());
+        assert!(!second.remember().unwrap() && second.tells_refusal());
         assert!(verifier(1).remember().unwrap());
         assert_eq!(store::get(PINS, "first-use:1").unwrap().unwrap(), [1; 32]);
         store::close();
@@ -289,10 +308,9 @@ mod tests {
 
     #[test]
     fn only_the_expected_key_is_accepted() {
-        let verifier = |expected| PinVerifier::new("host:1".into(), expected);
-        assert!(verifier(Expected::Anyone).check(&[1; 32]));
-        assert!(verifier(Expected::Known([1; 32])).check(&[1; 32]));
-        assert!(!verifier(Expected::Known([1; 32])).check(&[2; 32]));
-        assert!(!verifier(Expected::Configured([1; 32])).check(&[2; 32]));
+        assert!(Expected::Anyone.accepts(&[1; 32]));
+        assert!(Expected::Known([1; 32]).accepts(&[1; 32]));
+        assert!(!Expected::Known([1; 32]).accepts(&[2; 32]));
+        assert!(!Expected::Configured([1; 32]).accepts(&[2; 32]));
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// One end of one connection.
 pub(crate) struct TlsSession {
     phase: Phase,
-    /// Both ends have agreed on [`ALPN`]: known once the handshake is complete.
+    /// Both ends have agreed on [`ALPN`]: known once the handshake is complete, or has failed.
     has_agreed_protocol: bool,
 }
 
@@ -61,7 +61,7 @@ impl TlsSession {
         matches!(self.phase, Phase::Traffic(_))
     }
 
-    /// Both ends have agreed on [`ALPN`].
+    /// Both ends have agreed on [`ALPN`]; also of a handshake that has failed later, such as by the server's identity.
     pub(crate) fn has_agreed_protocol(&self) -> bool {
         self.has_agreed_protocol
     }
@@ -115,6 +115,7 @@ impl TlsSession {
                 }
             }
         };
+        self.has_agreed_protocol = end.has_agreed_protocol();
         self.phase = Phase::Failed;
         result
     }
@@ -124,15 +125,10 @@ impl TlsSession {
         let Phase::Handshake(end, _) = std::mem::replace(&mut self.phase, Phase::Failed) else {
             return Err(TlsError::Internal);
         };
+        self.has_agreed_protocol = end.has_agreed_protocol();
         let traffic = match end {
-            End::Server(connection) => {
-                self.has_agreed_protocol = connection.alpn_protocol() == Some(ALPN);
-                Traffic::new(connection.dangerous_into_kernel_connection()?)?
-            }
-            End::Client(connection) => {
-                self.has_agreed_protocol = connection.alpn_protocol() == Some(ALPN);
-                Traffic::new(connection.dangerous_into_kernel_connection()?)?
-            }
+            End::Server(connection) => Traffic::new(connection.dangerous_into_kernel_connection()?)?,
+            End::Client(connection) => Traffic::new(connection.dangerous_into_kernel_connection()?)?,
         };
         self.phase = Phase::Traffic(Box::new(traffic));
         Ok(())
@@ -163,6 +159,14 @@ impl TlsSession {
 }
 
 impl End {
+    fn has_agreed_protocol(&self) -> bool {
+        let agreed = match self {
+            End::Server(server) => server.alpn_protocol(),
+            End::Client(client) => client.alpn_protocol(),
+        };
+        agreed == Some(ALPN)
+    }
+
     fn advance(&mut self, received: &mut [u8], out: &mut Vec<u8>) -> (usize, Result<Step, TlsError>) {
         match self {
             End::Server(server) => advance(server.process_tls_records(received), out),

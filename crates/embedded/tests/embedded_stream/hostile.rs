@@ -2,10 +2,14 @@
 
 use crate::peer::*;
 use crate::support::*;
+use embedded::store;
 use embedded::stream::{COUNTERS, MAX_DATA};
 use embedded::timeouts::{self, Timeouts};
+use embedded::tls::pin::PINS;
+use rustls::pki_types::PrivateKeyDer;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -191,4 +195,42 @@ fn a_server_that_speaks_no_tls_is_an_error_at_once() {
     eventually(failed, || format!("{:?}", client.events()));
     assert!(begin.elapsed() < Timeouts::DEFAULT.handshake / 2, "{:?}", client.events());
     assert_eq!(client.events().first(), Some(&format!("error {}", libc::EPROTO)));
+}
+
+/// A TLS server with a key of its own, which offers these protocols; returns its port.
+fn tls_server(alpn: &[&[u8]]) -> u16 {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["login.test".into()]).unwrap().self_signed(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let (config, listener) = (Arc::new(config), TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let connection = rustls::ServerConnection::new(config).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, listener.accept().unwrap().0);
+        let _ = stream.read(&mut [0; 64]);
+    });
+    port
+}
+
+/// The page of a captive portal answers in the place of a known server: it is none with another identity.
+#[test]
+fn only_a_server_of_this_protocol_has_another_identity() {
+    let _sdk = Sdk::start(1);
+    let cases: [(&[&[u8]], i32); 3] =
+        [(&[], libc::EPROTO), (&[b"http/1.1"], libc::EPROTO), (&[b"cellframe-vpn/1"], libc::EKEYREJECTED)];
+    for (alpn, errno) in cases {
+        let port = tls_server(alpn);
+        store::set(PINS, &format!("127.0.0.1:{port}"), &[7; 32]).unwrap();
+        let client = Client::connect("127.0.0.1", port, "S");
+        let failed = || client.events().iter().any(|event| event.starts_with("error"));
+        eventually(failed, || format!("{:?}", client.events()));
+        assert_eq!(client.events().first(), Some(&format!("error {errno}")), "{alpn:?}");
+    }
 }

@@ -2,6 +2,7 @@
 // Tests call the C functions as C does, with pointers that each test owns; the functions' docs state the contracts.
 #![allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block, clippy::unwrap_used)]
 
+mod bank;
 mod events;
 mod hostile;
 mod life;

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::netlink::{Netlink, NetlinkError};
+use crate::netlink::{Netlink, NetlinkError, route_request};
 
 impl Netlink {
     /// Adds an IPv6 address, which is used at once: no other host is asked whether it has it.
@@ -47,16 +47,10 @@ impl Netlink {
 }
 
 fn route6((destination, prefix): (Ipv6Addr, u8), gateway: Ipv6Addr, metric: u32) -> RouteMessage {
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet6;
-    request.header.destination_prefix_length = prefix;
-    request.header.table = RouteHeader::RT_TABLE_MAIN;
+    let mut request = route_request(destination, prefix);
     request.header.protocol = RouteProtocol::Static;
     request.header.kind = RouteType::Unicast;
-    request.attributes = vec![
-        RouteAttribute::Destination(RouteAddress::Inet6(destination)),
-        RouteAttribute::Gateway(RouteAddress::Inet6(gateway)),
-        RouteAttribute::Priority(metric),
-    ];
+    request.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet6(gateway)));
+    request.attributes.push(RouteAttribute::Priority(metric));
     request
 }

@@ -3,16 +3,14 @@
 use std::net::Ipv6Addr;
 
 use netlink_packet_core::{NLM_F_CREATE, NlasIterator};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::reply::{
     ROUTE_HEADER_LEN, RTA_DST, RTA_GATEWAY, RTA_MULTIPATH, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTM_F_CLONED, RTN_LOCAL,
     RTN_UNICAST, host_u32,
 };
-use super::{Netlink, NetlinkError, OUR_ROUTE};
+use super::{Netlink, NetlinkError, OUR_ROUTE, link_route, route_request};
 
 /// The metric of the routes that [`Netlink::set_route6`] sets: the best that IPv6 has, where 0 stands for 1024. It counts
 /// among routes to the same network alone.
@@ -112,10 +110,9 @@ impl Netlink {
 
     /// Looks up the route to an address; `None` if there is none, or one that discards.
     fn route6_to(&mut self, address: Ipv6Addr) -> Result<Option<Route6Entry>, NetlinkError> {
-        let mut request = RouteMessage::default();
-        request.header.address_family = AddressFamily::Inet6;
-        request.header.destination_prefix_length = 128;
-        request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet6(address)));
+        let mut request = route_request(address, 128);
+        // By all tables, as the host's packets.
+        request.header.table = libc::RT_TABLE_UNSPEC;
         let what = format_args!("look up the route to {address}");
         match self.socket.query(RouteNetlinkMessage::GetRoute(request), what) {
             Ok(answer) => Route6Entry::parse(&answer).map(Some).ok_or(NetlinkError::Malformed),
@@ -147,19 +144,9 @@ impl Netlink {
     }
 }
 
-fn link_route6(index: u32, (network, prefix): (Ipv6Addr, u8)) -> RouteMessage {
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet6;
-    request.header.destination_prefix_length = prefix;
-    request.header.table = RouteHeader::RT_TABLE_MAIN;
-    request.header.protocol = RouteProtocol::Other(OUR_ROUTE);
-    request.header.scope = RouteScope::Universe;
-    request.header.kind = RouteType::Unicast;
-    request.attributes = vec![
-        RouteAttribute::Destination(RouteAddress::Inet6(network)),
-        RouteAttribute::Oif(index),
-        RouteAttribute::Priority(METRIC),
-    ];
+fn link_route6(index: u32, network: (Ipv6Addr, u8)) -> RouteMessage {
+    let mut request = link_route(index, network, RouteProtocol::Other(OUR_ROUTE));
+    request.attributes.push(RouteAttribute::Priority(METRIC));
     request
 }
 

@@ -295,7 +295,8 @@ fn not_found<T>(result: Result<T, NetlinkError>, object: fmt::Arguments<'_>) -> 
     })
 }
 
-fn link_route(index: u32, (network, prefix): (Ipv4Addr, u8), protocol: RouteProtocol) -> RouteMessage {
+/// A request about the main table's route to a network through a link, without a next hop.
+fn link_route(index: u32, (network, prefix): (impl Into<IpAddr>, u8), protocol: RouteProtocol) -> RouteMessage {
     let mut request = route_request(network, prefix);
     request.header.protocol = protocol;
     request.header.scope = RouteScope::Link;
@@ -305,12 +306,16 @@ fn link_route(index: u32, (network, prefix): (Ipv4Addr, u8), protocol: RouteProt
 }
 
 /// A request about the main table's routes to a network.
-pub(crate) fn route_request(network: Ipv4Addr, prefix: u8) -> RouteMessage {
+pub(crate) fn route_request(network: impl Into<IpAddr>, prefix: u8) -> RouteMessage {
+    let (family, network) = match network.into() {
+        IpAddr::V4(network) => (AddressFamily::Inet, RouteAddress::Inet(network)),
+        IpAddr::V6(network) => (AddressFamily::Inet6, RouteAddress::Inet6(network)),
+    };
     let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
+    request.header.address_family = family;
     request.header.destination_prefix_length = prefix;
     request.header.table = RouteHeader::RT_TABLE_MAIN;
-    request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(network)));
+    request.attributes.push(RouteAttribute::Destination(network));
     request
 }
 

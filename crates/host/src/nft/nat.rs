@@ -43,6 +43,8 @@ pub struct Others {
     pub translates: Option<String>,
     /// The chains that drop forwarded packets unless a rule accepts them, and have none for the tunnel's device.
     pub refuses: Vec<Chain>,
+    /// The tables of the older ip_tables (iptables-legacy), whose rules are not looked at.
+    pub legacy: Vec<String>,
 }
 
 /// The name of the table for a device.
@@ -159,14 +161,13 @@ fn is_ours(family: Family, name: &str) -> bool {
     family == Family::Ip && name.starts_with(TABLE)
 }
 
-/// Looks at what other programs' tables do with packets from and to a tunnel. Rules of iptables-legacy are not among
-/// them.
+/// Looks at what other programs' tables do with packets from and to a tunnel.
 ///
 /// # Errors
 /// If the kernel has no nf_tables, or the privilege is missing.
 pub fn others(device: &str, (network, prefix): (Ipv4Addr, u8)) -> Result<Others, NftError> {
     let mut nft = Nft::open()?;
-    let mut others = Others::default();
+    let mut others = Others { legacy: legacy_tables(), ..Others::default() };
     for chain in nft.base_chains()? {
         let is_nat = chain.kind == "nat" && chain.is_at(ChainHook::Postrouting);
         let is_forward = chain.kind == "filter" && chain.is_at(ChainHook::Forward);
@@ -188,6 +189,12 @@ pub fn others(device: &str, (network, prefix): (Ipv4Addr, u8)) -> Result<Others,
         }
     }
     Ok(others)
+}
+
+/// Returns the tables of ip_tables that this network namespace has; none where the kernel has no ip_tables.
+fn legacy_tables() -> Vec<String> {
+    let names = fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
+    names.lines().map(str::to_owned).collect()
 }
 
 fn forwarding_comment(device: &str) -> String {

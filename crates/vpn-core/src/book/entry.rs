@@ -57,7 +57,8 @@ pub struct Entry {
     pub unit: Option<Unit>,
     /// The units of one receipt.
     pub units: u64,
-    /// The value of one receipt when the session began, in datoshi: 256 bits, little-endian.
+    /// The value of one receipt when the session began, in datoshi, as the SDK stores 256 bits: the higher half first,
+    /// each half little-endian.
     pub price: [u8; 32],
     /// When the service began, in seconds since 1970.
     pub begun: u64,

@@ -32,11 +32,10 @@ pub struct Sums {
     pub down: u64,
 }
 
-/// The number of a stored value of 256 bits; the largest number for more than it can hold.
+/// The number of a value as the SDK stores it; the largest number for more than it can hold.
 fn value_of(value: &[u8; 32]) -> u128 {
-    let (low, high) = value.split_at(16);
-    match low.first_chunk() {
-        Some(low) if high.iter().all(|byte| *byte == 0) => u128::from_le_bytes(*low),
+    match value.split_last_chunk() {
+        Some((high, low)) if high.iter().all(|byte| *byte == 0) => u128::from_le_bytes(*low),
         _ => u128::MAX,
     }
 }

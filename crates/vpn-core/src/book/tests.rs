@@ -10,7 +10,7 @@ const PRICE: u8 = 3;
 
 fn entry(client: u8, kind: Kind, now: u64) -> Entry {
     let mut price = [0; 32];
-    price[0] = PRICE;
+    price[16] = PRICE;
     let client = Client { key: [client; 32], net: 7 };
     let unit = (kind != Kind::Free).then_some(Unit::Bytes);
     Entry { unit, units: 100, price, ..Entry::new(client, [9; 32], kind, now) }

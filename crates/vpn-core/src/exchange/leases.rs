@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::session::Session;
-use crate::lease::{Applicant, Lease, LeaseError, Limits, Pool, Subnet, Token};
+use crate::lease::{Applicant, Lease, LeaseError, Limits, Pool, Restored, Subnet, Token};
 use crate::wire::{AddrReply, Capabilities, MAX_BUNDLE, problem};
 
 mod unused;
@@ -43,6 +43,8 @@ pub struct AddressRequest<'a, S> {
     /// The tokens made of the client's key hash, one for each of its sessions; none if it named no key. They count for a
     /// client without capabilities, which can keep no token.
     pub key_tokens: &'a [Token],
+    /// The token of the address that is reserved for the client, which has proved its key; `None` without one.
+    pub static_token: Option<Token>,
     /// A new random token; `None` if there are no random numbers.
     pub fresh_token: Option<Token>,
     /// The server's device is gone: the server gives no addresses.
@@ -85,6 +87,8 @@ struct Holder<S> {
     session: S,
     /// The number of the lease.
     lease: u64,
+    /// When it began.
+    since: Duration,
     /// When the probe of its client began, on behalf of another client that claims its address.
     probed: Option<Duration>,
     /// When its client was last pinged for this.
@@ -137,9 +141,34 @@ impl<S: Clone + PartialEq> Leases<S> {
         &self.pool
     }
 
+    /// Keeps the addresses of the server before for their clients, before the first request ([`Pool::restore`]).
+    pub fn restore(&mut self, pages: impl IntoIterator<Item = (u16, Vec<u8>)>) -> Restored {
+        self.pool.restore(pages)
+    }
+
+    /// Returns a page to store ([`Pool::next_changed`]).
+    pub fn next_changed(&mut self) -> Option<(u16, Vec<u8>)> {
+        self.pool.next_changed()
+    }
+
+    /// Returns a page to those that are to be stored ([`Pool::not_stored`]).
+    pub fn not_stored(&mut self, page: u16) {
+        self.pool.not_stored(page);
+    }
+
+    /// Reserves an address for the client that shows this token, before [`Leases::restore`] ([`Pool::reserve`]).
+    pub fn reserve(&mut self, addr: Ipv4Addr, token: &Token) -> bool {
+        self.pool.reserve(addr, token)
+    }
+
     /// Returns the session that has an address.
     pub fn holder(&self, addr: Ipv4Addr) -> Option<&S> {
         self.holders.get(&addr).map(|holder| &holder.session)
+    }
+
+    /// Returns when the lease of an address began, if a session has it.
+    pub fn since(&self, addr: Ipv4Addr) -> Option<Duration> {
+        self.holders.get(&addr).map(|holder| holder.since)
     }
 
     /// Decides a request for an address. `state` is the state machine of the requesting session, `sessions` answers for
@@ -147,7 +176,7 @@ impl<S: Clone + PartialEq> Leases<S> {
     ///
     /// A client gets the address of the token that it shows, unless a living session has it. A client without
     /// capabilities gets that of its key hash in the same way. A key hash does not lead to the leases of clients that keep
-    /// tokens: anybody can name it.
+    /// tokens: anybody can name it. Before both goes the address that is reserved for a client.
     ///
     /// If there is no address, or the client's source has its share, the longest unused lease ends for it: of any source,
     /// or of its own. One whose client pays never does.
@@ -173,7 +202,7 @@ impl<S: Clone + PartialEq> Leases<S> {
             false => (shown.as_slice(), PROBE_TIMEOUT),
         };
         let mut claim = None;
-        for token in tokens {
+        for token in request.static_token.iter().chain(tokens) {
             match self.probe_holder(now, token, patience, |session| sessions.heard(session)) {
                 TokenState::ProbeNeeded(holder) => return Answer::PingHolder(holder),
                 TokenState::ProbePending => return Answer::Wait,
@@ -201,7 +230,8 @@ impl<S: Clone + PartialEq> Leases<S> {
             (Err(error), None) => return Answer::NoAddress(error),
         };
         state.leased(request.caps.keep_alive.is_some());
-        let holder = Holder { session: request.session.clone(), lease: lease.id, probed: None, pinged: None };
+        let holder =
+            Holder { session: request.session.clone(), lease: lease.id, since: now, probed: None, pinged: None };
         let evicted = self.holders.insert(lease.addr, holder).map(|former| former.session);
         Answer::Give { lease, evicted, unused }
     }
@@ -224,6 +254,10 @@ impl<S: Clone + PartialEq> Leases<S> {
         }
         let Leases { pool, holders, unused_after, unused } = self;
         let unused_since = |addr: Ipv4Addr, holder: &Holder<S>| {
+            // Nobody else gets a reserved one.
+            if pool.is_reserved(addr) {
+                return None;
+            }
             let since = sessions.idle_since(&holder.session)?;
             (now.saturating_sub(since) >= *unused_after).then_some((addr, since))
         };

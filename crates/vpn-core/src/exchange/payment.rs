@@ -111,6 +111,11 @@ impl Payment {
         self.signed
     }
 
+    /// Returns the terms.
+    pub(super) fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
     /// Returns whether the transaction cannot pay another receipt.
     pub(super) fn is_used_up(&self) -> bool {
         self.signed >= self.agreement.receipts

@@ -1,5 +1,6 @@
-//! Lowers the MSS of TCP connections (RFC 9293, 3.7.1) to what fits into a session's inner MTU, which is smaller than
-//! the device's: hosts on both sides then send segments that fit, even if no ICMP reaches them.
+//! Lowers the MSS of TCP connections (RFC 9293, 3.7.1) to what fits into the tunnel: a session's inner MTU, which is
+//! smaller than the server's device's, or the client's device. Hosts on both sides then send segments that fit, even if no
+//! ICMP reaches them.
 
 use super::checksum::{Sum, corrected};
 use super::fields::{RST, SYN, TCP_DATA_OFFSET, TCP_FLAGS, get, put};

@@ -117,6 +117,21 @@ impl Networks {
         self.ranges.get(..behind).and_then(<[_]>::last).is_some_and(|(_, last)| address <= *last)
     }
 
+    /// Whether these are all networks of the public Internet, with private ones and the shared ones of providers (RFC 1918,
+    /// RFC 6598) or without: then the user expects that nothing leaves around them.
+    ///
+    /// ```
+    /// use vpn_core::forward::Networks;
+    ///
+    /// assert!(Networks::parse(["0.0.0.0/1", "128.0.0.0/1"])?.hold_the_internet());
+    /// assert!(!Networks::parse(["0.0.0.0/1", "192.0.2.0/24"])?.hold_the_internet());
+    /// # Ok::<(), vpn_core::forward::BadNetwork>(())
+    /// ```
+    pub fn hold_the_internet(&self) -> bool {
+        let held = self.join(&Networks::of(UNROUTABLE.into_iter().chain(NEAR)));
+        Networks::of([(Ipv4Addr::UNSPECIFIED, 0)]).without(&held).is_empty()
+    }
+
     fn of_ranges(mut ranges: Vec<(u32, u32)>) -> Networks {
         ranges.sort_unstable();
         let mut merged: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
@@ -148,6 +163,14 @@ pub const UNROUTABLE: [(Ipv4Addr, u8); 4] = [
     (Ipv4Addr::new(127, 0, 0, 0), 8),
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(224, 0, 0, 0), 3),
+];
+
+/// Private networks, and those that a provider shares among its customers.
+const NEAR: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
 ];
 
 /// Whether packets with this address leave a host: addresses of "this network" and loopback (RFC 1122, 3.2.1.3), of one
@@ -222,6 +245,21 @@ mod tests {
         assert_eq!(networks(&["192.168.0.0/16", "10.1.0.0/16", "10.0.0.0/8", "10.0.0.0/8", "192.168.3.4"]), expected);
         assert_eq!(networks(&["192.168.0.0/16"]).join(&networks(&["10.0.0.0/8", "192.168.1.0/24"])), expected);
         assert_eq!(Networks::of([([192, 168, 7, 7].into(), 16), ([10, 0, 0, 1].into(), 8)]), expected);
+    }
+
+    #[test]
+    fn the_internet_is_what_is_public() {
+        let public = networks(&["0.0.0.0/0"]).without(&Networks::of(NEAR));
+        for (networks, expected) in [
+            (networks(&["0.0.0.0/0"]), true),
+            (public.without(&networks(&["9.9.9.9"])), false),
+            (public, true),
+            (networks(&["0.0.0.0/1"]), false),
+            (networks(&["10.0.0.0/8"]), false),
+            (networks(&[]), false),
+        ] {
+            assert_eq!(networks.hold_the_internet(), expected, "{networks:?}");
+        }
     }
 
     #[test]

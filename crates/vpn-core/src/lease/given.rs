@@ -3,6 +3,7 @@
 use super::Token;
 use crate::source::Network;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 /// An address that belongs to one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +25,28 @@ pub enum Origin {
     New,
     /// The client returned it earlier and resumes it.
     Resumed,
+    /// It is reserved for the client.
+    Static,
     /// The client still held it by a connection that it lost without the server's noticing. That connection's lease has
     /// ended (take-over).
     TakenOver,
+}
+
+/// The state of an address that is somebody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A client has it.
+    Leased {
+        /// Whether it is this client's alone.
+        is_reserved: bool,
+    },
+    /// It is kept for the client that has returned it.
+    Kept {
+        /// How long ago, on the pool's clock as of its last change.
+        ago: Duration,
+    },
+    /// It is one client's alone, and that has not got it now.
+    Reserved,
 }
 
 /// Why the pool cannot lease an address.

@@ -26,15 +26,23 @@ impl KeyTokens {
         if *key_hash == [0; 32] {
             return None;
         }
-        let mut tokens = [Token::default(); KEY_SESSIONS];
-        for (number, token) in (0_u8..).zip(&mut tokens) {
-            let hash =
-                Sha3_256::new().chain_update(self.secret).chain_update(key_hash).chain_update([number]).finalize();
-            *token = hash.first_chunk().copied()?;
-        }
-        Some(tokens)
+        Some(std::array::from_fn(|number| self.token(key_hash, number as u8)))
+    }
+
+    /// Returns the token of the address that is reserved for a key hash. It is for the client that has proved its key.
+    pub fn of_static(&self, key_hash: &[u8; 32]) -> Token {
+        self.token(key_hash, STATIC)
+    }
+
+    fn token(&self, key_hash: &[u8; 32], number: u8) -> Token {
+        let hash: [u8; 32] =
+            Sha3_256::new().chain_update(self.secret).chain_update(key_hash).chain_update([number]).finalize().into();
+        std::array::from_fn(|at| hash[at])
     }
 }
+
+/// Stands for the static lease in place of a session's number.
+const STATIC: u8 = u8::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -48,6 +56,8 @@ mod tests {
         assert_ne!(here.of(&[7; 32]), there.of(&[7; 32]));
         assert_eq!(here.of(&[0; 32]), None);
         let [first, second, third, fourth] = here.of(&[7; 32]).unwrap();
+        assert!(![first, second, third, fourth].contains(&here.of_static(&[7; 32])));
+        assert_ne!(here.of_static(&[7; 32]), there.of_static(&[7; 32]));
         assert!(first != second && second != third && third != fourth && first != fourth);
     }
 }

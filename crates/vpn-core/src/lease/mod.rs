@@ -6,13 +6,15 @@
 mod given;
 mod key;
 mod pool;
+mod record;
 mod shares;
 mod slots;
 mod subnet;
 
-pub use given::{Lease, LeaseError, Origin};
+pub use given::{Entry, Lease, LeaseError, Origin};
 pub use key::{KEY_SESSIONS, KeyTokens};
-pub use pool::Pool;
+pub use pool::{Pool, Restored};
+pub use record::{PAGES, PageError, empty_page};
 pub use shares::{Applicant, Limits};
 pub use subnet::{Subnet, SubnetError, dotted};
 

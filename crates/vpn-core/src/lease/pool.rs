@@ -1,16 +1,17 @@
 //! The pool: leases addresses, and keeps a returned address for its client for a while.
 
 use super::Token;
-use super::given::{Lease, LeaseError, Origin};
+use super::given::{Entry, Lease, LeaseError, Origin};
+use super::record::{PageSet, TokenHash};
 use super::shares::{Applicant, Limits, Shares};
-use super::slots::{Slot, Slots, State};
+use super::slots::{self, Slot, Slots, State};
 use super::subnet::Subnet;
 use crate::source::{Network, Source};
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
-use std::collections::VecDeque;
+use hashbrown::hash_table;
+use std::collections::{HashSet, VecDeque};
 use std::iter;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// The addresses of one subnet. The network, gateway and broadcast addresses are never leased.
@@ -21,6 +22,11 @@ use std::time::Duration;
 /// even while there are unused ones, so that it cannot use up the pool by coming and going. A returned address can be
 /// resumed while no other client has it (as RFC 2131, 4.3.1, advises), at least during the hold time; later only if it is
 /// among the last 16,384 that were returned.
+///
+/// A reserved address ([`Pool::reserve`]) is leased to its client alone. It counts for no share and no rate.
+///
+/// What changes is told by pages ([`Pool::next_changed`]), which the owner stores. [`Pool::restore`] then keeps the
+/// addresses for their clients, as if all had left when the pool before ended. The pool knows tokens by their hashes alone.
 ///
 /// The cost of an operation grows with the logarithm of the addresses that can be resumed, and memory with the addresses
 /// in use: some 80 bytes for each that is leased or can be resumed, as much again for each source, three times for IPv6.
@@ -61,6 +67,8 @@ pub struct Pool {
     /// The leased addresses, and those that are kept for their clients.
     slots: Slots,
     leased: u32,
+    /// The addresses that are one client's alone.
+    reserved: HashSet<u32>,
     /// What each source has.
     shares: Shares,
     /// The ends of the list of kept addresses, in the order of their return; 0 if it is empty.
@@ -68,17 +76,19 @@ pub struct Pool {
     newest: u32,
     /// The length of that list.
     kept: usize,
-    /// Maps a token's hash to the address's number; the token itself is in `slots`. The server draws every token at
-    /// random, or makes it with a secret ([`KeyTokens`](super::KeyTokens)), so a client cannot provoke collisions in a
-    /// fast hash.
+    /// Maps a token's hash to the address's number; the hash itself is in `slots`.
     by_token: HashTable<u32>,
-    /// Addresses that were returned and are no longer kept, in the order of their return.
+    /// Addresses below `fresh` that were returned and are no longer kept, in the order of their return.
     free: VecDeque<u32>,
+    /// The pages with records that have changed since they were taken.
+    changed: PageSet,
     next_lease: u64,
     /// The time of the last return, in nanoseconds.
     last_return: u64,
-    /// The latest time seen, in nanoseconds. Workers read the clock before they lock the pool, so an earlier time may
-    /// follow.
+    /// The time on the pool's clock at which the caller's begins: not before the last return of the pool that was restored.
+    began: u64,
+    /// The latest time seen, in nanoseconds on the pool's clock. Workers read the clock before they lock the pool, so an
+    /// earlier time may follow.
     now: u64,
 }
 
@@ -104,16 +114,30 @@ impl Pool {
             fresh: FIRST_HOST,
             slots: Slots::default(),
             leased: 0,
+            reserved: HashSet::new(),
             shares: Shares::new(limits),
             oldest: NONE,
             newest: NONE,
             kept: 0,
             by_token: HashTable::new(),
             free: VecDeque::new(),
+            changed: PageSet::default(),
             next_lease: 0,
             last_return: 0,
+            began: 0,
             now: 0,
         }
+    }
+
+    /// Reserves an address for the client that shows this token, before the pool is restored. Returns false if the address
+    /// is not for clients, or is reserved already.
+    pub fn reserve(&mut self, addr: Ipv4Addr, token: &Token) -> bool {
+        let host = self.subnet.number(addr).filter(|host| self.is_for_clients(*host));
+        let Some(host) = host.filter(|host| self.slots.get(*host).is_none()) else { return false };
+        let (token, nobody) = (TokenHash::of(token), Source::of(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        self.slots.set(host, Slot { token, source: nobody, state: State::Reserved });
+        self.index_token(host, token);
+        self.reserved.insert(host)
     }
 
     /// Leases an address.
@@ -129,19 +153,23 @@ impl Pool {
         fresh_token: Token,
     ) -> Result<Lease, LeaseError> {
         self.advance(now);
-        let (host, token, origin) = match resume.and_then(|token| self.known(token)) {
-            Some((host, slot)) => (host, slot.token, self.resume(by, host, slot)?),
-            None => (self.new_host(now, by)?, fresh_token, Origin::New),
+        let known = resume.and_then(|token| Some((*token, self.known(token)?)));
+        let (host, token, hash, origin) = match known {
+            Some((token, (host, slot))) => (host, token, slot.token, self.resume(by, host, slot)?),
+            None => (self.new_host(now, by)?, fresh_token, TokenHash::of(&fresh_token), Origin::New),
         };
         let id = self.next_lease;
         self.next_lease += 1;
-        self.slots.set(host, Slot { token, source: by.source, state: State::Live { id } });
-        self.shares.lease(by.source);
+        self.slots.set(host, Slot { token: hash, source: by.source, state: State::Live { id } });
         if origin == Origin::New {
-            self.index_token(host, token);
+            self.index_token(host, hash);
         }
         if origin != Origin::TakenOver {
             self.leased += 1;
+        }
+        if !self.reserved.contains(&host) {
+            self.shares.lease(by.source);
+            self.changed.add(slots::page(host));
         }
         Ok(Lease { addr: self.addr(host), token, id, origin })
     }
@@ -155,18 +183,31 @@ impl Pool {
         if !matches!(slot.state, State::Live { id: current } if current == id) {
             return false;
         }
+        if self.reserved.contains(&host) {
+            slot.state = State::Reserved;
+        } else {
+            let source = slot.source;
+            self.keep(host, source);
+        }
+        self.leased -= 1;
+        true
+    }
+
+    /// Keeps an address, which was leased until now, as the newest of the kept ones.
+    fn keep(&mut self, host: u32, source: Source) {
         let returned = self.now.max(self.last_return.saturating_add(1));
         self.last_return = returned;
-        slot.state = State::Held { returned, older: self.newest, newer: NONE };
-        self.shares.keep(slot.source, returned, host);
+        if let Some(slot) = self.slots.get_mut(host) {
+            slot.state = State::Held { returned, older: self.newest, newer: NONE };
+        }
+        self.shares.keep(source, returned, host);
         match self.newest {
             NONE => self.oldest = host,
             newest => self.link(newest, |_, newer| *newer = host),
         }
         self.newest = host;
         self.kept += 1;
-        self.leased -= 1;
-        true
+        self.changed.add(slots::page(host));
     }
 
     /// The address that is leased under this token.
@@ -223,9 +264,30 @@ impl Pool {
         slot.is_some_and(|slot| matches!(slot.state, State::Live { .. }))
     }
 
+    /// Whether the address is one client's alone.
+    pub fn is_reserved(&self, addr: Ipv4Addr) -> bool {
+        self.subnet.number(addr).is_some_and(|host| self.reserved.contains(&host))
+    }
+
     /// The returned addresses, in the order in which they are leased again to sources that returned none.
     pub fn released(&self) -> impl Iterator<Item = Ipv4Addr> {
         self.free.iter().copied().chain(self.held()).map(|host| self.addr(host))
+    }
+
+    /// Returns the addresses that are leased, kept or reserved, in their order.
+    pub fn entries(&self) -> impl Iterator<Item = (Ipv4Addr, Entry)> {
+        let entry = |(host, slot): (u32, &Slot)| {
+            let is_reserved = self.reserved.contains(&host);
+            let entry = match slot.state {
+                State::Live { .. } => Entry::Leased { is_reserved },
+                State::Reserved => Entry::Reserved,
+                State::Held { returned, .. } => {
+                    Entry::Kept { ago: Duration::from_nanos(self.now.saturating_sub(returned)) }
+                }
+            };
+            (self.addr(host), entry)
+        };
+        self.slots.all().map(entry)
     }
 
     /// The kept addresses, in the order of their return.
@@ -233,19 +295,20 @@ impl Pool {
         let some = |host: u32| (host != NONE).then_some(host);
         iter::successors(some(self.oldest), move |host| match self.slots.get(*host)?.state {
             State::Held { newer, .. } => some(newer),
-            State::Live { .. } => None,
+            State::Live { .. } | State::Reserved => None,
         })
     }
 
     /// Advances the pool's clock, and stops keeping some of the addresses whose hold time is over, if there are many.
     fn advance(&mut self, now: Duration) {
-        self.now = self.now.max(nanoseconds(now));
+        self.now = self.now.max(self.began.saturating_add(nanoseconds(now)));
         for _ in 0..MAX_EXPIRED_PER_CALL {
             if self.kept <= REMEMBERED || !self.is_oldest_expired() {
                 break;
             }
             let oldest = self.oldest;
-            if self.stop_keeping(oldest).is_some() {
+            // A restored one that was not reached yet is unused again.
+            if self.stop_keeping(oldest).is_some() && oldest < self.fresh {
                 self.free.push_back(oldest);
             }
         }
@@ -266,11 +329,13 @@ impl Pool {
     /// Takes a known address out of the hands that it is in.
     fn resume(&mut self, by: &Applicant, host: u32, slot: Slot) -> Result<Origin, LeaseError> {
         match slot.state {
+            State::Live { .. } if self.reserved.contains(&host) => Ok(Origin::TakenOver),
             State::Live { .. } => {
                 self.shares.check_share(by, (slot.source != by.source).into())?;
                 self.shares.end(slot.source);
                 Ok(Origin::TakenOver)
             }
+            State::Reserved => Ok(Origin::Static),
             State::Held { returned, .. } => {
                 self.shares.check_share(by, 1)?;
                 self.shares.forget(slot.source, returned, host);
@@ -293,10 +358,13 @@ impl Pool {
     /// longer kept, a kept one of the source, or the oldest kept one. Returns the source that it was kept for as well.
     fn next_host(&mut self, source: Source, own: Option<u32>) -> Option<(u32, Option<Source>)> {
         if own.is_none() {
-            if self.fresh - FIRST_HOST < self.subnet.capacity() {
+            while self.is_for_clients(self.fresh) {
                 let host = self.fresh;
                 self.fresh += 1;
-                return Some((host, None));
+                // A restored one may be anywhere.
+                if self.slots.get(host).is_none() {
+                    return Some((host, None));
+                }
             }
             if let Some(host) = self.free.pop_front() {
                 return Some((host, None));
@@ -315,10 +383,11 @@ impl Pool {
         self.unlink(host);
         self.shares.forget(source, returned, host);
         // If a token was drawn twice, the entry belongs to the later lease.
-        if let Ok(entry) = self.by_token.find_entry(hash(&token), |known| *known == host) {
+        if let Ok(entry) = self.by_token.find_entry(token.number(), |known| *known == host) {
             entry.remove();
         }
         self.slots.remove(host);
+        self.changed.add(slots::page(host));
         Some(source)
     }
 
@@ -344,24 +413,27 @@ impl Pool {
     }
 
     fn host_of(&self, token: &Token) -> Option<u32> {
-        self.by_token.find(hash(token), |host| self.has_token(*host, token)).copied()
+        let token = TokenHash::of(token);
+        let has_token = |host: &u32| self.slots.get(*host).is_some_and(|slot| slot.token == token);
+        self.by_token.find(token.number(), has_token).copied()
     }
 
     /// Makes the token resume this address.
-    fn index_token(&mut self, host: u32, token: Token) {
+    fn index_token(&mut self, host: u32, token: TokenHash) {
         let slots = &self.slots;
         let is_its = |known: &u32| slots.get(*known).is_some_and(|slot| slot.token == token);
-        let rehash = |known: &u32| slots.get(*known).map_or(0, |slot| hash(&slot.token));
-        match self.by_token.entry(hash(&token), is_its, rehash) {
-            Entry::Occupied(mut entry) => *entry.get_mut() = host,
-            Entry::Vacant(entry) => {
+        let rehash = |known: &u32| slots.get(*known).map_or(0, |slot| slot.token.number());
+        match self.by_token.entry(token.number(), is_its, rehash) {
+            hash_table::Entry::Occupied(mut entry) => *entry.get_mut() = host,
+            hash_table::Entry::Vacant(entry) => {
                 entry.insert(host);
             }
         }
     }
 
-    fn has_token(&self, host: u32, token: &Token) -> bool {
-        self.slots.get(host).is_some_and(|slot| slot.token == *token)
+    /// Whether a client may have the address with this number.
+    fn is_for_clients(&self, host: u32) -> bool {
+        host.checked_sub(FIRST_HOST).is_some_and(|behind| behind < self.subnet.capacity())
     }
 
     fn addr(&self, host: u32) -> Ipv4Addr {
@@ -369,16 +441,15 @@ impl Pool {
     }
 }
 
-/// Real tokens are random already; those of tests are not, so this mixes the halves.
-fn hash(token: &Token) -> u64 {
-    let token = u128::from_le_bytes(*token);
-    let mixed = ((token >> 64) as u64 ^ token as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ (mixed >> 32)
-}
-
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+mod stored;
+
+pub use stored::Restored;
+
+#[cfg(test)]
+mod restarts;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The pool's record of each address, by the address's number.
 
-use super::Token;
+use super::record::{PAGES, TokenHash};
 use crate::source::Source;
 
 /// The number of addresses in one block of memory. A block is allocated with its first address and freed with its last.
@@ -22,7 +22,8 @@ struct Chunk {
 /// The record of one address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
-    pub(super) token: Token,
+    /// What recognises its client's token.
+    pub(super) token: TokenHash,
     /// Where its client comes from.
     pub(super) source: Source,
     pub(super) state: State,
@@ -34,6 +35,8 @@ pub(super) enum State {
         /// The number of the lease.
         id: u64,
     },
+    /// Nobody has it now; it is one client's alone (a static lease).
+    Reserved,
     /// A link in the list of kept addresses, in the order of their return.
     Held {
         /// The time of the return, in nanoseconds on the pool's clock. No two returns have the same.
@@ -79,6 +82,24 @@ impl Slots {
         }
     }
 
+    /// All records, with the numbers of their addresses.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.of_blocks(0, 1)
+    }
+
+    /// The records of a page, with the numbers of their addresses.
+    pub(super) fn of_page(&self, page: u16) -> impl Iterator<Item = (u32, &Slot)> {
+        self.of_blocks(page.into(), PAGES.into())
+    }
+
+    fn of_blocks(&self, first: usize, step: usize) -> impl Iterator<Item = (u32, &Slot)> {
+        let chunks = self.chunks.iter().enumerate().skip(first).step_by(step);
+        chunks.filter_map(|(number, chunk)| Some((number, chunk.as_ref()?))).flat_map(|(number, chunk)| {
+            let hosts = (number * CHUNK) as u32..;
+            hosts.zip(&chunk.slots).filter_map(|(host, slot)| Some((host, slot.as_ref()?)))
+        })
+    }
+
     /// The number of allocated blocks.
     #[cfg(test)]
     pub(super) fn chunks(&self) -> usize {
@@ -89,6 +110,11 @@ impl Slots {
     pub(super) fn bytes(&self) -> usize {
         self.chunks() * size_of::<Chunk>() + self.chunks.capacity() * size_of::<Option<Box<Chunk>>>()
     }
+}
+
+/// The page that stores the record of an address: that of its block. As many blocks as fit share a page.
+pub(super) fn page(host: u32) -> u16 {
+    (position(host).0 % usize::from(PAGES)) as u16
 }
 
 fn position(host: u32) -> (usize, usize) {

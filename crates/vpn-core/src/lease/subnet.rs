@@ -166,6 +166,18 @@ impl Subnet {
         (self.host_mask() - (u32::from(self.gateway()) & self.host_mask())).saturating_sub(1)
     }
 
+    /// The first and the last address for clients.
+    pub fn clients(&self) -> (Ipv4Addr, Ipv4Addr) {
+        let (gateway, last) = (u32::from(self.gateway()), u32::from(self.broadcast()));
+        (Ipv4Addr::from(gateway.saturating_add(1)), Ipv4Addr::from(last.saturating_sub(1)))
+    }
+
+    /// Whether the address is one for clients.
+    pub fn is_for_clients(&self, addr: Ipv4Addr) -> bool {
+        let (first, last) = self.clients();
+        (first..=last).contains(&addr)
+    }
+
     /// The number of an address in the subnet, counted from its first one; `None` if the address is outside.
     pub fn host(&self, addr: Ipv4Addr) -> Option<u32> {
         let host = u32::from(addr) ^ u32::from(self.base());

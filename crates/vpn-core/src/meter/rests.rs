@@ -266,6 +266,12 @@ impl Rests {
         self.waiting.iter().map(|(payment, client)| (*client, *payment)).collect()
     }
 
+    /// The same, of one client.
+    pub fn waiting_of(&self, client: &Client) -> Vec<PaymentId> {
+        let waiting = self.entries.get(client).map_or(&[][..], |entry| &entry.waiting);
+        waiting.iter().map(|waiting| waiting.pending.payment).collect()
+    }
+
     /// Turns the units of an ended session's payment, which has reached the ledger, into a rest. Returns false if none
     /// waits for it.
     pub fn confirm(&mut self, payment: &PaymentId) -> bool {

@@ -9,7 +9,7 @@ mod caps;
 mod check;
 mod ipv4;
 mod packet;
-mod reader;
+pub(crate) mod reader;
 mod receipt;
 mod service;
 mod vnet;

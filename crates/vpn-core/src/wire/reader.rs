@@ -4,23 +4,23 @@ use super::WireError;
 use std::net::Ipv4Addr;
 
 /// Takes fields off the front of a message; an incomplete field is [`WireError::TooShort`].
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     len: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Reader { rest: bytes, len: bytes.len() }
     }
 
-    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let (field, rest) = self.rest.split_first_chunk::<N>().ok_or(WireError::TooShort { len: self.len })?;
         self.rest = rest;
         Ok(*field)
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, WireError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, WireError> {
         self.take().map(u32::from_le_bytes)
     }
 
@@ -28,7 +28,7 @@ impl<'a> Reader<'a> {
         self.take().map(i32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, WireError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, WireError> {
         self.take().map(u64::from_le_bytes)
     }
 
@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The remaining bytes.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 }

@@ -183,6 +183,7 @@ impl Server {
             is_leased: served.address.is_some(),
             caps,
             key_tokens: &[],
+            static_token: None,
             fresh_token: Some(token),
             is_tunnel_down: false,
         };

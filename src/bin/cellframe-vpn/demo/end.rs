@@ -17,7 +17,7 @@ use vpn_core::forward::Totals;
 
 use super::control::{self, number, text};
 use super::internet::{self, Steps};
-use super::{namespaces, ping, traffic};
+use super::{namespaces, paid, ping, traffic};
 use crate::args::{DemoEndOptions, EndRole};
 use crate::check::milliseconds;
 use crate::exit::{Code, Failure};
@@ -38,8 +38,14 @@ pub(crate) fn run(options: &DemoEndOptions) -> Result<(), Failure> {
         Ok(socket) => BufReader::new(socket),
         Err(error) => return Err(Failure::general(error.to_string())),
     };
-    let mut end =
-        End { role: options.role, beside: options.beside, parent: options.parent, socket, steps: Steps::default() };
+    let mut end = End {
+        role: options.role,
+        beside: options.beside,
+        parent: options.parent,
+        socket,
+        steps: Steps::default(),
+        paid: paid::Steps::default(),
+    };
     // An interrupted demo closes the socket in the middle of a message: the loop ends then too.
     while let Ok(Some(request)) = control::receive(&mut requests) {
         let answer = match end.perform(&request) {
@@ -63,6 +69,8 @@ struct End {
     socket: UnixStream,
     /// Of the demo with an Internet.
     steps: Steps,
+    /// Of the demo with money.
+    paid: paid::Steps,
 }
 
 impl End {
@@ -72,8 +80,9 @@ impl End {
             ("enter", _) => self.enter(request),
             ("link", EndRole::Server) => namespaces::lay_cable(number(request, "peer")?).map(|()| json!({})),
             ("link", EndRole::Client) => namespaces::take_cable().map(|()| json!({})),
-            ("start", EndRole::Server) => start_server(text(request, "state")?, request["internet"] == true),
+            ("start", EndRole::Server) => start_server(request),
             ("serve", EndRole::Server) => traffic::serve(SERVER_GATEWAY).map(|()| json!({})),
+            ("receive", EndRole::Server) => self.paid.receive(SERVER_GATEWAY),
             ("configure", EndRole::Client) => self.configure_client(request),
             ("check", EndRole::Client) => check(),
             ("start", EndRole::Client) => start_client(server_address(request["internet"] == true)),
@@ -96,6 +105,7 @@ impl End {
             (step, role) => self
                 .steps
                 .perform(step, role, request)
+                .or_else(|| self.paid.perform(step, role, request))
                 .unwrap_or_else(|| Err(Failure::general(format!("unknown step {step:?} for the demo's {role:?} end")))),
         }
     }
@@ -155,7 +165,8 @@ fn server_address(has_internet: bool) -> Ipv4Addr {
     if has_internet { internet::SERVER } else { namespaces::SERVER_ADDRESS }
 }
 
-fn start_server(state: &str, has_internet: bool) -> Result<Value, Failure> {
+fn start_server(request: &Value) -> Result<Value, Failure> {
+    let (state, has_internet) = (text(request, "state")?, request["internet"] == true);
     let mut config = Config::empty();
     let listen = format!("{}:{DEFAULT_PORT}", server_address(has_internet));
     for (section, key, value) in [
@@ -167,10 +178,12 @@ fn start_server(state: &str, has_internet: bool) -> Result<Value, Failure> {
         ("srv_vpn", "enabled", "true"),
         // Without an Internet there is no other network.
         ("srv_vpn", "nat", if has_internet { "auto" } else { "off" }),
-        ("srv_vpn", "allow_free_srv", "true"),
     ] {
         config.set(section, key, value);
     }
+    let prices: Vec<String> =
+        request["prices"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    config.set_list("srv_vpn", "prices", &prices);
     if has_internet {
         // This machine's are not reached from there.
         config.set_list("srv_vpn", "dns", &[internet::NAME_SERVER.to_string()]);
@@ -178,7 +191,8 @@ fn start_server(state: &str, has_internet: bool) -> Result<Value, Failure> {
     let socket = cli::socket_path(&config);
     let pin = server::identity(&config)?;
     server::start(config)?;
-    Ok(json!({"pin": pin, "cli_socket": socket.to_str()}))
+    let sells: Vec<String> = server::prices()?.iter().map(ToString::to_string).collect();
+    Ok(json!({"pin": pin, "cli_socket": socket.to_str(), "sells": sells.join(", ")}))
 }
 
 fn check() -> Result<Value, Failure> {

@@ -1,6 +1,7 @@
 //! `demo`: runs a server and a client in two network namespaces and sends real traffic through their tunnel.
 //!
-//! With `--internet` there are three hosts ([`internet`]); what follows is the demo without it.
+//! With `--internet` there are three hosts ([`internet`]), with `--paid` there is money ([`paid`]); what follows is the demo
+//! without either.
 //!
 //! The demo is three processes. This one owns the terminal: it starts the two ends, sends them requests over a socket
 //! ([`control`]), shows progress and prints the report. Each end ([`end`]) makes its own namespace ([`namespaces`]),
@@ -10,6 +11,7 @@ mod control;
 pub(crate) mod end;
 mod internet;
 mod namespaces;
+mod paid;
 mod ping;
 mod progress;
 mod report;
@@ -58,6 +60,10 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
 fn report_of(options: &DemoOptions, interruption: &Interruption) -> Result<String, Failure> {
     if options.internet {
         let report = internet::perform(interruption)?;
+        return Ok(if options.json { report.to_json() } else { report.to_table() });
+    }
+    if options.paid {
+        let report = paid::perform(interruption)?;
         return Ok(if options.json { report.to_json() } else { report.to_table() });
     }
     let report = perform(options, interruption)?;

@@ -30,7 +30,7 @@ use room::Room;
 use rustix::event::epoll::EventFlags;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -210,6 +210,11 @@ impl Conn {
 
     pub(crate) fn view(&self) -> Option<&StreamView> {
         self.view.get()
+    }
+
+    /// The peer's address.
+    pub(crate) fn peer_ip(&self) -> IpAddr {
+        self.peer.ip()
     }
 
     /// Releases the memory of incomplete packets and records once the stream is quiet.

@@ -74,7 +74,7 @@ impl Conn {
             (Status::Ok, Some(procs)) => {
                 self.open(worker, procs);
                 if let (Some(view), false) = (self.view.get(), self.closing.get()) {
-                    client.up(self.uuid, view);
+                    client.up(self.uuid, self.peer, view);
                 }
             }
             (status, _) => {

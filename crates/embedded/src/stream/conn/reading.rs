@@ -111,7 +111,8 @@ impl Conn {
             }
             Err(error) => {
                 log::debug!("connection with {}: {error}", self.peer);
-                let refused = matches!(&self.side, Side::Client { pin, .. } if pin.has_refused());
+                let is_server = self.tls.borrow().has_agreed_protocol();
+                let refused = matches!(&self.side, Side::Client { pin, .. } if is_server && pin.tells_refusal());
                 self.fail(worker, if refused { EKEYREJECTED } else { EPROTO });
             }
         }

@@ -14,7 +14,8 @@ fn an_unknown_order_leaves_a_freed_usage() {
     calls();
     assert_eq!(money::faults(), []);
     payer.leave();
-    assert_eq!((calls(), money::faults()), (Vec::<String>::new(), vec![Fault::FreedUsage]));
+    eventually(|| money::faults() == [Fault::FreedUsage], || format!("{:?}", money::faults()));
+    assert_eq!(calls(), [""; 0]);
 }
 
 #[test]
@@ -25,7 +26,8 @@ fn a_foreign_order_as_well() {
     payer.request();
     payer.expect_refusal(error_code::PRICE_ERROR);
     payer.leave();
-    assert_eq!(money::faults(), [Fault::FreedUsage]);
+    // Channel 'R' ends after 'S', whose end the payer has waited for.
+    eventually(|| money::faults() == [Fault::FreedUsage], || format!("{:?}", money::faults()));
 }
 
 #[test]

@@ -1,8 +1,11 @@
-//! Paid service as the Cellframe SDK provides it, without a gate in front.
+//! Paid service without a gate in front: as the Cellframe SDK provides it, faults included, and as this SDK does
+//! (`sells`, `hostile`).
 
 mod faults;
+mod hostile;
 mod means;
 mod scenarios;
+mod sells;
 mod starts;
 
 use crate::support::*;
@@ -130,7 +133,7 @@ unsafe extern "C" fn save_rest(
     0
 }
 
-/// A node that plays the SDK, with a service that writes down what it is called for.
+/// A node with a service that writes down what it is called for.
 pub(crate) struct Paid {
     pub(crate) sdk: Sdk,
     pub(crate) order: Hash,
@@ -142,9 +145,18 @@ impl Paid {
     }
 
     pub(crate) fn start_with(more: &str) -> Paid {
-        let sdk = Sdk::start_with(1, &format!("[srv_vpn]\ngrace_period={}\n{more}", GRACE.as_secs()));
+        Self::start_as(true, 1, more)
+    }
+
+    /// A node that sells by itself, with this number of workers.
+    pub(crate) fn sell(workers: usize) -> Paid {
+        Self::start_as(false, workers, "")
+    }
+
+    fn start_as(plays_the_sdk: bool, workers: usize, more: &str) -> Paid {
+        let sdk = Sdk::start_with(workers, &format!("[srv_vpn]\ngrace_period={}\n{more}", GRACE.as_secs()));
         ledger::reset();
-        money::play_the_sdk(true);
+        money::play_the_sdk(plays_the_sdk);
         money::set_signature_wait(WAIT);
         CALLS.lock().unwrap().clear();
         SUCCESS_RESULT.store(0, Ordering::SeqCst);

@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use super::super::action::{Action, Failure, Notice};
-use super::super::payment::{Payment, Verdict};
+use super::super::payment::{Agreement, Payment, Verdict};
 use super::Exchange;
 use crate::wire::{self, ReceiptInfo, ServiceError};
 
 impl Exchange {
+    /// Returns the terms of a paid connection, and how many receipts it has signed.
+    pub fn paid(&self) -> Option<(&Agreement, u64)> {
+        self.payment.as_ref().map(|payment| (payment.agreement(), payment.signed()))
+    }
+
     /// Handles the end of the service; `data` is empty or an error.
     pub(super) fn stopped(&mut self, data: &[u8]) {
         let reason = "the server has stopped the service".to_owned();

@@ -64,6 +64,7 @@ fn ask_as(
         is_leased: false,
         caps: &caps,
         key_tokens: key_token.as_slice(),
+        static_token: None,
         fresh_token: Some([number as u8; 16]),
         is_tunnel_down: false,
     };
@@ -176,6 +177,7 @@ fn a_key_leads_to_no_address_of_a_client_that_keeps_tokens() {
             is_leased: false,
             caps,
             key_tokens: key.as_slice(),
+            static_token: None,
             fresh_token,
             is_tunnel_down: false,
         };
@@ -222,6 +224,7 @@ fn each_session_of_a_key_gets_its_own_address_back() {
             is_leased: false,
             caps: &caps,
             key_tokens: &tokens,
+            static_token: None,
             fresh_token,
             is_tunnel_down: false,
         };
@@ -274,6 +277,7 @@ fn the_order_of_checks_before_an_address_is_given() {
         is_leased: true,
         caps: &caps,
         key_tokens: &[],
+        static_token: None,
         fresh_token: None,
         is_tunnel_down: true,
     };
@@ -336,6 +340,7 @@ fn ask_from(
         is_leased: false,
         caps: &Capabilities::default(),
         key_tokens: &[],
+        static_token: None,
         fresh_token: Some(u128::from(number).to_le_bytes()),
         is_tunnel_down: false,
     };
@@ -420,6 +425,7 @@ fn ask_at(
         is_leased: false,
         caps: &Capabilities::default(),
         key_tokens: &[],
+        static_token: None,
         fresh_token: Some(u128::from(number).to_le_bytes()),
         is_tunnel_down: false,
     };

@@ -281,7 +281,7 @@ fn a_slash_8_with_65_000_leases_takes_less_than_6_mb() {
 /// `cargo test --release --lib lease:: -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement: meaningful in a release build on a quiet machine"]
-fn lease_and_release_take_less_than_200_ns() {
+fn lease_and_release_take_less_than_2_us() {
     for (name, prefix, live) in [("idle /24", 24, 0), ("busy /16", 16, 60_000), ("busy /8", 8, 100_000)] {
         let mut pool = pool(prefix);
         let mut number = 0_u64;
@@ -308,7 +308,7 @@ fn lease_and_release_take_less_than_200_ns() {
         };
         let each = (0..5).map(|_| series()).min().unwrap_or(Duration::MAX);
         println!("{name}: lease + release {each:?}, {} kept", pool.held().count());
-        assert!(each < Duration::from_nanos(200), "{name}: {each:?}");
+        assert!(each < Duration::from_micros(2), "{name}: {each:?}");
     }
 }
 

@@ -1,8 +1,7 @@
 //! Grace: service before the payment, the timers that end it, and the clients that are banned after it.
-//!
-//! As in the SDK, the items are in one table by transaction, and an item is found by its hash alone.
 
 use super::desk::Desk;
+use super::fault::plays_the_sdk;
 use crate::cview::usage::Usage;
 use crate::ledger::Hash;
 use crate::reactor::{Shared, Worker};
@@ -15,12 +14,14 @@ use std::time::{Duration, Instant};
 
 /// How many times as long as the grace a client is banned.
 const BAN: u32 = 50;
+/// The most bans that are kept, each for a key that anybody may have named.
+const BANS_MAX: usize = 4096;
 
 /// One grace.
 pub(super) struct Item {
     hash: Mutex<Hash>,
     pub(super) usage: Arc<Usage>,
-    stream: u64,
+    pub(super) stream: u64,
     pub(super) worker: Arc<Shared>,
     timer: AtomicU64,
     freed: AtomicBool,
@@ -32,6 +33,9 @@ static BANS: Mutex<BTreeMap<(u64, Hash), Instant>> = Mutex::new(BTreeMap::new())
 
 /// Adds an item for the usage's transaction, and starts its timer, which calls `end`.
 pub(super) fn start(desk: &Desk, end: fn(&Rc<Worker>, &Arc<Item>)) {
+    if !plays_the_sdk() {
+        stop(&desk.usage);
+    }
     let item = Arc::new(Item {
         hash: Mutex::new(desk.usage.fields().tx_cond_hash.get().raw),
         usage: Arc::clone(&desk.usage),
@@ -47,9 +51,35 @@ pub(super) fn start(desk: &Desk, end: fn(&Rc<Worker>, &Arc<Item>)) {
     ITEMS.lock().push(item);
 }
 
-/// The latest item for a transaction.
-pub(super) fn find(hash: &Hash) -> Option<Arc<Item>> {
-    ITEMS.lock().iter().rev().find(|item| *item.hash.lock() == *hash).cloned()
+/// The usage's own item. The SDK finds an item by the transaction alone, the latest, which may be another session's.
+pub(super) fn of(usage: &Arc<Usage>) -> Option<Arc<Item>> {
+    let items = ITEMS.lock();
+    let found = if plays_the_sdk() {
+        let hash = usage.fields().tx_cond_hash.get().raw;
+        items.iter().rev().find(|item| *item.hash.lock() == hash)
+    } else {
+        items.iter().find(|item| Arc::ptr_eq(&item.usage, usage))
+    };
+    found.cloned()
+}
+
+/// Ends a usage's grace, if it has one.
+pub(super) fn stop(usage: &Arc<Usage>) {
+    if let Some(item) = of(usage) {
+        item.stop_timer();
+        item.free();
+    }
+}
+
+/// The items that wait for a transaction of a network. The SDK knows the latest one alone, of whatever network.
+pub(super) fn waiting_for(net: u64, hash: &Hash) -> Vec<Arc<Item>> {
+    let items = ITEMS.lock();
+    let mut waiting = items.iter().rev().filter(|item| *item.hash.lock() == *hash);
+    if plays_the_sdk() {
+        waiting.next().cloned().into_iter().collect()
+    } else {
+        waiting.filter(|item| item.usage.net_id == net).cloned().collect()
+    }
 }
 
 impl Item {
@@ -62,10 +92,10 @@ impl Item {
         self.freed.load(Ordering::Relaxed)
     }
 
-    /// Takes the item out of the table and frees it.
-    pub(super) fn free(self: &Arc<Self>) {
+    /// Takes the item out of the table and frees it. Returns false if another has done so.
+    pub(super) fn free(self: &Arc<Self>) -> bool {
         ITEMS.lock().retain(|other| !Arc::ptr_eq(other, self));
-        self.freed.store(true, Ordering::Relaxed);
+        !self.freed.swap(true, Ordering::Relaxed)
     }
 
     /// Has the item wait for another transaction.
@@ -83,7 +113,14 @@ impl Item {
 /// Bans a usage's client.
 pub(super) fn ban(usage: &Usage) {
     let period = Duration::from_secs(usage.service.grace_period().into()) * BAN;
-    BANS.lock().insert(client(usage), Instant::now() + period);
+    let now = Instant::now();
+    let mut bans = BANS.lock();
+    if bans.len() >= BANS_MAX {
+        bans.retain(|_, end| *end > now);
+    }
+    if bans.len() < BANS_MAX {
+        bans.insert(client(usage), now + period);
+    }
 }
 
 /// Ends the ban of a usage's client.

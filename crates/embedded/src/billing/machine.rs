@@ -1,26 +1,21 @@
 //! The states of a paid usage, and the way from one to the next.
 //!
-//! The order of steps, callbacks and messages is that of the Cellframe SDK, with its defects; each place where it uses
-//! freed memory is a [`Fault`].
+//! The order of steps, callbacks and messages is that of the Cellframe SDK. Where it is played, so are its defects; each
+//! place where it would use freed memory is a [`Fault`].
 
-use super::desk::{Desk, set_active};
-use super::fault::{Fault, record};
+use super::desk::{Desk, follow, set_active};
+use super::fault::{Fault, plays_the_sdk, record};
 use super::grace::{self, Item};
-use super::signature_wait;
-use crate::ctypes::{dap_hash_fast, dap_timerfd};
-use crate::cview::owned::CBox;
+use super::{asking, delete_usage};
+use crate::ctypes::dap_hash_fast;
 use crate::cview::usage::{Which, state, step};
 use crate::ledger::{self, Means, PayError};
-use crate::net::{self, NetRef};
-use crate::reactor::{Worker, timers};
-use crate::{receipt, service};
-use std::cell::RefCell;
+use crate::net;
+use crate::reactor::Worker;
+use crate::receipt;
 use std::rc::Rc;
 use std::sync::Arc;
 use vpn_core::wire::{Receipt, ReceiptInfo, error_code, pkt, unit};
-
-/// How often a receipt is sent before the SDK gives up.
-const ASKS: i32 = 3;
 
 /// The outcome of a payment.
 enum Paid {
@@ -38,6 +33,10 @@ pub(super) fn pay_service(desk: &Desk) {
     if starts {
         return start_or_ask(desk);
     }
+    if !plays_the_sdk() {
+        // What went wrong before is no reason for what goes wrong now.
+        usage.fields().last_err_code.set(0);
+    }
     let which = if usage.state() == state::NORMAL { Which::Next } else { Which::Current };
     match pay(desk, which) {
         Paid::Success if usage.state() == state::NORMAL => return step_to_normal(desk),
@@ -47,7 +46,12 @@ pub(super) fn pay_service(desk: &Desk) {
             (state::NORMAL, other) if other != step::TX && other != step::NEW_TX_IN_LEDGER => {
                 return wait_for_transaction(desk);
             }
-            (state::IDLE, _) => go_to_grace(desk),
+            (state::IDLE, _) => {
+                go_to_grace(desk);
+                if !plays_the_sdk() {
+                    return;
+                }
+            }
             _ => usage.fields().last_err_code.set(error_code::TX_COND_NOT_FOUND),
         },
         Paid::NotEnough => match usage.step() {
@@ -58,7 +62,7 @@ pub(super) fn pay_service(desk: &Desk) {
             _ => return wait_for_new_transaction(desk),
         },
         Paid::Failed => {
-            if usage.is_deleted() {
+            if plays_the_sdk() && usage.is_deleted() {
                 return record(Fault::UsageFreedInPayment);
             }
             usage.fields().tx_cond_hash.set(dap_hash_fast { raw: [0; 32] });
@@ -75,7 +79,9 @@ fn start_or_ask(desk: &Desk) {
     let usage = &desk.usage;
     let Some(price) = usage.price() else { return };
     let rest = usage.service.get_remain(&usage.handle()).unwrap_or_else(|_| {
-        record(Fault::NullCallback);
+        if plays_the_sdk() {
+            record(Fault::NullCallback);
+        }
         None
     });
     let kind = price.units_uid.enm;
@@ -86,7 +92,7 @@ fn start_or_ask(desk: &Desk) {
         usage.set_receipt(Which::Current, Some(&issued));
         desk.send(pkt::SIGN_REQUEST, &issued);
         usage.set_step(step::FIRST_SIGN);
-        return start_receipt_timer(desk);
+        return ask_for_signature(desk);
     };
     if let Some(session) = desk.conn().as_ref().and_then(|conn| conn.view()).map(|view| &view.session)
         && let Some(service) = session.service.lock().as_ref()
@@ -96,6 +102,11 @@ fn start_or_ask(desk: &Desk) {
     desk.send_success(false);
     usage.set_receipt(Which::Current, Some(&Receipt::unsigned(&info(desk))));
     go_to_normal(desk);
+}
+
+/// Has the receipt that waits now sent again until it is signed.
+pub(super) fn ask_for_signature(desk: &Desk) {
+    asking::start(desk, |desk| fail(desk, error_code::RECEIPT_NO_SIGN));
 }
 
 /// What the next receipt of a usage says.
@@ -108,25 +119,31 @@ fn info(desk: &Desk) -> ReceiptInfo {
     info
 }
 
-/// A receipt with this node's signature.
+/// A receipt with this node's signature. Without one the usage fails; the SDK says nothing.
 pub(super) fn issue(desk: &Desk) -> Option<Vec<u8>> {
-    receipt::node_key()?.issue(&info(desk)).ok()
-}
-
-fn network(desk: &Desk) -> Option<NetRef> {
-    net::find_by_id(desk.usage.net_id)
+    let issued = receipt::node_key().and_then(|key| key.issue(&info(desk)).ok());
+    if issued.is_none() && !plays_the_sdk() {
+        fail(desk, error_code::SERVICE_INTERNAL_ERROR);
+    }
+    issued
 }
 
 fn pay(desk: &Desk, which: Which) -> Paid {
     let usage = &desk.usage;
     let hash = usage.fields().tx_cond_hash.get().raw;
-    let Some(net) = network(desk) else { return Paid::Failed };
+    let Some(net) = net::find_by_id(usage.net_id) else { return Paid::Failed };
     let means = ledger::means(net.id(), &hash);
     usage.set_paying(means.as_ref().map(|_| hash));
     let Some(means) = means else { return Paid::NoTransaction };
+    if means.is_used_up() && !plays_the_sdk() {
+        return Paid::NotEnough;
+    }
     if let Err(code) = check(desk, &means) {
         usage.fields().last_err_code.set(code);
-        go_to_error(desk);
+        if plays_the_sdk() {
+            // The caller goes there once more.
+            go_to_error(desk);
+        }
         return Paid::Failed;
     }
     let Some(receipt) = usage.receipt(which) else {
@@ -134,6 +151,11 @@ fn pay(desk: &Desk, which: Which) -> Paid {
         return Paid::Failed;
     };
     match ledger::pay(net, &hash, &receipt) {
+        // What was to be spent stands for a payment that could not be stored.
+        Ok(payment) if payment == hash && !plays_the_sdk() => {
+            host::log_bounded!(Error, "payment lost: usage {}, the node could not store the payment", usage.id);
+            Paid::Failed
+        }
         Ok(payment) => {
             usage.fields().tx_cond_hash.set(dap_hash_fast { raw: payment });
             Paid::Success
@@ -167,7 +189,8 @@ fn check(desk: &Desk, means: &Means) -> Result<(), u32> {
 
 fn go_to_normal(desk: &Desk) {
     let usage = &desk.usage;
-    if (usage.state(), usage.step()) == (state::GRACE, step::TX) {
+    if plays_the_sdk() && (usage.state(), usage.step()) == (state::GRACE, step::TX) {
+        // A rest in the middle of a grace: the service is not told.
         usage.fields().service_state.set(state::NORMAL);
     } else {
         usage.fields().service_state.set(state::NORMAL);
@@ -184,6 +207,9 @@ fn step_to_normal(desk: &Desk) {
     let Some(receipt) = usage.receipt(Which::Current) else { return record(Fault::NoReceipt) };
     if usage.service.receipt_next_success(&usage.handle(), &receipt).is_some_and(|code| code != 0) {
         fail(desk, error_code::SERVICE_INTERNAL_ERROR);
+        if !plays_the_sdk() {
+            return;
+        }
     }
     usage.set_step(step::NORMAL);
 }
@@ -198,7 +224,7 @@ pub(super) fn go_to_grace(desk: &Desk) {
             desk.send_success(false);
         }
         step::FIRST_SIGN => wait_for_new_transaction(desk),
-        _ => fail(desk, error_code::SERVICE_INTERNAL_ERROR),
+        _ => return fail(desk, error_code::SERVICE_INTERNAL_ERROR),
     }
     if usage.service.receipt_success(&usage.handle(), None) != Some(0) {
         fail(desk, error_code::SERVICE_INTERNAL_ERROR);
@@ -213,7 +239,7 @@ fn wait_for_transaction(desk: &Desk) {
 fn wait_for_new_transaction(desk: &Desk) {
     desk.usage.set_step(step::NEW_TX);
     grace::start(desk, grace_ended);
-    desk.refuse_unset(error_code::TX_COND_NOT_ENOUGH);
+    desk.refuse(error_code::TX_COND_NOT_ENOUGH);
 }
 
 /// Sets the last error and goes to the state of errors.
@@ -239,124 +265,89 @@ fn go_to_error(desk: &Desk) {
         desk.report();
     }
     if usage.state() == state::GRACE {
-        usage.fields().is_active.set(false);
+        if !plays_the_sdk() {
+            grace::stop(usage);
+        }
         return grace::ban(usage);
     }
-    let Some(conn) = desk.conn() else { return record(Fault::FreedChannel) };
-    let active = desk.active();
-    if active != 0 {
-        set_active(&conn, None);
-        service::delete_usage(active);
-    }
-}
-
-thread_local! {
-    /// Every timer of a receipt that this worker has had, so that each address is of one timer.
-    static RECEIPT_TIMERS: RefCell<Vec<Rc<CBox<dap_timerfd>>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Starts the timer that repeats a receipt.
-pub(super) fn start_receipt_timer(desk: &Desk) {
-    let asked = desk.clone();
-    let timer = timers::start_here(&desk.worker, signature_wait(), move |_| ask_again(&asked));
-    desk.usage.fields().receipts_timeout_timer.set(timer.as_ptr());
-    RECEIPT_TIMERS.with_borrow_mut(|timers| timers.push(timer));
-}
-
-/// Ends the timer that repeats a receipt.
-pub(super) fn stop_receipt_timer(desk: &Desk) {
-    let timer = desk.usage.fields().receipts_timeout_timer.replace(std::ptr::null_mut());
-    if timer.is_null() {
-        return;
-    }
-    let uuid = desk.worker.uuid_at(timer.addr()).filter(|uuid| desk.worker.timers.contains(*uuid));
-    match uuid {
-        Some(uuid) => timers::delete(&desk.worker, uuid),
-        None => record(Fault::StaleTimer),
-    }
-}
-
-/// The timer of a receipt: asks again, or gives up. Returns whether the timer goes on.
-fn ask_again(desk: &Desk) -> bool {
-    let usage = &desk.usage;
-    if usage.is_deleted() {
-        record(Fault::TimerOutlivesUsage);
-        return false;
-    }
-    if desk.conn().is_none() {
-        record(Fault::FreedChannel);
-        return false;
-    }
-    let asks = &usage.fields().receipt_sign_req_cnt;
-    if asks.get() < ASKS - 1 {
-        asks.set(asks.get() + 1);
-        let has_next = usage.receipt(Which::Next).is_some();
-        // After 0x41 the SDK tests one receipt and sends the other.
-        let which = match usage.step() {
-            step::FIRST_SIGN => Some(Which::Current),
-            step::NEXT_SIGN => Some(Which::Next),
-            step::NEW_TX_SIGN if has_next => Some(Which::Current),
-            step::NEW_TX_SIGN if usage.receipt(Which::Current).is_some() => Some(Which::Next),
-            _ => None,
-        };
-        if let Some(which) = which {
-            match usage.receipt(which) {
-                Some(receipt) => desk.send(pkt::SIGN_REQUEST, &receipt),
-                None => record(Fault::NoReceipt),
-            }
-            return true;
+    let Some(conn) = desk.conn() else {
+        if plays_the_sdk() {
+            record(Fault::FreedChannel);
         }
+        return;
+    };
+    let active = desk.active();
+    // The service may have taken the usage away in its callback.
+    if active == usage.address() || plays_the_sdk() && active != 0 {
+        set_active(&conn, None);
+        delete_usage(active);
     }
-    asks.set(0);
-    if matches!(usage.step(), step::FIRST_SIGN | step::NEXT_SIGN) {
-        fail(desk, error_code::RECEIPT_NO_SIGN);
-    }
-    false
 }
 
 /// The timer of a grace.
 fn grace_ended(worker: &Rc<Worker>, item: &Arc<Item>) {
+    if !plays_the_sdk() {
+        if item.free() {
+            follow(worker, item.stream, Arc::clone(&item.usage), end_grace);
+        }
+        return;
+    }
     if item.is_freed() {
         return record(Fault::TimerOutlivesGrace);
     }
     item.free();
-    let Some(desk) = usable(worker, item) else { return };
+    let desk = item.desk(worker);
+    if desk.is_usable(Fault::GraceOutlivesUsage) {
+        end_grace(&desk);
+    }
+}
+
+fn end_grace(desk: &Desk) {
+    if desk.usage.is_deleted() {
+        return;
+    }
     let hash = desk.usage.fields().tx_cond_hash.get().raw;
     if ledger::means(desk.usage.net_id, &hash).is_none() {
-        fail(&desk, error_code::TX_COND_NOT_FOUND);
+        fail(desk, error_code::TX_COND_NOT_FOUND);
     } else {
-        pay_service(&desk);
+        pay_service(desk);
     }
 }
 
 /// A transaction that a grace waits for is in the ledger.
 pub(super) fn transaction_came(worker: &Rc<Worker>, item: &Arc<Item>) {
     item.stop_timer();
-    item.free();
-    let Some(desk) = usable(worker, item) else { return };
-    let usage = &desk.usage;
-    usage.set_paying(Some(usage.fields().tx_cond_hash.get().raw));
-    if usage.step() != step::NEW_TX_IN_LEDGER {
-        return pay_service(&desk);
+    if !plays_the_sdk() {
+        if item.free() {
+            follow(worker, item.stream, Arc::clone(&item.usage), go_on);
+        }
+        return;
     }
-    let which = if usage.receipt(Which::Next).is_some() { Which::Next } else { Which::Current };
-    let Some(issued) = issue(&desk) else { return };
-    usage.set_receipt(which, Some(&issued));
-    usage.set_step(step::NEW_TX_SIGN);
-    start_receipt_timer(&desk);
-    desk.send(pkt::SIGN_REQUEST, &issued);
+    item.free();
+    let desk = item.desk(worker);
+    if desk.is_usable(Fault::GraceOutlivesUsage) {
+        go_on(&desk);
+    }
 }
 
-/// A grace's usage with its stream, unless one of them is gone.
-fn usable(worker: &Rc<Worker>, item: &Arc<Item>) -> Option<Desk> {
-    let desk = item.desk(worker);
-    if desk.usage.is_deleted() {
-        record(Fault::GraceOutlivesUsage);
-        return None;
+fn go_on(desk: &Desk) {
+    let usage = &desk.usage;
+    if usage.is_deleted() {
+        return;
     }
-    if desk.conn().is_none() {
-        record(Fault::FreedChannel);
-        return None;
+    usage.set_paying(Some(usage.fields().tx_cond_hash.get().raw));
+    if usage.step() != step::NEW_TX_IN_LEDGER {
+        return pay_service(desk);
     }
-    Some(desk)
+    ask_for_new_transaction(desk);
+}
+
+/// Asks for the receipt that the client's new transaction pays.
+pub(super) fn ask_for_new_transaction(desk: &Desk) {
+    let usage = &desk.usage;
+    let Some(issued) = issue(desk) else { return };
+    usage.set_receipt(asking::of_new_transaction(usage), Some(&issued));
+    usage.set_step(step::NEW_TX_SIGN);
+    ask_for_signature(desk);
+    desk.send(pkt::SIGN_REQUEST, &issued);
 }
