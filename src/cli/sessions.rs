@@ -96,6 +96,7 @@ pub(super) fn as_json(known: &Known, now: u64) -> Value {
     let SessionView { time_created, stats, .. } = &known.view;
     let SessionStats { bytes_recv, bytes_recv_lost, packets_recv, packets_recv_lost, .. } = stats;
     let SessionStats { bytes_sent, bytes_sent_lost, packets_sent, packets_sent_lost, .. } = stats;
+    #[cfg_attr(not(feature = "server"), expect(unused_mut, reason = "the rest is this library's server's"))]
     let mut session = json!({
         "address": address(&known.view).to_string(),
         "started": time_created,
