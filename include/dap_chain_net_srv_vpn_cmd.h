@@ -15,10 +15,11 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Runs the command `vpn_stat`: reports each session with a lease.
+ Runs the command `vpn_stat`: reports each session with a lease, or with `-history` the account book.
 
  `a_argc` and `a_argv` are the command's words, beginning with its name. The reply is stored in `*a_reply`; the
- caller frees it with the SDK's allocator. Call it on any thread. Returns 0; -1 if an argument is invalid.
+ caller frees it with the SDK's allocator. Call it on any thread. Returns 0; -1 if an argument is invalid, -2 for an
+ unknown network.
 
  # Safety
  `a_argv` is NULL or holds `a_argc` strings; `a_reply` is NULL or points to NULL or to an earlier reply.

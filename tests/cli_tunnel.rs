@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use host::netlink::Netlink;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use testkit::hosts::Hosts;
 use testkit::netns::in_namespace;
 use testkit::program::{Program, code, send, stderr, stdout};
@@ -52,6 +53,55 @@ fn connect_inspect_and_stop() {
         assert!(!links.iter().any(|link| link.name.starts_with("tun")), "{links:?}");
         assert!(!server.log().contains(" ERROR "), "a life without mistakes:\n{}", server.log());
         assert!(!client.log().contains(" ERROR "), "a life without mistakes:\n{}", client.log());
+    });
+}
+
+/// The account book of the server, as `history --json` prints it.
+fn history(hosts: &Hosts, options: &[&str]) -> Value {
+    let state = hosts.state("server");
+    let output = hosts.near(&[&["history", "--json", "--state-dir", &state], options].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    serde_json::from_str(&stdout(&output)).unwrap()
+}
+
+#[test]
+fn a_service_is_in_the_history_also_after_a_kill() {
+    in_namespace("a_service_is_in_the_history_also_after_a_kill", || {
+        let hosts = Hosts::new(PROGRAM);
+        let (mut server, pin) = hosts.server("server");
+        assert_eq!(history(&hosts, &[])["services"], json!([]));
+        let mut client = hosts.client(&["--pin", &pin]);
+        client.wait_for("connected to 10.55.0.1:8079: address 10.98.0.2");
+        let running = &history(&hosts, &["--since", "1h"])["services"][0];
+        assert_eq!(
+            (&running["service"], &running["net"], &running["end"]),
+            (&json!("free"), &json!("backbone"), &Value::Null)
+        );
+        // An entry is stored within a second.
+        std::thread::sleep(Duration::from_millis(1500));
+        send(&server.child, Signal::KILL);
+        server.exit_code();
+        let (_server, _) = hosts.server("server");
+        let services = history(&hosts, &["--limit", "2"])["services"].clone();
+        let first = &services[0];
+        assert_eq!((&first["number"], &first["client"]), (&running["number"], &running["client"]));
+        assert_eq!(first["end"], "the server was killed");
+        let state = hosts.state("server");
+        let csv = hosts.near(&["history", "--csv", "--limit", "1000", "--state-dir", &state]);
+        let lines: Vec<String> = stdout(&csv).lines().map(str::to_owned).collect();
+        assert!(lines[0].starts_with("number,service,client,net,order,") && lines.len() >= 2, "{lines:?}");
+        assert!(lines[1].contains(",\"the server was killed\","), "{lines:?}");
+        let refused = hosts.near(&["history", "--client", "0xyz", "--state-dir", &state]);
+        assert_eq!(code(&refused), 1);
+        assert!(
+            stderr(&refused).contains("-client \"0xyz\"; expected 1 to 64 hexadecimal digits"),
+            "{}",
+            stderr(&refused)
+        );
+        assert_eq!(code(&hosts.near(&["history", "--json", "--csv"])), 2);
+        let stat = hosts.near(&["stat", "--json", "--net", "backbone", "--state-dir", &state]);
+        let stat: Value = serde_json::from_str(&stdout(&stat)).unwrap();
+        assert!(stat["total"]["sent"]["packets"].is_u64() && stat["sessions"].is_array(), "{stat}");
     });
 }
 

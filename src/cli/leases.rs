@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
+use super::names::key;
 use super::{Answer, option};
 use crate::server::lease_list::{self, LeaseInfo, LeaseState};
 
@@ -47,10 +48,6 @@ fn state(lease: &LeaseInfo) -> &'static str {
         LeaseState::Kept => "kept",
         LeaseState::Reserved => "reserved",
     }
-}
-
-fn key(hash: &[u8; 32]) -> String {
-    hash.iter().fold(String::from("0x"), |text, byte| format!("{text}{byte:02X}"))
 }
 
 fn as_text(leases: &[LeaseInfo]) -> String {

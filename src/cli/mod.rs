@@ -2,7 +2,11 @@
 
 pub(crate) mod client;
 #[cfg(feature = "server")]
+mod history;
+#[cfg(feature = "server")]
 mod leases;
+mod names;
+mod sessions;
 pub(crate) mod stat;
 
 /// A command's reply and exit code.
@@ -17,6 +21,26 @@ pub(crate) struct Answer {
 impl Answer {
     fn new(code: i32, text: impl Into<String>) -> Answer {
         Answer { code, text: text.into() }
+    }
+}
+
+/// The words after a command's name, each of which must have a meaning.
+#[cfg(feature = "server")]
+struct Words<'a>(std::slice::Iter<'a, String>);
+
+#[cfg(feature = "server")]
+impl<'a> Words<'a> {
+    fn after_name(words: &'a [String]) -> Words<'a> {
+        Words(words.get(1..).unwrap_or_default().iter())
+    }
+
+    fn next(&mut self) -> Option<&'a str> {
+        self.0.next().map(String::as_str)
+    }
+
+    /// Returns the word that follows the option, or the refusal.
+    fn value(&mut self, option: &str, expected: &str) -> Result<&'a str, Answer> {
+        self.next().ok_or_else(|| Answer::new(-1, format!("parameter {option} has no value; expected {expected}")))
     }
 }
 

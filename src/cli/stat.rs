@@ -1,41 +1,81 @@
-//! `vpn_stat`: reports each session with a lease; with `-full` also the service's totals of forwarded packets and of
-//! drops by cause.
+//! `vpn_stat`: reports each session with a lease; with `-full` also what is known of each, and the service's totals of
+//! forwarded packets and of drops by cause.
 
-use std::net::Ipv4Addr;
-use std::time::{SystemTime, UNIX_EPOCH};
+#[cfg(feature = "server")]
+use serde_json::Map;
+use serde_json::{Value, json};
 
-use super::{Answer, option};
+use super::names::{date, net_number};
+use super::sessions::{self, Known, address, details, known};
+use super::{Answer, option, value};
 use crate::sdk::channel::{self, SessionView};
+use crate::sdk::clock;
 
-/// Runs the command. It ignores `-net`, as the legacy command does: sessions belong to the node, not to a network.
+/// Runs the command: `-history` is the account book, `-json` the sessions for programs, `-full` has all that is known of
+/// each. With `-net` it shows the sessions that use this network, and those of which no network is known.
 pub(crate) fn run(words: &[String]) -> Answer {
     #[cfg(feature = "server")]
     if let Some(answer) = super::leases::run(words) {
         return answer;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut text = outage();
-    text.push_str(&report(&channel::sessions(), now));
-    if option(words, "-full").is_some() {
+    #[cfg(feature = "server")]
+    if option(words, "-history").is_some() {
+        return super::history::run(words);
+    }
+    let net = match value(words, "-net").map(net_number).transpose() {
+        Ok(net) => net,
+        Err(refusal) => return refusal,
+    };
+    let now = clock::wall();
+    let (is_full, is_json) = (option(words, "-full").is_some(), option(words, "-json").is_some());
+    // A session without a lease is not a VPN connection: it tests this server, or was refused.
+    let leased = channel::sessions().into_iter().filter(|session| session.address != 0);
+    let sessions = known(leased.collect(), net);
+    if is_json {
+        return Answer::new(0, as_json(&sessions, now));
+    }
+    let mut text = outage().map_or_else(String::new, |why| format!("VPN tunnel is down: {why}\n"));
+    text.push_str(&report(&sessions, now, is_full));
+    if is_full {
         text.push_str(&full());
     }
     Answer::new(0, text)
 }
 
-/// Returns a line that says why the service carries nothing, or nothing while it does.
-fn outage() -> String {
+/// Returns why the service carries nothing; `None` while it does.
+fn outage() -> Option<String> {
     #[cfg(feature = "server")]
-    if let Some(why) = crate::server::outage() {
-        return format!("VPN tunnel is down: {why}\n");
-    }
-    String::new()
+    return crate::server::outage();
+    #[cfg(not(feature = "server"))]
+    None
 }
 
-fn report(sessions: &[SessionView], now: u64) -> String {
-    // A session without a lease is not a VPN connection: it tests this server, or was refused.
-    let blocks: Vec<_> =
-        sessions.iter().filter(|session| session.address != 0).map(|session| block(session, now)).collect();
+fn report(sessions: &[Known], now: u64, is_full: bool) -> String {
+    let text = |known: &Known| block(&known.view, now) + &if is_full { details(known) } else { String::new() };
+    let blocks: Vec<_> = sessions.iter().map(text).collect();
     if blocks.is_empty() { "No VPN connections".into() } else { blocks.join("\n") }
+}
+
+/// Returns the sessions, and the service's traffic and drops since its start, for programs.
+fn as_json(sessions: &[Known], now: u64) -> String {
+    let sessions: Vec<_> = sessions.iter().map(|known| sessions::as_json(known, now)).collect();
+    json!({"outage": outage(), "sessions": sessions, "total": totals_json()}).to_string()
+}
+
+/// Returns the service's totals, if this library's server is linked and runs.
+fn totals_json() -> Value {
+    #[cfg(feature = "server")]
+    if let Some(totals) = crate::server::totals() {
+        let drops = totals.drops.iter().filter(|(_, packets)| *packets > 0);
+        let drops: Map<_, _> = drops.map(|(cause, packets)| (cause.name().to_owned(), (*packets).into())).collect();
+        return json!({
+            "sent": {"packets": totals.up_packets, "bytes": totals.up_bytes},
+            "received": {"packets": totals.down_packets, "bytes": totals.down_bytes},
+            "marked": totals.marked,
+            "dropped": drops,
+        });
+    }
+    Value::Null
 }
 
 /// Formats the service's totals, if this library's server is linked and runs.
@@ -89,7 +129,7 @@ fn block(session: &SessionView, now: u64) -> String {
         age / 3600,
         age % 3600 / 60,
         age % 60,
-        Ipv4Addr::from(session.address.to_ne_bytes()),
+        address(session),
         size(stats.bytes_recv),
         size(stats.bytes_recv_lost),
         size(stats.bytes_sent),
@@ -109,30 +149,6 @@ fn size(bytes: u64) -> String {
         Some((shift, unit)) => format!("{:.2} {unit}", bytes as f64 / (1u64 << shift) as f64),
         None => format!("{bytes} bytes"),
     }
-}
-
-/// Formats seconds since 1970 as RFC 822 does, in UTC, by Howard Hinnant's days-to-civil algorithm.
-fn date(seconds: u64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let days = seconds / 86_400;
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{}, {day:02} {} {year} {:02}:{:02}:{:02} +0000",
-        DAYS[(days % 7) as usize],
-        MONTHS[month as usize - 1],
-        seconds / 3600 % 24,
-        seconds / 60 % 60,
-        seconds % 60
-    )
 }
 
 #[cfg(test)]
@@ -157,22 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn dates() {
-        assert_eq!(date(0), "Thu, 01 Jan 1970 00:00:00 +0000");
-        assert_eq!(date(951_782_400), "Tue, 29 Feb 2000 00:00:00 +0000");
-        assert_eq!(date(1_795_478_399), "Mon, 23 Nov 2026 23:59:59 +0000");
-        assert_eq!(date(4_107_542_400), "Mon, 01 Mar 2100 00:00:00 +0000");
-    }
-
-    #[test]
     fn one_block_a_session() {
-        assert_eq!(report(&[], 0), "No VPN connections");
+        assert_eq!(report(&[], 0, false), "No VPN connections");
         let session = SessionView {
             time_created: 1000,
             address: u32::from_ne_bytes([10, 0, 0, 2]),
             stats: SessionStats { bytes_recv: 4096, bytes_sent: 1024, packets_recv: 3, ..SessionStats::default() },
         };
-        let text = report(&[session, session], 1000 + 3661);
+        let text = report(&known(vec![session, session], None), 1000 + 3661, false);
         assert_eq!(text.matches("(length 01:01:01)").count(), 2);
         assert_eq!(text.matches("\n\n").count(), 1);
         assert!(text.contains("  client addr........10.0.0.2\n  recv...............4.00 Kb\n"), "{text}");
@@ -182,13 +190,7 @@ mod tests {
     #[test]
     fn a_session_of_this_second_has_a_bitrate() {
         let session = SessionView { time_created: 5, address: 1, stats: SessionStats::default() };
-        assert!(report(&[session], 5).contains("average bitrate....0.00 kbps"));
-    }
-
-    #[test]
-    fn a_session_without_a_lease_is_no_connection() {
-        let session = SessionView { time_created: 5, address: 0, stats: SessionStats::default() };
-        assert_eq!(report(&[session], 5), "No VPN connections");
+        assert!(report(&known(vec![session], None), 5, false).contains("average bitrate....0.00 kbps"));
     }
 
     #[cfg(feature = "server")]

@@ -127,6 +127,8 @@ fn attempt(began: Began, server: Option<IpAddr>) -> Result<(), ClientError> {
         return Ok(());
     }
     let Some(target) = CLIENT.lock().target.clone() else { return Err(ClientError::Stopped) };
+    // Before the old one ends: a connection that is ending counts as stopped otherwise.
+    CLIENT.lock().is_reconnecting = true;
     if let Some(old) = old {
         // The reason is told until the next attempt has its own.
         let loss = old.loss();
@@ -134,7 +136,6 @@ fn attempt(began: Began, server: Option<IpAddr>) -> Result<(), ClientError> {
         forget(&old);
         CLIENT.lock().last_error = loss;
     }
-    CLIENT.lock().is_reconnecting = true;
     let result = connect(&target.net, (&target.host, target.port), began, server);
     let mut client = CLIENT.lock();
     client.is_reconnecting = false;

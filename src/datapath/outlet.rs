@@ -115,6 +115,11 @@ impl Outlet {
         }
     }
 
+    /// The bytes that wait here.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.bytes()
+    }
+
     /// How long packets of this peer may wait, as its path demands.
     pub(crate) fn tuning(&self) -> Tuning {
         self.tuning

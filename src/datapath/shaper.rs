@@ -59,6 +59,11 @@ impl Shaper {
         self.queue.pop(&mut shared.memory, now, space, events)
     }
 
+    /// The bytes that wait here.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.bytes()
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()

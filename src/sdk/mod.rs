@@ -10,6 +10,7 @@
 pub(crate) mod boundary;
 mod callbacks;
 pub mod channel;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod congestion;

@@ -22,6 +22,23 @@ pub(super) struct Account {
     pub(super) stage: Stage,
     /// The meter and what belongs to it, from the grant of paid service or grace on.
     pub(super) metered: Option<Metered>,
+    /// The entry of the service in the account book.
+    pub(super) entry: Option<Noted>,
+    /// Why the service has stopped, or ends; `None` while it is provided.
+    pub(super) stopped: Option<String>,
+}
+
+/// A service that the account book has an entry of.
+#[derive(Debug)]
+pub(super) struct Noted {
+    /// The entry.
+    pub(super) number: u64,
+    /// The bytes from the client that the session had carried before the service.
+    pub(super) up: u64,
+    /// The same to the client.
+    pub(super) down: u64,
+    /// When the entry last got what was carried since.
+    pub(super) at: Duration,
 }
 
 /// Where a session is between REQUEST and the end of its service.
@@ -211,8 +228,13 @@ impl Metered {
             Some(rest) if !self.is_resumed => Holding { rest, pending: 0 },
             _ => self.meter.holding(),
         };
+        Holding { pending: known.pending.saturating_add(self.uncounted()), ..known }
+    }
+
+    /// Returns the units of payments that the meter does not count: they become a rest when the ledger has them.
+    pub(super) fn uncounted(&self) -> u64 {
         let deferred = if let Payment::Deferred { .. } = self.payment { self.meter.terms().units } else { 0 };
-        Holding { pending: known.pending.saturating_add(deferred).saturating_add(self.late), ..known }
+        self.late.saturating_add(deferred)
     }
 
     /// Returns the payment that is not in the ledger.
@@ -232,7 +254,7 @@ impl std::fmt::Debug for Account {
 
 impl Account {
     pub(super) fn new(number: u64) -> Account {
-        Account { number, stage: Stage::Idle, metered: None }
+        Account { number, stage: Stage::Idle, metered: None, entry: None, stopped: None }
     }
 
     /// Returns whether the first payment counts only when the ledger has it.

@@ -84,6 +84,11 @@ impl Server {
         }
     }
 
+    /// Returns the bytes that wait in the session's queues, on its worker.
+    pub(super) fn waiting(&self, session: &Session) -> usize {
+        self.place(session).map_or(0, |(route, datapath)| datapath.waiting(route))
+    }
+
     fn place(&self, session: &Session) -> Option<(Route, &Arc<WorkerDatapath>)> {
         let route = (*session.route.lock())?;
         Some((route, self.datapaths.get(usize::from(route.worker))?))

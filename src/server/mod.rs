@@ -4,6 +4,8 @@
 //! - `handlers`: what the SDK reports of channels and usages.
 //! - `session`: one client, from the opening of its channel to its end; `leases`: which session has which address.
 //! - `billing`: what a client pays for; `account`: one session's part in it; `limits`: what is left, by HTTP.
+//! - `book`: the account book, which outlasts sessions.
+//! - `listing`: the sessions as `vpn_stat` shows them.
 //! - `visible`: what C may read of all this.
 //! - `journal`: what the log says of a session.
 //! - `lease_store`: the leases that a restart does not end; `static_leases`: those of one client each; `lease_list`: all,
@@ -22,6 +24,7 @@
 
 mod account;
 mod billing;
+mod book;
 mod deny;
 mod downstream;
 mod exit;
@@ -33,6 +36,7 @@ mod lease_store;
 mod leases;
 mod limited;
 mod limits;
+mod listing;
 mod mailbox;
 mod nat;
 mod rates;
@@ -53,7 +57,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::OnceLock;
 
+pub(crate) use book::{Filter, History};
 pub use init_error::InitError;
+pub(crate) use listing::SessionInfo;
 pub(crate) use nat::NatError;
 pub(crate) use settings::{Settings, SettingsError};
 
@@ -76,8 +82,9 @@ use nat::Nat;
 use tunnel::Tunnel;
 use worker_datapath::{QueueHandler, WorkerDatapath};
 
-const VPN_STAT_USAGE: &std::ffi::CStr =
-    c"vpn_stat -net <net_name> [-full]\nvpn_stat -leases [-json]\nvpn_stat -drop <address>\n";
+const VPN_STAT_USAGE: &std::ffi::CStr = c"vpn_stat [-net <net_name>] [-full] [-json]\n\
+    vpn_stat -history [-json | -csv] [-net <net_name>] [-client <first digits of 0x..>] [-since <time>] [-limit <n>]\n\
+    vpn_stat -leases [-json]\nvpn_stat -drop <address>\n";
 /// How long [`deinit`] waits for the workers to release a session or a queue.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -189,6 +196,18 @@ fn end(server: Arc<Server>, change: MutexGuard<'_, ()>) {
 fn rest_of(client: &Client) -> Option<Rest> {
     let server = SERVER.lock().clone()?;
     server.live_rest(client).or_else(|| server.billing.store.get(client))
+}
+
+/// Returns the sessions that have an address; none if the service does not run.
+pub(crate) fn listing() -> Vec<SessionInfo> {
+    let server = SERVER.lock().clone();
+    server.map(|server| server.listing()).unwrap_or_default()
+}
+
+/// Returns what the account book has; `None` if the service does not run, or keeps none.
+pub(crate) fn history(filter: &Filter) -> Option<History> {
+    let server = SERVER.lock().clone()?;
+    server.billing.book.history(filter, &server.live_entries())
 }
 
 /// Says why the service carries nothing; `None` while it does, or does not run.

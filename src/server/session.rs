@@ -51,6 +51,8 @@ pub(super) struct Session {
     evicted: AtomicBool,
     /// What the client sends waits for a rate limit.
     limited_up: AtomicBool,
+    /// The bytes that waited for the client and from it at the last look, once a second.
+    queued: AtomicUsize,
     /// The session's route in the forwarding table; `None` without a lease, and while the stream moves.
     pub(super) route: Mutex<Option<Route>>,
     /// When the last packet from the client arrived, in milliseconds on the server's clock.
@@ -93,6 +95,7 @@ impl Session {
             address: AtomicU32::new(0),
             evicted: AtomicBool::new(false),
             limited_up: AtomicBool::new(false),
+            queued: AtomicUsize::new(0),
             route: Mutex::default(),
             heard: AtomicU64::new(now.as_millis() as u64),
             acknowledged: AtomicU64::new(0),
@@ -217,6 +220,16 @@ impl Session {
     /// Sets that. Returns whether it has changed.
     pub(super) fn limit_up(&self, is_limited: bool) -> bool {
         self.limited_up.swap(is_limited, Ordering::Relaxed) != is_limited
+    }
+
+    /// The bytes that wait in the session's queues and its stream, as of the last look.
+    pub(super) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Sets them.
+    pub(super) fn set_queued(&self, bytes: usize) {
+        self.queued.store(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn bundle(&self) -> usize {
@@ -352,6 +365,7 @@ impl Server {
         match change {
             UsageChange::Begins => {
                 session.journal.served();
+                self.note_service(channel, session);
                 let kind = match session.account.lock() {
                     account if account.metered.is_none() => "free",
                     account if matches!(account.stage, Stage::Grace { .. }) => "in grace",
@@ -374,8 +388,10 @@ impl Server {
         self.apply_rates(channel);
         self.show_billing(channel);
         let Some(session) = channel.data::<Session>() else { return };
+        self.note_progress(session);
         session.look_for_use(self.now());
         let (is_leased, pending) = (session.leased().is_some(), channel.pending().unwrap_or(0));
+        session.set_queued(pending + self.waiting(session));
         let action = {
             let mut state = session.state.lock();
             let keep_alive = self.settings.keep_alive;

@@ -132,6 +132,12 @@ impl WorkerDatapath {
         self.slot(route, |slot, _| Arc::clone(&slot.channel))
     }
 
+    /// Returns the bytes that wait for the session in the slot, and from it.
+    pub(super) fn waiting(&self, route: Route) -> usize {
+        let waiting = |slot: &mut Slot| slot.outlet.waiting() + slot.shaper.as_ref().map_or(0, Shaper::waiting);
+        self.slot(route, |slot, _| waiting(slot)).unwrap_or(0)
+    }
+
     /// Returns what may pass straight to the session in the slot.
     pub(super) fn room(&self, route: Route) -> Room {
         self.slot(route, |slot, shared| slot.outlet.room(shared, &slot.channel)).unwrap_or_default()

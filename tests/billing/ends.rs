@@ -8,6 +8,7 @@ use testkit::eventually;
 use testkit::netns::in_namespace;
 use vpn_core::wire::{error_code, pkt, unit};
 
+use crate::book;
 use crate::client::{PayingClient, Sign};
 use crate::customer::{Customer, bytes};
 use crate::server::{NET, PRICE, Server};
@@ -162,6 +163,8 @@ fn play_all(server: &Server, payment: Payment) {
     for ((stage, case), left) in stages.iter().zip(&cases).zip(left) {
         eprintln!("{stage:?}, {payment:?}: {left} of {UNITS}");
         case.customer.is_left(bytes(left));
+        // What the book says that was bought is charged or left, whatever has become of the payment.
+        assert_eq!(book::left(&case.customer, "bytes"), left, "{stage:?}, {payment:?}");
     }
     assert_eq!((ledger::earned(NET), ledger::refused(NET)), (PRICE * stages.len() as u128, vec![]));
 }

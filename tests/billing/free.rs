@@ -1,15 +1,17 @@
 //! Free service through the gate.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use embedded::ledger;
 use embedded::money::{self, Statistics, Traffic};
+use embedded::{cli, ledger};
 use testkit::eventually;
 use testkit::logged::log_lines;
 use testkit::netns::in_namespace;
 use testkit::sockets::received;
-use vpn_core::wire::{problem, unit};
+use vpn_core::wire::{Request, error_code, pkt, problem, unit};
 
+use crate::book::command;
 use crate::client::Sign;
 use crate::customer::Customer;
 use crate::inbox::Got;
@@ -101,5 +103,57 @@ fn an_idle_lease_ends_for_another_client_unless_it_is_paid() {
         paid.ping();
         second.ping();
         paid.spend(&server, 700);
+    });
+}
+
+/// The embedded SDK has a free order in each network, whichever one `net` names.
+#[test]
+fn a_free_order_of_another_network_is_served_and_listed_there() {
+    in_namespace("free::a_free_order_of_another_network_is_served_and_listed_there", || {
+        const SECOND: u64 = 0x77;
+        let server = Server::start("[networks]\nnames=[backbone,second]\n[network_second]\nid=0x77\n");
+        let [here, there] = [NET, SECOND].map(|net_id| {
+            let client = server.pauper(ledger::free_order(net_id));
+            client.send_service(pkt::REQUEST, &Request { net_id, ..client.ask() }.encode());
+            client.success();
+            (client.lease().to_string(), client)
+        });
+        let listed = |words: &str| {
+            let text = command(words);
+            [&here.0, &there.0].map(|address| text.contains(&format!("client addr........{address}\n")))
+        };
+        assert_eq!(listed("vpn_stat"), [true, true]);
+        assert_eq!(listed("vpn_stat -net second"), [false, true]);
+        assert_eq!(listed("vpn_stat -full -net backbone"), [true, false]);
+        let unknown = cli::run(&["vpn_stat", "-net", "third"].map(String::from));
+        assert_eq!((unknown.code, unknown.text), (-2, "vpn_stat can't find network \"third\"".to_owned()));
+        let book: serde_json::Value = serde_json::from_str(&command("vpn_stat -history -json -net second")).unwrap();
+        assert_eq!((book["services"].as_array().unwrap().len(), &book["services"][0]["net"]), (1, &"second".into()));
+        // An order of one network is none of the other.
+        let client = server.pauper(ledger::free_order(SECOND));
+        client.request();
+        assert_eq!(client.error().1, error_code::PRICE_ERROR);
+    });
+}
+
+/// The C module showed such an address as 0.0.0.0.
+#[test]
+fn an_address_that_is_leased_again_is_shown() {
+    in_namespace("free::an_address_that_is_leased_again_is_shown", || {
+        let server = Server::start("");
+        let customer = Customer::new();
+        for _ in 0..3 {
+            let client = customer.connect(&server, ledger::free_order(NET), [0x77; 32]);
+            client.request();
+            client.success();
+            assert_eq!(client.lease(), Ipv4Addr::new(10, 98, 0, 2));
+            let text = command("vpn_stat");
+            assert!(
+                text.contains("client addr........10.98.0.2\n") && text.matches("client addr").count() == 1,
+                "{text}"
+            );
+            drop(client);
+            eventually("the end", || command("vpn_stat") == "No VPN connections");
+        }
     });
 }

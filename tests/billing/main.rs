@@ -4,8 +4,10 @@
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
+mod book;
 mod client;
 mod customer;
+mod day;
 mod ends;
 mod free;
 mod grace;

@@ -4,12 +4,16 @@
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "../billing/book.rs"]
+mod book;
 #[path = "../billing/client.rs"]
 #[allow(dead_code, reason = "some of it is for the tests of free service")]
 mod client;
 #[path = "../billing/customer.rs"]
 #[allow(dead_code, reason = "some of it is for the tests of the SDK's statistics")]
 mod customer;
+#[path = "../billing/day.rs"]
+mod day;
 #[path = "../billing/ends.rs"]
 mod ends;
 #[path = "../billing/grace.rs"]

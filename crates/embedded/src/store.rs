@@ -92,6 +92,9 @@ pub fn set(group: &str, key: &str, value: &[u8]) -> Result<(), StoreError> {
 
 /// Sets a value, pinned or not. It is on the disk on return.
 pub fn set_pinned(group: &str, key: &str, value: &[u8], is_pinned: bool) -> Result<(), StoreError> {
+    if LOSES_WRITES.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     with_open(|store| store.set(group, key, value, is_pinned))
 }
 
@@ -114,6 +117,15 @@ pub fn list(group: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
 /// wants to know early whether it can.
 pub fn probe(config: &config::Config) -> Result<(), StoreError> {
     Store::open(state::open(config)?).map(drop)
+}
+
+/// Whether writes are lost.
+static LOSES_WRITES: AtomicBool = AtomicBool::new(false);
+
+/// Sets whether writes are reported as made and do not happen, for a test that plays the kill of this process: what comes
+/// after the call is lost, and so is all of it until the next start.
+pub fn lose_writes(loses: bool) {
+    LOSES_WRITES.store(loses, Ordering::Relaxed);
 }
 
 /// Waits for running calls and closes the file; the next call opens it again.

@@ -30,10 +30,15 @@ const NAMESPACES: [&[&str]; 2] = [&["--net", "--mount"], &["--user", "--map-root
 /// "skipped: test: reason" on stderr and returns; with `VPN_TESTS_MUST_NOT_SKIP=1` it panics instead. Panics if `body`
 /// panics.
 pub fn in_namespace(test_name: &str, body: impl FnOnce()) {
+    in_namespace_for(TIME_LIMIT, test_name, body);
+}
+
+/// Does the same for a test that may take so long.
+pub fn in_namespace_for(limit: Duration, test_name: &str, body: impl FnOnce()) {
     if std::env::var(INNER).is_ok_and(|inner| inner == test_name) {
-        std::thread::spawn(|| {
-            std::thread::sleep(TIME_LIMIT);
-            eprintln!("the test takes longer than {TIME_LIMIT:?}");
+        std::thread::spawn(move || {
+            std::thread::sleep(limit);
+            eprintln!("the test takes longer than {limit:?}");
             std::process::abort();
         });
         // A test may come here several times.

@@ -4,6 +4,7 @@
 //! Nothing here makes a system call, takes a lock or reads a clock: time and random tokens are arguments.
 #![forbid(unsafe_code)]
 
+pub mod book;
 pub mod exchange;
 pub mod forward;
 pub mod gate;

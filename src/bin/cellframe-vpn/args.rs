@@ -22,6 +22,7 @@ Use it:
   cellframe-vpn stat | status | stop      show the running server; show the running client; stop the client
   cellframe-vpn leases                    show which address is whose on the running server; end a session
   cellframe-vpn wallet new NAME           make a wallet, which pays a server that sells
+  cellframe-vpn history                   show what clients of the running server have bought and used
   cellframe-vpn repair                    undo what a client or server that was killed has left (as root)
 
 Help for each command: cellframe-vpn COMMAND --help
@@ -70,7 +71,10 @@ pub(crate) enum Command {
     Check(CheckOptions),
     /// Show the sessions, traffic and drops of the server that runs on this machine
     #[command(after_help = STAT_HELP)]
-    Stat(ControlOptions),
+    Stat(StatOptions),
+    /// Show what each client of the server on this machine has bought and used, also after its session
+    #[command(after_help = HISTORY_HELP)]
+    History(HistoryOptions),
     /// Show which address is whose on the server that runs on this machine, or end the session that has one
     #[command(after_help = LEASES_HELP)]
     Leases(LeasesOptions),
@@ -95,6 +99,16 @@ const STAT_HELP: &str = "\
 Examples:
   sudo cellframe-vpn stat
   sudo cellframe-vpn stat --state-dir /var/lib/cellframe-vpn/server
+  sudo cellframe-vpn stat --json | jq '.sessions[] | .address'
+
+Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
+  6 the server belongs to another user";
+
+const HISTORY_HELP: &str = "\
+Examples:
+  sudo cellframe-vpn history --since 7d
+  sudo cellframe-vpn history --client 0x5A3C --json | jq .sums
+  sudo cellframe-vpn history --csv --limit 10000 > services.csv
 
 Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
   6 the server belongs to another user";
@@ -326,6 +340,13 @@ pub(crate) struct ControlOptions {
     /// The Cellframe network of the session
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NETWORK)]
     pub(crate) net: String,
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
+}
+
+/// Which running process is asked.
+#[derive(Args, Debug)]
+pub(crate) struct ProcessOptions {
     /// Configuration file that the running process was started with
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -335,6 +356,42 @@ pub(crate) struct ControlOptions {
     /// Control socket of the running process, if it is not in the state directory
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatOptions {
+    /// Show the sessions of this Cellframe network [default: of all]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) net: Option<String>,
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
+    /// Print the sessions as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HistoryOptions {
+    /// Show the services of this Cellframe network [default: of all]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) net: Option<String>,
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    pub(crate) json: bool,
+    /// Print comma-separated values, without sums
+    #[arg(long)]
+    pub(crate) csv: bool,
+    /// Show the services of clients whose key's hash begins so
+    #[arg(long, value_name = "0xDIGITS")]
+    pub(crate) client: Option<String>,
+    /// Show what ran since then: a number with s, m, h or d for a time that long ago, or a day such as 2026-11-29
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Show the newest ones, this number at most [default: 100]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
 }
 
 #[derive(Args, Debug)]

@@ -1,18 +1,32 @@
-//! `stat`, `leases`, `status` and `stop`: commands to a running process over its control socket.
+//! `stat`, `leases`, `history`, `status` and `stop`: commands to a running process over its control socket.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use embedded::cli::{self, CliError};
 
-use crate::args::{ControlOptions, LeasesOptions, StatusOptions};
+use crate::args::{ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions};
 use crate::exit::{Code, Failure};
 use crate::output;
 use crate::settings::{self, Role};
 
 /// Prints the sessions of the running server, its traffic and its drops.
-pub(crate) fn stat(options: &ControlOptions) -> Result<(), Failure> {
-    output::line(ask(Role::Server, options, &["vpn_stat", "-net", &options.net, "-full"])?);
+pub(crate) fn stat(options: &StatOptions) -> Result<(), Failure> {
+    let mut argv = vec!["vpn_stat", if options.json { "-json" } else { "-full" }];
+    argv.extend(options.net.iter().flat_map(|net| ["-net", net]));
+    output::line(ask(Role::Server, &options.process, &argv)?);
+    Ok(())
+}
+
+/// Prints the account book of the running server.
+pub(crate) fn history(options: &HistoryOptions) -> Result<(), Failure> {
+    let limit = options.limit.map(|limit| limit.to_string());
+    let mut argv = vec!["vpn_stat", "-history"];
+    argv.extend(options.json.then_some("-json"));
+    argv.extend(options.csv.then_some("-csv"));
+    let values = [("-net", &options.net), ("-client", &options.client), ("-since", &options.since), ("-limit", &limit)];
+    argv.extend(values.iter().filter_map(|(name, value)| Some([*name, value.as_deref()?])).flatten());
+    output::line(ask(Role::Server, &options.process, &argv)?);
     Ok(())
 }
 
@@ -25,7 +39,7 @@ pub(crate) fn leases(options: &LeasesOptions) -> Result<(), Failure> {
         None => argv.push("-leases"),
     }
     argv.extend(options.json.then_some("-json"));
-    output::line(ask(Role::Server, &options.control, &argv)?);
+    output::line(ask(Role::Server, &options.control.process, &argv)?);
     Ok(())
 }
 
@@ -33,17 +47,17 @@ pub(crate) fn leases(options: &LeasesOptions) -> Result<(), Failure> {
 pub(crate) fn status(options: &StatusOptions) -> Result<(), Failure> {
     let mut argv = vec!["vpn_client", "status", "-net", &options.control.net];
     argv.extend(options.json.then_some("-json"));
-    output::line(ask(Role::Client, &options.control, &argv)?);
+    output::line(ask(Role::Client, &options.control.process, &argv)?);
     Ok(())
 }
 
 /// Stops the running client, whose process ends with exit code 0.
 pub(crate) fn stop(options: &ControlOptions) -> Result<(), Failure> {
-    output::line(ask(Role::Client, options, &["vpn_client", "stop", "-net", &options.net])?);
+    output::line(ask(Role::Client, &options.process, &["vpn_client", "stop", "-net", &options.net])?);
     Ok(())
 }
 
-fn ask(role: Role, options: &ControlOptions, argv: &[&str]) -> Result<String, Failure> {
+fn ask(role: Role, options: &ProcessOptions, argv: &[&str]) -> Result<String, Failure> {
     let socket = match &options.socket {
         Some(path) => path.clone(),
         None => socket_of(role, options)?,
@@ -51,7 +65,7 @@ fn ask(role: Role, options: &ControlOptions, argv: &[&str]) -> Result<String, Fa
     call(role, &socket, argv)
 }
 
-fn socket_of(role: Role, options: &ControlOptions) -> Result<PathBuf, Failure> {
+fn socket_of(role: Role, options: &ProcessOptions) -> Result<PathBuf, Failure> {
     let config = settings::load_for_command(role, options.config.as_deref(), options.state_dir.as_deref())?;
     Ok(cli::socket_path(&config))
 }

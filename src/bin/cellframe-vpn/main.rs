@@ -60,6 +60,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Check(options) => check::run(&options),
         Command::Stat(options) => control::stat(&options),
         Command::Leases(options) => control::leases(&options),
+        Command::History(options) => control::history(&options),
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),

@@ -73,12 +73,16 @@ fn balance_at(
     token: Option<&str>,
     control: &ControlOptions,
 ) -> Result<(), Failure> {
-    let place = settings::load_for_command(Role::Client, control.config.as_deref(), control.state_dir.as_deref())?;
+    let place = settings::load_for_command(
+        Role::Client,
+        control.process.config.as_deref(),
+        control.process.state_dir.as_deref(),
+    )?;
     let owner = match parse_address(wallet) {
         Some(owner) => owner,
         None => wallets::open(&place, wallet).map_err(failure)?.hash(),
     };
-    let mut config = settings::load(Role::Check, control.config.as_deref(), None)?;
+    let mut config = settings::load(Role::Check, control.process.config.as_deref(), None)?;
     client::override_for_client(&mut config, pin);
     client::require_known_servers(&config)?;
     config::set_current(config);
@@ -106,7 +110,11 @@ fn ask(
     token: Option<&str>,
     control: &ControlOptions,
 ) -> Result<(), Failure> {
-    let server = settings::load_for_command(Role::Server, control.config.as_deref(), control.state_dir.as_deref())?;
+    let server = settings::load_for_command(
+        Role::Server,
+        control.process.config.as_deref(),
+        control.process.state_dir.as_deref(),
+    )?;
     let known = Known::beside(&server, control)?;
     let address = wallet.map(|wallet| known.address(wallet)).transpose()?;
     let mut argv = vec![ledger_cli::NAME, verb];
@@ -114,7 +122,7 @@ fn ask(
     argv.extend(more);
     token.iter().for_each(|token| argv.extend(["-token", *token]));
     argv.extend(["-net", &control.net]);
-    let text = match control.socket.as_deref() {
+    let text = match control.process.socket.as_deref() {
         Some(socket) => control::call(Role::Server, socket, &argv)?,
         None => answer(server, &argv)?,
     };
@@ -162,8 +170,8 @@ impl Known {
     /// The wallets in the server's state directory, and in the client's if the command names no other place.
     fn beside(server: &Config, control: &ControlOptions) -> Result<Known, Failure> {
         let mut known = Known::read(server)?;
-        if control.state_dir.is_none() {
-            let client = settings::load_for_command(Role::Client, control.config.as_deref(), None)?;
+        if control.process.state_dir.is_none() {
+            let client = settings::load_for_command(Role::Client, control.process.config.as_deref(), None)?;
             known.0.extend(Known::read(&client)?.0);
         }
         Ok(known)

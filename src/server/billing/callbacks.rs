@@ -84,6 +84,7 @@ impl Server {
             account.stage = Stage::Served { request };
             rest
         };
+        self.note_signed(channel, session, usage.transaction);
         // Before the payment: the rest, which is nothing in this unit but for a race, is used first.
         if let Some(rest) = rest {
             self.meter(channel, Event::Resumed { rest });
@@ -127,6 +128,7 @@ impl Server {
         if let Some(metered) = &mut session.account.lock().metered {
             (metered.payment, metered.ask) = (Payment::Unsettled(usage.transaction), None);
         }
+        self.note_signed(channel, session, usage.transaction);
         let amount = Amount::of_receipt(offer.unit, offer.units);
         let level = session.journal.level(self.now(), "receipt signed");
         log::log!(level, "receipt signed: {}, the next one of {amount}, and paid", session.who());

@@ -13,9 +13,9 @@ use vpn_core::meter::{self, Action, Client, Event, StopReason, Unit, Urgency, Us
 use vpn_core::wire::{error_code, error_text, pkt};
 
 use super::facts::can_pay;
-use super::told::{grant, log_grant, log_half, log_stop, log_switch};
+use super::told::{grant, log_grant, log_half, log_stop, log_switch, stop_text};
 use super::{KEEP_PENDING, SAVE_EVERY};
-use crate::server::account::{Account, Ask, AskStep, Metered, Offer, Payment, Stage};
+use crate::server::account::{Account, Ask, AskStep, Metered, Noted, Offer, Payment, Stage};
 use crate::server::journal::{Amount, Key};
 
 impl Account {
@@ -57,9 +57,15 @@ impl Server {
     /// Performs an action of the meter. Returns the answer to it.
     fn act(&self, channel: &Arc<Channel>, session: &Session, action: Action) -> Option<Event> {
         match action {
-            Action::Allow => self.refresh(channel),
+            Action::Allow => {
+                session.account.lock().stopped = None;
+                self.refresh(channel);
+            }
             Action::Stop(reason) => {
                 log_stop(session, reason, self.now());
+                if let Some(why) = stop_text(reason) {
+                    session.account.lock().stopped = Some(why.to_owned());
+                }
                 self.refresh(channel);
                 if reason == StopReason::NotConfirmed {
                     let account = session.account.lock();
@@ -101,6 +107,9 @@ impl Server {
             let mut rests = self.billing.store.with_client(metered.client, &metered.net);
             let (holding, payment) = (metered.holding(), metered.unsettled());
             rests.update(metered.client, account.number, holding, payment, Urgency::Event);
+            if let Some(noted) = &account.entry {
+                self.note_amounts(session, noted, metered, rests.held(&metered.client));
+            }
             drop(rests);
             self.billing.store.wake();
         }
@@ -177,11 +186,15 @@ impl Server {
             log::log!(level, "no receipt asked for: {}, the next one cannot be issued", session.who());
             return Some(Event::AskFailed);
         }
-        let asked = session.account.lock().metered.as_mut().map(|metered| {
-            metered.ask = Some(Ask::first(self.now()));
-            let terms = metered.meter.terms();
-            Amount::of_receipt(terms.unit, terms.units)
-        });
+        let asked = {
+            let mut account = session.account.lock();
+            self.note_asked(&account);
+            account.metered.as_mut().map(|metered| {
+                metered.ask = Some(Ask::first(self.now()));
+                let terms = metered.meter.terms();
+                Amount::of_receipt(terms.unit, terms.units)
+            })
+        };
         if let Some(amount) = asked {
             let level = session.journal.level(self.now(), "receipt asked for");
             log::log!(target: NOTICE, level, "receipt asked for: {}, the next one of {amount}", session.who());
@@ -211,9 +224,11 @@ impl Server {
             let mut account = session.account.lock();
             let Some(metered) = &mut account.metered else { return };
             let payment = metered.payment;
-            let settled = metered.unsettled().is_some_and(|payment| metered.net.has_transaction(&payment));
-            if settled {
+            let in_ledger = metered.unsettled().filter(|payment| metered.net.has_transaction(payment));
+            let settled = in_ledger.is_some();
+            if let Some(id) = in_ledger {
                 metered.payment = Payment::Settled;
+                self.billing.book.settle(&id);
             }
             let is_ask_due = std::mem::take(&mut metered.is_ask_due);
             (payment, settled, metered.ask.as_mut().map(|ask| ask.check(now)), is_ask_due)
@@ -239,6 +254,7 @@ impl Server {
     /// Stores the rests of all sessions from a process that is about to exit, whose workers may stand still with locks
     /// held: until the deadline.
     pub(in crate::server) fn save_rests_until(&self, deadline: Instant) {
+        let mut has_book = true;
         let payers = self.billing.payers.try_lock_until(deadline).map(|payers| payers.clone()).unwrap_or_default();
         for channel in payers.values() {
             let Some(session) = channel.data::<Session>() else { continue };
@@ -248,7 +264,8 @@ impl Server {
             let Some(metered) = &mut account.metered else { continue };
             metered.handle(self.now(), session.carried.total(), Event::Tick);
             let (client, holding, payment) = (metered.client, metered.holding(), metered.unsettled());
-            if !self.billing.store.update_until(deadline, client, number, holding, payment) {
+            let note = |held| has_book = has_book && self.note_last_amounts(soon, session, &account, held);
+            if !self.billing.store.update_until(deadline, client, number, holding, payment, note) {
                 break;
             }
         }
@@ -295,26 +312,40 @@ impl Server {
     pub(in crate::server) fn end_billing(&self, channel: &Arc<Channel>) {
         let Some(session) = channel.data::<Session>() else { return };
         self.meter(channel, Event::End);
-        let ended = {
+        let (ended, noted, why) = {
             let mut account = session.account.lock();
             account.stage = Stage::Ended;
             self.billing.watched.lock().remove(&account.number);
-            account.metered.take().map(|metered| (metered, account.number))
+            let ended = account.metered.take().map(|metered| (metered, account.number));
+            (ended, account.entry.take(), account.stopped.take())
         };
         session.carried.set_due(u64::MAX);
         if let Some((metered, number)) = ended {
-            self.settle_account(channel, &metered, number);
+            self.settle_account(channel, &metered, number, session, noted.as_ref());
+        }
+        if let Some(noted) = noted {
+            self.note_end(session, &noted, why);
         }
         self.refresh(channel);
     }
 
-    fn settle_account(&self, channel: &Arc<Channel>, metered: &Metered, number: u64) {
+    fn settle_account(
+        &self,
+        channel: &Arc<Channel>,
+        metered: &Metered,
+        number: u64,
+        session: &Session,
+        noted: Option<&Noted>,
+    ) {
         let Metered { meter, client, net, grace, chain, taken, .. } = metered;
         let unsettled = metered.unsettled();
         if taken.is_some() {
             let expires = self.billing.store.now() + KEEP_PENDING;
             let mut rests = self.billing.store.with_client(*client, net);
             rests.release(*client, number, metered.holding(), unsettled, expires);
+            if let Some(noted) = noted {
+                self.note_amounts(session, noted, metered, rests.held(client));
+            }
             drop(rests);
             self.billing.store.wake();
             let mut payers = self.billing.payers.lock();
@@ -336,9 +367,8 @@ impl Server {
                 Unit::Bytes => format!("{steps} bytes"),
                 Unit::Seconds => format!("{}.{:03} s", steps / 1_000_000_000, steps / 1_000_000 % 1000),
             };
-            let told = |session: &Session| session.journal.level(self.now(), "books closed");
             log::log!(
-                channel.data::<Session>().map_or(log::Level::Debug, told),
+                session.journal.level(self.now(), "books closed"),
                 "books closed: client {}, paid {}, served {}, charged {}, left {}, written off {}",
                 Key(&client.key),
                 amount(books.paid),

@@ -5,6 +5,7 @@
 //! - `request`: from REQUEST to the begin of the service; `facts`: what it is judged by; `signed`: receipts that come
 //!   back; `waiting`: sessions that wait for signatures, for a former session, or for the ledger; `replies`.
 //! - `metering`: drives a session's meter, receipts included, until the end.
+//! - `noted`: what the account book learns of that.
 //! - `callbacks`: what the SDK's billing reports.
 //! - `told`: what the log says of what is left.
 //! - `rests`: loads rests, and stores them on a thread of its own.
@@ -15,6 +16,7 @@ mod callbacks;
 mod facts;
 mod gate;
 mod metering;
+mod noted;
 mod replies;
 mod request;
 mod rests;
@@ -31,9 +33,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::account::Account;
+use super::book::AccountBook;
 use crate::sdk::channel::Channel;
 use crate::sdk::config::{BadValue, Config};
 use crate::sdk::net::Net;
+use vpn_core::book::Limits;
 use vpn_core::meter::{Client, Grace, GraceLimits, PaymentId};
 
 pub(super) use gate::Gate;
@@ -45,6 +49,8 @@ const SECTION: &str = "srv_vpn";
 pub(super) const PERIOD: Duration = Duration::from_millis(250);
 /// How long a payment of an ended session is waited for. Its units count only when the ledger has it.
 const KEEP_PENDING: Duration = Duration::from_secs(24 * 3600);
+/// The most ended services that the account book keeps of each kind.
+const BOOK_MAX: i64 = 1_000_000;
 /// The longest time between two saves of a rest that changes.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
@@ -59,6 +65,8 @@ pub(super) struct Rules {
     payment_timeout: Duration,
     /// How much service there is without payment.
     grace: GraceLimits,
+    /// How many ended services the account book keeps.
+    book: Limits,
 }
 
 impl Rules {
@@ -73,6 +81,9 @@ impl Rules {
         let time = seconds("grace_period", 0..=86_400, 60)?;
         let per_source = number("grace_per_hour", 0..=1000, 3)?;
         let bytes = number("grace_bytes", 0..=1 << 40, 64 * mebibyte)?;
+        let services = |key, otherwise| {
+            number(key, 0..=BOOK_MAX, otherwise).map(|services| usize::try_from(services).unwrap_or(usize::MAX))
+        };
         Ok(Rules {
             gate: config.checked_flag(SECTION, "gate", true)?,
             prove_key: config.checked_flag(SECTION, "prove_key", true)?,
@@ -86,6 +97,7 @@ impl Rules {
                 total_bytes: number("grace_bytes_per_hour", 0..=1 << 50, 4096 * mebibyte)?,
                 ..defaults
             },
+            book: Limits { paid: services("account_book", 10_000)?, free: services("account_book_free", 2_500)? },
         })
     }
 }
@@ -114,10 +126,13 @@ pub(super) struct Billing {
     watched: Mutex<HashMap<u64, Arc<Channel>>>,
     numbers: AtomicU64,
     pub(super) store: Store,
+    pub(super) book: Arc<AccountBook>,
 }
 
 impl Billing {
     pub(super) fn new(config: &Config, rules: Rules) -> Billing {
+        let held = |client: &Client, unit| rests::held(client).map(|rest| rest.of(unit));
+        let book = Arc::new(AccountBook::open(rules.book, held));
         Billing {
             rules,
             net: config.text(SECTION, "net").or_else(|| cfg!(feature = "embedded").then(|| "backbone".to_owned())),
@@ -127,7 +142,8 @@ impl Billing {
             payers: Mutex::default(),
             watched: Mutex::default(),
             numbers: AtomicU64::new(1),
-            store: Store::new(SAVE_EVERY),
+            store: Store::new(SAVE_EVERY, Arc::clone(&book)),
+            book,
         }
     }
 
@@ -159,6 +175,7 @@ impl Billing {
             gate::close();
         }
         self.store.close();
+        self.book.close("the service stops");
     }
 
     fn is_gated(&self) -> bool {

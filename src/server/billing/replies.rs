@@ -33,6 +33,9 @@ impl Server {
     pub(super) fn give_up(&self, channel: &Arc<Channel>, code: u32) {
         log_refusal(channel, self.now(), code);
         channel.send_service(pkt::ERROR, &code.to_le_bytes());
+        if let Some(session) = channel.data::<Session>() {
+            session.account.lock().stopped = Some(error_text(code).to_owned());
+        }
         self.end_billing(channel);
     }
 

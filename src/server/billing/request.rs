@@ -108,6 +108,7 @@ impl Server {
             }
         };
         let Some(again) = again else {
+            session.account.lock().stopped.get_or_insert_with(|| "the client requested the service anew".to_owned());
             self.end_billing(channel);
             self.retire_usage(channel);
             return false;

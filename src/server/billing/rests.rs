@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::KEEP_PENDING;
 use crate::sdk::net::Net;
 use crate::sdk::{http, store};
+use crate::server::book::AccountBook;
 use crate::server::journal::Key;
 use vpn_core::meter::{Client, Holding, Meter, PaymentId, Pending, Rest, Rests, Urgency, Write};
 
@@ -34,6 +35,8 @@ pub(in crate::server) struct Store {
 
 struct Shared {
     rests: Mutex<Rests>,
+    /// It gets what an event has changed before the rests of the event are stored.
+    book: Arc<AccountBook>,
     /// When the log last had a client's record, and which.
     told: Mutex<HashMap<Client, (Instant, [u8; Rest::RECORD_LEN])>>,
     wake: Condvar,
@@ -52,9 +55,10 @@ pub(in crate::server) fn key(client: &[u8; 32]) -> String {
 }
 
 impl Store {
-    pub(super) fn new(save_every: Duration) -> Store {
+    pub(super) fn new(save_every: Duration, book: Arc<AccountBook>) -> Store {
         let shared = Arc::new(Shared {
             rests: Mutex::new(Rests::new(save_every)),
+            book,
             told: Mutex::default(),
             wake: Condvar::new(),
             ending: AtomicBool::new(false),
@@ -125,7 +129,8 @@ impl Store {
         self.shared.write_all();
     }
 
-    /// Updates a rest in a process that is about to exit. Returns false if the table could not be had in time.
+    /// Updates a rest in a process that is about to exit, and passes all that the client has to `note`. Returns false if
+    /// the table could not be had in time.
     pub(super) fn update_until(
         &self,
         deadline: Instant,
@@ -133,9 +138,12 @@ impl Store {
         owner: u64,
         holding: Holding,
         payment: Option<PaymentId>,
+        note: impl FnOnce(Option<Rest>),
     ) -> bool {
-        let rests = self.shared.rests.try_lock_until(deadline);
-        rests.map(|mut rests| rests.update(client, owner, holding, payment, Urgency::Event)).is_some()
+        let Some(mut rests) = self.shared.rests.try_lock_until(deadline) else { return false };
+        rests.update(client, owner, holding, payment, Urgency::Event);
+        note(rests.held(&client));
+        true
     }
 
     /// Stores everything from a process that is about to exit, in which any lock may be held for ever: until the
@@ -145,7 +153,9 @@ impl Store {
         let shared = Arc::clone(&self.shared);
         let (done, finished) = crossbeam::channel::bounded(1);
         let write = move || {
-            shared.write_all();
+            shared.write_rests();
+            // Last: its lock, too, may be held for ever.
+            shared.book.close("the server's process has exited");
             // The send fails if the wait has timed out.
             let _ = done.send(());
         };
@@ -164,8 +174,10 @@ impl Shared {
                 self.wake.wait_for(&mut rests, PERIOD);
                 rests.due(self.started.elapsed())
             };
+            let is_second = settled.elapsed() >= Duration::from_secs(1);
+            self.book.store(is_second);
             due.iter().for_each(|write| self.write(write));
-            if settled.elapsed() >= Duration::from_secs(1) {
+            if is_second {
                 settled = Instant::now();
                 self.settle();
             }
@@ -177,6 +189,7 @@ impl Shared {
         let waiting = self.rests.lock().waiting();
         for (client, payment) in waiting {
             if Net::by_id(client.net).is_some_and(|net| net.has_transaction(&payment)) {
+                self.book.settle(&payment);
                 self.rests.lock().confirm(&payment);
             }
         }
@@ -190,6 +203,11 @@ impl Shared {
     }
 
     fn write_all(&self) {
+        self.book.store_all();
+        self.write_rests();
+    }
+
+    fn write_rests(&self) {
         let dirty = self.rests.lock().all_dirty();
         // All are stored before the first is told: in a process that exits, the log's lock may be held for ever.
         let stored: Vec<_> = dirty.iter().filter(|write| self.store(write)).collect();
@@ -253,16 +271,25 @@ impl Shared {
 /// Returns what the store says that a client has left: its record, and the payments beside it that have reached the
 /// ledger since the service stopped. Nobody looks after them before the client is back.
 pub(in crate::server) fn stored(net: &Net, client: &[u8; 32]) -> Option<Rest> {
-    let (group, client) = (group(net)?, key(client));
-    let mut total = Rest::from_record(&store::get(&group, &client)?).ok()?;
-    let waiting = store::get(&pending_group(&group), &client).unwrap_or_default();
-    for Pending { payment, rest } in waiting.chunks_exact(PENDING_LEN).filter_map(decode) {
-        if net.has_transaction(&payment) {
-            total.bytes = total.bytes.saturating_add(rest.bytes);
-            total.seconds = total.seconds.saturating_add(rest.seconds);
-        }
-    }
-    Some(total)
+    Some(with_pending(&group(net)?, &key(client), |payment| net.has_transaction(payment)))
+}
+
+/// Returns all that the store has for a client: its record, and the payments beside it, in the ledger or not; `None` if
+/// the store cannot be asked.
+pub(super) fn held(client: &Client) -> Option<Rest> {
+    Some(with_pending(&group(&Net::by_id(client.net)?)?, &key(&client.key), |_| true))
+}
+
+/// Returns a client's record with the stored payments that count. A client may have payments and no record yet, if the
+/// process was killed between their writes.
+fn with_pending(group: &str, client: &str, counts: impl Fn(&PaymentId) -> bool) -> Rest {
+    let record = store::get(group, client).and_then(|record| Rest::from_record(&record).ok()).unwrap_or_default();
+    let waiting = store::get(&pending_group(group), client).unwrap_or_default();
+    let pending = waiting.chunks_exact(PENDING_LEN).filter_map(decode).filter(|pending| counts(&pending.payment));
+    pending.fold(record, |total, Pending { rest, .. }| Rest {
+        bytes: total.bytes.saturating_add(rest.bytes),
+        seconds: total.seconds.saturating_add(rest.seconds),
+    })
 }
 
 fn pending_group(group: &str) -> String {

@@ -60,15 +60,20 @@ pub(super) fn log_half(session: &Session, now: Duration) {
     }
 }
 
+/// Returns why a service stops; `None` if its session ends.
+pub(super) fn stop_text(reason: StopReason) -> Option<&'static str> {
+    match reason {
+        StopReason::UnitsUsed => Some("the paid units are used"),
+        StopReason::GraceTime => Some("the time of grace is over"),
+        StopReason::GraceBytes => Some("the bytes of grace are used"),
+        StopReason::NotConfirmed => Some("its payment did not reach the ledger"),
+        StopReason::Ended => None,
+    }
+}
+
 /// Logs why a session's packets are stopped.
 pub(super) fn log_stop(session: &Session, reason: StopReason, now: Duration) {
-    let why = match reason {
-        StopReason::UnitsUsed => "the paid units are used",
-        StopReason::GraceTime => "the time of grace is over",
-        StopReason::GraceBytes => "the bytes of grace are used",
-        StopReason::NotConfirmed => "its payment did not reach the ledger",
-        StopReason::Ended => return,
-    };
+    let Some(why) = stop_text(reason) else { return };
     let left = session.account.lock().metered.as_ref().map(|metered| left(session, metered, now));
     if let Some(left) = left {
         let level = session.journal.level(now, "limits used up");

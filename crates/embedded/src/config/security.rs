@@ -87,6 +87,8 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("grace_per_hour", COUNT),
             ("grace_at_once", COUNT),
             ("grace_bytes_per_hour", COUNT),
+            ("account_book", COUNT),
+            ("account_book_free", COUNT),
         ],
     ),
     (

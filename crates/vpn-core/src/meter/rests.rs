@@ -192,6 +192,14 @@ impl Rests {
         self.entries.get(client).map(Entry::total)
     }
 
+    /// Returns all units of a client that are in memory: its rest, and those of payments that wait for the ledger.
+    pub fn held(&self, client: &Client) -> Option<Rest> {
+        let entry = self.entries.get(client)?;
+        let pending = entry.owner.and_then(|owner| owner.pending);
+        let waiting = entry.waiting.iter().map(|waiting| waiting.pending).chain(pending);
+        Some(waiting.fold(entry.total(), |total, pending| sum(total, pending.rest)))
+    }
+
     /// Replaces the rest in the unit that its owner sells. `payment` is the payment that `holding.pending` waits for:
     /// without it these units are lost. Returns false if `owner` does not have the rest.
     pub fn update(
