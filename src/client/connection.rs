@@ -88,6 +88,9 @@ pub(super) struct Connection {
     // For data packets, which read and write these without the lock:
     /// The connection is lost or stopping.
     is_over: AtomicBool,
+    /// The path to the server was taken for a narrow one.
+    #[cfg(not(feature = "embedded"))]
+    is_narrowed: AtomicBool,
     /// Both sides have announced bundles.
     bundles: AtomicBool,
     /// When the last packet from the server arrived, in milliseconds since `started`.
@@ -150,6 +153,8 @@ impl Connection {
             ended: Condvar::new(),
             started: Instant::now(),
             is_over: AtomicBool::new(false),
+            #[cfg(not(feature = "embedded"))]
+            is_narrowed: AtomicBool::new(false),
             bundles: AtomicBool::new(false),
             heard: AtomicU64::new(0),
             _running: running,
