@@ -162,7 +162,11 @@ fn as_text(history: &History) -> String {
         text.push_str("No services in the account book\n");
     }
     if history.left_out > 0 {
-        let _ = writeln!(text, "{} older ones are left out here, and in the sums; -limit shows more", history.left_out);
+        let _ = writeln!(
+            text,
+            "{} older ones are left out here, and counted in the sums; -limit shows more",
+            history.left_out
+        );
     }
     text.push_str("Sums\n");
     text.push_str(&sums_text(&history.sums));

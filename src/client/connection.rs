@@ -88,6 +88,9 @@ pub(super) struct Connection {
     // For data packets, which read and write these without the lock:
     /// The connection is lost or stopping.
     is_over: AtomicBool,
+    /// The path to the server was taken for a narrow one.
+    #[cfg(not(feature = "embedded"))]
+    is_narrowed: AtomicBool,
     /// Both sides have announced bundles.
     bundles: AtomicBool,
     /// When the last packet from the server arrived, in milliseconds since `started`.
@@ -150,6 +153,8 @@ impl Connection {
             ended: Condvar::new(),
             started: Instant::now(),
             is_over: AtomicBool::new(false),
+            #[cfg(not(feature = "embedded"))]
+            is_narrowed: AtomicBool::new(false),
             bundles: AtomicBool::new(false),
             heard: AtomicU64::new(0),
             _running: running,
@@ -196,17 +201,21 @@ impl Connection {
     /// Closes the stream. Waits until its channel is closed, unless the caller is a worker.
     pub(super) fn end(&self) {
         self.handle(Event::Stop);
-        let (timers, link) = {
-            let mut shared = self.shared.lock();
-            (std::mem::take(&mut shared.timers), shared.link.take())
-        };
-        // Dropping either calls the SDK: not under the lock.
+        let timers = std::mem::take(&mut self.shared.lock().timers);
+        // Dropping them calls the SDK: not under the lock.
         drop(timers);
-        drop(link);
+        self.hang_up();
         let deadline = Instant::now() + CLOSE_TIMEOUT;
         while worker::current().is_none() && self.channel().is_some() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Gives the stream up. A node's SDK would open a lost one again by itself, for nobody, beside the client's own attempts.
+    fn hang_up(&self) {
+        let link = self.shared.lock().link.take();
+        // Dropping it calls the SDK: not under the lock.
+        drop(link);
     }
 
     pub(super) fn stream_channel(&self) -> *mut dap_stream_ch_t {
@@ -244,6 +253,9 @@ impl Connection {
         };
         for action in actions {
             self.perform(action);
+        }
+        if state == State::Lost {
+            self.hang_up();
         }
         self.changed.notify_all();
         self.tell_end(&self.shared.lock());

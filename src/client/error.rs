@@ -93,6 +93,7 @@ fn connect_text(errno: i32) -> String {
         libc::EIO => "this host cannot keep or read the connection's state; the log says why".into(),
         // The node's SDK reports every failure with this errno.
         libc::EINVAL => "it cannot be reached, or does not answer as a node; the log says why".into(),
+        libc::EMSGSIZE => "it accepts connections, and does not answer: the path may lose full packets".into(),
         0 => "the connection was closed".into(),
         errno => std::io::Error::from_raw_os_error(errno).to_string(),
     }

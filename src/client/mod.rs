@@ -257,8 +257,21 @@ impl Drop for Starting {
     }
 }
 
-/// Connects once. `address` is the one that the server's name had in the connection before.
+/// Connects. `address` is the one that the server's name had in the connection before.
 fn connect(
+    net: &Net,
+    place: (&str, u16),
+    began: Began,
+    address: Option<IpAddr>,
+) -> Result<Arc<Connection>, ClientError> {
+    match connect_once(net, place, began, address) {
+        // It was made known since that the path is narrow: that helps a new connection.
+        Err(ClientError::Connect { errno: libc::EMSGSIZE, .. }) => connect_once(net, place, began, address),
+        result => result,
+    }
+}
+
+fn connect_once(
     net: &Net,
     place: (&str, u16),
     began: Began,

@@ -1,6 +1,8 @@
 //! From the dial to a tunnel that is up, on the thread that starts the client.
 
 use std::sync::Arc;
+#[cfg(not(feature = "embedded"))]
+use std::sync::{Weak, atomic::Ordering};
 use std::time::{Duration, Instant};
 
 use host::patience;
@@ -32,7 +34,10 @@ impl Connection {
             self.settings.congestion.say();
         }
         self.dial()?;
-        let grant = self.await_grant()?;
+        let grant = self.await_grant();
+        #[cfg(not(feature = "embedded"))]
+        let grant = grant.map_err(|error| self.blame_path(error));
+        let grant = grant?;
         self.bring_up(&grant)?;
         #[cfg(not(feature = "embedded"))]
         if let Some(address) = self.server_address() {
@@ -126,14 +131,32 @@ impl Connection {
             return;
         }
         let Some(address) = shared.unsuspected.take() else { return };
+        let connection = Weak::clone(&self.weak_self);
         let report = move |reached: Result<(), i32>| {
             let result = reached.map_err(std::io::Error::from_raw_os_error);
             match result.and_then(|()| host::narrow_path::narrow(address)) {
-                Ok(()) => log::debug!("{address} is silent; the path to it is taken for a narrow one"),
+                Ok(()) => {
+                    log::debug!("{address} is silent; the path to it is taken for a narrow one");
+                    if let Some(connection) = connection.upgrade() {
+                        connection.is_narrowed.store(true, Ordering::Release);
+                    }
+                }
                 Err(error) => log::debug!("{address} is silent; the path to it stays as it is: {error}"),
             }
         };
         probe::start(&address.to_string(), self.port, Instant::now() + SUSPICION, report);
+    }
+
+    /// Says of a server that could not be reached if the path to it was taken for a narrow one since: that holds for the
+    /// next connection alone.
+    #[cfg(not(feature = "embedded"))]
+    fn blame_path(&self, error: ClientError) -> ClientError {
+        match error {
+            ClientError::Connect { server, .. } if self.is_narrowed.load(Ordering::Acquire) => {
+                ClientError::Connect { server, errno: libc::EMSGSIZE }
+            }
+            error => error,
+        }
     }
 
     /// Creates the device, on the calling thread: the stream's worker has other streams to serve.
