@@ -28,8 +28,6 @@ mod moves;
 #[path = "../billing/moving.rs"]
 mod moving;
 mod prices;
-#[path = "../billing/repeat.rs"]
-mod repeat;
 #[path = "../billing/restart.rs"]
 mod restart;
 #[path = "../billing/rests.rs"]
