@@ -110,6 +110,8 @@ const KEYS: &[(&str, &[&str])] = &[
             "lease_unused",
             "store_leases",
             "static_leases",
+            "account_book",
+            "account_book_free",
             "leases_per_address",
             "new_leases_per_minute",
             "client_isolation",
