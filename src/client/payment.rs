@@ -64,10 +64,10 @@ impl Means {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PaymentError {
     #[error(
-        "the order costs {0}, but no wallet is chosen: run vpn_client init -w <wallet_name> -token <token_name> -value \
-         <value in datoshi> -net <net_name>, or cellframe-vpn client --wallet NAME --token TOKEN --value AMOUNT"
+        "the order costs {price}, but no {missing} is chosen: run vpn_client init -w <wallet_name> -token <token_name> \
+         -value <value in datoshi> -net <net_name>, or cellframe-vpn client --wallet NAME --token TOKEN --value AMOUNT"
     )]
-    NoWallet(String),
+    Incomplete { price: String, missing: &'static str },
     #[error("the order costs {0}, but the chosen token is {1}: run vpn_client init with the order's token")]
     WrongToken(String, String),
     #[error(
@@ -218,10 +218,11 @@ pub(super) struct Buyer {
 impl Buyer {
     /// Compares the user's last choice with the order.
     pub(super) fn new(net: &Net, order: Order, tx_fee: Option<u64>) -> Result<Buyer, PaymentError> {
-        let (wallet, token, value) = match wallet::chosen() {
-            wallet::Chosen { wallet: Some(wallet), token: Some(token), value: Some(value) } => (wallet, token, value),
-            _ => return Err(PaymentError::NoWallet(price(&order))),
-        };
+        let chosen = wallet::chosen();
+        let without = |missing| PaymentError::Incomplete { price: price(&order), missing };
+        let wallet = chosen.wallet.ok_or_else(|| without("wallet"))?;
+        let token = chosen.token.ok_or_else(|| without("token"))?;
+        let value = chosen.value.ok_or_else(|| without("value"))?;
         if token != order.token {
             return Err(PaymentError::WrongToken(price(&order), token));
         }

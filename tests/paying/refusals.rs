@@ -32,7 +32,7 @@ fn what_a_client_lacks_is_named() {
         );
         let purse = shop.wallet("purse", 0);
         let costs = "the order costs 500000000000000000 datoshi CELL for 3600 seconds";
-        says(&["--wallet", "purse"], 1, &[costs, "--value AMOUNT"]);
+        says(&["--wallet", "purse"], 1, &[costs, "but no value is chosen: run", "--value AMOUNT"]);
         says(&["--wallet", "purse", "--value", "0.4"], 1, &[costs, "more than the chosen value of 400000000000000000"]);
         says(&["--wallet", "purse", "--value", "2", "--token", "KEL"], 1, &[costs, "but the chosen token is KEL"]);
         let poor = format!(
