@@ -1,11 +1,14 @@
-//! `vpn_stat -leases`: which address is whose. `vpn_stat -drop <address>`: the end of the session that has one.
+//! `vpn_stat -leases`: which address is whose; with `-net` without those of sessions that use another network.
+//! `vpn_stat -drop <address>`: the end of the session that has one.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use super::names::key;
-use super::{Answer, option};
+use super::names::{key, net_number};
+use super::{Answer, option, value};
+use crate::server;
 use crate::server::lease_list::{self, LeaseInfo, LeaseState};
 
 /// The most leases of one answer.
@@ -17,7 +20,18 @@ pub(super) fn run(words: &[String]) -> Option<Answer> {
         return Some(drop_session(address));
     }
     option(words, "-leases")?;
-    let Some(leases) = lease_list::leases() else { return Some(Answer::new(-3, "the VPN service is not running")) };
+    let net = match value(words, "-net").map(net_number).transpose() {
+        Ok(net) => net,
+        Err(refusal) => return Some(refusal),
+    };
+    let Some(mut leases) = lease_list::leases() else {
+        return Some(Answer::new(-3, "the VPN service is not running"));
+    };
+    if let Some(net) = net {
+        let others = server::listing().into_iter().filter(|session| session.net.is_some_and(|of| of != net));
+        let others: HashSet<_> = others.map(|session| session.address).collect();
+        leases.retain(|lease| !others.contains(&lease.address));
+    }
     let text = if option(words, "-json").is_some() { as_json(&leases).to_string() } else { as_text(&leases) };
     Some(Answer::new(0, text))
 }

@@ -125,6 +125,12 @@ fn a_free_order_of_another_network_is_served_and_listed_there() {
         assert_eq!(listed("vpn_stat"), [true, true]);
         assert_eq!(listed("vpn_stat -net second"), [false, true]);
         assert_eq!(listed("vpn_stat -full -net backbone"), [true, false]);
+        let leases = |words: &str| {
+            let text = command(words);
+            [&here.0, &there.0].map(|address| text.lines().any(|line| line.split(' ').next() == Some(address)))
+        };
+        assert_eq!(leases("vpn_stat -leases"), [true, true]);
+        assert_eq!(leases("vpn_stat -leases -net backbone"), [true, false]);
         let unknown = cli::run(&["vpn_stat", "-net", "third"].map(String::from));
         assert_eq!((unknown.code, unknown.text), (-2, "vpn_stat can't find network \"third\"".to_owned()));
         let book: serde_json::Value = serde_json::from_str(&command("vpn_stat -history -json -net second")).unwrap();
