@@ -76,7 +76,8 @@ int vpn_glue_ledger_payments(struct dap_chain_net *net, const uint8_t *tx, vpn_g
     out->fee = chain.fee;
     out->unit_price_max = chain.max_unit_price;
     out->unit = chain.unit;
-    strncpy(out->token, chain.token, sizeof(out->token) - 1);
+    _Static_assert(sizeof(out->token) == sizeof(chain.token), "a ticker with its NUL");
+    memcpy(out->token, chain.token, sizeof(out->token));
     return VPN_GLUE_TX_OPEN;
 }
 
