@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{channel, sync_channel};
 use std::time::Duration;
 
+use dap_chain_net_srv_vpn::embedded::config::{self, Config};
 use dap_chain_net_srv_vpn::sdk::Running;
 use dap_chain_net_srv_vpn::sdk::worker::{self, Owned};
 use embedded::timeouts::{self, Timeouts};
@@ -15,6 +16,10 @@ use embedded::timeouts::{self, Timeouts};
 #[test]
 fn a_callback_from_before_a_stop_is_on_no_worker_of_the_next_start() {
     timeouts::set(Timeouts { callback: Duration::from_millis(300), ..Timeouts::DEFAULT });
+    // The machine's own state directory is not a test's.
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("[general]\nstate_dir={}\n", directory.path().display());
+    config::set_current(Config::parse(&text, "test").0);
     let first = Running::retain().unwrap();
     let (begun, has_begun) = channel();
     let (go_on, goes_on) = sync_channel::<Arc<Owned<u32>>>(0);
