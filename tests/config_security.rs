@@ -147,7 +147,9 @@ fn a_path_without_a_socket_stops_the_server() {
     let file = directory.path().join("a.cfg");
     fs::write(&file, "[cli-server]\nlisten-path=/proc/nowhere/cli.sock\n[server]\nlisten_address=127.0.0.1:0\n")
         .unwrap();
-    let output = PROGRAM.run(directory.path(), &["server", "--config", file.to_str().unwrap()]);
+    let state = directory.path().join("state");
+    let paths = [file.to_str().unwrap(), state.to_str().unwrap()];
+    let output = PROGRAM.run(directory.path(), &["server", "--config", paths[0], "--state-dir", paths[1]]);
     let log = stderr(&output);
     assert_eq!((code(&output), stdout(&output)), (1, String::new()), "{log}");
     assert!(log.contains("[cli-server] listen-path = /proc/nowhere/cli.sock: expected a path where"), "{log}");
