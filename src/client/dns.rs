@@ -106,15 +106,7 @@ fn put_back_at_exit() {
     if IN_FORCE.try_lock_for(EXIT_WAIT).is_none_or(|set| set.is_none()) {
         return;
     }
-    let (done, is_done) = mpsc::channel();
-    let body = move || {
-        put_back();
-        // The exit may have waited long enough.
-        let _ = done.send(());
-    };
-    if threads::spawn("vpn-dns", body).is_ok() {
-        let _ = is_done.recv_timeout(EXIT_WAIT);
-    }
+    let _ = threads::spawn_heard("vpn-dns", put_back).recv_timeout(EXIT_WAIT);
 }
 
 /// The name servers of the tunnel that are in force.

@@ -1,12 +1,12 @@
 //! A process that exits without stopping the service, as a node does on a signal: what clients have left and their leases
 //! are saved, and the host is put back.
 
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, bounded};
-
 use super::{SERVER, Server};
+use host::threads;
 
 /// The longest time for all of it.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
@@ -28,21 +28,12 @@ fn run() {
     ];
     server.save_rests_until(deadline);
     for finished in waits {
-        let _ = finished.recv_deadline(deadline);
+        let _ = finished.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
 /// Begins a work on a thread of its own. The receiver hears its end.
 fn begin(server: &Arc<Server>, name: &str, work: fn(&Server)) -> Receiver<()> {
-    let (done, finished) = bounded(1);
     let server = Arc::clone(server);
-    let body = move || {
-        work(&server);
-        drop(server);
-        // The exit may have waited long enough.
-        let _ = done.send(());
-    };
-    // Without a thread the sender is dropped, and there is nothing to wait for.
-    drop(host::threads::spawn(name, body));
-    finished
+    threads::spawn_heard(name, move || work(&server))
 }

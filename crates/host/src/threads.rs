@@ -3,6 +3,7 @@
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{Builder, JoinHandle};
 
 /// The signals that the kernel raises on a thread for what the thread itself does. Blocked, they would end the process
@@ -24,6 +25,19 @@ pub fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 's
     let thread = Builder::new().name(name.to_owned()).spawn(body);
     before.thread_set_mask()?;
     thread
+}
+
+/// Starts such a thread. The receiver hears the body's end, or at once that there is no thread; nobody needs to wait.
+pub fn spawn_heard(name: &str, body: impl FnOnce() + Send + 'static) -> Receiver<()> {
+    let (done, ended) = mpsc::channel();
+    let body = move || {
+        body();
+        // Nobody may wait any more.
+        let _ = done.send(());
+    };
+    // Without a thread the body is dropped here, and its sender with it.
+    drop(spawn(name, body));
+    ended
 }
 
 /// A bound on threads of one kind that may outlast what they were started for.
