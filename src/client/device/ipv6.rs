@@ -80,8 +80,7 @@ pub(super) fn keep(routes: &Routes, device: &Device) -> Result<(), TunnelError> 
 
 /// Whether the user wants the host's IPv6 kept from leaving around the tunnel, if there is any.
 pub(super) fn is_wanted(routes: &Routes) -> bool {
-    let networks = routes.networks.iter().map(|network| (network.network, network.prefix));
-    routes.block_ipv6 && Networks::of(networks).hold_the_internet()
+    routes.block_ipv6 && routes.networks.iter().collect::<Networks>().hold_the_internet()
 }
 
 /// Returns the destinations of the routes.

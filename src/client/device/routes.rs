@@ -142,10 +142,9 @@ fn blocks(routes: &Routes, subnet: Subnet, of_host: &[Subnet]) -> BTreeSet<(Ipv4
         Networks::of(UNROUTABLE.into_iter().chain(exclude).chain(outside).chain([(subnet.base(), subnet.prefix)]));
     let of_network = |network: &Subnet| {
         // The networks may take the default route and its halves over.
-        let kept = of_host.iter().filter(|route| route.prefix > HALF && network.holds(route));
-        let kept = kept.map(|route| (route.network, route.prefix));
-        let all = Networks::of([(network.network, network.prefix)]);
-        all.without(&left_out).without(&Networks::of(kept)).blocks()
+        let kept: Networks = of_host.iter().filter(|route| route.prefix > HALF && network.holds(route)).collect();
+        let all: Networks = [network].into_iter().collect();
+        all.without(&left_out).without(&kept).blocks()
     };
     routes.networks.iter().flat_map(of_network).collect()
 }

@@ -97,8 +97,8 @@ pub(super) fn goes_inside(target: Ipv4Addr, own: Ipv4Addr) -> bool {
 /// Returns whether the Internet is reached through the tunnel: the routes are to lead there, and the kernel says that
 /// they do. A server on this host gets no such routes.
 pub(super) fn has_internet(routes: &[Subnet], own: Ipv4Addr) -> bool {
-    let networks = Networks::of(routes.iter().map(|network| (network.network, network.prefix)));
-    networks.hold_the_internet() && INTERNET.into_iter().any(|address| goes_inside(address, own))
+    routes.iter().collect::<Networks>().hold_the_internet()
+        && INTERNET.into_iter().any(|address| goes_inside(address, own))
 }
 
 /// Returns whether a name server at this address answers a query, within half a second. `goes_on` ends the wait early.

@@ -145,6 +145,12 @@ impl Networks {
     }
 }
 
+impl<'a> FromIterator<&'a Subnet> for Networks {
+    fn from_iter<T: IntoIterator<Item = &'a Subnet>>(subnets: T) -> Networks {
+        Networks::of(subnets.into_iter().map(|subnet| (subnet.network, subnet.prefix)))
+    }
+}
+
 fn range(item: &str) -> Option<(u32, u32)> {
     let network = match item.contains('/') {
         true => Subnet::parse_cidr(item)?,
