@@ -143,7 +143,7 @@ pub type dap_chain_net_srv_callback_save_remain_srvice_t =
     Option<unsafe extern "C" fn(*mut dap_chain_net_srv, u32, *mut dap_chain_net_srv_client_remote) -> c_int>;
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct dap_chain_net_srv_callbacks {
     /// Called first: 0 admits the request, any other code refuses it with that code.
     pub requested: dap_chain_net_srv_callback_data_t,

@@ -104,14 +104,7 @@ fn register_exchange() {
     if services::find(EXCHANGE_UID).is_some() {
         return;
     }
-    let callbacks = dap_chain_net_srv_callbacks {
-        requested: None,
-        response_success: None,
-        response_error: None,
-        receipt_next_success: None,
-        get_remain_service: None,
-        save_remain_service: None,
-    };
+    let callbacks = dap_chain_net_srv_callbacks::default();
     services::add(Service::new(dap_chain_net_srv {
         uid: dap_chain_net_srv_uid { uint64: EXCHANGE_UID },
         allow_free_srv: true,

@@ -87,9 +87,7 @@ pub(crate) fn add_service() -> *mut dap_chain_net_srv {
         requested: Some(requested),
         response_success: Some(response_success),
         response_error: Some(response_error),
-        receipt_next_success: None,
-        get_remain_service: None,
-        save_remain_service: None,
+        ..dap_chain_net_srv_callbacks::default()
     };
     // SAFETY: the section is a string, the callbacks are functions of this program.
     unsafe { dap_chain_net_srv_add(VPN, c"srv_vpn".as_ptr(), &raw mut callbacks) }

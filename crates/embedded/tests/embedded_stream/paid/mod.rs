@@ -20,7 +20,7 @@ use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
-use vpn_core::wire::{Receipt, Request, ServiceError, pkt, unit};
+use vpn_core::wire::{Receipt, Request, ServiceError, error_code, pkt, unit};
 
 pub(crate) const NET: u64 = 0x0404_2022_0000_0000;
 const VPN: dap_chain_net_srv_uid = dap_chain_net_srv_uid { uint64: 1 };
@@ -259,6 +259,22 @@ impl Payer {
     /// A receipt with the provider's signature alone.
     pub(crate) fn expect_receipt(&self) -> Vec<u8> {
         self.expect(pkt::SIGN_REQUEST, Receipt::LEN + SIGNATURE_LEN)
+    }
+
+    /// Requests the service, and looks into the first receipt.
+    pub(crate) fn first_receipt(&self) -> Vec<u8> {
+        self.request();
+        let receipt = self.expect_receipt();
+        let info = Receipt::parse(&receipt).unwrap().info;
+        assert_eq!((info.units, info.units_type, info.prev_tx), (20, unit::SECONDS, self.tx));
+        receipt
+    }
+
+    /// Names another key than the transaction's, and is refused for that.
+    pub(crate) fn expect_refused_key(&self) {
+        self.send(pkt::REQUEST, &Request { client_pkey_hash: [5; 32], ..self.ask() }.encode());
+        self.answer(&self.expect_receipt());
+        self.expect_code(error_code::RECEIPT_WRONG_PKEY_HASH);
     }
 
     pub(crate) fn answer(&self, receipt: &[u8]) {

@@ -125,9 +125,7 @@ fn receipts_that_are_not_the_issued_one() {
     }
     // Another key than the transaction's is named.
     let payer = paid.payer(PRICE);
-    payer.send(pkt::REQUEST, &Request { client_pkey_hash: [5; 32], ..payer.ask() }.encode());
-    payer.answer(&payer.expect_receipt());
-    payer.expect_code(error_code::RECEIPT_WRONG_PKEY_HASH);
+    payer.expect_refused_key();
     payer.leave();
     assert_eq!((ledger::earned(NET), money::faults()), (0, vec![]));
 }

@@ -20,10 +20,7 @@ fn seconds(client_key: Hash, value: u128) -> Transaction {
 fn receipts_are_paid_until_the_transaction_is_empty() {
     let paid = Paid::sell(1);
     let payer = paid.payer(2 * PRICE);
-    payer.request();
-    let receipt = payer.expect_receipt();
-    let info = Receipt::parse(&receipt).unwrap().info;
-    assert_eq!((info.units, info.units_type, info.prev_tx), (20, unit::SECONDS, payer.tx));
+    let receipt = payer.first_receipt();
     payer.answer(&receipt);
     let success = payer.expect(pkt::SUCCESS, 87);
     assert_eq!((&success[4..12], &success[20..]), (NET.to_le_bytes().as_slice(), [0; 67].as_slice()));
@@ -145,9 +142,7 @@ fn a_receipt_that_is_not_the_issued_one_pays_nothing() {
     }
     // Another key than the transaction's is named.
     let payer = paid.payer(PRICE);
-    payer.send(pkt::REQUEST, &Request { client_pkey_hash: [5; 32], ..payer.ask() }.encode());
-    payer.answer(&payer.expect_receipt());
-    payer.expect_code(error_code::RECEIPT_WRONG_PKEY_HASH);
+    payer.expect_refused_key();
     payer.leave();
     assert_eq!((ledger::earned(NET), ledger::refused(NET)), (0, vec![]));
     is_clean();
@@ -401,14 +396,7 @@ fn a_payment_that_cannot_be_stored_gives_nothing() {
 #[test]
 fn a_service_without_callbacks_is_not_called() {
     let paid = Paid::sell(1);
-    let mut none = dap_chain_net_srv_callbacks {
-        requested: None,
-        response_success: None,
-        response_error: None,
-        receipt_next_success: None,
-        get_remain_service: None,
-        save_remain_service: None,
-    };
+    let mut none = dap_chain_net_srv_callbacks::default();
     let uid = dap_chain_net_srv_uid { uint64: 9 };
     assert!(!unsafe { dap_chain_net_srv_add(uid, c"srv_other".as_ptr(), &raw mut none) }.is_null());
     let payer = paid.payer_of(Transaction { srv_uid: 9, ..seconds([0; 32], PRICE) });

@@ -7,10 +7,7 @@ use vpn_core::wire::{Check, error_code};
 fn the_first_receipt_is_paid() {
     let paid = Paid::start();
     let payer = paid.payer(3 * PRICE);
-    payer.request();
-    let receipt = payer.expect_receipt();
-    let info = Receipt::parse(&receipt).unwrap().info;
-    assert_eq!((info.units, info.units_type, info.prev_tx), (20, unit::SECONDS, payer.tx));
+    let receipt = payer.first_receipt();
     payer.answer(&receipt);
     let success = payer.expect(pkt::SUCCESS, 87);
     assert_eq!(success[4..12], NET.to_le_bytes());

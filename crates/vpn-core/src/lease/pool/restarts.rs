@@ -1,34 +1,18 @@
 //! What clients find after the server was restarted, whatever of its pages had been stored.
 
+use super::tests::{HOLD, UNBOUNDED, at, of_source as by, token};
 use super::*;
 use crate::lease::record::{self, PAGE_RECORDS, Record};
 use crate::lease::{PAGES, PageError};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
 
-const HOLD: Duration = Duration::from_secs(60);
-const LIMITS: Limits = Limits { leases: u32::MAX, new_per_minute: u32::MAX };
-
-fn by(number: u8) -> Applicant {
-    Applicant { source: Source::of([192, 0, 2, number].into()), is_paid: false }
-}
-
-fn at(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn token(number: u64) -> Token {
-    let mut token = [0x5a; 16];
-    token[8..].copy_from_slice(&number.to_le_bytes());
-    token
-}
-
 fn subnet(network: [u8; 4], prefix: u8) -> Subnet {
     Subnet { network: network.into(), prefix }
 }
 
 fn new(subnet: Subnet) -> Pool {
-    Pool::new(subnet, HOLD, LIMITS)
+    Pool::new(subnet, HOLD, UNBOUNDED)
 }
 
 /// Stores all changed pages, and begins anew from what is stored.

@@ -3,22 +3,22 @@ use proptest::prelude::*;
 use std::collections::HashSet;
 use std::time::Instant;
 
-const HOLD: Duration = Duration::from_secs(60);
-const UNBOUNDED: Limits = Limits { leases: u32::MAX, new_per_minute: u32::MAX };
+pub(super) const HOLD: Duration = Duration::from_secs(60);
+pub(super) const UNBOUNDED: Limits = Limits { leases: u32::MAX, new_per_minute: u32::MAX };
 
 fn by() -> Applicant {
     of_source(7)
 }
 
-fn of_source(number: u8) -> Applicant {
+pub(super) fn of_source(number: u8) -> Applicant {
     Applicant { source: Source::of([192, 0, 2, number].into()), is_paid: false }
 }
 
-fn at(seconds: u64) -> Duration {
+pub(super) fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn token(number: u64) -> Token {
+pub(super) fn token(number: u64) -> Token {
     let mut token = [0x5a; 16];
     token[8..].copy_from_slice(&number.to_le_bytes());
     token
