@@ -1705,8 +1705,8 @@ bool dap_embedded_bank_pay(const dap_chain_net_t *net,
                            size_t why_size);
 
 /*
- Takes back what is left of a transaction that a wallet of the state directory has made in the ledger of the server, the
- first one of its chain. False, and a line in the log, if that is not possible or an argument is NULL.
+ Closes a chain of payments in the server's ledger: returns the rest to the wallet of the state directory that made its
+ first transaction, which `hash` names. False, and a line in the log, if that is not possible or an argument is NULL.
 
  # Safety
  Blocks; may be called from any thread but a worker. `net` is compared, not followed; `wallet` is NULL or

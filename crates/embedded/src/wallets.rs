@@ -1,7 +1,7 @@
 //! Wallets: Ed25519 keys, each in a file of its own in the state directory, `wallets/<name>.pem` (PKCS #8).
 //!
-//! A wallet owns what a server's ledger says of its address, the hash of its public key. Its file is all of it: who has
-//! the file can spend what it owns, and nobody else can.
+//! A server's ledger says what a wallet owns, by its address: the hash of its public key. Whoever has the file can spend
+//! that, and nobody else can.
 
 use crate::config::Config;
 use crate::receipt::Key;

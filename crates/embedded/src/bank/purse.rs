@@ -66,7 +66,7 @@ pub fn open(name: &str) -> Result<Key, PurseError> {
     Ok(wallets::open(&config::current(), name)?)
 }
 
-/// Takes back what is left of a transaction of a wallet's, the first one of its chain.
+/// Closes a wallet's chain of payments: returns the rest to the wallet. `first` is the first transaction of the chain.
 pub fn close(net: NetRef, name: &str, first: &Hash) -> Result<(), PurseError> {
     let key = open(name)?;
     let (net_id, owner) = (net.id(), key.hash());

@@ -81,7 +81,7 @@ static DESK: LazyLock<Mutex<Desk>> = LazyLock::new(|| {
     })
 });
 
-/// Who asks, and what waits for an answer.
+/// The clients that ask, and their questions that wait for an answer.
 struct Desk {
     began: Instant,
     askers: BTreeMap<u64, Asker>,

@@ -135,8 +135,8 @@ fn padded(token: &str) -> [u8; TOKEN_MAX + 1] {
     out
 }
 
-/// The signed part of a receipt, and of each signature its length, the length without the zeros at its end, and what is
-/// left of it. A receipt that is none stays as it is, behind a byte that says so; the ledger refuses it.
+/// Shortens a receipt: its signed part, then for each signature its length, its length without the zeros at its end, and
+/// the signature without them. Bytes that are no receipt stay unchanged behind a marker byte; the ledger refuses them.
 fn shortened(receipt: &[u8]) -> Vec<u8> {
     let whole = || [&[0], receipt].concat();
     let Ok(parsed) = Receipt::parse(receipt) else { return whole() };

@@ -183,7 +183,7 @@ enum Step {
     Crash(Vec<(u8, usize, usize)>),
     /// The process is killed: the next one sees what is not synced, too.
     Kill,
-    /// A call to the disk fails, so many from now, so often.
+    /// Calls to the disk fail: how many calls succeed before, and how many fail.
     Fail(usize, usize),
 }
 
