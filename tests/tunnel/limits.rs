@@ -47,9 +47,10 @@ fn round_trip(host: &Host, client: &Client) -> f64 {
     median(times.collect()).unwrap()
 }
 
+/// TCP hands over at once what has waited behind a lost segment: 130 ms of the rate beside the 5 s were seen.
 #[track_caller]
 fn is_near(name: &str, rate: f64, limit: f64) {
-    assert!((0.9..=1.02).contains(&(rate / limit)), "{name}: {rate:.0} bytes/s, the limit lets {limit:.0} pass");
+    assert!((0.9..=1.05).contains(&(rate / limit)), "{name}: {rate:.0} bytes/s, the limit lets {limit:.0} pass");
 }
 
 #[test]
