@@ -4,6 +4,7 @@ mod control;
 mod demo;
 mod ends;
 
+mod reload;
 mod upkeep;
 mod wallet;
 
@@ -14,6 +15,8 @@ use control::{HISTORY_HELP, LEASES_HELP, STAT_HELP, STATUS_HELP, STOP_HELP};
 use demo::DEMO_ABOUT;
 pub(crate) use demo::{DemoEndOptions, DemoOptions, EndRole};
 pub(crate) use ends::{CheckOptions, ClientOptions, ServerOptions};
+use reload::{RELOAD_ABOUT, RELOAD_HELP};
+pub(crate) use reload::{ReloadOptions, Reloaded};
 use upkeep::{REPAIR_ABOUT, REPAIR_HELP};
 use wallet::{WALLET_HELP, WalletOptions};
 pub(crate) use wallet::{WalletCommand, WalletPlace};
@@ -33,6 +36,7 @@ Use it:
   cellframe-vpn leases                    show which address is whose on the running server; end a session
   cellframe-vpn wallet new NAME           make a wallet, which pays a server that sells
   cellframe-vpn history                   show what clients of the running server have bought and used
+  cellframe-vpn reload                    have the running server read its configuration again; sessions stay
   cellframe-vpn repair                    undo what a client or server that was killed has left (as root)
 
 Help for each command: cellframe-vpn COMMAND --help
@@ -94,6 +98,9 @@ pub(crate) enum Command {
     /// Stop the client that runs on this machine
     #[command(after_help = STOP_HELP)]
     Stop(ControlOptions),
+    /// Have the server or client that runs on this machine read its configuration again
+    #[command(long_about = RELOAD_ABOUT, after_help = RELOAD_HELP)]
+    Reload(ReloadOptions),
     /// Make wallets, and give them tokens at the server that runs on this machine
     #[command(after_help = WALLET_HELP)]
     Wallet(WalletOptions),

@@ -11,9 +11,11 @@ mod control;
 mod demo;
 mod exit;
 mod live;
+mod notify;
 mod output;
 mod paying;
 mod privilege;
+mod reload;
 mod repair;
 mod server;
 mod settings;
@@ -64,6 +66,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),
+        Command::Reload(options) => reload::run(&options),
         Command::Repair => repair::run(),
         Command::DemoEnd(options) => demo::end::run(&options),
     }
