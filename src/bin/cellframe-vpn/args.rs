@@ -3,7 +3,6 @@
 mod control;
 mod demo;
 mod ends;
-
 mod upkeep;
 mod wallet;
 
