@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod control;
 mod demo;
+mod documents;
 mod exit;
 mod live;
 mod output;
@@ -65,6 +66,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),
         Command::Repair => repair::run(),
+        Command::Completions(options) => {
+            documents::completions(&options);
+            Ok(())
+        }
+        Command::ManPages(options) => documents::man_pages(&options),
         Command::DemoEnd(options) => demo::end::run(&options),
     }
 }
