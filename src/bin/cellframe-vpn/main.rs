@@ -15,6 +15,7 @@ mod live;
 mod output;
 mod paying;
 mod privilege;
+mod profile;
 mod repair;
 mod server;
 mod settings;
