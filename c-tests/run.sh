@@ -42,7 +42,7 @@ step() {
 # command:Debian package:needed by all tests (yes) or by some
 readonly TOOLS="cc:gcc:yes g++:g++:yes make:make:yes cmake:cmake:yes python3:python3:yes nm:binutils:yes
     clang:clang:some ip:iproute2:some iperf3:iperf3:some ping:iputils-ping:some unshare:util-linux:some
-    valgrind:valgrind:some dbus-daemon:dbus-daemon:some iptables-legacy:iptables:some"
+    valgrind:valgrind:some dbus-daemon:dbus-daemon:some iptables-legacy:iptables:some nft:nftables:some"
 
 missing_packages() { # missing_packages yes|some
     local tool name package need

@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod control;
 mod demo;
+mod doctor;
 mod exit;
 mod live;
 mod output;
@@ -64,6 +65,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Repair => repair::run(),
         Command::DemoEnd(options) => demo::end::run(&options),
     }

@@ -40,6 +40,16 @@ pub(crate) fn line(text: impl Display) {
     wrote(require_writable().and_then(|()| without_live_line(write)));
 }
 
+/// Writes a line with colours to stdout: they stay where it is a terminal. The environment decides otherwise by NO_COLOR
+/// (no-color.org) and CLICOLOR_FORCE (bixense.com/clicolors).
+pub(crate) fn styled_line(text: impl Display) {
+    let write = || {
+        let mut stdout = anstream::stdout().lock();
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush())
+    };
+    wrote(require_writable().and_then(|()| without_live_line(write)));
+}
+
 /// Fails if stdout is open for reading only: the standard library takes that for written.
 pub(crate) fn require_writable() -> Result<()> {
     match fcntl_getfl(std::io::stdout())? & OFlags::RWMODE {
