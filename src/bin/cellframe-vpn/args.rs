@@ -8,7 +8,9 @@ mod wallet;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use control::{ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions};
+pub(crate) use control::{
+    ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions, WatchOptions,
+};
 use control::{HISTORY_HELP, LEASES_HELP, STAT_HELP, STATUS_HELP, STOP_HELP};
 use demo::DEMO_ABOUT;
 pub(crate) use demo::{DemoEndOptions, DemoOptions, EndRole};

@@ -21,6 +21,7 @@ mod settings;
 mod signals;
 mod target;
 mod wallet;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
