@@ -10,6 +10,7 @@ mod client;
 mod control;
 mod demo;
 mod documents;
+mod doctor;
 mod exit;
 mod live;
 mod output;
@@ -22,6 +23,7 @@ mod settings;
 mod signals;
 mod target;
 mod wallet;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -66,6 +68,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Repair => repair::run(),
         Command::Completions(options) => {
             documents::completions(&options);
