@@ -21,6 +21,8 @@ const PLACES: usize = 32;
 const ACCEPTS: usize = 16;
 /// The pause after a failure that does not go away by itself, such as the lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The time between two ticks.
+const TICK: Duration = Duration::from_secs(1);
 /// The thread's niceness: a flood of requests takes no time that a worker needs.
 const NICE: i32 = 10;
 
@@ -41,7 +43,9 @@ impl Listener {
         let wake = Arc::new(wake);
         let thread = {
             let wake = Arc::clone(&wake);
-            threads::spawn("vpn-monitor", move || Service { listener, places: Vec::new(), site }.run(&wake))?
+            threads::spawn("vpn-monitor", move || {
+                Service { listener, places: Vec::new(), site, tick: Instant::now() }.run(&wake)
+            })?
         };
         Ok(Listener { address, wake, thread: Some(thread) })
     }
@@ -69,6 +73,8 @@ struct Service {
     listener: TcpListener,
     places: Vec<Connection>,
     site: Site,
+    /// When the next tick is due.
+    tick: Instant,
 }
 
 impl Service {
@@ -87,6 +93,11 @@ impl Service {
                 }
             };
             self.serve(&ready.connections);
+            if Instant::now() >= self.tick {
+                self.site.tick();
+                // Without catching up after a pause of the process.
+                self.tick = Instant::now() + TICK;
+            }
             if ready.newcomers {
                 self.accept();
             }
@@ -97,9 +108,8 @@ impl Service {
     fn wait(&self, wake: &OwnedFd) -> io::Result<Option<Ready>> {
         let mut watched = vec![PollFd::new(wake, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         watched.extend(self.places.iter().map(|place| PollFd::new(place.stream(), place.interest())));
-        let first = self.places.iter().map(Connection::deadline).min();
-        let timeout = first.map(|first| first.saturating_duration_since(Instant::now()));
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let first = self.places.iter().map(Connection::deadline).fold(self.tick, Instant::min);
+        let timeout = Timespec::try_from(first.saturating_duration_since(Instant::now())).ok();
         match poll(&mut watched, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

@@ -8,8 +8,6 @@ use std::sync::Arc;
 pub(super) struct Request<'a> {
     /// The query as sent, without the `?`.
     pub(super) query: &'a str,
-    /// The header `Accept`.
-    pub(super) accept: Option<&'a str>,
 }
 
 /// An answer. The site adds the headers that every answer has.

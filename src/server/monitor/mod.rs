@@ -5,17 +5,27 @@
 //! - `access`: who may ask: the Host header, and the token.
 //! - `routes`: the table of paths. A new page adds a row; `message`: what it gets and gives.
 //! - `site`: finds the route of a request, and keeps an answer for a moment.
+//! - `metrics`: OpenMetrics for Prometheus, by `family` and `process`; `status`: JSON.
+//! - `senses`: what the monitor watches by itself: `probes` of the workers, `speed`, `earnings`, `health`.
 //!
 //! Whatever asks here is another program on this host at best, and a hostile one at worst: it costs a bounded amount of
 //! memory and, as the thread has a low priority, no time that a worker needs.
 
 mod access;
 mod connection;
+mod earnings;
+mod family;
+mod health;
 mod listener;
 mod message;
+mod metrics;
+mod probes;
+mod process;
 mod routes;
+mod senses;
 mod settings;
 mod site;
+mod speed;
 mod status;
 
 use std::net::SocketAddr;
@@ -27,6 +37,7 @@ use super::Server;
 use crate::sdk::NOTICE;
 use access::Token;
 use listener::Listener;
+use senses::Senses;
 use site::Site;
 
 pub(crate) use settings::Mode;
@@ -36,6 +47,7 @@ pub(crate) use settings::Mode;
 pub(super) struct Monitor {
     listener: Mutex<Option<Listener>>,
     address: OnceLock<SocketAddr>,
+    senses: Senses,
 }
 
 impl Monitor {

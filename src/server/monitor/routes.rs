@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::access::Guard;
 use super::message::{Request, Response};
-use super::status;
+use super::{metrics, senses, status};
 use crate::server::Server;
 
 /// A path, and what answers it.
@@ -17,8 +17,13 @@ pub(super) struct Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: &[Route] =
-    &[Route { path: "/status.json", guard: Guard::Token, fresh_for: MOMENT, answer: status::answer }];
+pub(super) const ROUTES: &[Route] = &[
+    Route { path: "/metrics", guard: Guard::Figures, fresh_for: MOMENT, answer: metrics::answer },
+    Route { path: "/status.json", guard: Guard::Token, fresh_for: MOMENT, answer: status::answer },
+];
+
+/// What the monitor's thread does once a second.
+pub(super) const EVERY_SECOND: &[fn(&Server)] = &[senses::tick];
 
 /// For figures that change all the time.
 const MOMENT: Duration = Duration::from_millis(200);

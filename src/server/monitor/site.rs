@@ -8,7 +8,7 @@ use vpn_http::{Head, Method, is_field_value};
 
 use super::access::{self, Guard, PARAMETER, Token, parameters};
 use super::message::{Body, Request, Response};
-use super::routes::{ROUTES, Route};
+use super::routes::{EVERY_SECOND, ROUTES, Route};
 use crate::sdk::boundary::guard;
 use crate::server::Server;
 
@@ -40,6 +40,14 @@ pub(super) struct Answer {
 impl Site {
     pub(super) fn new(server: Weak<Server>, token: Token, is_loopback: bool) -> Site {
         Site { server, token, is_loopback, recent: HashMap::new() }
+    }
+
+    /// Does what is to be done once a second.
+    pub(super) fn tick(&self) {
+        let Some(server) = self.server.upgrade() else { return };
+        for work in EVERY_SECOND {
+            guard("the monitor's look at the service", (), || work(&server));
+        }
     }
 
     /// Answers a request whose head is whole.
@@ -89,14 +97,14 @@ impl Site {
     /// Makes an answer, or takes the one of a moment ago.
     fn make(&mut self, route: &'static Route, head: &Head<'_>, now: Instant) -> Response {
         // With other parameters it may be another one.
-        let is_plain = parameters(head.query).all(|(name, _)| name == PARAMETER) && head.only("accept").is_none();
+        let is_plain = parameters(head.query).all(|(name, _)| name == PARAMETER);
         if let Some((made, response)) = self.recent.get(route.path).filter(|_| is_plain)
             && now.saturating_duration_since(*made) < route.fresh_for
         {
             return response.clone();
         }
         let Some(server) = self.server.upgrade() else { return Response::refusal(503, "the service stops\n") };
-        let request = Request { query: head.query, accept: head.only("accept") };
+        let request = Request { query: head.query };
         let failed = Response::refusal(500, "internal error, please report it: the log has more\n");
         let response = guard("a page of the monitor", failed, || (route.answer)(&server, &request));
         drop(server);
