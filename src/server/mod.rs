@@ -18,6 +18,7 @@
 //! - `rates`: the limits of sessions; `limited`: what passes when they allow it.
 //! - `deny`: the destinations that clients must not reach.
 //! - `exit`: what a process that ends without a stop saves and puts back.
+//! - `monitor`: the service's figures by HTTP, for Prometheus, a page and programs.
 //! - `mailbox`: packets that cross from one worker to another.
 //!
 //! A process has one service. [`init`] creates it and [`deinit`] removes it.
@@ -38,6 +39,7 @@ mod limited;
 mod limits;
 mod listing;
 mod mailbox;
+mod monitor;
 mod nat;
 mod rates;
 mod session;
@@ -78,6 +80,7 @@ use billing::{Billing, Gate, Rules};
 use deny::Deny;
 use handlers::WeakHandler;
 use lease_store::LeaseStore;
+use monitor::Monitor;
 use nat::Nat;
 use tunnel::Tunnel;
 use worker_datapath::{QueueHandler, WorkerDatapath};
@@ -119,6 +122,7 @@ pub(crate) struct Server {
     timers: Mutex<Vec<worker::Timer>>,
     tunnel: Tunnel,
     nat: Nat,
+    monitor: Monitor,
     _running: Running,
 }
 
@@ -276,6 +280,7 @@ impl Server {
             timers: Mutex::default(),
             tunnel,
             nat,
+            monitor: Monitor::default(),
             settings,
             _running: running,
         }))
@@ -312,11 +317,13 @@ impl Server {
         command::add(c"vpn_stat", parts::VPN_STAT, c"VPN statistics", VPN_STAT_USAGE);
         http::register(limits::answer)?;
         exit::install();
+        self.monitor.start(self);
         Ok(())
     }
 
     fn close(self: &Arc<Self>) {
         self.closing.store(true, Ordering::Release);
+        self.monitor.stop();
         http::unregister();
         command::remove(c"vpn_stat");
         channel::set_handler(Role::Server, None);

@@ -128,6 +128,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "deny",
             "deny_host",
             "nat",
+            "monitor",
         ],
     ),
     (

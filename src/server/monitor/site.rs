@@ -1,0 +1,123 @@
+//! From the head of a request to its answer.
+
+use std::collections::HashMap;
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+use vpn_http::{Head, Method, is_field_value};
+
+use super::access::{self, Guard, PARAMETER, Token, parameters};
+use super::message::{Body, Request, Response};
+use super::routes::{ROUTES, Route};
+use crate::sdk::boundary::guard;
+use crate::server::Server;
+
+/// What status 405 names.
+pub(super) const METHODS: &str = "GET, HEAD";
+/// Headers of every answer: it is nobody else's, neither a cache's nor another site's, and it is what its type says.
+const FIELDS: [(&str, &str); 4] = [
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+];
+
+/// The routes of one service, and the answers of the last moment. It belongs to the monitor's thread.
+pub(super) struct Site {
+    server: Weak<Server>,
+    token: Token,
+    is_loopback: bool,
+    recent: HashMap<&'static str, (Instant, Response)>,
+}
+
+/// An answer on its way: its head, then its body.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) head: Vec<u8>,
+    pub(super) body: Body,
+}
+
+impl Site {
+    pub(super) fn new(server: Weak<Server>, token: Token, is_loopback: bool) -> Site {
+        Site { server, token, is_loopback, recent: HashMap::new() }
+    }
+
+    /// Answers a request whose head is whole.
+    pub(super) fn answer(&mut self, head: &Head<'_>, now: Instant) -> Answer {
+        let response = self.respond(head, now);
+        finish(&response, head.method == Method::Head)
+    }
+
+    fn respond(&mut self, head: &Head<'_>, now: Instant) -> Response {
+        if head.method == Method::Post || head.body_size > 0 {
+            return Response::refusal(405, "nothing can be changed here: expected GET or HEAD without a body\n")
+                .with("Allow", METHODS);
+        }
+        if !access::names_this_host(head) {
+            return Response::refusal(
+                421,
+                "the header Host names another host: expected localhost or an IP address, which no foreign site can have\n",
+            );
+        }
+        let Some(route) = ROUTES.iter().find(|route| route.path == head.path) else {
+            let paths: Vec<_> = ROUTES.iter().map(|route| route.path).collect();
+            return Response::refusal(404, format!("no such page; expected one of {}\n", paths.join(", ")));
+        };
+        if let Some(refusal) = self.refuse(route.guard, head) {
+            return refusal;
+        }
+        self.make(route, head, now)
+    }
+
+    /// Returns why a request may not have what this guards.
+    fn refuse(&self, guard: Guard, head: &Head<'_>) -> Option<Response> {
+        let needs_token = match guard {
+            Guard::Open => return None,
+            Guard::Figures => !self.is_loopback,
+            Guard::Token => true,
+        };
+        if access::is_cross_site(head) {
+            return Some(Response::refusal(403, "a page of another site has asked: expected a request of this one\n"));
+        }
+        if !needs_token || self.token.is_shown(head) {
+            return None;
+        }
+        let text = "this needs the monitor's token: expected `Authorization: Bearer TOKEN` or `?token=TOKEN`\n";
+        Some(Response::refusal(401, text).with("WWW-Authenticate", "Bearer realm=\"cellframe-vpn\""))
+    }
+
+    /// Makes an answer, or takes the one of a moment ago.
+    fn make(&mut self, route: &'static Route, head: &Head<'_>, now: Instant) -> Response {
+        // With other parameters it may be another one.
+        let is_plain = parameters(head.query).all(|(name, _)| name == PARAMETER) && head.only("accept").is_none();
+        if let Some((made, response)) = self.recent.get(route.path).filter(|_| is_plain)
+            && now.saturating_duration_since(*made) < route.fresh_for
+        {
+            return response.clone();
+        }
+        let Some(server) = self.server.upgrade() else { return Response::refusal(503, "the service stops\n") };
+        let request = Request { query: head.query, accept: head.only("accept") };
+        let failed = Response::refusal(500, "internal error, please report it: the log has more\n");
+        let response = guard("a page of the monitor", failed, || (route.answer)(&server, &request));
+        drop(server);
+        if is_plain && route.fresh_for > Duration::ZERO {
+            self.recent.insert(route.path, (now, response.clone()));
+        }
+        response
+    }
+}
+
+/// Makes the bytes of an answer.
+fn finish(response: &Response, is_head_alone: bool) -> Answer {
+    let own = response.fields.iter().map(|(name, value)| (*name, &**value));
+    let fields = FIELDS.into_iter().filter(|(name, _)| !response.fields.iter().any(|(own, _)| own == name)).chain(own);
+    let fields = fields.filter(|(_, value)| is_field_value(value));
+    let head = vpn_http::head(response.status, &response.mime, response.body.bytes().len(), fields).into_bytes();
+    let body = if is_head_alone { Body::Static(&[]) } else { response.body.clone() };
+    Answer { head, body }
+}
+
+/// Answers a peer that has sent no request that is answered.
+pub(super) fn refusal(status: u16) -> Answer {
+    Answer { head: vpn_http::refusal(status, METHODS).into_bytes(), body: Body::Static(&[]) }
+}
