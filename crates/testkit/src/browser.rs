@@ -120,9 +120,8 @@ impl Browser {
     /// Returns the addresses that the browser has asked for since the last call.
     pub fn requests(&self) -> Vec<String> {
         let entries = self.log("performance");
-        let events = entries.iter().map(|entry| -> Value {
-            serde_json::from_str(entry["message"].as_str().unwrap()).unwrap()
-        });
+        let events =
+            entries.iter().map(|entry| -> Value { serde_json::from_str(entry["message"].as_str().unwrap()).unwrap() });
         let sent = events.filter(|event| event["message"]["method"] == "Network.requestWillBeSent");
         sent.map(|event| event["message"]["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// The time that a sample stands for.
-pub(super) const STEP: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_secs(10);
+/// The time between two samples: a little more, so that no clock that counts in milliseconds takes it for less.
+pub(super) const PERIOD: Duration = Duration::from_millis(10_005);
 /// The samples of an hour.
 const SAMPLES: usize = 360;
 /// An unfinished sample is shown when it is as old as this: a shorter one would be noise.
@@ -128,7 +130,10 @@ mod tests {
     fn a_sample_is_a_rate_over_ten_seconds() {
         let mut history = History::new();
         (0..=20).for_each(|second| history.note(at(second), reading(second)));
-        assert_eq!(samples(&history, 20), [json!([10, 1000, 3000, 4, 0.5, 12.35]), json!([0, 1000, 3000, 4, 0.5, 12.35])]);
+        assert_eq!(
+            samples(&history, 20),
+            [json!([10, 1000, 3000, 4, 0.5, 12.35]), json!([0, 1000, 3000, 4, 0.5, 12.35])]
+        );
         assert_eq!(history.json(at(20), reading(20))["step"], 10);
     }
 

@@ -77,7 +77,8 @@ impl Service {
             log::debug!("the monitor's thread keeps its priority: {error}");
         }
         loop {
-            let ready = match self.wait(wake) {
+            let due = self.site.tick(Instant::now());
+            let ready = match self.wait(wake, due) {
                 Ok(Some(ready)) => ready,
                 Ok(None) => return,
                 Err(error) => {
@@ -93,13 +94,12 @@ impl Service {
         }
     }
 
-    /// Waits until something is to do. `None` means the end.
-    fn wait(&self, wake: &OwnedFd) -> io::Result<Option<Ready>> {
+    /// Waits until something is to do, `due` at the latest. `None` means the end.
+    fn wait(&self, wake: &OwnedFd, due: Instant) -> io::Result<Option<Ready>> {
         let mut watched = vec![PollFd::new(wake, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         watched.extend(self.places.iter().map(|place| PollFd::new(place.stream(), place.interest())));
-        let first = self.places.iter().map(Connection::deadline).min();
-        let timeout = first.map(|first| first.saturating_duration_since(Instant::now()));
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let first = self.places.iter().map(Connection::deadline).fold(due, Instant::min);
+        let timeout = Timespec::try_from(first.saturating_duration_since(Instant::now())).ok();
         match poll(&mut watched, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::access::Guard;
 use super::message::{Request, Response};
-use super::status;
+use super::{page, status};
 use crate::server::Server;
 
 /// A path, and what answers it.
@@ -16,9 +16,14 @@ pub(super) struct Route {
     pub(super) answer: fn(&Server, &Request<'_>) -> Response,
 }
 
-/// All paths.
-pub(super) const ROUTES: &[Route] =
+const ROUTES: &[Route] =
     &[Route { path: "/status.json", guard: Guard::Token, fresh_for: MOMENT, answer: status::answer }];
+
+/// All paths; without the page, what names clients is not there at all.
+pub(super) fn all(has_page: bool) -> impl Iterator<Item = &'static Route> {
+    let routes = ROUTES.iter().chain(&page::ROUTES);
+    routes.filter(move |route| has_page || route.guard != Guard::Token)
+}
 
 /// For figures that change all the time.
 const MOMENT: Duration = Duration::from_millis(200);

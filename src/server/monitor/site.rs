@@ -1,14 +1,17 @@
 //! From the head of a request to its answer.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use vpn_http::{Head, Method, is_field_value};
 
 use super::access::{self, Guard, PARAMETER, Token, parameters};
+use super::door;
+use super::history;
 use super::message::{Body, Request, Response};
-use super::routes::{ROUTES, Route};
+use super::routes::{self, Route};
 use crate::sdk::boundary::guard;
 use crate::server::Server;
 
@@ -26,7 +29,10 @@ const FIELDS: [(&str, &str); 4] = [
 pub(super) struct Site {
     server: Weak<Server>,
     token: Token,
-    is_loopback: bool,
+    listens: SocketAddr,
+    has_page: bool,
+    /// When the history takes the next sample.
+    due: Option<Instant>,
     recent: HashMap<&'static str, (Instant, Response)>,
 }
 
@@ -38,8 +44,20 @@ pub(super) struct Answer {
 }
 
 impl Site {
-    pub(super) fn new(server: Weak<Server>, token: Token, is_loopback: bool) -> Site {
-        Site { server, token, is_loopback, recent: HashMap::new() }
+    /// Creates the site of a listener at `listens`.
+    pub(super) fn new(server: Weak<Server>, token: Token, listens: SocketAddr, has_page: bool) -> Site {
+        Site { server, token, listens, has_page, due: None, recent: HashMap::new() }
+    }
+
+    /// Takes a sample for the history if one is due. Returns when the next one is.
+    pub(super) fn tick(&mut self, now: Instant) -> Instant {
+        if let Some(due) = self.due.filter(|due| now < *due) {
+            return due;
+        }
+        if let Some(server) = self.server.upgrade() {
+            guard("the monitor's history", (), || server.monitor.note(&server));
+        }
+        *self.due.insert(now + history::PERIOD)
     }
 
     /// Answers a request whose head is whole.
@@ -59,12 +77,15 @@ impl Site {
                 "the header Host names another host: expected localhost or an IP address, which no foreign site can have\n",
             );
         }
-        let Some(route) = ROUTES.iter().find(|route| route.path == head.path) else {
-            let paths: Vec<_> = ROUTES.iter().map(|route| route.path).collect();
+        let Some(route) = routes::all(self.has_page).find(|route| route.path == head.path) else {
+            let paths: Vec<_> = routes::all(self.has_page).map(|route| route.path).collect();
             return Response::refusal(404, format!("no such page; expected one of {}\n", paths.join(", ")));
         };
         if let Some(refusal) = self.refuse(route.guard, head) {
             return refusal;
+        }
+        if let Some(response) = door::enter(head, &self.token, self.listens.port()).filter(|_| self.has_page) {
+            return response;
         }
         self.make(route, head, now)
     }
@@ -73,7 +94,7 @@ impl Site {
     fn refuse(&self, guard: Guard, head: &Head<'_>) -> Option<Response> {
         let needs_token = match guard {
             Guard::Open => return None,
-            Guard::Figures => !self.is_loopback,
+            Guard::Figures => !self.listens.ip().is_loopback(),
             Guard::Token => true,
         };
         if access::is_cross_site(head) {
@@ -81,6 +102,9 @@ impl Site {
         }
         if !needs_token || self.token.is_shown(head) {
             return None;
+        }
+        if guard == Guard::Token {
+            return Some(door::refusal());
         }
         let text = "this needs the monitor's token: expected `Authorization: Bearer TOKEN` or `?token=TOKEN`\n";
         Some(Response::refusal(401, text).with("WWW-Authenticate", "Bearer realm=\"cellframe-vpn\""))

@@ -37,7 +37,7 @@ export function roundRate(bytes) {
 
 export function count(number) {
   if (number === null || number === undefined) return UNKNOWN;
-  return String(Math.round(number)).replace(/\B(?=(\d{3})+$)/g, " ");
+  return String(Math.round(number)).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 }
 
 export function milliseconds(value) {

@@ -21,12 +21,12 @@ const sessions = new SortableTable(at("session-table"), [
   { head: "Service", value: (it) => it.service, text: (it) => SERVICES[it.service] ?? it.service },
   { head: "Left", value: (it) => it.left, text: (it) => left(it.left, it.unit), number: true },
   { head: "Since", value: (it) => it.seconds, text: (it) => duration(it.seconds), number: true },
-  { head: "Up", value: (it) => it.up, text: (it) => size(it.up), title: (it) => exact(it.up), number: true },
-  { head: "Down", value: (it) => it.down, text: (it) => size(it.down), title: (it) => exact(it.down), number: true },
-  { head: "Up now", value: (it) => it.up_rate, text: (it) => rate(it.up_rate), number: true },
-  { head: "Down now", value: (it) => it.down_rate, text: (it) => rate(it.down_rate), number: true },
-  { head: "Round trip", value: (it) => it.rtt_ms, text: (it) => milliseconds(it.rtt_ms), number: true },
-  { head: "Waiting", value: (it) => it.queued, text: (it) => size(it.queued), title: (it) => exact(it.queued), number: true },
+  { head: "Up", value: (it) => it.up.bytes, text: (it) => size(it.up.bytes), title: (it) => exact(it.up.bytes), number: true },
+  { head: "Down", value: (it) => it.down.bytes, text: (it) => size(it.down.bytes), title: (it) => exact(it.down.bytes), number: true },
+  { head: "Up now", value: (it) => it.up.bytes_per_second, text: (it) => rate(it.up.bytes_per_second), number: true },
+  { head: "Down now", value: (it) => it.down.bytes_per_second, text: (it) => rate(it.down.bytes_per_second), number: true },
+  { head: "Round trip", value: (it) => it.round_trip_ms, text: (it) => milliseconds(it.round_trip_ms), number: true },
+  { head: "Waiting", value: (it) => it.queued_bytes, text: (it) => size(it.queued_bytes), title: (it) => exact(it.queued_bytes), number: true },
 ], 8);
 
 function addressNumber(address) {
@@ -61,37 +61,44 @@ function showFigure(id, text) {
   place.replaceChildren(value, ...(unit === undefined ? [] : [" ", element("span", { class: "unit" }, unit)]));
 }
 
-function showFigures({ service, sessions: they, traffic, latency, leases }, status) {
-  const where = service ? ` · ${service.subnet} on ${service.device}` : "";
-  setText(at("about"), `version ${status.version} · up ${duration(status.uptime)}${where}`);
-  setText(at("sessions-now"), count(they.now));
-  setText(at("sessions-note"), they.since_start === null ? "" : `${count(they.since_start)} since the start`);
+// All sessions, however they are paid.
+function sessionsNow({ now }) {
+  return now.free + now.grace + now.paid;
+}
+
+function showFigures({ service, sessions: they, traffic, latency, leases }) {
+  const { version, uptime_seconds: uptime, network, device } = service;
+  setText(at("about"), `version ${version} · up ${duration(uptime)} · ${network} on ${device}`);
+  setText(at("sessions-now"), count(sessionsNow(they)));
+  const kinds = Object.entries(they.now).filter(([, number]) => number > 0);
+  const paid = kinds.map(([kind, number]) => `${count(number)} ${SERVICES[kind]}`).join(" · ");
+  setText(at("sessions-note"), `${paid === "" ? "" : `${paid} · `}${count(they.opened)} since the start`);
   for (const side of ["up", "down"]) {
-    showFigure(`rate-${side}`, rate(traffic[side].rate));
+    showFigure(`rate-${side}`, rate(traffic[side].bytes_per_second));
     const total = at(`total-${side}`);
     setText(total, `${size(traffic[side].bytes)} since the start`);
     total.title = `${exact(traffic[side].bytes)}, ${plural(traffic[side].packets, "packet")}`;
   }
-  const { rtt_ms: rtt, queue_ms: queue } = latency;
+  const { round_trip_ms: rtt, queue_ms: queue } = latency;
   showFigure("round-trip", milliseconds(rtt?.p50 ?? null));
   const notes = [];
   if (rtt) notes.push(`9 of 10 within ${milliseconds(rtt.p90)}`);
   if (queue) notes.push(`waits here ${milliseconds(queue.p50)}`);
   setText(at("round-trip-note"), rtt || queue ? notes.join(" · ") : "not measured yet");
   setText(at("leases-free"), count(leases.free));
-  const taken = leases.all - leases.free;
-  const parts = [`of ${count(leases.all)}`, `${count(leases.leased)} in use`];
+  const taken = leases.total - leases.free;
+  const parts = [`of ${count(leases.total)}`, `${count(leases.leased)} in use`];
   if (leases.kept > 0) parts.push(`${count(leases.kept)} kept`);
   setText(at("leases-note"), parts.join(" · "));
   at("leases-note").title = "Kept: for clients that have left and may come back.";
   const meter = at("leases-meter");
-  [meter.max, meter.high, meter.value] = [Math.max(leases.all, 1), leases.all * 0.9, taken];
+  [meter.max, meter.high, meter.value] = [Math.max(leases.total, 1), leases.total * 0.9, taken];
 }
 
-function showSessions({ now, shown, list }) {
+function showSessions({ list, left_out: others }) {
   sessions.show(list);
-  const bounded = `The ${count(shown)} with the most traffic of ${count(now)}; cellframe-vpn stat prints all.`;
-  setText(at("sessions-shown"), now === 0 ? "No client is connected." : shown < now ? bounded : "");
+  const bounded = `The ${count(list.length)} with the most traffic of ${count(list.length + others)}; cellframe-vpn stat prints all.`;
+  setText(at("sessions-shown"), list.length === 0 ? "No client is connected." : others > 0 ? bounded : "");
 }
 
 function showDrops(drops) {
@@ -111,9 +118,9 @@ function showDrops(drops) {
 
 function showEarned(earned) {
   setText(at("earned-note"), earned.length > 0 ? "By the account book, for each token." : "Nothing is sold yet.");
-  const rows = earned.flatMap(({ token, net, signed, in_ledger: settled, clients, others }) => [
+  const rows = earned.flatMap(({ token, net, signed, settled, clients, left_out: others }) => [
     { head: net ? `${token} (${net})` : token, signed, settled },
-    ...clients.map((it) => ({ client: it.client, signed: it.signed, settled: it.in_ledger })),
+    ...clients.map((it) => ({ client: it.client, signed: it.signed, settled: it.settled })),
     ...(others > 0 ? [{ more: `and ${plural(others, "other client")}` }] : []),
   ]);
   const lines = rows.map(({ head, more, client, signed, settled }) => {
@@ -127,11 +134,11 @@ function showEarned(earned) {
 
 function show(status) {
   showHealth(status.health);
-  showFigures(status, status);
+  showFigures(status);
   showSessions(status.sessions);
   showDrops(status.drops);
-  showEarned(status.earned);
-  const now = status.sessions.now;
+  showEarned(status.earnings);
+  const now = sessionsNow(status.sessions);
   const mark = { warning: "⚠ ", error: "✖ " }[status.health.level] ?? "";
   document.title = `${mark}${plural(now, "session")} – Cellframe VPN`;
 }
