@@ -68,6 +68,8 @@ pub(crate) struct Settings {
     pub nat: Mode,
     /// Where the service's figures can be read.
     pub monitor: monitor::Mode,
+    /// Whether the monitor has the status page, and with it all that names clients.
+    pub status_page: bool,
 }
 
 /// Why the configuration is invalid.
@@ -181,6 +183,7 @@ impl Settings {
             deny_host,
             nat: Mode::read(config, SECTION)?,
             monitor: monitor::Mode::read(config, SECTION)?,
+            status_page: config.checked_flag(SECTION, "status_page", cfg!(feature = "embedded"))?,
         };
         warn_of_denied_servers(&settings.dns, &settings.deny);
         Ok(settings)

@@ -356,6 +356,9 @@ pub(crate) struct StatOptions {
     /// Print the sessions as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print the address of the status page, for a browser on this machine; keep it secret, as it shows your clients
+    #[arg(long, conflicts_with_all = ["json", "net"])]
+    pub(crate) url: bool,
 }
 
 #[derive(Args, Debug)]

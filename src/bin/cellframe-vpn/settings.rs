@@ -129,6 +129,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "deny_host",
             "nat",
             "monitor",
+            "status_page",
         ],
     ),
     (

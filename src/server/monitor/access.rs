@@ -11,7 +11,7 @@ use vpn_http::Head;
 
 use crate::server::leases::random;
 
-/// The cookie in which a browser keeps the token.
+/// How the name of the cookie begins in which a browser keeps the token.
 pub(super) const COOKIE: &str = "cellframe_vpn_token";
 /// The parameter of a URL that has it.
 pub(super) const PARAMETER: &str = "token";
@@ -21,8 +21,6 @@ const BYTES: usize = 24;
 /// What a request must show before it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Guard {
-    /// Nothing: what every copy of this program has, such as a script.
-    Open,
     /// Nothing on a loopback address, else the token: figures that name nobody.
     Figures,
     /// The token, always: who the clients are and what they pay. Any user of this host reaches a loopback address.
@@ -52,7 +50,7 @@ impl Token {
     }
 
     /// Whether the text is the token. How long it takes does not tell how much of it is right.
-    fn is(&self, shown: &[u8]) -> bool {
+    pub(super) fn is(&self, shown: &[u8]) -> bool {
         let differs = shown.iter().zip(self.0.as_bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
         shown.len() == self.0.len() && std::hint::black_box(differs) == 0
     }
@@ -64,7 +62,7 @@ impl Token {
         let parameter = parameters(head.query).find_map(|(name, value)| (name == PARAMETER).then_some(value));
         let cookies = head.values("cookie").filter_map(|value| std::str::from_utf8(value).ok());
         let cookies = cookies.flat_map(|text| text.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
-        let cookie = cookies.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value);
+        let cookie = cookies.filter(|(name, _)| name.starts_with(COOKIE)).map(|(_, value)| value);
         bearer.into_iter().chain(parameter).chain(cookie).any(|shown| self.is(shown.as_bytes()))
     }
 }

@@ -47,7 +47,12 @@ impl Accounts {
         if self.due.lock().is_some_and(|due| begin < due) {
             return;
         }
-        *self.last.lock() = add_up(server).map(Arc::new);
+        let mut earnings = add_up(server);
+        let mut last = self.last.lock();
+        if let (Some(now), Some(before)) = (&mut earnings, &*last) {
+            never_less(&mut now.all, &before.all);
+        }
+        *last = earnings.map(Arc::new);
         *self.due.lock() = Some(begin + EVERY.max(begin.elapsed() * PART));
     }
 
@@ -55,6 +60,12 @@ impl Accounts {
     pub(super) fn last(&self) -> Option<Arc<Earnings>> {
         self.last.lock().clone()
     }
+}
+
+/// Keeps what only grows from falling: what a client has left may be counted better a moment later.
+fn never_less(now: &mut Sums, before: &Sums) {
+    now.charged_bytes = now.charged_bytes.max(before.charged_bytes);
+    now.charged_seconds = now.charged_seconds.max(before.charged_seconds);
 }
 
 fn add_up(server: &Server) -> Option<Earnings> {

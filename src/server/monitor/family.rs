@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -40,13 +40,18 @@ pub(super) struct Classes {
 impl Classes {
     /// Puts bounds and counts together; there is one count more than bounds.
     pub(super) fn new(bounds: impl IntoIterator<Item = f64>, counts: &[u64], sum: f64) -> Classes {
-        let bounds = bounds.into_iter().chain([f64::MAX]);
+        let bounds = bounds.into_iter().chain([f64::INFINITY]);
         Classes { counts: bounds.zip(counts.iter().copied()).collect(), sum }
+    }
+
+    /// Returns the number of all.
+    pub(super) fn count(&self) -> u64 {
+        self.counts.iter().map(|(_, count)| count).sum()
     }
 
     /// Returns the bound of the class in which this part of all lies; `None` without any.
     pub(super) fn quantile(&self, part: f64) -> Option<f64> {
-        let all: u64 = self.counts.iter().map(|(_, count)| count).sum();
+        let all = self.count();
         let mut left = (all as f64 * part).ceil() as u64;
         let mut classes = self.counts.iter().filter(|_| all > 0);
         classes.find_map(|(bound, count)| {
@@ -106,8 +111,7 @@ impl Family {
             }
             Samples::Gauge(samples) => each(&mut metric, samples, |metric, value| metric.encode_gauge(value)),
             Samples::Histogram(samples) => each(&mut metric, samples, |metric, classes| {
-                let count = classes.counts.iter().map(|(_, count)| count).sum();
-                metric.encode_histogram::<NoLabelSet>(classes.sum, count, &classes.counts, None)
+                metric.encode_histogram::<NoLabelSet>(classes.sum, classes.count(), &classes.counts, None)
             }),
             Samples::Info(labels) => metric.encode_info(labels),
         }
@@ -159,7 +163,7 @@ mod tests {
     #[test]
     fn a_quantile_is_the_bound_of_its_class() {
         let classes = Classes::new([1.0, 2.0], &[98, 1, 1], 0.0);
-        assert_eq!([0.5, 0.98, 0.99, 1.0].map(|part| classes.quantile(part)), [1.0, 1.0, 2.0, f64::MAX].map(Some));
+        assert_eq!([0.5, 0.98, 0.99, 1.0].map(|part| classes.quantile(part)), [1.0, 1.0, 2.0, f64::INFINITY].map(Some));
         assert_eq!(Classes::new([1.0], &[0, 0], 0.0).quantile(0.5), None);
     }
 }

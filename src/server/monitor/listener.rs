@@ -21,8 +21,6 @@ const PLACES: usize = 32;
 const ACCEPTS: usize = 16;
 /// The pause after a failure that does not go away by itself, such as the lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The time between two ticks.
-const TICK: Duration = Duration::from_secs(1);
 /// The thread's niceness: a flood of requests takes no time that a worker needs.
 const NICE: i32 = 10;
 
@@ -43,9 +41,7 @@ impl Listener {
         let wake = Arc::new(wake);
         let thread = {
             let wake = Arc::clone(&wake);
-            threads::spawn("vpn-monitor", move || {
-                Service { listener, places: Vec::new(), site, tick: Instant::now() }.run(&wake)
-            })?
+            threads::spawn("vpn-monitor", move || Service { listener, places: Vec::new(), site }.run(&wake))?
         };
         Ok(Listener { address, wake, thread: Some(thread) })
     }
@@ -73,8 +69,6 @@ struct Service {
     listener: TcpListener,
     places: Vec<Connection>,
     site: Site,
-    /// When the next tick is due.
-    tick: Instant,
 }
 
 impl Service {
@@ -83,7 +77,8 @@ impl Service {
             log::debug!("the monitor's thread keeps its priority: {error}");
         }
         loop {
-            let ready = match self.wait(wake) {
+            let due = self.site.tick(Instant::now());
+            let ready = match self.wait(wake, due) {
                 Ok(Some(ready)) => ready,
                 Ok(None) => return,
                 Err(error) => {
@@ -93,22 +88,17 @@ impl Service {
                 }
             };
             self.serve(&ready.connections);
-            if Instant::now() >= self.tick {
-                self.site.tick();
-                // Without catching up after a pause of the process.
-                self.tick = Instant::now() + TICK;
-            }
             if ready.newcomers {
                 self.accept();
             }
         }
     }
 
-    /// Waits until something is to do. `None` means the end.
-    fn wait(&self, wake: &OwnedFd) -> io::Result<Option<Ready>> {
+    /// Waits until something is to do, `due` at the latest. `None` means the end.
+    fn wait(&self, wake: &OwnedFd, due: Instant) -> io::Result<Option<Ready>> {
         let mut watched = vec![PollFd::new(wake, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         watched.extend(self.places.iter().map(|place| PollFd::new(place.stream(), place.interest())));
-        let first = self.places.iter().map(Connection::deadline).fold(self.tick, Instant::min);
+        let first = self.places.iter().map(Connection::deadline).fold(due, Instant::min);
         let timeout = Timespec::try_from(first.saturating_duration_since(Instant::now())).ok();
         match poll(&mut watched, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

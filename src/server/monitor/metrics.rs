@@ -9,14 +9,14 @@ use prometheus_client::registry::Unit;
 
 use super::family::{Classes, Family, Labels, MIME, Samples, encode};
 use super::health::Level;
-use super::message::{Request, Response};
+use super::message::Response;
 use super::process;
 use crate::sdk::{clock, figures};
 use crate::server::Server;
 use crate::server::figures::{BEGIN_BOUNDS, Kind, Refusal};
 use vpn_core::queue::DELAY_BOUNDS;
 
-pub(super) fn answer(server: &Server, _request: &Request<'_>) -> Response {
+pub(super) fn answer(server: &Server) -> Response {
     match encode(families(server), process::families()) {
         Ok(text) => Response::ok(MIME, text),
         Err(error) => Response::refusal(500, format!("the figures cannot be written: {error}\n")),

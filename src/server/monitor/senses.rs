@@ -15,6 +15,9 @@ use crate::server::Server;
 /// How often the health is looked at, in seconds: it reads the kernel's files, and a node's orders.
 const HEALTH_EVERY: u64 = 5;
 
+/// As many sessions have their round trips asked for at any time, which costs a system call a second for each.
+const ROUND_TRIPS_ALWAYS: u32 = 500;
+
 /// What the monitor has seen. Only its own thread takes the locks.
 #[derive(Debug, Default)]
 pub(super) struct Senses {
@@ -37,6 +40,10 @@ pub(super) fn tick(server: &Server) {
     let senses = &server.monitor.senses;
     senses.speed.read(Instant::now(), server.figures.never_less(server.counters.totals()));
     senses.accounts.look(server);
+    // Beyond this the workers ask the kernel only while somebody looks.
+    if server.figures.pool().leased <= ROUND_TRIPS_ALWAYS {
+        server.figures.watch(server.now());
+    }
     if senses.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(HEALTH_EVERY) {
         *senses.findings.lock() = Arc::new(health::look(server, &senses.probes.lags(), &senses.speed));
     }

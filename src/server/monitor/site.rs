@@ -1,14 +1,17 @@
 //! From the head of a request to its answer.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use vpn_http::{Head, Method, is_field_value};
 
 use super::access::{self, Guard, PARAMETER, Token, parameters};
-use super::message::{Body, Request, Response};
-use super::routes::{EVERY_SECOND, ROUTES, Route};
+use super::door;
+use super::history;
+use super::message::{Body, Response, Route};
+use super::routes::{self, EVERY_SECOND};
 use crate::sdk::boundary::guard;
 use crate::server::Server;
 
@@ -22,11 +25,18 @@ const FIELDS: [(&str, &str); 4] = [
     ("Referrer-Policy", "no-referrer"),
 ];
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// The routes of one service, and the answers of the last moment. It belongs to the monitor's thread.
 pub(super) struct Site {
     server: Weak<Server>,
     token: Token,
-    is_loopback: bool,
+    listens: SocketAddr,
+    has_page: bool,
+    /// When the next second's work is due.
+    due: Instant,
+    /// When the history takes the next sample.
+    sample_due: Instant,
     recent: HashMap<&'static str, (Instant, Response)>,
 }
 
@@ -38,16 +48,28 @@ pub(super) struct Answer {
 }
 
 impl Site {
-    pub(super) fn new(server: Weak<Server>, token: Token, is_loopback: bool) -> Site {
-        Site { server, token, is_loopback, recent: HashMap::new() }
+    /// Creates the site of a listener at `listens`.
+    pub(super) fn new(server: Weak<Server>, token: Token, listens: SocketAddr, has_page: bool) -> Site {
+        let now = Instant::now();
+        Site { server, token, listens, has_page, due: now, sample_due: now, recent: HashMap::new() }
     }
 
-    /// Does what is to be done once a second.
-    pub(super) fn tick(&self) {
-        let Some(server) = self.server.upgrade() else { return };
+    /// Does what is due once a second, and takes a sample for the history if one is due. Returns when to call it again.
+    pub(super) fn tick(&mut self, now: Instant) -> Instant {
+        if now < self.due {
+            return self.due;
+        }
+        // Without catching up after a pause of the process.
+        self.due = now + SECOND;
+        let Some(server) = self.server.upgrade() else { return self.due };
         for work in EVERY_SECOND {
             guard("the monitor's look at the service", (), || work(&server));
         }
+        if now >= self.sample_due {
+            self.sample_due = now + history::PERIOD;
+            guard("the monitor's history", (), || server.monitor.note(&server));
+        }
+        self.due
     }
 
     /// Answers a request whose head is whole.
@@ -67,12 +89,15 @@ impl Site {
                 "the header Host names another host: expected localhost or an IP address, which no foreign site can have\n",
             );
         }
-        let Some(route) = ROUTES.iter().find(|route| route.path == head.path) else {
-            let paths: Vec<_> = ROUTES.iter().map(|route| route.path).collect();
+        let Some(route) = routes::all(self.has_page).find(|route| route.path == head.path) else {
+            let paths: Vec<_> = routes::all(self.has_page).map(|route| route.path).collect();
             return Response::refusal(404, format!("no such page; expected one of {}\n", paths.join(", ")));
         };
         if let Some(refusal) = self.refuse(route.guard, head) {
             return refusal;
+        }
+        if let Some(response) = door::enter(head, &self.token, self.listens.port()).filter(|_| self.has_page) {
+            return response;
         }
         self.make(route, head, now)
     }
@@ -80,8 +105,7 @@ impl Site {
     /// Returns why a request may not have what this guards.
     fn refuse(&self, guard: Guard, head: &Head<'_>) -> Option<Response> {
         let needs_token = match guard {
-            Guard::Open => return None,
-            Guard::Figures => !self.is_loopback,
+            Guard::Figures => !self.listens.ip().is_loopback(),
             Guard::Token => true,
         };
         if access::is_cross_site(head) {
@@ -89,6 +113,9 @@ impl Site {
         }
         if !needs_token || self.token.is_shown(head) {
             return None;
+        }
+        if guard == Guard::Token {
+            return Some(door::refusal());
         }
         let text = "this needs the monitor's token: expected `Authorization: Bearer TOKEN` or `?token=TOKEN`\n";
         Some(Response::refusal(401, text).with("WWW-Authenticate", "Bearer realm=\"cellframe-vpn\""))
@@ -104,9 +131,8 @@ impl Site {
             return response.clone();
         }
         let Some(server) = self.server.upgrade() else { return Response::refusal(503, "the service stops\n") };
-        let request = Request { query: head.query };
         let failed = Response::refusal(500, "internal error, please report it: the log has more\n");
-        let response = guard("a page of the monitor", failed, || (route.answer)(&server, &request));
+        let response = guard("a page of the monitor", failed, || (route.answer)(&server));
         drop(server);
         if is_plain && route.fresh_for > Duration::ZERO {
             self.recent.insert(route.path, (now, response.clone()));
