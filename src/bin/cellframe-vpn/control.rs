@@ -13,6 +13,10 @@ use crate::watch::{self, Title};
 
 /// Prints the sessions of the running server, its traffic and its drops.
 pub(crate) fn stat(options: &StatOptions) -> Result<(), Failure> {
+    if options.url {
+        output::line(ask(Role::Server, &options.process, &["vpn_stat", "-url"])?);
+        return Ok(());
+    }
     let mut argv = vec!["vpn_stat", if options.json { "-json" } else { "-full" }];
     argv.extend(options.net.iter().flat_map(|net| ["-net", net]));
     let title = Title { command: "stat", is_json: options.json };

@@ -128,6 +128,8 @@ const KEYS: &[(&str, &[&str])] = &[
             "deny",
             "deny_host",
             "nat",
+            "monitor",
+            "status_page",
         ],
     ),
     (

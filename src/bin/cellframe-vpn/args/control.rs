@@ -105,6 +105,9 @@ pub(crate) struct StatOptions {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) watch: WatchOptions,
+    /// Print the address of the status page, for a browser on this machine; keep it secret, as it shows your clients
+    #[arg(long, conflicts_with_all = ["json", "net", "watch"])]
+    pub(crate) url: bool,
 }
 
 #[derive(Args, Debug)]
