@@ -175,6 +175,8 @@ fn fits(browser: &Browser) {
         (360, 740, true, "phone-dark"),
     ] {
         browser.screen(width, height, is_dark);
+        // With all that can be opened, but not on the picture.
+        browser.run("document.querySelector('details').open = true");
         let wide = "return document.documentElement.scrollWidth";
         assert_eq!(browser.run(wide), width, "{name}");
         let spills = "return [...document.querySelectorAll('main *')].filter(it => it.getBoundingClientRect().right > innerWidth) \
@@ -183,6 +185,7 @@ fn fits(browser: &Browser) {
         let ground = browser.run("return getComputedStyle(document.body).backgroundColor");
         assert_eq!(ground, if is_dark { "rgb(14, 18, 23)" } else { "rgb(244, 246, 248)" }, "{name}");
         assert_eq!(browser.run(CONTRASTS), json!([]), "contrast of text is AA: {name}");
+        browser.run("document.querySelector('details').open = false");
         picture(browser, name);
     }
     browser.screen(1200, 900, false);

@@ -105,14 +105,15 @@ function showDrops(drops) {
   const sorted = [...drops].sort((one, other) => other.packets - one.packets);
   setText(at("drops-note"), sorted.length > 0 ? "Since the start." : "None since the start.");
   const body = at("drops").tBodies[0];
-  const row = () => element("tr", {}, element("td", {}, element("span"), element("p")), element("td", { class: "number" }));
+  const row = () => element("tr", {}, element("td", {}, element("span"), element("p")), element("td", { class: "number" }, element("span"), element("p")));
   resize(body, sorted.length, row);
   sorted.forEach((drop, index) => {
     const [why, packets] = body.children[index].children;
     setText(why.children[0], drop.what);
     setText(why.children[1], drop.advice ?? "");
     why.title = drop.cause;
-    setText(packets, count(drop.packets));
+    setText(packets.children[0], count(drop.packets));
+    setText(packets.children[1], drop.last_minute > 0 ? `${count(drop.last_minute)} in the last minute` : "");
   });
 }
 
@@ -151,7 +152,7 @@ function showHistory({ samples }) {
   const row = () => element("tr", {}, element("td"), ...Array.from({ length: 5 }, () => element("td", { class: "number" })));
   resize(body, minutes.length, row);
   minutes.forEach(([ago, up, down, number, drops, rtt], index) => {
-    const clock = time(new Date(Date.now() - ago * 1000));
+    const clock = time(new Date(Date.now() - ago * 1000)).slice(0, 5);
     const texts = [clock, rate(up), rate(down), count(number), `${drops.toFixed(1)}/s`, milliseconds(rtt)];
     texts.forEach((text, column) => setText(body.children[index].children[column], text));
   });
