@@ -133,6 +133,7 @@ fn a_busy_page_is_quick_and_fits_a_phone_and_takes_names_as_text() {
         takes_names_as_text(&browser);
         let said = browser.console();
         assert!(said.is_empty(), "no fault, and nothing that the policy refuses: {said:#?}");
+        tells_what_is_wrong(&browser);
     });
 }
 
@@ -248,4 +249,20 @@ fn takes_names_as_text(browser: &Browser) {
     assert!(browser.text("#earned").contains(HOSTILE[1]));
     assert_eq!(browser.run("return document.querySelectorAll('main img, main script, header img').length"), 0);
     assert_ne!(browser.run("return document.title"), "taken");
+}
+
+/// What the page cannot show it does not pass over.
+fn tells_what_is_wrong(browser: &Browser) {
+    for (answer, said) in [
+        ("async () => new Response('{}')", "This page does not understand the server's answer"),
+        ("async () => new Response('', {status: 403})", "run cellframe-vpn stat --url on the server"),
+        ("async () => new Response('', {status: 500})", "The server does not answer"),
+        ("() => Promise.reject(new TypeError())", "The server does not answer"),
+    ] {
+        browser.run(&format!("window.fetch = {answer}"));
+        eventually(std::fmt::from_fn(|f| write!(f, "{said}: {}", browser.text("#gone"))), || {
+            browser.text("#gone").contains(said)
+        });
+        assert_eq!(browser.text("#health-title"), "Not known at the moment");
+    }
 }

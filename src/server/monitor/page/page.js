@@ -166,23 +166,35 @@ function showGone(why) {
   const gone = at("gone");
   setText(gone, `${why} The figures below are of ${time(since)}.`);
   gone.hidden = false;
+  at("health").dataset.level = "unknown";
+  setText(at("health-title"), "Not known at the moment");
   document.title = "✖ no answer – Cellframe VPN";
 }
 
 class Refused extends Error {}
+class NoAnswer extends Error {}
 
 async function ask(path) {
-  const reply = await fetch(path, { cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE) });
+  const signal = AbortSignal.timeout(PATIENCE);
+  const failed = (cause) => {
+    throw new NoAnswer(path, { cause });
+  };
+  const reply = await fetch(path, { cache: "no-store", credentials: "same-origin", signal }).catch(failed);
   if (reply.status === 403) throw new Refused();
-  if (!reply.ok) throw new Error(`status ${reply.status}`);
-  return reply.json();
+  return reply.ok ? reply.json().catch(failed) : failed(reply.status);
 }
 
+// The version of the server that has made this page.
+let version = null;
 let historyDue = 0;
 
 async function round() {
   try {
-    show(await ask("status.json"));
+    const status = await ask("status.json");
+    version ??= status.service.version;
+    // Another version may have another page.
+    if (status.service.version !== version) return location.reload();
+    show(status);
     if (Date.now() >= historyDue) {
       showHistory(await ask("history.json"));
       historyDue = Date.now() + HISTORY_PERIOD;
@@ -192,7 +204,9 @@ async function round() {
     setText(at("updated"), `Updated at ${time(new Date())}.`);
   } catch (error) {
     console.debug(error);
-    if (error instanceof Refused) {
+    if (!(error instanceof Refused || error instanceof NoAnswer)) {
+      showGone("This page does not understand the server's answer: reload it.");
+    } else if (error instanceof Refused) {
       showGone("The server does not know this page's token any more: run cellframe-vpn stat --url on the server and open what it prints.");
     } else {
       showGone("The server does not answer: it has stopped, or the way to it is down.");
