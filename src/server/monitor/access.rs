@@ -21,8 +21,6 @@ const BYTES: usize = 24;
 /// What a request must show before it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Guard {
-    /// Nothing: what every copy of this program has, such as a script.
-    Open,
     /// Nothing on a loopback address, else the token: figures that name nobody.
     Figures,
     /// The token, always: who the clients are and what they pay. Any user of this host reaches a loopback address.

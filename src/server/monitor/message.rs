@@ -1,15 +1,19 @@
-//! What a route gets, and what it gives.
+//! A route, and what it gives.
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// A request to a route. Its reader has shown what the route's guard demands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Request<'a> {
-    /// The query as sent, without the `?`.
-    pub(super) query: &'a str,
-    /// The header `Accept`.
-    pub(super) accept: Option<&'a str>,
+use super::access::Guard;
+use crate::server::Server;
+
+/// A path, and what answers it.
+pub(super) struct Route {
+    pub(super) path: &'static str,
+    pub(super) guard: Guard,
+    /// How old an answer may be that another request has got. A flood of requests costs no more than one in this time.
+    pub(super) fresh_for: Duration,
+    pub(super) answer: fn(&Server) -> Response,
 }
 
 /// An answer. The site adds the headers that every answer has.

@@ -6,6 +6,9 @@
 //! - `routes`: the table of paths. A new page adds a row; `message`: what it gets and gives.
 //! - `page`: the status page; `door`: how the operator's browser gets in; `history`: the last hour.
 //! - `site`: finds the route of a request, and keeps an answer for a moment.
+//! - `metrics`: OpenMetrics for Prometheus, by `family` and `process`; `status`: JSON.
+//! - `senses`: what the monitor watches by itself: `probes` of the workers, `speed`, `earnings`, `health`;
+//!   `latency`.
 //!
 //! Whatever asks here is another program on this host at best, and a hostile one at worst: it costs a bounded amount of
 //! memory and, as the thread has a low priority, no time that a worker needs.
@@ -13,13 +16,22 @@
 mod access;
 mod connection;
 mod door;
+mod earnings;
+mod family;
+mod health;
 mod history;
+mod latency;
 mod listener;
 mod message;
+mod metrics;
 mod page;
+mod probes;
+mod process;
 mod routes;
+mod senses;
 mod settings;
 mod site;
+mod speed;
 mod status;
 
 use std::net::SocketAddr;
@@ -30,7 +42,9 @@ use parking_lot::Mutex;
 use super::Server;
 use crate::sdk::NOTICE;
 use history::{History, Reading};
+use latency::round_trips;
 use listener::Listener;
+use senses::Senses;
 use site::Site;
 
 pub(crate) use settings::Mode;
@@ -39,6 +53,7 @@ pub(crate) use settings::Mode;
 pub(super) struct Monitor {
     listener: Mutex<Option<Listener>>,
     address: OnceLock<SocketAddr>,
+    senses: Senses,
     /// The address of the page with the token; empty without a page.
     url: OnceLock<String>,
     history: Mutex<History>,
@@ -75,7 +90,7 @@ pub(crate) fn url() -> Result<String, NoPage> {
 impl Monitor {
     pub(super) fn new() -> Monitor {
         let (listener, address, url) = (Mutex::default(), OnceLock::new(), OnceLock::new());
-        Monitor { listener, address, url, history: Mutex::new(History::new()) }
+        Monitor { listener, address, senses: Senses::default(), url, history: Mutex::new(History::new()) }
     }
 
     /// Starts listening, unless the operator wants none. A failure is a warning: the tunnel matters more.
@@ -121,12 +136,12 @@ impl Monitor {
 
 /// What the history keeps of the counters.
 fn reading(server: &Server) -> Reading {
-    let totals = server.counters.totals();
+    let totals = server.figures.never_less(server.counters.totals());
     Reading {
         up: totals.up_bytes,
         down: totals.down_bytes,
         drops: totals.all_dropped(),
-        sessions: server.leases.lock().pool().leased(),
-        rtt: None,
+        sessions: server.figures.pool().leased,
+        rtt: round_trips(server).map(|times| times.p50.as_secs_f32() * 1000.0),
     }
 }

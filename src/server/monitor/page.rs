@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::access::Guard;
-use super::message::{Body, Request, Response};
+use super::message::{Body, Response, Route};
 use super::reading;
-use super::routes::Route;
 use crate::server::Server;
 
 /// A file of the page.
@@ -32,22 +31,22 @@ const fn script(path: &'static str, body: &'static str) -> File {
 /// The paths of the page. Its files have nothing to hide, but a reader without the token is to see one answer: where it
 /// is.
 pub(super) const ROUTES: [Route; 8] = [
-    route(INDEX.path, |_, _| INDEX.answer()),
-    route(STYLE.path, |_, _| STYLE.answer()),
-    route(ICON.path, |_, _| ICON.answer()),
-    route(PAGE.path, |_, _| PAGE.answer()),
-    route(CHART.path, |_, _| CHART.answer()),
-    route(TABLE.path, |_, _| TABLE.answer()),
-    route(FORMAT.path, |_, _| FORMAT.answer()),
+    route(INDEX.path, |_| INDEX.answer()),
+    route(STYLE.path, |_| STYLE.answer()),
+    route(ICON.path, |_| ICON.answer()),
+    route(PAGE.path, |_| PAGE.answer()),
+    route(CHART.path, |_| CHART.answer()),
+    route(TABLE.path, |_| TABLE.answer()),
+    route(FORMAT.path, |_| FORMAT.answer()),
     route("/history.json", history),
 ];
 
-const fn route(path: &'static str, answer: fn(&Server, &Request<'_>) -> Response) -> Route {
+const fn route(path: &'static str, answer: fn(&Server) -> Response) -> Route {
     Route { path, guard: Guard::Token, fresh_for: Duration::ZERO, answer }
 }
 
 /// The samples of the last hour.
-fn history(server: &Server, _request: &Request<'_>) -> Response {
+fn history(server: &Server) -> Response {
     let samples = server.monitor.history.lock().json(server.now(), reading(server));
     Response::ok("application/json", samples.to_string())
 }

@@ -3,21 +3,17 @@
 use std::time::Duration;
 
 use super::access::Guard;
-use super::message::{Request, Response};
-use super::{page, status};
+use super::message::Route;
+use super::{metrics, page, senses, status};
 use crate::server::Server;
 
-/// A path, and what answers it.
-pub(super) struct Route {
-    pub(super) path: &'static str,
-    pub(super) guard: Guard,
-    /// How old an answer may be that another request has got. A flood of requests costs no more than one in this time.
-    pub(super) fresh_for: Duration,
-    pub(super) answer: fn(&Server, &Request<'_>) -> Response,
-}
+const ROUTES: &[Route] = &[
+    Route { path: "/metrics", guard: Guard::Figures, fresh_for: MOMENT, answer: metrics::answer },
+    Route { path: "/status.json", guard: Guard::Token, fresh_for: MOMENT, answer: status::answer },
+];
 
-const ROUTES: &[Route] =
-    &[Route { path: "/status.json", guard: Guard::Token, fresh_for: MOMENT, answer: status::answer }];
+/// What the monitor's thread does once a second.
+pub(super) const EVERY_SECOND: &[fn(&Server)] = &[senses::tick];
 
 /// All paths; without the page, what names clients is not there at all.
 pub(super) fn all(has_page: bool) -> impl Iterator<Item = &'static Route> {

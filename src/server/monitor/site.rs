@@ -10,8 +10,8 @@ use vpn_http::{Head, Method, is_field_value};
 use super::access::{self, Guard, PARAMETER, Token, parameters};
 use super::door;
 use super::history;
-use super::message::{Body, Request, Response};
-use super::routes::{self, Route};
+use super::message::{Body, Response, Route};
+use super::routes::{self, EVERY_SECOND};
 use crate::sdk::boundary::guard;
 use crate::server::Server;
 
@@ -25,14 +25,18 @@ const FIELDS: [(&str, &str); 4] = [
     ("Referrer-Policy", "no-referrer"),
 ];
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// The routes of one service, and the answers of the last moment. It belongs to the monitor's thread.
 pub(super) struct Site {
     server: Weak<Server>,
     token: Token,
     listens: SocketAddr,
     has_page: bool,
+    /// When the next second's work is due.
+    due: Instant,
     /// When the history takes the next sample.
-    due: Option<Instant>,
+    sample_due: Instant,
     recent: HashMap<&'static str, (Instant, Response)>,
 }
 
@@ -46,18 +50,26 @@ pub(super) struct Answer {
 impl Site {
     /// Creates the site of a listener at `listens`.
     pub(super) fn new(server: Weak<Server>, token: Token, listens: SocketAddr, has_page: bool) -> Site {
-        Site { server, token, listens, has_page, due: None, recent: HashMap::new() }
+        let now = Instant::now();
+        Site { server, token, listens, has_page, due: now, sample_due: now, recent: HashMap::new() }
     }
 
-    /// Takes a sample for the history if one is due. Returns when the next one is.
+    /// Does what is due once a second, and takes a sample for the history if one is due. Returns when to call it again.
     pub(super) fn tick(&mut self, now: Instant) -> Instant {
-        if let Some(due) = self.due.filter(|due| now < *due) {
-            return due;
+        if now < self.due {
+            return self.due;
         }
-        if let Some(server) = self.server.upgrade() {
+        // Without catching up after a pause of the process.
+        self.due = now + SECOND;
+        let Some(server) = self.server.upgrade() else { return self.due };
+        for work in EVERY_SECOND {
+            guard("the monitor's look at the service", (), || work(&server));
+        }
+        if now >= self.sample_due {
+            self.sample_due = now + history::PERIOD;
             guard("the monitor's history", (), || server.monitor.note(&server));
         }
-        *self.due.insert(now + history::PERIOD)
+        self.due
     }
 
     /// Answers a request whose head is whole.
@@ -93,7 +105,6 @@ impl Site {
     /// Returns why a request may not have what this guards.
     fn refuse(&self, guard: Guard, head: &Head<'_>) -> Option<Response> {
         let needs_token = match guard {
-            Guard::Open => return None,
             Guard::Figures => !self.listens.ip().is_loopback(),
             Guard::Token => true,
         };
@@ -113,16 +124,15 @@ impl Site {
     /// Makes an answer, or takes the one of a moment ago.
     fn make(&mut self, route: &'static Route, head: &Head<'_>, now: Instant) -> Response {
         // With other parameters it may be another one.
-        let is_plain = parameters(head.query).all(|(name, _)| name == PARAMETER) && head.only("accept").is_none();
+        let is_plain = parameters(head.query).all(|(name, _)| name == PARAMETER);
         if let Some((made, response)) = self.recent.get(route.path).filter(|_| is_plain)
             && now.saturating_duration_since(*made) < route.fresh_for
         {
             return response.clone();
         }
         let Some(server) = self.server.upgrade() else { return Response::refusal(503, "the service stops\n") };
-        let request = Request { query: head.query, accept: head.only("accept") };
         let failed = Response::refusal(500, "internal error, please report it: the log has more\n");
-        let response = guard("a page of the monitor", failed, || (route.answer)(&server, &request));
+        let response = guard("a page of the monitor", failed, || (route.answer)(&server));
         drop(server);
         if is_plain && route.fresh_for > Duration::ZERO {
             self.recent.insert(route.path, (now, response.clone()));
