@@ -170,6 +170,8 @@ fn sorts(browser: &Browser) {
 /// On a desktop and on a phone, light and dark, nothing is wider than the screen.
 fn fits(browser: &Browser) {
     for (width, height, is_dark, name) in [
+        (1000, 700, false, "narrow"),
+        (700, 900, true, "tablet"),
         (1200, 900, false, "desktop"),
         (1200, 900, true, "desktop-dark"),
         (360, 740, false, "phone"),

@@ -82,7 +82,7 @@ function showFigures({ service, sessions: they, traffic, latency, leases }) {
   const { round_trip_ms: rtt, queue_ms: queue } = latency;
   showFigure("round-trip", milliseconds(rtt?.p50 ?? null));
   const notes = [];
-  if (rtt) notes.push(`9 of 10 within ${milliseconds(rtt.p90)}`);
+  if (rtt && rtt.p90 > rtt.p50) notes.push(`9 of 10 within ${milliseconds(rtt.p90)}`);
   if (queue) notes.push(`waits here ${milliseconds(queue.p50)}`);
   setText(at("round-trip-note"), rtt || queue ? notes.join(" · ") : "not measured yet");
   setText(at("leases-free"), count(leases.free));
@@ -144,8 +144,8 @@ function show(status) {
   document.title = `${mark}${plural(now, "session")} – Cellframe VPN`;
 }
 
-function showHistory({ samples }) {
-  chart.show(samples);
+function showHistory({ step, samples }) {
+  chart.show(samples, step);
   const body = at("history").tBodies[0];
   // A row a minute, the newest first: what a person reads.
   const minutes = samples.filter((_, index) => (samples.length - 1 - index) % 6 === 0).reverse();
