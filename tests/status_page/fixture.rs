@@ -133,6 +133,7 @@ fn a_busy_page_is_quick_and_fits_a_phone_and_takes_names_as_text() {
         takes_names_as_text(&browser);
         let said = browser.console();
         assert!(said.is_empty(), "no fault, and nothing that the policy refuses: {said:#?}");
+        tells_what_is_wrong(&browser);
     });
 }
 
@@ -169,12 +170,16 @@ fn sorts(browser: &Browser) {
 /// On a desktop and on a phone, light and dark, nothing is wider than the screen.
 fn fits(browser: &Browser) {
     for (width, height, is_dark, name) in [
+        (1000, 700, false, "narrow"),
+        (700, 900, true, "tablet"),
         (1200, 900, false, "desktop"),
         (1200, 900, true, "desktop-dark"),
         (360, 740, false, "phone"),
         (360, 740, true, "phone-dark"),
     ] {
         browser.screen(width, height, is_dark);
+        // With all that can be opened, but not on the picture.
+        browser.run("document.querySelector('details').open = true");
         let wide = "return document.documentElement.scrollWidth";
         assert_eq!(browser.run(wide), width, "{name}");
         let spills = "return [...document.querySelectorAll('main *')].filter(it => it.getBoundingClientRect().right > innerWidth) \
@@ -183,6 +188,7 @@ fn fits(browser: &Browser) {
         let ground = browser.run("return getComputedStyle(document.body).backgroundColor");
         assert_eq!(ground, if is_dark { "rgb(14, 18, 23)" } else { "rgb(244, 246, 248)" }, "{name}");
         assert_eq!(browser.run(CONTRASTS), json!([]), "contrast of text is AA: {name}");
+        browser.run("document.querySelector('details').open = false");
         picture(browser, name);
     }
     browser.screen(1200, 900, false);
@@ -245,4 +251,20 @@ fn takes_names_as_text(browser: &Browser) {
     assert!(browser.text("#earned").contains(HOSTILE[1]));
     assert_eq!(browser.run("return document.querySelectorAll('main img, main script, header img').length"), 0);
     assert_ne!(browser.run("return document.title"), "taken");
+}
+
+/// What the page cannot show it does not pass over.
+fn tells_what_is_wrong(browser: &Browser) {
+    for (answer, said) in [
+        ("async () => new Response('{}')", "This page does not understand the server's answer"),
+        ("async () => new Response('', {status: 403})", "run cellframe-vpn stat --url on the server"),
+        ("async () => new Response('', {status: 500})", "The server does not answer"),
+        ("() => Promise.reject(new TypeError())", "The server does not answer"),
+    ] {
+        browser.run(&format!("window.fetch = {answer}"));
+        eventually(std::fmt::from_fn(|f| write!(f, "{said}: {}", browser.text("#gone"))), || {
+            browser.text("#gone").contains(said)
+        });
+        assert_eq!(browser.text("#health-title"), "Not known at the moment");
+    }
 }

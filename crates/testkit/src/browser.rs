@@ -65,7 +65,7 @@ impl Browser {
 
     fn call(&self, method: &str, path: &str, body: &Value) -> Value {
         let target = format!("{}{path}", self.session);
-        let body = if method == "GET" { String::new() } else { body.to_string() };
+        let body = if body.is_null() { String::new() } else { body.to_string() };
         let reply = http::request(self.at, method, &target, "Content-Type: application/json\r\n", &body, PATIENCE);
         let mut value: Value = serde_json::from_str(&reply.body).unwrap();
         assert_eq!(reply.status, 200, "{target}: {value:#}");
@@ -89,7 +89,9 @@ impl Browser {
 
     /// Returns the visible text of the first element that a CSS selector finds; empty if it is hidden or there is none.
     pub fn text(&self, selector: &str) -> String {
-        let script = format!("return document.querySelector({})?.innerText ?? ''", json!(selector));
+        // The innerText of what is hidden would be its source.
+        let found = format!("const it = document.querySelector({});", json!(selector));
+        let script = format!("{found} return it?.checkVisibility() ? it.innerText : ''");
         self.run(&script).as_str().unwrap().to_owned()
     }
 

@@ -35,9 +35,10 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(place);
   }
 
-  // Takes samples as /history.json has them, the oldest first.
-  show(samples) {
+  // Takes samples as /history.json has them, the oldest first, each of the `step` seconds before it.
+  show(samples, step) {
     this.samples = samples.map(([ago, up, down, sessions, drops, rtt]) => ({ ago, up, down, sessions, drops, rtt }));
+    this.step = step;
     this.taken = Date.now();
     this.draw();
   }
@@ -61,8 +62,11 @@ export class Chart {
     this.top = ceiling(Math.max(peak("up"), peak("down")));
     this.grid(svg);
     if (this.samples.length > 0) {
-      const points = (side) => this.samples.map((it) => `${this.x(it.ago).toFixed(1)},${this.y(it[side]).toFixed(1)}`);
-      const [first, last] = [this.samples[0], this.samples.at(-1)].map((sample) => this.x(sample.ago).toFixed(1));
+      // The first sample is a line, too: from where it began.
+      const begin = { ...this.samples[0], ago: Math.min(this.samples[0].ago + this.step, HOUR) };
+      const line = [begin, ...this.samples];
+      const points = (side) => line.map((it) => `${this.x(it.ago).toFixed(1)},${this.y(it[side]).toFixed(1)}`);
+      const [first, last] = [begin, line.at(-1)].map((sample) => this.x(sample.ago).toFixed(1));
       const floor = this.y(0);
       svg.append(
         make("polygon", { class: "area", points: `${first},${floor} ${points("down").join(" ")} ${last},${floor}` }),

@@ -82,7 +82,7 @@ function showFigures({ service, sessions: they, traffic, latency, leases }) {
   const { round_trip_ms: rtt, queue_ms: queue } = latency;
   showFigure("round-trip", milliseconds(rtt?.p50 ?? null));
   const notes = [];
-  if (rtt) notes.push(`9 of 10 within ${milliseconds(rtt.p90)}`);
+  if (rtt && rtt.p90 > rtt.p50) notes.push(`9 of 10 within ${milliseconds(rtt.p90)}`);
   if (queue) notes.push(`waits here ${milliseconds(queue.p50)}`);
   setText(at("round-trip-note"), rtt || queue ? notes.join(" · ") : "not measured yet");
   setText(at("leases-free"), count(leases.free));
@@ -105,14 +105,15 @@ function showDrops(drops) {
   const sorted = [...drops].sort((one, other) => other.packets - one.packets);
   setText(at("drops-note"), sorted.length > 0 ? "Since the start." : "None since the start.");
   const body = at("drops").tBodies[0];
-  const row = () => element("tr", {}, element("td", {}, element("span"), element("p")), element("td", { class: "number" }));
+  const row = () => element("tr", {}, element("td", {}, element("span"), element("p")), element("td", { class: "number" }, element("span"), element("p")));
   resize(body, sorted.length, row);
   sorted.forEach((drop, index) => {
     const [why, packets] = body.children[index].children;
     setText(why.children[0], drop.what);
     setText(why.children[1], drop.advice ?? "");
     why.title = drop.cause;
-    setText(packets, count(drop.packets));
+    setText(packets.children[0], count(drop.packets));
+    setText(packets.children[1], drop.last_minute > 0 ? `${count(drop.last_minute)} in the last minute` : "");
   });
 }
 
@@ -143,15 +144,15 @@ function show(status) {
   document.title = `${mark}${plural(now, "session")} – Cellframe VPN`;
 }
 
-function showHistory({ samples }) {
-  chart.show(samples);
+function showHistory({ step, samples }) {
+  chart.show(samples, step);
   const body = at("history").tBodies[0];
   // A row a minute, the newest first: what a person reads.
   const minutes = samples.filter((_, index) => (samples.length - 1 - index) % 6 === 0).reverse();
   const row = () => element("tr", {}, element("td"), ...Array.from({ length: 5 }, () => element("td", { class: "number" })));
   resize(body, minutes.length, row);
   minutes.forEach(([ago, up, down, number, drops, rtt], index) => {
-    const clock = time(new Date(Date.now() - ago * 1000));
+    const clock = time(new Date(Date.now() - ago * 1000)).slice(0, 5);
     const texts = [clock, rate(up), rate(down), count(number), `${drops.toFixed(1)}/s`, milliseconds(rtt)];
     texts.forEach((text, column) => setText(body.children[index].children[column], text));
   });
@@ -165,23 +166,35 @@ function showGone(why) {
   const gone = at("gone");
   setText(gone, `${why} The figures below are of ${time(since)}.`);
   gone.hidden = false;
+  at("health").dataset.level = "unknown";
+  setText(at("health-title"), "Not known at the moment");
   document.title = "✖ no answer – Cellframe VPN";
 }
 
 class Refused extends Error {}
+class NoAnswer extends Error {}
 
 async function ask(path) {
-  const reply = await fetch(path, { cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE) });
+  const signal = AbortSignal.timeout(PATIENCE);
+  const failed = (cause) => {
+    throw new NoAnswer(path, { cause });
+  };
+  const reply = await fetch(path, { cache: "no-store", credentials: "same-origin", signal }).catch(failed);
   if (reply.status === 403) throw new Refused();
-  if (!reply.ok) throw new Error(`status ${reply.status}`);
-  return reply.json();
+  return reply.ok ? reply.json().catch(failed) : failed(reply.status);
 }
 
+// The version of the server that has made this page.
+let version = null;
 let historyDue = 0;
 
 async function round() {
   try {
-    show(await ask("status.json"));
+    const status = await ask("status.json");
+    version ??= status.service.version;
+    // Another version may have another page.
+    if (status.service.version !== version) return location.reload();
+    show(status);
     if (Date.now() >= historyDue) {
       showHistory(await ask("history.json"));
       historyDue = Date.now() + HISTORY_PERIOD;
@@ -191,7 +204,9 @@ async function round() {
     setText(at("updated"), `Updated at ${time(new Date())}.`);
   } catch (error) {
     console.debug(error);
-    if (error instanceof Refused) {
+    if (!(error instanceof Refused || error instanceof NoAnswer)) {
+      showGone("This page does not understand the server's answer: reload it.");
+    } else if (error instanceof Refused) {
       showGone("The server does not know this page's token any more: run cellframe-vpn stat --url on the server and open what it prints.");
     } else {
       showGone("The server does not answer: it has stopped, or the way to it is down.");
