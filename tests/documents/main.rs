@@ -1,16 +1,17 @@
 //! Tests the documents against the repository: what they refer to exists, and what they say of the library is so.
 //!
 //! Each check is a function that returns faults; `planted` gives each a document with a fault. The program's commands
-//! and the configuration's keys are checked where their definitions are: src/bin/cellframe-vpn/documents.rs and
-//! src/documented.rs.
+//! and the names of keys are checked where their definitions are: src/bin/cellframe-vpn/documents.rs.
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
 mod abi;
 mod commands;
 mod figures;
+mod keys;
 mod markdown;
 mod planted;
+mod reading;
 mod references;
 mod repository;
 
@@ -79,6 +80,11 @@ fn the_abi_is_the_documented_one() {
     none(&abi::constant_faults(&abi, &headers));
     none(&abi::layout_faults(&abi, &text(Path::new("src/sdk/visible.rs"))));
     none(&abi::header_faults(&abi, &repository));
+}
+
+#[test]
+fn keys_have_the_bounds_and_defaults_of_the_code() {
+    none(&keys::faults(&document("docs/config.md"), &keys::reads(&Repository::read())));
 }
 
 #[test]

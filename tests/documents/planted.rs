@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::commands::Targets;
 use crate::markdown::Document;
 use crate::repository::{Repository, text};
-use crate::{abi, commands, document, figures, references};
+use crate::{abi, commands, document, figures, keys, references};
 
 fn of(path: &str, text: &str) -> Vec<Document> {
     vec![Document::parse(Path::new(path), text)]
@@ -117,4 +117,25 @@ fn the_abi() {
     assert_eq!(abi::header_faults(&changed("| `dap_stream_ch_vpn.h` |", "| `dap_stream.h` |"), &repository).len(), 2);
     let exports = abi::exports(&repository, "crates/embedded/src/abi");
     assert!(!abi::function_faults(&document("docs/abi.md"), &exports, "").is_empty());
+}
+
+#[test]
+fn keys_of_the_configuration() {
+    let reads = keys::reads(&Repository::read());
+    let config = text(Path::new("docs/config.md"));
+    let faults = |from: &str, to: &str| {
+        assert!(config.contains(from), "{from}");
+        keys::faults(&Document::parse(Path::new("docs/config.md"), &config.replacen(from, to, 1)), &reads).len()
+    };
+    assert_eq!(faults("| `keep_alive` | 1 to 3600 s | 20 |", "| `keep_alive` | 1 to 3600 s | 21 |"), 1);
+    assert_eq!(faults("| `payment_timeout` ! | 5 to 86400 s |", "| `payment_timeout` ! | 5 to 86401 s |"), 1);
+    assert_eq!(faults("| `prove_key` ! | truth value | true |", "| `prove_key` ! | truth value | false |"), 1);
+    assert_eq!(faults("| `reconnect` | truth value | true |", "| `reconnects` | truth value | true |"), 2);
+    assert_eq!(
+        faults(
+            "| `[server] idle_timeout` ! | 1 to 86400 s | 60 |",
+            "| `[server] idle_timeout` ! | 1 to 86400 s | 61 |"
+        ),
+        1
+    );
 }

@@ -9,6 +9,8 @@ mod check;
 mod client;
 mod control;
 mod demo;
+#[cfg(test)]
+mod documents;
 mod exit;
 mod live;
 mod output;
