@@ -8,6 +8,7 @@
 mod abi;
 mod commands;
 mod figures;
+mod guide;
 mod keys;
 mod markdown;
 mod planted;

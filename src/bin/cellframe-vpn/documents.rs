@@ -17,7 +17,7 @@ mod markdown;
 use markdown::Document;
 
 /// Documents in which every option in code is one of this program's.
-const OF_THE_PROGRAM: [&str; 2] = ["docs/config.md", "docs/embedded-sdk.md"];
+const OF_THE_PROGRAM: [&str; 3] = ["docs/config.md", "docs/embedded-sdk.md", "docs/operate.md"];
 /// Sections of which every key in any document is ours. The others are also a node's.
 const OUR_SECTIONS: [&str; 2] = ["srv_vpn", "vpn_client"];
 /// Keys that have no effect here: a node's operators know them.
