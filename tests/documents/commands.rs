@@ -1,6 +1,6 @@
 //! The commands of cargo in documents name packages, benches, tests and examples that exist.
 //!
-//! Those of the program are checked in the program (src/bin/cellframe-vpn/documents.rs), which has their definition.
+//! Those of the program are checked in the program (src/bin/cellframe-vpn/documented.rs), which has their definition.
 
 use std::collections::BTreeSet;
 

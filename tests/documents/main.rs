@@ -1,7 +1,7 @@
 //! Tests the documents against the repository: what they refer to exists, and what they say of the library is so.
 //!
 //! Each check is a function that returns faults; `planted` gives each a document with a fault. The program's commands
-//! and the names of keys are checked where their definitions are: src/bin/cellframe-vpn/documents.rs.
+//! and the names of keys are checked where their definitions are: src/bin/cellframe-vpn/documented.rs.
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 

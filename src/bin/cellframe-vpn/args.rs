@@ -2,6 +2,7 @@
 
 mod control;
 mod demo;
+mod documents;
 mod ends;
 mod upkeep;
 mod wallet;
@@ -12,6 +13,8 @@ pub(crate) use control::{ControlOptions, HistoryOptions, LeasesOptions, ProcessO
 use control::{HISTORY_HELP, LEASES_HELP, STAT_HELP, STATUS_HELP, STOP_HELP};
 use demo::DEMO_ABOUT;
 pub(crate) use demo::{DemoEndOptions, DemoOptions, EndRole};
+use documents::COMPLETIONS_HELP;
+pub(crate) use documents::{CompletionsOptions, ManPagesOptions};
 pub(crate) use ends::{CheckOptions, ClientOptions, ServerOptions};
 use upkeep::{REPAIR_ABOUT, REPAIR_HELP};
 use wallet::{WALLET_HELP, WalletOptions};
@@ -99,6 +102,12 @@ pub(crate) enum Command {
     /// Undo what a client or server that was killed has left on this machine
     #[command(long_about = REPAIR_ABOUT, after_help = REPAIR_HELP)]
     Repair,
+    /// Print the completions for a shell, so that it completes commands and options
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsOptions),
+    /// Write the manual pages, for a package
+    #[command(hide = true)]
+    ManPages(ManPagesOptions),
     /// Run one end of the demo; `demo` starts it
     #[command(hide = true)]
     DemoEnd(DemoEndOptions),

@@ -1,225 +1,181 @@
-//! Tests the documents against this program's command line and its keys; tests/documents tests the rest.
+//! Completions for shells, and the manual pages of the commands, from the definition of the command line.
+//!
+//! What clap calls the text after the help becomes sections of a page: [`HEADINGS`] has the headings.
 
-use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
-use clap::error::ErrorKind;
-use clap::{Command, CommandFactory, Parser};
+use clap::CommandFactory;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::args::Arguments;
-use crate::settings::KEYS;
+use crate::args::{Arguments, CompletionsOptions, ManPagesOptions};
+use crate::exit::{Code, Failure};
+use crate::output;
 
-#[path = "../../../tests/documents/markdown.rs"]
-#[allow(dead_code)]
-mod markdown;
+/// Begins of lines in a help text, and the section of the page that has what follows.
+const HEADINGS: &[(&str, &str)] = &[
+    ("Examples:", "EXAMPLES"),
+    ("Example:", "EXAMPLES"),
+    ("Exit codes:", "EXIT STATUS"),
+    ("Environment:", "ENVIRONMENT"),
+];
 
-use markdown::Document;
+const FILES: &[(&str, &str)] = &[
+    ("/etc/cellframe-vpn/cellframe-vpn.cfg", "The configuration, if it exists and --config names no other file."),
+    ("/var/lib/cellframe-vpn", "Root's state: identity, store, wallets, ledgers and control sockets."),
+    ("~/.local/state/cellframe-vpn", "The same of other users."),
+];
 
-/// Documents in which every option in code is one of this program's.
-const OF_THE_PROGRAM: [&str; 3] = ["docs/config.md", "docs/embedded-sdk.md", "docs/operate.md"];
-/// Sections of which every key in any document is ours. The others are also a node's.
-const OUR_SECTIONS: [&str; 2] = ["srv_vpn", "vpn_client"];
-/// Keys that have no effect here: a node's operators know them.
-const OF_A_NODE: [(&str, &str); 1] = [("srv_vpn", "wallet_addr")];
-
-fn document(path: &str) -> Document {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Document::parse(
-        Path::new(path),
-        &fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}")),
-    )
-}
-
-/// The documents of the root and of docs/.
-fn documents() -> Vec<Document> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths: Vec<PathBuf> = Vec::new();
-    for folder in ["", "docs"] {
-        let entries = fs::read_dir(root.join(folder)).expect("a folder of documents");
-        let names = entries.map(|entry| Path::new(folder).join(entry.expect("an entry").file_name()));
-        paths.extend(names.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
-    }
-    assert!(paths.len() > 12, "{paths:?}");
-    paths.iter().map(|path| document(path.to_str().expect("UTF-8"))).collect()
-}
-
-fn none(faults: &[String]) {
-    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
-}
-
-/// The program's words of a line of shell, with something for each placeholder; `None` if the line runs another program.
-fn words(line: &str) -> Option<Vec<String>> {
-    let line = line.split([';', '|', '>', '&']).next()?.trim();
-    let mut words = line.split_whitespace().skip_while(|word| *word == "sudo" || word.contains('='));
-    if words.next()? != "cellframe-vpn" {
-        return None;
-    }
-    let zeros = "00".repeat(32);
-    let fill = |word: &str| {
-        let word = word.trim_matches(['\'', '"']);
-        match word {
-            _ if word == "$PIN" || word.starts_with("sha256:") && word.ends_with("...") => format!("sha256:{zeros}"),
-            _ if word.starts_with("0x") && word.ends_with("...") || word.starts_with('$') => format!("0x{zeros}"),
-            _ => word.to_owned(),
-        }
-    };
-    Some(words.take_while(|word| !word.starts_with('#')).map(fill).collect())
-}
-
-/// Why the program does not take this command. In a sentence, a command may lack its arguments.
-fn refusal(words: &[String], is_sentence: bool) -> Option<String> {
-    let is_placeholder = |word: &String| word.len() > 1 && word.chars().all(|letter| letter.is_ascii_uppercase());
-    if words.is_empty() || words.first().is_some_and(is_placeholder) {
-        return None;
-    }
-    let words = ["cellframe-vpn".to_owned()].iter().chain(words).map(OsString::from).collect::<Vec<_>>();
-    let error = Arguments::try_parse_from(words).err()?;
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => None,
-        ErrorKind::InvalidValue if is_sentence && error.to_string().contains("none was supplied") => None,
-        ErrorKind::MissingRequiredArgument
-        | ErrorKind::MissingSubcommand
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-            if is_sentence =>
-        {
-            None
-        }
-        _ => Some(error.to_string().lines().next().unwrap_or_default().to_owned()),
-    }
-}
-
-/// The commands of this program that it does not take, and how many there are.
-fn command_faults(documents: &[Document]) -> (Vec<String>, usize) {
-    let (mut faults, mut found) = (Vec::new(), 0);
-    for document in documents {
-        let blocks = document.blocks.iter().flat_map(|block| {
-            // A line that ends with a backslash goes on.
-            let text = block.text.replace("\\\n", " ");
-            text.lines().map(|line| (block.line, line.to_owned(), false)).collect::<Vec<_>>()
-        });
-        let spans = document.spans.iter().map(|(line, span)| (*line, span.clone(), true));
-        for (line, command, is_sentence) in blocks.chain(spans) {
-            let Some(words) = words(&command) else { continue };
-            found += 1;
-            faults.extend(refusal(&words, is_sentence).map(|why| format!("{}: `{command}`: {why}", document.at(line))));
-        }
-    }
-    (faults, found)
-}
-
-fn has_option(command: &Command, name: &str) -> bool {
-    command.get_arguments().any(|argument| argument.get_long() == Some(name))
-        || command.get_subcommands().any(|command| has_option(command, name))
-}
-
-/// Options in code that no command of this program has.
-fn option_faults(document: &Document) -> Vec<String> {
+/// Prints the completions for a shell.
+pub(crate) fn completions(options: &CompletionsOptions) {
     let mut command = Arguments::command();
+    let name = command.get_name().to_owned();
+    // Into memory first: clap_complete panics where the output cannot be written.
+    let mut script = Vec::new();
+    clap_complete::generate(options.shell, &mut command, name, &mut script);
+    output::line(String::from_utf8_lossy(&script).trim_end());
+}
+
+/// Writes a page for each command into a directory, which is made if it is missing.
+pub(crate) fn man_pages(options: &ManPagesOptions) -> Result<(), Failure> {
+    let mut command = Arguments::command().disable_help_subcommand(true);
     command.build();
-    let options = document.spans.iter().filter_map(|(line, span)| {
-        let name = span.strip_prefix("--")?;
-        Some((*line, name.split([' ', '=']).next()?))
-    });
-    let unknown = options.filter(|(_, name)| !name.is_empty() && !has_option(&command, name));
-    unknown.map(|(line, name)| format!("{}: no command has --{name}", document.at(line))).collect()
+    let directory = &options.directory;
+    fs::create_dir_all(directory)
+        .and_then(|()| write_pages(&command, directory))
+        .map_err(|error| Failure::new(Code::Output, format!("{}: {error}", directory.display())))
 }
 
-fn is_key(section: &str, key: &str) -> bool {
-    KEYS.iter().any(|(name, keys)| *name == section && keys.contains(&key))
+fn write_pages(command: &clap::Command, directory: &Path) -> io::Result<()> {
+    let name = name_of(command);
+    let mut file = BufWriter::new(File::create(directory.join(format!("{name}.1")))?);
+    write_page(command, &mut file)?;
+    file.flush()?;
+    shown(command).try_for_each(|below| write_pages(below, directory))
 }
 
-/// Keys in code, such as `[srv_vpn] nat=on`, and in blocks of configuration, that the program does not know.
-fn key_faults(document: &Document) -> (Vec<String>, usize) {
-    let mut named: Vec<(usize, String, String)> = Vec::new();
-    for (line, span) in &document.spans {
-        if let Some((section, rest)) = span.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
-            let key = rest.split([' ', '=']).next().unwrap_or_default();
-            named.push((*line, section.to_owned(), key.to_owned()));
-        }
+fn write_page(command: &clap::Command, file: &mut dyn Write) -> io::Result<()> {
+    let page = Man::new(command.clone())
+        .title(name_of(command).to_uppercase())
+        .source(concat!("cellframe-vpn ", env!("CARGO_PKG_VERSION")))
+        .manual("Cellframe VPN");
+    page.render_title(file)?;
+    page.render_name_section(file)?;
+    page.render_synopsis_section(file)?;
+    page.render_description_section(file)?;
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let (more, sections) = sections(&help);
+    if !more.is_empty() {
+        let mut roff = Roff::new();
+        roff.control("PP", []);
+        text(&mut roff, &more);
+        roff.to_writer(file)?;
     }
-    for block in &document.blocks {
-        let mut section = String::new();
-        for line in block.text.lines().map(str::trim) {
-            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-                name.clone_into(&mut section);
-            } else if let Some((key, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
-                named.push((block.line, section.clone(), key.trim().to_owned()));
+    page.render_options_section(file)?;
+    if shown(command).next().is_some() {
+        page.render_subcommands_section(file)?;
+    }
+    let mut roff = Roff::new();
+    for (heading, lines) in sections {
+        roff.control("SH", [heading]);
+        text(&mut roff, &lines);
+    }
+    roff.control("SH", ["FILES"]);
+    for (path, what) in FILES {
+        roff.control("TP", []);
+        roff.text([bold(*path)]).text([roman(*what)]);
+    }
+    roff.control("SH", ["SEE ALSO"]);
+    roff.text([roman("cellframe-vpn(1), cellframe-vpn-server(1), cellframe-vpn-client(1), cellframe-vpn.cfg(5)")]);
+    roff.to_writer(file)
+}
+
+/// Parts a help text into what stands before the first heading, and the sections.
+fn sections(help: &str) -> (Vec<&str>, Vec<(&'static str, Vec<&str>)>) {
+    let (mut before, mut sections) = (Vec::new(), Vec::<(_, Vec<&str>)>::new());
+    let mut is_free = true;
+    for line in help.lines() {
+        let heading = HEADINGS.iter().find_map(|(begin, heading)| Some((*heading, line.strip_prefix(begin)?)));
+        // A paragraph at the margin after a section is a paragraph of the description.
+        is_free = heading.is_none() && (is_free || !line.is_empty() && !line.starts_with(' '));
+        match (heading, sections.last_mut()) {
+            (Some((heading, rest)), _) => {
+                sections.push((heading, Some(rest.trim()).filter(|rest| !rest.is_empty()).into_iter().collect()));
             }
+            (None, Some((_, lines))) if !is_free => lines.push(line),
+            _ => before.push(line),
         }
     }
-    named.retain(|(_, section, key)| {
-        let is_name = key.chars().all(|letter| letter.is_ascii_lowercase() || "_-".contains(letter));
-        is_name && !key.is_empty() && OUR_SECTIONS.contains(&&**section)
-    });
-    let unknown = named.iter().filter(|(_, section, key)| !is_key(section, key));
-    let faults = unknown.map(|(line, section, key)| format!("{}: no key [{section}] {key}", document.at(*line)));
-    (faults.collect(), named.len())
+    (before, sections)
 }
 
-/// Keys that have no row in docs/config.md.
-fn missing_keys(config: &Document) -> Vec<String> {
-    let mut rows: Vec<(String, String)> = Vec::new();
-    for row in config.rows.iter().filter(|row| row.head.first().is_some_and(|head| head.ends_with("key"))) {
-        let Some(span) = row.cells[0].spans.first() else { continue };
-        match span.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
-            Some((section, key)) => rows.push((section.to_owned(), key.to_owned())),
-            None => {
-                let section = row.heading.split(['[', ']']).nth(1).unwrap_or_default();
-                rows.push((section.to_owned(), span.clone()));
+/// Adds lines. Those that are indented keep their breaks if the first one is indented; else they go on with it.
+fn text(roff: &mut Roff, lines: &[&str]) {
+    let is_table = lines.first().is_some_and(|line| line.starts_with(' '));
+    if is_table {
+        roff.control("nf", []);
+    }
+    let last = lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
+    for line in &lines[..last] {
+        match line.trim() {
+            "" => roff.control("PP", []),
+            words => roff.text([roman(words)]),
+        };
+    }
+    if is_table {
+        roff.control("fi", []);
+    }
+}
+
+/// The commands below one that have a page.
+fn shown(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+    command.get_subcommands().filter(|below| !below.is_hide_set())
+}
+
+fn name_of(command: &clap::Command) -> &str {
+    command.get_display_name().unwrap_or_else(|| command.get_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_help_text_becomes_sections() {
+        let help = "Before.\n\nExamples:\n  one\n  two\n\nAfter.\n\nExit codes: 0 good,\n  1 bad\n\nExample: three";
+        let (before, sections) = sections(help);
+        assert_eq!(before, ["Before.", "", "After.", ""]);
+        let expected: [(&str, Vec<&str>); 3] = [
+            ("EXAMPLES", vec!["  one", "  two", ""]),
+            ("EXIT STATUS", vec!["0 good,", "  1 bad", ""]),
+            ("EXAMPLES", vec!["three"]),
+        ];
+        assert_eq!(sections, expected);
+    }
+
+    #[test]
+    fn each_command_has_a_page_with_its_options() {
+        let mut command = Arguments::command().disable_help_subcommand(true);
+        command.build();
+        let mut pages = 0;
+        let mut commands = vec![&command];
+        while let Some(command) = commands.pop() {
+            let mut page = Vec::new();
+            write_page(command, &mut page).unwrap();
+            let page = String::from_utf8(page).unwrap();
+            for argument in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(page.contains(&argument.replace('-', "\\-")), "{}: --{argument}", name_of(command));
             }
+            // What no section took would stand in clap_mangen's "EXTRA".
+            assert!(
+                page.contains(".SH EXAMPLES")
+                    || !command.get_after_help().is_some_and(|help| help.to_string().contains("Example"))
+            );
+            pages += 1;
+            commands.extend(shown(command));
         }
+        assert!(pages > 10, "{pages} pages");
     }
-    let has_row = |section: &str, key: &str| rows.iter().any(|(known, row)| known == section && row == key);
-    let keys = KEYS.iter().flat_map(|(section, keys)| keys.iter().map(move |key| (*section, *key)));
-    let missing = keys.filter(|(section, key)| !has_row(section, key) && !OF_A_NODE.contains(&(section, key)));
-    missing.map(|(section, key)| format!("[{section}] {key} has no row in docs/config.md")).collect()
-}
-
-#[test]
-fn commands_in_documents_are_taken() {
-    let (faults, found) = command_faults(&documents());
-    none(&faults);
-    assert!(found > 30, "{found} commands");
-}
-
-#[test]
-fn options_in_documents_exist() {
-    for path in OF_THE_PROGRAM {
-        none(&option_faults(&document(path)));
-    }
-}
-
-#[test]
-fn keys_in_documents_exist_and_all_are_documented() {
-    let mut found = 0;
-    for document in documents() {
-        let (faults, keys) = key_faults(&document);
-        none(&faults);
-        found += keys;
-    }
-    assert!(found > 50, "{found} keys");
-    none(&missing_keys(&document("docs/config.md")));
-}
-
-/// Each check finds a fault that is planted.
-#[test]
-fn planted_faults_are_found() {
-    let of = |text: &str| Document::parse(Path::new("README.md"), text);
-    let commands = |text: &str| command_faults(&[of(text)]).0.len();
-    let good = "`cellframe-vpn check`, `cellframe-vpn COMMAND --help`\n\n    sudo cellframe-vpn client --connect HOST --pin \
-                sha256:... # x\n    A=1 cellframe-vpn wallet fund 0x8D8F... 10\n    cellframe-vpn stat --json | jq .\n";
-    assert_eq!(commands(good), 0);
-    assert_eq!(commands("`cellframe-vpn checks` and `cellframe-vpn stat --jsons`"), 2);
-    assert_eq!(commands("    cellframe-vpn client --pin sha256:...\n\n    cellframe-vpn check HOST --timeout no\n"), 2);
-    assert_eq!(option_faults(&of("`--pin`, `--kill-switch`, `--kill`")).len(), 1);
-    let keys = |text: &str| key_faults(&of(text)).0.len();
-    assert_eq!(
-        keys("`[srv_vpn] nat=on`, `[vpn_client] mtu`, `[server] other`\n\n    [srv_vpn]\n    # x=1\n    mtu=1\n"),
-        0
-    );
-    assert_eq!(keys("`[srv_vpn] nats=on`, `[vpn_client] mtus`\n\n    [srv_vpn]\n    mtus=1\n"), 3);
-    let config =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.md")).expect("the document");
-    assert_eq!(missing_keys(&of(&config.replace("| `nat` ! |", "| `nats` ! |"))).len(), 1);
 }

@@ -10,12 +10,14 @@ mod client;
 mod control;
 mod demo;
 #[cfg(test)]
+mod documented;
 mod documents;
 mod exit;
 mod live;
 mod output;
 mod paying;
 mod privilege;
+mod profile;
 mod repair;
 mod server;
 mod settings;
@@ -67,6 +69,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),
         Command::Repair => repair::run(),
+        Command::Completions(options) => {
+            documents::completions(&options);
+            Ok(())
+        }
+        Command::ManPages(options) => documents::man_pages(&options),
         Command::DemoEnd(options) => demo::end::run(&options),
     }
 }
