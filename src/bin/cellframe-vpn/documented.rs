@@ -211,7 +211,7 @@ fn planted_faults_are_found() {
                 sha256:... # x\n    A=1 cellframe-vpn wallet fund 0x8D8F... 10\n    cellframe-vpn stat --json | jq .\n";
     assert_eq!(commands(good), 0);
     assert_eq!(commands("`cellframe-vpn checks` and `cellframe-vpn stat --jsons`"), 2);
-    assert_eq!(commands("    cellframe-vpn client --pin sha256:...\n\n    cellframe-vpn check HOST --timeout no\n"), 2);
+    assert_eq!(commands("    cellframe-vpn wallet fund 0x8D8F...\n\n    cellframe-vpn check HOST --timeout no\n"), 2);
     assert_eq!(option_faults(&of("`--pin`, `--kill-switch`, `--kill`")).len(), 1);
     let keys = |text: &str| key_faults(&of(text)).0.len();
     assert_eq!(
