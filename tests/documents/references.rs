@@ -7,8 +7,12 @@ use crate::markdown::{Document, Link};
 use crate::repository::{Repository, root, text};
 
 /// Names in code that look like files of the repository, and are others'.
-const OTHERS: [(&str, &str); 2] =
-    [("vpn_glue.h", "cbindgen writes it into the build directory"), ("uthash.h", "a header of the system")];
+const OTHERS: [(&str, &str); 4] = [
+    ("target/release", "builds write it"),
+    ("include/dap_chain_net_srv_vpn/", "a folder of the installed library"),
+    ("vpn_glue.h", "cbindgen writes it into the build directory"),
+    ("uthash.h", "a header of the system"),
+];
 
 /// Extensions of files that only this repository has, as far as documents speak of them.
 const OURS_ALONE: [&str; 5] = ["md", "py", "rs", "sh", "toml"];
