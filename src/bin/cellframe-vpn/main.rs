@@ -9,6 +9,8 @@ mod check;
 mod client;
 mod control;
 mod demo;
+#[cfg(test)]
+mod documented;
 mod documents;
 mod doctor;
 mod exit;

@@ -68,7 +68,7 @@ pub(crate) fn place(mut config: Config, role: Role, state_dir: Option<&Path>) ->
 }
 
 /// The keys that the program reads, and the keys of a node's file that have no effect here.
-const KEYS: &[(&str, &[&str])] = &[
+pub(crate) const KEYS: &[(&str, &[&str])] = &[
     ("general", &["state_dir"]),
     (
         "server",
