@@ -2,6 +2,7 @@
 
 mod control;
 mod demo;
+mod documents;
 mod ends;
 
 mod reload;
@@ -10,14 +11,19 @@ mod wallet;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use control::{ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions};
+pub(crate) use control::{
+    ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions, WatchOptions,
+};
 use control::{HISTORY_HELP, LEASES_HELP, STAT_HELP, STATUS_HELP, STOP_HELP};
 use demo::DEMO_ABOUT;
 pub(crate) use demo::{DemoEndOptions, DemoOptions, EndRole};
+use documents::COMPLETIONS_HELP;
+pub(crate) use documents::{CompletionsOptions, ManPagesOptions};
 pub(crate) use ends::{CheckOptions, ClientOptions, ServerOptions};
 use reload::{RELOAD_ABOUT, RELOAD_HELP};
 pub(crate) use reload::{ReloadOptions, Reloaded};
-use upkeep::{REPAIR_ABOUT, REPAIR_HELP};
+pub(crate) use upkeep::DoctorOptions;
+use upkeep::{DOCTOR_ABOUT, DOCTOR_HELP, REPAIR_ABOUT, REPAIR_HELP};
 use wallet::{WALLET_HELP, WalletOptions};
 pub(crate) use wallet::{WalletCommand, WalletPlace};
 
@@ -36,6 +42,7 @@ Use it:
   cellframe-vpn leases                    show which address is whose on the running server; end a session
   cellframe-vpn wallet new NAME           make a wallet, which pays a server that sells
   cellframe-vpn history                   show what clients of the running server have bought and used
+  cellframe-vpn doctor                    say what is wrong with this machine, and what helps
   cellframe-vpn reload                    have the running server read its configuration again; sessions stay
   cellframe-vpn repair                    undo what a client or server that was killed has left (as root)
 
@@ -104,9 +111,18 @@ pub(crate) enum Command {
     /// Make wallets, and give them tokens at the server that runs on this machine
     #[command(after_help = WALLET_HELP)]
     Wallet(WalletOptions),
+    /// Check this machine for a server or a client, and say what is wrong and what helps
+    #[command(long_about = DOCTOR_ABOUT, after_help = DOCTOR_HELP)]
+    Doctor(DoctorOptions),
     /// Undo what a client or server that was killed has left on this machine
     #[command(long_about = REPAIR_ABOUT, after_help = REPAIR_HELP)]
     Repair,
+    /// Print the completions for a shell, so that it completes commands and options
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsOptions),
+    /// Write the manual pages, for a package
+    #[command(hide = true)]
+    ManPages(ManPagesOptions),
     /// Run one end of the demo; `demo` starts it
     #[command(hide = true)]
     DemoEnd(DemoEndOptions),

@@ -17,6 +17,7 @@ use crate::args::ClientOptions;
 use crate::exit::{Code, Failure};
 use crate::live::LiveLine;
 use crate::notify::Manager;
+use crate::profile::Profile;
 use crate::reload::{Reloads, Source};
 use crate::settings::{self, Role};
 use crate::{output, paying, privilege, signals};
@@ -45,6 +46,7 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     };
     signals::watch_with_reload(on_signal, reloads.on_hangup())?;
     let config = reloads.load()?;
+    let profile = Profile::new(options, &config)?;
     privilege::require_network_admin()?;
     privilege::require_tun()?;
     settings::require_unused(Role::Client, &config)?;
@@ -52,17 +54,17 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     require_known_servers(&config)?;
     reloads.register();
     let most = config.get_u64("vpn_client", "start_timeout", 10).min(300);
-    initialise(config, &options.net)?;
+    initialise(config, &profile.net)?;
     if let Err(error) = move_lease_tokens() {
         log::warn!("the kept leases cannot be read, the server may give another address: {error}");
     }
-    let live = LiveLine::show(&options.connect);
+    let live = LiveLine::show(&profile.connect);
     let mut manager = Manager::of_environment();
     let attempt = Duration::from_secs(most) + 2 * LONGEST_RETRY;
-    let connecting = || manager.starting(&format!("connecting to {}", options.connect), attempt);
-    let connected = paying::choose(&options.pay, &options.net).and_then(|()| connect(options, &user, connecting));
+    let connecting = || manager.starting(&format!("connecting to {}", profile.connect), attempt);
+    let connected = paying::choose(&profile.means, &profile.net).and_then(|()| connect(&profile, &user, connecting));
     let result = match connected {
-        Ok(None) => stay_connected(options, &user, &mut reloads, &mut manager),
+        Ok(None) => stay_connected(&profile, &user, &mut reloads, &mut manager),
         Ok(Some(end)) => ended(end),
         Err(failure) => Err(failure),
     };
@@ -75,7 +77,8 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
 }
 
 /// Does to a configuration what the options say.
-fn apply_options(options: &ClientOptions, config: &mut Config) {
+fn apply_options(options: &ClientOptions, config: &mut Config) -> Result<(), Failure> {
+    Profile::new(options, config)?;
     override_for_client(config, options.pin.as_deref());
     let lists = [
         ("allow_subnet", &options.allow_subnet),
@@ -100,6 +103,7 @@ fn apply_options(options: &ClientOptions, config: &mut Config) {
         config.set("vpn_client", "ipv6", ipv6);
     }
     paying::configure(&options.pay, config);
+    Ok(())
 }
 
 /// How the user ends the client.
@@ -130,8 +134,8 @@ impl User {
 }
 
 /// Connects for the first time; with `--retry` again and again. Returns how the user has ended that.
-fn connect(options: &ClientOptions, user: &User, mut begins: impl FnMut()) -> Result<Option<End>, Failure> {
-    let target = &options.connect;
+fn connect(profile: &Profile, user: &User, mut begins: impl FnMut()) -> Result<Option<End>, Failure> {
+    let target = &profile.connect;
     let mut delay = FIRST_RETRY;
     loop {
         // One that came before the attempt does not end it.
@@ -139,7 +143,7 @@ fn connect(options: &ClientOptions, user: &User, mut begins: impl FnMut()) -> Re
             return Err(Failure::new(signals::interrupted(number), "interrupted while connecting"));
         }
         begins();
-        let connected = app::client_start(&target.host, target.port, &options.net);
+        let connected = app::client_start(&target.host, target.port, &profile.net);
         // Whatever the attempt came to, the user wants no connection.
         if let Ok(number) = user.signal.try_recv() {
             return match connected {
@@ -152,9 +156,9 @@ fn connect(options: &ClientOptions, user: &User, mut begins: impl FnMut()) -> Re
         }
         match connected {
             Ok(_) => return Ok(None),
-            Err(error) if options.retry && (error.heals() || error.may_be_portal()) => output::note(failure(&error)),
+            Err(error) if profile.retry && (error.heals() || error.may_be_portal()) => output::note(failure(&error)),
             Err(error) => {
-                paying::hint(&options.pay, &error);
+                paying::hint(&profile.means, &error);
                 return Err(failure(&error));
             }
         }
@@ -170,15 +174,10 @@ fn connect(options: &ClientOptions, user: &User, mut begins: impl FnMut()) -> Re
 }
 
 /// Tells the user of each connection and each loss, until the end.
-fn stay_connected(
-    options: &ClientOptions,
-    user: &User,
-    reloads: &mut Reloads,
-    manager: &mut Manager,
-) -> Result<(), Failure> {
-    let target = &options.connect;
+fn stay_connected(profile: &Profile, user: &User, reloads: &mut Reloads, manager: &mut Manager) -> Result<(), Failure> {
+    let target = &profile.connect;
     let (mut connects, mut is_lost) = (0, false);
-    manager.ready(&status(options));
+    manager.ready(&status(profile));
     loop {
         if let Some(lease) = app::client_lease().filter(|_| app::client_connects() != connects) {
             connects = app::client_connects();
@@ -192,26 +191,26 @@ fn stay_connected(
             let error = app::client_last_error();
             if !app::client_reconnects() {
                 return Err(match error {
-                    None | Some(ClientError::Lost { .. }) => lost(options, error.as_ref()),
+                    None | Some(ClientError::Lost { .. }) => lost(profile, error.as_ref()),
                     Some(error) => failure(&error),
                 });
             }
             if !std::mem::replace(&mut is_lost, true) {
-                output::note(lost(options, error.as_ref()));
+                output::note(lost(profile, error.as_ref()));
             }
         }
         if let Some(end) = user.wait(POLL) {
             return ended(end);
         }
-        reloads.serve(manager, || status(options));
-        manager.status(&reloads.status(status(options)));
+        reloads.serve(manager, || status(profile));
+        manager.status(&reloads.status(status(profile)));
         manager.feed();
     }
 }
 
 /// The tunnel in one line, for the service manager.
-fn status(options: &ClientOptions) -> String {
-    let target = &options.connect;
+fn status(profile: &Profile) -> String {
+    let target = &profile.connect;
     match app::client_lease() {
         Some(lease) => format!("connected to {target}: address {}, device {}", lease.addr, lease.device),
         None => match app::client_last_error() {
@@ -222,13 +221,13 @@ fn status(options: &ClientOptions) -> String {
 }
 
 /// The loss of the connection, with its reason.
-fn lost(options: &ClientOptions, error: Option<&ClientError>) -> Failure {
+fn lost(profile: &Profile, error: Option<&ClientError>) -> Failure {
     let why = match error {
         Some(ClientError::Lost { reason, .. }) => format!(": {reason}"),
         Some(error) => format!(": {error}"),
         None => String::new(),
     };
-    Failure::general(format!("the connection to {} was lost{why}", options.connect))
+    Failure::general(format!("the connection to {} was lost{why}", profile.connect))
 }
 
 /// Reports an end that the user asked for.

@@ -9,12 +9,17 @@ mod check;
 mod client;
 mod control;
 mod demo;
+mod doctor;
+#[cfg(test)]
+mod documented;
+mod documents;
 mod exit;
 mod live;
 mod notify;
 mod output;
 mod paying;
 mod privilege;
+mod profile;
 mod reload;
 mod repair;
 mod server;
@@ -22,6 +27,7 @@ mod settings;
 mod signals;
 mod target;
 mod wallet;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -67,7 +73,13 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),
         Command::Reload(options) => reload::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Repair => repair::run(),
+        Command::Completions(options) => {
+            documents::completions(&options);
+            Ok(())
+        }
+        Command::ManPages(options) => documents::man_pages(&options),
         Command::DemoEnd(options) => demo::end::run(&options),
     }
 }

@@ -66,7 +66,7 @@ pub(crate) struct Source {
     file: Option<PathBuf>,
     state_dir: Option<PathBuf>,
     /// What the command line says beside the file.
-    adapt: Box<dyn Fn(&mut Config)>,
+    adapt: Box<dyn Fn(&mut Config) -> Result<(), Failure>>,
 }
 
 impl Source {
@@ -75,7 +75,7 @@ impl Source {
         role: Role,
         file: Option<&PathBuf>,
         state_dir: Option<&PathBuf>,
-        adapt: impl Fn(&mut Config) + 'static,
+        adapt: impl Fn(&mut Config) -> Result<(), Failure> + 'static,
     ) -> Source {
         // A default file that vanishes later is a mistake, not the wish for built-in defaults.
         let file = settings::file(file.map(PathBuf::as_path)).map(PathBuf::from);
@@ -85,7 +85,7 @@ impl Source {
     /// Reads the configuration.
     pub(crate) fn load(&self) -> Result<Config, Failure> {
         let mut config = settings::load(self.role, self.file.as_deref(), self.state_dir.as_deref())?;
-        (self.adapt)(&mut config);
+        (self.adapt)(&mut config)?;
         Ok(config)
     }
 }

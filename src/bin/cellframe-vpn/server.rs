@@ -28,7 +28,7 @@ pub(crate) fn run(options: &ServerOptions) -> Result<(), Failure> {
         return Ok(());
     }
     logging::init();
-    let source = Source::new(Role::Server, options.config.as_ref(), options.state_dir.as_ref(), |_| {});
+    let source = Source::new(Role::Server, options.config.as_ref(), options.state_dir.as_ref(), |_| Ok(()));
     let mut reloads = Reloads::new(source);
     let (sender, signal) = mpsc::channel();
     let on_signal = move |number| {

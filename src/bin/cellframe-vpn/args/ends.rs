@@ -35,7 +35,8 @@ pub(crate) struct ServerOptions {
     "  sudo cellframe-vpn client --connect vpn.example.com\n",
     "  sudo cellframe-vpn client --connect 192.0.2.1:8089 --pin sha256:5f3a...\n",
     "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n",
-    "  sudo cellframe-vpn client --connect vpn.example.com --wallet purse --value 2.5\n\n",
+    "  sudo cellframe-vpn client --connect vpn.example.com --wallet purse --value 2.5\n",
+    "  sudo cellframe-vpn client --config home.cfg\n\n",
     "Without --pin the client trusts and remembers the first identity seen at an address and refuses a changed one;\n",
     "to forget all identities, remove store.redb in the state directory.\n\n",
     "Exit codes: 0 ended by a signal or by `cellframe-vpn stop`, 1 connection lost (--no-reconnect), 2 wrong usage, 3 cannot connect,\n",
@@ -45,11 +46,12 @@ pub(crate) struct ServerOptions {
 ))]
 pub(crate) struct ClientOptions {
     /// The server: a name, an IPv4 address, or an IPv6 address in brackets; port 8079 unless given
+    /// [default: connect in section vpn_client of the configuration file]
     #[arg(long, value_name = "HOST[:PORT]")]
-    pub(crate) connect: Target,
-    /// The Cellframe network to use
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_NETWORK)]
-    pub(crate) net: String,
+    pub(crate) connect: Option<Target>,
+    /// The Cellframe network to use [default: net in section vpn_client, else backbone]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) net: Option<String>,
     /// The identity the server must have, as its ready line shows it
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
     pub(crate) pin: Option<String>,
@@ -113,6 +115,9 @@ pub(crate) struct CheckOptions {
     /// The identity the server must have, as its ready line shows it
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
     pub(crate) pin: Option<String>,
+    /// Bytes of test data in each direction
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) bytes: u16,
     /// Seconds that the whole check may take
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=600))]
     pub(crate) timeout: u16,
