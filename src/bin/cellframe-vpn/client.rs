@@ -128,7 +128,7 @@ fn connect(options: &ClientOptions, user: &User) -> Result<Option<End>, Failure>
             Err(error) if options.retry && (error.heals() || error.may_be_portal()) => output::note(failure(&error)),
             Err(error) => {
                 paying::hint(&options.pay, &error);
-                return Err(failure(&error));
+                return Err(failure(&error).with_doctor(target));
             }
         }
         output::note(format_args!("next attempt in about {} s", delay.as_secs()));

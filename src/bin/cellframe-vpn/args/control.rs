@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::target::DEFAULT_NETWORK;
+use crate::target::{DEFAULT_NETWORK, parse_inner};
 
 pub(super) const STAT_HELP: &str = "\
 Examples:
@@ -127,8 +127,13 @@ pub(crate) struct HistoryOptions {
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
     /// Show the newest ones, this number at most [default: 100]
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<usize>,
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub(crate) limit: Option<u32>,
 }
 
 #[derive(Args, Debug)]
@@ -139,7 +144,7 @@ pub(crate) struct LeasesOptions {
     #[arg(long)]
     pub(crate) json: bool,
     /// End the session that has this inner address
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["json", "watch"])]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_inner, conflicts_with_all = ["json", "watch"])]
     pub(crate) drop: Option<std::net::Ipv4Addr>,
     #[command(flatten)]
     pub(crate) watch: WatchOptions,

@@ -12,7 +12,7 @@ use host::narrow_path;
 
 use crate::args::DoctorOptions;
 use crate::doctor::facts::{Answer, Asked};
-use crate::exit::Code;
+use crate::exit::{Code, DOCTOR};
 use crate::target::Target;
 
 /// Test data that fits into one small packet, in bytes.
@@ -67,7 +67,9 @@ pub(super) fn once(target: &Target, pin: Option<&str>, net: &str, bytes: u32, op
             let said = if code == Code::Success { output.stdout } else { output.stderr };
             let said = String::from_utf8_lossy(&said);
             let line = said.trim().lines().last().unwrap_or_default();
-            Answer { code, text: line.strip_prefix("cellframe-vpn: ").unwrap_or(line).to_owned() }
+            let line = line.strip_prefix("cellframe-vpn: ").unwrap_or(line);
+            // It names this command.
+            Answer { code, text: line.split(DOCTOR).next().unwrap_or(line).to_owned() }
         }
         Err(error) => failed(format!("the check cannot be started: {error}")),
     }
