@@ -14,7 +14,7 @@ Examples:
   sudo cellframe-vpn stat --json | jq '.sessions[] | .address'
 
 Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
-  6 the server belongs to another user";
+  6 the server belongs to another user, 7 the output cannot be written";
 
 pub(super) const HISTORY_HELP: &str = "\
 Examples:
@@ -23,7 +23,7 @@ Examples:
   sudo cellframe-vpn history --csv --limit 10000 > services.csv
 
 Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
-  6 the server belongs to another user";
+  6 the server belongs to another user, 7 the output cannot be written";
 
 pub(super) const LEASES_HELP: &str = "\
 An address is leased to a session, kept for the client that had it, or reserved for the client of a static lease. A client
@@ -36,7 +36,7 @@ Examples:
   sudo cellframe-vpn leases --drop 10.98.0.7
 
 Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
-  6 the server belongs to another user";
+  6 the server belongs to another user, 7 the output cannot be written";
 
 pub(super) const STATUS_HELP: &str = "\
 Examples:
@@ -46,7 +46,7 @@ Examples:
   sudo cellframe-vpn status --json --watch 60 >> status.jsonl
 
 Exit codes: 0 answered, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
-  6 the client belongs to another user";
+  6 the client belongs to another user, 7 the output cannot be written";
 
 pub(super) const STOP_HELP: &str = "\
 The client takes its tunnel down and exits with 0.
@@ -54,7 +54,7 @@ The client takes its tunnel down and exits with 0.
 Example: sudo cellframe-vpn stop
 
 Exit codes: 0 stopped, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
-  6 the client belongs to another user";
+  6 the client belongs to another user, 7 the output cannot be written";
 
 #[derive(Args, Debug)]
 pub(crate) struct ControlOptions {
@@ -120,7 +120,7 @@ pub(crate) struct HistoryOptions {
     /// Print comma-separated values, without sums
     #[arg(long)]
     pub(crate) csv: bool,
-    /// Show the services of clients whose key's hash begins so
+    /// Show the services of the clients whose key's hash begins with these digits
     #[arg(long, value_name = "0xDIGITS")]
     pub(crate) client: Option<String>,
     /// Show what ran since then: a number with s, m, h or d for a time that long ago, or a day such as 2026-11-29
