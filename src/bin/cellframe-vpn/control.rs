@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use embedded::cli::{self, CliError};
+use embedded::cli::{self, CliError, Reply};
 
 use crate::args::{ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions};
 use crate::exit::{Code, Failure};
@@ -63,11 +63,22 @@ pub(crate) fn stop(options: &ControlOptions) -> Result<(), Failure> {
 }
 
 fn ask(role: Role, options: &ProcessOptions, argv: &[&str]) -> Result<String, Failure> {
+    call(role, &socket_for(role, options)?, argv)
+}
+
+/// Sends one command to the process of `role`, and returns its reply, whatever the code.
+pub(crate) fn ask_for_reply(role: Role, options: &ProcessOptions, argv: &[&str]) -> Result<Reply, Failure> {
+    let socket = socket_for(role, options)?;
+    let Reply { code, text } = cli::call(&socket, argv).map_err(|error| no_reply(role, &socket, &error))?;
+    Ok(Reply { code, text: text.trim_end().to_owned() })
+}
+
+fn socket_for(role: Role, options: &ProcessOptions) -> Result<PathBuf, Failure> {
     let socket = match &options.socket {
         Some(path) => path.clone(),
         None => socket_of(role, options)?,
     };
-    call(role, &socket, argv)
+    Ok(socket)
 }
 
 fn socket_of(role: Role, options: &ProcessOptions) -> Result<PathBuf, Failure> {

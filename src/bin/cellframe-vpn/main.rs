@@ -9,16 +9,18 @@ mod check;
 mod client;
 mod control;
 mod demo;
+mod doctor;
 #[cfg(test)]
 mod documented;
 mod documents;
-mod doctor;
 mod exit;
 mod live;
+mod notify;
 mod output;
 mod paying;
 mod privilege;
 mod profile;
+mod reload;
 mod repair;
 mod server;
 mod settings;
@@ -70,6 +72,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),
+        Command::Reload(options) => reload::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Repair => repair::run(),
         Command::Completions(options) => {

@@ -182,6 +182,12 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
     ("cdb", &["servers_list_check_timeout"]),
 ];
 
+/// Whether the program reads the key.
+#[cfg(test)]
+pub(crate) fn is_known(section: &str, key: &str) -> bool {
+    KEYS.iter().any(|(name, keys)| *name == section && keys.contains(&key))
+}
+
 /// Warns of unknown keys: a misspelt key would silently leave its default in force.
 fn warn_of_unknown_keys(config: &Config) {
     for key in unknown_keys(config) {
@@ -213,13 +219,14 @@ pub(crate) fn require_unused(role: Role, config: &Config) -> Result<(), Failure>
     )))
 }
 
-/// Reads `file`, else [`DEFAULT_FILE`] if it exists, else nothing.
-pub(crate) fn read(file: Option<&Path>) -> Result<Config, Failure> {
-    let path = match file {
-        Some(path) => path,
-        None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
-        None => return Ok(Config::empty()),
-    };
+/// Returns the file that is read: `file`, else [`DEFAULT_FILE`] if it exists.
+pub(crate) fn file(file: Option<&Path>) -> Option<&Path> {
+    file.or_else(|| Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists()))
+}
+
+/// Reads `named`, else [`DEFAULT_FILE`] if it exists, else nothing.
+pub(crate) fn read(named: Option<&Path>) -> Result<Config, Failure> {
+    let Some(path) = file(named) else { return Ok(Config::empty()) };
     Config::load(path).map_err(|error| Failure::new(Code::Usage, error.to_string()))
 }
 

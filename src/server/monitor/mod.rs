@@ -81,8 +81,8 @@ pub(crate) fn url() -> Result<String, NoPage> {
     let server = super::SERVER.lock().clone().ok_or(NoPage::NotRunning)?;
     match server.monitor.url.get() {
         Some(url) => Ok(url.clone()),
-        None if server.settings.monitor.address().is_none() => Err(NoPage::NoMonitor),
-        None if !server.settings.status_page => Err(NoPage::Off),
+        None if server.settings().monitor.address().is_none() => Err(NoPage::NoMonitor),
+        None if !server.settings().status_page => Err(NoPage::Off),
         None => Err(NoPage::NotListening),
     }
 }
@@ -95,12 +95,12 @@ impl Monitor {
 
     /// Starts listening, unless the operator wants none. A failure is a warning: the tunnel matters more.
     pub(super) fn start(&self, server: &Arc<Server>) {
-        let Some(wanted) = server.settings.monitor.address() else { return };
+        let Some(wanted) = server.settings().monitor.address() else { return };
         let token = match door::token() {
             Ok(token) => token,
             Err(error) => return log::warn!("no monitor: {error}"),
         };
-        let has_page = server.settings.status_page;
+        let has_page = server.settings().status_page;
         let site = Site::new(Arc::downgrade(server), token.clone(), wanted, has_page);
         match Listener::start(wanted, site) {
             Ok(listener) => {

@@ -32,7 +32,7 @@ pub(crate) struct ServerOptions {
     pub(crate) print_config: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = concat!(
     "Examples:\n",
     "  sudo cellframe-vpn client --connect vpn.example.com\n",
