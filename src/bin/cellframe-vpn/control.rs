@@ -109,7 +109,14 @@ fn no_reply(role: Role, socket: &Path, error: &CliError) -> Failure {
                 ErrorKind::NotFound => format!("no {name} runs here: there is no socket {socket}"),
                 _ => format!("no {name} runs here: no process listens on {socket} ({source})"),
             };
-            let message = format!("{message}; did another user start it, or with another --state-dir?");
+            let start = match role {
+                Role::Server => "sudo cellframe-vpn server",
+                Role::Client | Role::Check => "sudo cellframe-vpn client --connect HOST",
+            };
+            let message = format!(
+                "{message}; start one (`{start}`), ask that of another user with `sudo`, or name the --state-dir that it \
+                 was started with"
+            );
             Failure::new(Code::CannotConnect, message)
         }
         CliError::TooLong => Failure::new(Code::Usage, error.to_string()),

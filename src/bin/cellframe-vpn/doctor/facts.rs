@@ -173,6 +173,8 @@ pub(super) struct Asked {
     pub(super) answer: Answer,
     /// The answer to as much as many full packets take; `None` if the first one failed.
     pub(super) full: Option<Answer>,
+    /// The answer when this host sends no full packets there; `None` unless it accepted a connection and said no more.
+    pub(super) narrow: Option<Answer>,
     /// The largest packet that this host sends there, as the kernel knows after the answers.
     pub(super) path_mtu: Option<u32>,
     /// The user has named the identity.

@@ -283,7 +283,9 @@ fn a_server_that_was_asked() {
     let good = || Answer { code: Code::Success, text: "vpn.test:8079 answers".into() };
     let asked = |answer: Answer, full: Option<Answer>, is_pinned| {
         let target = "vpn.test:8079".to_owned();
-        move |facts: &mut Facts| facts.asked = Some(Asked { target, answer, full, path_mtu: Some(1500), is_pinned })
+        move |facts: &mut Facts| {
+            facts.asked = Some(Asked { target, answer, full, narrow: None, path_mtu: Some(1500), is_pinned })
+        }
     };
     assert_eq!(after(asked(good(), Some(good()), true)), []);
     one(asked(good(), Some(good()), false), "pin", Warning, "--pin");
@@ -291,4 +293,14 @@ fn a_server_that_was_asked() {
     one(asked(bad(Code::CannotConnect), None, true), "server reached", Fault, "doctor --server");
     one(asked(bad(Code::Refused), None, true), "server reached", Fault, "--pin");
     one(asked(good(), Some(bad(Code::NoAnswer)), true), "path mtu", Fault, "ip link set dev eth0 mtu 1280");
+    let silent_unless_narrow = |facts: &mut Facts| {
+        asked(bad(Code::NoAnswer), None, true)(facts);
+        facts.asked.as_mut().unwrap().narrow = Some(good());
+    };
+    one(silent_unless_narrow, "path mtu", Fault, "ip link set dev eth0 mtu 1280");
+    let silent_anyway = |facts: &mut Facts| {
+        asked(bad(Code::NoAnswer), None, true)(facts);
+        facts.asked.as_mut().unwrap().narrow = Some(bad(Code::NoAnswer));
+    };
+    one(silent_anyway, "server reached", Fault, "doctor --server");
 }
