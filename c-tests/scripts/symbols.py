@@ -115,8 +115,9 @@ def main():
         failures.append(f"linking against {archive.name}: {problem}")
 
     dynamic = run("readelf", "-dW", str(shared))
-    if not re.search(rf"\(SONAME\).*\[{NAME}\.so(\.\d+)*\]", dynamic):
-        failures.append(f"{shared.name} has no SONAME {NAME}.so")
+    major = re.search(r'^version = "(\d+)', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
+    if not re.search(rf"\(SONAME\).*\[{NAME}\.so\.{major}\]", dynamic):
+        failures.append(f"{shared.name} has no SONAME {NAME}.so.{major}")
     for library in re.findall(r"\(NEEDED\).*\[(.*?)\]", dynamic):
         if library not in NEEDED:
             failures.append(f"{shared.name} needs {library}")

@@ -16,6 +16,7 @@ use vpn_core::names;
 use crate::args::ClientOptions;
 use crate::exit::{Code, Failure};
 use crate::live::LiveLine;
+use crate::profile::Profile;
 use crate::settings::{self, Role};
 use crate::{output, paying, privilege, signals};
 
@@ -30,6 +31,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     logging::init();
     let mut config = settings::load(Role::Client, options.config.as_deref(), options.state_dir.as_deref())?;
+    let profile = Profile::new(options, &config)?;
     privilege::require_network_admin()?;
     privilege::require_tun()?;
     settings::require_unused(Role::Client, &config)?;
@@ -65,13 +67,13 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     })?;
     let user = User { signal, stops: app::client_stops() };
     require_known_servers(&config)?;
-    initialise(config, &options.net)?;
+    initialise(config, &profile.net)?;
     if let Err(error) = move_lease_tokens() {
         log::warn!("the kept leases cannot be read, the server may give another address: {error}");
     }
-    let live = LiveLine::show(&options.connect);
-    let result = match paying::choose(&options.pay, &options.net).and_then(|()| connect(options, &user)) {
-        Ok(None) => stay_connected(options, &user),
+    let live = LiveLine::show(&profile.connect);
+    let result = match paying::choose(&profile.means, &profile.net).and_then(|()| connect(&profile, &user)) {
+        Ok(None) => stay_connected(&profile, &user),
         Ok(Some(end)) => ended(end),
         Err(failure) => Err(failure),
     };
@@ -108,11 +110,11 @@ impl User {
 }
 
 /// Connects for the first time; with `--retry` again and again. Returns how the user has ended that.
-fn connect(options: &ClientOptions, user: &User) -> Result<Option<End>, Failure> {
-    let target = &options.connect;
+fn connect(profile: &Profile, user: &User) -> Result<Option<End>, Failure> {
+    let target = &profile.connect;
     let mut delay = FIRST_RETRY;
     loop {
-        let connected = app::client_start(&target.host, target.port, &options.net);
+        let connected = app::client_start(&target.host, target.port, &profile.net);
         // Whatever the attempt came to, the user wants no connection.
         if let Ok(number) = user.signal.try_recv() {
             return match connected {
@@ -125,9 +127,9 @@ fn connect(options: &ClientOptions, user: &User) -> Result<Option<End>, Failure>
         }
         match connected {
             Ok(_) => return Ok(None),
-            Err(error) if options.retry && (error.heals() || error.may_be_portal()) => output::note(failure(&error)),
+            Err(error) if profile.retry && (error.heals() || error.may_be_portal()) => output::note(failure(&error)),
             Err(error) => {
-                paying::hint(&options.pay, &error);
+                paying::hint(&profile.means, &error);
                 return Err(failure(&error));
             }
         }
@@ -143,8 +145,8 @@ fn connect(options: &ClientOptions, user: &User) -> Result<Option<End>, Failure>
 }
 
 /// Tells the user of each connection and each loss, until the end.
-fn stay_connected(options: &ClientOptions, user: &User) -> Result<(), Failure> {
-    let target = &options.connect;
+fn stay_connected(profile: &Profile, user: &User) -> Result<(), Failure> {
+    let target = &profile.connect;
     let (mut connects, mut is_lost) = (0, false);
     loop {
         if let Some(lease) = app::client_lease().filter(|_| app::client_connects() != connects) {
@@ -159,12 +161,12 @@ fn stay_connected(options: &ClientOptions, user: &User) -> Result<(), Failure> {
             let error = app::client_last_error();
             if !app::client_reconnects() {
                 return Err(match error {
-                    None | Some(ClientError::Lost { .. }) => lost(options, error.as_ref()),
+                    None | Some(ClientError::Lost { .. }) => lost(profile, error.as_ref()),
                     Some(error) => failure(&error),
                 });
             }
             if !std::mem::replace(&mut is_lost, true) {
-                output::note(lost(options, error.as_ref()));
+                output::note(lost(profile, error.as_ref()));
             }
         }
         if let Some(end) = user.wait(POLL) {
@@ -174,13 +176,13 @@ fn stay_connected(options: &ClientOptions, user: &User) -> Result<(), Failure> {
 }
 
 /// The loss of the connection, with its reason.
-fn lost(options: &ClientOptions, error: Option<&ClientError>) -> Failure {
+fn lost(profile: &Profile, error: Option<&ClientError>) -> Failure {
     let why = match error {
         Some(ClientError::Lost { reason, .. }) => format!(": {reason}"),
         Some(error) => format!(": {error}"),
         None => String::new(),
     };
-    Failure::general(format!("the connection to {} was lost{why}", options.connect))
+    Failure::general(format!("the connection to {} was lost{why}", profile.connect))
 }
 
 /// Reports an end that the user asked for.

@@ -9,17 +9,23 @@ mod check;
 mod client;
 mod control;
 mod demo;
+#[cfg(test)]
+mod documented;
+mod documents;
+mod doctor;
 mod exit;
 mod live;
 mod output;
 mod paying;
 mod privilege;
+mod profile;
 mod repair;
 mod server;
 mod settings;
 mod signals;
 mod target;
 mod wallet;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -64,7 +70,13 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Repair => repair::run(),
+        Command::Completions(options) => {
+            documents::completions(&options);
+            Ok(())
+        }
+        Command::ManPages(options) => documents::man_pages(&options),
         Command::DemoEnd(options) => demo::end::run(&options),
     }
 }

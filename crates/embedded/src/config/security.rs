@@ -97,6 +97,9 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
         "vpn_client",
         &[
             ("server_pin", Kind::Pin),
+            ("wallet", Kind::Text),
+            ("wallet_token", Kind::Text),
+            ("wallet_value", Kind::Text),
             ("order_hash", Kind::Text),
             ("tx_fee", COUNT),
             ("allow_source", Kind::List),
@@ -117,7 +120,7 @@ const NETWORK_KEYS: &[(&str, Kind)] = &[("id", COUNT), ("role", Kind::Word(ROLES
 /// Names that other sections have for other things, such as the node's `[cli-server] listen_address`.
 const OF_MANY: &[&str] = &["enabled", "listen_address", "listen_path"];
 /// The same for sections that this SDK does not know.
-const OF_OTHERS: &[&str] = &["deny", "device", "dns", "gate", "grace_period", "idle_timeout", "ipv6", "nat"];
+const OF_OTHERS: &[&str] = &["deny", "device", "dns", "gate", "grace_period", "idle_timeout", "ipv6", "nat", "wallet"];
 /// Keys of our own sections that are near a security key and none themselves.
 const NO_SLIPS: &[&str] = &["net"];
 
