@@ -16,6 +16,7 @@ pub mod config;
 pub mod congestion;
 #[cfg(feature = "client-tun")]
 pub mod external_channel;
+pub mod figures;
 pub mod gate;
 pub mod http;
 pub mod ledger;

@@ -101,6 +101,7 @@ impl Server {
     fn count_events(&self, datapath: &WorkerDatapath, channel: &Channel, events: &Events) {
         events.drops().for_each(|(cause, load)| self.count_lost(datapath, channel, cause, load));
         self.counters.marked(datapath.worker as usize, events.marked());
+        self.figures.waited_down(datapath.worker, events.delays());
     }
 
     fn count_lost(&self, datapath: &WorkerDatapath, channel: &Channel, cause: DropCause, lost: Load) {

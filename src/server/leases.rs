@@ -175,6 +175,7 @@ impl Server {
 
     fn give(&self, channel: &Arc<Channel>, session: &Session, sock_id: i32, caps: &Capabilities, lease: &Lease) {
         self.lease_store.wake();
+        self.figures.lease(lease.origin, session.journal.age(self.now()));
         session.show_place(channel, true);
         // Before the first packet arrives by the route.
         session.set_inner_mtu(caps.mtu, &self.settings);
@@ -199,6 +200,7 @@ impl Server {
     }
 
     fn refuse(&self, channel: &Channel, session: &Session, error: LeaseError) -> Result<(), DropCause> {
+        self.figures.refuse(error.into());
         if !session.warned_pool_exhausted.swap(true, Ordering::Relaxed) {
             let level = session.journal.warning(self.now(), "address refused");
             log::log!(level, "address refused: {}, {error}", session.who());

@@ -97,11 +97,12 @@ impl Server {
     fn count_events_up(&self, datapath: &WorkerDatapath, channel: &Channel, events: &Events) {
         events.drops().for_each(|(cause, load)| self.count_lost_up(datapath, channel, cause, load));
         self.counters.marked(datapath.worker as usize, events.marked());
+        self.figures.waited_up(datapath.worker, events.delays());
     }
 
     fn count_lost_up(&self, datapath: &WorkerDatapath, channel: &Channel, cause: DropCause, lost: Load) {
         let Load { packets, bytes } = lost;
-        self.counters.dropped_all(datapath.worker as usize, cause, packets);
+        self.counters.dropped_up(datapath.worker as usize, cause, packets);
         channel.add_stats(&SessionStats {
             bytes_sent_lost: bytes,
             packets_sent_lost: packets,

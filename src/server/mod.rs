@@ -7,6 +7,7 @@
 //! - `book`: the account book, which outlasts sessions.
 //! - `listing`: the sessions as `vpn_stat` shows them.
 //! - `visible`: what C may read of all this.
+//! - `figures`: what the service counts besides packets.
 //! - `journal`: what the log says of a session.
 //! - `lease_store`: the leases that a restart does not end; `static_leases`: those of one client each; `lease_list`: all,
 //!   for the operator.
@@ -15,9 +16,11 @@
 //! - `worker_datapath`: one worker's TUN queue, and its sessions.
 //! - `upstream`: handles packets from clients, on the worker of the client's stream.
 //! - `downstream`: handles packets from the host, on the worker whose queue they arrived at.
+//! - `pulse`: how fast a session is at the moment.
 //! - `rates`: the limits of sessions; `limited`: what passes when they allow it.
 //! - `deny`: the destinations that clients must not reach.
 //! - `exit`: what a process that ends without a stop saves and puts back.
+//! - `monitor`: the service's figures by HTTP, for Prometheus, a page and programs.
 //! - `mailbox`: packets that cross from one worker to another.
 //!
 //! A process has one service. [`init`] creates it and [`deinit`] removes it.
@@ -28,6 +31,7 @@ mod book;
 mod deny;
 mod downstream;
 mod exit;
+mod figures;
 mod handlers;
 mod init_error;
 mod journal;
@@ -38,7 +42,9 @@ mod limited;
 mod limits;
 mod listing;
 mod mailbox;
+pub(crate) mod monitor;
 mod nat;
+mod pulse;
 mod rates;
 mod session;
 mod settings;
@@ -76,15 +82,18 @@ use vpn_core::rate::Rates;
 
 use billing::{Billing, Gate, Rules};
 use deny::Deny;
+use figures::{Figures, Kind};
 use handlers::WeakHandler;
 use lease_store::LeaseStore;
+use monitor::Monitor;
 use nat::Nat;
+use session::Session;
 use tunnel::Tunnel;
 use worker_datapath::{QueueHandler, WorkerDatapath};
 
 const VPN_STAT_USAGE: &std::ffi::CStr = c"vpn_stat [-net <net_name>] [-full] [-json]\n\
     vpn_stat -history [-json | -csv] [-net <net_name>] [-client <first digits of 0x..>] [-since <time>] [-limit <n>]\n\
-    vpn_stat -leases [-net <net_name>] [-json]\nvpn_stat -drop <address>\n";
+    vpn_stat -leases [-net <net_name>] [-json]\nvpn_stat -drop <address>\nvpn_stat -url\n";
 /// How long [`deinit`] waits for the workers to release a session or a queue.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -107,6 +116,7 @@ pub(crate) struct Server {
     terms: Terms,
     log_sources: Arc<journal::Sources>,
     counters: Arc<Counters>,
+    figures: Figures,
     started: Instant,
     closing: AtomicBool,
     /// The snapshot of the sessions for C is out of date.
@@ -119,6 +129,7 @@ pub(crate) struct Server {
     timers: Mutex<Vec<worker::Timer>>,
     tunnel: Tunnel,
     nat: Nat,
+    monitor: Monitor,
     _running: Running,
 }
 
@@ -267,6 +278,7 @@ impl Server {
             terms,
             log_sources: Arc::default(),
             counters,
+            figures: Figures::new(workers as usize),
             started: Instant::now(),
             closing: AtomicBool::new(false),
             c_snapshot_is_stale: AtomicBool::new(false),
@@ -276,6 +288,7 @@ impl Server {
             timers: Mutex::default(),
             tunnel,
             nat,
+            monitor: Monitor::new(),
             settings,
             _running: running,
         }))
@@ -312,11 +325,13 @@ impl Server {
         command::add(c"vpn_stat", parts::VPN_STAT, c"VPN statistics", VPN_STAT_USAGE);
         http::register(limits::answer)?;
         exit::install();
+        self.monitor.start(self);
         Ok(())
     }
 
     fn close(self: &Arc<Self>) {
         self.closing.store(true, Ordering::Release);
+        self.monitor.stop();
         http::unregister();
         command::remove(c"vpn_stat");
         channel::set_handler(Role::Server, None);
@@ -355,13 +370,21 @@ impl Server {
     /// Runs once a second on each worker.
     fn tick(self: &Arc<Self>, worker: u32) {
         let channels = self.channels();
+        let (mut kinds, mut queued) = ([0; Kind::ALL.len()], 0);
         for channel in channels.iter().filter(|channel| channel.worker() == Some(worker)) {
             self.check_session(channel);
+            if let Some(session) = channel.data::<Session>() {
+                kinds[session.kind() as usize] += 1;
+                queued += session.queued() as u64;
+            }
         }
+        self.figures.look(worker, kinds, queued);
         if let Some(datapath) = self.datapaths.get(worker as usize) {
             datapath.trim();
         }
         if worker == 0 {
+            let pool = self.leases.lock().pool().occupancy();
+            self.figures.look_at_pool(&pool);
             self.billing.keep_gate();
             self.check_device();
             self.nat.tick(&self.tunnel);

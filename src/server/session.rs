@@ -19,7 +19,9 @@ use vpn_core::source::Source;
 use vpn_core::wire::{self, FromClient, op, problem};
 
 use super::account::{Account, Stage};
+use super::figures::Kind;
 use super::journal::{Journal, Who};
+use super::pulse::Pulse;
 use super::{Server, Settings};
 
 /// The requests for an address that a session may send in a second. A client repeats one after a second.
@@ -35,6 +37,8 @@ pub(super) struct Session {
     allowed: AtomicBool,
     /// The service is paid, not in grace and not free.
     paid: AtomicBool,
+    /// The service waits for its payment.
+    in_grace: AtomicBool,
     /// The client pays, is in grace, or has a lease: its stream keeps its place.
     keeps_place: AtomicBool,
     /// Where the client comes from.
@@ -53,6 +57,7 @@ pub(super) struct Session {
     limited_up: AtomicBool,
     /// The bytes that waited for the client and from it at the last look, once a second.
     queued: AtomicUsize,
+    pub(super) pulse: Pulse,
     /// The session's route in the forwarding table; `None` without a lease, and while the stream moves.
     pub(super) route: Mutex<Option<Route>>,
     /// When the last packet from the client arrived, in milliseconds on the server's clock.
@@ -87,6 +92,7 @@ impl Session {
             state: Mutex::new(exchange::Session::new(now)),
             allowed: AtomicBool::new(false),
             paid: AtomicBool::new(false),
+            in_grace: AtomicBool::new(false),
             keeps_place: AtomicBool::new(false),
             source,
             carried_before: AtomicU64::new(0),
@@ -96,6 +102,7 @@ impl Session {
             evicted: AtomicBool::new(false),
             limited_up: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
+            pulse: Pulse::default(),
             route: Mutex::default(),
             heard: AtomicU64::new(now.as_millis() as u64),
             acknowledged: AtomicU64::new(0),
@@ -232,6 +239,16 @@ impl Session {
         self.queued.store(bytes, Ordering::Relaxed);
     }
 
+    /// How the client is served, as of the last look.
+    pub(super) fn kind(&self) -> Kind {
+        match (self.is_allowed(), self.is_paid()) {
+            (false, _) => Kind::Unserved,
+            (true, true) => Kind::Paid,
+            (true, false) if self.in_grace.load(Ordering::Relaxed) => Kind::Grace,
+            (true, false) => Kind::Free,
+        }
+    }
+
     pub(super) fn bundle(&self) -> usize {
         self.bundle.load(Ordering::Relaxed)
     }
@@ -351,6 +368,7 @@ impl Server {
             (account.allows().unwrap_or(is_free), is_metered, is_paid)
         };
         session.paid.store(is_paid, Ordering::Relaxed);
+        session.in_grace.store(is_metered && !is_paid, Ordering::Relaxed);
         if is_paid {
             session.journal.pays();
         }
@@ -364,6 +382,7 @@ impl Server {
         let change = session.state.lock().set_allowed(self.now(), allowed);
         match change {
             UsageChange::Begins => {
+                self.figures.serve(session.journal.age(self.now()));
                 session.journal.served();
                 self.note_service(channel, session);
                 let kind = match session.account.lock() {
@@ -392,6 +411,8 @@ impl Server {
         session.look_for_use(self.now());
         let (is_leased, pending) = (session.leased().is_some(), channel.pending().unwrap_or(0));
         session.set_queued(pending + self.waiting(session));
+        let path = is_leased.then(|| self.figures.is_watched(self.now()).then(|| channel.path())).flatten().flatten();
+        session.pulse.look(self.now(), session.carried.both_ways(), path.map(|path| path.rtt));
         let action = {
             let mut state = session.state.lock();
             let keep_alive = self.settings.keep_alive;

@@ -15,6 +15,7 @@ use vpn_core::exchange::LeaseRules;
 use vpn_core::forward::{BadNetwork, Networks, is_routable};
 use vpn_core::lease::{Limits, Subnet, SubnetError, dotted};
 
+use super::monitor;
 use super::nat::Mode;
 use super::rates::Rates;
 use super::static_leases::StaticLeases;
@@ -65,6 +66,10 @@ pub(crate) struct Settings {
     pub deny_host: bool,
     /// What the service does for the clients' packets to other networks.
     pub nat: Mode,
+    /// Where the service's figures can be read.
+    pub monitor: monitor::Mode,
+    /// Whether the monitor has the status page, and with it all that names clients.
+    pub status_page: bool,
 }
 
 /// Why the configuration is invalid.
@@ -177,6 +182,8 @@ impl Settings {
             deny,
             deny_host,
             nat: Mode::read(config, SECTION)?,
+            monitor: monitor::Mode::read(config, SECTION)?,
+            status_page: config.checked_flag(SECTION, "status_page", cfg!(feature = "embedded"))?,
         };
         warn_of_denied_servers(&settings.dns, &settings.deny);
         Ok(settings)

@@ -104,7 +104,7 @@ impl Server {
 
     /// Counts a packet from a client that was dropped.
     pub(super) fn count_drop(&self, channel: &Channel, worker: u32, cause: DropCause, bytes: usize) {
-        self.counters.dropped(worker as usize, cause);
+        self.counters.dropped_up(worker as usize, cause, 1);
         let lost = SessionStats { bytes_sent_lost: bytes as u64, packets_sent_lost: 1, ..SessionStats::default() };
         channel.add_stats(&lost);
     }

@@ -7,9 +7,11 @@
 #![deny(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+pub mod browser;
 mod devices;
 pub mod flood;
 pub mod hosts;
+pub mod http;
 pub mod inner;
 pub mod logged;
 pub mod netns;

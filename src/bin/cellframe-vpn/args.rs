@@ -9,14 +9,17 @@ mod wallet;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use control::{ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions};
+pub(crate) use control::{
+    ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions, WatchOptions,
+};
 use control::{HISTORY_HELP, LEASES_HELP, STAT_HELP, STATUS_HELP, STOP_HELP};
 use demo::DEMO_ABOUT;
 pub(crate) use demo::{DemoEndOptions, DemoOptions, EndRole};
 use documents::COMPLETIONS_HELP;
 pub(crate) use documents::{CompletionsOptions, ManPagesOptions};
 pub(crate) use ends::{CheckOptions, ClientOptions, ServerOptions};
-use upkeep::{REPAIR_ABOUT, REPAIR_HELP};
+pub(crate) use upkeep::DoctorOptions;
+use upkeep::{DOCTOR_ABOUT, DOCTOR_HELP, REPAIR_ABOUT, REPAIR_HELP};
 use wallet::{WALLET_HELP, WalletOptions};
 pub(crate) use wallet::{WalletCommand, WalletPlace};
 
@@ -35,6 +38,7 @@ Use it:
   cellframe-vpn leases                    show which address is whose on the running server; end a session
   cellframe-vpn wallet new NAME           make a wallet, which pays a server that sells
   cellframe-vpn history                   show what clients of the running server have bought and used
+  cellframe-vpn doctor                    say what is wrong with this machine, and what helps
   cellframe-vpn repair                    undo what a client or server that was killed has left (as root)
 
 Help for each command: cellframe-vpn COMMAND --help
@@ -99,6 +103,9 @@ pub(crate) enum Command {
     /// Make wallets, and give them tokens at the server that runs on this machine
     #[command(after_help = WALLET_HELP)]
     Wallet(WalletOptions),
+    /// Check this machine for a server or a client, and say what is wrong and what helps
+    #[command(long_about = DOCTOR_ABOUT, after_help = DOCTOR_HELP)]
+    Doctor(DoctorOptions),
     /// Undo what a client or server that was killed has left on this machine
     #[command(long_about = REPAIR_ABOUT, after_help = REPAIR_HELP)]
     Repair,

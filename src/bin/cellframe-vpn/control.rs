@@ -9,13 +9,18 @@ use crate::args::{ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions,
 use crate::exit::{Code, Failure};
 use crate::output;
 use crate::settings::{self, Role};
+use crate::watch::{self, Title};
 
 /// Prints the sessions of the running server, its traffic and its drops.
 pub(crate) fn stat(options: &StatOptions) -> Result<(), Failure> {
+    if options.url {
+        output::line(ask(Role::Server, &options.process, &["vpn_stat", "-url"])?);
+        return Ok(());
+    }
     let mut argv = vec!["vpn_stat", if options.json { "-json" } else { "-full" }];
     argv.extend(options.net.iter().flat_map(|net| ["-net", net]));
-    output::line(ask(Role::Server, &options.process, &argv)?);
-    Ok(())
+    let title = Title { command: "stat", is_json: options.json };
+    watch::repeat(&options.watch, &title, || ask(Role::Server, &options.process, &argv))
 }
 
 /// Prints the account book of the running server.
@@ -39,16 +44,16 @@ pub(crate) fn leases(options: &LeasesOptions) -> Result<(), Failure> {
         None => argv.push("-leases"),
     }
     argv.extend(options.json.then_some("-json"));
-    output::line(ask(Role::Server, &options.control.process, &argv)?);
-    Ok(())
+    let title = Title { command: "leases", is_json: options.json };
+    watch::repeat(&options.watch, &title, || ask(Role::Server, &options.control.process, &argv))
 }
 
 /// Prints the state of the running client.
 pub(crate) fn status(options: &StatusOptions) -> Result<(), Failure> {
     let mut argv = vec!["vpn_client", "status", "-net", &options.control.net];
     argv.extend(options.json.then_some("-json"));
-    output::line(ask(Role::Client, &options.control.process, &argv)?);
-    Ok(())
+    let title = Title { command: "status", is_json: options.json };
+    watch::repeat(&options.watch, &title, || ask(Role::Client, &options.control.process, &argv))
 }
 
 /// Stops the running client, whose process ends with exit code 0.

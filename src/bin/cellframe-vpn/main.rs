@@ -12,6 +12,7 @@ mod demo;
 #[cfg(test)]
 mod documented;
 mod documents;
+mod doctor;
 mod exit;
 mod live;
 mod output;
@@ -24,6 +25,7 @@ mod settings;
 mod signals;
 mod target;
 mod wallet;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -68,6 +70,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Repair => repair::run(),
         Command::Completions(options) => {
             documents::completions(&options);

@@ -55,7 +55,7 @@ fn usage(error: impl Display) -> Failure {
 }
 
 /// Sets the state directory.
-fn place(mut config: Config, role: Role, state_dir: Option<&Path>) -> Result<Config, Failure> {
+pub(crate) fn place(mut config: Config, role: Role, state_dir: Option<&Path>) -> Result<Config, Failure> {
     let state_dir = match state_dir {
         Some(directory) => absolute(directory)?,
         None => config.state_path().join(role.directory()),
@@ -128,6 +128,8 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
             "deny",
             "deny_host",
             "nat",
+            "monitor",
+            "status_page",
         ],
     ),
     (
@@ -165,17 +167,21 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
 
 /// Warns of unknown keys: a misspelt key would silently leave its default in force.
 fn warn_of_unknown_keys(config: &Config) {
+    for key in unknown_keys(config) {
+        log::warn!("{}: {key}: no such key; ignored", config.origin());
+    }
+}
+
+/// Returns the keys that nobody reads, as "[section] key".
+pub(crate) fn unknown_keys(config: &Config) -> Vec<String> {
     // The configuration compares names with `-` as `_`.
     let is = |name: &str, key: &str| name.replace('-', "_") == key;
-    for (section, key) in config.keys() {
-        let known = match KEYS.iter().find(|(name, _)| is(name, section)) {
-            Some((_, keys)) => keys.iter().any(|name| is(name, key)),
-            None => section.starts_with("network_"),
-        };
-        if !known {
-            log::warn!("{}: [{section}] {key}: no such key; ignored", config.origin());
-        }
-    }
+    let is_known = |section: &str, key: &str| match KEYS.iter().find(|(name, _)| is(name, section)) {
+        Some((_, keys)) => keys.iter().any(|name| is(name, key)),
+        None => section.starts_with("network_"),
+    };
+    let unknown = config.keys().into_iter().filter(|(section, key)| !is_known(section, key));
+    unknown.map(|(section, key)| format!("[{section}] {key}")).collect()
 }
 
 /// Fails if a process of this role already uses this state directory.
@@ -190,7 +196,8 @@ pub(crate) fn require_unused(role: Role, config: &Config) -> Result<(), Failure>
     )))
 }
 
-fn read(file: Option<&Path>) -> Result<Config, Failure> {
+/// Reads `file`, else [`DEFAULT_FILE`] if it exists, else nothing.
+pub(crate) fn read(file: Option<&Path>) -> Result<Config, Failure> {
     let path = match file {
         Some(path) => path,
         None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
@@ -276,8 +283,8 @@ mod tests {
                 let default = cells[3].split(';').next().unwrap_or_default().trim_matches('`');
                 let is_number = !default.is_empty() && default.bytes().all(|byte| byte.is_ascii_digit());
                 let is_plain = is_number || ["true", "false"].contains(&default);
-                // These have an example in place of the default.
-                if is_plain && key != "deny_host" {
+                // A key of another section, and one that has an example in place of the default.
+                if is_plain && !key.starts_with('[') && key != "deny_host" {
                     assert_eq!(example.get_str(section, key).as_deref(), Some(default), "[{section}] {key}");
                     compared += 1;
                 }

@@ -158,7 +158,7 @@ impl Billing {
     }
 
     /// Returns the network whose orders this node serves.
-    fn net(&self) -> Option<Net> {
+    pub(super) fn net(&self) -> Option<Net> {
         self.net.as_deref().and_then(Net::by_name)
     }
 

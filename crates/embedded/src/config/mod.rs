@@ -52,7 +52,7 @@ const DEFAULTS: [(&str, &str, &str); 5] = [
 /// config.set("srv_vpn", "net", "test");
 /// assert_eq!(config.get_str("srv_vpn", "net").as_deref(), Some("test"));
 /// ```
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     origin: String,
     sections: Sections,

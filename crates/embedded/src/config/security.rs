@@ -65,6 +65,8 @@ pub(super) const KEYS: &[(&str, &[(&str, Kind)])] = &[
             ("deny", Kind::List),
             ("deny_host", Kind::Flag),
             ("nat", Kind::Word(&["auto", "on", "off"])),
+            ("monitor", Kind::Text),
+            ("status_page", Kind::Flag),
             ("leases_per_address", COUNT),
             ("new_leases_per_minute", COUNT),
             ("lease_unused", COUNT),

@@ -11,7 +11,7 @@ mod shares;
 mod slots;
 mod subnet;
 
-pub use given::{Entry, Lease, LeaseError, Origin};
+pub use given::{Entry, Lease, LeaseError, Occupancy, Origin};
 pub use key::{KEY_SESSIONS, KeyTokens};
 pub use pool::{Pool, Restored};
 pub use record::{PAGES, PageError, empty_page};

@@ -1,7 +1,7 @@
 //! The pool: leases addresses, and keeps a returned address for its client for a while.
 
 use super::Token;
-use super::given::{Entry, Lease, LeaseError, Origin};
+use super::given::{Entry, Lease, LeaseError, Occupancy, Origin};
 use super::record::{PageSet, TokenHash};
 use super::shares::{Applicant, Limits, Shares};
 use super::slots::{self, Slot, Slots, State};
@@ -251,6 +251,15 @@ impl Pool {
     /// The number of addresses that can be leased now, including the kept ones.
     pub fn available(&self) -> u32 {
         self.subnet.capacity() - self.leased()
+    }
+
+    /// How the addresses for clients are used now. The cost grows with the reserved ones.
+    pub fn occupancy(&self) -> Occupancy {
+        let is_idle = |host: &&u32| self.slots.get(**host).is_some_and(|slot| matches!(slot.state, State::Reserved));
+        let reserved = self.reserved.iter().filter(is_idle).count() as u32;
+        let (capacity, kept) = (self.subnet.capacity(), self.kept as u32);
+        let free = capacity.saturating_sub(self.leased).saturating_sub(kept).saturating_sub(reserved);
+        Occupancy { capacity, leased: self.leased, kept, reserved, free, all_reserved: self.reserved.len() as u32 }
     }
 
     /// The subnet.

@@ -12,6 +12,7 @@ mod blocks;
 mod bucket;
 mod ceiling;
 mod codel;
+mod delays;
 mod events;
 mod flows;
 mod memory;
@@ -20,6 +21,7 @@ mod pace;
 pub use bucket::Rate;
 pub use ceiling::Ceiling;
 pub use codel::Tuning;
+pub use delays::{DELAY_BOUNDS, Delays};
 pub use events::Events;
 pub use memory::Memory;
 pub use pace::{Pace, Path};
@@ -239,6 +241,7 @@ impl Queue {
                 continue;
             }
             memory.blocks.take(first, space);
+            events.waited(waited);
             let (len, load) = finish(space, &unit, lost, is_marked, events);
             table.charge(place, len);
             self.bucket.charge(load.bytes);

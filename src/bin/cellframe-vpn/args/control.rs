@@ -9,6 +9,7 @@ use crate::target::DEFAULT_NETWORK;
 pub(super) const STAT_HELP: &str = "\
 Examples:
   sudo cellframe-vpn stat
+  sudo cellframe-vpn stat --watch
   sudo cellframe-vpn stat --state-dir /var/lib/cellframe-vpn/server
   sudo cellframe-vpn stat --json | jq '.sessions[] | .address'
 
@@ -30,6 +31,7 @@ whose session is dropped may connect again; a client of this library does so at 
 
 Examples:
   sudo cellframe-vpn leases
+  sudo cellframe-vpn leases --watch 10
   sudo cellframe-vpn leases --json | jq '.leases[] | select(.state == \"leased\")'
   sudo cellframe-vpn leases --drop 10.98.0.7
 
@@ -39,7 +41,9 @@ Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no serve
 pub(super) const STATUS_HELP: &str = "\
 Examples:
   sudo cellframe-vpn status
+  sudo cellframe-vpn status --watch
   sudo cellframe-vpn status --json | jq .round_trip_ms
+  sudo cellframe-vpn status --json --watch 60 >> status.jsonl
 
 Exit codes: 0 answered, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
   6 the client belongs to another user";
@@ -75,6 +79,20 @@ pub(crate) struct ProcessOptions {
     pub(crate) socket: Option<PathBuf>,
 }
 
+/// Whether the answer is asked for again and again.
+#[derive(Args, Debug)]
+pub(crate) struct WatchOptions {
+    /// Ask again every so many seconds, 2 unless given, until Ctrl-C; on a terminal the new answer takes the old one's place
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..=86_400)
+    )]
+    pub(crate) watch: Option<u32>,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct StatOptions {
     /// Show the sessions of this Cellframe network [default: of all]
@@ -85,6 +103,11 @@ pub(crate) struct StatOptions {
     /// Print the sessions as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) watch: WatchOptions,
+    /// Print the address of the status page, for a browser on this machine; keep it secret, as it shows your clients
+    #[arg(long, conflicts_with_all = ["json", "net", "watch"])]
+    pub(crate) url: bool,
 }
 
 #[derive(Args, Debug)]
@@ -119,8 +142,10 @@ pub(crate) struct LeasesOptions {
     #[arg(long)]
     pub(crate) json: bool,
     /// End the session that has this inner address
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "json")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["json", "watch"])]
     pub(crate) drop: Option<std::net::Ipv4Addr>,
+    #[command(flatten)]
+    pub(crate) watch: WatchOptions,
 }
 
 #[derive(Args, Debug)]
@@ -130,4 +155,6 @@ pub(crate) struct StatusOptions {
     /// Print the state as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) watch: WatchOptions,
 }

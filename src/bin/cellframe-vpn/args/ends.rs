@@ -115,6 +115,9 @@ pub(crate) struct CheckOptions {
     /// The identity the server must have, as its ready line shows it
     #[arg(long, value_name = "sha256:HEX", value_parser = parse_pin)]
     pub(crate) pin: Option<String>,
+    /// Bytes of test data in each direction
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) bytes: u16,
     /// Seconds that the whole check may take
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=600))]
     pub(crate) timeout: u16,
