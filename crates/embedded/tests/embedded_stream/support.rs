@@ -434,7 +434,6 @@ unsafe extern "C" fn run_boxed(body: *mut c_void) {
 
 /// Waits until `is_so`; on a timeout panics with the text of `otherwise`.
 pub(crate) fn eventually(is_so: impl Fn() -> bool, otherwise: impl Fn() -> String) {
-    #[expect(clippy::incompatible_msrv, reason = "tests are built with the pinned compiler")]
     testkit::eventually(fmt::from_fn(|f| f.write_str(&otherwise())), is_so);
 }
 
