@@ -7,8 +7,8 @@
 # (default c-tests/build).
 #
 # Needs cargo, a C and C++ compiler, cmake, make and python3; on Debian, as root, it installs missing packages. Some
-# tests need clang, valgrind, iproute2, iperf3, iptables, dbus-daemon or TUN and are skipped without them; with CI=true, as
-# root, missing namespaces or TUN are a failure.
+# tests need clang, valgrind, chromium-driver, iproute2, iperf3, iptables, dbus-daemon or TUN and are skipped without
+# them; with CI=true, as root, missing namespaces or TUN are a failure, and so is a missing browser.
 set -u -o pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -43,7 +43,8 @@ step() {
 readonly TOOLS="cc:gcc:yes g++:g++:yes make:make:yes cmake:cmake:yes python3:python3:yes nm:binutils:yes
     pkg-config:pkg-config:some
     clang:clang:some ip:iproute2:some iperf3:iperf3:some ping:iputils-ping:some unshare:util-linux:some
-    valgrind:valgrind:some dbus-daemon:dbus-daemon:some iptables-legacy:iptables:some"
+    valgrind:valgrind:some chromedriver:chromium-driver:some dbus-daemon:dbus-daemon:some iptables-legacy:iptables:some
+    dh:debhelper:some lowdown:lowdown:some nft:nftables:some man:man-db:some systemd-analyze:systemd:some"
 
 missing_packages() { # missing_packages yes|some
     local tool name package need

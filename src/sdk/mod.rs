@@ -16,6 +16,7 @@ pub mod config;
 pub mod congestion;
 #[cfg(feature = "client-tun")]
 pub mod external_channel;
+pub mod figures;
 pub mod gate;
 pub mod http;
 pub mod ledger;
@@ -25,6 +26,8 @@ pub mod net;
 pub mod parts;
 pub mod process;
 mod raw;
+#[cfg(feature = "embedded")]
+pub mod reload;
 pub mod service;
 pub mod store;
 pub mod tun_socket;

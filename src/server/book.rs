@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::sdk::net::Net;
 use crate::sdk::{clock, store};
-use vpn_core::book::{Book, Entry, Limits, PAGE_ENTRIES, PageError, Shelf, Sums};
+use vpn_core::book::{Book, Entry, Kind, Limits, PAGE_ENTRIES, PageError, Shelf, Sums};
 use vpn_core::meter::{Client, PaymentId, Unit};
 
 const GROUP: &str = "local.vpn_server.book";
@@ -183,16 +183,44 @@ impl AccountBook {
         self.store_all();
     }
 
-    /// Returns the entries that the filter asks for, with what running services have now. Asks the ledger for payments
-    /// that it did not have.
-    pub(super) fn history(&self, filter: &Filter, live: &HashMap<u64, Live>) -> Option<History> {
+    /// Returns the sums of all entries, and of each client's paid ones that the book still has; `None` without a book.
+    /// What running services have carried and used may be a minute old.
+    pub(super) fn sums(&self) -> Option<(Sums, HashMap<Client, Sums>)> {
+        self.settle_waiting();
         let book = self.book.as_ref()?;
+        let numbers = book.lock().numbers();
+        let (mut all, mut by_client) = (Sums::default(), HashMap::<Client, Sums>::new());
+        // Workers wait for the lock.
+        for some in numbers.chunks(ENTRIES_AT_ONCE) {
+            let book = book.lock();
+            for entry in some.iter().filter_map(|number| book.get(*number)) {
+                all.add(entry);
+                if entry.kind == Kind::Paid {
+                    by_client.entry(entry.client).or_default().add(entry);
+                }
+            }
+        }
+        let book = book.lock();
+        [Shelf::Paid, Shelf::Free].iter().for_each(|shelf| all.add_sums(&book.dropped(*shelf)));
+        Some((all, by_client))
+    }
+
+    /// Asks the ledger for payments that it did not have.
+    fn settle_waiting(&self) {
+        let Some(book) = &self.book else { return };
         let waiting = book.lock().waiting();
         for (net, payment) in waiting {
             if Net::by_id(net).is_some_and(|net| net.has_transaction(&payment)) {
                 self.settle(&payment);
             }
         }
+    }
+
+    /// Returns the entries that the filter asks for, with what running services have now. Asks the ledger for payments
+    /// that it did not have.
+    pub(super) fn history(&self, filter: &Filter, live: &HashMap<u64, Live>) -> Option<History> {
+        let book = self.book.as_ref()?;
+        self.settle_waiting();
         let numbers: Vec<_> = book.lock().numbers();
         let mut entries = Vec::new();
         // Workers wait for the lock.

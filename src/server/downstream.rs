@@ -101,6 +101,7 @@ impl Server {
     fn count_events(&self, datapath: &WorkerDatapath, channel: &Channel, events: &Events) {
         events.drops().for_each(|(cause, load)| self.count_lost(datapath, channel, cause, load));
         self.counters.marked(datapath.worker as usize, events.marked());
+        self.figures.waited_down(datapath.worker, events.delays());
     }
 
     fn count_lost(&self, datapath: &WorkerDatapath, channel: &Channel, cause: DropCause, lost: Load) {
@@ -113,7 +114,7 @@ impl Server {
     /// Sends a whole VPN packet. If the client reads too slowly, only its own packets are dropped.
     fn send_down(&self, datapath: &WorkerDatapath, channel: &Arc<Channel>, packet: &[u8], load: Load) {
         let Load { packets, bytes } = load;
-        let fits_queue = channel.pending().is_some_and(|waiting| waiting + packet.len() <= self.settings.session_queue);
+        let fits_queue = channel.pending().is_some_and(|waiting| waiting + packet.len() <= self.session_queue());
         if fits_queue && channel.send(TYPE_DATA, packet) {
             self.counters.down(datapath.worker as usize, load);
             if channel.data::<Session>().is_some_and(|session| session.carried.count(0, bytes)) {

@@ -9,6 +9,7 @@ use crate::sdk::usage::Rest;
 use vpn_core::source::Source;
 use vpn_core::wire;
 
+use super::figures::Refusal;
 use super::journal::Journal;
 use super::session::Session;
 use super::{Server, billing};
@@ -19,7 +20,8 @@ impl ChannelHandler for Server {
         let journal = Journal::new(now, channel.peer(), &self.log_sources, source);
         channel.set_data(Arc::new(Session::new(now, source, self.billing.open_account(), journal)));
         channel.show_service(self.service_raw(), self.tun_visible(channel.worker()));
-        self.settings.congestion.apply(channel);
+        self.settings().congestion.apply(channel);
+        self.figures.opened.add(1);
         self.open_channels.lock().insert(Arc::as_ptr(channel).addr(), Arc::clone(channel));
         // The billing side may have accepted the client on 'R' before the client opened 'S'.
         self.refresh(channel);
@@ -114,6 +116,7 @@ impl ServiceHandler for Server {
         if let Some(channel) = channel {
             return self.usage_refused(channel, code);
         }
+        self.figures.refuse(Refusal::of_code(code));
         log::debug!(
             "usage {usage_id}: the billing side refused service with code {code:#x} ({})",
             wire::error_text(code)

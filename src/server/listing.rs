@@ -1,6 +1,7 @@
 //! The sessions as `vpn_stat` shows them.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use crate::sdk::channel::Channel;
 use vpn_core::meter::Unit;
@@ -36,6 +37,14 @@ pub(crate) struct SessionInfo {
     pub(crate) queued: usize,
     /// The session's limits.
     pub(crate) rates: SessionRates,
+    /// The time since the session began.
+    pub(crate) age: Duration,
+    /// The bytes of inner packets from the client, and to it.
+    pub(crate) carried: (u64, u64),
+    /// The same a second, at the moment.
+    pub(crate) rates_now: (u64, u64),
+    /// The round trip to the client; `None` if it was not asked for, see `monitor`.
+    pub(crate) round_trip: Option<Duration>,
     /// The worker; `None` while the stream moves to another.
     pub(crate) worker: Option<u32>,
 }
@@ -71,7 +80,11 @@ impl Server {
             left: metered.map_or(0, |metered| self.left_now(session, metered)),
             receipts: account.entry.as_ref().and_then(|noted| self.billing.book.receipts(noted.number)),
             queued: session.queued(),
-            rates: self.settings.rates.of(order.as_ref()),
+            rates: self.settings().rates.of(order.as_ref()),
+            age: session.journal.age(self.now()),
+            carried: session.carried.both_ways(),
+            rates_now: session.pulse.rates(),
+            round_trip: session.pulse.round_trip(),
             worker: channel.worker(),
         })
     }

@@ -59,6 +59,15 @@ pub(super) struct Nat {
     subnet: Subnet,
     state: Mutex<State>,
     ticks: AtomicU32,
+    /// What keeps clients from other networks, as the start has found it.
+    obstacles: Mutex<Vec<Obstacle>>,
+}
+
+/// What keeps clients from other networks, and what the operator can do.
+#[derive(Clone, Debug)]
+pub(super) struct Obstacle {
+    pub(super) what: String,
+    pub(super) remedy: String,
 }
 
 #[derive(Default)]
@@ -73,7 +82,7 @@ struct State {
 impl Nat {
     /// Makes the host pass on what comes from the tunnel's device, and what goes back.
     pub(super) fn start(mode: Mode, subnet: Subnet, device: &str) -> Result<Nat, NatError> {
-        let nat = Nat { mode, subnet, state: Mutex::default(), ticks: AtomicU32::new(0) };
+        let nat = Nat { mode, subnet, state: Mutex::default(), ticks: AtomicU32::new(0), obstacles: Mutex::default() };
         // A server that was killed may have had another device, or another mode.
         match nat::repair() {
             Ok(done) => done.iter().for_each(|done| log::info!("after a server that has ended: {done}")),
@@ -97,11 +106,16 @@ impl Nat {
         }
         for chain in &others.refuses {
             let (family, table, name) = (chain.family.name(), &chain.table, &chain.name);
-            log::warn!(
+            let what = format!(
                 "the chain {name} of the table {family} {table} drops what the host forwards, and no rule there names \
-                 {device}: clients reach this host alone; expected rules that accept the device, such as `nft insert rule \
-                 {family} {table} {name} iifname {device} accept` and the same with oifname"
+                 {device}: clients reach this host alone"
             );
+            let remedy = format!(
+                "rules that accept the device, such as `nft insert rule {family} {table} {name} iifname {device} accept` and \
+                 the same with oifname"
+            );
+            log::warn!("{what}; expected {remedy}");
+            nat.obstacles.lock().push(Obstacle { what, remedy });
         }
         if !others.legacy.is_empty() {
             log::warn!(
@@ -120,6 +134,9 @@ impl Nat {
             return Err(NatError(why.to_string()));
         }
         log::warn!("[srv_vpn] nat = auto: {why}; clients may reach this host alone");
+        let remedy = "what the sentence asks for, or rules of your own with [srv_vpn] nat = off".to_owned();
+        let what = format!("this service cannot translate its clients' addresses or forward for them: {why}");
+        self.obstacles.lock().push(Obstacle { what, remedy });
         Ok(())
     }
 
@@ -146,6 +163,11 @@ impl Nat {
         };
         log::info!(target: NOTICE, "clients reach other networks through this host: {translation}; {forwarding}");
         Ok(())
+    }
+
+    /// Returns what keeps clients from other networks, as the start has found it.
+    pub(super) fn obstacles(&self) -> Vec<Obstacle> {
+        self.obstacles.lock().clone()
     }
 
     /// Looks every few seconds; called once a second, on worker 0.

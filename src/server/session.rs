@@ -19,7 +19,9 @@ use vpn_core::source::Source;
 use vpn_core::wire::{self, FromClient, op, problem};
 
 use super::account::{Account, Stage};
+use super::figures::Kind;
 use super::journal::{Journal, Who};
+use super::pulse::Pulse;
 use super::{Server, Settings};
 
 /// The requests for an address that a session may send in a second. A client repeats one after a second.
@@ -35,6 +37,8 @@ pub(super) struct Session {
     allowed: AtomicBool,
     /// The service is paid, not in grace and not free.
     paid: AtomicBool,
+    /// The service waits for its payment.
+    in_grace: AtomicBool,
     /// The client pays, is in grace, or has a lease: its stream keeps its place.
     keeps_place: AtomicBool,
     /// Where the client comes from.
@@ -51,8 +55,11 @@ pub(super) struct Session {
     evicted: AtomicBool,
     /// What the client sends waits for a rate limit.
     limited_up: AtomicBool,
+    /// The number of the settings that the session's queues have.
+    settings_seen: AtomicU64,
     /// The bytes that waited for the client and from it at the last look, once a second.
     queued: AtomicUsize,
+    pub(super) pulse: Pulse,
     /// The session's route in the forwarding table; `None` without a lease, and while the stream moves.
     pub(super) route: Mutex<Option<Route>>,
     /// When the last packet from the client arrived, in milliseconds on the server's clock.
@@ -87,6 +94,7 @@ impl Session {
             state: Mutex::new(exchange::Session::new(now)),
             allowed: AtomicBool::new(false),
             paid: AtomicBool::new(false),
+            in_grace: AtomicBool::new(false),
             keeps_place: AtomicBool::new(false),
             source,
             carried_before: AtomicU64::new(0),
@@ -95,7 +103,9 @@ impl Session {
             address: AtomicU32::new(0),
             evicted: AtomicBool::new(false),
             limited_up: AtomicBool::new(false),
+            settings_seen: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
+            pulse: Pulse::default(),
             route: Mutex::default(),
             heard: AtomicU64::new(now.as_millis() as u64),
             acknowledged: AtomicU64::new(0),
@@ -222,6 +232,16 @@ impl Session {
         self.limited_up.swap(is_limited, Ordering::Relaxed) != is_limited
     }
 
+    /// The number of the settings that the session's queues have.
+    pub(super) fn settings_seen(&self) -> u64 {
+        self.settings_seen.load(Ordering::Relaxed)
+    }
+
+    /// Sets it.
+    pub(super) fn see_settings(&self, generation: u64) {
+        self.settings_seen.store(generation, Ordering::Relaxed);
+    }
+
     /// The bytes that wait in the session's queues and its stream, as of the last look.
     pub(super) fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
@@ -230,6 +250,16 @@ impl Session {
     /// Sets them.
     pub(super) fn set_queued(&self, bytes: usize) {
         self.queued.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How the client is served, as of the last look.
+    pub(super) fn kind(&self) -> Kind {
+        match (self.is_allowed(), self.is_paid()) {
+            (false, _) => Kind::Unserved,
+            (true, true) => Kind::Paid,
+            (true, false) if self.in_grace.load(Ordering::Relaxed) => Kind::Grace,
+            (true, false) => Kind::Free,
+        }
     }
 
     pub(super) fn bundle(&self) -> usize {
@@ -333,7 +363,7 @@ impl Server {
     /// Sends a VPN packet without data, unless the client's send queue is full.
     pub(super) fn control(&self, channel: &Channel, op: u32, value: u32) -> Result<(), DropCause> {
         let usage_id = channel.data::<Session>().map_or(0, Session::usage_id);
-        let fits_queue = channel.pending().is_some_and(|waiting| waiting <= self.settings.session_queue);
+        let fits_queue = channel.pending().is_some_and(|waiting| waiting <= self.session_queue());
         let sent = fits_queue && channel.send(TYPE_DATA, &wire::encode_control(op, usage_id, value));
         if sent { Ok(()) } else { Err(DropCause::OutputFull) }
     }
@@ -351,6 +381,7 @@ impl Server {
             (account.allows().unwrap_or(is_free), is_metered, is_paid)
         };
         session.paid.store(is_paid, Ordering::Relaxed);
+        session.in_grace.store(is_metered && !is_paid, Ordering::Relaxed);
         if is_paid {
             session.journal.pays();
         }
@@ -364,6 +395,7 @@ impl Server {
         let change = session.state.lock().set_allowed(self.now(), allowed);
         match change {
             UsageChange::Begins => {
+                self.figures.serve(session.journal.age(self.now()));
                 session.journal.served();
                 self.note_service(channel, session);
                 let kind = match session.account.lock() {
@@ -392,9 +424,11 @@ impl Server {
         session.look_for_use(self.now());
         let (is_leased, pending) = (session.leased().is_some(), channel.pending().unwrap_or(0));
         session.set_queued(pending + self.waiting(session));
+        let path = is_leased.then(|| self.figures.is_watched(self.now()).then(|| channel.path())).flatten().flatten();
+        session.pulse.look(self.now(), session.carried.both_ways(), path.map(|path| path.rtt));
         let action = {
             let mut state = session.state.lock();
-            let keep_alive = self.settings.keep_alive;
+            let keep_alive = self.settings().keep_alive;
             let action = state.check(self.now(), session.heard(), pending, is_leased, keep_alive);
             // A send queue that drains shows life only of a client whose answer to a ping may wait behind the data. The
             // connection of another one may be dead, and the queue drains into the kernel.

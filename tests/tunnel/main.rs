@@ -9,6 +9,7 @@ mod captive;
 mod churn;
 mod device;
 mod dns;
+mod doctor;
 mod ipv6;
 mod judged;
 mod kill_switch;

@@ -37,7 +37,7 @@ mod reactor;
 pub mod receipt;
 pub mod service;
 mod services;
-mod state;
+pub mod state;
 pub mod store;
 pub mod stream;
 pub(crate) mod threads;

@@ -139,6 +139,23 @@ pub(crate) fn open(config: &Config) -> Result<Arc<StateDir>, StateError> {
     Ok(Arc::clone(open.insert(directory)))
 }
 
+/// Looks whether the state directory at `path` can be used, as [`open`] would. Makes and changes nothing. False if it is
+/// missing.
+///
+/// # Errors
+/// Why it is refused.
+pub fn inspect(path: &Path) -> Result<bool, StateError> {
+    let path: &Path = &path.components().collect::<PathBuf>();
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(StateError::Directory { path: path.to_owned(), source }),
+        Ok(_) => {
+            check_parent(path)?;
+            StateDir::of_existing(path, OFlags::NOFOLLOW)?.refuse_open().map(|()| true)
+        }
+    }
+}
+
 /// Closes the state directory; the next [`open`] opens it again.
 pub(crate) fn close() {
     *OPEN.lock() = None;

@@ -2,6 +2,7 @@
 //! servers.
 #![deny(unsafe_code)]
 
+pub mod clock;
 pub mod descriptors;
 pub mod dial;
 pub mod dns;

@@ -71,6 +71,20 @@ pub fn narrow(peer: IpAddr) -> io::Result<()> {
     Err(io::Error::other(format!("the kernel does not take the path to {peer} for a narrow one")))
 }
 
+/// Returns the size of the largest packet, in bytes, that this host sends to `peer`: the link's, or what a router or
+/// [`narrow`] has said. Sends nothing.
+///
+/// # Errors
+/// If there is no route.
+pub fn mtu_to(peer: IpAddr) -> io::Result<u32> {
+    let peer = peer.to_canonical();
+    let any: SocketAddr =
+        if peer.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let asking = open_above_stdio(|| UdpSocket::bind(any))?;
+    asking.connect((peer, ANY_PORT))?;
+    mtu(&asking)
+}
+
 /// The MTU of the path to the socket's peer, as the kernel knows it.
 fn mtu(socket: &UdpSocket) -> io::Result<u32> {
     let is_ipv4 = socket.local_addr()?.is_ipv4();

@@ -7,11 +7,14 @@
 #![deny(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+pub mod browser;
 mod devices;
 pub mod flood;
 pub mod hosts;
+pub mod http;
 pub mod inner;
 pub mod logged;
+pub mod manager;
 pub mod netns;
 mod noise;
 pub mod path;
@@ -20,6 +23,7 @@ pub mod records;
 mod skip;
 pub mod sockets;
 mod stats;
+pub mod stopped_thread;
 pub mod terminal;
 pub mod tunnel;
 mod wait;

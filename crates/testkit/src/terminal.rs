@@ -53,8 +53,9 @@ impl Terminal {
     }
 }
 
-/// The lines that a screen shows after this was written to it: text, carriage return, new line, cursor up (`ESC[nA`), and
-/// the erasing of a line (`ESC[2K`) or of its rest (`ESC[K`). Panics at any other command.
+/// The lines that a screen shows after this was written to it: text, carriage return, new line, cursor up (`ESC[nA`) and to
+/// the first line (`ESC[H`), and the erasing of a line (`ESC[2K`), of its rest (`ESC[K`) or of what is below, too (`ESC[J`).
+/// Panics at any other command.
 pub fn screen(written: &str) -> Vec<String> {
     let mut lines: Vec<Vec<char>> = vec![Vec::new()];
     let (mut row, mut column) = (0_usize, 0);
@@ -69,6 +70,11 @@ pub fn screen(written: &str) -> Vec<String> {
             '\x1b' => match command(&mut characters).as_str() {
                 "2K" => lines[row].clear(),
                 "K" | "0K" => lines[row].truncate(column),
+                "H" => (row, column) = (0, 0),
+                "J" | "0J" => {
+                    lines[row].truncate(column);
+                    lines.truncate(row + 1);
+                }
                 up if up.ends_with('A') => row = row.saturating_sub(up[..up.len() - 1].parse().unwrap_or(1)),
                 other => panic!("the terminal's command {other:?}: {written:?}"),
             },
@@ -98,6 +104,7 @@ mod tests {
 
     #[test]
     fn a_screen_shows_what_was_not_erased() {
+        assert_eq!(screen("one\r\ntwo\r\nthree\x1b[Hnew\x1b[K\r\n\x1b[J"), ["new", ""]);
         let written = "one\r\ntwo\r\x1b[2Kthree\r\n\x1b[1A\x1b[2K\rfour\r\n5678\rx\x1b[K";
         assert_eq!(screen(written), ["one", "four", "x"]);
     }

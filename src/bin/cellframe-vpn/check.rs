@@ -11,9 +11,6 @@ use crate::exit::Failure;
 use crate::output;
 use crate::settings::{self, Role};
 
-/// Test data in each direction, bytes.
-const PAYLOAD: usize = 1024;
-
 /// Runs the library's check and prints its times.
 pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
     let mut config = settings::load(Role::Check, options.config.as_deref(), options.state_dir.as_deref())?;
@@ -26,11 +23,12 @@ pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
 
     client::require_network(&options.net)?;
     let target = &options.target;
+    let payload = usize::from(options.bytes);
     let timeout_ms = i32::from(options.timeout) * 1000;
-    let timing = app::client_test(&target.host, target.port, &options.net, PAYLOAD, PAYLOAD, timeout_ms)
-        .map_err(|error| client::failure(&error))?;
+    let timing = app::client_test(&target.host, target.port, &options.net, payload, payload, timeout_ms)
+        .map_err(|error| client::failure(&error).with_doctor(target))?;
     output::line(format_args!(
-        "{target} answers: connected in {:.1} ms, round trip of {PAYLOAD} bytes in {:.1} ms",
+        "{target} answers: connected in {:.1} ms, round trip of {payload} bytes in {:.1} ms",
         milliseconds(timing.connect),
         milliseconds(timing.round_trip)
     ));

@@ -3,19 +3,26 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use embedded::cli::{self, CliError};
+use embedded::cli::{self, CliError, Reply};
 
 use crate::args::{ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions};
 use crate::exit::{Code, Failure};
 use crate::output;
 use crate::settings::{self, Role};
+use crate::watch::{self, Title};
 
 /// Prints the sessions of the running server, its traffic and its drops.
 pub(crate) fn stat(options: &StatOptions) -> Result<(), Failure> {
+    if options.url {
+        let mut argv = vec!["vpn_stat", "-url"];
+        argv.extend(options.renew.then_some("-renew"));
+        output::line(ask(Role::Server, &options.process, &argv)?);
+        return Ok(());
+    }
     let mut argv = vec!["vpn_stat", if options.json { "-json" } else { "-full" }];
     argv.extend(options.net.iter().flat_map(|net| ["-net", net]));
-    output::line(ask(Role::Server, &options.process, &argv)?);
-    Ok(())
+    let title = Title { command: "stat", is_json: options.json };
+    watch::repeat(&options.watch, &title, || ask(Role::Server, &options.process, &argv))
 }
 
 /// Prints the account book of the running server.
@@ -39,16 +46,16 @@ pub(crate) fn leases(options: &LeasesOptions) -> Result<(), Failure> {
         None => argv.push("-leases"),
     }
     argv.extend(options.json.then_some("-json"));
-    output::line(ask(Role::Server, &options.control.process, &argv)?);
-    Ok(())
+    let title = Title { command: "leases", is_json: options.json };
+    watch::repeat(&options.watch, &title, || ask(Role::Server, &options.control.process, &argv))
 }
 
 /// Prints the state of the running client.
 pub(crate) fn status(options: &StatusOptions) -> Result<(), Failure> {
     let mut argv = vec!["vpn_client", "status", "-net", &options.control.net];
     argv.extend(options.json.then_some("-json"));
-    output::line(ask(Role::Client, &options.control.process, &argv)?);
-    Ok(())
+    let title = Title { command: "status", is_json: options.json };
+    watch::repeat(&options.watch, &title, || ask(Role::Client, &options.control.process, &argv))
 }
 
 /// Stops the running client, whose process ends with exit code 0.
@@ -58,11 +65,22 @@ pub(crate) fn stop(options: &ControlOptions) -> Result<(), Failure> {
 }
 
 fn ask(role: Role, options: &ProcessOptions, argv: &[&str]) -> Result<String, Failure> {
+    call(role, &socket_for(role, options)?, argv)
+}
+
+/// Sends one command to the process of `role`, and returns its reply, whatever the code.
+pub(crate) fn ask_for_reply(role: Role, options: &ProcessOptions, argv: &[&str]) -> Result<Reply, Failure> {
+    let socket = socket_for(role, options)?;
+    let Reply { code, text } = cli::call(&socket, argv).map_err(|error| no_reply(role, &socket, &error))?;
+    Ok(Reply { code, text: text.trim_end().to_owned() })
+}
+
+fn socket_for(role: Role, options: &ProcessOptions) -> Result<PathBuf, Failure> {
     let socket = match &options.socket {
         Some(path) => path.clone(),
         None => socket_of(role, options)?,
     };
-    call(role, &socket, argv)
+    Ok(socket)
 }
 
 fn socket_of(role: Role, options: &ProcessOptions) -> Result<PathBuf, Failure> {
@@ -93,7 +111,14 @@ fn no_reply(role: Role, socket: &Path, error: &CliError) -> Failure {
                 ErrorKind::NotFound => format!("no {name} runs here: there is no socket {socket}"),
                 _ => format!("no {name} runs here: no process listens on {socket} ({source})"),
             };
-            let message = format!("{message}; did another user start it, or with another --state-dir?");
+            let start = match role {
+                Role::Server => "sudo cellframe-vpn server",
+                Role::Client | Role::Check => "sudo cellframe-vpn client --connect HOST",
+            };
+            let message = format!(
+                "{message}; start one (`{start}`), ask that of another user with `sudo`, or name the --state-dir that it \
+                 was started with"
+            );
             Failure::new(Code::CannotConnect, message)
         }
         CliError::TooLong => Failure::new(Code::Usage, error.to_string()),

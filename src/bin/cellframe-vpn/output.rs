@@ -3,8 +3,10 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Result, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use anstyle::AnsiColor;
 use indicatif::ProgressBar;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
@@ -13,6 +15,9 @@ use crate::exit::{Code, Failure};
 
 /// Why a result was not written.
 static LOST: OnceLock<String> = OnceLock::new();
+
+/// Nobody reads the results any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// The line that changes in place on the terminal, while there is one.
 static LIVE: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -40,6 +45,25 @@ pub(crate) fn line(text: impl Display) {
     wrote(require_writable().and_then(|()| without_live_line(write)));
 }
 
+/// Writes what is no line to stdout: a screen.
+pub(crate) fn write(text: impl Display) {
+    let write = || {
+        let mut stdout = std::io::stdout().lock();
+        write!(stdout, "{text}").and_then(|()| stdout.flush())
+    };
+    wrote(require_writable().and_then(|()| without_live_line(write)));
+}
+
+/// Writes a line with colours to stdout: they stay where it is a terminal. The environment decides otherwise by NO_COLOR
+/// (no-color.org) and CLICOLOR_FORCE (bixense.com/clicolors).
+pub(crate) fn styled_line(text: impl Display) {
+    let write = || {
+        let mut stdout = anstream::stdout().lock();
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush())
+    };
+    wrote(require_writable().and_then(|()| without_live_line(write)));
+}
+
 /// Fails if stdout is open for reading only: the standard library takes that for written.
 pub(crate) fn require_writable() -> Result<()> {
     match fcntl_getfl(std::io::stdout())? & OFlags::RWMODE {
@@ -51,12 +75,19 @@ pub(crate) fn require_writable() -> Result<()> {
 /// Notes how the writing of a result ended; says so at once if it failed, because a server or client runs on.
 pub(crate) fn wrote(result: Result<()>) {
     let Err(error) = result else { return };
-    if error.kind() == ErrorKind::BrokenPipe || LOST.set(error.to_string()).is_err() {
+    let is_closed = error.kind() == ErrorKind::BrokenPipe;
+    CLOSED.fetch_or(is_closed, Ordering::Relaxed);
+    if is_closed || LOST.set(error.to_string()).is_err() {
         return;
     }
     if let Some(failure) = failure() {
         error_line(failure);
     }
+}
+
+/// Whether the reader of the results has closed the pipe: what goes on for ever may end.
+pub(crate) fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
 }
 
 /// The failure of a program whose results were not all written. Its line is on stderr already.
@@ -71,5 +102,7 @@ pub(crate) fn note(text: impl Display) {
 
 /// Writes the line that says why the program failed.
 pub(crate) fn error_line(text: impl Display) {
-    note(format_args!("cellframe-vpn: {text}"));
+    let style = AnsiColor::Red.on_default().bold();
+    let write = || writeln!(anstream::stderr().lock(), "{style}cellframe-vpn:{style:#} {text}");
+    let _ = without_live_line(write);
 }

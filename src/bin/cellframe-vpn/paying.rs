@@ -11,7 +11,7 @@ use vpn_core::wire::{self, error_code};
 use crate::exit::{Code, Failure};
 use crate::output;
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct PayOptions {
     /// The wallet that pays if the server sells its service (`cellframe-vpn wallet new`); kept for later starts
     #[arg(long, value_name = "NAME")]
@@ -28,6 +28,14 @@ pub(crate) struct PayOptions {
     pub(crate) order: Option<String>,
 }
 
+/// The wallet that pays, with the token and the value of a transaction in datoshi.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Means {
+    pub(crate) wallet: Option<String>,
+    pub(crate) token: Option<String>,
+    pub(crate) value: Option<u64>,
+}
+
 /// Puts the order into the configuration.
 pub(crate) fn configure(options: &PayOptions, config: &mut Config) {
     if let Some(order) = &options.order {
@@ -35,21 +43,21 @@ pub(crate) fn configure(options: &PayOptions, config: &mut Config) {
     }
 }
 
-/// Has the library pay with the wallet that the options name, if they do. The configuration is in force.
-pub(crate) fn choose(options: &PayOptions, net: &str) -> Result<(), Failure> {
-    let Some(wallet) = &options.wallet else { return Ok(()) };
+/// Has the library pay with the wallet, if there is one. The configuration is in force.
+pub(crate) fn choose(means: &Means, net: &str) -> Result<(), Failure> {
+    let Some(wallet) = &means.wallet else { return Ok(()) };
     purse::open(wallet).map_err(|error| Failure::new(Code::Usage, format!("--wallet {wallet}: {error}")))?;
     let native = net::find_by_name(net).map(|net| net.native_ticker());
-    let token = options.token.as_deref().or(native);
-    app::client_choose_wallet(wallet, token, options.value)
+    let token = means.token.as_deref().or(native);
+    app::client_choose_wallet(wallet, token, means.value)
         .map_err(|error| Failure::general(format!("--wallet {wallet}: {error}")))
 }
 
 /// Says how to pay a server that has refused a client without a wallet because it sells.
-pub(crate) fn hint(options: &PayOptions, error: &ClientError) {
+pub(crate) fn hint(means: &Means, error: &ClientError) {
     let ClientError::Refused { reason, .. } = error else { return };
     let sells = [error_code::PRICE_ERROR, error_code::FREE_IS_NOT_ALLOWED];
-    if options.wallet.is_none() && sells.iter().any(|code| reason.starts_with(wire::error_text(*code))) {
+    if means.wallet.is_none() && sells.iter().any(|code| reason.starts_with(wire::error_text(*code))) {
         output::note(
             "a server that sells its service is paid with --wallet NAME --value AMOUNT; `cellframe-vpn wallet new NAME` \
              makes a wallet",
@@ -57,12 +65,12 @@ pub(crate) fn hint(options: &PayOptions, error: &ClientError) {
     }
 }
 
-fn parse_token(text: &str) -> Result<String, String> {
+pub(crate) fn parse_token(text: &str) -> Result<String, String> {
     Token::new(text).map(|token| token.to_string()).map_err(|error| error.to_string())
 }
 
 /// Receipts have values of 64 bits at the client.
-fn parse_value(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_value(text: &str) -> Result<u64, String> {
     let Amount(datoshi) = text.parse().map_err(|error: vpn_core::money::AmountError| error.to_string())?;
     match u64::try_from(datoshi) {
         Ok(0) => Err("expected more than 0".into()),

@@ -1,6 +1,7 @@
 //! Builds one configuration from the options: file, state directory and overrides.
 
 use std::fmt::Display;
+use std::net::ToSocketAddrs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,9 @@ pub(crate) fn load(role: Role, file: Option<&Path>, state_dir: Option<&Path>) ->
     let config = read(file)?;
     warn_of_unknown_keys(&config);
     config.check().map_err(usage)?;
+    if matches!(role, Role::Server) {
+        require_addresses(&config)?;
+    }
     place(config, role, state_dir)
 }
 
@@ -50,12 +54,25 @@ pub(crate) fn load_for_command(role: Role, file: Option<&Path>, state_dir: Optio
     place(config, role, state_dir)
 }
 
+/// Fails if an address to listen on is none: the library would say so in the log, and listen on the others.
+fn require_addresses(config: &Config) -> Result<(), Failure> {
+    for address in config.get_list("server", "listen_address") {
+        address.to_socket_addrs().map_err(|error| {
+            usage(format_args!(
+                "{}: [server] listen_address = {address}: expected ADDRESS:PORT, such as 0.0.0.0:8079 or [::]:8079 ({error})",
+                config.origin()
+            ))
+        })?;
+    }
+    Ok(())
+}
+
 fn usage(error: impl Display) -> Failure {
     Failure::new(Code::Usage, error.to_string())
 }
 
 /// Sets the state directory.
-fn place(mut config: Config, role: Role, state_dir: Option<&Path>) -> Result<Config, Failure> {
+pub(crate) fn place(mut config: Config, role: Role, state_dir: Option<&Path>) -> Result<Config, Failure> {
     let state_dir = match state_dir {
         Some(directory) => absolute(directory)?,
         None => config.state_path().join(role.directory()),
@@ -68,7 +85,7 @@ fn place(mut config: Config, role: Role, state_dir: Option<&Path>) -> Result<Con
 }
 
 /// The keys that the program reads, and the keys of a node's file that have no effect here.
-const KEYS: &[(&str, &[&str])] = &[
+pub(crate) const KEYS: &[(&str, &[&str])] = &[
     ("general", &["state_dir"]),
     (
         "server",
@@ -128,11 +145,18 @@ const KEYS: &[(&str, &[&str])] = &[
             "deny",
             "deny_host",
             "nat",
+            "monitor",
+            "status_page",
         ],
     ),
     (
         "vpn_client",
         &[
+            "connect",
+            "net",
+            "wallet",
+            "wallet_token",
+            "wallet_value",
             "start_timeout",
             "mtu",
             "keep_alive",
@@ -158,19 +182,29 @@ const KEYS: &[(&str, &[&str])] = &[
     ("cdb", &["servers_list_check_timeout"]),
 ];
 
+/// Whether the program reads the key.
+#[cfg(test)]
+pub(crate) fn is_known(section: &str, key: &str) -> bool {
+    KEYS.iter().any(|(name, keys)| *name == section && keys.contains(&key))
+}
+
 /// Warns of unknown keys: a misspelt key would silently leave its default in force.
 fn warn_of_unknown_keys(config: &Config) {
+    for key in unknown_keys(config) {
+        log::warn!("{}: {key}: no such key; ignored", config.origin());
+    }
+}
+
+/// Returns the keys that nobody reads, as "[section] key".
+pub(crate) fn unknown_keys(config: &Config) -> Vec<String> {
     // The configuration compares names with `-` as `_`.
     let is = |name: &str, key: &str| name.replace('-', "_") == key;
-    for (section, key) in config.keys() {
-        let known = match KEYS.iter().find(|(name, _)| is(name, section)) {
-            Some((_, keys)) => keys.iter().any(|name| is(name, key)),
-            None => section.starts_with("network_"),
-        };
-        if !known {
-            log::warn!("{}: [{section}] {key}: no such key; ignored", config.origin());
-        }
-    }
+    let is_known = |section: &str, key: &str| match KEYS.iter().find(|(name, _)| is(name, section)) {
+        Some((_, keys)) => keys.iter().any(|name| is(name, key)),
+        None => section.starts_with("network_"),
+    };
+    let unknown = config.keys().into_iter().filter(|(section, key)| !is_known(section, key));
+    unknown.map(|(section, key)| format!("[{section}] {key}")).collect()
 }
 
 /// Fails if a process of this role already uses this state directory.
@@ -185,12 +219,14 @@ pub(crate) fn require_unused(role: Role, config: &Config) -> Result<(), Failure>
     )))
 }
 
-fn read(file: Option<&Path>) -> Result<Config, Failure> {
-    let path = match file {
-        Some(path) => path,
-        None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
-        None => return Ok(Config::empty()),
-    };
+/// Returns the file that is read: `file`, else [`DEFAULT_FILE`] if it exists.
+pub(crate) fn file(file: Option<&Path>) -> Option<&Path> {
+    file.or_else(|| Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists()))
+}
+
+/// Reads `named`, else [`DEFAULT_FILE`] if it exists, else nothing.
+pub(crate) fn read(named: Option<&Path>) -> Result<Config, Failure> {
+    let Some(path) = file(named) else { return Ok(Config::empty()) };
     Config::load(path).map_err(|error| Failure::new(Code::Usage, error.to_string()))
 }
 
@@ -198,77 +234,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::new(Code::Usage, format!("{}: {error}", path.display())))
 }
 
-/// The output of `server --print-config`: an example with the keys that users set most, and their defaults.
-pub(crate) const EXAMPLE: &str = "\
-# Configuration of cellframe-vpn. Save it as /etc/cellframe-vpn/cellframe-vpn.cfg, or name it with --config.
-# A line is `key=value`; a list is [a,b,c]; # begins a comment. The values below are the defaults, except where a
-# comment says otherwise.
-
-[general]
-# Directory for the server's identity, store and control socket.
-# Default: /var/lib/cellframe-vpn for root, ~/.local/state/cellframe-vpn for others, each with server/ and client/.
-#state_dir=/var/lib/cellframe-vpn
-
-[server]
-enabled=true
-# Addresses and ports on which clients connect; [::]:8079 listens on IPv6.
-listen_address=[0.0.0.0:8079]
-
-[srv_vpn]
-enabled=true
-# The network inside the tunnel. The server takes the first address, clients get the others. The network must not
-# overlap one that this machine is in.
-network_address=10.98.0.0
-network_mask=255.255.255.0
-# The Cellframe network that the ready line names; clients may use every network that [networks] lists.
-net=backbone
-# Clients may use the service without paying. If there are prices, only when this says so.
-allow_free_srv=true
-# What clients pay for: units, unit (s, min, h, d, B, kB, MB, GB, KiB, MiB, GiB), price and token of a receipt. Not set
-# by default.
-#prices=[3600 s for 1.5 CELL,1 GB for 0.5 CELL]
-# Clients reach the gateway and the hosts behind it, but not each other.
-#client_isolation=true
-# Networks that clients must not reach, and whether they must not reach this machine's own addresses but the gateway.
-# By default they reach all that this machine reaches. For a server to the Internet alone:
-#deny=[10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10]
-#deny_host=true
-# Forwarding and address translation for clients: auto does what this machine lacks, off changes nothing, on fails where
-# it cannot be done. Put back at the end.
-#nat=auto
-# Seconds for which the server keeps an address for a client that has left.
-#lease_time=3600
-# Largest packet inside the tunnel, bytes. The default, 1390, fits into 1500 on the outer network.
-#mtu=1390
-# Exchange super-packets of up to 64 KiB with the host and with clients that support them; false: single packets.
-#offload=true
-
-[resources]
-# Worker threads; 0 means one per CPU.
-threads_cnt=0
-
-[vpn_client]
-# For `client` and `check`: the identity the server must have, as its ready line shows it. Without a pin the client
-# trusts and remembers the first identity it sees. Not set by default.
-#server_pin=sha256:<64 hexadecimal digits>
-# For `client`: networks in which a server may give the tunnel's subnet, beside 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16
-# and 100.64.0.0/10. Not set by default.
-#allow_subnet=[203.0.113.0/24]
-# For `client`: networks that are routed into the tunnel beside its subnet, and those of them that are not. The default is
-# all and none.
-#routes=[0.0.0.0/0]
-#exclude_routes=[192.168.0.0/16]
-# For `client`: let nothing leave this machine but through the tunnel, until a stop, also after a crash; and whether local
-# networks may be reached all the same. The default is false.
-#kill_switch=true
-#kill_switch_local=true
-# For `client`: IPv6 of this machine while all IPv4 goes through the tunnel, which carries no IPv6: block answers it with
-# \"unreachable\", leave sends it around the tunnel.
-#ipv6=block
-# For `client`: this machine's name servers while all traffic goes through the tunnel: those that the server gives, else
-# the server itself if it answers; off, gateway, or a list.
-#dns=auto
-";
+/// The output of `server --print-config`, and the configuration file of a package: every key, with its default.
+pub(crate) const EXAMPLE: &str = include_str!("example.cfg");
 
 #[cfg(test)]
 mod tests {
@@ -294,6 +261,60 @@ mod tests {
         }
         assert_eq!(example.get_u64("resources", "threads_cnt", 7), 0);
         assert_eq!(example.get_str("vpn_client", "server_pin"), None);
+    }
+
+    /// Lines such as `#key=value`: keys that are commented out. Other comments have a space first.
+    fn switched_on(example: &str) -> String {
+        let is_key = |line: &str| line.starts_with(|first: char| first.is_ascii_lowercase()) && line.contains('=');
+        let lines = example.lines().map(|line| line.strip_prefix('#').filter(|line| is_key(line)).unwrap_or(line));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_example_has_every_key() {
+        let text = switched_on(EXAMPLE).replace("<64 hexadecimal digits>", &"5a".repeat(32));
+        let (example, mistakes) = Config::parse(&text, "example");
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        example.check().expect("values that can be read");
+        let is = |name: &str, key: &str| name.replace('-', "_") == key;
+        let written = example.keys();
+        let mut known = 0;
+        for (section, key) in KEYS.iter().flat_map(|(section, keys)| keys.iter().map(move |key| (section, key))) {
+            // A key of a node's file, without effect.
+            if *key != "wallet_addr" {
+                assert!(written.iter().any(|(s, k)| is(section, s) && is(key, k)), "[{section}] {key} is missing");
+                known += 1;
+            }
+        }
+        assert_eq!(written.len(), known, "a key that is none: {written:?}");
+    }
+
+    /// Compares with the tables of the documentation, where a default is a number or a word.
+    #[test]
+    fn the_example_has_the_documented_defaults() {
+        let (example, _) = Config::parse(&switched_on(EXAMPLE), "example");
+        let text = include_str!("../../../docs/config.md");
+        let mut compared = 0;
+        for (section, heading) in
+            [("srv_vpn", "## The service: `[srv_vpn]`"), ("vpn_client", "## The client: `[vpn_client]`")]
+        {
+            let (_, table) = text.split_once(heading).expect(heading);
+            let (table, _) = table.split_once("\n## ").expect("another section");
+            for row in table.lines().filter(|line| line.starts_with("| `")) {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                let key = cells[1].split('`').nth(1).expect("a key");
+                // Such as "1390; 1353 in a node".
+                let default = cells[3].split(';').next().unwrap_or_default().trim_matches('`');
+                let is_number = !default.is_empty() && default.bytes().all(|byte| byte.is_ascii_digit());
+                let is_plain = is_number || ["true", "false"].contains(&default);
+                // A key of another section, and one that has an example in place of the default.
+                if is_plain && !key.starts_with('[') && key != "deny_host" {
+                    assert_eq!(example.get_str(section, key).as_deref(), Some(default), "[{section}] {key}");
+                    compared += 1;
+                }
+            }
+        }
+        assert!(compared > 30, "{compared} defaults");
     }
 
     #[test]

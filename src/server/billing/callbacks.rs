@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::sdk::channel::Channel;
 use crate::sdk::usage::{OrderTerms, Rest, Step, Usage, UsageState};
 use crate::server::Server;
+use crate::server::figures::Refusal;
 use crate::server::session::Session;
 use vpn_core::meter::{self, Client, Event, Taken, Unit};
 use vpn_core::wire::{error_code, error_text};
@@ -217,6 +218,7 @@ impl Server {
     /// The SDK refused a request, or a payment failed.
     pub(in crate::server) fn usage_refused(&self, channel: &Arc<Channel>, code: u32) {
         let (Some(session), Some(usage)) = (channel.data::<Session>(), channel.usage()) else { return };
+        self.figures.refuse(Refusal::of_code(code));
         log::log!(
             session.journal.level(self.now(), "request refused"),
             "request refused: {}, by the node's billing: {} ({code:#x})",

@@ -7,6 +7,7 @@ use crate::sdk::channel::Channel;
 use crate::sdk::gate::ServiceChannel;
 use crate::server::Server;
 use crate::server::account::Stage;
+use crate::server::figures::Refusal;
 use crate::server::session::Session;
 use vpn_core::meter::StopReason;
 use vpn_core::wire::{Request, ServiceError, Success, error_code, error_text, pkt};
@@ -25,12 +26,14 @@ impl Server {
 
     /// Refuses a REQUEST in the log and to the client.
     pub(super) fn refuse_on(&self, channel: &Channel, code: u32, request: &[u8]) {
+        self.figures.refuse(Refusal::of_code(code));
         log_refusal(channel, self.now(), code);
         channel.send_service(pkt::ERROR, &refusal(&parsed(request).unwrap_or_default(), code));
     }
 
     /// Ends what has not become a service: tells the client why, and forgets the usage.
     pub(super) fn give_up(&self, channel: &Arc<Channel>, code: u32) {
+        self.figures.refuse(Refusal::of_code(code));
         log_refusal(channel, self.now(), code);
         channel.send_service(pkt::ERROR, &code.to_le_bytes());
         if let Some(session) = channel.data::<Session>() {

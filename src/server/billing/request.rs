@@ -11,6 +11,7 @@ use crate::sdk::service;
 use crate::sdk::usage::{Step, UsageState};
 use crate::server::Server;
 use crate::server::account::{Ask, Offer, Stage};
+use crate::server::figures::Refusal;
 use crate::server::journal::Amount;
 use crate::server::session::Session;
 use vpn_core::gate::{Paid, Verdict, judge};
@@ -46,6 +47,7 @@ impl Server {
                 Verdict::Refuse(code) => code,
                 _ => error_code::SERVICE_CH_NOT_FOUND,
             };
+            self.figures.refuse(Refusal::of_code(code));
             return refuse(r, &request, code);
         };
         let offer = |unit, units, transaction, payment, chain| {
@@ -130,7 +132,7 @@ impl Server {
         if !has_rest && !is_served {
             return self.start(channel, session, offer);
         }
-        if !self.billing.rules.prove_key {
+        if !self.billing.rules().prove_key {
             return self.take_rest(channel, session, offer);
         }
         let mut nonce = [0; 32];

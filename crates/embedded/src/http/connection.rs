@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::{Request, Response, URL_PART_MAX, handler};
+use vpn_http::{BODY_MAX, HEAD_MAX, Method, Parsed, is_field_value, parse};
+
+use super::{Request, Response, handler};
 use crate::budget::Account;
 use crate::deadline::Timed;
 use crate::panics;
@@ -13,13 +15,10 @@ use crate::panics;
 const AFTERWARDS: Duration = Duration::from_millis(100);
 /// For the peer to close after the answer, at most until the request's deadline.
 const LINGER_TIME: Duration = Duration::from_secs(1);
-/// Request line and headers, in bytes.
-const HEAD_MAX: usize = 16 << 10;
-const HEADERS_MAX: usize = 64;
 /// What a request is counted for before its answer: its head, as its buffer grows, and the buffer of its body.
 const HEAD_MEMORY: usize = 2 * HEAD_MAX;
-/// A body is read, so that closing does not reset the connection, and ignored.
-const BODY_MAX: u64 = 64 << 10;
+/// What status 405 names.
+const METHODS: &str = "GET, HEAD, POST";
 
 /// Serves the connection: head, body, answer and close have one deadline together.
 pub(super) fn serve(stream: &TcpStream, deadline: Instant, account: &Account) {
@@ -31,9 +30,7 @@ pub(super) fn serve(stream: &TcpStream, deadline: Instant, account: &Account) {
 
 /// A complete answer with a status and no other content.
 pub(super) fn refusal(status: u16) -> String {
-    let text = reason(status);
-    let length = text.len() + 1;
-    format!("{}{text}\n", head(status, "text/plain", length))
+    vpn_http::refusal(status, METHODS)
 }
 
 fn exchange(stream: &TcpStream, deadline: Instant, account: &Account) -> io::Result<()> {
@@ -41,8 +38,8 @@ fn exchange(stream: &TcpStream, deadline: Instant, account: &Account) -> io::Res
     let answer = match outcome {
         Outcome::Answer { request, has_body } => {
             let response = respond(&request);
-            let mime = if is_mime(&response.mime) { &response.mime } else { "application/octet-stream" };
-            let mut answer = head(response.status, mime, response.body.len()).into_bytes();
+            let mime = if is_field_value(&response.mime) { &response.mime } else { "application/octet-stream" };
+            let mut answer = vpn_http::head(response.status, mime, response.body.len(), None).into_bytes();
             if !account.covers(HEAD_MEMORY + answer.len() + 2 * response.body.len()) {
                 answer = refusal(503).into_bytes();
             } else if has_body {
@@ -101,8 +98,12 @@ fn read_request(stream: &TcpStream, deadline: Instant) -> io::Result<Outcome> {
             Parsed::Partial if head.len() > HEAD_MAX => return Ok(Outcome::Refuse(431)),
             Parsed::Partial => {}
             Parsed::Bad(status) => return Ok(Outcome::Refuse(status)),
-            Parsed::Whole { head_size, body_size, request, has_body } => {
-                let missing = body_size.saturating_sub((head.len() - head_size) as u64);
+            Parsed::Whole(parsed) => {
+                let request = Request { path: parsed.path.to_owned(), query: parsed.query.to_owned() };
+                // An answer to HEAD has no body.
+                let has_body = parsed.method != Method::Head;
+                // The body is read, so that closing does not reset the connection, and ignored.
+                let missing = parsed.body_size.saturating_sub((head.len() - parsed.size) as u64);
                 io::copy(&mut timed.take(missing), &mut io::sink())?;
                 return Ok(Outcome::Answer { request, has_body });
             }
@@ -110,114 +111,12 @@ fn read_request(stream: &TcpStream, deadline: Instant) -> io::Result<Outcome> {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Parsed {
-    Partial,
-    Bad(u16),
-    Whole {
-        head_size: usize,
-        body_size: u64,
-        request: Request,
-        /// Whether the answer has a body: an answer to HEAD has none.
-        has_body: bool,
-    },
-}
-
-fn parse(head: &[u8]) -> Parsed {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut headers);
-    let head_size = match request.parse(head) {
-        Ok(httparse::Status::Complete(size)) => size,
-        Ok(httparse::Status::Partial) => return Parsed::Partial,
-        Err(httparse::Error::TooManyHeaders) => return Parsed::Bad(431),
-        Err(_) => return Parsed::Bad(400),
-    };
-    if head_size > HEAD_MAX {
-        return Parsed::Bad(431);
-    }
-    let has_body = match request.method {
-        Some("GET" | "POST") => true,
-        Some("HEAD") => false,
-        _ => return Parsed::Bad(405),
-    };
-    let body_size = match body_size(request.headers) {
-        Some(size) if size <= BODY_MAX => size,
-        Some(_) => return Parsed::Bad(413),
-        None => return Parsed::Bad(400),
-    };
-    let Some(target) = request.path.and_then(origin_form) else { return Parsed::Bad(400) };
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    if path.len() > URL_PART_MAX || query.len() > URL_PART_MAX {
-        return Parsed::Bad(414);
-    }
-    let request = Request { path: path.to_owned(), query: query.to_owned() };
-    Parsed::Whole { head_size, body_size, request, has_body }
-}
-
-/// The target from its path on; a server accepts the absolute form too (RFC 9112, 3.2.2).
-fn origin_form(target: &str) -> Option<&str> {
-    if target.starts_with('/') {
-        return Some(target);
-    }
-    let (scheme, rest) = target.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("http") {
-        return None;
-    }
-    Some(rest.find('/').map_or("/", |start| &rest[start..]))
-}
-
-/// The size of the body: 0 without one, and for a chunked one, which the close discards; None if the headers contradict
-/// each other.
-fn body_size(headers: &[httparse::Header<'_>]) -> Option<u64> {
-    let mut size = None;
-    for header in headers.iter().filter(|header| header.name.eq_ignore_ascii_case("content-length")) {
-        let text = std::str::from_utf8(header.value).ok()?.trim();
-        let value = if text.bytes().all(|digit| digit.is_ascii_digit()) { text.parse().ok()? } else { return None };
-        if size.is_some_and(|size| size != value) {
-            return None;
-        }
-        size = Some(value);
-    }
-    Some(size.unwrap_or(0))
-}
-
-fn head(status: u16, mime: &str, length: usize) -> String {
-    let allow = if status == 405 { "Allow: GET, HEAD, POST\r\n" } else { "" };
-    format!(
-        "HTTP/1.1 {status} {}\r\nContent-Type: {mime}\r\nContent-Length: {length}\r\n{allow}Connection: close\r\n\r\n",
-        reason(status)
-    )
-}
-
-/// Whether the text is valid in a header line.
-fn is_mime(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        503 => "Service Unavailable",
-        _ => "Status",
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{CONNECTIONS_MAX, CONNECTIONS_MAX_PER_SOURCE, register, stop, unregister};
+    use super::super::{CONNECTIONS_MAX, CONNECTIONS_MAX_PER_SOURCE, URL_PART_MAX, register, stop, unregister};
     use super::*;
     use crate::timeouts::Timeouts;
     use parking_lot::Mutex;
-    use proptest::prelude::*;
     use std::net::{IpAddr, TcpListener};
     use std::sync::Arc;
 
@@ -406,20 +305,5 @@ mod tests {
         });
         assert_eq!(reply, "");
         assert!(taken >= TIMEOUT && taken < TIMEOUT * 2, "{taken:?}");
-    }
-
-    proptest! {
-        #[test]
-        fn any_head_parses(head: Vec<u8>) {
-            parse(&head);
-        }
-
-        #[test]
-        fn any_request_line_parses(target in "[ -~]{0,40}", header in "[ -~\r\n]{0,60}") {
-            let head = format!("GET {target} HTTP/1.1\r\n{header}\r\n\r\n");
-            if let Parsed::Whole { request, head_size, .. } = parse(head.as_bytes()) {
-                prop_assert!(request.path.starts_with('/') && head_size <= head.len());
-            }
-        }
     }
 }

@@ -18,7 +18,7 @@ use crate::places::Places;
 use crate::timeouts;
 
 /// Most bytes of a path, and of a query: what C's buffers of 1024 hold.
-pub const URL_PART_MAX: usize = 1023;
+pub const URL_PART_MAX: usize = vpn_http::PART_MAX;
 /// Most requests at once; one more pushes out the oldest of the source with most of them.
 const CONNECTIONS_MAX: usize = 32;
 /// Most of them from one IPv4 address or IPv6 /64; one more gets 503. A browser asks for six things at once.

@@ -178,6 +178,18 @@ impl Place {
         Ok(found.outcome())
     }
 
+    /// Returns what [`Place::undo`] would come to for a process that has set nothing. Changes nothing.
+    ///
+    /// # Errors
+    /// [`ResolvConfError::Step`] if the files cannot be read.
+    pub fn left(&self) -> Result<Undone, ResolvConfError> {
+        let found = self.found()?;
+        match &found.mark {
+            Some(mark) if mark.owner.is_running() => Ok(Undone::Running(mark.owner.clone())),
+            _ => Ok(found.outcome()),
+        }
+    }
+
     /// Returns whether the file is one that `owner` has set. Reads it anew only if it has changed since `known`.
     pub fn is_set_by(&self, owner: &Owner, known: &mut Known) -> bool {
         let now = Known::of(&self.file());
@@ -192,7 +204,7 @@ impl Place {
     }
 
     /// Returns what the C library would read without us: the text of the file, or of the one before ours.
-    pub(crate) fn text_without_ours(&self) -> io::Result<Vec<u8>> {
+    pub fn text_without_ours(&self) -> io::Result<Vec<u8>> {
         let text = fs::read(self.file())?;
         if Mark::of(&text).is_none() {
             return Ok(text);

@@ -21,6 +21,8 @@ pub(super) const ADD_RULE: &str = "add a rule";
 /// Where on a packet's way the kernel calls a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainHook {
+    /// Packets to the host itself.
+    Input,
     /// Packets that the host passes on.
     Forward,
     /// Packets of the host itself.
@@ -32,6 +34,7 @@ pub enum ChainHook {
 impl ChainHook {
     pub(super) fn number(self) -> InetHookNumber {
         match self {
+            ChainHook::Input => InetHookNumber::LocalIn,
             ChainHook::Forward => InetHookNumber::Forward,
             ChainHook::Output => InetHookNumber::LocalOut,
             ChainHook::Postrouting => InetHookNumber::PostRouting,

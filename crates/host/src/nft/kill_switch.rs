@@ -70,6 +70,11 @@ impl Standing {
         self.owner.as_ref().filter(|owner| **owner != Owner::this() && owner.is_running()).map(|owner| owner.pid)
     }
 
+    /// The process that holds it, if that runs.
+    pub(super) fn holder(&self) -> Option<u32> {
+        self.owner.as_ref().filter(|owner| owner.is_running()).map(|owner| owner.pid)
+    }
+
     /// Returns the address of the server with this name, which has the port.
     pub fn address_of(&self, server: &str) -> Option<SocketAddr> {
         self.servers.iter().find(|(name, _)| name == server).map(|(_, address)| *address)

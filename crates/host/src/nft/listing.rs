@@ -18,7 +18,7 @@ use crate::netlink::PATIENCE;
 /// The beginning of what a listing is called in an error.
 pub(super) const LIST: &str = "list ";
 /// The size of the header in front of a message's attributes, in bytes.
-const HEADER: usize = 4;
+pub(super) const HEADER: usize = 4;
 /// `NFT_NAT_SNAT`, and the attribute of a nat expression that has it.
 const SOURCE_NAT: [u8; 4] = 0_u32.to_be_bytes();
 const NFTA_NAT_TYPE: u16 = 1;
@@ -42,6 +42,12 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// A chain of packets to the host itself, by its names: for those who judge chains without a kernel.
+    pub fn named(family: Family, table: &str, name: &str) -> Chain {
+        let hook = u32::from(ChainHook::Input.number());
+        Chain { family, table: table.into(), name: name.into(), kind: "filter".into(), hook, drops: true }
+    }
+
     /// Whether the kernel calls it here.
     pub fn is_at(&self, hook: ChainHook) -> bool {
         self.hook == u32::from(hook.number())
@@ -111,7 +117,7 @@ impl ListedRule {
 }
 
 impl Nft {
-    fn list<T>(
+    pub(super) fn list<T>(
         &mut self,
         family: NetfilterProtoFamily,
         message: NfTablesMessage,
@@ -163,6 +169,11 @@ impl Nft {
     /// # Errors
     /// As [`Nft::tables`]; `ENOENT` if there is no such table.
     pub fn rules(&mut self, family: Family, table: &str) -> Result<Vec<ListedRule>, NftError> {
+        Ok(self.raw_rules(family, table)?.into_iter().map(read_rule).collect())
+    }
+
+    /// The same, as the kernel lists them.
+    pub(super) fn raw_rules(&mut self, family: Family, table: &str) -> Result<Vec<RuleMessage>, NftError> {
         let attributes = vec![RuleAttribute::Table(table.into())];
         let request = NfTablesMessage::GetRule(RuleMessage { attributes });
         let what = format!("the rules of the table {} {table}", family.name());
@@ -172,7 +183,7 @@ impl Nft {
         })?;
         // Kernels before 4.7 list those of all tables.
         let is_of_table = |message: &RuleMessage| message.attributes.contains(&RuleAttribute::Table(table.into()));
-        Ok(listed.into_iter().flatten().filter(is_of_table).map(read_rule).collect())
+        Ok(listed.into_iter().flatten().filter(is_of_table).collect())
     }
 
     /// The rules of a table if it exists.

@@ -8,6 +8,7 @@
 //! process that made it and what else has to be put back: [`kill_switch`] is the client's, [`nat`] the server's, and [`repair`] removes those
 //! whose process has ended.
 
+pub mod arrival;
 mod batch;
 pub mod kill_switch;
 mod listing;
@@ -128,6 +129,32 @@ pub fn repair() -> Result<Vec<String>, NftError> {
     let mut done = nat::repair()?;
     done.extend(kill_switch::repair()?);
     Ok(done)
+}
+
+/// A table of this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Its family and name, as nft(8) has them.
+    pub table: String,
+    /// The process that holds it; `None` if that has ended, so that [`repair`] would remove the table.
+    pub holder: Option<u32>,
+    /// It is a client's kill switch.
+    pub is_kill_switch: bool,
+}
+
+/// Returns the tables of this program in this network namespace; none in a kernel without nf_tables. Changes nothing.
+///
+/// # Errors
+/// If the tables cannot be listed.
+pub fn own_tables() -> Result<Vec<Own>, NftError> {
+    let own = |(table, holder): (String, _)| Own { table: format!("ip {table}"), holder, is_kill_switch: false };
+    let mut tables: Vec<_> = nat::tables()?.into_iter().map(own).collect();
+    tables.extend(kill_switch::standing()?.map(|standing| Own {
+        table: format!("inet {}", kill_switch::TABLE),
+        holder: standing.holder(),
+        is_kill_switch: true,
+    }));
+    Ok(tables)
 }
 
 /// The beginning of the comment that says who holds a table.

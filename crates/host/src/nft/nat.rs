@@ -139,6 +139,17 @@ pub fn repair() -> Result<Vec<String>, NftError> {
     Ok(done)
 }
 
+/// Returns the tables of servers, each with the number of its process if that runs.
+pub(super) fn tables() -> Result<Vec<(String, Option<u32>)>, NftError> {
+    let Some((mut nft, tables)) = open_for_look()? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for (_, table) in tables.into_iter().filter(|(family, name)| is_ours(*family, name)) {
+        let rules = nft.rules_if_there(Family::Ip, &table)?.unwrap_or_default();
+        found.push((table, owner(&rules).filter(Owner::is_running).map(|owner| owner.pid)));
+    }
+    Ok(found)
+}
+
 /// Returns the devices whose forwarding was off before a server has enabled it, as the tables say: another server's
 /// tunnel must not take it for the administrator's.
 ///

@@ -106,6 +106,24 @@ impl TunError {
     }
 }
 
+/// What the kernel's TUN driver can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Driver {
+    /// Devices with several queues (Linux 3.8).
+    pub has_queues: bool,
+    /// Super-packets, by a header in front of each packet.
+    pub has_offload: bool,
+}
+
+/// Opens the driver, /dev/net/tun, and returns what it can do. Creates no device, and needs no more than the right to open
+/// the file.
+///
+/// # Errors
+/// The kernel's: `NotFound` without the file, `PermissionDenied` for another user's, `ENODEV` without a driver behind it.
+pub fn driver() -> io::Result<Driver> {
+    queue::driver()
+}
+
 /// A bare device with one queue, down and without an address. Returns its blocking descriptor and its name.
 ///
 /// The kernel removes the device when the descriptor is closed.

@@ -153,6 +153,17 @@ impl AsRawFd for Queue {
     }
 }
 
+/// Opens the driver without a device, and asks what it can.
+pub(super) fn driver() -> io::Result<super::Driver> {
+    let queue = Queue::open().map_err(|error| match error {
+        TunError::Open(source) => source,
+        other => io::Error::other(other),
+    })?;
+    let features = ioctl::features(queue.as_fd())?;
+    let has = |flag: libc::c_int| features & flag as u32 != 0;
+    Ok(super::Driver { has_queues: has(libc::IFF_MULTI_QUEUE), has_offload: has(libc::IFF_VNET_HDR) })
+}
+
 /// Attaches `count` queues of a new device; returns its name and the queues. The device is down and has no address. If
 /// the kernel has no offload, the queues are plain.
 pub(super) fn attach(name: &Option<String>, count: usize, offload: bool) -> Result<(String, Vec<Queue>), TunError> {

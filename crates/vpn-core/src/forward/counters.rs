@@ -35,6 +35,8 @@ struct Cells {
     down_bytes: AtomicU64,
     marked: AtomicU64,
     drops: [AtomicU64; DropCause::COUNT],
+    /// Those of them that came from clients.
+    drops_up: [AtomicU64; DropCause::COUNT],
 }
 
 /// Forwarded packets, or packets that are being forwarded. The number of packets is that on a wire without
@@ -126,7 +128,7 @@ impl Counters {
         if let Some(cells) = self.cells(worker).filter(|_| !load.is_empty()) {
             cells.up_packets.fetch_sub(load.packets, Ordering::Relaxed);
             cells.up_bytes.fetch_sub(load.bytes, Ordering::Relaxed);
-            self.dropped_all(worker, DropCause::TunWrite, load.packets);
+            self.dropped_up(worker, DropCause::TunWrite, load.packets);
         }
     }
 
@@ -158,6 +160,30 @@ impl Counters {
         if let Some(counter) = self.cells(worker).and_then(|cells| cells.drops.get(cause as usize)) {
             add(counter, packets);
         }
+    }
+
+    /// Counts dropped packets that came from clients. [`Totals`] has them among all.
+    pub fn dropped_up(&self, worker: usize, cause: DropCause, packets: u64) {
+        if let Some(counter) = self.cells(worker).and_then(|cells| cells.drops_up.get(cause as usize)) {
+            add(counter, packets);
+        }
+        self.dropped_all(worker, cause, packets);
+    }
+
+    /// Returns the packets from clients, and those to clients, that were dropped, by cause.
+    pub fn drops_both_ways(&self) -> [(DropCause, u64, u64); DropCause::COUNT] {
+        DropCause::ALL.map(|cause| {
+            let sum = |of: fn(&Cells) -> &[AtomicU64]| {
+                self.workers
+                    .iter()
+                    .filter_map(|cells| of(cells).get(cause as usize))
+                    .fold(0_u64, |sum, counter| sum.wrapping_add(counter.load(Ordering::Relaxed)))
+            };
+            // A packet from a client is added here first, so that there are never more of them than of all.
+            let all = sum(|cells| &cells.drops);
+            let up = sum(|cells| &cells.drops_up).min(all);
+            (cause, up, all - up)
+        })
     }
 
     /// Returns the sums over all workers.
@@ -223,6 +249,7 @@ mod tests {
         assert_eq!((totals.up_packets, totals.up_bytes), (3, 300));
         assert_eq!((totals.down_packets, totals.down_bytes), (2, 20));
         assert_eq!((totals.dropped(DropCause::TunWrite), totals.all_dropped()), (3, 3));
+        assert_eq!(counters.drops_both_ways()[DropCause::TunWrite as usize], (DropCause::TunWrite, 2, 1));
     }
 
     #[test]

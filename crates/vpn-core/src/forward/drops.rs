@@ -98,6 +98,62 @@ impl DropCause {
         self.texts().1
     }
 
+    /// Returns what the drops mean for the operator of a server, and what to do, in a sentence or two.
+    pub fn advice(self) -> &'static str {
+        match self {
+            DropCause::Malformed | DropCause::SizeMismatch | DropCause::BadOffload | DropCause::UnexpectedOp => {
+                "A client's software is faulty or hostile. Nothing of it has passed."
+            }
+            DropCause::NotIpv4 => {
+                "The tunnel carries IPv4 alone. A few at the start of a client are normal: its host tries IPv6."
+            }
+            DropCause::NoLease => "A client sends before it has an address. A few are normal when one connects.",
+            DropCause::SpoofedSource => {
+                "A client sends for other hosts, by odd routes or on purpose. It must translate their addresses (NAT)."
+            }
+            DropCause::PeerIsolated => {
+                "Clients try to reach each other. To let them: [srv_vpn] client_isolation=false."
+            }
+            DropCause::NoRoute => {
+                "Packets for clients that have left. A few are normal; many tell of a scan of the network."
+            }
+            DropCause::SessionGone => "Normal: the last packets to a client that has left.",
+            DropCause::QueueFull => "The worker of these clients is overloaded: look at this machine's processors.",
+            DropCause::OutputFull => {
+                "Clients on slow paths. TCP slows down by such drops; they do no harm while they are few."
+            }
+            DropCause::TunWrite => {
+                "The kernel refused packets: look at the state of the tunnel's device and the memory of this host."
+            }
+            DropCause::NotAllowed => {
+                "Clients without a paid or free service send all the same. Nothing of it has passed."
+            }
+            DropCause::WrongDestination | DropCause::WrongSource => {
+                "The server sends what is not this client's. If it goes on, do not trust the server."
+            }
+            DropCause::TooBig => {
+                "Normal: the sender is told to send smaller packets. If pages hang, lower [srv_vpn] mtu."
+            }
+            DropCause::BadOptions => "A client sends packets that prescribe their route; these never pass.",
+            DropCause::Amplifies => "A client sends super-packets that no kernel makes: it is faulty or hostile.",
+            DropCause::Denied => {
+                "Clients try addresses that [srv_vpn] deny or deny_host forbids, or that no router carries. As it should be."
+            }
+            DropCause::TooOften => {
+                "A client, or many at one address, asks again and again for an address: it is faulty or a flood."
+            }
+            DropCause::QueueOverflow => {
+                "A client's path is slower than what comes for it. Normal for bursts; [srv_vpn] session_queue is the bound."
+            }
+            DropCause::QueueMemory => {
+                "Many clients on slow paths at once. If this machine has memory to spare, raise [srv_vpn] queue_memory."
+            }
+            DropCause::Codel => {
+                "Normal on a slow path: it tells the sender to slow down, and so keeps the delay short."
+            }
+        }
+    }
+
     fn texts(self) -> (&'static str, &'static str) {
         match self {
             DropCause::Malformed => ("malformed", "not one whole packet"),
@@ -179,6 +235,8 @@ mod tests {
             assert_eq!(cause.name(), snake);
             names.insert(cause.name());
             descriptions.insert(cause.description());
+            let advice = cause.advice();
+            assert!(advice.ends_with('.') && advice.len() < 120, "{cause:?}: a line or two: {advice}");
         }
         assert_eq!((names.len(), descriptions.len()), (DropCause::COUNT, DropCause::COUNT));
     }

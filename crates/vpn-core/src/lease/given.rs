@@ -49,6 +49,23 @@ pub enum Entry {
     Reserved,
 }
 
+/// How the addresses of a pool are used, in numbers of addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// All addresses for clients.
+    pub capacity: u32,
+    /// Those that clients have.
+    pub leased: u32,
+    /// Those that are kept for clients that have returned them.
+    pub kept: u32,
+    /// Those that wait for the client that they are reserved for.
+    pub reserved: u32,
+    /// Those that are nobody's.
+    pub free: u32,
+    /// All that are one client's alone, whether it has them now or not.
+    pub all_reserved: u32,
+}
+
 /// Why the pool cannot lease an address.
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseError {

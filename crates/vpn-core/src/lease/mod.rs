@@ -11,9 +11,9 @@ mod shares;
 mod slots;
 mod subnet;
 
-pub use given::{Entry, Lease, LeaseError, Origin};
+pub use given::{Entry, Lease, LeaseError, Occupancy, Origin};
 pub use key::{KEY_SESSIONS, KeyTokens};
-pub use pool::{Pool, Restored};
+pub use pool::{Pool, Reserved, Restored};
 pub use record::{PAGES, PageError, empty_page};
 pub use shares::{Applicant, Limits};
 pub use subnet::{Subnet, SubnetError, dotted};

@@ -1,5 +1,6 @@
 //! What a queue did besides keeping packets.
 
+use super::delays::Delays;
 use crate::forward::{DropCause, Load};
 
 /// What a queue did besides keeping packets, for the caller's counters. Several calls may add to the same value.
@@ -9,6 +10,7 @@ pub struct Events {
     memory: Load,
     codel: Load,
     marked: u64,
+    delays: Delays,
 }
 
 impl Events {
@@ -25,6 +27,15 @@ impl Events {
     /// Returns the number of packets that were marked with CE instead of being dropped.
     pub fn marked(&self) -> u64 {
         self.marked
+    }
+
+    /// Returns how long the packets waited that left it.
+    pub fn delays(&self) -> &Delays {
+        &self.delays
+    }
+
+    pub(super) fn waited(&mut self, nanoseconds: u64) {
+        self.delays.add(nanoseconds);
     }
 
     pub(super) fn dropped(&mut self, cause: DropCause, load: Load) {
