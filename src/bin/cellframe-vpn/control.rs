@@ -14,7 +14,9 @@ use crate::watch::{self, Title};
 /// Prints the sessions of the running server, its traffic and its drops.
 pub(crate) fn stat(options: &StatOptions) -> Result<(), Failure> {
     if options.url {
-        output::line(ask(Role::Server, &options.process, &["vpn_stat", "-url"])?);
+        let mut argv = vec!["vpn_stat", "-url"];
+        argv.extend(options.renew.then_some("-renew"));
+        output::line(ask(Role::Server, &options.process, &argv)?);
         return Ok(());
     }
     let mut argv = vec!["vpn_stat", if options.json { "-json" } else { "-full" }];

@@ -108,6 +108,9 @@ pub(crate) struct StatOptions {
     /// Print the address of the status page, for a browser on this machine; keep it secret, as it shows your clients
     #[arg(long, conflicts_with_all = ["json", "net", "watch"])]
     pub(crate) url: bool,
+    /// Make a new address first: those that were printed before, and the pages opened with them, show nothing more
+    #[arg(long, requires = "url")]
+    pub(crate) renew: bool,
 }
 
 #[derive(Args, Debug)]

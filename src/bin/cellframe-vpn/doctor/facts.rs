@@ -103,6 +103,8 @@ pub(super) struct Process {
     pub(super) state_dir: PathBuf,
     /// Whether the directory is there, or why it is refused.
     pub(super) state: Result<bool, String>,
+    /// Why this user cannot make or change it.
+    pub(super) read_only: Option<String>,
     /// Free bytes and free files where it is, or will be.
     pub(super) free: Option<(u64, u64)>,
     /// Another process has the store open.

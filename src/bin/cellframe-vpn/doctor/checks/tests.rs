@@ -25,6 +25,7 @@ fn sound() -> Facts {
         runs: Runs::No,
         state_dir: PathBuf::from("/var/lib/cellframe-vpn/server"),
         state: Ok(false),
+        read_only: None,
         free: Some((10 << 30, 1 << 20)),
         store_is_taken: false,
         files: 65_536,
@@ -123,6 +124,11 @@ fn rights_and_kernel() {
         facts.machine.container = Some("docker".into());
     };
     one(container, "privilege", Fault, "--cap-add NET_ADMIN");
+    let user_of_container = |facts: &mut Facts| {
+        container(facts);
+        facts.machine.is_root = false;
+    };
+    one(user_of_container, "privilege", Warning, "sudo cellframe-vpn doctor");
     let user = |facts: &mut Facts| (facts.machine.is_root, facts.machine.has_net_admin) = (false, false);
     one(user, "privilege", Warning, "sudo cellframe-vpn doctor");
     for (problem, remedy) in [(TunProblem::Missing, "modprobe tun"), (TunProblem::NoDriver, "modprobe tun")] {
@@ -187,6 +193,7 @@ fn state_and_limits() {
     use Level::{Fault, Warning};
     let process = |change: fn(&mut Process)| move |facts: &mut Facts| change(&mut server(facts).process);
     one(process(|process| process.state = Err("it belongs to another".into())), "state", Fault, "chown");
+    one(process(|process| process.read_only = Some("/var: read-only".into())), "state", Fault, "state_dir=");
     one(process(|process| process.store_is_taken = true), "state", Fault, "fuser");
     one(process(|process| process.free = Some((0, 100))), "disk", Fault, "df -h");
     one(process(|process| process.free = Some((1 << 30, 3))), "disk", Fault, "df -h");
