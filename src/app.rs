@@ -40,7 +40,22 @@ pub use crate::sdk::NotRunning;
 pub use crate::server::{InitError, ReloadError};
 pub use pulse::Pulse;
 
-/// Starts the VPN service.
+/// Starts the VPN service. A mistake in the configuration is found before anything is made, and named.
+///
+/// ```
+/// use dap_chain_net_srv_vpn::app;
+/// use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+///
+/// let (config, _) = Config::parse("[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.0.255.0\n", "my.cfg");
+/// config::set_current(config);
+///
+/// let error = app::server_start().expect_err("a mask with holes");
+/// assert!(error.is_configuration());
+/// assert!(error.to_string().contains("network_mask = 255.0.255.0"), "{error}");
+/// // Nothing runs, and nothing is left to stop.
+/// assert_eq!(app::server_failure(), None);
+/// assert!(app::server_totals().is_none());
+/// ```
 pub fn server_start() -> Result<(), InitError> {
     if is_forked() {
         return Err(NotRunning.into());
@@ -122,6 +137,22 @@ pub fn client_reload(config: NodeConfig) -> Result<(), ReloadError> {
 /// Chooses the wallet that pays from the next start on, the token, and the value of a transaction in datoshi; what is
 /// `None` stays as it was chosen last. The transaction is made at the start, in the ledger of the server. The wallet is
 /// one of the state directory. Fails with a sentence if the choice cannot be stored.
+///
+/// ```
+/// use dap_chain_net_srv_vpn::app;
+/// use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+///
+/// # let directory = tempfile::tempdir().expect("a directory");
+/// # let state_dir = directory.path().join("state");
+/// # let state_dir = state_dir.to_str().expect("UTF-8");
+/// let mut config = Config::empty();
+/// config.set("general", "state_dir", state_dir);
+/// config::set_current(config);
+///
+/// // Two tokens of a wallet that `cellframe-vpn wallet new alice` has made there, or will before the start.
+/// app::client_choose_wallet("alice", Some("CELL"), Some(2_000_000_000_000_000_000))?;
+/// # Ok::<(), String>(())
+/// ```
 pub fn client_choose_wallet(wallet: &str, token: Option<&str>, value: Option<u64>) -> Result<(), String> {
     if is_forked() {
         return Err(NotRunning.to_string());
@@ -129,7 +160,29 @@ pub fn client_choose_wallet(wallet: &str, token: Option<&str>, value: Option<u64
     client::wallet::choose_means(wallet, token, value).map_err(|error| error.to_string())
 }
 
-/// Connects and brings the tunnel up. Blocks until the tunnel is up or the start has failed.
+/// Connects and brings the tunnel up. Blocks until the tunnel is up or the start has failed. The error says why, and
+/// whether time may heal it; [`client_last_error`] has it as well.
+///
+/// ```
+/// use dap_chain_net_srv_vpn::app::{self, ClientError};
+/// use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+///
+/// # let directory = tempfile::tempdir().expect("a directory");
+/// # let state_dir = directory.path().join("state");
+/// # let state_dir = state_dir.to_str().expect("UTF-8");
+/// let mut config = Config::empty();
+/// config.set("general", "state_dir", state_dir);
+/// config.set("cli-server", "enabled", "false");
+/// config::set_current(config);
+///
+/// let unknown = app::client_start("127.0.0.1", 8079, "no-such-network");
+/// assert!(matches!(unknown, Err(ClientError::Argument(_))));
+/// // Nothing listens there.
+/// let refused = app::client_start("127.0.0.1", 1, "backbone");
+/// assert!(matches!(refused, Err(ClientError::Connect { .. })), "{refused:?}");
+/// assert!(app::client_last_error().is_some());
+/// app::client_stop();
+/// ```
 ///
 /// ```no_run
 /// use dap_chain_net_srv_vpn::app;
@@ -247,6 +300,11 @@ pub fn client_test(
 }
 
 /// Returns the text of `vpn_stat`.
+///
+/// ```
+/// // No service runs in this process.
+/// assert!(dap_chain_net_srv_vpn::app::vpn_stat().contains("No VPN connections"));
+/// ```
 pub fn vpn_stat() -> String {
     if is_forked() {
         return String::new();

@@ -12,8 +12,7 @@ use crate::sdk::channel::{self, SessionView};
 use crate::sdk::clock;
 
 /// Runs the command: `-history` is the account book, `-json` the sessions for programs, `-url` the address of the
-/// status page, `-full` has all that is known of
-/// each. With `-net` it shows the sessions that use this network, and those of which no network is known.
+/// status page, with `-renew` a new one, `-full` has all that is known of each. With `-net` it shows the sessions that use this network, and those of which no network is known.
 pub(crate) fn run(words: &[String]) -> Answer {
     #[cfg(feature = "server")]
     if let Some(answer) = super::leases::run(words) {
@@ -21,7 +20,7 @@ pub(crate) fn run(words: &[String]) -> Answer {
     }
     #[cfg(feature = "server")]
     if option(words, "-url").is_some() {
-        return match crate::server::monitor::url() {
+        return match crate::server::monitor::url(option(words, "-renew").is_some()) {
             Ok(url) => Answer::new(0, url),
             Err(why) => Answer::new(-3, why.to_string()),
         };

@@ -101,7 +101,7 @@ use worker_datapath::{QueueHandler, WorkerDatapath};
 
 const VPN_STAT_USAGE: &std::ffi::CStr = c"vpn_stat [-net <net_name>] [-full] [-json]\n\
     vpn_stat -history [-json | -csv] [-net <net_name>] [-client <first digits of 0x..>] [-since <time>] [-limit <n>]\n\
-    vpn_stat -leases [-net <net_name>] [-json]\nvpn_stat -drop <address>\nvpn_stat -url\n";
+    vpn_stat -leases [-net <net_name>] [-json]\nvpn_stat -drop <address>\nvpn_stat -url [-renew]\n";
 /// How long [`deinit`] waits for the workers to release a session or a queue.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 

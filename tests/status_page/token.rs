@@ -3,7 +3,7 @@
 use testkit::hosts::Hosts;
 use testkit::http::{Reply, get};
 use testkit::netns::in_namespace;
-use testkit::program::{code, stderr};
+use testkit::program::{code, stderr, stdout};
 use testkit::tunnel::NETWORK;
 
 use crate::{PROGRAM, at, token, url};
@@ -76,6 +76,14 @@ fn the_page_is_for_whoever_has_the_token() {
         drop(server);
         let (_server, _) = hosts.server("server");
         assert_eq!(get(at(), "/", &cookie).status, 200, "the token outlasts the process");
+
+        let renewed = hosts.near(&["stat", "--url", "--renew", "--state-dir", &hosts.state("server")]);
+        let renewed = stdout(&renewed).trim().to_owned();
+        assert_ne!(renewed, url);
+        assert_eq!(crate::url(&hosts), renewed, "it is the one from now on");
+        is_refused(&get(at(), "/", &cookie));
+        is_refused(&get(at(), "/status.json", &bearer));
+        assert_eq!(get(at(), renewed.strip_prefix("http://127.0.0.1:8078").unwrap(), "").status, 303);
     });
 }
 

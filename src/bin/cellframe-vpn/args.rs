@@ -64,7 +64,8 @@ Exit codes:
   130, 143  interrupted (Ctrl-C, SIGTERM) during the demo or before the client was connected
 
 Environment:
-  RUST_LOG  log level on stderr: error, warn, info, debug, trace; or per module, as in `info,rustls=debug`";
+  RUST_LOG  log level on stderr: error, warn, info, debug, trace; or per module, as in `info,rustls=debug`
+  NO_COLOR, CLICOLOR_FORCE  if set: no colours on terminals either; colours everywhere";
 
 #[derive(Debug, Parser)]
 #[command(

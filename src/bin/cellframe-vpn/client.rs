@@ -159,7 +159,7 @@ fn connect(profile: &Profile, user: &User, mut begins: impl FnMut()) -> Result<O
             Err(error) if profile.retry && (error.heals() || error.may_be_portal()) => output::note(failure(&error)),
             Err(error) => {
                 paying::hint(&profile.means, &error);
-                return Err(failure(&error));
+                return Err(failure(&error).with_doctor(target));
             }
         }
         output::note(format_args!("next attempt in about {} s", delay.as_secs()));

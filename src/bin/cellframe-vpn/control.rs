@@ -14,7 +14,9 @@ use crate::watch::{self, Title};
 /// Prints the sessions of the running server, its traffic and its drops.
 pub(crate) fn stat(options: &StatOptions) -> Result<(), Failure> {
     if options.url {
-        output::line(ask(Role::Server, &options.process, &["vpn_stat", "-url"])?);
+        let mut argv = vec!["vpn_stat", "-url"];
+        argv.extend(options.renew.then_some("-renew"));
+        output::line(ask(Role::Server, &options.process, &argv)?);
         return Ok(());
     }
     let mut argv = vec!["vpn_stat", if options.json { "-json" } else { "-full" }];
@@ -109,7 +111,14 @@ fn no_reply(role: Role, socket: &Path, error: &CliError) -> Failure {
                 ErrorKind::NotFound => format!("no {name} runs here: there is no socket {socket}"),
                 _ => format!("no {name} runs here: no process listens on {socket} ({source})"),
             };
-            let message = format!("{message}; did another user start it, or with another --state-dir?");
+            let start = match role {
+                Role::Server => "sudo cellframe-vpn server",
+                Role::Client | Role::Check => "sudo cellframe-vpn client --connect HOST",
+            };
+            let message = format!(
+                "{message}; start one (`{start}`), ask that of another user with `sudo`, or name the --state-dir that it \
+                 was started with"
+            );
             Failure::new(Code::CannotConnect, message)
         }
         CliError::TooLong => Failure::new(Code::Usage, error.to_string()),

@@ -99,7 +99,7 @@ pub(crate) fn start(config: Config) -> Result<String, Failure> {
     }
     app::server_start().map_err(|error| {
         let code = if error.is_configuration() { Code::Usage } else { Code::Failure };
-        Failure::new(code, format!("the server cannot start: {error}"))
+        Failure::new(code, format!("the server cannot start: {error}; `cellframe-vpn doctor --server` looks further"))
     })?;
     Ok(format!("ready: listening on {listening}, network {network} for {net_name}, identity {identity}"))
 }

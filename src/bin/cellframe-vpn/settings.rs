@@ -1,6 +1,7 @@
 //! Builds one configuration from the options: file, state directory and overrides.
 
 use std::fmt::Display;
+use std::net::ToSocketAddrs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,9 @@ pub(crate) fn load(role: Role, file: Option<&Path>, state_dir: Option<&Path>) ->
     let config = read(file)?;
     warn_of_unknown_keys(&config);
     config.check().map_err(usage)?;
+    if matches!(role, Role::Server) {
+        require_addresses(&config)?;
+    }
     place(config, role, state_dir)
 }
 
@@ -48,6 +52,19 @@ pub(crate) fn load_for_command(role: Role, file: Option<&Path>, state_dir: Optio
     let config = read(file)?;
     config.check_section("cli-server").and_then(|()| config.check_section("general")).map_err(usage)?;
     place(config, role, state_dir)
+}
+
+/// Fails if an address to listen on is none: the library would say so in the log, and listen on the others.
+fn require_addresses(config: &Config) -> Result<(), Failure> {
+    for address in config.get_list("server", "listen_address") {
+        address.to_socket_addrs().map_err(|error| {
+            usage(format_args!(
+                "{}: [server] listen_address = {address}: expected ADDRESS:PORT, such as 0.0.0.0:8079 or [::]:8079 ({error})",
+                config.origin()
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 fn usage(error: impl Display) -> Failure {

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use parking_lot::Mutex;
 use vpn_http::Head;
 
 use super::access::{COOKIE, PARAMETER, Token, parameters};
@@ -24,7 +25,7 @@ pub(super) const PAGE: &str = "/";
 const REFUSAL: &str = "\
 This page shows who uses this VPN server, so it asks for the server's token.
 
-Run this on the server, as the user that runs it, and open the address that it prints:
+Run this on the server, as root or as the user that runs it, and open the address that it prints:
 
     cellframe-vpn stat --url
 
@@ -35,7 +36,7 @@ A program sends the token as `Authorization: Bearer TOKEN`.
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TokenError {
+pub(crate) enum TokenError {
     /// It could be guessed.
     #[error("the kernel provides no random numbers: {0}")]
     NoRandom(#[from] std::io::Error),
@@ -44,29 +45,48 @@ pub(super) enum TokenError {
     Store(#[from] StoreError),
 }
 
-/// Returns the stored token. Without one, it draws one and stores it.
-pub(super) fn token() -> Result<Token, TokenError> {
-    let stored = store::get(GROUP, KEY);
-    let known = stored.as_ref().and_then(|bytes| Token::parse(std::str::from_utf8(bytes).ok()?));
-    if let Some(token) = known {
-        return Ok(token);
+/// The token of a running service.
+#[derive(Debug)]
+pub(super) struct Door(Mutex<Token>);
+
+impl Door {
+    /// Takes the stored token. Without one, it draws one and stores it.
+    pub(super) fn open() -> Result<Door, TokenError> {
+        let stored = store::get(GROUP, KEY);
+        let known = stored.as_ref().and_then(|bytes| Token::parse(std::str::from_utf8(bytes).ok()?));
+        if known.is_none() && stored.is_some() {
+            log::warn!("{GROUP} / {KEY} is no token; a new one is made, and `cellframe-vpn stat --url` shows it");
+        }
+        Ok(Door(Mutex::new(known.map_or_else(draw, Ok)?)))
     }
-    if stored.is_some() {
-        log::warn!("{GROUP} / {KEY} is no token; a new one is made, and `cellframe-vpn stat --url` shows it");
+
+    /// Takes another token: who knows the former sees nothing more.
+    pub(super) fn renew(&self) -> Result<(), TokenError> {
+        let mut token = self.0.lock();
+        *token = draw()?;
+        Ok(())
     }
+
+    pub(super) fn token(&self) -> Token {
+        self.0.lock().clone()
+    }
+
+    /// Returns the address of the page with the token, as a browser on this host takes it.
+    pub(super) fn url(&self, listening: SocketAddr) -> String {
+        let ip = match listening.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        format!("http://{}{PAGE}?{PARAMETER}={}", SocketAddr::new(ip, listening.port()), self.0.lock().text())
+    }
+}
+
+/// Draws a token and stores it.
+fn draw() -> Result<Token, TokenError> {
     let token = Token::draw()?;
     store::set(GROUP, KEY, token.text().as_bytes())?;
     Ok(token)
-}
-
-/// Returns the address of the page with the token, as a browser on this host takes it.
-pub(super) fn url(listening: SocketAddr, token: &Token) -> String {
-    let ip = match listening.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    format!("http://{}{PAGE}?{PARAMETER}={}", SocketAddr::new(ip, listening.port()), token.text())
 }
 
 /// Answers a request for the page whose address has the token; `None` for any other. A browser keeps the cookies of a
@@ -108,7 +128,7 @@ mod tests {
     #[test]
     fn the_address_gives_a_cookie_that_opens_the_page() {
         let token = Token::draw().expect("random numbers");
-        let url = url("127.0.0.1:8078".parse().expect("an address"), &token);
+        let url = Door(Mutex::new(token.clone())).url("127.0.0.1:8078".parse().expect("an address"));
         let target = url.strip_prefix("http://127.0.0.1:8078").expect("the host");
         let response = with(target, "", |head| enter(head, &token, 8078)).expect("an answer");
         assert_eq!((response.status, field(&response, "Location")), (303, "/"));
@@ -138,13 +158,13 @@ mod tests {
 
     #[test]
     fn the_address_is_one_that_a_browser_reaches() {
-        let token = Token::draw().expect("random numbers");
+        let door = Door(Mutex::new(Token::draw().expect("random numbers")));
         for (listening, expected) in [
             ("0.0.0.0:1", "http://127.0.0.1:1/?"),
             ("[::]:1", "http://[::1]:1/?"),
             ("192.0.2.1:1", "http://192.0.2.1:1/?"),
         ] {
-            let url = url(listening.parse().expect("an address"), &token);
+            let url = door.url(listening.parse().expect("an address"));
             assert!(url.starts_with(expected), "{url}");
         }
     }

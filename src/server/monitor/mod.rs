@@ -41,6 +41,7 @@ use parking_lot::Mutex;
 
 use super::Server;
 use crate::sdk::NOTICE;
+use door::{Door, TokenError};
 use history::{History, Reading};
 use latency::round_trips;
 use listener::Listener;
@@ -54,13 +55,13 @@ pub(super) struct Monitor {
     listener: Mutex<Option<Listener>>,
     address: OnceLock<SocketAddr>,
     senses: Senses,
-    /// The address of the page with the token; empty without a page.
-    url: OnceLock<String>,
+    /// The token of what names clients.
+    door: OnceLock<Arc<Door>>,
     history: Mutex<History>,
 }
 
 /// Why the address of the status page cannot be told.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum NoPage {
     /// There is no service.
     #[error("the VPN service is not running")]
@@ -74,41 +75,49 @@ pub(crate) enum NoPage {
     /// The monitor did not start.
     #[error("there is no status page: the monitor did not start, and the log says why; is its port in use?")]
     NotListening,
+    /// There is no new token, and the former is still the one.
+    #[error("the page keeps its token: {0}")]
+    NoToken(#[from] TokenError),
 }
 
-/// Returns the address of the status page with its token.
-pub(crate) fn url() -> Result<String, NoPage> {
+/// Returns the address of the status page with its token; with `renew`, with another token than before.
+pub(crate) fn url(renew: bool) -> Result<String, NoPage> {
     let server = super::SERVER.lock().clone().ok_or(NoPage::NotRunning)?;
-    match server.monitor.url.get() {
-        Some(url) => Ok(url.clone()),
-        None if server.settings().monitor.address().is_none() => Err(NoPage::NoMonitor),
-        None if !server.settings().status_page => Err(NoPage::Off),
-        None => Err(NoPage::NotListening),
+    if server.settings().monitor.address().is_none() {
+        return Err(NoPage::NoMonitor);
     }
+    if !server.settings().status_page {
+        return Err(NoPage::Off);
+    }
+    let monitor = &server.monitor;
+    let (address, door) = monitor.address.get().zip(monitor.door.get()).ok_or(NoPage::NotListening)?;
+    if renew {
+        door.renew()?;
+    }
+    Ok(door.url(*address))
 }
 
 impl Monitor {
     pub(super) fn new() -> Monitor {
-        let (listener, address, url) = (Mutex::default(), OnceLock::new(), OnceLock::new());
-        Monitor { listener, address, senses: Senses::default(), url, history: Mutex::new(History::new()) }
+        let (listener, address, door) = (Mutex::default(), OnceLock::new(), OnceLock::new());
+        Monitor { listener, address, senses: Senses::default(), door, history: Mutex::new(History::new()) }
     }
 
     /// Starts listening, unless the operator wants none. A failure is a warning: the tunnel matters more.
     pub(super) fn start(&self, server: &Arc<Server>) {
         let Some(wanted) = server.settings().monitor.address() else { return };
-        let token = match door::token() {
-            Ok(token) => token,
+        let door = match Door::open() {
+            Ok(door) => Arc::clone(self.door.get_or_init(|| Arc::new(door))),
             Err(error) => return log::warn!("no monitor: {error}"),
         };
         let has_page = server.settings().status_page;
-        let site = Site::new(Arc::downgrade(server), token.clone(), wanted, has_page);
+        let site = Site::new(Arc::downgrade(server), door, wanted, has_page);
         match Listener::start(wanted, site) {
             Ok(listener) => {
                 let address = listener.address();
                 let _ = self.address.set(address);
                 log::info!(target: NOTICE, "monitor: http://{address}/metrics");
                 if has_page {
-                    let _ = self.url.set(door::url(address, &token));
                     // Not the token: who may read the log may not see the clients.
                     log::info!(target: NOTICE, "status page: `cellframe-vpn stat --url` tells its address");
                 }

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use vpn_http::{Head, Method, is_field_value};
 
-use super::access::{self, Guard, PARAMETER, Token, parameters};
-use super::door;
+use super::access::{self, Guard, PARAMETER, parameters};
+use super::door::{self, Door};
 use super::history;
 use super::message::{Body, Response, Route};
 use super::routes::{self, EVERY_SECOND};
@@ -30,7 +30,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The routes of one service, and the answers of the last moment. It belongs to the monitor's thread.
 pub(super) struct Site {
     server: Weak<Server>,
-    token: Token,
+    door: Arc<Door>,
     listens: SocketAddr,
     has_page: bool,
     /// When the next second's work is due.
@@ -49,9 +49,9 @@ pub(super) struct Answer {
 
 impl Site {
     /// Creates the site of a listener at `listens`.
-    pub(super) fn new(server: Weak<Server>, token: Token, listens: SocketAddr, has_page: bool) -> Site {
+    pub(super) fn new(server: Weak<Server>, door: Arc<Door>, listens: SocketAddr, has_page: bool) -> Site {
         let now = Instant::now();
-        Site { server, token, listens, has_page, due: now, sample_due: now, recent: HashMap::new() }
+        Site { server, door, listens, has_page, due: now, sample_due: now, recent: HashMap::new() }
     }
 
     /// Does what is due once a second, and takes a sample for the history if one is due. Returns when to call it again.
@@ -96,7 +96,7 @@ impl Site {
         if let Some(refusal) = self.refuse(route.guard, head) {
             return refusal;
         }
-        if let Some(response) = door::enter(head, &self.token, self.listens.port()).filter(|_| self.has_page) {
+        if let Some(response) = door::enter(head, &self.door.token(), self.listens.port()).filter(|_| self.has_page) {
             return response;
         }
         self.make(route, head, now)
@@ -111,7 +111,7 @@ impl Site {
         if access::is_cross_site(head) {
             return Some(Response::refusal(403, "a page of another site has asked: expected a request of this one\n"));
         }
-        if !needs_token || self.token.is_shown(head) {
+        if !needs_token || self.door.token().is_shown(head) {
             return None;
         }
         if guard == Guard::Token {

@@ -117,6 +117,56 @@ pub struct LeaseRules {
 }
 
 /// The leases of a server, and the sessions `S` that hold them. No two sessions have the same address at any moment.
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use std::time::Duration;
+/// use vpn_core::exchange::{AddressRequest, Answer, LeaseRules, Leases, Session, Sessions};
+/// use vpn_core::lease::{Applicant, Limits, Subnet};
+/// use vpn_core::source::Source;
+/// use vpn_core::wire::Capabilities;
+///
+/// // What the driver knows of its other sessions: here nothing.
+/// struct Others;
+/// impl Sessions<u32> for Others {
+///     fn heard(&self, _session: &u32) -> Option<Duration> {
+///         None
+///     }
+///     fn idle_since(&self, _session: &u32) -> Option<Duration> {
+///         None
+///     }
+/// }
+///
+/// let now = Duration::from_secs(1);
+/// let subnet = Subnet { network: Ipv4Addr::new(10, 98, 0, 0), prefix: 24 };
+/// let rules = LeaseRules {
+///     hold: Duration::from_secs(3600),
+///     limits: Limits::of_pool(subnet.capacity()),
+///     unused_after: Duration::from_secs(300),
+/// };
+/// let mut leases = Leases::new(subnet, &rules);
+/// let mut ask = |number: u32, is_allowed: bool| {
+///     let mut session = Session::new(now);
+///     session.set_allowed(now, is_allowed);
+///     let request = AddressRequest {
+///         session: &number,
+///         by: Applicant { source: Source::of([192, 0, 2, 7].into()), is_paid: false },
+///         is_leased: false,
+///         caps: &Capabilities::default(),
+///         key_tokens: &[],
+///         static_token: None,
+///         // The driver draws it.
+///         fresh_token: Some([number as u8; 16]),
+///         is_tunnel_down: false,
+///     };
+///     leases.request(now, &mut session, &request, &Others)
+/// };
+/// assert_eq!(ask(1, false), Answer::NotAllowed);
+/// let Answer::Give { lease, .. } = ask(1, true) else { panic!("no address") };
+/// assert_eq!(lease.addr, Ipv4Addr::new(10, 98, 0, 2));
+/// let Answer::Give { lease, .. } = ask(2, true) else { panic!("no address") };
+/// assert_eq!(lease.addr, Ipv4Addr::new(10, 98, 0, 3));
+/// ```
 #[derive(Debug)]
 pub struct Leases<S> {
     pool: Pool,
