@@ -74,7 +74,7 @@ fn refusal(words: &[String], is_sentence: bool) -> Option<String> {
         return None;
     }
     let words = ["cellframe-vpn".to_owned()].iter().chain(words).map(OsString::from).collect::<Vec<_>>();
-    let error = Arguments::try_parse_from(words).err()?;
+    let error = Arguments::try_parse_from(crate::usage::rewritten(words)).err()?;
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => None,
         ErrorKind::InvalidValue if is_sentence && error.to_string().contains("none was supplied") => None,
