@@ -121,6 +121,7 @@ fn the_commands_of_the_guide_work() {
                 first if first.starts_with("systemctl enable") => has("ready: "),
                 first if first.starts_with("cellframe-vpn check") => has("vpn.example.com:8079 answers: "),
                 first if first.starts_with("cellframe-vpn status") => has("1 received"),
+                first if first.starts_with("cellframe-vpn stat --url") => has("http://127.0.0.1:8078/?token="),
                 first if first.starts_with("cellframe-vpn stat") => {
                     has("receipts...........1 signed of 1, 1 in the ledger")
                 }

@@ -9,10 +9,10 @@ mod check;
 mod client;
 mod control;
 mod demo;
+mod doctor;
 #[cfg(test)]
 mod documented;
 mod documents;
-mod doctor;
 mod exit;
 mod live;
 mod output;
