@@ -140,7 +140,7 @@ main() {
     cd "$root" || exit 1
     step "Prerequisites" install_missing_packages || { report; exit 1; }
     mkdir -p "$build" || exit 1
-    step "Release build" cargo build --release --workspace
+    step "Library for C, release" build/c-library
     step "Rust tests" rust_tests
     step "C tests: configure" configure_c_tests && step "C tests: build" build_c_tests && step "C tests" c_tests
     report

@@ -23,10 +23,13 @@
 //! # }
 //! ```
 
+mod pulse;
+
 use crate::client::{self, check, report};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::process::is_forked;
+use crate::sdk::reload::{self, Candidate, NodeConfig};
 use crate::{cli, server};
 use vpn_core::forward::Totals;
 
@@ -34,7 +37,8 @@ pub use crate::client::dns::InForce as NameServers;
 pub use crate::client::report::{Details, Paid};
 pub use crate::client::{ClientError, LeaseInfo, Started, Status};
 pub use crate::sdk::NotRunning;
-pub use crate::server::InitError;
+pub use crate::server::{InitError, ReloadError};
+pub use pulse::Pulse;
 
 /// Starts the VPN service. A mistake in the configuration is found before anything is made, and named.
 ///
@@ -60,6 +64,25 @@ pub fn server_start() -> Result<(), InitError> {
     server::init(&Config::of_node()).inspect_err(|error| log::error!("VPN service not started: {error}"))
 }
 
+/// Gives the service that runs another configuration while its sessions live, and makes it the process-wide one. All of it
+/// takes effect, or an error says why nothing does.
+///
+/// It must differ only in keys that can change while the service runs, which docs/config.md marks; the program's command
+/// `reload` keeps the others as they are.
+pub fn server_reload(config: NodeConfig) -> Result<(), ReloadError> {
+    if is_forked() {
+        return Err(ReloadError::NotRunning);
+    }
+    let candidate = Candidate::open(config.clone());
+    server::reload(&candidate, || reload::reload(config))
+}
+
+/// Returns whether a service could start with this configuration, as far as its keys are concerned. Changes nothing.
+pub fn server_check(config: &NodeConfig) -> Result<(), ReloadError> {
+    reload::check(config)?;
+    Ok(server::check(&Candidate::open(config.clone()))?)
+}
+
 /// Stops the VPN service.
 pub fn server_stop() {
     if !is_forked() {
@@ -71,6 +94,11 @@ pub fn server_stop() {
 /// within some seconds. `None` while it serves, or does not run.
 pub fn server_failure() -> Option<String> {
     if is_forked() { None } else { server::failure() }
+}
+
+/// Returns how many sessions have an address; 0 while the service does not run.
+pub fn server_sessions() -> u32 {
+    if is_forked() { 0 } else { server::sessions() }
 }
 
 /// Returns the service's traffic and drops; `None` while it does not run.
@@ -92,6 +120,18 @@ pub fn client_deinit() {
     if !is_forked() {
         client::deinit();
     }
+}
+
+/// Makes another configuration the process-wide one while the client runs: each connection from now on has it, also the one
+/// after a loss. An error changes nothing. Only keys that docs/config.md marks may differ, as for [`server_reload`].
+pub fn client_reload(config: NodeConfig) -> Result<(), ReloadError> {
+    if is_forked() {
+        return Err(ReloadError::NotRunning);
+    }
+    reload::check(&config)?;
+    client::check_settings(&Candidate::open(config.clone())).map_err(ReloadError::Client)?;
+    reload::set_current(config);
+    Ok(())
 }
 
 /// Chooses the wallet that pays from the next start on, the token, and the value of a transaction in datoshi; what is

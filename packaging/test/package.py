@@ -17,7 +17,7 @@ PACKAGING = pathlib.Path(__file__).resolve().parent.parent
 SERVER, CLIENT = "cellframe-vpn-server", "cellframe-vpn-client@far"
 CONFIG, STATE = "/etc/cellframe-vpn/cellframe-vpn.cfg", "/var/lib/cellframe-vpn"
 # Of systemd-analyze security: 0 is best, 10 worst. What is left are capabilities and address families that a VPN needs.
-EXPOSED_AT_MOST = {SERVER: 2.5, CLIENT: 4.0}
+EXPOSED_AT_MOST = {SERVER: 2.2, CLIENT: 2.4}
 failures = 0
 
 
@@ -144,7 +144,7 @@ class Life:
                       "-n far route add default via 10.55.0.1"):
             self.run("ip", *words.split())
         self.machine.write(f"/etc/systemd/system/{CLIENT}.service.d/test.conf", "[Service]\nNetworkNamespacePath=/run/netns/far\n")
-        self.machine.write("/etc/cellframe-vpn/client-far.cfg", f"[vpn_client]\nconnect=10.55.0.1\nserver_pin={pin}\ndns=gateway\n")
+        self.machine.write("/etc/cellframe-vpn/client-far.cfg", f"[vpn_client]\nconnect=10.55.0.1\nserver_pin={pin}\ndns=gateway\nkill_switch=true\n")
         self.run("systemctl", "daemon-reload")
         if not self.done("systemctl starts a client", "systemctl", "start", CLIENT):
             return
@@ -170,6 +170,15 @@ class Life:
               self.journal(SERVER))
         check(self.connected(), "the client connects again, with its address", self.journal(CLIENT))
 
+        before = self.main_pid(CLIENT)
+        self.run("systemctl", "kill", "--signal=KILL", CLIENT)
+        check("cellframe-vpn-client" in self.far_tables(), "a killed client leaves its kill switch up")
+        check(until(lambda: self.main_pid(CLIENT) not in (before, "0")) and self.connected(), "and starts again", self.journal(CLIENT))
+        check("cellframe-vpn-client" in self.far_tables(), "with its kill switch")
+
+    def far_tables(self):
+        return self.says("ip", "netns", "exec", "far", "nft", "list", "tables")
+
     def upgrade(self, package):
         self.run("sed", "-i", "s/^#lease_time=.*/lease_time=1800/", CONFIG)
         before = self.main_pid(SERVER), self.main_pid(CLIENT)
@@ -186,7 +195,7 @@ class Life:
         self.dpkg("dpkg removes the program", "--remove", "cellframe-vpn")
         for unit in (SERVER, CLIENT):
             check(self.active(unit) != "active", f"{unit} is stopped", self.journal(unit))
-        left = self.says("sh", "-c", "pgrep -a cellframe-vpn; ip -o link show type tun; ip -n far -o link show type tun; nft list tables | grep cellframe")
+        left = self.says("sh", "-c", "pgrep -a cellframe-vpn; ip -o link show type tun; ip -n far -o link show type tun; nft list tables | grep cellframe; ip netns exec far nft list tables")
         check(not left, "no process, device or table is left", left)
         check(resolver not in self.says("cat", "/etc/resolv.conf"), "the name servers are put back")
         check("lease_time=1800" in self.says("cat", CONFIG), "the configuration stays")

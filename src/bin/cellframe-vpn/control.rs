@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use embedded::cli::{self, CliError};
+use embedded::cli::{self, CliError, Reply};
 
 use crate::args::{ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions};
 use crate::exit::{Code, Failure};
@@ -65,11 +65,22 @@ pub(crate) fn stop(options: &ControlOptions) -> Result<(), Failure> {
 }
 
 fn ask(role: Role, options: &ProcessOptions, argv: &[&str]) -> Result<String, Failure> {
+    call(role, &socket_for(role, options)?, argv)
+}
+
+/// Sends one command to the process of `role`, and returns its reply, whatever the code.
+pub(crate) fn ask_for_reply(role: Role, options: &ProcessOptions, argv: &[&str]) -> Result<Reply, Failure> {
+    let socket = socket_for(role, options)?;
+    let Reply { code, text } = cli::call(&socket, argv).map_err(|error| no_reply(role, &socket, &error))?;
+    Ok(Reply { code, text: text.trim_end().to_owned() })
+}
+
+fn socket_for(role: Role, options: &ProcessOptions) -> Result<PathBuf, Failure> {
     let socket = match &options.socket {
         Some(path) => path.clone(),
         None => socket_of(role, options)?,
     };
-    call(role, &socket, argv)
+    Ok(socket)
 }
 
 fn socket_of(role: Role, options: &ProcessOptions) -> Result<PathBuf, Failure> {
@@ -100,7 +111,14 @@ fn no_reply(role: Role, socket: &Path, error: &CliError) -> Failure {
                 ErrorKind::NotFound => format!("no {name} runs here: there is no socket {socket}"),
                 _ => format!("no {name} runs here: no process listens on {socket} ({source})"),
             };
-            let message = format!("{message}; did another user start it, or with another --state-dir?");
+            let start = match role {
+                Role::Server => "sudo cellframe-vpn server",
+                Role::Client | Role::Check => "sudo cellframe-vpn client --connect HOST",
+            };
+            let message = format!(
+                "{message}; start one (`{start}`), ask that of another user with `sudo`, or name the --state-dir that it \
+                 was started with"
+            );
             Failure::new(Code::CannotConnect, message)
         }
         CliError::TooLong => Failure::new(Code::Usage, error.to_string()),

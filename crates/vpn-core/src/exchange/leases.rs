@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::session::Session;
-use crate::lease::{Applicant, Lease, LeaseError, Limits, Pool, Restored, Subnet, Token};
+use crate::lease::{Applicant, Lease, LeaseError, Limits, Pool, Reserved, Restored, Subnet, Token};
 use crate::wire::{AddrReply, Capabilities, MAX_BUNDLE, problem};
 
 mod unused;
@@ -186,6 +186,12 @@ impl<S: Clone + PartialEq> Leases<S> {
         }
     }
 
+    /// Changes the rules, from now on: leases that are there stay, also where there are more than a new share allows.
+    pub fn set_rules(&mut self, rules: &LeaseRules) {
+        self.pool.set_rules(rules.hold, rules.limits);
+        self.unused_after = rules.unused_after;
+    }
+
     /// Returns the pool of addresses.
     pub fn pool(&self) -> &Pool {
         &self.pool
@@ -209,6 +215,16 @@ impl<S: Clone + PartialEq> Leases<S> {
     /// Reserves an address for the client that shows this token, before [`Leases::restore`] ([`Pool::reserve`]).
     pub fn reserve(&mut self, addr: Ipv4Addr, token: &Token) -> bool {
         self.pool.reserve(addr, token)
+    }
+
+    /// Reserves an address at any time ([`Pool::reserve_now`]).
+    pub fn reserve_now(&mut self, addr: Ipv4Addr, token: &Token) -> Reserved {
+        self.pool.reserve_now(addr, token)
+    }
+
+    /// Ends a reservation ([`Pool::unreserve`]).
+    pub fn unreserve(&mut self, addr: Ipv4Addr, fresh_token: &Token) {
+        self.pool.unreserve(addr, fresh_token);
     }
 
     /// Returns the session that has an address.

@@ -10,7 +10,7 @@ use std::path::Path;
 use embedded::cli;
 use embedded::config::Config;
 use embedded::state;
-use rustix::fs::statvfs;
+use rustix::fs::{Access, statvfs};
 use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
 
@@ -31,11 +31,14 @@ pub(super) fn process(config: &Config) -> Process {
         _ => None,
     };
     let existing = state_dir.ancestors().find(|directory| directory.exists());
+    let access = existing.map(|directory| (directory, rustix::fs::access(directory, Access::WRITE_OK)));
+    let read_only = access.and_then(|(at, access)| Some(format!("{}: {}", at.display(), access.err()?)));
     let free = existing.and_then(|directory| statvfs(directory).ok());
     Process {
         store_is_taken: runs == Runs::No && is_locked(&state_dir.join("store.redb")),
         runs,
         state: state::inspect(&state_dir).map_err(|error| error.to_string()),
+        read_only,
         free: free.map(|disk| (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_favail)),
         files: files.unwrap_or_else(|| getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)),
         state_dir,
