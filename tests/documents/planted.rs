@@ -127,14 +127,14 @@ fn keys_of_the_configuration() {
         assert!(config.contains(from), "{from}");
         keys::faults(&Document::parse(Path::new("docs/config.md"), &config.replacen(from, to, 1)), &reads).len()
     };
-    assert_eq!(faults("| `keep_alive` | 1 to 3600 s | 20 |", "| `keep_alive` | 1 to 3600 s | 21 |"), 1);
-    assert_eq!(faults("| `payment_timeout` ! | 5 to 86400 s |", "| `payment_timeout` ! | 5 to 86401 s |"), 1);
-    assert_eq!(faults("| `prove_key` ! | truth value | true |", "| `prove_key` ! | truth value | false |"), 1);
+    assert_eq!(faults("| `keep_alive` ~ | 1 to 3600 s | 20 |", "| `keep_alive` ~ | 1 to 3600 s | 21 |"), 1);
+    assert_eq!(faults("| `payment_timeout` ! ~ | 5 to 86400 s |", "| `payment_timeout` ! ~ | 5 to 86401 s |"), 1);
+    assert_eq!(faults("| `prove_key` ! ~ | truth value | true |", "| `prove_key` ! ~ | truth value | false |"), 1);
     assert_eq!(faults("| `reconnect` | truth value | true |", "| `reconnects` | truth value | true |"), 2);
     assert_eq!(
         faults(
-            "| `[server] idle_timeout` ! | 1 to 86400 s | 60 |",
-            "| `[server] idle_timeout` ! | 1 to 86400 s | 61 |"
+            "| `[server] idle_timeout` ! ~ | 1 to 86400 s | 60 |",
+            "| `[server] idle_timeout` ! ~ | 1 to 86400 s | 61 |"
         ),
         1
     );
