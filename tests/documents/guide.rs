@@ -128,6 +128,9 @@ fn the_commands_of_the_guide_work() {
                 first if first.starts_with("cellframe-vpn wallet balance") => has("10 CELL, and 0 locked"),
                 _ => {}
             }
+            if block.text.contains("cellframe-vpn reload") {
+                has("limit_down");
+            }
             if block.text.contains("tar -C / -xzf") {
                 has("given out 10 CELL: held 9.8, earned 0.2, fees 0");
             }
