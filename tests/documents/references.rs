@@ -178,3 +178,19 @@ pub(crate) fn missing_tests(document: &Document, names: &BTreeSet<String>) -> Ve
     }
     faults
 }
+
+/// Versions of Rust that documents ask for and that are not the manifest's.
+pub(crate) fn other_rusts(documents: &[(PathBuf, String)], manifest: &str) -> Vec<String> {
+    let (_, version) = manifest.split_once("rust-version = \"").unwrap();
+    let version = version.split('"').next().unwrap();
+    let mut faults = Vec::new();
+    for (path, text) in documents {
+        for (at, _) in text.match_indices("Rust 1.") {
+            let named: String = text[at + 5..].chars().take_while(|letter| "0123456789.".contains(*letter)).collect();
+            if named.trim_end_matches('.') != version {
+                faults.push(format!("{}: Rust {named}, the manifest says {version}", path.display()));
+            }
+        }
+    }
+    faults
+}
