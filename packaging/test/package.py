@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""package.py BINARIES FOLDER: builds the Debian packages from the binaries in BINARIES, and lives with them.
+"""package.py LIBRARIES PROGRAMS FOLDER: builds the Debian packages from the libraries and the program in two directories
+of cargo's, and lives with them.
 
 On a machine of its own (machine.py): install, start by the units, connect, upgrade, remove, purge. Prints "skipped: why"
 and exits with 77 where that cannot be done; with VPN_TESTS_MUST_NOT_SKIP=1 that is a failure.
@@ -35,8 +36,13 @@ def skip(why):
     sys.exit(1 if os.environ.get("VPN_TESTS_MUST_NOT_SKIP") == "1" else 77)
 
 
-def build(binaries, folder):
+def build(libraries, programs, folder):
     shutil.rmtree(folder, ignore_errors=True)
+    # The libraries are of a release build, and the program is the one that the Rust tests have built.
+    binaries = folder / "binaries"
+    binaries.mkdir(parents=True)
+    for file in (libraries / "libdap_chain_net_srv_vpn.a", libraries / "libdap_chain_net_srv_vpn.so", programs / "cellframe-vpn"):
+        shutil.copy(file, binaries)
     result = subprocess.run([PACKAGING / "build", "--fast", "--binaries", binaries, "--output", folder], capture_output=True, text=True)
     check(result.returncode == 0, "the packages are built", result.stdout + result.stderr)
     shutil.copy(PACKAGING.parent / "examples/projects/hello.c", folder)
@@ -221,14 +227,14 @@ class Life:
 
 
 def main():
-    binaries, folder = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
+    libraries, programs, folder = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
     for tool, package in [("dh", "debhelper"), ("lowdown", "lowdown"), ("nft", "nftables"), ("man", "man-db")]:
         if not shutil.which(tool):
             skip(f"no {tool}: apt-get install {package}")
     why = missing()
     if why:
         skip(why)
-    packages = build(binaries, folder)
+    packages = build(libraries, programs, folder)
     if failures:
         sys.exit(1)
     upgrade = newer(packages["cellframe-vpn"], folder)
