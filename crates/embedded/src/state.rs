@@ -139,7 +139,7 @@ pub(crate) fn open(config: &Config) -> Result<Arc<StateDir>, StateError> {
     Ok(Arc::clone(open.insert(directory)))
 }
 
-/// Looks whether the state directory at `path` can be used, as [`open`] would. Makes and changes nothing. False if it is
+/// Looks whether the state directory at `path` can be used, as `open` would. Makes and changes nothing. False if it is
 /// missing.
 ///
 /// # Errors
