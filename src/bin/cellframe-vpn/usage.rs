@@ -68,9 +68,6 @@ fn tip(error: &clap::Error, words: &[OsString]) -> Option<String> {
     };
     match (error.kind(), command) {
         (ErrorKind::InvalidSubcommand, of) => Some(format!("expected one of {}", commands(of.unwrap_or(&program)))),
-        (ErrorKind::MissingRequiredArgument, Some(command)) if command.get_name() == "client" => {
-            Some("for example: sudo cellframe-vpn client --connect vpn.example.com".to_owned())
-        }
         (ErrorKind::UnknownArgument, Some(command)) if !wrong.starts_with('-') => {
             let has_option = |name: &str| command.get_arguments().any(|argument| argument.get_long() == Some(name));
             match () {
