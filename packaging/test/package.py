@@ -165,9 +165,25 @@ class Life:
 
     def reload(self):
         before = self.main_pid(SERVER)
+        self.run("sed", "-i", "s/^#limit_down=.*/limit_down=20000/", CONFIG)
         self.done("systemctl reloads the server", "systemctl", "reload", SERVER)
+        check(re.search("limit_down.*20000", self.journal(SERVER)), "it has read its configuration again", self.journal(SERVER))
+        self.run("sed", "-i", "s/^limit_down=.*/limit_down=many/", CONFIG)
+        check(self.run("systemctl", "reload", SERVER).returncode != 0, "a mistake makes a reload fail", self.journal(SERVER))
+        self.run("sed", "-i", "s/^limit_down=.*/#limit_down=0/", CONFIG)
+        self.done("systemctl reloads a client", "systemctl", "reload", CLIENT)
         check(self.main_pid(SERVER) == before and self.active(SERVER) == "active", "it is the same process", self.journal(SERVER))
         check(self.connected(), "the client stays connected")
+
+    def hang(self):
+        """The program hangs: the watchdog, which the test makes shorter, starts it again."""
+        self.machine.write(f"/run/systemd/system/{SERVER}.service.d/test.conf", "[Service]\nWatchdogSec=3\n")
+        self.run("systemctl", "daemon-reload")
+        self.run("systemctl", "restart", SERVER)
+        before = self.main_pid(SERVER)
+        self.run("systemctl", "kill", "--signal=STOP", SERVER)
+        check(until(lambda: self.main_pid(SERVER) not in (before, "0") and self.active(SERVER) == "active", 30), "a server that hangs starts again",
+              self.journal(SERVER))
 
     def kill(self):
         before = self.main_pid(SERVER)
@@ -245,7 +261,9 @@ def main():
         pin = life.start_server()
         if pin:
             life.start_client(pin)
+            life.reload()
             life.kill()
+            life.hang()
             life.upgrade(upgrade)
         life.remove()
         life.purge(before)
