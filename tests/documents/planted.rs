@@ -41,6 +41,13 @@ fn files() {
 }
 
 #[test]
+fn rusts() {
+    let manifest = "rust-version = \"1.95\"";
+    let faults = |text: &str| references::other_rusts(&[("a.md".into(), text.to_owned())], manifest).len();
+    assert_eq!((faults("With Rust 1.95. And Rust 1.95"), faults("Rust 1.9"), faults("Rust 1.96 here")), (0, 1, 1));
+}
+
+#[test]
 fn tests_of_promises() {
     let names = references::names_of_tests(&Repository::read());
     let faults = |row: &str| {
