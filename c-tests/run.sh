@@ -41,7 +41,7 @@ step() {
 
 # command:Debian package:needed by all tests (yes) or by some
 readonly TOOLS="cc:gcc:yes g++:g++:yes make:make:yes cmake:cmake:yes python3:python3:yes nm:binutils:yes
-    pkg-config:pkg-config:some
+    pkg-config:pkg-config:some git:git:some xz:xz-utils:some
     clang:clang:some ip:iproute2:some iperf3:iperf3:some ping:iputils-ping:some unshare:util-linux:some
     valgrind:valgrind:some chromedriver:chromium-driver:some dbus-daemon:dbus-daemon:some iptables-legacy:iptables:some
     dh:debhelper:some lowdown:lowdown:some nft:nftables:some man:man-db:some systemd-analyze:systemd:some"

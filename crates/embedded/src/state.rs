@@ -139,7 +139,7 @@ pub(crate) fn open(config: &Config) -> Result<Arc<StateDir>, StateError> {
     Ok(Arc::clone(open.insert(directory)))
 }
 
-/// Looks whether a process of this user could use the state directory at `path`, as [`open`] would. Makes and changes
+/// Looks whether a process of this user could use the state directory at `path`, as `open` would. Makes and changes
 /// nothing. False if it is missing.
 ///
 /// # Errors

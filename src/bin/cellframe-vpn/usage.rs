@@ -23,7 +23,7 @@ pub(crate) fn words() -> Vec<OsString> {
     rewritten(std::env::args_os().collect())
 }
 
-/// The same of these words.
+/// Does the same with these words, the program's name first.
 pub(crate) fn rewritten(mut words: Vec<OsString>) -> Vec<OsString> {
     if words.get(1).is_some_and(|word| word == "help") {
         words.remove(1);

@@ -118,8 +118,8 @@ impl ConnectionLimiter {
         })?;
         let stream = self.streams.take(peer, socket).map_err(no_stream)?;
         let (handshake, rates) = (RefCell::new(Some(handshake)), Arc::clone(&self.rates));
-        let life = *self.life.lock();
-        Ok(ConnectionPermit { life, stream, handshake, source: Source::of(peer), rates })
+        let lasts = *self.life.lock();
+        Ok(ConnectionPermit { life: lasts, stream, handshake, source: Source::of(peer), rates })
     }
 
     /// Counts a connection that got no permit; logs at most once a minute.
