@@ -44,6 +44,7 @@ struct HandshakeRates {
 
 /// One connection's permit, from accept to its end.
 pub(crate) struct ConnectionPermit {
+    since: Instant,
     life: Duration,
     stream: Place,
     handshake: RefCell<Option<Place>>,
@@ -111,7 +112,14 @@ impl ConnectionLimiter {
         })?;
         let stream = self.streams.take(peer, socket).map_err(no_stream)?;
         let (handshake, rates) = (RefCell::new(Some(handshake)), Arc::clone(&self.rates));
-        Ok(ConnectionPermit { life: self.life, stream, handshake, source: Source::of(peer), rates })
+        Ok(ConnectionPermit {
+            since: Instant::now(),
+            life: self.life,
+            stream,
+            handshake,
+            source: Source::of(peer),
+            rates,
+        })
     }
 
     /// Counts a connection that got no permit; logs at most once a minute.
@@ -144,6 +152,11 @@ impl ConnectionPermit {
         } else {
             self.stream.loosen();
         }
+    }
+
+    /// The time since the connection was accepted.
+    pub(crate) fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// How long a stream lives without a granted service.
