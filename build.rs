@@ -38,9 +38,6 @@ fn main() {
     }
     println!("cargo:rerun-if-env-changed=VPN_UPDATE_HEADERS");
     println!("cargo:rerun-if-env-changed=VPN_SDK_FLAGS");
-    // Within a major version the C interface is only added to, so the loader needs no more of the version.
-    let major = env::var("CARGO_PKG_VERSION_MAJOR").expect("cargo sets CARGO_PKG_VERSION_MAJOR");
-    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libdap_chain_net_srv_vpn.so.{major}");
 
     if embedded {
         let generated = out.join("include");

@@ -41,7 +41,7 @@ step() {
 
 # command:Debian package:needed by all tests (yes) or by some
 readonly TOOLS="cc:gcc:yes g++:g++:yes make:make:yes cmake:cmake:yes python3:python3:yes nm:binutils:yes
-    pkg-config:pkg-config:some
+    pkg-config:pkg-config:some git:git:some xz:xz-utils:some
     clang:clang:some ip:iproute2:some iperf3:iperf3:some ping:iputils-ping:some unshare:util-linux:some
     valgrind:valgrind:some chromedriver:chromium-driver:some dbus-daemon:dbus-daemon:some iptables-legacy:iptables:some
     dh:debhelper:some lowdown:lowdown:some nft:nftables:some man:man-db:some systemd-analyze:systemd:some"
@@ -140,7 +140,7 @@ main() {
     cd "$root" || exit 1
     step "Prerequisites" install_missing_packages || { report; exit 1; }
     mkdir -p "$build" || exit 1
-    step "Release build" cargo build --release --workspace
+    step "Library for C, release" build/c-library
     step "Rust tests" rust_tests
     step "C tests: configure" configure_c_tests && step "C tests: build" build_c_tests && step "C tests" c_tests
     report

@@ -1,7 +1,7 @@
 # With the embedded SDK: the targets dap_chain_net_srv_vpn::static and ::shared of the build tree, and what is installed
 # for programs outside of it. Both name the same targets, so that a program can change between the two.
 
-# The version in the SONAME is the major version, as in build.rs: within it, the C interface is only added to.
+# The version in the SONAME is the major version, as in build/c-library: within it, the C interface is only added to.
 set(VPN_SHARED_NAME "${SHARED_NAME}")
 set(VPN_ARCHIVE_NAME "${ARCHIVE_NAME}")
 set(FULL_NAME "${SHARED_NAME}.${PROJECT_VERSION}")

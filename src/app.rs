@@ -23,10 +23,13 @@
 //! # }
 //! ```
 
+mod pulse;
+
 use crate::client::{self, check, report};
 use crate::sdk::config::Config;
 use crate::sdk::net::Net;
 use crate::sdk::process::is_forked;
+use crate::sdk::reload::{self, Candidate, NodeConfig};
 use crate::{cli, server};
 use vpn_core::forward::Totals;
 
@@ -34,15 +37,50 @@ pub use crate::client::dns::InForce as NameServers;
 pub use crate::client::report::{Details, Paid};
 pub use crate::client::{ClientError, LeaseInfo, Started, Status};
 pub use crate::sdk::NotRunning;
-pub use crate::server::InitError;
+pub use crate::server::{InitError, ReloadError};
+pub use pulse::Pulse;
 
-/// Starts the VPN service.
+/// Starts the VPN service. A mistake in the configuration is found before anything is made, and named.
+///
+/// ```
+/// use dap_chain_net_srv_vpn::app;
+/// use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+///
+/// let (config, _) = Config::parse("[srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.0.255.0\n", "my.cfg");
+/// config::set_current(config);
+///
+/// let error = app::server_start().expect_err("a mask with holes");
+/// assert!(error.is_configuration());
+/// assert!(error.to_string().contains("network_mask = 255.0.255.0"), "{error}");
+/// // Nothing runs, and nothing is left to stop.
+/// assert_eq!(app::server_failure(), None);
+/// assert!(app::server_totals().is_none());
+/// ```
 pub fn server_start() -> Result<(), InitError> {
     if is_forked() {
         return Err(NotRunning.into());
     }
     crate::sdk::start_logging();
     server::init(&Config::of_node()).inspect_err(|error| log::error!("VPN service not started: {error}"))
+}
+
+/// Gives the service that runs another configuration while its sessions live, and makes it the process-wide one. All of it
+/// takes effect, or an error says why nothing does.
+///
+/// It must differ only in keys that can change while the service runs, which docs/config.md marks; the program's command
+/// `reload` keeps the others as they are.
+pub fn server_reload(config: NodeConfig) -> Result<(), ReloadError> {
+    if is_forked() {
+        return Err(ReloadError::NotRunning);
+    }
+    let candidate = Candidate::open(config.clone());
+    server::reload(&candidate, || reload::reload(config))
+}
+
+/// Returns whether a service could start with this configuration, as far as its keys are concerned. Changes nothing.
+pub fn server_check(config: &NodeConfig) -> Result<(), ReloadError> {
+    reload::check(config)?;
+    Ok(server::check(&Candidate::open(config.clone()))?)
 }
 
 /// Stops the VPN service.
@@ -56,6 +94,11 @@ pub fn server_stop() {
 /// within some seconds. `None` while it serves, or does not run.
 pub fn server_failure() -> Option<String> {
     if is_forked() { None } else { server::failure() }
+}
+
+/// Returns how many sessions have an address; 0 while the service does not run.
+pub fn server_sessions() -> u32 {
+    if is_forked() { 0 } else { server::sessions() }
 }
 
 /// Returns the service's traffic and drops; `None` while it does not run.
@@ -79,9 +122,37 @@ pub fn client_deinit() {
     }
 }
 
+/// Makes another configuration the process-wide one while the client runs: each connection from now on has it, also the one
+/// after a loss. An error changes nothing. Only keys that docs/config.md marks may differ, as for [`server_reload`].
+pub fn client_reload(config: NodeConfig) -> Result<(), ReloadError> {
+    if is_forked() {
+        return Err(ReloadError::NotRunning);
+    }
+    reload::check(&config)?;
+    client::check_settings(&Candidate::open(config.clone())).map_err(ReloadError::Client)?;
+    reload::set_current(config);
+    Ok(())
+}
+
 /// Chooses the wallet that pays from the next start on, the token, and the value of a transaction in datoshi; what is
 /// `None` stays as it was chosen last. The transaction is made at the start, in the ledger of the server. The wallet is
 /// one of the state directory. Fails with a sentence if the choice cannot be stored.
+///
+/// ```
+/// use dap_chain_net_srv_vpn::app;
+/// use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+///
+/// # let directory = tempfile::tempdir().expect("a directory");
+/// # let state_dir = directory.path().join("state");
+/// # let state_dir = state_dir.to_str().expect("UTF-8");
+/// let mut config = Config::empty();
+/// config.set("general", "state_dir", state_dir);
+/// config::set_current(config);
+///
+/// // Two tokens of a wallet that `cellframe-vpn wallet new alice` has made there, or will before the start.
+/// app::client_choose_wallet("alice", Some("CELL"), Some(2_000_000_000_000_000_000))?;
+/// # Ok::<(), String>(())
+/// ```
 pub fn client_choose_wallet(wallet: &str, token: Option<&str>, value: Option<u64>) -> Result<(), String> {
     if is_forked() {
         return Err(NotRunning.to_string());
@@ -89,7 +160,29 @@ pub fn client_choose_wallet(wallet: &str, token: Option<&str>, value: Option<u64
     client::wallet::choose_means(wallet, token, value).map_err(|error| error.to_string())
 }
 
-/// Connects and brings the tunnel up. Blocks until the tunnel is up or the start has failed.
+/// Connects and brings the tunnel up. Blocks until the tunnel is up or the start has failed. The error says why, and
+/// whether time may heal it; [`client_last_error`] has it as well.
+///
+/// ```
+/// use dap_chain_net_srv_vpn::app::{self, ClientError};
+/// use dap_chain_net_srv_vpn::embedded::config::{self, Config};
+///
+/// # let directory = tempfile::tempdir().expect("a directory");
+/// # let state_dir = directory.path().join("state");
+/// # let state_dir = state_dir.to_str().expect("UTF-8");
+/// let mut config = Config::empty();
+/// config.set("general", "state_dir", state_dir);
+/// config.set("cli-server", "enabled", "false");
+/// config::set_current(config);
+///
+/// let unknown = app::client_start("127.0.0.1", 8079, "no-such-network");
+/// assert!(matches!(unknown, Err(ClientError::Argument(_))));
+/// // Nothing listens there.
+/// let refused = app::client_start("127.0.0.1", 1, "backbone");
+/// assert!(matches!(refused, Err(ClientError::Connect { .. })), "{refused:?}");
+/// assert!(app::client_last_error().is_some());
+/// app::client_stop();
+/// ```
 ///
 /// ```no_run
 /// use dap_chain_net_srv_vpn::app;
@@ -207,6 +300,11 @@ pub fn client_test(
 }
 
 /// Returns the text of `vpn_stat`.
+///
+/// ```
+/// // No service runs in this process.
+/// assert!(dap_chain_net_srv_vpn::app::vpn_stat().contains("No VPN connections"));
+/// ```
 pub fn vpn_stat() -> String {
     if is_forked() {
         return String::new();

@@ -7,6 +7,7 @@ each part, which shows whether Rust or C answered. Also tests Ninja beside Make,
 nothing is written outside the build directory, and the messages for an unknown part, a missing C file and an SDK that
 does not fit.
 """
+import json
 import os
 import pathlib
 import shutil
@@ -29,6 +30,14 @@ def check(condition, what, detail=""):
 
 def run(*command, cwd=None):
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=cwd)
+
+
+def target_directory(repository):
+    """Returns cargo's target directory of the repository: its debug build has compiled most crates already."""
+    found = run("cargo", "metadata", "--no-deps", "--format-version", "1", cwd=repository)
+    if found.returncode:
+        sys.exit(f"FAIL: cargo metadata: {found.stderr}")
+    return json.loads(found.stdout)["target_directory"]
 
 
 def lay_out(repository, folder):
@@ -100,9 +109,9 @@ def try_parts(tree, build, rust, *options):
     print(f"ok so far: {label}")
 
 
-def files_of(repository):
-    """Maps every file's path to its time of change, except git's files and those of other builds."""
-    other = {repository / ".git", repository / "target", repository / "c-tests/build"}
+def files_of(repository, target):
+    """Maps every file's path to its time of change, except git's files and those of builds."""
+    other = {repository / ".git", repository / "target", repository / "c-tests/build", pathlib.Path(target)}
     found = {}
     for directory, names, files in os.walk(repository):
         names[:] = [name for name in names if pathlib.Path(directory, name) not in other]
@@ -114,15 +123,17 @@ def files_of(repository):
 
 def main():
     repository, folder = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
-    if not shutil.which("cargo", path=os.environ["PATH"] + ":" + os.path.expanduser("~/.cargo/bin")):
+    os.environ["PATH"] += ":" + os.path.expanduser("~/.cargo/bin")
+    if not shutil.which("cargo"):
         sys.exit("FAIL: no cargo")
     folder.mkdir(parents=True, exist_ok=True)
     tree, build = lay_out(repository, folder), folder / "build"
     for old in ("build", "build-ninja", "build-wrong", "build-other"):
         shutil.rmtree(folder / old, ignore_errors=True)
-    # Debug builds fastest; the shared target directory compiles common crates once.
-    shared = [f"-DVPN_CARGO_TARGET_DIR={folder / 'cargo'}", "-DCMAKE_BUILD_TYPE=Debug"]
-    before = files_of(repository)
+    # Debug builds fastest, and in the repository's own target directory it has its crates from the Rust tests.
+    target = target_directory(repository)
+    shared = [f"-DVPN_CARGO_TARGET_DIR={target}", "-DCMAKE_BUILD_TYPE=Debug"]
+    before = files_of(repository, target)
     try_parts(tree, build, PARTS, *shared)
     for part in PARTS:
         try_parts(tree, build, [part])
@@ -143,7 +154,7 @@ def main():
     built = run("cmake", "--build", ".", "--target", "dap_chain_net_srv_vpn_cargo", cwd=folder / "build-other")
     check(built.returncode != 0 and '#error "This SDK\'s dap_cli_server_cmd_add' in built.stdout + built.stderr,
           "an SDK with other commands is refused with a message", built.stdout + built.stderr)
-    after = files_of(repository)
+    after = files_of(repository, target)
     written = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     check(not written, "nothing is written outside the build directory", "\n".join(written))
     print(f"{failures} failed")

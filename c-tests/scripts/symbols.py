@@ -2,7 +2,7 @@
 """symbols.py LIBRARY_DIR: checks the shared library's exports, both libraries' definitions, and their dependencies.
 symbols.py --embedded: prints the names of the functions that include/embedded/dap_embedded_sdk.h declares.
 
-The library must export exactly the legacy module's symbols and the declarations of include/embedded/dap_embedded_sdk.h.
+Both must export exactly the legacy module's symbols and the declarations of include/embedded/dap_embedded_sdk.h.
 """
 import pathlib
 import re
@@ -110,6 +110,12 @@ def main():
 
     defined = global_symbols(archive)
     failures += [f"{archive.name} does not define {name}" for name in sorted(wanted - defined)]
+    others = sorted(defined - wanted)
+    if others:
+        failures.append(f"{archive.name} has {len(others)} more global symbols, such as {', '.join(others[:5])}")
+    listed = set((ROOT / "build/exported-symbols.txt").read_text().split())
+    failures += [f"build/exported-symbols.txt lacks {name}" for name in sorted(wanted - listed)]
+    failures += [f"build/exported-symbols.txt has {name}, which no header documents" for name in sorted(listed - wanted)]
     problem = link_archive(archive, sorted(wanted & defined))
     if problem:
         failures.append(f"linking against {archive.name}: {problem}")

@@ -848,6 +848,9 @@ struct dap_chain_net_srv_callbacks {
 
 struct dap_chain_net_srv {
     struct dap_chain_net_srv_uid uid;
+    /*
+     It and the next one may change between two requests; Rust accesses both atomically.
+     */
     bool allow_free_srv;
     uint32_t grace_period;
     struct dap_chain_net_srv_callbacks callbacks;

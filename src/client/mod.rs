@@ -308,6 +308,12 @@ fn connect_once(
     Ok(connection)
 }
 
+/// Reads settings as a start does.
+#[cfg(feature = "embedded")]
+pub(crate) fn check_settings(config: &Config) -> Result<(), BadValue> {
+    Settings::read(config).map(drop)
+}
+
 /// Reads the configuration. With the lock, so that [`deinit`] returns only when nobody reads it.
 fn settings() -> Result<Settings, BadValue> {
     match &CLIENT.lock().config {

@@ -33,6 +33,12 @@ impl Shared {
         Shared { memory: Memory::new(limit, u64::from_ne_bytes(seed)), epoch: Instant::now() }
     }
 
+    /// Changes the limit, for what comes from now on.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.memory.set_limit(limit);
+    }
+
     pub(super) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
@@ -112,6 +118,14 @@ impl Outlet {
             self.rate = rate;
             self.queue.set_rate(rate);
             self.tune();
+        }
+    }
+
+    /// Changes the bytes that may wait. The path's share of them is known anew after the next look at it.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        if self.limit != limit {
+            self.limit = limit;
+            self.queue.limit(Limits { bytes: short(limit) });
         }
     }
 

@@ -32,9 +32,21 @@ impl Shaper {
         if self.rate != rate {
             self.rate = rate;
             self.queue.set_rate(rate);
-            let most = rate.map_or(usize::MAX, |rate| usize::try_from(rate.bytes_in(MOST)).unwrap_or(usize::MAX));
-            self.queue.limit(Limits { bytes: most.max(LEAST).min(self.limit) });
+            self.bound();
         }
+    }
+
+    /// Changes the most bytes that wait at any rate.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        if self.limit != limit {
+            self.limit = limit;
+            self.bound();
+        }
+    }
+
+    fn bound(&mut self) {
+        let most = self.rate.map_or(usize::MAX, |rate| usize::try_from(rate.bytes_in(MOST)).unwrap_or(usize::MAX));
+        self.queue.limit(Limits { bytes: most.max(LEAST).min(self.limit) });
     }
 
     /// Appends a packet of a peer whose path demands this `tuning`. The caller counts `events`.

@@ -62,7 +62,13 @@ impl Config {
         Config(AtomicPtr::new(config.cast()))
     }
 
-    fn raw(&self) -> *mut c_void {
+    /// Wraps an open configuration, which the caller closes last.
+    #[cfg(feature = "embedded")]
+    pub(super) fn of_pointer(pointer: *mut c_void) -> Config {
+        Config(AtomicPtr::new(pointer))
+    }
+
+    pub(super) fn raw(&self) -> *mut c_void {
         self.0.load(Ordering::Relaxed)
     }
 

@@ -29,7 +29,7 @@ enum Choice {
 const AUTO: &[&CStr] = &[c"bbr"];
 
 /// The congestion control of one role's streams, as the key asks for it and the kernel allows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Congestion {
     section: &'static str,
     /// What is set on each stream; `None` leaves the host's.

@@ -26,6 +26,8 @@ pub mod net;
 pub mod parts;
 pub mod process;
 mod raw;
+#[cfg(feature = "embedded")]
+pub mod reload;
 pub mod service;
 pub mod store;
 pub mod tun_socket;

@@ -2,6 +2,7 @@
 //! host's own addresses but the gateway, inside the subnet too. These change while the service runs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,15 +20,22 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// The denied networks, which packets read without a lock.
 pub(super) struct Deny {
-    /// `None` if nothing is denied.
-    networks: Option<Arc<ArcSwap<Networks>>>,
+    networks: Arc<ArcSwap<Networks>>,
+    /// Whether there are any: packets look no further without.
+    is_any: AtomicBool,
     watch: Mutex<Option<Watch>>,
 }
 
-/// The thread that reads the host's addresses. It ends when the sender is dropped.
+/// The thread that reads the host's addresses. It begins with the first message, and ends when the sender is dropped.
 struct Watch {
-    stop: mpsc::Sender<()>,
+    go_on: mpsc::Sender<()>,
     thread: JoinHandle<()>,
+}
+
+/// What is to be denied, ready to take effect.
+pub(super) struct Prepared {
+    networks: Networks,
+    watch: Option<Watch>,
 }
 
 /// What packets are checked against.
@@ -50,19 +58,28 @@ impl std::ops::Deref for Denied {
 impl Deny {
     /// Reads the host's addresses, if the settings deny them, and follows their changes until [`Deny::close`].
     pub(super) fn start(settings: &Settings) -> Result<Deny, SettingsError> {
+        let deny = Deny { networks: Arc::default(), is_any: AtomicBool::new(false), watch: Mutex::default() };
+        deny.change(deny.prepare(settings)?);
+        Ok(deny)
+    }
+
+    /// Does what can fail of a change to these settings.
+    pub(super) fn prepare(&self, settings: &Settings) -> Result<Prepared, SettingsError> {
         let subnet = &settings.subnet;
         let fixed = settings.deny.without(&Networks::of([(subnet.network, subnet.prefix)]));
-        let gateway = Networks::of([(subnet.gateway(), 32)]);
         if !settings.deny_host {
-            let networks = (!fixed.is_empty()).then(|| Arc::new(ArcSwap::from_pointee(fixed)));
-            return Ok(Deny { networks, watch: Mutex::default() });
+            return Ok(Prepared { networks: fixed, watch: None });
         }
+        let gateway = Networks::of([(subnet.gateway(), 32)]);
         let mut netlink = Netlink::open()?;
-        let networks = Arc::new(ArcSwap::from_pointee(read(&mut netlink, &fixed, &gateway)?));
-        let (stop, stopped) = mpsc::channel();
-        let current = Arc::clone(&networks);
+        let networks = read(&mut netlink, &fixed, &gateway)?;
+        let (go_on, stopped) = mpsc::channel();
+        let current = Arc::clone(&self.networks);
         let follow = move || {
             let mut has_failed = false;
+            if stopped.recv().is_err() {
+                return;
+            }
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 let result = read(&mut netlink, &fixed, &gateway);
                 if let Err(error) = &result
@@ -78,23 +95,38 @@ impl Deny {
             }
         };
         let thread = host::threads::spawn("vpn-addresses", follow).map_err(SettingsError::Thread)?;
-        Ok(Deny { networks: Some(networks), watch: Mutex::new(Some(Watch { stop, thread })) })
+        Ok(Prepared { networks, watch: Some(Watch { go_on, thread }) })
+    }
+
+    /// Denies what was prepared, in place of what is denied now.
+    pub(super) fn change(&self, Prepared { networks, watch }: Prepared) {
+        // Its thread must not store what was denied before.
+        self.close();
+        let is_any = !networks.is_empty();
+        self.networks.store(Arc::new(networks));
+        self.is_any.store(is_any, Ordering::Release);
+        if let Some(watch) = &watch {
+            // It fails only if the thread has panicked.
+            let _ = watch.go_on.send(());
+        }
+        *self.watch.lock() = watch;
     }
 
     /// Returns what is denied now.
     #[inline]
     pub(super) fn load(&self) -> Denied {
-        match &self.networks {
-            Some(networks) => Denied::These(networks.load()),
-            None => Denied::Nothing(Networks::default()),
+        if self.is_any.load(Ordering::Acquire) {
+            Denied::These(self.networks.load())
+        } else {
+            Denied::Nothing(Networks::default())
         }
     }
 
     /// Ends the thread, and waits for it.
     pub(super) fn close(&self) {
         let watch = self.watch.lock().take();
-        let Some(Watch { stop, thread }) = watch else { return };
-        drop(stop);
+        let Some(Watch { go_on, thread }) = watch else { return };
+        drop(go_on);
         if thread.join().is_err() {
             log::error!("the thread that reads this host's addresses has panicked");
         }

@@ -114,7 +114,7 @@ impl Server {
     /// Sends a whole VPN packet. If the client reads too slowly, only its own packets are dropped.
     fn send_down(&self, datapath: &WorkerDatapath, channel: &Arc<Channel>, packet: &[u8], load: Load) {
         let Load { packets, bytes } = load;
-        let fits_queue = channel.pending().is_some_and(|waiting| waiting + packet.len() <= self.settings.session_queue);
+        let fits_queue = channel.pending().is_some_and(|waiting| waiting + packet.len() <= self.session_queue());
         if fits_queue && channel.send(TYPE_DATA, packet) {
             self.counters.down(datapath.worker as usize, load);
             if channel.data::<Session>().is_some_and(|session| session.carried.count(0, bytes)) {

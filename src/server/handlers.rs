@@ -20,7 +20,7 @@ impl ChannelHandler for Server {
         let journal = Journal::new(now, channel.peer(), &self.log_sources, source);
         channel.set_data(Arc::new(Session::new(now, source, self.billing.open_account(), journal)));
         channel.show_service(self.service_raw(), self.tun_visible(channel.worker()));
-        self.settings.congestion.apply(channel);
+        self.settings().congestion.apply(channel);
         self.figures.opened.add(1);
         self.open_channels.lock().insert(Arc::as_ptr(channel).addr(), Arc::clone(channel));
         // The billing side may have accepted the client on 'R' before the client opened 'S'.

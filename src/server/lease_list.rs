@@ -82,7 +82,7 @@ impl Server {
                 Entry::Kept { ago } => (LeaseState::Kept, false, Some(ago)),
                 Entry::Reserved => (LeaseState::Reserved, true, None),
             };
-            let of_static = || self.settings.static_leases.key_of(address).filter(|_| is_static);
+            let of_static = || self.settings().static_leases.key_of(address).filter(|_| is_static);
             LeaseInfo {
                 address,
                 state,
@@ -96,7 +96,7 @@ impl Server {
     }
 
     fn drop_session(&self, address: Ipv4Addr) -> Result<String, DropError> {
-        let subnet = &self.settings.subnet;
+        let subnet = &self.subnet;
         if !subnet.is_for_clients(address) {
             let (first, last) = subnet.clients();
             return Err(DropError::Unknown(address, first, last));

@@ -178,10 +178,11 @@ impl Server {
         self.figures.lease(lease.origin, session.journal.age(self.now()));
         session.show_place(channel, true);
         // Before the first packet arrives by the route.
-        session.set_inner_mtu(caps.mtu, &self.settings);
+        session.set_inner_mtu(caps.mtu, &self.settings());
         self.announce_route(channel);
         self.c_snapshot_is_stale.store(true, Ordering::Release);
-        session.set_bundle(self.terms.bundle(caps));
+        let terms = self.terms.load();
+        session.set_bundle(terms.bundle(caps));
         channel.set_inner_address(Some(lease.addr));
         let usage_id = session.usage_id();
         let how = match lease.origin {
@@ -196,7 +197,7 @@ impl Server {
         if inner.is_empty() {
             log::debug!("usage {usage_id} has address {}", lease.addr);
         }
-        channel.send(TYPE_DATA, &self.terms.reply(lease, caps).encode(usage_id, sock_id));
+        channel.send(TYPE_DATA, &terms.reply(lease, caps).encode(usage_id, sock_id));
     }
 
     fn refuse(&self, channel: &Channel, session: &Session, error: LeaseError) -> Result<(), DropCause> {
@@ -238,7 +239,7 @@ impl Server {
     /// Returns an inner address as lines show it, or nothing where the operator keeps them out of the log.
     pub(super) fn inner_address(&self, address: Option<Ipv4Addr>) -> String {
         match address {
-            Some(address) if self.settings.log_addresses => format!(", address {address}"),
+            Some(address) if self.settings().log_addresses => format!(", address {address}"),
             _ => String::new(),
         }
     }

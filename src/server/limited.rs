@@ -1,6 +1,7 @@
 //! Sessions with rate limits: which limits one has, and what passes when they allow it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::sdk::channel::{Channel, SessionStats};
 use vpn_core::forward::{DropCause, Load, Offload, Route};
@@ -14,17 +15,24 @@ use super::worker_datapath::WorkerDatapath;
 impl Server {
     /// Gives the session the limits of its order, on its worker. A free session has an order, too.
     pub(super) fn apply_rates(&self, channel: &Arc<Channel>) {
-        if self.settings.rates.is_empty() {
+        let Some(session) = channel.data::<Session>() else { return };
+        let generation = self.generation.load(Ordering::Acquire);
+        let has_changed = session.settings_seen() != generation;
+        if !has_changed && !self.has_had_rates.load(Ordering::Relaxed) {
             return;
         }
-        let Some(session) = channel.data::<Session>() else { return };
         let order = match session.account.lock().current_request().map(Request::parse) {
             Some(Ok(request)) => Some(request.order_hash),
             _ => None,
         };
-        let rates = self.settings.rates.of(order.as_ref());
+        let rates = self.settings().rates.of(order.as_ref());
         let Some((route, datapath)) = self.place(session) else { return };
-        datapath.set_rates(route, &rates, self.settings.session_queue);
+        let queue = self.session_queue();
+        if has_changed {
+            datapath.set_queue(route, queue);
+        }
+        datapath.set_rates(route, &rates, queue);
+        session.see_settings(generation);
         if session.limit_up(rates.up.is_some()) && rates.up.is_none() {
             // Later packets no longer wait, and must not overtake these.
             self.hand_up(datapath, route, channel, session);

@@ -80,7 +80,7 @@ impl Server {
             left: metered.map_or(0, |metered| self.left_now(session, metered)),
             receipts: account.entry.as_ref().and_then(|noted| self.billing.book.receipts(noted.number)),
             queued: session.queued(),
-            rates: self.settings.rates.of(order.as_ref()),
+            rates: self.settings().rates.of(order.as_ref()),
             age: session.journal.age(self.now()),
             carried: session.carried.both_ways(),
             rates_now: session.pulse.rates(),

@@ -18,6 +18,7 @@
 //! - `downstream`: handles packets from the host, on the worker whose queue they arrived at.
 //! - `pulse`: how fast a session is at the moment.
 //! - `rates`: the limits of sessions; `limited`: what passes when they allow it.
+//! - `reload`: other settings while sessions live.
 //! - `deny`: the destinations that clients must not reach.
 //! - `exit`: what a process that ends without a stop saves and puts back.
 //! - `monitor`: the service's figures by HTTP, for Prometheus, a page and programs.
@@ -46,6 +47,8 @@ pub(crate) mod monitor;
 mod nat;
 mod pulse;
 mod rates;
+#[cfg(feature = "embedded")]
+mod reload;
 mod session;
 mod settings;
 mod static_leases;
@@ -57,9 +60,10 @@ mod worker_datapath;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::OnceLock;
 
@@ -67,6 +71,10 @@ pub(crate) use book::{Filter, History};
 pub use init_error::InitError;
 pub(crate) use listing::SessionInfo;
 pub(crate) use nat::NatError;
+#[cfg(feature = "embedded")]
+pub use reload::ReloadError;
+#[cfg(feature = "embedded")]
+pub(crate) use reload::{check, reload};
 pub(crate) use settings::{Settings, SettingsError};
 
 use crate::sdk::channel::{Channel, ChannelHandler, Role};
@@ -76,7 +84,7 @@ use crate::sdk::tun_socket::TunSocket;
 use crate::sdk::{NOTICE, Running, channel, command, http, log_more, parts, settle, worker};
 use vpn_core::exchange::{Leases, Terms};
 use vpn_core::forward::{Counters, DropCause, Route, Table, Totals};
-use vpn_core::lease::KeyTokens;
+use vpn_core::lease::{KeyTokens, Subnet};
 use vpn_core::meter::{Client, Rest};
 use vpn_core::rate::Rates;
 
@@ -99,7 +107,17 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The running service.
 pub(crate) struct Server {
-    settings: Settings,
+    /// What may change while the service runs, beside what may not.
+    settings: ArcSwap<Settings>,
+    /// How often the settings have changed.
+    generation: AtomicU64,
+    /// The inner network, which does not change.
+    subnet: Subnet,
+    /// What packets need of the settings.
+    session_queue: AtomicUsize,
+    isolates: AtomicBool,
+    /// There are, or were, limits of sessions.
+    has_had_rates: AtomicBool,
     datapaths: Vec<Arc<WorkerDatapath>>,
     table: Table,
     deny: Deny,
@@ -113,11 +131,13 @@ pub(crate) struct Server {
     /// Requests for addresses that wait for the answer of another session.
     waiting_requests: Mutex<Vec<leases::WaitingRequest>>,
     /// The settings that clients receive together with an address.
-    terms: Terms,
+    terms: ArcSwap<Terms>,
     log_sources: Arc<journal::Sources>,
     counters: Arc<Counters>,
     figures: Figures,
     started: Instant,
+    /// How often each worker has run its tick.
+    ticks: Box<[AtomicU64]>,
     closing: AtomicBool,
     /// The snapshot of the sessions for C is out of date.
     c_snapshot_is_stale: AtomicBool,
@@ -144,20 +164,21 @@ pub(crate) fn init(config: &Config) -> Result<(), InitError> {
         return Err(InitError::AlreadyRunning);
     }
     let server = Server::create(config)?;
-    log_more(server.settings.debug_more);
+    let settings = server.settings.load_full();
+    log_more(settings.debug_more);
     match server.open(config) {
         Ok(()) => {
-            server.settings.congestion.say();
-            server.settings.rates.say();
+            settings.congestion.say();
+            settings.rates.say();
             log::info!(
                 target: NOTICE,
                 "device up: {} with {}/{}, MTU {}, {} queues{}",
                 server.tunnel.name(),
-                server.settings.subnet.gateway(),
-                server.settings.subnet.mask(),
-                server.settings.device_mtu,
+                settings.subnet.gateway(),
+                settings.subnet.mask(),
+                settings.device_mtu,
                 server.datapaths.len(),
-                if server.terms.bundles { ", offload" } else { "" }
+                if server.terms.load().bundles { ", offload" } else { "" }
             );
             *SERVER.lock() = Some(server);
             Ok(())
@@ -231,9 +252,25 @@ pub(crate) fn failure() -> Option<String> {
     SERVER.lock().as_ref().and_then(|server| server.tunnel.failure())
 }
 
+/// Returns how often each worker has run the service's tick; nothing if the service does not run.
+pub(crate) fn ticks() -> Vec<u64> {
+    let of = |server: &Arc<Server>| server.ticks.iter().map(|ticks| ticks.load(Ordering::Relaxed)).collect();
+    SERVER.lock().as_ref().map(of).unwrap_or_default()
+}
+
+/// Returns how many sessions have an address; 0 if the service does not run.
+pub(crate) fn sessions() -> u32 {
+    SERVER.lock().as_ref().map_or(0, |server| server.leased())
+}
+
 /// Returns traffic and drops since the start; `None` if the service is not running.
 pub(crate) fn totals() -> Option<Totals> {
     SERVER.lock().as_ref().map(|server| server.counters.totals())
+}
+
+/// Returns what may wait in the queues of each worker, in bytes.
+fn queue_memory(settings: &Settings, workers: usize) -> usize {
+    (settings.queue_memory / workers.max(1)).max(4 * settings.session_queue)
 }
 
 impl Server {
@@ -241,26 +278,17 @@ impl Server {
     fn create(config: &Config) -> Result<Arc<Server>, InitError> {
         let settings = Settings::read(config)?;
         let rules = Rules::read(config).map_err(SettingsError::from)?;
-        if settings.rates.has_orders() && !rules.gate {
-            let (key, expected) = ("order_limits", "none with gate = false: the gate reads a session's order");
-            return Err(SettingsError::Value { key, value: "[...]".into(), expected }.into());
-        }
+        rules.fit(&settings)?;
         let running = Running::retain()?;
         let workers = worker::count().min(u32::from(u8::MAX) + 1);
         let (tunnel, queues) = Tunnel::create(&settings, workers)?;
         let nat = Nat::start(settings.nat, settings.subnet, &tunnel.name())?;
         let counters = Arc::new(Counters::new(workers as usize));
-        let memory = (settings.queue_memory / workers.max(1) as usize).max(4 * settings.session_queue);
+        let memory = queue_memory(&settings, workers as usize);
         let datapath = |(queue, worker)| Arc::new(WorkerDatapath::new(worker, queue, Arc::clone(&counters), memory));
         let datapaths: Vec<_> = queues.into_iter().zip(0..).map(datapath).collect();
-        let terms = Terms {
-            subnet: settings.subnet,
-            mtu: settings.mtu,
-            dns: settings.dns.clone(),
-            keep_alive: settings.keep_alive,
-            // Clients may send super-packets if the device accepts them.
-            bundles: datapaths.first().is_some_and(|datapath| datapath.queue.has_offload()),
-        };
+        // Clients may send super-packets if the device accepts them.
+        let terms = settings.terms(datapaths.first().is_some_and(|datapath| datapath.queue.has_offload()));
         let key_tokens = lease_store::key_tokens(settings.store_leases);
         let mut leases = Leases::new(settings.subnet, &settings.leases);
         settings.static_leases.reserve(&mut leases, key_tokens.as_ref());
@@ -275,11 +303,17 @@ impl Server {
             key_tokens,
             address_requests: Mutex::new(Rates::new(leases::ADDRESS_REQUESTS_OF_SOURCE, Duration::from_secs(1))),
             waiting_requests: Mutex::default(),
-            terms,
+            terms: ArcSwap::from_pointee(terms),
+            generation: AtomicU64::new(0),
+            subnet: settings.subnet,
+            session_queue: settings.session_queue.into(),
+            isolates: settings.client_isolation.into(),
+            has_had_rates: (!settings.rates.is_empty()).into(),
             log_sources: Arc::default(),
             counters,
             figures: Figures::new(workers as usize),
             started: Instant::now(),
+            ticks: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             closing: AtomicBool::new(false),
             c_snapshot_is_stale: AtomicBool::new(false),
             open_channels: Mutex::default(),
@@ -289,7 +323,7 @@ impl Server {
             tunnel,
             nat,
             monitor: Monitor::new(),
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             _running: running,
         }))
     }
@@ -395,11 +429,26 @@ impl Server {
         if worker == 0 && self.c_snapshot_is_stale.swap(false, Ordering::AcqRel) {
             self.publish_c_snapshot();
         }
+        // Last: a tick that has panicked does not count.
+        if let Some(ticks) = self.ticks.get(worker as usize) {
+            ticks.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Returns the open channels 'S'.
     fn channels(&self) -> Vec<Arc<Channel>> {
         self.open_channels.lock().values().cloned().collect()
+    }
+
+    /// Returns the settings that are in force now. Not for packets, which have fields of their own.
+    fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    /// Returns the bytes that may wait for a client.
+    #[inline]
+    fn session_queue(&self) -> usize {
+        self.session_queue.load(Ordering::Relaxed)
     }
 
     fn is_closing(&self) -> bool {
@@ -413,7 +462,7 @@ impl Server {
     }
 
     fn adopt(&self, channel: &Arc<Channel>) -> Option<Route> {
-        self.datapaths.get(channel.worker()? as usize)?.adopt(channel, self.settings.session_queue)
+        self.datapaths.get(channel.worker()? as usize)?.adopt(channel, self.session_queue())
     }
 
     fn disown(&self, route: Route, channel: &Arc<Channel>) {

@@ -55,6 +55,8 @@ pub(super) struct Session {
     evicted: AtomicBool,
     /// What the client sends waits for a rate limit.
     limited_up: AtomicBool,
+    /// The number of the settings that the session's queues have.
+    settings_seen: AtomicU64,
     /// The bytes that waited for the client and from it at the last look, once a second.
     queued: AtomicUsize,
     pub(super) pulse: Pulse,
@@ -101,6 +103,7 @@ impl Session {
             address: AtomicU32::new(0),
             evicted: AtomicBool::new(false),
             limited_up: AtomicBool::new(false),
+            settings_seen: AtomicU64::new(0),
             queued: AtomicUsize::new(0),
             pulse: Pulse::default(),
             route: Mutex::default(),
@@ -229,6 +232,16 @@ impl Session {
         self.limited_up.swap(is_limited, Ordering::Relaxed) != is_limited
     }
 
+    /// The number of the settings that the session's queues have.
+    pub(super) fn settings_seen(&self) -> u64 {
+        self.settings_seen.load(Ordering::Relaxed)
+    }
+
+    /// Sets it.
+    pub(super) fn see_settings(&self, generation: u64) {
+        self.settings_seen.store(generation, Ordering::Relaxed);
+    }
+
     /// The bytes that wait in the session's queues and its stream, as of the last look.
     pub(super) fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
@@ -350,7 +363,7 @@ impl Server {
     /// Sends a VPN packet without data, unless the client's send queue is full.
     pub(super) fn control(&self, channel: &Channel, op: u32, value: u32) -> Result<(), DropCause> {
         let usage_id = channel.data::<Session>().map_or(0, Session::usage_id);
-        let fits_queue = channel.pending().is_some_and(|waiting| waiting <= self.settings.session_queue);
+        let fits_queue = channel.pending().is_some_and(|waiting| waiting <= self.session_queue());
         let sent = fits_queue && channel.send(TYPE_DATA, &wire::encode_control(op, usage_id, value));
         if sent { Ok(()) } else { Err(DropCause::OutputFull) }
     }
@@ -415,7 +428,7 @@ impl Server {
         session.pulse.look(self.now(), session.carried.both_ways(), path.map(|path| path.rtt));
         let action = {
             let mut state = session.state.lock();
-            let keep_alive = self.settings.keep_alive;
+            let keep_alive = self.settings().keep_alive;
             let action = state.check(self.now(), session.heard(), pending, is_leased, keep_alive);
             // A send queue that drains shows life only of a client whose answer to a ping may wait behind the data. The
             // connection of another one may be dead, and the queue drains into the kernel.

@@ -11,7 +11,7 @@ use crate::sdk::config::{BadValue, Config, check_process_wide};
 use crate::sdk::congestion::Congestion;
 use host::netlink::{Address, Netlink, NetlinkError};
 use host::resolvers::resolvers;
-use vpn_core::exchange::LeaseRules;
+use vpn_core::exchange::{LeaseRules, Terms};
 use vpn_core::forward::{BadNetwork, Networks, is_routable};
 use vpn_core::lease::{Limits, Subnet, SubnetError, dotted};
 
@@ -126,6 +126,13 @@ impl SettingsError {
 impl Settings {
     /// Reads the configuration, and validates it, including against the host's own addresses.
     pub(crate) fn read(config: &Config) -> Result<Settings, SettingsError> {
+        let settings = Settings::parse(config)?;
+        warn_of_overlaps(&settings.subnet)?;
+        Ok(settings)
+    }
+
+    /// Reads the configuration, and validates it. With the service's own device, the host has addresses in the network.
+    pub(super) fn parse(config: &Config) -> Result<Settings, SettingsError> {
         check_process_wide()?;
         // The SDK reads this one, and takes its default for a value that it cannot read.
         Config::of_node().checked_flag(SECTION, "allow_free_srv", false)?;
@@ -144,7 +151,6 @@ impl Settings {
         warn_of_form("network_address", &address, "10.0.0.0");
         warn_of_form("network_mask", &mask, "255.255.255.0");
         warn_of_gateway(&subnet);
-        warn_of_overlaps(&subnet)?;
         if config.flag(SECTION, "auto_cpu_reassignment", false) {
             log::warn!(
                 "[{SECTION}] auto_cpu_reassignment = true: has no effect, each worker serves its own clients; expected \
@@ -187,6 +193,11 @@ impl Settings {
         };
         warn_of_denied_servers(&settings.dns, &settings.deny);
         Ok(settings)
+    }
+
+    /// Returns what clients receive together with an address. `bundles`: whether the device accepts super-packets.
+    pub(super) fn terms(&self, bundles: bool) -> Terms {
+        Terms { subnet: self.subnet, mtu: self.mtu, dns: self.dns.clone(), keep_alive: self.keep_alive, bundles }
     }
 }
 

@@ -60,6 +60,16 @@ impl StaticLeases {
         log::info!("{} addresses are reserved for one client each ([{SECTION}] {KEY})", reserved.count());
     }
 
+    /// Returns the entries that `other` does not have.
+    #[cfg(feature = "embedded")]
+    pub(super) fn not_in(&self, other: &StaticLeases) -> Vec<([u8; 32], Ipv4Addr)> {
+        self.0
+            .iter()
+            .map(|(key, address)| (*key, *address))
+            .filter(|(key, address)| other.of(key) != Some(*address))
+            .collect()
+    }
+
     /// Returns the address that is reserved for a key.
     pub(super) fn of(&self, key: &[u8; 32]) -> Option<Ipv4Addr> {
         self.0.get(key).copied()
@@ -76,7 +86,7 @@ impl Server {
     /// proved its key.
     pub(super) fn static_token(&self, session: &Session) -> Option<Token> {
         let key = session.client_key()?;
-        self.settings.static_leases.of(&key)?;
+        self.settings().static_leases.of(&key)?;
         if !session.has_proved(&key) && self.billing.proves_keys() {
             host::log_bounded!(
                 Info,

@@ -234,8 +234,8 @@ impl Server {
             device.name()
         };
         let workers = self.datapaths.len() as u32;
-        let (device, queues) = match Device::create(&config(&self.settings, workers, Some(old))) {
-            Err(error) if error.errno() == libc::EEXIST => Device::create(&config(&self.settings, workers, None))?,
+        let (device, queues) = match Device::create(&config(&self.settings(), workers, Some(old))) {
+            Err(error) if error.errno() == libc::EEXIST => Device::create(&config(&self.settings(), workers, None))?,
             result => result?,
         };
         for (datapath, queue) in self.datapaths.iter().zip(queues) {

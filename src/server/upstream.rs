@@ -1,6 +1,7 @@
 //! From clients to the host: handles the packets and bundles of a client, on the worker of its stream.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::sdk::channel::{Channel, SessionStats};
 use vpn_core::forward::{DropCause, Load, Networks, Offload, Policy};
@@ -82,7 +83,7 @@ impl Server {
 
     /// What clients may reach; both directions obey it.
     pub(super) fn policy<'a>(&'a self, deny: &'a Networks) -> Policy<'a> {
-        Policy { subnet: &self.settings.subnet, isolate: self.settings.client_isolation, deny }
+        Policy { subnet: &self.subnet, isolate: self.isolates.load(Ordering::Relaxed), deny }
     }
 
     /// Counts the packets as forwarded, except those that the device refused: they count as dropped.

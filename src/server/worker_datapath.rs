@@ -193,6 +193,22 @@ impl WorkerDatapath {
         self.slot(route, |slot, shared| slot.outlet.clear(shared)).unwrap_or_default()
     }
 
+    /// Changes the bytes that may wait on this worker, on it.
+    #[cfg(feature = "embedded")]
+    pub(super) fn limit_memory(&self, limit: usize) {
+        self.state.with(|state| state.shared.set_limit(limit));
+    }
+
+    /// Changes the bytes that may wait for the session in the slot.
+    pub(super) fn set_queue(&self, route: Route, limit: usize) {
+        self.slot(route, |slot, _| {
+            slot.outlet.set_limit(limit);
+            if let Some(shaper) = &mut slot.shaper {
+                shaper.set_limit(limit);
+            }
+        });
+    }
+
     /// Gives back the memory that a burst has left, once a second.
     pub(super) fn trim(&self) {
         self.state.with(|state| state.shared.trim());

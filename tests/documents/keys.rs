@@ -329,7 +329,9 @@ fn only(block: &syn::Block) -> Option<&Expr> {
 mod tests {
     use super::*;
 
-    fn read_of(text: &str, of_folder: &str) -> Option<(String, String, Option<(i128, i128)>, Option<Value>)> {
+    type Found = (String, String, Option<(i128, i128)>, Option<Value>);
+
+    fn read_of(text: &str, of_folder: &str) -> Option<Found> {
         let mut names = BTreeMap::new();
         constants(
             "const MOST: u16 = 1 << 4; const LIFE: Duration = Duration::from_secs(60);".parse().unwrap(),

@@ -116,6 +116,14 @@ fn before_and_while_a_server_runs() {
         assert!(found("answer").contains("127.0.0.1:8079 answers"), "{}", found("answer"));
         assert!(found("nat").contains("cellframe-vpn-server-tun0"), "{}", found("nat"));
 
+        // As with the package, whose service has a user of its own.
+        let state = hosts.state("server");
+        shell(&format!("chown -R 65534 {state}"));
+        let found = Said::server(&hosts, &[]);
+        assert_eq!(found.faults(), Vec::<&str>::new(), "{:#?}", found.findings);
+        assert!(found.finding("state")["found"].as_str().unwrap().contains("that of"), "{:#?}", found.findings);
+        shell(&format!("chown -R 0 {state}"));
+
         // The client's host asks it.
         let target = hosts.at(0).server.to_string();
         let said = Said::client(&hosts, &["--connect", &target, "--pin", &pin]);

@@ -4,6 +4,7 @@
 //! Nothing here runs at process exit: a process that never releases simply ends.
 
 use crate::client::{self, NodeClient};
+use crate::config::{BadValue, Config};
 use crate::cview::{events, fork};
 use crate::reactor::{self, Job, Reactor, Shared};
 use crate::stream::client_end::ClientEnd;
@@ -138,6 +139,44 @@ pub fn quiesce() {
     while global.stopping {
         if CHANGED.wait_until(&mut global, deadline).timed_out() {
             return log::error!("the embedded SDK has not stopped within {timeout:?}; the caller stops waiting");
+        }
+    }
+}
+
+/// Makes a configuration the process-wide one while the SDK runs, and applies what can change without a restart: the price
+/// list, the free order, the limits of connections and of memory. Sessions stay. An error changes nothing.
+///
+/// The other keys must have the values that they had: the SDK has read them at its start, and reads some again.
+pub fn reload(config: Config) -> Result<(), ReloadError> {
+    config.check()?;
+    prices::load(&config)?;
+    budget::configure(&config);
+    listener::reload(&config);
+    if let Some(service) = services::find(ledger::VPN_UID) {
+        let section = prices::SECTION;
+        service.change(prices::allows_free(&config, section), prices::grace_period(&config, section));
+    }
+    config::set_current(config);
+    Ok(())
+}
+
+/// Why a configuration cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// A key cannot be read.
+    #[error(transparent)]
+    Config(#[from] BadValue),
+    /// What it sells cannot be sold.
+    #[error(transparent)]
+    Prices(#[from] prices::LoadError),
+}
+
+impl ReloadError {
+    /// Returns whether a key is the reason.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            ReloadError::Config(_) => true,
+            ReloadError::Prices(error) => error.is_configuration(),
         }
     }
 }

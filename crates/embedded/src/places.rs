@@ -11,7 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use vpn_core::source::{Network, Source};
 
 /// Connections that were pushed out, summed over the process.
@@ -19,8 +19,8 @@ pub static PUSHED_OUT: AtomicU64 = AtomicU64::new(0);
 
 /// The places of one kind.
 pub(crate) struct Places {
-    most: usize,
-    most_per_source: usize,
+    most: AtomicUsize,
+    most_per_source: AtomicUsize,
     held: Mutex<Held>,
 }
 
@@ -67,12 +67,19 @@ type Rank = (usize, Reverse<u64>, Network);
 
 impl Places {
     pub(crate) fn new(most: usize, most_per_source: usize) -> Arc<Self> {
-        Arc::new(Places { most, most_per_source, held: Mutex::default() })
+        Arc::new(Places { most: most.into(), most_per_source: most_per_source.into(), held: Mutex::default() })
+    }
+
+    /// Changes the numbers, for connections that come from now on. Of those that are there, newcomers push out what is
+    /// too many, as far as they hold their places loosely.
+    pub(crate) fn change(&self, most: usize, most_per_source: usize) {
+        self.most.store(most, Ordering::Relaxed);
+        self.most_per_source.store(most_per_source, Ordering::Relaxed);
     }
 
     /// Most places.
     pub(crate) fn most(&self) -> usize {
-        self.most
+        self.most.load(Ordering::Relaxed)
     }
 
     /// An error if the source of `peer` has its share.
@@ -82,7 +89,7 @@ impl Places {
 
     fn share_left(&self, held: &Held, source: Source) -> Result<(), Full> {
         for network in networks(source) {
-            let most = share(network, self.most_per_source);
+            let most = share(network, self.most_per_source.load(Ordering::Relaxed));
             if held.count(network).places >= most {
                 return Err(Full::Source(network, most));
             }
@@ -95,16 +102,22 @@ impl Places {
         let source = Source::of(peer);
         let mut held = self.held.lock();
         self.share_left(&held, source)?;
-        let pushed_out = if held.all < self.most { None } else { Some(held.push_out(source).ok_or(Full::All)?) };
+        let (most, mut pushed_out, mut is_full) = (self.most(), Vec::new(), false);
+        while held.all >= most && !is_full {
+            let next = held.push_out(source);
+            is_full = next.is_none();
+            pushed_out.extend(next);
+        }
+        if is_full {
+            drop(held);
+            pushed_out.iter().for_each(end);
+            return Err(Full::All);
+        }
         held.change(source, |count| count.places += 1);
         held.all += 1;
         let loose = Cell::new(Some(held.loosen(source, socket)));
         drop(held);
-        if let Some(socket) = pushed_out {
-            PUSHED_OUT.fetch_add(1, Ordering::Relaxed);
-            // Whoever serves the connection reads its end; an error means that it has gone already.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        pushed_out.iter().for_each(end);
         Ok(Place { places: Arc::clone(self), source, socket: Arc::clone(socket), loose })
     }
 }
@@ -112,7 +125,8 @@ impl Places {
 impl Place {
     /// Three of four places are taken: newcomers push others out, or soon will.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.places.held.lock().all >= self.places.most - self.places.most / 4
+        let most = self.places.most();
+        self.places.held.lock().all >= most - most / 4
     }
 
     /// The connection has earned its place: no newcomer pushes it out.
@@ -140,6 +154,13 @@ impl Drop for Place {
             held.give_back(self.source);
         }
     }
+}
+
+/// Ends a connection that has been pushed out.
+fn end(socket: &Arc<TcpStream>) {
+    PUSHED_OUT.fetch_add(1, Ordering::Relaxed);
+    // Whoever serves the connection reads its end; an error means that it has gone already.
+    let _ = socket.shutdown(Shutdown::Both);
 }
 
 impl Held {
@@ -311,6 +332,28 @@ mod tests {
         assert_eq!((is_out(&one_peer), is_out(&two_peer)), (false, true));
         two.hold();
         drop((one, two, three));
+        assert!(is_empty(&places));
+    }
+
+    #[test]
+    fn fewer_places_push_out_the_loose_ones_beyond_them() {
+        let (sockets, places) = (Sockets::new(), Places::new(4, 4));
+        let take = |text: &str| {
+            let (socket, peer) = sockets.pair();
+            places.take(address(text), &socket).map(|place| (place, peer))
+        };
+        let held: Vec<_> = (1..5).map(|source| take(&format!("192.0.2.{source}")).unwrap()).collect();
+        held[0].0.hold();
+        places.change(2, 1);
+        assert!(held.iter().all(|(_, peer)| !is_out(peer)), "those that are there stay until others need their places");
+        assert!(matches!(take("192.0.2.1").err(), Some(Full::Source(_, 1))));
+        let newcomer = take("192.0.2.9").unwrap();
+        let out: Vec<_> = held.iter().map(|(_, peer)| is_out(peer)).collect();
+        assert_eq!(out, [false, true, true, true]);
+        newcomer.0.hold();
+        assert_eq!(take("192.0.2.8").map(|_| ()).err(), Some(Full::All));
+        places.change(3, 2);
+        drop((take("192.0.2.8").unwrap(), take("192.0.2.1").unwrap(), held, newcomer));
         assert!(is_empty(&places));
     }
 

@@ -12,7 +12,8 @@ use std::fmt;
 use vpn_core::money::Amount;
 use vpn_core::wire::unit;
 
-const SECTION: &str = "srv_vpn";
+/// The section of the list.
+pub(crate) const SECTION: &str = "srv_vpn";
 const KEY: &str = "prices";
 /// Most entries of a list: a client gets all of them.
 const ENTRIES_MAX: usize = 64;
@@ -94,13 +95,20 @@ fn sold(entries: &[String], name: &str) -> Result<Vec<Price>, String> {
 
 /// Why a price list is not sold.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadError {
+pub enum LoadError {
     /// It cannot be read.
     #[error(transparent)]
     Config(#[from] BadValue),
     /// Nothing can be paid.
     #[error("nothing can be sold without a ledger: {0}")]
     Ledger(#[from] OpenError),
+}
+
+impl LoadError {
+    /// Returns whether a key is the reason.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, LoadError::Config(_))
+    }
 }
 
 /// Sells the list of a configuration in the place of the one before. Who sells keeps a ledger on the disk.
@@ -127,6 +135,11 @@ pub(crate) fn load(config: &Config) -> Result<(), LoadError> {
 pub(crate) fn allows_free(config: &Config, section: &str) -> bool {
     let sells = section == SECTION && !config.get_list(SECTION, KEY).is_empty();
     config.get_bool(section, "allow_free_srv", true) && (!sells || config.is_written(section, "allow_free_srv"))
+}
+
+/// Returns how long the SDK's billing serves a client before its payment, in seconds.
+pub(crate) fn grace_period(config: &Config, section: &str) -> u32 {
+    config.get_u64(section, "grace_period", 60).try_into().unwrap_or(u32::MAX)
 }
 
 /// Returns the order of an entry, or what is expected in its place.

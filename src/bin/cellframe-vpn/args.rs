@@ -4,6 +4,8 @@ mod control;
 mod demo;
 mod documents;
 mod ends;
+
+mod reload;
 mod upkeep;
 mod wallet;
 
@@ -18,6 +20,8 @@ pub(crate) use demo::{DemoEndOptions, DemoOptions, EndRole};
 use documents::COMPLETIONS_HELP;
 pub(crate) use documents::{CompletionsOptions, ManPagesOptions};
 pub(crate) use ends::{CheckOptions, ClientOptions, ServerOptions};
+use reload::{RELOAD_ABOUT, RELOAD_HELP};
+pub(crate) use reload::{ReloadOptions, Reloaded};
 pub(crate) use upkeep::DoctorOptions;
 use upkeep::{DOCTOR_ABOUT, DOCTOR_HELP, REPAIR_ABOUT, REPAIR_HELP};
 use wallet::{WALLET_HELP, WalletOptions};
@@ -39,6 +43,7 @@ Use it:
   cellframe-vpn wallet new NAME           make a wallet, which pays a server that sells
   cellframe-vpn history                   show what clients of the running server have bought and used
   cellframe-vpn doctor                    say what is wrong with this machine, and what helps
+  cellframe-vpn reload                    have the running server read its configuration again; sessions stay
   cellframe-vpn repair                    undo what a client or server that was killed has left (as root)
 
 Help for each command: cellframe-vpn COMMAND --help
@@ -59,7 +64,8 @@ Exit codes:
   130, 143  interrupted (Ctrl-C, SIGTERM) during the demo or before the client was connected
 
 Environment:
-  RUST_LOG  log level on stderr: error, warn, info, debug, trace; or per module, as in `info,rustls=debug`";
+  RUST_LOG  log level on stderr: error, warn, info, debug, trace; or per module, as in `info,rustls=debug`
+  NO_COLOR, CLICOLOR_FORCE  if set: no colours on terminals either; colours everywhere";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -100,6 +106,9 @@ pub(crate) enum Command {
     /// Stop the client that runs on this machine
     #[command(after_help = STOP_HELP)]
     Stop(ControlOptions),
+    /// Have the server or client that runs on this machine read its configuration again
+    #[command(long_about = RELOAD_ABOUT, after_help = RELOAD_HELP)]
+    Reload(ReloadOptions),
     /// Make wallets, and give them tokens at the server that runs on this machine
     #[command(after_help = WALLET_HELP)]
     Wallet(WalletOptions),

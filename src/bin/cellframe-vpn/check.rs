@@ -26,7 +26,7 @@ pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
     let payload = usize::from(options.bytes);
     let timeout_ms = i32::from(options.timeout) * 1000;
     let timing = app::client_test(&target.host, target.port, &options.net, payload, payload, timeout_ms)
-        .map_err(|error| client::failure(&error))?;
+        .map_err(|error| client::failure(&error).with_doctor(target))?;
     output::line(format_args!(
         "{target} answers: connected in {:.1} ms, round trip of {payload} bytes in {:.1} ms",
         milliseconds(timing.connect),

@@ -16,7 +16,9 @@ use vpn_core::names;
 use crate::args::ClientOptions;
 use crate::exit::{Code, Failure};
 use crate::live::LiveLine;
+use crate::notify::Manager;
 use crate::profile::Profile;
+use crate::reload::{Reloads, Source};
 use crate::settings::{self, Role};
 use crate::{output, paying, privilege, signals};
 
@@ -26,16 +28,58 @@ const POLL: Duration = Duration::from_millis(200);
 const LEASES: &str = "local.vpn_client.leases";
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// What a stop may take.
+const STOP: Duration = Duration::from_secs(30);
 
 /// Connects, and returns after a signal, a `stop`, or a loss after which the library does not connect again.
 pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     logging::init();
-    let mut config = settings::load(Role::Client, options.config.as_deref(), options.state_dir.as_deref())?;
+    let given = options.clone();
+    let adapt = move |config: &mut Config| apply_options(&given, config);
+    let source = Source::new(Role::Client, options.config.as_ref(), options.state_dir.as_ref(), adapt);
+    let mut reloads = Reloads::new(source);
+    let (sender, signal) = mpsc::channel();
+    let on_signal = move |number| {
+        let _ = sender.send(number);
+        // Ends an attempt to connect that is under way.
+        app::client_stop();
+    };
+    signals::watch_with_reload(on_signal, reloads.on_hangup())?;
+    let config = reloads.load()?;
     let profile = Profile::new(options, &config)?;
     privilege::require_network_admin()?;
     privilege::require_tun()?;
     settings::require_unused(Role::Client, &config)?;
-    override_for_client(&mut config, options.pin.as_deref());
+    let user = User { signal, stops: app::client_stops() };
+    require_known_servers(&config)?;
+    reloads.register();
+    let most = config.get_u64("vpn_client", "start_timeout", 10).min(300);
+    initialise(config, &profile.net)?;
+    if let Err(error) = move_lease_tokens() {
+        log::warn!("the kept leases cannot be read, the server may give another address: {error}");
+    }
+    let live = LiveLine::show(&profile.connect);
+    let mut manager = Manager::of_environment();
+    let attempt = Duration::from_secs(most) + 2 * LONGEST_RETRY;
+    let connecting = || manager.starting(&format!("connecting to {}", profile.connect), attempt);
+    let connected = paying::choose(&profile.means, &profile.net).and_then(|()| connect(&profile, &user, connecting));
+    let result = match connected {
+        Ok(None) => stay_connected(&profile, &user, &mut reloads, &mut manager),
+        Ok(Some(end)) => ended(end),
+        Err(failure) => Err(failure),
+    };
+    manager.stopping(STOP);
+    // A command that waits for a reload is told that there is none.
+    drop(reloads);
+    drop(live);
+    app::client_deinit();
+    result
+}
+
+/// Does to a configuration what the options say.
+fn apply_options(options: &ClientOptions, config: &mut Config) -> Result<(), Failure> {
+    Profile::new(options, config)?;
+    override_for_client(config, options.pin.as_deref());
     let lists = [
         ("allow_subnet", &options.allow_subnet),
         ("routes", &options.route),
@@ -58,28 +102,8 @@ pub(crate) fn run(options: &ClientOptions) -> Result<(), Failure> {
     if let Some(ipv6) = &options.ipv6 {
         config.set("vpn_client", "ipv6", ipv6);
     }
-    paying::configure(&options.pay, &mut config);
-    let (sender, signal) = mpsc::channel();
-    signals::watch(move |number| {
-        let _ = sender.send(number);
-        // Ends an attempt to connect that is under way.
-        app::client_stop();
-    })?;
-    let user = User { signal, stops: app::client_stops() };
-    require_known_servers(&config)?;
-    initialise(config, &profile.net)?;
-    if let Err(error) = move_lease_tokens() {
-        log::warn!("the kept leases cannot be read, the server may give another address: {error}");
-    }
-    let live = LiveLine::show(&profile.connect);
-    let result = match paying::choose(&profile.means, &profile.net).and_then(|()| connect(&profile, &user)) {
-        Ok(None) => stay_connected(&profile, &user),
-        Ok(Some(end)) => ended(end),
-        Err(failure) => Err(failure),
-    };
-    drop(live);
-    app::client_deinit();
-    result
+    paying::configure(&options.pay, config);
+    Ok(())
 }
 
 /// How the user ends the client.
@@ -110,10 +134,15 @@ impl User {
 }
 
 /// Connects for the first time; with `--retry` again and again. Returns how the user has ended that.
-fn connect(profile: &Profile, user: &User) -> Result<Option<End>, Failure> {
+fn connect(profile: &Profile, user: &User, mut begins: impl FnMut()) -> Result<Option<End>, Failure> {
     let target = &profile.connect;
     let mut delay = FIRST_RETRY;
     loop {
+        // One that came before the attempt does not end it.
+        if let Ok(number) = user.signal.try_recv() {
+            return Err(Failure::new(signals::interrupted(number), "interrupted while connecting"));
+        }
+        begins();
         let connected = app::client_start(&target.host, target.port, &profile.net);
         // Whatever the attempt came to, the user wants no connection.
         if let Ok(number) = user.signal.try_recv() {
@@ -130,7 +159,7 @@ fn connect(profile: &Profile, user: &User) -> Result<Option<End>, Failure> {
             Err(error) if profile.retry && (error.heals() || error.may_be_portal()) => output::note(failure(&error)),
             Err(error) => {
                 paying::hint(&profile.means, &error);
-                return Err(failure(&error));
+                return Err(failure(&error).with_doctor(target));
             }
         }
         output::note(format_args!("next attempt in about {} s", delay.as_secs()));
@@ -145,9 +174,10 @@ fn connect(profile: &Profile, user: &User) -> Result<Option<End>, Failure> {
 }
 
 /// Tells the user of each connection and each loss, until the end.
-fn stay_connected(profile: &Profile, user: &User) -> Result<(), Failure> {
+fn stay_connected(profile: &Profile, user: &User, reloads: &mut Reloads, manager: &mut Manager) -> Result<(), Failure> {
     let target = &profile.connect;
     let (mut connects, mut is_lost) = (0, false);
+    manager.ready(&status(profile));
     loop {
         if let Some(lease) = app::client_lease().filter(|_| app::client_connects() != connects) {
             connects = app::client_connects();
@@ -172,6 +202,21 @@ fn stay_connected(profile: &Profile, user: &User) -> Result<(), Failure> {
         if let Some(end) = user.wait(POLL) {
             return ended(end);
         }
+        reloads.serve(manager, || status(profile));
+        manager.status(&reloads.status(status(profile)));
+        manager.feed();
+    }
+}
+
+/// The tunnel in one line, for the service manager.
+fn status(profile: &Profile) -> String {
+    let target = &profile.connect;
+    match app::client_lease() {
+        Some(lease) => format!("connected to {target}: address {}, device {}", lease.addr, lease.device),
+        None => match app::client_last_error() {
+            Some(error) => format!("connecting to {target} again: {error}"),
+            None => format!("connecting to {target} again"),
+        },
     }
 }
 

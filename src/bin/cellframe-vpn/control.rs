@@ -1,9 +1,10 @@
 //! `stat`, `leases`, `history`, `status` and `stop`: commands to a running process over its control socket.
 
 use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use embedded::cli::{self, CliError};
+use embedded::cli::{self, CliError, Reply};
 
 use crate::args::{ControlOptions, HistoryOptions, LeasesOptions, ProcessOptions, StatOptions, StatusOptions};
 use crate::exit::{Code, Failure};
@@ -65,11 +66,22 @@ pub(crate) fn stop(options: &ControlOptions) -> Result<(), Failure> {
 }
 
 fn ask(role: Role, options: &ProcessOptions, argv: &[&str]) -> Result<String, Failure> {
+    call(role, &socket_for(role, options)?, argv)
+}
+
+/// Sends one command to the process of `role`, and returns its reply, whatever the code.
+pub(crate) fn ask_for_reply(role: Role, options: &ProcessOptions, argv: &[&str]) -> Result<Reply, Failure> {
+    let socket = socket_for(role, options)?;
+    let Reply { code, text } = cli::call(&socket, argv).map_err(|error| no_reply(role, &socket, &error))?;
+    Ok(Reply { code, text: text.trim_end().to_owned() })
+}
+
+fn socket_for(role: Role, options: &ProcessOptions) -> Result<PathBuf, Failure> {
     let socket = match &options.socket {
         Some(path) => path.clone(),
         None => socket_of(role, options)?,
     };
-    call(role, &socket, argv)
+    Ok(socket)
 }
 
 fn socket_of(role: Role, options: &ProcessOptions) -> Result<PathBuf, Failure> {
@@ -84,6 +96,20 @@ pub(crate) fn call(role: Role, socket: &Path, argv: &[&str]) -> Result<String, F
     if reply.code == 0 { Ok(text) } else { Err(Failure::general(format!("{text} (code {})", reply.code))) }
 }
 
+/// The state directories beside the default one that processes of this role use: those of a service's instances, such as
+/// `client-home` beside `client`.
+fn instances(role: Role, socket: &Path) -> Option<String> {
+    let (own, file) = (socket.parent()?, socket.file_name()?);
+    let begin = format!("{}-", role.directory());
+    let entries = own.parent().filter(|_| own.ends_with(role.directory()))?.read_dir().ok()?.flatten();
+    let is_instance = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&begin));
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_instance).collect();
+    found.retain(|path| UnixStream::connect(path.join(file)).is_ok());
+    found.sort();
+    let options: Vec<String> = found.iter().map(|path| format!("--state-dir {}", path.display())).collect();
+    Some(options.join(", or ")).filter(|text| !text.is_empty())
+}
+
 fn no_reply(role: Role, socket: &Path, error: &CliError) -> Failure {
     match error {
         CliError::NotRunning { source, .. } => {
@@ -91,16 +117,29 @@ fn no_reply(role: Role, socket: &Path, error: &CliError) -> Failure {
                 Role::Server => "server",
                 Role::Client | Role::Check => "client",
             };
-            let socket = socket.display();
+            let (path, socket) = (socket, socket.display());
             let message = match source.kind() {
                 ErrorKind::PermissionDenied => {
                     let message = format!("the {name} on {socket} belongs to another user; try `sudo`");
                     return Failure::new(Code::Privilege, message);
                 }
-                ErrorKind::NotFound => format!("no {name} runs here: there is no socket {socket}"),
+                ErrorKind::NotFound => {
+                    let message = format!("no {name} runs here: there is no socket {socket}");
+                    if let Some(others) = instances(role, path) {
+                        return Failure::new(Code::CannotConnect, format!("{message}; one runs with {others}"));
+                    }
+                    message
+                }
                 _ => format!("no {name} runs here: no process listens on {socket} ({source})"),
             };
-            let message = format!("{message}; did another user start it, or with another --state-dir?");
+            let start = match role {
+                Role::Server => "sudo cellframe-vpn server",
+                Role::Client | Role::Check => "sudo cellframe-vpn client --connect HOST",
+            };
+            let message = format!(
+                "{message}; start one (`{start}`), ask that of another user with `sudo`, or name the --state-dir that it \
+                 was started with"
+            );
             Failure::new(Code::CannotConnect, message)
         }
         CliError::TooLong => Failure::new(Code::Usage, error.to_string()),

@@ -65,6 +65,9 @@ impl From<Code> for ExitCode {
     }
 }
 
+/// How the hint to `doctor` begins in a message.
+pub(crate) const DOCTOR: &str = "; `cellframe-vpn doctor";
+
 /// A sentence for the user and an exit code for the script.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -75,6 +78,14 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+
+    /// Adds what looks further, to a failure to reach the server `target`.
+    pub(crate) fn with_doctor(mut self, target: impl fmt::Display) -> Self {
+        if matches!(self.code, Code::CannotConnect | Code::NoAnswer) {
+            self.message = format!("{}{DOCTOR} --connect {target}` looks further", self.message);
+        }
+        self
     }
 
     /// Makes a failure with exit code 1.

@@ -9,29 +9,30 @@ mod check;
 mod client;
 mod control;
 mod demo;
+mod doctor;
 #[cfg(test)]
 mod documented;
 mod documents;
-mod doctor;
 mod exit;
 mod live;
+mod notify;
 mod output;
 mod paying;
 mod privilege;
 mod profile;
+mod reload;
 mod repair;
 mod server;
 mod settings;
 mod signals;
 mod target;
+mod usage;
 mod wallet;
 mod watch;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
 
 use args::{Arguments, Command};
 use exit::{Code, Failure};
@@ -45,9 +46,10 @@ fn main() -> ExitCode {
         output::line(args::SHORT_HELP.trim_end());
         return output::failure().map_or(Code::Usage, |failure| failure.code).into();
     }
-    let arguments = match Arguments::try_parse() {
+    let words = usage::words();
+    let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
-        Err(error) => return print_usage(&error),
+        Err(error) => return usage::print(error, &words),
     };
     match run(arguments.command) {
         Ok(()) => success(),
@@ -70,6 +72,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(options) => control::status(&options),
         Command::Stop(options) => control::stop(&options),
         Command::Wallet(options) => wallet::run(&options.command),
+        Command::Reload(options) => reload::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Repair => repair::run(),
         Command::Completions(options) => {
@@ -78,22 +81,6 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::ManPages(options) => documents::man_pages(&options),
         Command::DemoEnd(options) => demo::end::run(&options),
-    }
-}
-
-/// Prints clap's message. clap reports `--help` and `--version` as errors too; their exit code is success.
-fn print_usage(error: &clap::Error) -> ExitCode {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let printed = output::require_writable().and_then(|()| error.print());
-            output::wrote(printed.and_then(|()| std::io::stdout().flush()));
-            success()
-        }
-        // It goes to stderr.
-        _ => {
-            let _ = error.print();
-            Code::Usage.into()
-        }
     }
 }
 

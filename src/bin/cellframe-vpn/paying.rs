@@ -11,7 +11,7 @@ use vpn_core::wire::{self, error_code};
 use crate::exit::{Code, Failure};
 use crate::output;
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct PayOptions {
     /// The wallet that pays if the server sells its service (`cellframe-vpn wallet new`); kept for later starts
     #[arg(long, value_name = "NAME")]

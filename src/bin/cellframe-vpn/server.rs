@@ -11,11 +11,15 @@ use vpn_core::lease::Subnet;
 
 use crate::args::ServerOptions;
 use crate::exit::{Code, Failure};
+use crate::notify::Manager;
+use crate::reload::{Reloads, Source};
 use crate::settings::{self, Role};
 use crate::{output, privilege, signals};
 
 /// Interval between looks at the server: the longest delay before its end is noticed.
 const POLL: Duration = Duration::from_millis(200);
+/// What a stop may take: the sessions, the store and the device each have their own, shorter, time.
+const STOP: Duration = Duration::from_secs(30);
 
 /// Runs the server until a signal, then takes everything down.
 pub(crate) fn run(options: &ServerOptions) -> Result<(), Failure> {
@@ -24,35 +28,62 @@ pub(crate) fn run(options: &ServerOptions) -> Result<(), Failure> {
         return Ok(());
     }
     logging::init();
-    let config = settings::load(Role::Server, options.config.as_deref(), options.state_dir.as_deref())?;
+    let source = Source::new(Role::Server, options.config.as_ref(), options.state_dir.as_ref(), |_| Ok(()));
+    let mut reloads = Reloads::new(source);
+    let (sender, signal) = mpsc::channel();
+    let on_signal = move |number| {
+        let _ = sender.send(number);
+    };
+    // Before anything takes time: without a handler, SIGHUP ends the process.
+    signals::watch_with_reload(on_signal, reloads.on_hangup())?;
+    let config = reloads.load()?;
     privilege::require_network_admin()?;
     privilege::require_tun()?;
     settings::require_unused(Role::Server, &config)?;
-    let (sender, signal) = mpsc::channel();
-    signals::watch(move |number| {
-        let _ = sender.send(number);
-    })?;
 
+    reloads.register();
+    let mut manager = Manager::of_environment();
+    let place = place(&config);
     let ready_line = start(config)?;
     for price in prices()? {
         output::line(format!("sells {price}"));
     }
     output::line(ready_line);
-    let result = serve(&signal);
+    manager.ready(&status(&place));
+    let result = serve(&signal, &mut reloads, &mut manager, &place);
     output::note("stopping");
+    manager.stopping(STOP);
+    // A command that waits for a reload is told that there is none.
+    drop(reloads);
     app::server_stop();
     result
 }
 
-/// Waits for a signal, or for the end of what the server can do. The channel keeps a signal that came while the server
-/// started.
-fn serve(signal: &Receiver<i32>) -> Result<(), Failure> {
+/// Waits for a signal, or for the end of what the server can do; reads the configuration again when that is wanted. The
+/// channels keep what came while the server started.
+fn serve(signal: &Receiver<i32>, reloads: &mut Reloads, manager: &mut Manager, place: &str) -> Result<(), Failure> {
     while let Err(RecvTimeoutError::Timeout) = signal.recv_timeout(POLL) {
         if let Some(why) = app::server_failure() {
             return Err(Failure::general(format!("the tunnel's device is gone and cannot be made again: {why}")));
         }
+        reloads.serve(manager, || status(place));
+        manager.status(&reloads.status(status(place)));
+        manager.feed();
     }
     Ok(())
+}
+
+/// The service in one line, for the service manager.
+fn status(place: &str) -> String {
+    match app::server_sessions() {
+        1 => format!("1 session, {place}"),
+        sessions => format!("{sessions} sessions, {place}"),
+    }
+}
+
+fn place(config: &Config) -> String {
+    let listening = config.get_list("server", "listen_address").join(", ");
+    format!("listening on {listening}, network {}", network_of(config))
 }
 
 /// Starts the server with this configuration and returns its ready line.
@@ -68,7 +99,7 @@ pub(crate) fn start(config: Config) -> Result<String, Failure> {
     }
     app::server_start().map_err(|error| {
         let code = if error.is_configuration() { Code::Usage } else { Code::Failure };
-        Failure::new(code, format!("the server cannot start: {error}"))
+        Failure::new(code, format!("the server cannot start: {error}; `cellframe-vpn doctor --server` looks further"))
     })?;
     Ok(format!("ready: listening on {listening}, network {network} for {net_name}, identity {identity}"))
 }

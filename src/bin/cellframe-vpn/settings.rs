@@ -1,6 +1,7 @@
 //! Builds one configuration from the options: file, state directory and overrides.
 
 use std::fmt::Display;
+use std::net::ToSocketAddrs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,8 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    fn directory(self) -> &'static str {
+    /// The name of its state directory.
+    pub(crate) fn directory(self) -> &'static str {
         match self {
             Self::Server => "server",
             Self::Client => "client",
@@ -39,6 +41,9 @@ pub(crate) fn load(role: Role, file: Option<&Path>, state_dir: Option<&Path>) ->
     let config = read(file)?;
     warn_of_unknown_keys(&config);
     config.check().map_err(usage)?;
+    if matches!(role, Role::Server) {
+        require_addresses(&config)?;
+    }
     place(config, role, state_dir)
 }
 
@@ -48,6 +53,19 @@ pub(crate) fn load_for_command(role: Role, file: Option<&Path>, state_dir: Optio
     let config = read(file)?;
     config.check_section("cli-server").and_then(|()| config.check_section("general")).map_err(usage)?;
     place(config, role, state_dir)
+}
+
+/// Fails if an address to listen on is none: the library would say so in the log, and listen on the others.
+fn require_addresses(config: &Config) -> Result<(), Failure> {
+    for address in config.get_list("server", "listen_address") {
+        address.to_socket_addrs().map_err(|error| {
+            usage(format_args!(
+                "{}: [server] listen_address = {address}: expected ADDRESS:PORT, such as 0.0.0.0:8079 or [::]:8079 ({error})",
+                config.origin()
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 fn usage(error: impl Display) -> Failure {
@@ -165,6 +183,12 @@ pub(crate) const KEYS: &[(&str, &[&str])] = &[
     ("cdb", &["servers_list_check_timeout"]),
 ];
 
+/// Whether the program reads the key.
+#[cfg(test)]
+pub(crate) fn is_known(section: &str, key: &str) -> bool {
+    KEYS.iter().any(|(name, keys)| *name == section && keys.contains(&key))
+}
+
 /// Warns of unknown keys: a misspelt key would silently leave its default in force.
 fn warn_of_unknown_keys(config: &Config) {
     for key in unknown_keys(config) {
@@ -172,7 +196,7 @@ fn warn_of_unknown_keys(config: &Config) {
     }
 }
 
-/// Returns the keys that nobody reads, as "[section] key".
+/// Returns the keys that nobody reads, as `[section] key`.
 pub(crate) fn unknown_keys(config: &Config) -> Vec<String> {
     // The configuration compares names with `-` as `_`.
     let is = |name: &str, key: &str| name.replace('-', "_") == key;
@@ -196,13 +220,14 @@ pub(crate) fn require_unused(role: Role, config: &Config) -> Result<(), Failure>
     )))
 }
 
-/// Reads `file`, else [`DEFAULT_FILE`] if it exists, else nothing.
-pub(crate) fn read(file: Option<&Path>) -> Result<Config, Failure> {
-    let path = match file {
-        Some(path) => path,
-        None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
-        None => return Ok(Config::empty()),
-    };
+/// Returns the file that is read: `file`, else [`DEFAULT_FILE`] if it exists.
+pub(crate) fn file(file: Option<&Path>) -> Option<&Path> {
+    file.or_else(|| Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists()))
+}
+
+/// Reads `named`, else [`DEFAULT_FILE`] if it exists, else nothing.
+pub(crate) fn read(named: Option<&Path>) -> Result<Config, Failure> {
+    let Some(path) = file(named) else { return Ok(Config::empty()) };
     Config::load(path).map_err(|error| Failure::new(Code::Usage, error.to_string()))
 }
 

@@ -1,10 +1,10 @@
 //! Parses what names a server on the command line: `HOST[:PORT]` and the pin.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use vpn_core::lease::Subnet;
+use vpn_core::lease::{Subnet, dotted};
 
 /// The port that a server listens on unless its configuration says otherwise.
 pub(crate) const DEFAULT_PORT: u16 = 8079;
@@ -29,6 +29,10 @@ pub(crate) enum TargetError {
     BadHost(String),
     #[error("{0:?} is not a port; expected a number from 1 to 65535")]
     BadPort(String),
+    #[error("{0:?} is a URL; expected HOST or HOST:PORT, without what stands before :// and behind the host")]
+    Url(String),
+    #[error("{0:?} is not an IPv4 address; expected four numbers from 0 to 255, such as 192.0.2.1, or a name")]
+    BadIpv4(String),
     #[error("the bracket of the IPv6 address is not closed; expected [ADDRESS]:PORT")]
     OpenBracket,
     #[error("unexpected {0:?} after the IPv6 address; expected [ADDRESS]:PORT")]
@@ -41,6 +45,9 @@ impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
+        if text.contains("://") {
+            return Err(TargetError::Url(text.to_owned()));
+        }
         if let Some(rest) = text.strip_prefix('[') {
             let (address, after) = rest.split_once(']').ok_or(TargetError::OpenBracket)?;
             if !is_ipv6(address) {
@@ -67,6 +74,11 @@ impl FromStr for Target {
         }
         if !is_host(host) {
             return Err(TargetError::BadHost(host.to_owned()));
+        }
+        // No name ends in a number (RFC 3696, 2); the resolver would look for one.
+        let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+        if host.trim_end_matches('.').rsplit('.').next().is_some_and(is_number) && dotted(host).is_none() {
+            return Err(TargetError::BadIpv4(host.to_owned()));
         }
         Ok(Self { host: host.to_owned(), port })
     }
@@ -121,8 +133,24 @@ pub(crate) fn parse_pin(text: &str) -> Result<String, String> {
 pub(crate) fn parse_network(text: &str) -> Result<String, String> {
     match Subnet::parse_cidr(text) {
         Some(subnet) => Ok(subnet.to_string()),
-        None => Err("expected a network such as 203.0.113.0/24, whose bits behind the prefix are 0".into()),
+        None => {
+            let expected = "expected a network such as 203.0.113.0/24, whose bits behind the prefix are 0";
+            Err(around(text).map_or_else(|| expected.to_owned(), |around| format!("{expected}: {around}?")))
+        }
     }
+}
+
+/// The network that an address with a prefix is in.
+fn around(text: &str) -> Option<Subnet> {
+    let (address, prefix) = text.split_once('/')?;
+    let (network, prefix) = (address.parse().ok()?, prefix.parse().ok().filter(|prefix: &u8| *prefix <= 32)?);
+    let inside = Subnet { network, prefix };
+    Some(Subnet { network: inside.base(), prefix })
+}
+
+/// Validates an inner address.
+pub(crate) fn parse_inner(text: &str) -> Result<Ipv4Addr, String> {
+    text.parse().map_err(|_| "expected an IPv4 address such as 10.98.0.7, as `cellframe-vpn leases` shows it".into())
 }
 
 #[cfg(test)]
@@ -136,6 +164,8 @@ mod tests {
             ("vpn.example.com:8089", "vpn.example.com", 8089),
             ("vpn.example.com.:1", "vpn.example.com.", 1),
             ("localhost", "localhost", 8079),
+            ("127.1", "127.1", 8079),
+            ("1a.2b.example3", "1a.2b.example3", 8079),
             ("my_host-1", "my_host-1", 8079),
             ("bücher.example", "bücher.example", 8079),
             ("192.0.2.1", "192.0.2.1", 8079),
@@ -187,6 +217,10 @@ mod tests {
             (".", host(".")),
             ("-host", host("-host")),
             ("http//host", host("http//host")),
+            ("http://host", TargetError::Url("http://host".to_owned())),
+            ("https://host:1/x", TargetError::Url("https://host:1/x".to_owned())),
+            ("192.0.2.256", TargetError::BadIpv4("192.0.2.256".to_owned())),
+            ("192.0.2.1.5:80", TargetError::BadIpv4("192.0.2.1.5".to_owned())),
             ("user@host", host("user@host")),
             (&long_label, host(&long_label)),
             (&long_name, host(&long_name)),
@@ -200,6 +234,15 @@ mod tests {
     fn printed_as_it_is_read() {
         for text in ["vpn.example.com:8089", "192.0.2.1:1", "[::1]:8079", "[fe80::1%eth0]:443"] {
             assert_eq!(text.parse::<Target>().map(|target| target.to_string()), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn networks() {
+        assert_eq!(parse_network("10.0.0.0/8"), Ok("10.0.0.0/8".to_owned()));
+        assert!(parse_network("10.0.0.1/8").unwrap_err().ends_with(": 10.0.0.0/8?"));
+        for bad in ["", "all", "10.0.0.0/33", "10.0.0/8"] {
+            assert!(parse_network(bad).unwrap_err().ends_with("are 0"), "{bad}");
         }
     }
 

@@ -48,7 +48,7 @@ impl Rates {
 impl Gate {
     /// Puts the gate in front of channel 'R', unless the configuration turns it off or the SDK cannot have one.
     pub(in crate::server) fn install(server: &Arc<Server>) {
-        if !server.billing.rules.gate {
+        if !server.billing.rules().gate {
             return log::warn!(
                 "[srv_vpn] gate = false: packets on channel 'R' go to the node unchecked; a stranger can end it by one packet"
             );

@@ -21,7 +21,7 @@ use crate::server::journal::{Amount, Key};
 impl Account {
     /// Returns the session's meter, made for the offer if there is none yet.
     pub(super) fn meter_for(&mut self, offer: &Offer, server: &Server) -> &mut Metered {
-        let confirm_within = server.billing.rules.payment_timeout;
+        let confirm_within = server.billing.rules().payment_timeout;
         self.metered.get_or_insert_with(|| Metered::new(offer, confirm_within, SAVE_EVERY, server.now()))
     }
 }
@@ -170,7 +170,7 @@ impl Server {
             return Some(Event::AskFailed);
         };
         // After a restart the chains are forgotten, and the payments are not.
-        let waits = self.billing.store.is_unsettled(&client, &net, self.billing.rules.payment_timeout);
+        let waits = self.billing.store.is_unsettled(&client, &net, self.billing.rules().payment_timeout);
         if waits || !self.billing.take_chain(first, number, self.now()) {
             log::debug!("receipt postponed: {}, until its chain of payments is in the ledger", session.who());
             if let Some(metered) = &mut session.account.lock().metered {
@@ -235,7 +235,7 @@ impl Server {
         };
         match payment {
             Payment::Deferred { .. } if settled => self.meter(channel, Event::Paid),
-            Payment::Deferred { since, .. } if now.saturating_sub(since) >= self.billing.rules.payment_timeout => {
+            Payment::Deferred { since, .. } if now.saturating_sub(since) >= self.billing.rules().payment_timeout => {
                 return self.give_up(channel, error_code::TX_CREATION_ERROR);
             }
             _ => {}

@@ -30,10 +30,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use super::account::Account;
 use super::book::AccountBook;
+use super::{Settings, SettingsError};
 use crate::sdk::channel::Channel;
 use crate::sdk::config::{BadValue, Config};
 use crate::sdk::net::Net;
@@ -102,6 +104,17 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// Checks what neither these nor the service's settings can check alone.
+    pub(super) fn fit(&self, settings: &Settings) -> Result<(), SettingsError> {
+        if settings.rates.has_orders() && !self.gate {
+            let (key, expected) = ("order_limits", "none with gate = false: the gate reads a session's order");
+            return Err(SettingsError::Value { key, value: "[...]".into(), expected });
+        }
+        Ok(())
+    }
+}
+
 /// A chain of payments that a session pays from, or whose last payment is not in the ledger yet.
 #[derive(Debug)]
 enum ChainUse {
@@ -113,7 +126,7 @@ enum ChainUse {
 
 /// What all sessions share.
 pub(super) struct Billing {
-    rules: Rules,
+    rules: ArcSwap<Rules>,
     /// The network of `[srv_vpn] net`, whose orders this node serves.
     net: Option<String>,
     /// The gate is in front of channel 'R'.
@@ -134,7 +147,7 @@ impl Billing {
         let held = |client: &Client, unit| rests::held(client).map(|rest| rest.of(unit));
         let book = Arc::new(AccountBook::open(rules.book, held));
         Billing {
-            rules,
+            rules: ArcSwap::from_pointee(rules),
             net: config.text(SECTION, "net").or_else(|| cfg!(feature = "embedded").then(|| "backbone".to_owned())),
             is_gated: AtomicBool::new(false),
             grace: Mutex::new(Grace::new(rules.grace)),
@@ -147,9 +160,21 @@ impl Billing {
         }
     }
 
+    /// Returns the rules that are in force now.
+    fn rules(&self) -> Guard<Arc<Rules>> {
+        self.rules.load()
+    }
+
+    /// Takes other rules, for what begins from now on. The gate and the account book stay as they are.
+    #[cfg(feature = "embedded")]
+    pub(super) fn change(&self, rules: Rules) {
+        self.grace.lock().set_limits(rules.grace);
+        self.rules.store(Arc::new(rules));
+    }
+
     /// Returns whether a client has to prove that it has the key that it names.
     pub(super) fn proves_keys(&self) -> bool {
-        self.rules.prove_key
+        self.rules().prove_key
     }
 
     /// Returns the account of a session that has just begun.
@@ -207,7 +232,7 @@ impl Billing {
         }
         match unsettled {
             Some((net, payment)) => {
-                let until = now + self.rules.payment_timeout;
+                let until = now + self.rules().payment_timeout;
                 chains.insert(chain, ChainUse::Unsettled { net, payment, until });
             }
             None => drop(chains.remove(&chain)),

@@ -132,7 +132,7 @@ impl Server {
         if !has_rest && !is_served {
             return self.start(channel, session, offer);
         }
-        if !self.billing.rules.prove_key {
+        if !self.billing.rules().prove_key {
             return self.take_rest(channel, session, offer);
         }
         let mut nonce = [0; 32];

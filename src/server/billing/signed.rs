@@ -65,7 +65,7 @@ impl Server {
     /// Has the SDK pay with the first receipt.
     fn pay_first(&self, channel: &Arc<Channel>, session: &Session, offer: &Offer, data: &[u8]) {
         let Some(spent) = Receipt::parse(data).ok().map(|receipt| receipt.info.prev_tx) else { return };
-        let waits = self.billing.store.is_unsettled(&offer.client, &offer.net, self.billing.rules.payment_timeout);
+        let waits = self.billing.store.is_unsettled(&offer.client, &offer.net, self.billing.rules().payment_timeout);
         if waits || !can_pay(&offer.net, &spent, &offer.order, &offer.client) {
             return self.give_up(channel, error_code::TX_CREATION_ERROR);
         }

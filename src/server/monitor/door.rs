@@ -25,7 +25,7 @@ pub(super) const PAGE: &str = "/";
 const REFUSAL: &str = "\
 This page shows who uses this VPN server, so it asks for the server's token.
 
-Run this on the server, as the user that runs it, and open the address that it prints:
+Run this on the server, as root or as the user that runs it, and open the address that it prints:
 
     cellframe-vpn stat --url
 

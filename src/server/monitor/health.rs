@@ -191,7 +191,7 @@ fn selling(server: &Server, found: &mut Vec<Finding>) {
 }
 
 fn exposure(server: &Server, found: &mut Vec<Finding>) {
-    if let Some(address) = server.settings.monitor.address().filter(|address| !address.ip().is_loopback()) {
+    if let Some(address) = server.settings().monitor.address().filter(|address| !address.ip().is_loopback()) {
         found.push(Finding::new(
             Level::Notice,
             "monitor",

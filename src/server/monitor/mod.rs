@@ -83,10 +83,10 @@ pub(crate) enum NoPage {
 /// Returns the address of the status page with its token; with `renew`, with another token than before.
 pub(crate) fn url(renew: bool) -> Result<String, NoPage> {
     let server = super::SERVER.lock().clone().ok_or(NoPage::NotRunning)?;
-    if server.settings.monitor.address().is_none() {
+    if server.settings().monitor.address().is_none() {
         return Err(NoPage::NoMonitor);
     }
-    if !server.settings.status_page {
+    if !server.settings().status_page {
         return Err(NoPage::Off);
     }
     let monitor = &server.monitor;
@@ -105,12 +105,12 @@ impl Monitor {
 
     /// Starts listening, unless the operator wants none. A failure is a warning: the tunnel matters more.
     pub(super) fn start(&self, server: &Arc<Server>) {
-        let Some(wanted) = server.settings.monitor.address() else { return };
+        let Some(wanted) = server.settings().monitor.address() else { return };
         let door = match Door::open() {
             Ok(door) => Arc::clone(self.door.get_or_init(|| Arc::new(door))),
             Err(error) => return log::warn!("no monitor: {error}"),
         };
-        let has_page = server.settings.status_page;
+        let has_page = server.settings().status_page;
         let site = Site::new(Arc::downgrade(server), door, wanted, has_page);
         match Listener::start(wanted, site) {
             Ok(listener) => {

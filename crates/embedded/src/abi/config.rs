@@ -36,6 +36,12 @@ pub fn global() -> &'static AtomicPtr<dap_config> {
     unsafe { AtomicPtr::from_ptr(slot) }
 }
 
+/// Opens a configuration that Rust has made, for code that reads it by the functions here, until `dap_config_close`. It
+/// does not become `g_config`.
+pub fn open(config: Arc<Config>) -> *mut dap_config {
+    HANDLES.lock().add(config)
+}
+
 /// Sets the directory in which `dap_config_open` looks for files; NULL for the working directory. Returns 0, or -1 if
 /// the directory does not exist. Any thread.
 ///

@@ -50,8 +50,8 @@ pub unsafe extern "C" fn dap_chain_net_srv_add(
         }
         let service = Service::new(dap_chain_net_srv {
             uid,
-            allow_free_srv: prices::allows_free(&config, section),
-            grace_period: config.get_u64(section, "grace_period", 60).try_into().unwrap_or(u32::MAX),
+            allow_free_srv: prices::allows_free(&config, section).into(),
+            grace_period: prices::grace_period(&config, section).into(),
             callbacks,
             _inheritor: Cell::new(ptr::null_mut()),
             _internal: Cell::new(ptr::null_mut()),

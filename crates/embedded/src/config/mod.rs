@@ -4,6 +4,7 @@
 //! default. A value of the wrong kind is logged with its section, key and the expected kind, and counts as absent;
 //! [`Config::check`] makes an error of it for the keys in `security`.
 
+mod changes;
 mod parse;
 mod security;
 mod value;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+pub use changes::Change;
 pub use parse::Diagnostic;
 use value::{Sections, Value};
 
@@ -273,11 +275,7 @@ impl Config {
             Value::List(items) => format!("[{}]", items.join(",")).escape_debug().to_string(),
             Value::Unreadable(text) => text.clone(),
         };
-        // The node's files and the documentation spell this section's names so.
-        let (section, key) = match section {
-            "cli_server" => ("cli-server".to_owned(), key.replace('_', "-")),
-            _ => (section.to_owned(), key.to_owned()),
-        };
+        let (section, key) = spelling(section, key);
         BadValue { origin: self.origin.clone(), section, key, value, expected }
     }
 
@@ -291,6 +289,12 @@ impl Config {
             return Some(value);
         }
         DEFAULTS.iter().find(|(of, name, _)| *of == section && *name == key).map(|(_, _, value)| *value)
+    }
+
+    /// The keys that have a default here, written or not.
+    fn built_in_keys(&self) -> impl Iterator<Item = (&str, &str)> {
+        let network = NETWORK_DEFAULTS.iter().map(|(key, _)| ("srv_vpn", *key));
+        DEFAULTS.iter().map(|(section, key, _)| (*section, *key)).chain(network)
     }
 
     fn get<T>(&self, section: &str, key: &str, default: T, expected: &str, convert: impl Fn(&str) -> Option<T>) -> T {
@@ -307,6 +311,14 @@ impl Config {
             self.origin,
             value = value.escape_debug()
         );
+    }
+}
+
+/// Section and key as the node's files and the documentation spell them.
+fn spelling(section: &str, key: &str) -> (String, String) {
+    match section {
+        "cli_server" => ("cli-server".to_owned(), key.replace('_', "-")),
+        _ => (section.to_owned(), key.to_owned()),
     }
 }
 

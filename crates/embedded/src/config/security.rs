@@ -307,6 +307,8 @@ mod tests {
     #[test]
     fn the_documentation_marks_them() {
         let text = include_str!("../../../../docs/config.md");
+        // A second mark is for keys that a reload changes.
+        let text = text.replace("` ! ~ |", "` ! |");
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `") && line.contains("` ! |")).collect();
         let mut keys = 0;
         for (section, security) in KEYS {

@@ -159,8 +159,9 @@ pub type dap_chain_net_srv_callbacks_t = dap_chain_net_srv_callbacks;
 #[repr(C)]
 pub struct dap_chain_net_srv {
     pub uid: dap_chain_net_srv_uid,
-    pub allow_free_srv: bool,
-    pub grace_period: u32,
+    /// It and the next one may change between two requests; Rust accesses both atomically.
+    pub allow_free_srv: Cell<bool>,
+    pub grace_period: Cell<u32>,
     pub callbacks: dap_chain_net_srv_callbacks,
     pub _inheritor: Cell<*mut c_void>,
     pub _internal: Cell<*mut c_void>,

@@ -3,6 +3,7 @@
 use super::owned::CShared;
 use crate::ctypes::*;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A registered service.
 pub(crate) struct Service(CShared<dap_chain_net_srv>);
@@ -12,12 +13,30 @@ impl Service {
         Service(CShared::new(fields))
     }
 
+    /// Changes whether the free order is served, and how long a client is served before its payment, in seconds: from
+    /// the next request on.
+    pub(crate) fn change(&self, allows_free: bool, grace_period: u32) {
+        self.free_flag().store(allows_free, Ordering::Relaxed);
+        self.grace_seconds().store(grace_period, Ordering::Relaxed);
+    }
+
+    fn free_flag(&self) -> &AtomicBool {
+        // SAFETY: the field lives as long as this and is aligned; while the service is registered, Rust accesses it through
+        // this function alone, and C reads it.
+        unsafe { AtomicBool::from_ptr(self.fields().allow_free_srv.as_ptr()) }
+    }
+
+    fn grace_seconds(&self) -> &AtomicU32 {
+        // SAFETY: as above.
+        unsafe { AtomicU32::from_ptr(self.fields().grace_period.as_ptr()) }
+    }
+
     pub(crate) fn as_ptr(&self) -> *mut dap_chain_net_srv {
         self.0.as_ptr()
     }
 
     fn fields(&self) -> &dap_chain_net_srv {
-        // SAFETY: only fields that never change after construction are read through this.
+        // SAFETY: only fields that never change after construction are read through this, or cells.
         unsafe { self.0.get() }
     }
 
@@ -26,7 +45,7 @@ impl Service {
     }
 
     pub(crate) fn allows_free(&self) -> bool {
-        self.fields().allow_free_srv
+        self.free_flag().load(Ordering::Relaxed)
     }
 
     pub(crate) fn addr(&self) -> usize {
@@ -75,7 +94,7 @@ impl Service {
 
     /// How long a client is served before its payment, in seconds.
     pub(crate) fn grace_period(&self) -> u32 {
-        self.fields().grace_period
+        self.grace_seconds().load(Ordering::Relaxed)
     }
 
     pub(crate) fn response_error(&self, usage: &Handle, error: &[u8]) {

@@ -19,7 +19,7 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// The listen address if the configuration gives none.
@@ -69,6 +69,8 @@ pub enum ListenError {
 
 /// The addresses on which the process listens; empty if it does not listen.
 static ADDRESSES: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+/// What admits connections to all of them.
+static LIMITER: Mutex<Weak<ConnectionLimiter>> = Mutex::new(Weak::new());
 
 /// Listens on the configured addresses, unless the process already listens. Logs an error. Any thread.
 pub fn ensure_started() -> Result<(), ListenError> {
@@ -84,6 +86,13 @@ pub fn ensure_started() -> Result<(), ListenError> {
 /// The addresses on which the process listens, with the port that the system chose for port 0.
 pub fn addresses() -> Vec<SocketAddr> {
     ADDRESSES.lock().clone()
+}
+
+/// Takes the limits of a configuration for the connections that come from now on.
+pub(crate) fn reload(config: &Config) {
+    if let Some(limiter) = LIMITER.lock().upgrade() {
+        limiter.change(Limits::read(config));
+    }
 }
 
 /// Called by the last release; the worker of the sockets closes them.
@@ -110,6 +119,7 @@ fn start() -> Result<(), ListenError> {
     let worker = reactor.workers.first().ok_or(ListenError::NotRunning)?;
     let fingerprint = fingerprint_text(&identity::fingerprint(&identity.spki));
     let limiter = ConnectionLimiter::new(Limits::read(&config));
+    *LIMITER.lock() = Arc::downgrade(&limiter);
     log::debug!("the server accepts at most {} streams", limiter.streams_max());
     for socket in sockets {
         if let Ok(address) = socket.local_addr() {

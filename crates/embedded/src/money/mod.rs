@@ -107,8 +107,8 @@ fn register_exchange() {
     let callbacks = dap_chain_net_srv_callbacks::default();
     services::add(Service::new(dap_chain_net_srv {
         uid: dap_chain_net_srv_uid { uint64: EXCHANGE_UID },
-        allow_free_srv: true,
-        grace_period: 0,
+        allow_free_srv: true.into(),
+        grace_period: 0.into(),
         callbacks,
         _inheritor: Cell::new(std::ptr::null_mut()),
         _internal: Cell::new(std::ptr::null_mut()),

@@ -30,7 +30,8 @@ pub(crate) struct Limits {
 
 /// The permits of one listener.
 pub(crate) struct ConnectionLimiter {
-    life: Duration,
+    /// The life of a stream that comes now.
+    life: Mutex<Duration>,
     streams: Arc<Places>,
     handshakes: Arc<Places>,
     rates: Arc<Mutex<HandshakeRates>>,
@@ -83,7 +84,7 @@ impl Limits {
 impl ConnectionLimiter {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(ConnectionLimiter {
-            life: limits.life,
+            life: Mutex::new(limits.life),
             streams: Places::new(limits.streams, limits.streams_per_source),
             handshakes: Places::new(HANDSHAKES_MAX, HANDSHAKES_MAX_PER_SOURCE),
             rates: Arc::new(Mutex::new(HandshakeRates {
@@ -91,6 +92,12 @@ impl ConnectionLimiter {
                 rates: Rates::new(HANDSHAKES_PER_SECOND, Duration::from_secs(1)),
             })),
         })
+    }
+
+    /// Changes the limits, for connections that come from now on.
+    pub(crate) fn change(&self, limits: Limits) {
+        *self.life.lock() = limits.life;
+        self.streams.change(limits.streams, limits.streams_per_source);
     }
 
     /// Most streams that may be open at once.
@@ -112,14 +119,8 @@ impl ConnectionLimiter {
         })?;
         let stream = self.streams.take(peer, socket).map_err(no_stream)?;
         let (handshake, rates) = (RefCell::new(Some(handshake)), Arc::clone(&self.rates));
-        Ok(ConnectionPermit {
-            since: Instant::now(),
-            life: self.life,
-            stream,
-            handshake,
-            source: Source::of(peer),
-            rates,
-        })
+        let (since, life) = (Instant::now(), *self.life.lock());
+        Ok(ConnectionPermit { since, life, stream, handshake, source: Source::of(peer), rates })
     }
 
     /// Counts a connection that got no permit; logs at most once a minute.

@@ -112,7 +112,7 @@ fn a_free_request_is_granted_and_again() {
     let sdk = Sdk::start(2);
     let srv = add_service();
     // SAFETY: the service is alive.
-    assert_eq!(unsafe { ((*srv).uid.uint64, (*srv).allow_free_srv, (*srv).grace_period) }, (1, true, 60));
+    assert_eq!(unsafe { ((*srv).uid.uint64, (*srv).allow_free_srv.get(), (*srv).grace_period.get()) }, (1, true, 60));
     assert!(add_service().is_null(), "a second one under the same uid");
     let client = sdk.connected("RS");
     let first = ask(&client, pkt::REQUEST, &request().encode());

@@ -52,6 +52,43 @@ pub struct Settings {
 
 /// One connection to one server: [`handle`](Exchange::handle) takes an event, [`next_action`](Exchange::next_action)
 /// returns what follows.
+///
+/// ```
+/// use std::time::Duration;
+/// use vpn_core::exchange::{Action, Event, Exchange, Notice, Settings, State};
+/// use vpn_core::wire::{FromClient, Request, Success, parse_from_client, pkt};
+///
+/// let at = Duration::from_millis;
+/// let request = Request { net_id: 7, srv_uid: 1, ..Request::default() };
+/// let mut exchange = Exchange::new(Settings {
+///     request: request.clone(),
+///     start_timeout: at(10_000),
+///     keep_alive: at(5_000),
+///     mtu: 1390,
+///     bundles: true,
+///     allow: Vec::new(),
+///     resume: None,
+///     agreement: None,
+///     is_held: false,
+/// });
+///
+/// // The driver dials, and tells the state machine. When the stream is up, the client requests the service.
+/// exchange.handle(at(0), Event::Dialled);
+/// exchange.handle(at(20), Event::Connected);
+/// let actions: Vec<Action> = std::iter::from_fn(|| exchange.next_action()).collect();
+/// assert!(actions.contains(&Action::SendRequest(request.encode().to_vec())));
+///
+/// // The server grants it. The client asks for an address.
+/// let granted = Success { usage_id: 5, net_id: 7, srv_uid: 1 }.encode();
+/// exchange.handle(at(40), Event::ServicePacket { kind: pkt::SUCCESS, data: &granted });
+/// let actions: Vec<Action> = std::iter::from_fn(|| exchange.next_action()).collect();
+/// assert!(actions.contains(&Action::Report(Notice::Granted(5))));
+/// let asks = |action: &Action| match action {
+///     Action::SendPacket(packet) => matches!(parse_from_client(packet), Ok((_, FromClient::AddrRequest(_)))),
+///     _ => false,
+/// };
+/// assert!(actions.iter().any(asks) && exchange.state() == State::AwaitingAddress);
+/// ```
 #[derive(Debug)]
 pub struct Exchange {
     settings: Settings,

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::session::Session;
-use crate::lease::{Applicant, Lease, LeaseError, Limits, Pool, Restored, Subnet, Token};
+use crate::lease::{Applicant, Lease, LeaseError, Limits, Pool, Reserved, Restored, Subnet, Token};
 use crate::wire::{AddrReply, Capabilities, MAX_BUNDLE, problem};
 
 mod unused;
@@ -117,6 +117,56 @@ pub struct LeaseRules {
 }
 
 /// The leases of a server, and the sessions `S` that hold them. No two sessions have the same address at any moment.
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use std::time::Duration;
+/// use vpn_core::exchange::{AddressRequest, Answer, LeaseRules, Leases, Session, Sessions};
+/// use vpn_core::lease::{Applicant, Limits, Subnet};
+/// use vpn_core::source::Source;
+/// use vpn_core::wire::Capabilities;
+///
+/// // What the driver knows of its other sessions: here nothing.
+/// struct Others;
+/// impl Sessions<u32> for Others {
+///     fn heard(&self, _session: &u32) -> Option<Duration> {
+///         None
+///     }
+///     fn idle_since(&self, _session: &u32) -> Option<Duration> {
+///         None
+///     }
+/// }
+///
+/// let now = Duration::from_secs(1);
+/// let subnet = Subnet { network: Ipv4Addr::new(10, 98, 0, 0), prefix: 24 };
+/// let rules = LeaseRules {
+///     hold: Duration::from_secs(3600),
+///     limits: Limits::of_pool(subnet.capacity()),
+///     unused_after: Duration::from_secs(300),
+/// };
+/// let mut leases = Leases::new(subnet, &rules);
+/// let mut ask = |number: u32, is_allowed: bool| {
+///     let mut session = Session::new(now);
+///     session.set_allowed(now, is_allowed);
+///     let request = AddressRequest {
+///         session: &number,
+///         by: Applicant { source: Source::of([192, 0, 2, 7].into()), is_paid: false },
+///         is_leased: false,
+///         caps: &Capabilities::default(),
+///         key_tokens: &[],
+///         static_token: None,
+///         // The driver draws it.
+///         fresh_token: Some([number as u8; 16]),
+///         is_tunnel_down: false,
+///     };
+///     leases.request(now, &mut session, &request, &Others)
+/// };
+/// assert_eq!(ask(1, false), Answer::NotAllowed);
+/// let Answer::Give { lease, .. } = ask(1, true) else { panic!("no address") };
+/// assert_eq!(lease.addr, Ipv4Addr::new(10, 98, 0, 2));
+/// let Answer::Give { lease, .. } = ask(2, true) else { panic!("no address") };
+/// assert_eq!(lease.addr, Ipv4Addr::new(10, 98, 0, 3));
+/// ```
 #[derive(Debug)]
 pub struct Leases<S> {
     pool: Pool,
@@ -134,6 +184,12 @@ impl<S: Clone + PartialEq> Leases<S> {
             unused_after: rules.unused_after,
             unused: Unused::default(),
         }
+    }
+
+    /// Changes the rules, from now on: leases that are there stay, also where there are more than a new share allows.
+    pub fn set_rules(&mut self, rules: &LeaseRules) {
+        self.pool.set_rules(rules.hold, rules.limits);
+        self.unused_after = rules.unused_after;
     }
 
     /// Returns the pool of addresses.
@@ -159,6 +215,16 @@ impl<S: Clone + PartialEq> Leases<S> {
     /// Reserves an address for the client that shows this token, before [`Leases::restore`] ([`Pool::reserve`]).
     pub fn reserve(&mut self, addr: Ipv4Addr, token: &Token) -> bool {
         self.pool.reserve(addr, token)
+    }
+
+    /// Reserves an address at any time ([`Pool::reserve_now`]).
+    pub fn reserve_now(&mut self, addr: Ipv4Addr, token: &Token) -> Reserved {
+        self.pool.reserve_now(addr, token)
+    }
+
+    /// Ends a reservation ([`Pool::unreserve`]).
+    pub fn unreserve(&mut self, addr: Ipv4Addr, fresh_token: &Token) {
+        self.pool.unreserve(addr, fresh_token);
     }
 
     /// Returns the session that has an address.

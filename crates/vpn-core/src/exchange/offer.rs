@@ -22,6 +22,27 @@ const PRIVATE: [Subnet; 4] = [
 const GUESSED: u8 = 24;
 
 /// An address that this host can use.
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use vpn_core::exchange::{Offer, OfferError};
+/// use vpn_core::lease::Subnet;
+/// use vpn_core::wire::AddrReply;
+///
+/// let reply = |net: [u8; 3]| {
+///     let host = |last| Ipv4Addr::new(net[0], net[1], net[2], last);
+///     AddrReply { addr: host(2), gateway: host(1), netmask: None, caps: None }
+/// };
+/// let offer = Offer::validate(&reply([10, 98, 0]), None, &[])?;
+/// assert_eq!(offer.subnet().to_string(), "10.98.0.0/24");
+///
+/// // A server may not take over public addresses, unless the user allows it.
+/// let public = reply([203, 0, 113]);
+/// assert!(matches!(Offer::validate(&public, None, &[]), Err(OfferError::NotPrivate(_))));
+/// let allowed = Subnet { network: Ipv4Addr::new(203, 0, 113, 0), prefix: 24 };
+/// assert!(Offer::validate(&public, None, &[allowed]).is_ok());
+/// # Ok::<(), OfferError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// This host's inner address.

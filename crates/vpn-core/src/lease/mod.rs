@@ -13,7 +13,7 @@ mod subnet;
 
 pub use given::{Entry, Lease, LeaseError, Occupancy, Origin};
 pub use key::{KEY_SESSIONS, KeyTokens};
-pub use pool::{Pool, Restored};
+pub use pool::{Pool, Reserved, Restored};
 pub use record::{PAGES, PageError, empty_page};
 pub use shares::{Applicant, Limits};
 pub use subnet::{Subnet, SubnetError, dotted};

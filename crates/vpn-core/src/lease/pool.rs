@@ -9,7 +9,7 @@ use super::subnet::Subnet;
 use crate::source::{Network, Source};
 use hashbrown::HashTable;
 use hashbrown::hash_table;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -67,8 +67,8 @@ pub struct Pool {
     /// The leased addresses, and those that are kept for their clients.
     slots: Slots,
     leased: u32,
-    /// The addresses that are one client's alone.
-    reserved: HashSet<u32>,
+    /// The addresses that are one client's alone, with its token.
+    reserved: HashMap<u32, TokenHash>,
     /// What each source has.
     shares: Shares,
     /// The ends of the list of kept addresses, in the order of their return; 0 if it is empty.
@@ -114,7 +114,7 @@ impl Pool {
             fresh: FIRST_HOST,
             slots: Slots::default(),
             leased: 0,
-            reserved: HashSet::new(),
+            reserved: HashMap::new(),
             shares: Shares::new(limits),
             oldest: NONE,
             newest: NONE,
@@ -137,7 +137,13 @@ impl Pool {
         let (token, nobody) = (TokenHash::of(token), Source::of(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         self.slots.set(host, Slot { token, source: nobody, state: State::Reserved });
         self.index_token(host, token);
-        self.reserved.insert(host)
+        self.reserved.insert(host, token).is_none()
+    }
+
+    /// Changes how long a returned address is kept, and the limits.
+    pub fn set_rules(&mut self, hold: Duration, limits: Limits) {
+        self.hold = nanoseconds(hold);
+        self.shares.set_limits(limits);
     }
 
     /// Leases an address.
@@ -167,7 +173,7 @@ impl Pool {
         if origin != Origin::TakenOver {
             self.leased += 1;
         }
-        if !self.reserved.contains(&host) {
+        if !self.reserved.contains_key(&host) {
             self.shares.lease(by.source);
             self.changed.add(slots::page(host));
         }
@@ -183,11 +189,20 @@ impl Pool {
         if !matches!(slot.state, State::Live { id: current } if current == id) {
             return false;
         }
-        if self.reserved.contains(&host) {
-            slot.state = State::Reserved;
-        } else {
-            let source = slot.source;
-            self.keep(host, source);
+        match self.reserved.get(&host).copied() {
+            Some(token) => {
+                let former = std::mem::replace(&mut slot.token, token);
+                slot.state = State::Reserved;
+                // It was reserved while another client had it.
+                if former != token {
+                    self.forget_token(host, former);
+                    self.index_token(host, token);
+                }
+            }
+            None => {
+                let source = slot.source;
+                self.keep(host, source);
+            }
         }
         self.leased -= 1;
         true
@@ -256,7 +271,7 @@ impl Pool {
     /// How the addresses for clients are used now. The cost grows with the reserved ones.
     pub fn occupancy(&self) -> Occupancy {
         let is_idle = |host: &&u32| self.slots.get(**host).is_some_and(|slot| matches!(slot.state, State::Reserved));
-        let reserved = self.reserved.iter().filter(is_idle).count() as u32;
+        let reserved = self.reserved.keys().filter(is_idle).count() as u32;
         let (capacity, kept) = (self.subnet.capacity(), self.kept as u32);
         let free = capacity.saturating_sub(self.leased).saturating_sub(kept).saturating_sub(reserved);
         Occupancy { capacity, leased: self.leased, kept, reserved, free, all_reserved: self.reserved.len() as u32 }
@@ -275,7 +290,7 @@ impl Pool {
 
     /// Whether the address is one client's alone.
     pub fn is_reserved(&self, addr: Ipv4Addr) -> bool {
-        self.subnet.number(addr).is_some_and(|host| self.reserved.contains(&host))
+        self.subnet.number(addr).is_some_and(|host| self.reserved.contains_key(&host))
     }
 
     /// The returned addresses, in the order in which they are leased again to sources that returned none.
@@ -286,7 +301,7 @@ impl Pool {
     /// Returns the addresses that are leased, kept or reserved, in their order.
     pub fn entries(&self) -> impl Iterator<Item = (Ipv4Addr, Entry)> {
         let entry = |(host, slot): (u32, &Slot)| {
-            let is_reserved = self.reserved.contains(&host);
+            let is_reserved = self.reserved.contains_key(&host);
             let entry = match slot.state {
                 State::Live { .. } => Entry::Leased { is_reserved },
                 State::Reserved => Entry::Reserved,
@@ -338,7 +353,7 @@ impl Pool {
     /// Takes a known address out of the hands that it is in.
     fn resume(&mut self, by: &Applicant, host: u32, slot: Slot) -> Result<Origin, LeaseError> {
         match slot.state {
-            State::Live { .. } if self.reserved.contains(&host) => Ok(Origin::TakenOver),
+            State::Live { .. } if self.reserved.contains_key(&host) => Ok(Origin::TakenOver),
             State::Live { .. } => {
                 self.shares.check_share(by, (slot.source != by.source).into())?;
                 self.shares.end(slot.source);
@@ -391,10 +406,7 @@ impl Pool {
         };
         self.unlink(host);
         self.shares.forget(source, returned, host);
-        // If a token was drawn twice, the entry belongs to the later lease.
-        if let Ok(entry) = self.by_token.find_entry(token.number(), |known| *known == host) {
-            entry.remove();
-        }
+        self.forget_token(host, token);
         self.slots.remove(host);
         self.changed.add(slots::page(host));
         Some(source)
@@ -440,6 +452,14 @@ impl Pool {
         }
     }
 
+    /// The token no longer resumes this address.
+    fn forget_token(&mut self, host: u32, token: TokenHash) {
+        // If a token was drawn twice, the entry belongs to the later lease.
+        if let Ok(entry) = self.by_token.find_entry(token.number(), |known| *known == host) {
+            entry.remove();
+        }
+    }
+
     /// Whether a client may have the address with this number.
     fn is_for_clients(&self, host: u32) -> bool {
         host.checked_sub(FIRST_HOST).is_some_and(|behind| behind < self.subnet.capacity())
@@ -454,8 +474,10 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+mod reserved;
 mod stored;
 
+pub use reserved::Reserved;
 pub use stored::Restored;
 
 #[cfg(test)]

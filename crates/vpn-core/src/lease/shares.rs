@@ -68,6 +68,14 @@ impl Shares {
         }
     }
 
+    /// Changes the limits. Each source may get as many new addresses as if it had got none yet.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        if self.limits.new_per_minute != limits.new_per_minute {
+            self.new = Rates::new(limits.new_per_minute, Duration::from_secs(60));
+        }
+        self.limits = limits;
+    }
+
     /// Returns the number of leases of a source.
     pub(super) fn leased(&self, source: Source) -> u64 {
         self.live.amount(source)

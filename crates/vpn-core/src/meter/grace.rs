@@ -123,6 +123,11 @@ impl Grace {
         Grace { limits, sources: HashMap::new(), total: Account::default() }
     }
 
+    /// Changes the limits, for what is admitted from now on. What was used before counts.
+    pub fn set_limits(&mut self, limits: GraceLimits) {
+        self.limits = limits;
+    }
+
     /// Grants a source one grace, and reserves what it may use. [`Grace::release`] ends it.
     pub fn admit(&mut self, now: Duration, source: IpAddr) -> Result<GraceLimit, GraceRefusal> {
         let limits = self.limits;

@@ -45,6 +45,11 @@ impl Memory {
         }
     }
 
+    /// Changes the limit. What is kept beyond a smaller one stays until it leaves.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.min(NONE as usize);
+    }
+
     /// Gives back what a burst has left: what no packet has used for ten seconds. To be called about once a second.
     pub fn trim(&mut self, now: Duration) {
         let now = nanoseconds(now);

@@ -53,6 +53,38 @@ pub struct Limits {
 
 /// What waits for one peer in one direction. Its owner calls [`Queue::clear`] before it drops a queue that is not empty;
 /// all calls are given the same memory.
+///
+/// ```
+/// use std::time::Duration;
+/// use vpn_core::forward::{DropCause, Offload};
+/// use vpn_core::queue::{Events, Limits, Memory, Queue, Rate};
+/// use vpn_core::wire::{VNET_LEN, VnetHeader};
+///
+/// // An empty UDP datagram from 10.98.0.2, port 1, to 192.0.2.1, port 2.
+/// let packet = [
+///     0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 98, 0, 2, 192, 0, 2, 1, // IPv4
+///     0, 1, 0, 2, 0, 8, 0, 0, // UDP
+/// ];
+/// let now = Duration::from_secs(1);
+/// let (view, offload) = Offload::check(&VnetHeader::default(), &packet)?;
+/// let (mut memory, mut events) = (Memory::new(1 << 20, 42), Events::default());
+/// let mut queue = Queue::new(Limits { bytes: 1 << 16 });
+/// // 28 bytes in a millisecond; what the bucket holds passes at once.
+/// queue.set_rate(Some(Rate { bytes_per_second: 28_000 }));
+/// for _ in 0..200 {
+///     queue.push(&mut memory, now, &packet, (&view, &offload), 1500, &mut events);
+/// }
+/// assert_eq!(queue.bytes(), 200 * 28);
+///
+/// let mut space = [0; 65_545];
+/// let mut pop = |now| queue.pop(&mut memory, now, &mut space, &mut events).map(|len| len - VNET_LEN);
+/// assert_eq!(pop(now), Some(28));
+/// while pop(now).is_some() {}
+/// assert_eq!(pop(now + Duration::from_millis(1)), Some(28), "the rate allows one more");
+/// let waits = queue.clear(&mut memory);
+/// assert!(waits.packets > 0 && queue.is_empty() && events.drops().count() == 0);
+/// # Ok::<(), DropCause>(())
+/// ```
 #[derive(Debug)]
 pub struct Queue {
     limits: Limits,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::target::DEFAULT_NETWORK;
+use crate::target::{DEFAULT_NETWORK, parse_inner};
 
 pub(super) const STAT_HELP: &str = "\
 Examples:
@@ -14,7 +14,7 @@ Examples:
   sudo cellframe-vpn stat --json | jq '.sessions[] | .address'
 
 Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
-  6 the server belongs to another user";
+  6 the server belongs to another user, 7 the output cannot be written";
 
 pub(super) const HISTORY_HELP: &str = "\
 Examples:
@@ -23,7 +23,7 @@ Examples:
   sudo cellframe-vpn history --csv --limit 10000 > services.csv
 
 Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
-  6 the server belongs to another user";
+  6 the server belongs to another user, 7 the output cannot be written";
 
 pub(super) const LEASES_HELP: &str = "\
 An address is leased to a session, kept for the client that had it, or reserved for the client of a static lease. A client
@@ -36,7 +36,7 @@ Examples:
   sudo cellframe-vpn leases --drop 10.98.0.7
 
 Exit codes: 0 answered, 1 the server reports an error, 2 wrong usage, 3 no server runs here, 4 no answer,
-  6 the server belongs to another user";
+  6 the server belongs to another user, 7 the output cannot be written";
 
 pub(super) const STATUS_HELP: &str = "\
 Examples:
@@ -46,7 +46,7 @@ Examples:
   sudo cellframe-vpn status --json --watch 60 >> status.jsonl
 
 Exit codes: 0 answered, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
-  6 the client belongs to another user";
+  6 the client belongs to another user, 7 the output cannot be written";
 
 pub(super) const STOP_HELP: &str = "\
 The client takes its tunnel down and exits with 0.
@@ -54,7 +54,7 @@ The client takes its tunnel down and exits with 0.
 Example: sudo cellframe-vpn stop
 
 Exit codes: 0 stopped, 1 the client reports an error, 2 wrong usage, 3 no client runs here, 4 no answer,
-  6 the client belongs to another user";
+  6 the client belongs to another user, 7 the output cannot be written";
 
 #[derive(Args, Debug)]
 pub(crate) struct ControlOptions {
@@ -126,15 +126,20 @@ pub(crate) struct HistoryOptions {
     /// Print comma-separated values, without sums
     #[arg(long)]
     pub(crate) csv: bool,
-    /// Show the services of clients whose key's hash begins so
+    /// Show the services of the clients whose key's hash begins with these digits
     #[arg(long, value_name = "0xDIGITS")]
     pub(crate) client: Option<String>,
     /// Show what ran since then: a number with s, m, h or d for a time that long ago, or a day such as 2026-11-29
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
     /// Show the newest ones, this number at most [default: 100]
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<usize>,
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub(crate) limit: Option<u32>,
 }
 
 #[derive(Args, Debug)]
@@ -145,7 +150,7 @@ pub(crate) struct LeasesOptions {
     #[arg(long)]
     pub(crate) json: bool,
     /// End the session that has this inner address
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["json", "watch"])]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_inner, conflicts_with_all = ["json", "watch"])]
     pub(crate) drop: Option<std::net::Ipv4Addr>,
     #[command(flatten)]
     pub(crate) watch: WatchOptions,

@@ -14,6 +14,9 @@ use crate::target::{DEFAULT_NETWORK, Target, parse_network, parse_pin};
     "  cellframe-vpn server --print-config > my.cfg\n",
     "  sudo cellframe-vpn server --config my.cfg\n",
     "  sudo RUST_LOG=debug cellframe-vpn server\n\n",
+    "Clients get addresses from 10.98.0.0/24 and reach other networks through this machine: while it runs, the server\n",
+    "enables forwarding and translates their addresses. They connect to TCP port 8079, which a firewall must let in;\n",
+    "`cellframe-vpn doctor --server` finds what is in the way. The service is free unless the configuration has prices.\n\n",
     "When the server is ready, it prints one line with its address, network and identity (for `client --pin`).\n\n",
     "Exit codes: 0 ended by a signal, 1 cannot start, or its TUN device is gone and cannot be made again,\n  2 wrong usage, 6 not root (CAP_NET_ADMIN, /dev/net/tun)"
 ))]
@@ -29,7 +32,7 @@ pub(crate) struct ServerOptions {
     pub(crate) print_config: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = concat!(
     "Examples:\n",
     "  sudo cellframe-vpn client --connect vpn.example.com\n",
@@ -37,6 +40,8 @@ pub(crate) struct ServerOptions {
     "  sudo cellframe-vpn client --connect '[2001:db8::1]:8079' --retry\n",
     "  sudo cellframe-vpn client --connect vpn.example.com --wallet purse --value 2.5\n",
     "  sudo cellframe-vpn client --config home.cfg\n\n",
+    "All IPv4 traffic and all look-ups of names go through the tunnel until the client ends, and no IPv6 leaves around it;\n",
+    "--route and --no-routes send less through it. A lost connection is made again. `cellframe-vpn status` shows it.\n\n",
     "Without --pin the client trusts and remembers the first identity seen at an address and refuses a changed one;\n",
     "to forget all identities, remove store.redb in the state directory.\n\n",
     "Exit codes: 0 ended by a signal or by `cellframe-vpn stop`, 1 connection lost (--no-reconnect), 2 wrong usage, 3 cannot connect,\n",
@@ -101,6 +106,7 @@ pub(crate) struct ClientOptions {
     "Examples:\n",
     "  cellframe-vpn check vpn.example.com\n",
     "  cellframe-vpn check '[2001:db8::1]:8079' --timeout 60\n\n",
+    "Where it fails, `cellframe-vpn doctor --connect HOST` looks for the reason.\n\n",
     "Exit codes: 0 the server answered, 2 wrong usage, 3 cannot connect, 4 no answer in time,\n",
     "  5 service refused or wrong identity, 7 the result cannot be written, 8 the server cannot serve at present,\n",
     "  9 it speaks another protocol or version"

@@ -30,7 +30,9 @@ It works while a server or client runs, which it then asks, and before one was
 ever started. It changes nothing. Without root it sees less, and says so.
 
 With --connect it also asks a server, as `check` does: first with small packets,
-then with full ones, which some paths lose.";
+then with full ones, which some paths lose. A server that accepts a connection
+and says no more is asked once more with smaller packets; as root this machine
+sends no full packets there for ten minutes then.";
 
 pub(super) const DOCTOR_HELP: &str = "\
 Examples:

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::args::EndRole;
 use crate::exit::{Code, Failure};
+use crate::notify;
 
 /// Processor time of an end, in seconds: the whole process, and the part that generates and checks traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -69,6 +70,10 @@ impl<'a> End<'a> {
         // The demo itself reports success.
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", log_level);
+        }
+        // What a service manager wants to hear is said by the process that it has started.
+        for name in notify::VARIABLES {
+            command.env_remove(name);
         }
         // Its own process group keeps Ctrl-C away from the end: the demo stops both ends in order.
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).process_group(0);

@@ -101,8 +101,12 @@ pub(super) struct OnLink {
 pub(super) struct Process {
     pub(super) runs: Runs,
     pub(super) state_dir: PathBuf,
-    /// Whether the directory is there, or why it is refused.
+    /// Whether the directory is there, or why it is refused to `owner`.
     pub(super) state: Result<bool, String>,
+    /// The user whose directory it is, if that is not the one of this process: of a service that is started as this user.
+    pub(super) owner: Option<String>,
+    /// Why this user cannot make or change it.
+    pub(super) read_only: Option<String>,
     /// Free bytes and free files where it is, or will be.
     pub(super) free: Option<(u64, u64)>,
     /// Another process has the store open.
@@ -173,6 +177,8 @@ pub(super) struct Asked {
     pub(super) answer: Answer,
     /// The answer to as much as many full packets take; `None` if the first one failed.
     pub(super) full: Option<Answer>,
+    /// The answer when this host sends no full packets there; `None` unless it accepted a connection and said no more.
+    pub(super) narrow: Option<Answer>,
     /// The largest packet that this host sends there, as the kernel knows after the answers.
     pub(super) path_mtu: Option<u32>,
     /// The user has named the identity.

@@ -37,7 +37,7 @@ impl Pool {
                 self.changed.add(page);
                 place.into_iter().for_each(|place| self.changed.add(place));
             }
-            let Some(host) = host.filter(|host| !self.reserved.contains(host)) else {
+            let Some(host) = host.filter(|host| !self.reserved.contains_key(host)) else {
                 self.changed.add(page);
                 restored.unfit += 1;
                 continue;
@@ -69,7 +69,7 @@ impl Pool {
                 State::Live { .. } | State::Reserved => None,
             },
         };
-        let of_page = self.slots.of_page(page).filter(|(host, _)| !self.reserved.contains(host));
+        let of_page = self.slots.of_page(page).filter(|(host, _)| !self.reserved.contains_key(host));
         let mut records: Vec<_> = of_page.map(record).collect();
         if records.len() > PAGE_RECORDS {
             records.sort_by_key(|record| std::cmp::Reverse(record.returned.unwrap_or(u64::MAX)));

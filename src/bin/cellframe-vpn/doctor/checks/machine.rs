@@ -24,6 +24,11 @@ fn privilege(machine: &Machine) -> Finding {
         return Finding::ok(CHECK, "this process may change the network (CAP_NET_ADMIN)");
     }
     let follows = "a server or client started like this cannot make its tunnel, and some checks here see less";
+    // Perhaps the server is started by root.
+    if !machine.is_root {
+        let found = "this user may not change the network: CAP_NET_ADMIN is missing";
+        return Finding::warning(CHECK, found, follows, &["sudo cellframe-vpn doctor"]);
+    }
     match &machine.container {
         Some(manager) => Finding::fault(
             CHECK,
@@ -31,18 +36,11 @@ fn privilege(machine: &Machine) -> Finding {
             follows,
             &["start the container with --cap-add NET_ADMIN --device /dev/net/tun"],
         ),
-        None if machine.is_root => Finding::fault(
+        None => Finding::fault(
             CHECK,
             "root may not change the network here: CAP_NET_ADMIN is missing",
             follows,
             &["AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW, in the systemd unit, or run it outside of the sandbox"],
-        ),
-        // Perhaps the server is started by root.
-        None => Finding::warning(
-            CHECK,
-            "this user may not change the network: CAP_NET_ADMIN is missing",
-            follows,
-            &["sudo cellframe-vpn doctor"],
         ),
     }
 }

@@ -16,11 +16,10 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     for (role, process) in server.into_iter().chain(client) {
         findings.push(runs(role, process));
         findings.extend(state(role, process));
-        findings.extend(disk(process));
+        // Two roles on one disk say the same.
+        findings.extend(disk(process).filter(|finding| !findings.contains(finding)));
     }
     findings.extend(server.map(|(_, process)| files(process)));
-    // Two roles on one disk say the same.
-    findings.dedup();
     findings
 }
 
@@ -56,6 +55,17 @@ fn state(role: &str, process: &Process) -> Option<Finding> {
             &format!("a {role} that is started here cannot keep anything"),
             &[&format!("fuser -v {directory}/store.redb"), "end that process, or use another --state-dir"],
         )),
+        Ok(_) if process.read_only.is_some() => Some(Finding::fault(
+            CHECK,
+            format!("{directory} cannot be written to: {}", process.read_only.as_deref().unwrap_or_default()),
+            &format!("the {role} keeps its identity there, and does not start"),
+            &["sudo cellframe-vpn doctor, if root is to start it", "[general] state_dir=ANOTHER DIRECTORY"],
+        )),
+        Ok(true) if process.owner.is_some() => {
+            let owner = process.owner.as_deref().unwrap_or_default();
+            let found = format!("{directory} is private, and that of {owner}: start the {role} as this user");
+            Some(Finding::ok(CHECK, found))
+        }
         Ok(true) => Some(Finding::ok(CHECK, format!("{directory} is private"))),
         Ok(false) => Some(Finding::ok(CHECK, format!("{directory} will be made at the first start"))),
     }
@@ -64,7 +74,7 @@ fn state(role: &str, process: &Process) -> Option<Finding> {
 fn disk(process: &Process) -> Option<Finding> {
     const CHECK: &str = "disk";
     let (bytes, files) = process.free?;
-    let directory = process.state_dir.display();
+    let directory = process.state_dir.parent().unwrap_or(&process.state_dir).display();
     let mebibytes = bytes >> 20;
     let remedy = format!("df -h {directory}; remove what is not needed, or move [general] state_dir");
     // File systems that make files as they need them count none.

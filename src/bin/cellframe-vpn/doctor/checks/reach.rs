@@ -1,6 +1,8 @@
 //! What a server that the user has named answers, and what its path does.
 
-use crate::doctor::facts::{Asked, Facts};
+use host::narrow_path;
+
+use crate::doctor::facts::{Answer, Asked, Facts};
 use crate::doctor::finding::Finding;
 use crate::exit::Code;
 
@@ -14,6 +16,9 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 
 fn server(asked: &Asked) -> Finding {
     const CHECK: &str = "server reached";
+    if let Some(narrow) = answers_when_narrow(asked) {
+        return Finding::ok(CHECK, format!("{}, to packets of at most {} bytes", narrow.text, narrow_path::MTU));
+    }
     let (target, text) = (&asked.target, &asked.answer.text);
     let (follows, remedies): (&str, &[&str]) = match asked.answer.code {
         Code::Success => return Finding::ok(CHECK, text.clone()),
@@ -42,15 +47,25 @@ fn server(asked: &Asked) -> Finding {
     Finding::fault(CHECK, found, follows, remedies)
 }
 
-/// A path that lost the full packets of the second question, and not the small ones of the first, has a black hole.
+/// The answer of a server that was silent as long as this host sent full packets.
+fn answers_when_narrow(asked: &Asked) -> Option<&Answer> {
+    asked.narrow.as_ref().filter(|answer| answer.code == Code::Success)
+}
+
+/// A path that loses full packets, and not small ones, has a black hole.
 fn path(facts: &Facts, asked: &Asked) -> Option<Finding> {
     const CHECK: &str = "path mtu";
-    let full = asked.full.as_ref()?;
     let link = facts.network.outward_link.as_ref();
-    if full.code != Code::Success {
+    let lost = match (answers_when_narrow(asked), &asked.full) {
+        (Some(_), _) => Some(&asked.answer),
+        (None, Some(full)) if full.code != Code::Success => Some(full),
+        (None, Some(_)) => None,
+        (None, None) => return None,
+    };
+    if let Some(lost) = lost {
         return Some(Finding::fault(
             CHECK,
-            format!("{} answers small packets, and full ones are lost on the way: {}", asked.target, full.text),
+            format!("{} answers small packets, and full ones are lost on the way: {}", asked.target, lost.text),
             "connections stall as soon as much is sent: a router or packet filter drops \"packet too big\" (RFC 2923)",
             &[
                 &link.map_or_else(
@@ -73,7 +88,7 @@ fn path(facts: &Facts, asked: &Asked) -> Option<Finding> {
 
 fn pin(asked: &Asked) -> Option<Finding> {
     const CHECK: &str = "pin";
-    if asked.answer.code != Code::Success {
+    if asked.answer.code != Code::Success && answers_when_narrow(asked).is_none() {
         return None;
     }
     Some(if asked.is_pinned {

@@ -25,6 +25,8 @@ fn sound() -> Facts {
         runs: Runs::No,
         state_dir: PathBuf::from("/var/lib/cellframe-vpn/server"),
         state: Ok(false),
+        owner: None,
+        read_only: None,
         free: Some((10 << 30, 1 << 20)),
         store_is_taken: false,
         files: 65_536,
@@ -123,6 +125,11 @@ fn rights_and_kernel() {
         facts.machine.container = Some("docker".into());
     };
     one(container, "privilege", Fault, "--cap-add NET_ADMIN");
+    let user_of_container = |facts: &mut Facts| {
+        container(facts);
+        facts.machine.is_root = false;
+    };
+    one(user_of_container, "privilege", Warning, "sudo cellframe-vpn doctor");
     let user = |facts: &mut Facts| (facts.machine.is_root, facts.machine.has_net_admin) = (false, false);
     one(user, "privilege", Warning, "sudo cellframe-vpn doctor");
     for (problem, remedy) in [(TunProblem::Missing, "modprobe tun"), (TunProblem::NoDriver, "modprobe tun")] {
@@ -187,6 +194,7 @@ fn state_and_limits() {
     use Level::{Fault, Warning};
     let process = |change: fn(&mut Process)| move |facts: &mut Facts| change(&mut server(facts).process);
     one(process(|process| process.state = Err("it belongs to another".into())), "state", Fault, "chown");
+    one(process(|process| process.read_only = Some("/var: read-only".into())), "state", Fault, "state_dir=");
     one(process(|process| process.store_is_taken = true), "state", Fault, "fuser");
     one(process(|process| process.free = Some((0, 100))), "disk", Fault, "df -h");
     one(process(|process| process.free = Some((1 << 30, 3))), "disk", Fault, "df -h");
@@ -283,7 +291,9 @@ fn a_server_that_was_asked() {
     let good = || Answer { code: Code::Success, text: "vpn.test:8079 answers".into() };
     let asked = |answer: Answer, full: Option<Answer>, is_pinned| {
         let target = "vpn.test:8079".to_owned();
-        move |facts: &mut Facts| facts.asked = Some(Asked { target, answer, full, path_mtu: Some(1500), is_pinned })
+        move |facts: &mut Facts| {
+            facts.asked = Some(Asked { target, answer, full, narrow: None, path_mtu: Some(1500), is_pinned })
+        }
     };
     assert_eq!(after(asked(good(), Some(good()), true)), []);
     one(asked(good(), Some(good()), false), "pin", Warning, "--pin");
@@ -291,4 +301,14 @@ fn a_server_that_was_asked() {
     one(asked(bad(Code::CannotConnect), None, true), "server reached", Fault, "doctor --server");
     one(asked(bad(Code::Refused), None, true), "server reached", Fault, "--pin");
     one(asked(good(), Some(bad(Code::NoAnswer)), true), "path mtu", Fault, "ip link set dev eth0 mtu 1280");
+    let silent_unless_narrow = |facts: &mut Facts| {
+        asked(bad(Code::NoAnswer), None, true)(facts);
+        facts.asked.as_mut().unwrap().narrow = Some(good());
+    };
+    one(silent_unless_narrow, "path mtu", Fault, "ip link set dev eth0 mtu 1280");
+    let silent_anyway = |facts: &mut Facts| {
+        asked(bad(Code::NoAnswer), None, true)(facts);
+        facts.asked.as_mut().unwrap().narrow = Some(bad(Code::NoAnswer));
+    };
+    one(silent_anyway, "server reached", Fault, "doctor --server");
 }

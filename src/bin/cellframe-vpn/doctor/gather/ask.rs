@@ -12,7 +12,7 @@ use host::narrow_path;
 
 use crate::args::DoctorOptions;
 use crate::doctor::facts::{Answer, Asked};
-use crate::exit::Code;
+use crate::exit::{Code, DOCTOR};
 use crate::target::Target;
 
 /// Test data that fits into one small packet, in bytes.
@@ -22,16 +22,23 @@ const FULL_PACKETS: u32 = 10_240;
 /// The seconds that one check may take.
 const TIMEOUT: u32 = 10;
 
-/// Asks a server twice: with little data, and with full packets, which a path may lose.
+/// Asks a server twice: with little data, and with full packets, which a path may lose. The handshake takes one, too: a
+/// server that accepts and says no more is asked again without full packets. The kernel then knows the path for a narrow
+/// one, and forgets that ten minutes later.
 pub(super) fn server(target: &Target, options: &DoctorOptions) -> Asked {
     let pin = options.pin.as_deref();
     let answer = once(target, pin, &options.net, FEW, options);
     let full = (answer.code == Code::Success).then(|| once(target, pin, &options.net, FULL_PACKETS, options));
     let address = (target.host.as_str(), target.port).to_socket_addrs().ok().and_then(|mut all| all.next());
-    let path_mtu = address.map(|address| address.ip()).filter(|ip| !ip.is_loopback());
+    let address = address.map(|address| address.ip()).filter(|ip| !ip.is_loopback());
+    let path_mtu = address.and_then(|ip: IpAddr| narrow_path::mtu_to(ip).ok());
+    let is_wide = path_mtu.is_some_and(|mtu| mtu > narrow_path::MTU.into());
+    let silent = address.filter(|_| answer.code == Code::NoAnswer && is_wide);
+    let narrow = silent.filter(|ip| narrow_path::narrow(*ip).is_ok());
     Asked {
         target: target.to_string(),
-        path_mtu: path_mtu.and_then(|ip: IpAddr| narrow_path::mtu_to(ip).ok()),
+        path_mtu,
+        narrow: narrow.map(|_| once(target, pin, &options.net, FEW, options)),
         answer,
         full,
         is_pinned: pin.is_some(),
@@ -67,7 +74,9 @@ pub(super) fn once(target: &Target, pin: Option<&str>, net: &str, bytes: u32, op
             let said = if code == Code::Success { output.stdout } else { output.stderr };
             let said = String::from_utf8_lossy(&said);
             let line = said.trim().lines().last().unwrap_or_default();
-            Answer { code, text: line.strip_prefix("cellframe-vpn: ").unwrap_or(line).to_owned() }
+            let line = line.strip_prefix("cellframe-vpn: ").unwrap_or(line);
+            // It names this command.
+            Answer { code, text: line.split(DOCTOR).next().unwrap_or(line).to_owned() }
         }
         Err(error) => failed(format!("the check cannot be started: {error}")),
     }

@@ -51,7 +51,8 @@ pub(super) fn facts(options: &DoctorOptions, is_server: bool, is_client: bool) -
 
 /// Whether a process of this role runs here, or has run: it then has a state directory.
 pub(super) fn is_known(role: Role, options: &DoctorOptions) -> Result<bool, Failure> {
-    let config = settings::read(options.config.as_deref())?;
+    // That a file cannot be read is a finding.
+    let config = settings::read(options.config.as_deref()).unwrap_or_else(|_| Config::empty());
     let directory = settings::place(config, role, options.state_dir.as_deref())?.state_path();
     Ok(Path::new(&directory).exists())
 }

@@ -1,5 +1,5 @@
-//! `--watch`: an answer again and again, in place on a terminal, one behind the other elsewhere; and what colours are
-//! written where. A thread of the test answers as a server would.
+//! What the program writes where: `--watch`, in place on a terminal and one answer behind the other elsewhere; colours; and
+//! what helps after a mistake. A thread of the test answers as a server would.
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use testkit::TEST_TIMEOUT;
-use testkit::program::{Program, code, send, stderr, wait};
+use testkit::program::{Program, code, send, stderr, stdout, wait};
 use testkit::terminal::{Terminal, screen};
 
 const PROGRAM: Program = Program(env!("CARGO_BIN_EXE_cellframe-vpn"));
@@ -154,6 +154,40 @@ fn a_time_that_is_none_is_wrong_usage() {
         assert_eq!(code(&output), 2, "{arguments:?}");
         assert!(stderr(&output).contains(reason), "{arguments:?}: {}", stderr(&output));
     }
+}
+
+/// What people type who have not read the help.
+#[test]
+fn a_mistake_is_answered_with_what_helps() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("x.cfg");
+    fs::write(&config, "[server]\nlisten_address=[0.0.0.0:8079,everywhere]\n").unwrap();
+    let table: [(&[&str], i32, &str); 14] = [
+        (&["fly"], 2, "expected one of demo, server, client, check"),
+        (&["wallet", "fly"], 2, "expected one of new, list, address"),
+        (&["client"], 2, "for example: sudo cellframe-vpn client --connect vpn.example.com"),
+        (&["client", "vpn.example.com"], 2, "--connect vpn.example.com"),
+        (&["doctor", "server"], 2, "it is an option: --server"),
+        (&["server", "--port", "80"], 2, "[server] listen_address"),
+        (&["stat", "-v"], 2, "RUST_LOG=debug"),
+        (&["client", "--connect", "https://host/"], 2, "is a URL; expected HOST or HOST:PORT"),
+        (&["client", "--connect", "192.0.2.256"], 2, "four numbers from 0 to 255"),
+        (&["client", "--connect", "host", "--route", "10.0.0.1/8"], 2, "10.0.0.0/8?"),
+        (&["leases", "--drop", "10.0.0"], 2, "expected an IPv4 address such as 10.98.0.7"),
+        (&["history", "--limit", "-1"], 2, "1..=1000000"),
+        (&["server", "--config", config.to_str().unwrap()], 2, "listen_address = everywhere: expected ADDRESS:PORT"),
+        (&["check", "127.0.0.1:1"], 3, "`cellframe-vpn doctor --connect 127.0.0.1:1`"),
+    ];
+    for (arguments, expected, helps) in table {
+        let state: &[&str] = if arguments[0] == "check" { &["--state-dir", "state"] } else { &[] };
+        let mut command = PROGRAM.command(directory.path());
+        let output = command.current_dir(directory.path()).args(arguments).args(state).output().unwrap();
+        assert_eq!(code(&output), expected, "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(helps), "{helps:?} in {arguments:?}: {}", stderr(&output));
+    }
+    let help = |words: &[&str]| stdout(&PROGRAM.run(directory.path(), words));
+    assert_eq!(help(&["help", "wallet", "new"]), help(&["wallet", "new", "--help"]));
+    assert!(help(&["help"]).contains("Exit codes:"));
 }
 
 /// The text of a failing command, with these variables, and stderr on a terminal or not.
