@@ -31,6 +31,13 @@ fn links() {
 }
 
 #[test]
+fn documents_that_the_readme_does_not_link() {
+    let all = [of("docs/a.md", "# A").remove(0), of("docs/b.md", "# B").remove(0), of("c.md", "# C").remove(0)];
+    let readme = of("README.md", "[a](docs/a.md#a)").remove(0);
+    assert_eq!(references::unlinked(&readme, all.iter()), ["README.md does not link docs/b.md"]);
+}
+
+#[test]
 fn files() {
     let repository = Repository::read();
     let faults = |text: &str| references::missing_files(&of("README.md", text), &repository).len();
