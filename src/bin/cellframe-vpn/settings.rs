@@ -24,7 +24,8 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    fn directory(self) -> &'static str {
+    /// The name of its state directory.
+    pub(crate) fn directory(self) -> &'static str {
         match self {
             Self::Server => "server",
             Self::Client => "client",

@@ -39,7 +39,7 @@ impl fmt::Display for Change {
 impl Config {
     /// Returns the keys that have another value in `new`, by section and key.
     pub fn changes(&self, new: &Config) -> Vec<Change> {
-        let both = [self, new].map(|config| config.keys().into_iter().map(|(section, key)| (section, key)));
+        let both = [self, new].map(Config::keys);
         let defaults = [self, new].map(Config::built_in_keys);
         let keys: BTreeSet<_> = both.into_iter().flatten().chain(defaults.into_iter().flatten()).collect();
         let change = |(section, key)| {
