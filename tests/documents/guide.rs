@@ -17,6 +17,7 @@ use testkit::eventually;
 use testkit::hosts::{Host, Hosts};
 use testkit::netns::{in_namespace, mount};
 use testkit::program::{Program, Running, stderr, stdout};
+use testkit::skip;
 
 use crate::document;
 use crate::markdown::Block;
@@ -97,6 +98,20 @@ impl Machines {
     }
 }
 
+/// Ends what systemctl.sh has started, also after a failure.
+impl Drop for Machines {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(&self.run).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_pid = path.extension().is_some_and(|extension| extension == "pid");
+            let number = fs::read_to_string(&path).ok().filter(|_| is_pid).and_then(|text| text.trim().parse().ok());
+            if let Some(pid) = number.and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
 /// Runs a job with a command on a host.
 fn on<T: Send + 'static>(host: &Host, command: Command, job: impl FnOnce(Command) -> T + Send + 'static) -> T {
     host.run(move || job(command))
@@ -106,9 +121,17 @@ fn default_route(gateway: Ipv4Addr) {
     Netlink::open().unwrap().add_route(Ipv4Addr::UNSPECIFIED, 0, Some(gateway), None).unwrap();
 }
 
+fn is_installed(tool: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(tool).exists())
+}
+
 #[test]
 fn the_commands_of_the_guide_work() {
-    in_namespace("guide::the_commands_of_the_guide_work", || {
+    const NAME: &str = "guide::the_commands_of_the_guide_work";
+    if let Some(tool) = ["bash", "ping", "tar"].into_iter().find(|tool| !is_installed(tool)) {
+        return skip(NAME, &format!("{tool} is not installed"));
+    }
+    in_namespace(NAME, || {
         let guide = document("docs/operate.md");
         let mut machines = Machines::new();
         let mut ran = 0;
@@ -145,5 +168,6 @@ fn the_commands_of_the_guide_work() {
         let server = Pid::from_raw(server.trim().parse().unwrap()).unwrap();
         kill_process(server, Signal::TERM).unwrap();
         eventually("the server has ended", || !Path::new(&format!("/proc/{}", server.as_raw_nonzero())).exists());
+        fs::remove_file(machines.run.join("cellframe-vpn-server.pid")).unwrap();
     });
 }

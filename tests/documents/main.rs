@@ -37,6 +37,11 @@ fn links_lead_to_files_and_sections() {
 }
 
 #[test]
+fn the_readme_leads_to_every_document() {
+    none(&references::unlinked(&document("README.md"), Repository::read().documents().iter()));
+}
+
+#[test]
 fn files_that_documents_name_exist() {
     let repository = Repository::read();
     none(&references::missing_files(&repository.documents(), &repository));

@@ -71,6 +71,14 @@ fn beside(document: &Path, file: &str) -> PathBuf {
     path
 }
 
+/// Documents of docs/ that another one, such as README, does not link.
+pub(crate) fn unlinked<'a>(document: &Document, all: impl Iterator<Item = &'a Document>) -> Vec<String> {
+    let targets = document.links.iter().map(|link| beside(&document.path, link.target.split('#').next().unwrap()));
+    let targets: BTreeSet<PathBuf> = targets.collect();
+    let missing = all.filter(|other| other.path.starts_with("docs") && !targets.contains(&other.path));
+    missing.map(|other| format!("{} does not link {}", document.path.display(), other.path.display())).collect()
+}
+
 /// Files and folders that documents name in code and that do not exist.
 pub(crate) fn missing_files(documents: &[Document], repository: &Repository) -> Vec<String> {
     let mut faults = Vec::new();
