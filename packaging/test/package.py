@@ -82,6 +82,12 @@ class Life:
     def journal(self, unit):
         return self.says("journalctl", "-o", "cat", "--no-pager", "-u", unit)
 
+    def quiet(self, unit):
+        """The log of a life without mistakes, of which the journal knows the levels."""
+        levels = {level: self.says("journalctl", "-o", "cat", "--no-pager", "-u", unit, "-p", level, "_COMM=cellframe-vpn") for level in ("info", "warning")}
+        check(" INFO " not in levels["info"] and "dap_chain_net_srv_vpn::" in levels["info"], "the journal has the time and the level of each line", levels)
+        check("dap_chain" not in levels["warning"] and "embedded" not in levels["warning"], "its log has no warning", levels["warning"])
+
     def done(self, what, *command):
         result = self.run(*command)
         detail = result.stdout + result.stderr
@@ -139,7 +145,7 @@ class Life:
         check("cellframe-vpn-server" in self.says("nft", "list", "tables"), "it translates addresses", self.journal(SERVER))
         forwarding = self.says("sh", "-c", "cat /proc/sys/net/ipv4/conf/tun*/forwarding")
         check(forwarding == "1", "it forwards", self.journal(SERVER))
-        check(" WARN " not in self.journal(SERVER), "its log has no warning", self.journal(SERVER))
+        self.quiet(SERVER)
         pin = re.search(r"identity (sha256:[0-9a-f]+)", self.journal(SERVER))
         return pin and pin.group(1)
 
@@ -156,7 +162,9 @@ class Life:
             return
         check(self.connected(), "it connects", self.journal(CLIENT))
         check("nameserver 10.98.0.1" in self.says("cat", "/etc/resolv.conf"), "it sets the name server", self.says("cat", "/etc/resolv.conf"))
-        check(" WARN " not in self.journal(CLIENT), "its log has no warning", self.journal(CLIENT))
+        self.quiet(CLIENT)
+        status = self.run("cellframe-vpn", "status")
+        check(f"--state-dir {STATE}/client-far" in status.stderr, "`cellframe-vpn status` says where it is", status)
 
     def connected(self):
         """Whether a packet comes back through the tunnel."""
@@ -165,9 +173,27 @@ class Life:
 
     def reload(self):
         before = self.main_pid(SERVER)
+        self.run("sed", "-i", "s/^#limit_down=.*/limit_down=20000/", CONFIG)
         self.done("systemctl reloads the server", "systemctl", "reload", SERVER)
+        check(re.search("limit_down.*20000", self.journal(SERVER)), "it has read its configuration again", self.journal(SERVER))
+        self.run("sed", "-i", "s/^limit_down=.*/limit_down=many/", CONFIG)
+        check(self.run("systemctl", "reload", SERVER).returncode != 0, "a mistake makes a reload fail", self.journal(SERVER))
+        warnings = self.says("journalctl", "-o", "cat", "--no-pager", "-u", SERVER, "-p", "warning")
+        check("limit_down" in warnings, "and stands in the journal as one", warnings)
+        self.run("sed", "-i", "s/^limit_down=.*/#limit_down=0/", CONFIG)
+        self.done("systemctl reloads a client", "systemctl", "reload", CLIENT)
         check(self.main_pid(SERVER) == before and self.active(SERVER) == "active", "it is the same process", self.journal(SERVER))
         check(self.connected(), "the client stays connected")
+
+    def hang(self):
+        """The program hangs: the watchdog, which the test makes shorter, starts it again."""
+        self.machine.write(f"/run/systemd/system/{SERVER}.service.d/test.conf", "[Service]\nWatchdogSec=3\n")
+        self.run("systemctl", "daemon-reload")
+        self.run("systemctl", "restart", SERVER)
+        before = self.main_pid(SERVER)
+        self.run("systemctl", "kill", "--signal=STOP", SERVER)
+        check(until(lambda: self.main_pid(SERVER) not in (before, "0") and self.active(SERVER) == "active", 30), "a server that hangs starts again",
+              self.journal(SERVER))
 
     def kill(self):
         before = self.main_pid(SERVER)
@@ -245,7 +271,9 @@ def main():
         pin = life.start_server()
         if pin:
             life.start_client(pin)
+            life.reload()
             life.kill()
+            life.hang()
             life.upgrade(upgrade)
         life.remove()
         life.purge(before)

@@ -118,23 +118,29 @@ fn the_commands_of_the_guide_work() {
             // What the guide says of the output.
             let has = |text: &str| assert!(said.contains(text), "docs/operate.md:{}: no {text:?}:\n{said}", block.line);
             match block.text.lines().next().unwrap_or_default() {
-                first if first.starts_with("systemctl enable") => has("ready: "),
+                first if first.starts_with("systemctl enable --now cellframe-vpn-server") => has("ready: "),
+                first if first.starts_with("systemctl enable --now cellframe-vpn-client") => has("kill switch:up"),
                 first if first.starts_with("cellframe-vpn check") => has("vpn.example.com:8079 answers: "),
                 first if first.starts_with("cellframe-vpn status") => has("1 received"),
+                first if first.starts_with("cellframe-vpn stat --url") => has("http://127.0.0.1:8078/?token="),
                 first if first.starts_with("cellframe-vpn stat") => {
                     has("receipts...........1 signed of 1, 1 in the ledger")
                 }
                 first if first.starts_with("cellframe-vpn wallet balance") => has("10 CELL, and 0 locked"),
                 _ => {}
             }
+            if block.text.contains("cellframe-vpn reload") {
+                has("limit_down");
+            }
             if block.text.contains("tar -C / -xzf") {
-                has("given out 10 CELL: held 9.8, earned 0.2, fees 0");
+                has("given out 20 CELL: held 19.6, earned 0.4, fees 0");
             }
         }
         assert!(ran >= 12, "{ran} blocks");
         for mut running in machines.staying.drain(..) {
             assert_eq!(running.exit_code(), Some(0), "{}", running.log());
         }
+        // The guide leaves the server running.
         let server = fs::read_to_string(machines.run.join("cellframe-vpn-server.pid")).unwrap();
         let server = Pid::from_raw(server.trim().parse().unwrap()).unwrap();
         kill_process(server, Signal::TERM).unwrap();

@@ -48,6 +48,14 @@ fn documents_that_sources_name_exist() {
 }
 
 #[test]
+fn documents_ask_for_the_rust_of_the_manifest() {
+    let repository = Repository::read();
+    let documents = repository.sources(&["md"]).filter(|path| !path.ends_with("CHANGELOG.md"));
+    let documents: Vec<_> = documents.map(|path| (path.clone(), text(path))).collect();
+    none(&references::other_rusts(&documents, &text(Path::new("Cargo.toml"))));
+}
+
+#[test]
 fn tests_behind_promises_exist() {
     let repository = Repository::read();
     none(&references::missing_tests(&document("docs/reliability.md"), &references::names_of_tests(&repository)));

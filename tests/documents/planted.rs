@@ -41,6 +41,13 @@ fn files() {
 }
 
 #[test]
+fn rusts() {
+    let manifest = "rust-version = \"1.95\"";
+    let faults = |text: &str| references::other_rusts(&[("a.md".into(), text.to_owned())], manifest).len();
+    assert_eq!((faults("With Rust 1.95. And Rust 1.95"), faults("Rust 1.9"), faults("Rust 1.96 here")), (0, 1, 1));
+}
+
+#[test]
 fn tests_of_promises() {
     let names = references::names_of_tests(&Repository::read());
     let faults = |row: &str| {
@@ -127,14 +134,14 @@ fn keys_of_the_configuration() {
         assert!(config.contains(from), "{from}");
         keys::faults(&Document::parse(Path::new("docs/config.md"), &config.replacen(from, to, 1)), &reads).len()
     };
-    assert_eq!(faults("| `keep_alive` | 1 to 3600 s | 20 |", "| `keep_alive` | 1 to 3600 s | 21 |"), 1);
-    assert_eq!(faults("| `payment_timeout` ! | 5 to 86400 s |", "| `payment_timeout` ! | 5 to 86401 s |"), 1);
-    assert_eq!(faults("| `prove_key` ! | truth value | true |", "| `prove_key` ! | truth value | false |"), 1);
+    assert_eq!(faults("| `keep_alive` ~ | 1 to 3600 s | 20 |", "| `keep_alive` ~ | 1 to 3600 s | 21 |"), 1);
+    assert_eq!(faults("| `payment_timeout` ! ~ | 5 to 86400 s |", "| `payment_timeout` ! ~ | 5 to 86401 s |"), 1);
+    assert_eq!(faults("| `prove_key` ! ~ | truth value | true |", "| `prove_key` ! ~ | truth value | false |"), 1);
     assert_eq!(faults("| `reconnect` | truth value | true |", "| `reconnects` | truth value | true |"), 2);
     assert_eq!(
         faults(
-            "| `[server] idle_timeout` ! | 1 to 86400 s | 60 |",
-            "| `[server] idle_timeout` ! | 1 to 86400 s | 61 |"
+            "| `[server] idle_timeout` ! ~ | 1 to 86400 s | 60 |",
+            "| `[server] idle_timeout` ! ~ | 1 to 86400 s | 61 |"
         ),
         1
     );

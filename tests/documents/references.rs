@@ -7,8 +7,7 @@ use crate::markdown::{Document, Link};
 use crate::repository::{Repository, root, text};
 
 /// Names in code that look like files of the repository, and are others'.
-const OTHERS: [(&str, &str); 4] = [
-    ("target/release", "builds write it"),
+const OTHERS: [(&str, &str); 3] = [
     ("include/dap_chain_net_srv_vpn/", "a folder of the installed library"),
     ("vpn_glue.h", "cbindgen writes it into the build directory"),
     ("uthash.h", "a header of the system"),
@@ -88,7 +87,9 @@ pub(crate) fn missing_files(documents: &[Document], repository: &Repository) -> 
 /// Whether code names a file or folder of this repository.
 fn is_ours(span: &str) -> bool {
     let is_path = span.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-/*".contains(letter));
-    if !is_path || span.starts_with('/') || span.starts_with('*') || span.ends_with("/*") {
+    // Builds write what is in target/.
+    if !is_path || span.starts_with("target/") || span.starts_with('/') || span.starts_with('*') || span.ends_with("/*")
+    {
         return false;
     }
     if OTHERS.iter().any(|(name, _)| *name == span) {
@@ -174,6 +175,22 @@ pub(crate) fn missing_tests(document: &Document, names: &BTreeSet<String>) -> Ve
     }
     if found == 0 {
         faults.push(format!("{}: no test is named", document.path.display()));
+    }
+    faults
+}
+
+/// Versions of Rust that documents ask for and that are not the manifest's.
+pub(crate) fn other_rusts(documents: &[(PathBuf, String)], manifest: &str) -> Vec<String> {
+    let (_, version) = manifest.split_once("rust-version = \"").unwrap();
+    let version = version.split('"').next().unwrap();
+    let mut faults = Vec::new();
+    for (path, text) in documents {
+        for (at, _) in text.match_indices("Rust 1.") {
+            let named: String = text[at + 5..].chars().take_while(|letter| "0123456789.".contains(*letter)).collect();
+            if named.trim_end_matches('.') != version {
+                faults.push(format!("{}: Rust {named}, the manifest says {version}", path.display()));
+            }
+        }
     }
     faults
 }

@@ -24,15 +24,19 @@ stop() {
     rm "$pid"
 }
 
+# What the program prints when it is ready, or connected.
+readies() { grep -c '^ready: \|^connected to ' "$log" || true; }
+
 start() {
-    # The package's file has the package's name in front.
-    local file=$units/cellframe-vpn.$unit.service command="cellframe-vpn ${unit#cellframe-vpn-}" before=0
-    [ ! -f "$file" ] || command=$(sed -n 's/^ExecStart=//p' "$file" | sed 's,^/usr/bin/,,')
-    [ ! -f "$log" ] || before=$(grep -c '^ready: ' "$log" || true)
+    # The package's file has the package's name in front. What is behind the @ is the instance.
+    local name=${unit/@*/@} instance=${unit#*@} command before
+    command=$(sed -n 's,^ExecStart=/usr/bin/,,p' "$units/cellframe-vpn.$name.service")
+    touch "$log"
+    before=$(readies)
     # shellcheck disable=SC2086 # The words of the unit's command line.
-    setsid $command >> "$log" 2>&1 < /dev/null &
+    setsid ${command//%i/$instance} >> "$log" 2>&1 < /dev/null &
     echo $! > "$pid"
-    until [ "$(grep -c '^ready: ' "$log" || true)" -gt "$before" ]; do
+    until [ "$(readies)" -gt "$before" ]; do
         kill -0 "$(cat "$pid")" || { cat "$log" >&2; exit 1; }
         sleep 0.05
     done
@@ -40,7 +44,7 @@ start() {
 
 case $action in
     enable | start) start ;;
-    stop) stop ;;
+    disable | stop) stop ;;
     restart) stop && start ;;
     *) echo "systemctl $action is not stood in for" >&2; exit 1 ;;
 esac

@@ -47,8 +47,8 @@ fn a_file_with_an_error_changes_nothing() {
             let text = stderr(&output);
             assert_eq!(code(&output), 2, "{expected}: {text}");
             assert!(text.contains(expected) && text.contains("nothing has changed"), "{expected}: {text}");
-            manager.wait_for_status("the last reload failed: ");
-            assert!(manager.status().unwrap().contains(expected), "{expected}: {:?}", manager.status());
+            manager.wait_for_status(expected);
+            assert!(manager.status().unwrap().contains("the last reload failed: "), "{:?}", manager.status());
             assert!(server.log().contains(expected), "{expected}: {}", server.log());
         }
         // SIGHUP finds the same.

@@ -7,9 +7,9 @@ use testkit::hosts::{Host, Hosts};
 use testkit::http::get;
 use testkit::inner::{Ip, Sum};
 use testkit::netns::in_namespace;
-use testkit::program::{Running, send};
+use testkit::program::{Running, code, send, stdout};
 use testkit::sockets::{echo, raw_sender, udp, udp_at};
-use testkit::tunnel::{Client, GATEWAY};
+use testkit::tunnel::{Client, GATEWAY, NETWORK};
 use testkit::{eventually, skip};
 
 use crate::fixture::picture;
@@ -24,7 +24,7 @@ fn the_page_shows_what_the_server_knows() {
             Ok(browser) => browser,
             Err(why) => return skip(test, &why),
         };
-        let (server, _) = hosts.server("server");
+        let server = sell(&hosts);
         let url = url(&hosts);
         let status = || -> Value {
             let bearer = format!("Authorization: Bearer {}\r\n", token(&url));
@@ -40,7 +40,7 @@ fn the_page_shows_what_the_server_knows() {
         assert_eq!(browser.text("#sessions-now"), "0");
         picture(&browser, "empty");
 
-        let client = Client::connect(&hosts, 0, "client", &[]);
+        let client = Client::connect(&hosts, 0, "client", &["--wallet", "purse", "--value", "1"]);
         for _ in 0..20 {
             echo(&udp(GATEWAY), &udp_at(hosts.at(0), client.address), &[7; 972]);
         }
@@ -78,6 +78,7 @@ fn the_page_shows_what_the_server_knows() {
             assert!(browser.text("#drops").contains(part.as_str().unwrap()), "{}", browser.text("#drops"));
         }
         assert!(browser.text("#about").contains(known["service"]["version"].as_str().unwrap()));
+        shows_payment(&browser, &known);
         eventually("the chart has a line", || {
             browser.run("return document.querySelector('.line.up') !== null") == true
         });
@@ -100,6 +101,35 @@ fn the_page_shows_what_the_server_knows() {
 
         end_and_return(&hosts, &browser, server);
     });
+}
+
+/// Starts a server that sells, and gives the client a wallet with money.
+fn sell(hosts: &Hosts) -> Running {
+    let config = hosts.config(&format!("{NETWORK}net=backbone\nprices=[1 h for 0.5 CELL]\n"));
+    let mut server = hosts.start_server("server", &["--config", &config]);
+    server.wait_for("ready: ");
+    let address = hosts.near(&["wallet", "new", "purse", "--state-dir", &hosts.state("client")]);
+    let address = stdout(&address).trim().to_owned();
+    let fund =
+        hosts.near(&["wallet", "fund", &address, "10", "--config", &config, "--state-dir", &hosts.state("server")]);
+    assert_eq!(code(&fund), 0, "{fund:?}");
+    server
+}
+
+/// The client has bought an hour: the page tells it of the session, and of what was earned and by whom.
+fn shows_payment(browser: &Browser, known: &Value) {
+    let session = &known["sessions"]["list"][0];
+    let cell = |label: &str| browser.text(&format!("#session-table td[data-label={label}]"));
+    assert_eq!((&session["service"], &*cell("Service")), (&"paid".into(), "paid"), "{known:#}");
+    assert!(cell("Left").starts_with("59 min ") || cell("Left") == "1 h 0 min", "{}", cell("Left"));
+    let client = session["client"].as_str().unwrap();
+    assert_eq!(cell("Client"), client);
+    let rows = || {
+        let rows = browser.run("return [...document.querySelectorAll('#earned tbody tr')].map(it => it.innerText)");
+        rows.as_array().unwrap().iter().map(|row| row.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let expected = ["CELL (backbone)\t0.5\t0.5".to_owned(), format!("{client}\t0.5\t0.5")];
+    eventually(std::fmt::from_fn(|f| write!(f, "what was earned: {:?}", rows())), || rows() == expected);
 }
 
 /// Stops the server under the open page, and starts it again.

@@ -1,7 +1,11 @@
 //! Logs: the `log` facade, written to stderr by env_logger unless the host program has installed its own logger.
+//!
+//! In systemd's journal each line has its level as a priority (sd-daemon(3)), so that `journalctl -p warning` finds it, and
+//! no time, which the journal has.
 
 use std::io::{self, Write};
-use std::sync::Once;
+use std::os::fd::AsFd;
+use std::sync::{LazyLock, Once};
 
 use env_logger::Target;
 use host::pipes::without_sigpipe;
@@ -17,8 +21,11 @@ pub fn init() {
             env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).build();
         let filter = by_environment.filter();
         let mut writer = env_logger::Builder::new();
-        writer.filter_level(LevelFilter::Trace).format(|to, record| {
-            writeln!(to, "{} {:<5} {}: {}", to.timestamp_seconds(), record.level(), record.target(), record.args())
+        writer.filter_level(LevelFilter::Trace).format(|to, record| match journal_priority(record.level()) {
+            Some(priority) => writeln!(to, "{priority}{}: {}", record.target(), record.args()),
+            None => {
+                writeln!(to, "{} {:<5} {}: {}", to.timestamp_seconds(), record.level(), record.target(), record.args())
+            }
         });
         writer.target(Target::Pipe(Box::new(Stderr)));
         let logger = Logger { by_environment, writer: writer.build() };
@@ -27,6 +34,21 @@ pub fn init() {
             log::set_max_level(filter);
         }
     });
+}
+
+/// What a line to stderr begins with where that is systemd's journal; else `None`.
+pub fn journal_priority(level: Level) -> Option<&'static str> {
+    static IS_JOURNAL: LazyLock<bool> = LazyLock::new(|| {
+        let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        // The variable is inherited, also by a program whose stderr has become another file.
+        rustix::fs::fstat(io::stderr().as_fd()).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+    });
+    IS_JOURNAL.then_some(match level {
+        Level::Error => "<3>",
+        Level::Warn => "<4>",
+        Level::Info => "<6>",
+        Level::Debug | Level::Trace => "<7>",
+    })
 }
 
 /// Sets the level, which overrides `RUST_LOG`.

@@ -336,6 +336,28 @@ mod tests {
     }
 
     #[test]
+    fn fewer_places_push_out_the_loose_ones_beyond_them() {
+        let (sockets, places) = (Sockets::new(), Places::new(4, 4));
+        let take = |text: &str| {
+            let (socket, peer) = sockets.pair();
+            places.take(address(text), &socket).map(|place| (place, peer))
+        };
+        let held: Vec<_> = (1..5).map(|source| take(&format!("192.0.2.{source}")).unwrap()).collect();
+        held[0].0.hold();
+        places.change(2, 1);
+        assert!(held.iter().all(|(_, peer)| !is_out(peer)), "those that are there stay until others need their places");
+        assert!(matches!(take("192.0.2.1").err(), Some(Full::Source(_, 1))));
+        let newcomer = take("192.0.2.9").unwrap();
+        let out: Vec<_> = held.iter().map(|(_, peer)| is_out(peer)).collect();
+        assert_eq!(out, [false, true, true, true]);
+        newcomer.0.hold();
+        assert_eq!(take("192.0.2.8").map(|_| ()).err(), Some(Full::All));
+        places.change(3, 2);
+        drop((take("192.0.2.8").unwrap(), take("192.0.2.1").unwrap(), held, newcomer));
+        assert!(is_empty(&places));
+    }
+
+    #[test]
     fn a_site_has_a_share_however_many_networks_it_has() {
         let (sockets, places) = (Sockets::new(), Places::new(8, 4));
         let take = |text: &str| {

@@ -139,19 +139,19 @@ pub(crate) fn open(config: &Config) -> Result<Arc<StateDir>, StateError> {
     Ok(Arc::clone(open.insert(directory)))
 }
 
-/// Looks whether the state directory at `path` can be used, as [`open`] would. Makes and changes nothing. False if it is
-/// missing.
+/// Looks whether a process of this user could use the state directory at `path`, as `open` would. Makes and changes
+/// nothing. False if it is missing.
 ///
 /// # Errors
-/// Why it is refused.
-pub fn inspect(path: &Path) -> Result<bool, StateError> {
+/// Why it would be refused.
+pub fn inspect(path: &Path, user: u32) -> Result<bool, StateError> {
     let path: &Path = &path.components().collect::<PathBuf>();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(StateError::Directory { path: path.to_owned(), source }),
         Ok(_) => {
-            check_parent(path)?;
-            StateDir::of_existing(path, OFlags::NOFOLLOW)?.refuse_open().map(|()| true)
+            check_parent(path, user)?;
+            StateDir::of_user(path, OFlags::NOFOLLOW, user)?.refuse_open().map(|()| true)
         }
     }
 }
@@ -172,7 +172,7 @@ impl StateDir {
                 if let Some(parent) = path.parent() {
                     DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
                 }
-                check_parent(path)?;
+                check_parent(path, this_user())?;
                 match DirBuilder::new().mode(0o700).create(path) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
                     // Another process has made it just now, or this one.
@@ -180,7 +180,7 @@ impl StateDir {
                 }
             }
             Err(error) => return Err(failed(error)),
-            Ok(_) => check_parent(path)?,
+            Ok(_) => check_parent(path, this_user())?,
         }
         Self::of_existing(path, OFlags::NOFOLLOW).and_then(|directory| directory.refuse_open().map(|()| directory))
     }
@@ -195,6 +195,10 @@ impl StateDir {
     }
 
     fn of_existing(path: &Path, more: OFlags) -> Result<Self, StateError> {
+        Self::of_user(path, more, this_user())
+    }
+
+    fn of_user(path: &Path, more: OFlags, user: u32) -> Result<Self, StateError> {
         let failed = |errno: Errno| StateError::Directory { path: path.to_owned(), source: errno.into() };
         let directory = match rustix::fs::open(path, DIRECTORY | more, Mode::empty()) {
             Err(Errno::LOOP | Errno::NOTDIR) => {
@@ -207,7 +211,7 @@ impl StateDir {
             opened => opened.map_err(failed)?,
         };
         let descriptor = above_stdio(directory).map_err(failed)?;
-        check_owner(path, &fstat(&descriptor).map_err(failed)?)?;
+        check_owner(path, &fstat(&descriptor).map_err(failed)?, user)?;
         Ok(Self { path: path.to_owned(), descriptor })
     }
 
@@ -241,7 +245,7 @@ impl StateDir {
             }
             opened => opened.and_then(above_stdio::<OwnedFd>).map_err(failed)?,
         };
-        check_owner(&path, &fstat(&descriptor).map_err(failed)?)?;
+        check_owner(&path, &fstat(&descriptor).map_err(failed)?, this_user())?;
         let directory = StateDir { path, descriptor };
         directory.refuse_open()?;
         Ok(Some(directory))
@@ -337,7 +341,7 @@ impl StateDir {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(kind("another kind of file"));
         }
-        check_owner(&self.path_of(name), &stat)?;
+        check_owner(&self.path_of(name), &stat, this_user())?;
         Ok((file.into(), stat.st_mode & 0o7777))
     }
 
@@ -401,8 +405,12 @@ impl StateDir {
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-fn check_owner(path: &Path, stat: &Stat) -> Result<(), StateError> {
-    let ours = stat.st_uid == 0 || stat.st_uid == geteuid().as_raw();
+fn this_user() -> u32 {
+    geteuid().as_raw()
+}
+
+fn check_owner(path: &Path, stat: &Stat, user: u32) -> Result<(), StateError> {
+    let ours = stat.st_uid == 0 || stat.st_uid == user;
     if ours { Ok(()) } else { Err(StateError::Owner { path: path.to_owned(), owner: stat.st_uid }) }
 }
 
@@ -415,14 +423,14 @@ fn others_group_writes(stat: &Stat) -> bool {
 const UNMAPPED: u32 = 65534;
 
 /// Refuses a directory whose parent lets another user rename it. A sticky parent, such as `/tmp`, lets only its owner.
-fn check_parent(path: &Path) -> Result<(), StateError> {
+fn check_parent(path: &Path, user: u32) -> Result<(), StateError> {
     let Some(parent) = path.parent() else { return Ok(()) };
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let failed = |errno: Errno| StateError::Directory { path: path.to_owned(), source: errno.into() };
     let stat = rustix::fs::stat(parent).map_err(failed)?;
     let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
     let is_sticky = mode & 0o1000 != 0;
-    let is_owner_good = owner == 0 || owner == geteuid().as_raw() || (is_sticky && owner == UNMAPPED);
+    let is_owner_good = owner == 0 || owner == user || (is_sticky && owner == UNMAPPED);
     if is_owner_good && (is_sticky || (mode & 0o002 == 0 && !others_group_writes(&stat))) {
         return Ok(());
     }

@@ -71,7 +71,8 @@ impl Manager {
     /// The last status.
     pub fn status(&self) -> Option<String> {
         let heard = self.heard();
-        let statuses = heard.iter().flat_map(|message| message.lines()).filter_map(|line| line.strip_prefix("STATUS="));
-        statuses.last().map(str::to_owned)
+        let mut statuses =
+            heard.iter().flat_map(|message| message.lines()).filter_map(|line| line.strip_prefix("STATUS="));
+        statuses.next_back().map(str::to_owned)
     }
 }

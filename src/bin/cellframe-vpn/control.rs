@@ -1,6 +1,7 @@
 //! `stat`, `leases`, `history`, `status` and `stop`: commands to a running process over its control socket.
 
 use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use embedded::cli::{self, CliError, Reply};
@@ -95,6 +96,20 @@ pub(crate) fn call(role: Role, socket: &Path, argv: &[&str]) -> Result<String, F
     if reply.code == 0 { Ok(text) } else { Err(Failure::general(format!("{text} (code {})", reply.code))) }
 }
 
+/// The state directories beside the default one that processes of this role use: those of a service's instances, such as
+/// `client-home` beside `client`.
+fn instances(role: Role, socket: &Path) -> Option<String> {
+    let (own, file) = (socket.parent()?, socket.file_name()?);
+    let begin = format!("{}-", role.directory());
+    let entries = own.parent().filter(|_| own.ends_with(role.directory()))?.read_dir().ok()?.flatten();
+    let is_instance = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&begin));
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_instance).collect();
+    found.retain(|path| UnixStream::connect(path.join(file)).is_ok());
+    found.sort();
+    let options: Vec<String> = found.iter().map(|path| format!("--state-dir {}", path.display())).collect();
+    Some(options.join(", or ")).filter(|text| !text.is_empty())
+}
+
 fn no_reply(role: Role, socket: &Path, error: &CliError) -> Failure {
     match error {
         CliError::NotRunning { source, .. } => {
@@ -102,13 +117,19 @@ fn no_reply(role: Role, socket: &Path, error: &CliError) -> Failure {
                 Role::Server => "server",
                 Role::Client | Role::Check => "client",
             };
-            let socket = socket.display();
+            let (path, socket) = (socket, socket.display());
             let message = match source.kind() {
                 ErrorKind::PermissionDenied => {
                     let message = format!("the {name} on {socket} belongs to another user; try `sudo`");
                     return Failure::new(Code::Privilege, message);
                 }
-                ErrorKind::NotFound => format!("no {name} runs here: there is no socket {socket}"),
+                ErrorKind::NotFound => {
+                    let message = format!("no {name} runs here: there is no socket {socket}");
+                    if let Some(others) = instances(role, path) {
+                        return Failure::new(Code::CannotConnect, format!("{message}; one runs with {others}"));
+                    }
+                    message
+                }
                 _ => format!("no {name} runs here: no process listens on {socket} ({source})"),
             };
             let start = match role {

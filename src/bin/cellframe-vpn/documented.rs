@@ -9,6 +9,7 @@ use clap::{Command, CommandFactory, Parser};
 
 use crate::args::Arguments;
 use crate::settings::KEYS;
+use crate::usage::rewritten;
 
 #[path = "../../../tests/documents/markdown.rs"]
 #[allow(dead_code)]
@@ -70,11 +71,11 @@ fn words(line: &str) -> Option<Vec<String>> {
 /// Why the program does not take this command. In a sentence, a command may lack its arguments.
 fn refusal(words: &[String], is_sentence: bool) -> Option<String> {
     let is_placeholder = |word: &String| word.len() > 1 && word.chars().all(|letter| letter.is_ascii_uppercase());
-    if words.is_empty() || words.first().is_some_and(is_placeholder) {
+    if words.iter().find(|word| *word != "help").is_none_or(is_placeholder) {
         return None;
     }
     let words = ["cellframe-vpn".to_owned()].iter().chain(words).map(OsString::from).collect::<Vec<_>>();
-    let error = Arguments::try_parse_from(words).err()?;
+    let error = Arguments::try_parse_from(rewritten(words)).err()?;
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => None,
         ErrorKind::InvalidValue if is_sentence && error.to_string().contains("none was supplied") => None,

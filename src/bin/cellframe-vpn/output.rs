@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anstyle::AnsiColor;
+use embedded::logging;
 use indicatif::ProgressBar;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
@@ -103,6 +104,7 @@ pub(crate) fn note(text: impl Display) {
 /// Writes the line that says why the program failed.
 pub(crate) fn error_line(text: impl Display) {
     let style = AnsiColor::Red.on_default().bold();
-    let write = || writeln!(anstream::stderr().lock(), "{style}cellframe-vpn:{style:#} {text}");
+    let priority = logging::journal_priority(log::Level::Error).unwrap_or_default();
+    let write = || writeln!(anstream::stderr().lock(), "{priority}{style}cellframe-vpn:{style:#} {text}");
     let _ = without_live_line(write);
 }

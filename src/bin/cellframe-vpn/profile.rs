@@ -81,7 +81,10 @@ impl File<'_> {
         let origin = self.config.origin();
         Failure::new(
             Code::Usage,
-            format!("no server: expected --connect HOST[:PORT], or connect=HOST[:PORT] in [{SECTION}] ({origin})"),
+            format!(
+                "no server: expected --connect HOST[:PORT], or connect=HOST[:PORT] in [{SECTION}] ({origin}); for example: \
+                 sudo cellframe-vpn client --connect vpn.example.com"
+            ),
         )
     }
 

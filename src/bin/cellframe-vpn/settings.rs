@@ -24,7 +24,8 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    fn directory(self) -> &'static str {
+    /// The name of its state directory.
+    pub(crate) fn directory(self) -> &'static str {
         match self {
             Self::Server => "server",
             Self::Client => "client",
@@ -195,7 +196,7 @@ fn warn_of_unknown_keys(config: &Config) {
     }
 }
 
-/// Returns the keys that nobody reads, as "[section] key".
+/// Returns the keys that nobody reads, as `[section] key`.
 pub(crate) fn unknown_keys(config: &Config) -> Vec<String> {
     // The configuration compares names with `-` as `_`.
     let is = |name: &str, key: &str| name.replace('-', "_") == key;

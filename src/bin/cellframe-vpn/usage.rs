@@ -23,7 +23,8 @@ pub(crate) fn words() -> Vec<OsString> {
     rewritten(std::env::args_os().collect())
 }
 
-fn rewritten(mut words: Vec<OsString>) -> Vec<OsString> {
+/// Does the same with these words, the program's name first.
+pub(crate) fn rewritten(mut words: Vec<OsString>) -> Vec<OsString> {
     if words.get(1).is_some_and(|word| word == "help") {
         words.remove(1);
         words.push("--help".into());
@@ -67,9 +68,6 @@ fn tip(error: &clap::Error, words: &[OsString]) -> Option<String> {
     };
     match (error.kind(), command) {
         (ErrorKind::InvalidSubcommand, of) => Some(format!("expected one of {}", commands(of.unwrap_or(&program)))),
-        (ErrorKind::MissingRequiredArgument, Some(command)) if command.get_name() == "client" => {
-            Some("for example: sudo cellframe-vpn client --connect vpn.example.com".to_owned())
-        }
         (ErrorKind::UnknownArgument, Some(command)) if !wrong.starts_with('-') => {
             let has_option = |name: &str| command.get_arguments().any(|argument| argument.get_long() == Some(name));
             match () {

@@ -6,7 +6,7 @@ use std::fmt;
 use super::value::{Value, name};
 use super::{Config, spelling};
 
-/// The most bytes of a value in a message.
+/// A value with more bytes is shown in part.
 const SHOWN: usize = 120;
 
 /// A key that has not the same value in two configurations. A built-in default counts as a value.
@@ -28,7 +28,8 @@ impl fmt::Display for Change {
         let shown = |value: &Option<String>| match value {
             None => "not set".to_owned(),
             Some(value) if value.len() > SHOWN => {
-                format!("{}... ({} bytes)", &value[..value.floor_char_boundary(SHOWN)], value.len())
+                let begin: String = value.chars().take(SHOWN / 2).collect();
+                format!("{}... ({} bytes)", begin.escape_debug(), value.len())
             }
             Some(value) => value.escape_debug().to_string(),
         };
@@ -39,7 +40,7 @@ impl fmt::Display for Change {
 impl Config {
     /// Returns the keys that have another value in `new`, by section and key.
     pub fn changes(&self, new: &Config) -> Vec<Change> {
-        let both = [self, new].map(|config| config.keys().into_iter().map(|(section, key)| (section, key)));
+        let both = [self, new].map(Config::keys);
         let defaults = [self, new].map(Config::built_in_keys);
         let keys: BTreeSet<_> = both.into_iter().flatten().chain(defaults.into_iter().flatten()).collect();
         let change = |(section, key)| {

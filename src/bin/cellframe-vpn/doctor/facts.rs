@@ -101,8 +101,10 @@ pub(super) struct OnLink {
 pub(super) struct Process {
     pub(super) runs: Runs,
     pub(super) state_dir: PathBuf,
-    /// Whether the directory is there, or why it is refused.
+    /// Whether the directory is there, or why it is refused to `owner`.
     pub(super) state: Result<bool, String>,
+    /// The user whose directory it is, if that is not the one of this process: of a service that is started as this user.
+    pub(super) owner: Option<String>,
     /// Why this user cannot make or change it.
     pub(super) read_only: Option<String>,
     /// Free bytes and free files where it is, or will be.

@@ -61,6 +61,11 @@ fn state(role: &str, process: &Process) -> Option<Finding> {
             &format!("the {role} keeps its identity there, and does not start"),
             &["sudo cellframe-vpn doctor, if root is to start it", "[general] state_dir=ANOTHER DIRECTORY"],
         )),
+        Ok(true) if process.owner.is_some() => {
+            let owner = process.owner.as_deref().unwrap_or_default();
+            let found = format!("{directory} is private, and that of {owner}: start the {role} as this user");
+            Some(Finding::ok(CHECK, found))
+        }
         Ok(true) => Some(Finding::ok(CHECK, format!("{directory} is private"))),
         Ok(false) => Some(Finding::ok(CHECK, format!("{directory} will be made at the first start"))),
     }

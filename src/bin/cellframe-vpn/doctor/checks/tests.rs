@@ -25,6 +25,7 @@ fn sound() -> Facts {
         runs: Runs::No,
         state_dir: PathBuf::from("/var/lib/cellframe-vpn/server"),
         state: Ok(false),
+        owner: None,
         read_only: None,
         free: Some((10 << 30, 1 << 20)),
         store_is_taken: false,

@@ -30,6 +30,9 @@ pub(super) fn process(config: &Config) -> Process {
         Runs::Yes(Some(pid)) => files_of(pid),
         _ => None,
     };
+    // Root looks after a service that runs as a user of its own.
+    let this = rustix::process::geteuid().as_raw();
+    let owner = fs::metadata(&state_dir).ok().map(|directory| directory.uid()).filter(|owner| this == 0 && *owner != 0);
     let existing = state_dir.ancestors().find(|directory| directory.exists());
     let access = existing.map(|directory| (directory, rustix::fs::access(directory, Access::WRITE_OK)));
     let read_only = access.and_then(|(at, access)| Some(format!("{}: {}", at.display(), access.err()?)));
@@ -37,7 +40,8 @@ pub(super) fn process(config: &Config) -> Process {
     Process {
         store_is_taken: runs == Runs::No && is_locked(&state_dir.join("store.redb")),
         runs,
-        state: state::inspect(&state_dir).map_err(|error| error.to_string()),
+        state: state::inspect(&state_dir, owner.unwrap_or(this)).map_err(|error| error.to_string()),
+        owner: owner.map(user_name),
         read_only,
         free: free.map(|disk| (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_favail)),
         files: files.unwrap_or_else(|| getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)),
@@ -63,6 +67,18 @@ fn files_of(pid: u32) -> Option<u64> {
         "unlimited" => Some(u64::MAX),
         number => number.parse().ok(),
     }
+}
+
+/// The user's name as passwd(5) has it; else the number.
+fn user_name(user: u32) -> String {
+    let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let number = user.to_string();
+    let name = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then(|| name.to_owned())
+    });
+    name.unwrap_or(number)
 }
 
 /// The processes that listen on an address, or on one that includes it or is included in it.
@@ -174,6 +190,12 @@ mod tests {
                 "{one} {other}"
             );
         }
+    }
+
+    #[test]
+    fn users_have_names() {
+        assert_eq!(user_name(0), "root");
+        assert_eq!(user_name(4_000_000_000), "4000000000");
     }
 
     #[test]

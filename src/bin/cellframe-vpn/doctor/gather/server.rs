@@ -16,7 +16,8 @@ use super::kernel::seconds;
 use super::{ask, process};
 use crate::args::DoctorOptions;
 use crate::control;
-use crate::doctor::facts::{Listen, Network, Runs, ServerEnd};
+use crate::doctor::facts::{Answer, Listen, Network, Runs, ServerEnd};
+use crate::exit::Code;
 use crate::settings::Role;
 use crate::target::{DEFAULT_NETWORK, Target};
 
@@ -45,9 +46,11 @@ pub(super) fn server(config: &Config, network: &Network, options: &DoctorOptions
     // One that runs has an identity: asking for it makes none.
     let identity = || tls::identity_fingerprint(config).ok().map(|fingerprint| tls::fingerprint_text(&fingerprint));
     let pin = if is_running && identity_age.is_some() { identity() } else { None };
+    // Without it, the key of another server may be configured for clients: that this one is refused says that it answers.
+    let is_told = |answer: &Answer| pin.is_some() || answer.code != Code::Refused;
     let net = text("net").unwrap_or_else(|| DEFAULT_NETWORK.to_owned());
     let ask = |address: &SocketAddr| ask::once(&here(*address), pin.as_deref(), &net, ask::FEW, options);
-    let answer = listen.first().filter(|_| is_running && pin.is_some()).map(ask);
+    let answer = listen.first().filter(|_| is_running).map(ask).filter(is_told);
     ServerEnd {
         outage: if is_running { outage(config) } else { None },
         has_device: with_gateway.is_some(),
