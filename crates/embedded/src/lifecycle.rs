@@ -165,10 +165,22 @@ pub fn reload(config: Config) -> Result<(), ReloadError> {
 pub enum ReloadError {
     /// A key cannot be read.
     #[error(transparent)]
-    Config(#[from] BadValue),
+    Config(Box<BadValue>),
     /// What it sells cannot be sold.
     #[error(transparent)]
-    Prices(#[from] prices::LoadError),
+    Prices(Box<prices::LoadError>),
+}
+
+impl From<BadValue> for ReloadError {
+    fn from(error: BadValue) -> ReloadError {
+        ReloadError::Config(Box::new(error))
+    }
+}
+
+impl From<prices::LoadError> for ReloadError {
+    fn from(error: prices::LoadError) -> ReloadError {
+        ReloadError::Prices(Box::new(error))
+    }
 }
 
 impl ReloadError {

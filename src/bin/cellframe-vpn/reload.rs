@@ -59,6 +59,9 @@ pub(crate) struct Reloads {
     failure: Option<String>,
 }
 
+/// Does to a configuration what the options of the command line say.
+type Adapt = dyn Fn(&mut Config) -> Result<(), Failure>;
+
 /// Where the configuration comes from.
 pub(crate) struct Source {
     role: Role,
@@ -66,7 +69,7 @@ pub(crate) struct Source {
     file: Option<PathBuf>,
     state_dir: Option<PathBuf>,
     /// What the command line says beside the file.
-    adapt: Box<dyn Fn(&mut Config) -> Result<(), Failure>>,
+    adapt: Box<Adapt>,
 }
 
 impl Source {

@@ -6,7 +6,7 @@ use std::fmt;
 use super::value::{Value, name};
 use super::{Config, spelling};
 
-/// The most bytes of a value in a message.
+/// A value with more bytes is shown in part.
 const SHOWN: usize = 120;
 
 /// A key that has not the same value in two configurations. A built-in default counts as a value.
@@ -28,7 +28,8 @@ impl fmt::Display for Change {
         let shown = |value: &Option<String>| match value {
             None => "not set".to_owned(),
             Some(value) if value.len() > SHOWN => {
-                format!("{}... ({} bytes)", &value[..value.floor_char_boundary(SHOWN)], value.len())
+                let begin: String = value.chars().take(SHOWN / 2).collect();
+                format!("{}... ({} bytes)", begin.escape_debug(), value.len())
             }
             Some(value) => value.escape_debug().to_string(),
         };
