@@ -143,7 +143,7 @@ mkdir -p "$CARGO_TARGET_DIR/release" && cp "{self.libraries}/lib{NAME}".* "$CARG
 
         # The same build of the library serves both, as it serves the installation: once by name, once in cargo's place.
         self.with_cmake("add_subdirectory", "add_subdirectory", f"-DVPN_LIB_DIR={self.libraries}")
-        self.with_cmake("fetch_content", "fetch_content", f"-DCARGO={self.standin()}", "-DVPN_PACK=OFF")
+        self.with_cmake("fetch_content", "fetch_content", f"-DCARGO={self.standin()}")
 
         (self.libdir / f"lib{NAME}.a").unlink()
         self.refused("a component that is not installed", "REQUIRED COMPONENTS static", "component 'static' is not installed")

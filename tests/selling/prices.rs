@@ -1,8 +1,11 @@
 //! What the configuration sells: from the price list to the last unit that a client has paid.
 
+use std::net::SocketAddr;
+
 use embedded::config::{self, Config};
 use embedded::ledger::{self, Hash, Transaction};
 use embedded::prices;
+use testkit::http::get;
 use testkit::netns::in_namespace;
 use testkit::{Noise, eventually};
 use vpn_core::money::Amount;
@@ -27,6 +30,22 @@ fn served(server: &Server, client: &PayingClient, count: usize) -> usize {
         client.spend(server, 1000);
     }
     std::iter::from_fn(|| server.socket.recv(&mut [0; 2000]).ok()).count()
+}
+
+/// Three receipts of 3000 bytes for half a token each. The monitor adds up every few seconds.
+fn the_monitor_tells_it() {
+    let figures = || get(SocketAddr::from(([127, 0, 0, 1], 8078)), "/metrics", "").body;
+    let all = [
+        "cellframe_vpn_earned_total{token=\"CELL\",state=\"signed\"} 1.5",
+        "cellframe_vpn_earned_total{token=\"CELL\",state=\"settled\"} 1.5",
+        "cellframe_vpn_receipts_total{state=\"signed\"} 3",
+        "cellframe_vpn_receipts_total{state=\"settled\"} 3",
+        "cellframe_vpn_sold_bytes_total 9000",
+        "cellframe_vpn_charged_bytes_total 9000",
+        "cellframe_vpn_charged_seconds_total 0",
+    ];
+    let what = std::fmt::from_fn(|f| write!(f, "{all:#?} in {}", figures()));
+    eventually(what, || all.iter().all(|line| figures().lines().any(|said| said == *line)));
 }
 
 /// Adds a transaction that holds this much.
@@ -81,6 +100,7 @@ fn service_ends_with_the_money_and_goes_on_with_more() {
         customer.is_left(bytes(0));
         assert_eq!((ledger::earned(NET), ledger::refused(NET)), (CELL + CELL / 2, vec![]));
         assert_eq!(ledger::means(NET, &more).unwrap().last, None, "nothing is left in the chain");
+        the_monitor_tells_it();
     });
 }
 

@@ -157,13 +157,17 @@ fn the_remedies_of_a_packet_filter_and_of_forwarding_help() {
         let rules = "table inet filter {
             chain input { type filter hook input priority 0; policy drop;
                 ct state established,related accept
+                ct status dnat accept
                 iifname lo accept
+                iifname near7 goto zone
                 ct state vmap { invalid : drop, new : jump fresh }
                 icmp type echo-request accept
             }
             chain fresh { tcp dport { 22, 80, 443 } accept
                 tcp dport 9000-9100 accept
                 meta l4proto udp return
+            }
+            chain zone { icmp type echo-request accept
             }
             chain passing { type filter hook forward priority 0; policy drop; }
         }";
@@ -201,6 +205,12 @@ fn the_remedies_of_a_packet_filter_and_of_forwarding_help() {
         assert_eq!(listen(9101), "warning");
         assert!(nft("insert rule inet filter input tcp dport 443 reject"));
         assert_eq!(listen(443), "fault");
+        assert!(nft("table inet other { chain open { type filter hook input priority 5; policy accept;
+                iifname near7 return
+                tcp dport 9050 drop
+            }
+        }"));
+        assert_eq!([9050, 8079].map(&listen), ["warning", "ok"]);
     });
 }
 
@@ -229,8 +239,19 @@ fn rules_of_iptables_are_understood() {
         assert!(iptables("-N ufw-user-input"));
         assert!(iptables("-A INPUT -j ufw-user-input"));
         assert_eq!(Said::server(&hosts, &[]).remedy("firewall"), "ufw allow 8079/tcp");
-        assert!(iptables("-A ufw-user-input -p tcp -m tcp --dport 8000:8100 -j ACCEPT"));
+        assert!(iptables("-A ufw-user-input -p tcp -m tcp --dport 9000:9100 -j ACCEPT"));
+        assert!(iptables("-A ufw-user-input -p tcp -m multiport --dports 22,8080:8100 -j ACCEPT"));
+        assert_eq!(level(), "fault");
+        assert!(iptables("-A ufw-user-input -p tcp -m multiport --dports 22,8000:8100 -j ACCEPT"));
         assert_eq!(level(), "ok");
+        // What nobody can say here does not make a fault: ufw drops what is for another host.
+        assert!(iptables("-N ufw-not-local"));
+        assert!(iptables("-A ufw-not-local -m addrtype --dst-type LOCAL -j RETURN"));
+        assert!(iptables("-A ufw-not-local -j DROP"));
+        assert!(iptables("-I INPUT 1 -j ufw-not-local"));
+        assert_eq!(level(), "ok");
+        assert!(iptables("-D ufw-user-input 3"));
+        assert_eq!(level(), "fault");
     });
 }
 

@@ -15,4 +15,5 @@ pub mod names;
 pub mod queue;
 pub mod rate;
 pub mod source;
+pub mod times;
 pub mod wire;

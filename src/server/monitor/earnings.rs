@@ -14,6 +14,8 @@ use vpn_core::meter::Client;
 
 /// How often it is done, at most.
 const EVERY: Duration = Duration::from_secs(5);
+/// How often the orders are looked at.
+const OFFERS_EVERY: Duration = Duration::from_secs(60);
 /// The part of the time that it may take: one hundredth.
 const PART: u32 = 100;
 /// The most clients that are listed.
@@ -38,22 +40,51 @@ pub(super) struct Accounts {
     /// Only the monitor's thread takes the locks.
     last: Mutex<Option<Arc<Earnings>>>,
     due: Mutex<Option<Instant>>,
+    offers: Mutex<Offers>,
+}
+
+/// What the node sells.
+#[derive(Debug, Default)]
+struct Offers {
+    looked: Option<Instant>,
+    token: Option<String>,
+    sells: bool,
 }
 
 impl Accounts {
     /// Adds up, if that is due.
     pub(super) fn look(&self, server: &Server) {
         let begin = Instant::now();
+        self.look_at_offers(server, begin);
         if self.due.lock().is_some_and(|due| begin < due) {
             return;
         }
-        let mut earnings = add_up(server);
+        let mut earnings = add_up(server, self.offers.lock().token.clone());
         let mut last = self.last.lock();
         if let (Some(now), Some(before)) = (&mut earnings, &*last) {
             never_less(&mut now.all, &before.all);
         }
         *last = earnings.map(Arc::new);
         *self.due.lock() = Some(begin + EVERY.max(begin.elapsed() * PART));
+    }
+
+    /// A node reads its orders from its store: they are looked at now and then.
+    fn look_at_offers(&self, server: &Server, now: Instant) {
+        let mut offers = self.offers.lock();
+        if offers.looked.is_some_and(|looked| now.saturating_duration_since(looked) < OFFERS_EVERY) {
+            return;
+        }
+        let orders = server.billing.net().map(|net| net.orders(true)).unwrap_or_default();
+        *offers = Offers {
+            looked: Some(now),
+            sells: orders.iter().any(|order| order.price > 0),
+            token: orders.into_iter().map(|order| order.token).find(|token| !token.is_empty()),
+        };
+    }
+
+    /// Whether the node has an order with a price.
+    pub(super) fn sells(&self) -> bool {
+        self.offers.lock().sells
     }
 
     /// Returns the last sums; `None` if there is no account book.
@@ -68,10 +99,8 @@ fn never_less(now: &mut Sums, before: &Sums) {
     now.charged_seconds = now.charged_seconds.max(before.charged_seconds);
 }
 
-fn add_up(server: &Server) -> Option<Earnings> {
+fn add_up(server: &Server, token: Option<String>) -> Option<Earnings> {
     let (all, by_client) = server.billing.book.sums()?;
-    let orders = server.billing.net().map(|net| net.orders(true)).unwrap_or_default();
-    let token = orders.into_iter().map(|order| order.token).find(|token| !token.is_empty());
     let mut clients: Vec<_> = by_client.into_iter().collect();
     clients.sort_by_key(|(client, sums)| (std::cmp::Reverse(sums.signed_value), client.key));
     let left_out = clients.len().saturating_sub(CLIENTS_MAX);

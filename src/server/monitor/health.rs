@@ -175,10 +175,7 @@ fn memory(found: &mut Vec<Finding>) {
 }
 
 fn selling(server: &Server, found: &mut Vec<Finding>) {
-    let Some(net) = server.billing.net() else { return };
-    if net.orders(true).iter().all(|order| order.price == 0) {
-        return;
-    }
+    let Some(net) = server.billing.net().filter(|_| server.monitor.senses.accounts.sells()) else { return };
     if http::receipt_key_hash().is_none() {
         found.push(Finding::new(
             Level::Error,

@@ -11,10 +11,11 @@ use super::family::{Classes, Family, Labels, MIME, Samples, encode};
 use super::health::Level;
 use super::message::Response;
 use super::process;
-use crate::sdk::{clock, figures};
+use crate::sdk::{clock, figures as sdk};
 use crate::server::Server;
-use crate::server::figures::{BEGIN_BOUNDS, Kind, Refusal};
+use crate::server::figures::{Kind, Refusal};
 use vpn_core::queue::DELAY_BOUNDS;
+use vpn_core::times::BOUNDS;
 
 pub(super) fn answer(server: &Server) -> Response {
     match encode(families(server), process::families()) {
@@ -58,7 +59,7 @@ fn service(server: &Server) -> Vec<Family> {
     let of_level = |level: Level| findings.iter().filter(|finding| finding.level == level).count() as f64;
     let is_healthy = of_level(Level::Error) == 0.0;
     let levels = Level::ALL.map(|level| (label("level", level.name()), of_level(level)));
-    let build = vec![("version", env!("CARGO_PKG_VERSION").into()), ("sdk", figures::NAME.into())];
+    let build = vec![("version", env!("CARGO_PKG_VERSION").into()), ("sdk", sdk::NAME.into())];
     let started = clock::wall() as f64 - server.started.elapsed().as_secs_f64();
     vec![
         family("build", None, "The build that runs", Samples::Info(build)),
@@ -72,12 +73,12 @@ fn sessions(server: &Server) -> Vec<Family> {
     let figures = &server.figures;
     let now = |kind: Kind| figures.sessions().map(|of| f64::from(of[kind as usize])).sum();
     let refused = |why: Refusal| (label("reason", why.name()), figures.refused(why));
-    let begin = |times: &([u64; BEGIN_BOUNDS.len() + 1], f64)| Classes::new(BEGIN_BOUNDS, &times.0, times.1);
-    let steps = vec![
-        (label("step", "service"), begin(&figures.to_service.get())),
-        (label("step", "lease"), begin(&figures.to_lease.get())),
-    ];
-    vec![
+    let begin =
+        |step, times: ([u64; BOUNDS.len() + 1], f64)| (label("step", step), Classes::new(BOUNDS, &times.0, times.1));
+    let connections = sdk::connections();
+    let mut steps: Vec<_> = connections.iter().map(|all| begin("stream", all.opening)).collect();
+    steps.extend([begin("service", figures.to_service.read()), begin("lease", figures.to_lease.read())]);
+    let mut families = vec![
         family(
             "sessions",
             None,
@@ -95,10 +96,16 @@ fn sessions(server: &Server) -> Vec<Family> {
         family(
             "handshake",
             Some(Unit::Seconds),
-            "From the begin of a session to its service and to its address",
+            "From accept to the stream, and from the begin of a session to its service and to its address",
             Samples::Histogram(steps),
         ),
-    ]
+    ];
+    families.extend(connections.map(|all| {
+        let closed = [("limit", all.turned_away), ("handshake", all.failed_handshakes), ("idle", all.idle)];
+        let closed = closed.map(|(reason, count)| (label("reason", reason), count));
+        family("connections_closed", None, "Connections that got no service", Samples::Counter(closed.into()))
+    }));
+    families
 }
 
 fn traffic(server: &Server) -> Vec<Family> {
@@ -203,7 +210,7 @@ fn host(server: &Server) -> Vec<Family> {
         "How late a worker came to the last task that it was given",
         Samples::Gauge(lags.collect()),
     )];
-    if let Some(memory) = figures::peer_memory() {
+    if let Some(memory) = sdk::peer_memory() {
         families.extend([
             family("peer_memory", Some(Unit::Bytes), "Memory that clients use", one_gauge(memory.used as f64)),
             family(

@@ -45,6 +45,7 @@ struct HandshakeRates {
 
 /// One connection's permit, from accept to its end.
 pub(crate) struct ConnectionPermit {
+    since: Instant,
     life: Duration,
     stream: Place,
     handshake: RefCell<Option<Place>>,
@@ -118,8 +119,8 @@ impl ConnectionLimiter {
         })?;
         let stream = self.streams.take(peer, socket).map_err(no_stream)?;
         let (handshake, rates) = (RefCell::new(Some(handshake)), Arc::clone(&self.rates));
-        let lasts = *self.life.lock();
-        Ok(ConnectionPermit { life: lasts, stream, handshake, source: Source::of(peer), rates })
+        let (since, life) = (Instant::now(), *self.life.lock());
+        Ok(ConnectionPermit { since, life, stream, handshake, source: Source::of(peer), rates })
     }
 
     /// Counts a connection that got no permit; logs at most once a minute.
@@ -152,6 +153,11 @@ impl ConnectionPermit {
         } else {
             self.stream.loosen();
         }
+    }
+
+    /// The time since the connection was accepted.
+    pub(crate) fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// How long a stream lives without a granted service.

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use vpn_core::times::Times;
 
 /// The 16 bytes before each channel packet's data.
 pub const HEADER_LEN: usize = size_of::<super::ctypes::dap_stream_ch_pkt_hdr>();
@@ -41,6 +42,9 @@ pub const HANDSHAKES_MAX_PER_SOURCE: usize = HANDSHAKES_MAX / 8;
 pub const STREAMS_MAX_PER_SOURCE: usize = 128;
 /// How long a stream lives without a granted service, unless `[server] idle_timeout` says otherwise.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the streams of the process's servers took to open, from accept to the answer to the hello.
+pub static OPENING_TIMES: Times = Times::new();
 
 /// Events that streams count instead of logging.
 #[derive(Default)]

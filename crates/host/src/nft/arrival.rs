@@ -3,7 +3,8 @@
 //!
 //! Of that packet the protocol, the port and the state are known; its source and its device are not. So a condition holds,
 //! or it fails, or nobody can say. A rule that refuses only some packets is passed over. One that accepts only some is
-//! remembered: where everything else is refused, the connection comes through for these alone.
+//! remembered: where everything else is refused, the connection comes through for these alone. A chain that only some are
+//! sent to is walked for these.
 
 use std::collections::HashMap;
 
@@ -28,9 +29,10 @@ const STATE_NEW: u32 = 8;
 const TCP: u8 = 6;
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
-/// `NFTA_CT_KEY` with `NFT_CT_STATE`.
+/// `NFTA_CT_KEY` with `NFT_CT_STATE` and `NFT_CT_STATUS`.
 const CT_KEY: u16 = 2;
 const CT_STATE: [u8; 4] = [0; 4];
+const CT_STATUS: [u8; 4] = [0, 0, 0, 2];
 /// Attributes of a range expression, and of the value in its ends.
 const RANGE_OPERATOR: u16 = 2;
 const RANGE_FROM: u16 = 3;
@@ -39,6 +41,8 @@ const RANGE_NOT_EQUAL: [u8; 4] = [0, 0, 0, 1];
 /// Attributes of a match of iptables.
 const MATCH_NAME: u16 = 1;
 const MATCH_INFO: u16 = 3;
+/// `XT_ADDRTYPE_LOCAL`.
+const ADDRESS_LOCAL: u16 = 1 << 2;
 /// `NFT_LOOKUP_F_INV`.
 const LOOKUP_INVERTS: u32 = 1;
 
@@ -97,14 +101,15 @@ pub fn fate(port: u16, is_ipv6: bool) -> Result<Fate, NftError> {
             chains.keys().any(|name| name.starts_with(UFW)) || chains.values().flatten().flatten().any(is_jump);
         let (family, table) = (chain.family, chain.table.clone());
         let sets = &mut |set: &str| nft.elements(family, &table, set).ok();
-        let mut walk = Walk { port, is_ipv6, chains: &chains, sets, is_perhaps_accepted: false };
-        let (by, is_policy) = match walk.chain(&chain.name, true, 0) {
-            End::Accepted => continue,
-            End::Refused(by) => (by, false),
-            End::Returned if chain.drops => (chain.name.clone(), true),
-            End::Returned => continue,
+        let mut walk = Walk { port, is_ipv6, chains: &chains, sets, is_perhaps_accepted: false, refused_rest: None };
+        let end = walk.chain(&chain.name, 0);
+        let is_perhaps = walk.is_perhaps_accepted || walk.refused_rest.is_some() && !chain.drops;
+        let (by, is_policy) = match (end, walk.refused_rest) {
+            (End::Accepted, _) => continue,
+            (End::Refused(by), _) | (End::Returned, Some(by)) => (by, false),
+            (End::Returned, None) if chain.drops => (chain.name.clone(), true),
+            (End::Returned, None) => continue,
         };
-        let is_perhaps = walk.is_perhaps_accepted;
         let refusal = Refusal { chain, by, is_policy, is_of_ufw };
         if !is_perhaps {
             return Ok(Fate::Refused(refusal));
@@ -173,36 +178,37 @@ struct Walk<'a> {
     sets: &'a mut dyn FnMut(&str) -> Option<Vec<Element>>,
     /// A rule has been passed that accepts some.
     is_perhaps_accepted: bool,
+    /// What refuses all but those that have left the first chain before, for whom its policy is.
+    refused_rest: Option<String>,
 }
 
 impl Walk<'_> {
-    /// Walks a chain. Where it is not certain that the kernel comes here, only what accepts is noted.
-    fn chain(&mut self, name: &str, is_certain: bool, depth: usize) -> End {
+    fn chain(&mut self, name: &str, depth: usize) -> End {
         let chains = self.chains;
         let Some(rules) = chains.get(name).filter(|_| depth < DEPTH_MAX) else { return End::Returned };
+        // Those that have left the chain do not meet what refuses the others.
+        let mut have_some_left = false;
         for rule in rules {
             let (holds, then) = self.rule(rule);
             let Some(then) = then.filter(|_| holds != Holds::No) else { continue };
-            let is_certain = is_certain && holds == Holds::Yes;
-            match then {
-                Then::Accept if is_certain => return End::Accepted,
-                Then::Accept => self.is_perhaps_accepted = true,
-                Then::Refuse if is_certain => return End::Refused(name.to_owned()),
-                // What follows here is for other packets than those that this refuses.
-                Then::Refuse => {}
-                Then::Return if holds == Holds::Yes => return End::Returned,
-                Then::Return => {}
-                Then::Jump(to) => match self.chain(&to, is_certain, depth + 1) {
-                    End::Returned => {}
-                    end if is_certain => return end,
-                    _ => {}
-                },
-                Then::Goto(to) => {
-                    let end = self.chain(&to, is_certain, depth + 1);
-                    if is_certain || holds == Holds::Yes {
-                        return end;
-                    }
+            // How it ends for those for whom the rule is.
+            let end = match &then {
+                Then::Accept => End::Accepted,
+                Then::Refuse => End::Refused(name.to_owned()),
+                Then::Return => End::Returned,
+                Then::Jump(to) | Then::Goto(to) => self.chain(to, depth + 1),
+            };
+            let is_for_all = holds == Holds::Yes;
+            match end {
+                End::Returned if matches!(then, Then::Jump(_)) => {}
+                End::Accepted if !is_for_all => self.is_perhaps_accepted = true,
+                End::Refused(_) if !is_for_all => {}
+                End::Returned if !is_for_all => have_some_left = true,
+                End::Refused(by) if have_some_left => {
+                    self.refused_rest = Some(by).filter(|_| depth == 0);
+                    return End::Returned;
                 }
+                end => return end,
             }
         }
         End::Returned
@@ -236,9 +242,12 @@ impl Walk<'_> {
                 }
                 Expressions::Other { expression_type, attributes } => match expression_type.as_str() {
                     "ct" => {
-                        let is_state = attribute(attributes, CT_KEY).is_some_and(|key| key == CT_STATE);
-                        let state = || Loaded::Known(STATE_NEW.to_ne_bytes().to_vec());
-                        loaded = if is_state { state() } else { Loaded::Unknown };
+                        loaded = match attribute(attributes, CT_KEY) {
+                            Some(key) if key == CT_STATE => Loaded::Known(STATE_NEW.to_ne_bytes().to_vec()),
+                            // It is not translated.
+                            Some(key) if key == CT_STATUS => Loaded::Known(vec![0; 4]),
+                            _ => Loaded::Unknown,
+                        };
                         Holds::Yes
                     }
                     "range" => in_range(attributes, &loaded),
@@ -336,6 +345,7 @@ impl Walk<'_> {
                 }
                 _ => Holds::Perhaps,
             },
+            "multiport" => multiport(&info, self.port).map_or(Holds::Perhaps, Holds::from),
             "udp" | "udplite" | "icmp" | "icmp6" | "sctp" | "dccp" => Holds::No,
             // struct xt_conntrack_mtinfo3: what is looked at, what is inverted, and the states; 1 is the state alone.
             "conntrack" => match (half(146), half(148), half(150)) {
@@ -344,10 +354,34 @@ impl Walk<'_> {
                 }
                 _ => Holds::Perhaps,
             },
+            // struct xt_addrtype_info_v1: kinds of sources, and of destinations; the connection is to this host.
+            "addrtype" => match (half(0), half(2), info.get(4..8)) {
+                (Some(0), Some(kinds), Some([0, 0, 0, 0])) => (kinds & ADDRESS_LOCAL != 0).into(),
+                _ => Holds::Perhaps,
+            },
             "comment" => Holds::Yes,
             _ => Holds::Perhaps,
         }
     }
+}
+
+/// Whether a match "multiport" of destinations has the port; `None` for one of other ports. struct xt_multiport_v1: the
+/// kind, the number of ports, fifteen ports, fifteen flags that say where a range begins, and whether it is inverted.
+fn multiport(info: &[u8], port: u16) -> Option<bool> {
+    const DESTINATIONS: u8 = 1;
+    let (&[kind, count], rest) = info.split_first_chunk()?;
+    let ports = rest.get(..30)?.chunks_exact(2).map(|two| u16::from_ne_bytes([two[0], two[1]]));
+    let ports: Vec<_> = ports.take(count.into()).collect();
+    let (begins, &inverts) = (rest.get(30..45)?, rest.get(45)?);
+    let mut has = false;
+    let mut at = 0;
+    while let Some(&first) = ports.get(at) {
+        let is_range = begins.get(at).is_some_and(|begins| *begins != 0);
+        let last = if is_range { *ports.get(at + 1)? } else { first };
+        has |= (first..=last).contains(&port);
+        at += 1 + usize::from(is_range);
+    }
+    (kind == DESTINATIONS).then_some(has != (inverts != 0))
 }
 
 /// The element that has the value; in a set of intervals the one whose interval has it.

@@ -6,7 +6,7 @@ use crate::reactor::Worker;
 use crate::stream::client_end::ClientEnd;
 use crate::stream::hello::{self, Parsed, Status};
 use crate::stream::incoming::Incoming;
-use crate::stream::{channels, procs, sessions};
+use crate::stream::{OPENING_TIMES, channels, procs, sessions};
 use libc::{ECONNREFUSED, EIO, EKEYREJECTED, EPROTO};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -92,6 +92,7 @@ impl Conn {
         self.unserved_since.set(worker.now());
         if let Some(permit) = &self.permit {
             permit.end_handshake();
+            OPENING_TIMES.add(permit.age());
             idle::watch(worker, permit.life());
         }
         let is_client = self.client().is_some();
