@@ -5,8 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::modules::{Crate, Target};
 
 /// The crates of the workspace, as `use` spells them and as a row names them.
-const WORKSPACE: [(&str, &str); 4] =
-    [("vpn_core", "vpn-core"), ("host", "host"), ("embedded", "embedded"), ("testkit", "testkit")];
+const WORKSPACE: [(&str, &str); 5] = [
+    ("vpn_core", "vpn-core"),
+    ("vpn_http", "vpn-http"),
+    ("host", "host"),
+    ("embedded", "embedded"),
+    ("testkit", "testkit"),
+];
 
 /// The uses among the children of one module, each child with all modules below it, and an example of each use.
 type Uses = BTreeMap<String, BTreeMap<String, String>>;

@@ -16,8 +16,9 @@ fn repository() -> PathBuf {
 }
 
 /// The crates, by their headings in docs/architecture.md, and the root file of each.
-const CRATES: [(&str, &str); 4] = [
+const CRATES: [(&str, &str); 5] = [
     ("crates/vpn-core", "crates/vpn-core/src/lib.rs"),
+    ("crates/http", "crates/http/src/lib.rs"),
     ("crates/host", "crates/host/src/lib.rs"),
     ("crates/embedded", "crates/embedded/src/lib.rs"),
     ("src", "src/lib.rs"),
