@@ -49,7 +49,9 @@ impl Repository {
                 Ok(target) => symlink(target, to).unwrap(),
                 // a file that was deleted and not committed yet
                 Err(_) if !from.exists() => {}
-                Err(_) => drop(fs::copy(&from, to).unwrap()),
+                Err(_) => {
+                    fs::copy(&from, to).unwrap();
+                }
             }
         }
         repository.git(&["init", "--quiet"]);

@@ -3,6 +3,7 @@
 
 The tables of keys become lists of definitions, because a page of 80 columns has no room for them; lowdown does the rest.
 """
+
 import pathlib
 import re
 import subprocess
@@ -47,8 +48,18 @@ def main():
     text = re.sub(r"\[([^\]]+)\]\([^)]*\.md[^)]*\)", r"\1", text)
     body = "\n".join(page(text)).replace("\n## ", "\n# ").replace("\n### ", "\n## ")
     markdown = f"# NAME\n\n{NAME}\n\n# DESCRIPTION\n{body}\n\n# SEE ALSO\n\ncellframe-vpn(1), cellframe-vpn-server(1), cellframe-vpn-client(1)\n"
-    metadata = ["-m", "title=CELLFRAME-VPN.CFG", "-m", "section=5", "-m", f"source=cellframe-vpn {version}",
-                "-m", "volume=Cellframe VPN", "-m", "date="]
+    metadata = [
+        "-m",
+        "title=CELLFRAME-VPN.CFG",
+        "-m",
+        "section=5",
+        "-m",
+        f"source=cellframe-vpn {version}",
+        "-m",
+        "volume=Cellframe VPN",
+        "-m",
+        "date=",
+    ]
     result = subprocess.run(["lowdown", "-s", "-tman", *metadata, "-"], input=markdown, text=True, capture_output=True)
     sys.exit(f"lowdown: {result.stderr}") if result.returncode else sys.stdout.write(result.stdout)
 

@@ -1,6 +1,7 @@
 """A small machine to install packages on: systemd as the first process of namespaces of its own, over a copy of this
 host's files that only it sees. Nothing that happens there reaches the host, and nothing is left.
 """
+
 import contextlib
 import os
 import pathlib
@@ -12,8 +13,16 @@ import time
 
 SYSTEMD = "/lib/systemd/systemd"
 # They would reach the host's kernel, or have nothing to do here.
-MASKED = ["systemd-sysctl.service", "systemd-modules-load.service", "systemd-remount-fs.service", "systemd-udevd.service",
-          "systemd-update-utmp.service", "systemd-networkd.service", "systemd-resolved.service", "modprobe@.service"]
+MASKED = [
+    "systemd-sysctl.service",
+    "systemd-modules-load.service",
+    "systemd-remount-fs.service",
+    "systemd-udevd.service",
+    "systemd-update-utmp.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "modprobe@.service",
+]
 DEVICES = ["null", "zero", "full", "random", "urandom", "tty"]
 START = r"""
 set -eu
@@ -58,15 +67,23 @@ def missing():
     """Why no such machine can be made here; None if one can."""
     if os.geteuid() != 0:
         return "only root can start systemd in namespaces"
-    for tool, package in [(SYSTEMD, "systemd"), ("unshare", "util-linux"), ("nsenter", "util-linux"), ("ip", "iproute2"),
-                          ("ping", "iputils-ping"), ("dpkg", "dpkg")]:
+    for tool, package in [
+        (SYSTEMD, "systemd"),
+        ("unshare", "util-linux"),
+        ("nsenter", "util-linux"),
+        ("ip", "iproute2"),
+        ("ping", "iputils-ping"),
+        ("dpkg", "dpkg"),
+    ]:
         if not shutil.which(tool):
             return f"no {tool}: apt-get install {package}"
     if not os.path.exists("/dev/net/tun"):
         return "no /dev/net/tun: modprobe tun"
     if not hierarchies():
         return "no writable cgroup hierarchy for systemd"
-    made = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--net", "--cgroup", "true"], capture_output=True, text=True)
+    made = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--net", "--cgroup", "true"], capture_output=True, text=True
+    )
     return f"namespaces cannot be made: {made.stderr.strip()}" if made.returncode else None
 
 
@@ -114,17 +131,41 @@ class Machine:
                 (group / "cgroup.procs").write_text("0")
 
         kind = "unified" if set(found) == {"cgroup2"} else "hybrid"
-        command = ["unshare", "--mount", "--net", "--uts", "--ipc", "--pid", "--fork", "--cgroup", "--kill-child", "sh", "-c", START,
-                   "sh", str(self.folder), " ".join(DEVICES), kind, " ".join(MASKED), SYSTEMD, str(self.given)]
+        command = [
+            "unshare",
+            "--mount",
+            "--net",
+            "--uts",
+            "--ipc",
+            "--pid",
+            "--fork",
+            "--cgroup",
+            "--kill-child",
+            "sh",
+            "-c",
+            START,
+            "sh",
+            str(self.folder),
+            " ".join(DEVICES),
+            kind,
+            " ".join(MASKED),
+            SYSTEMD,
+            str(self.given),
+        ]
         self.log = tempfile.TemporaryFile()
-        self.outer = subprocess.Popen(command, preexec_fn=join, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        self.outer = subprocess.Popen(
+            command, preexec_fn=join, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log
+        )
         self.stack.callback(self.end)
         children = pathlib.Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children")
         if not until(lambda: self.outer.poll() is not None or children.read_text().strip()):
             raise RuntimeError("unshare starts nothing")
         self.first = children.read_text().strip() if self.outer.poll() is None else ""
-        up = self.first and until(lambda: self.outer.poll() is not None or self.run("systemctl", "is-system-running").stdout.strip() in
-                                  ("running", "degraded"), 60)
+        up = self.first and until(
+            lambda: self.outer.poll() is not None
+            or self.run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded"),
+            60,
+        )
         if not up or self.outer.poll() is not None:
             self.log.seek(0)
             said = self.log.read().decode(errors="replace")
@@ -147,12 +188,19 @@ class Machine:
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
             return not group.exists()
+
         until(gone, 10)
 
     def run(self, *command, text=None):
         """Runs a command on the machine to its end."""
-        return subprocess.run(["nsenter", "--target", self.first, "--all", "--", *map(str, command)], input=text,
-                              stdin=None if text is not None else subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            ["nsenter", "--target", self.first, "--all", "--", *map(str, command)],
+            input=text,
+            stdin=None if text is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
     def says(self, *command):
         return self.run(*command).stdout.strip()

@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_bound_belongs_to_its_class() {
         let times = Times::new();
-        [5, 6, 60_000].map(|milliseconds| times.add(Duration::from_millis(milliseconds)));
+        [5, 6, 60_000].into_iter().for_each(|milliseconds| times.add(Duration::from_millis(milliseconds)));
         let (counts, sum) = times.read();
         assert_eq!((counts[0], counts[1], counts[11], counts.iter().sum::<u64>()), (1, 1, 1, 3));
         assert!((sum - 60.011).abs() < 1e-9, "{sum}");
