@@ -141,9 +141,7 @@ mod tests {
         assert!(shown("/", &format!("Authorization: bearer {text}\r\n")));
         assert!(shown("/", &format!("Cookie: a=b; {COOKIE}={text}\r\n")));
         let other = Token::draw().unwrap();
-        for wrong in
-            ["", other.text(), &text[1..], &format!("{text}0"), &text.to_uppercase().replace('0', "1")]
-        {
+        for wrong in ["", other.text(), &text[1..], &format!("{text}0"), &text.to_uppercase().replace('0', "1")] {
             assert!(!shown(&format!("/?token={wrong}"), &format!("Cookie: {COOKIE}={wrong}\r\n")), "{wrong}");
         }
         assert!(!shown("/", &format!("Authorization: Basic {text}\r\n")));
