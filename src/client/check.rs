@@ -8,7 +8,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 #[cfg(not(feature = "embedded"))]
 use super::look_up;
-use super::{ClientError, check_target, probe};
+use super::target::check_target;
+use super::{ClientError, probe};
 use crate::sdk::Running;
 use crate::sdk::config::check_process_wide;
 use crate::sdk::link::{Event, Link};

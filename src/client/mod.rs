@@ -6,6 +6,7 @@
 //! - `report`: what the client says of itself.
 //! - `reconnect`: connects again after a loss.
 //! - `renewal`: the change to another connection with another transaction, while the tunnel is up.
+//! - `connect`: one attempt to connect.
 //! - `connection`: one connection to one server, the IO around the state machine
 //!   [`Exchange`](vpn_core::exchange::Exchange).
 //! - `tunnel_part`: the tunnel as a connection uses it, [`device`] or the legacy C file in its place.
@@ -18,12 +19,14 @@
 //! - `dns`: the host's name servers while the tunnel is up.
 //! - `watch`: whether the device is still there. `request`: what a connection asks for. `payer`: the thread that signs a
 //!   connection's receipts. `payment`: which order a connection uses, and the transaction that pays it.
-//! - `stops`: how a stop ends the starts before it. `error`: why a start failed; `settings`: the user's configuration.
+//! - `stops`: how a stop ends the starts before it. `error`: why a start failed; `settings`: the user's configuration;
+//!   `target`: what the user may name as a server.
 //!
 //! These need no tunnel: [`check`], a check of a server, with `probe`, a TCP connection of its own; [`orders`] and [`wallet`], the offered services and the means
 //! of payment.
 
 pub(crate) mod check;
+mod connect;
 mod connection;
 #[cfg(feature = "client-tun")]
 pub(crate) mod device;
@@ -45,6 +48,7 @@ pub(crate) mod report;
 mod request;
 mod settings;
 mod stops;
+mod target;
 mod tunnel_part;
 #[cfg(feature = "client-tun")]
 mod uplink;
@@ -52,7 +56,6 @@ pub(crate) mod wallet;
 mod watch;
 
 use std::ffi::CStr;
-use std::net::{IpAddr, Ipv6Addr};
 use std::ptr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -60,18 +63,19 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::sdk::channel::{self, Role};
 use crate::sdk::config::{BadValue, Config};
 use crate::sdk::net::Net;
 use crate::sdk::types::{dap_stream_ch_t, dap_stream_worker_t};
 use crate::sdk::{NotRunning, Running, command, parts, settle, worker};
-use connection::{Connection, Origin};
+use connect::connect;
+use connection::Connection;
 pub use error::ClientError;
 use reconnect::Target;
 pub(crate) use report::Routed;
 pub use report::{LeaseInfo, Status};
 use settings::Settings;
 use stops::Began;
+use target::check_target;
 pub(crate) use vpn_core::exchange::State;
 use vpn_core::names;
 use watch::Health;
@@ -257,57 +261,6 @@ impl Drop for Starting {
     }
 }
 
-/// Connects. `address` is the one that the server's name had in the connection before.
-fn connect(
-    net: &Net,
-    place: (&str, u16),
-    began: Began,
-    address: Option<IpAddr>,
-) -> Result<Arc<Connection>, ClientError> {
-    match connect_once(net, place, began, address) {
-        // It was made known since that the path is narrow: that helps a new connection.
-        Err(ClientError::Connect { errno: libc::EMSGSIZE, .. }) => connect_once(net, place, began, address),
-        result => result,
-    }
-}
-
-fn connect_once(
-    net: &Net,
-    place: (&str, u16),
-    began: Began,
-    address: Option<IpAddr>,
-) -> Result<Arc<Connection>, ClientError> {
-    let running = Running::retain().map_err(|_| ClientError::NotRunning)?;
-    let settings = settings()?;
-    // First: the server's ledger is asked on the same way as the server.
-    kill_switch::prepare(&names::server(place.0, place.1), &settings)?;
-    if let Some(before) = address {
-        connection::open_ways(place, before, &settings);
-    }
-    let contract = payment::contract(net, place, &settings, began)?;
-    let origin = Origin { began, is_renewal: false, address, switch: renewal::switch };
-    let connection = Connection::new(net.clone(), place, settings, &contract, origin, running);
-    channel::set_handler(Role::Client, Some(Arc::new(connection::Channels)));
-    CLIENT.lock().connection = Some(Arc::clone(&connection));
-    let (had_device, had_kill_switch) = (tunnel_part::exists(), kill_switch::is_up());
-    dns::undo_leftovers();
-    if let Err(error) = connection.establish() {
-        connection.end();
-        if !had_device {
-            dns::unset();
-            tunnel_part::delete();
-        }
-        if !had_kill_switch {
-            kill_switch::lower();
-        }
-        // Last, so that the status agrees with the device.
-        forget(&connection);
-        return Err(error);
-    }
-    CLIENT.lock().connects += 1;
-    Ok(connection)
-}
-
 /// Reads settings as a start does.
 #[cfg(feature = "embedded")]
 pub(crate) fn check_settings(config: &Config) -> Result<(), BadValue> {
@@ -438,46 +391,5 @@ pub(crate) fn stream_worker() -> *mut dap_stream_worker_t {
 pub(crate) fn packet_in(kind: u8, data: &[u8]) {
     if let Some(connection) = connection() {
         connection.packet(kind, data);
-    }
-}
-
-/// Checks that the host name or address, and the port, are valid targets. Returns the host, without the brackets that an
-/// IPv6 address has in a URL.
-fn check_target(host: &str, port: u16) -> Result<&str, ClientError> {
-    if host.is_empty() || host.len() > 253 || host.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
-        return Err(ClientError::Argument("the host is no name or address of 1 to 253 characters"));
-    }
-    if port == 0 {
-        return Err(ClientError::Argument("the port is 0, 1 to 65535 is expected"));
-    }
-    let Some(inner) = host.strip_prefix('[') else { return Ok(host) };
-    // A link-local address may name its link: fe80::1%eth0.
-    let address = |text: &&str| text.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
-    inner
-        .strip_suffix(']')
-        .filter(address)
-        .ok_or(ClientError::Argument("the host begins with [: expected [IPv6 address]"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::check_target;
-
-    #[test]
-    fn an_ipv6_address_may_have_the_brackets_of_a_url() {
-        for (host, expected) in [
-            ("[2001:db8::1]", "2001:db8::1"),
-            ("[::1]", "::1"),
-            ("[fe80::1%eth0]", "fe80::1%eth0"),
-            ("2001:db8::1", "2001:db8::1"),
-            ("vpn.example.com", "vpn.example.com"),
-            ("192.0.2.1", "192.0.2.1"),
-        ] {
-            assert_eq!(check_target(host, 1).unwrap(), expected);
-        }
-        for wrong in ["[192.0.2.1]", "[vpn.example.com]", "[::1", "[]", "[", "[[::1]]", "", "a b"] {
-            assert!(check_target(wrong, 1).is_err(), "{wrong}");
-        }
-        assert!(check_target("::1", 0).is_err());
     }
 }

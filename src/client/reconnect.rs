@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
+use super::connect::connect;
 use super::error::ClientError;
 use super::stops::Began;
-use super::{CHANGE, CLIENT, STOP_INTERVAL, connect, connection, forget};
+use super::{CHANGE, CLIENT, STOP_INTERVAL, connection, forget};
 use crate::sdk::net::Net;
 use crate::sdk::settle;
 use host::outer_path::OuterPath;

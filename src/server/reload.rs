@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::billing::Rules;
+use super::lifecycle::CHANGE;
 use super::static_leases::StaticLeases;
-use super::{CHANGE, SERVER, Server, Settings, SettingsError, leases, queue_memory};
+use super::{SERVER, Server, Settings, SettingsError, leases, queue_memory};
 use crate::sdk::config::Config;
 use crate::sdk::{self, log_more, worker};
 use vpn_core::lease::Reserved;
