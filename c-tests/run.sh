@@ -82,7 +82,8 @@ rust_tests() {
     if cargo nextest --version > /dev/null 2>&1; then
         local junit=$root/target/nextest/default/junit.xml
         rm -f "$junit"
-        cargo nextest run --workspace --config-file "$here/nextest.toml" 2>&1 | tee "$log" || status=1
+        # Most tests wait for timers most of the time.
+        cargo nextest run --workspace --config-file "$here/nextest.toml" --test-threads "$((2 * $(nproc)))" 2>&1 | tee "$log" || status=1
         summaries+=("Rust tests: $(grep -aE '^ *Summary' "$log" | tail -n 1)")
         collect_skips "$junit"
         cargo test --workspace --doc 2>&1 | tee "$log" || status=1
