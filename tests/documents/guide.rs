@@ -46,7 +46,7 @@ impl Machines {
         fs::write(run.join("systemctl"), SYSTEMCTL).unwrap();
         fs::set_permissions(run.join("systemctl"), fs::Permissions::from_mode(0o755)).unwrap();
         symlink("systemctl", run.join("journalctl")).unwrap();
-        for private in ["/var/lib", "/root"] {
+        for private in ["/var/lib", "/var/backups"] {
             mount(&["-t", "tmpfs", "tmpfs", private]);
         }
         // The name that the guide gives the server.

@@ -56,7 +56,7 @@ impl Manager {
         self.heard().iter().filter(|message| message.lines().any(|heard| heard == line)).count()
     }
 
-    /// Waits until so many messages contain this line.
+    /// Waits until at least this number of messages contain the line.
     pub fn wait_for(&self, line: &str, times: usize) {
         let what = std::fmt::from_fn(|f| write!(f, "{line:?} {times} times in {:?}", self.heard()));
         eventually(what, || self.count(line) >= times);

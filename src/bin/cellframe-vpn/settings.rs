@@ -287,7 +287,7 @@ mod tests {
                 known += 1;
             }
         }
-        assert_eq!(written.len(), known, "a key that is none: {written:?}");
+        assert_eq!(written.len(), known, "an unknown key: {written:?}");
     }
 
     /// Compares with the tables of the documentation, where a default is a number or a word.

@@ -51,7 +51,7 @@ impl Finding {
 
 /// Beyond these a worker's loop is slow for calls and games, or stands.
 const LAG: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// Drops of a minute that are worth a word: so many packets, and one of so many that are forwarded.
+/// The drops of a minute that are reported: this number of packets at least, and at least one packet in this number.
 const DROPS: (u64, u64) = (100, 100);
 
 /// Returns what is wrong, the worst first. It reads files of the kernel, and takes locks for a moment.

@@ -49,7 +49,7 @@ impl Probe {
 }
 
 impl Probes {
-    /// Gives a task to each of so many workers that has none.
+    /// Gives a task to each of the first `count` workers whose last one has run.
     pub(super) fn send(&self, count: usize) {
         let mut workers = self.workers.lock();
         workers.resize_with(count, || {

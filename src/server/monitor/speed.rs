@@ -67,7 +67,7 @@ impl Speed {
     }
 }
 
-/// The reading so many before the last one, or the oldest.
+/// Returns the reading `before` places before the last one, or the oldest.
 fn nth_last(readings: &VecDeque<(Instant, Totals)>, before: usize) -> Option<&(Instant, Totals)> {
     readings.get(readings.len().checked_sub(1)?.saturating_sub(before))
 }

@@ -82,7 +82,7 @@ pub(crate) struct ProcessOptions {
 /// Whether the answer is asked for again and again.
 #[derive(Args, Debug)]
 pub(crate) struct WatchOptions {
-    /// Ask again every so many seconds, 2 unless given, until Ctrl-C; on a terminal the new answer takes the old one's place
+    /// Repeat the command at this interval [default: 2] until Ctrl-C; on a terminal each answer replaces the last one
     #[arg(
         long,
         value_name = "SECONDS",

@@ -67,7 +67,7 @@ fn subnet(facts: &Facts, end: &ServerEnd) -> Option<Finding> {
     })
 }
 
-/// Who has the port, and whether connections from elsewhere come through to it.
+/// Which process holds the port, and whether the packet filter lets connections from other hosts reach it.
 fn port(end: &ServerEnd, listen: &Listen) -> Vec<Finding> {
     const CHECK: &str = "port";
     let address = listen.address;
