@@ -13,19 +13,13 @@ import shutil
 import subprocess
 import sys
 
+# Whatever a test leaves in the sources stops a release.
+sys.dont_write_bytecode = True
+import checks
+from checks import check
+
 NAME = "dap_chain_net_srv_vpn"
 SAYS = "workers: running, network: backbone, client: not started\n"
-failures = 0
-
-
-def check(held, what, detail=""):
-    global failures
-    print(f"{'ok' if held else 'FAIL'}: {what}", flush=True)
-    if not held:
-        failures += 1
-        print(str(detail)[-3000:])
-    return held
-
 
 def run(*command, **environment):
     return subprocess.run([str(word) for word in command], capture_output=True, text=True,
@@ -156,18 +150,16 @@ def main():
     repository, libraries, folder = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
     for tool in ("cmake", "make", "pkg-config", "readelf"):
         if not shutil.which(tool):
-            print(f"skipped: no command '{tool}' (packages cmake, make, pkg-config, binutils)")
-            sys.exit(1 if os.environ.get("VPN_TESTS_MUST_NOT_SKIP") == "1" else 77)
+            checks.skip(f"no command '{tool}' (packages cmake, make, pkg-config, binutils)")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     consumers = Consumers(repository, libraries, folder)
     consumers.install()
     consumers.use()
     # The archive is large, and the programs that were linked with it are, too.
-    if not failures:
+    if not checks.failures:
         shutil.rmtree(folder)
-    print(f"{failures} failed")
-    sys.exit(1 if failures else 0)
+    checks.end()
 
 
 if __name__ == "__main__":

@@ -15,29 +15,16 @@ import sys
 
 # Whatever a test leaves in the sources stops a release.
 sys.dont_write_bytecode = True
+PACKAGING = pathlib.Path(__file__).resolve().parent.parent
+sys.path.append(str(PACKAGING.parent / "c-tests" / "scripts"))
+import checks
+from checks import check, skip
 from machine import Machine, missing, until
 
-PACKAGING = pathlib.Path(__file__).resolve().parent.parent
 SERVER, CLIENT = "cellframe-vpn-server", "cellframe-vpn-client@far"
 CONFIG, STATE = "/etc/cellframe-vpn/cellframe-vpn.cfg", "/var/lib/cellframe-vpn"
 # Of systemd-analyze security: 0 is best, 10 worst. What is left are capabilities and address families that a VPN needs.
 EXPOSED_AT_MOST = {SERVER: 2.3, CLIENT: 2.4}
-failures = 0
-
-
-def check(held, what, detail=""):
-    global failures
-    print(f"{'ok' if held else 'FAIL'}: {what}", flush=True)
-    if not held:
-        failures += 1
-        print(str(detail)[-4000:], flush=True)
-    return held
-
-
-def skip(why):
-    print(f"skipped: {why}")
-    sys.exit(1 if os.environ.get("VPN_TESTS_MUST_NOT_SKIP") == "1" else 77)
-
 
 def build(libraries, programs, folder):
     shutil.rmtree(folder, ignore_errors=True)
@@ -359,8 +346,8 @@ def main():
     if why:
         skip(why)
     packages = build(libraries, programs, folder)
-    if failures:
-        sys.exit(1)
+    if checks.failures:
+        checks.end()
     upgrade = newer(packages["cellframe-vpn"], folder)
     with Machine(folder) as machine:
         life = Life(machine)
@@ -378,8 +365,7 @@ def main():
         life.library(packages)
         left = life.files() - before
         check(not left, "no file of the library is left", sorted(left))
-    print(f"{failures} failed")
-    sys.exit(1 if failures else 0)
+    checks.end()
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::names::{date, key, net_name, net_number, unit_name};
+use super::names::{date, key, net_number, unit_name};
 use super::{Answer, Words};
 use crate::sdk::clock;
+use crate::sdk::net::Net;
 use crate::server::{self, Filter, History};
 use vpn_core::book::{Entry, Kind, Ledger, Sums};
 
@@ -183,7 +184,7 @@ fn as_text(history: &History) -> String {
 
 fn write_entry(text: &mut String, number: u64, entry: &Entry) -> std::fmt::Result {
     writeln!(text, "  {number}: {} at {} (length {})", kind(entry), date(entry.begun), lasted(entry))?;
-    writeln!(text, "  client.............{} in {}", key(&entry.client.key), plain(&net_name(entry.client.net)))?;
+    writeln!(text, "  client.............{} in {}", key(&entry.client.key), plain(&Net::name_of(entry.client.net)))?;
     writeln!(text, "  order..............{}", key(&entry.order))?;
     if let Some(unit) = unit(entry) {
         writeln!(
@@ -259,7 +260,7 @@ fn entry_json(number: u64, entry: &Entry) -> Value {
         "number": number,
         "service": kind(entry),
         "client": key(&entry.client.key),
-        "net": net_name(entry.client.net),
+        "net": Net::name_of(entry.client.net),
         "order": key(&entry.order),
         "unit": unit(entry),
         "units": entry.units,
@@ -304,7 +305,7 @@ fn as_csv(history: &History) -> String {
             "{number},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
             kind(entry),
             key(&entry.client.key),
-            field(&net_name(entry.client.net)),
+            field(&Net::name_of(entry.client.net)),
             key(&entry.order),
             unit(entry).unwrap_or_default(),
             entry.units,

@@ -11,12 +11,6 @@ pub(super) fn net_number(name: &str) -> Result<u64, Answer> {
     Net::by_name(name).map(|net| net.id()).ok_or_else(unknown)
 }
 
-/// Returns a network's name, or its number if this node does not know it.
-#[cfg(feature = "server")]
-pub(super) fn net_name(net: u64) -> String {
-    Net::by_id(net).map_or_else(|| format!("{net:#018x}"), |net| net.name())
-}
-
 /// Returns a hash as the node's commands take it.
 #[cfg(feature = "server")]
 pub(super) fn key(hash: &[u8; 32]) -> String {

@@ -9,8 +9,10 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 
 #[cfg(feature = "server")]
-use super::names::{key, net_name, unit_name};
+use super::names::{key, unit_name};
 use crate::sdk::channel::{SessionStats, SessionView};
+#[cfg(feature = "server")]
+use crate::sdk::net::Net;
 #[cfg(feature = "server")]
 use crate::server::{self, SessionInfo};
 #[cfg(feature = "server")]
@@ -68,7 +70,7 @@ fn write_details(text: &mut String, info: &SessionInfo, stats: &SessionStats) ->
     writeln!(text, "  user...............{}", or_none(&info.client))?;
     writeln!(text, "  usage..............{}, {}", info.usage, info.service)?;
     if let Some(net) = info.net {
-        writeln!(text, "  net................{}", net_name(net))?;
+        writeln!(text, "  net................{}", Net::name_of(net))?;
     }
     writeln!(text, "  order..............{}", or_none(&info.order))?;
     if let Some(unit) = info.unit.map(unit_name) {
@@ -113,7 +115,7 @@ pub(super) fn as_json(known: &Known, now: u64) -> Value {
         session["user"] = info.client.as_ref().map(key).into();
         session["usage"] = info.usage.into();
         session["service"] = info.service.into();
-        session["net"] = info.net.map(net_name).into();
+        session["net"] = info.net.map(Net::name_of).into();
         session["order"] = info.order.as_ref().map(key).into();
         session["unit"] = info.unit.map(unit_name).into();
         session["left"] = info.unit.map(|_| info.left).into();

@@ -111,14 +111,14 @@ fn compare(
 ) -> Result<(), Collision> {
     let is_own = |index: u32| own.is_some_and(|own| own.index == index);
     for &Address { index, addr, prefix } in facts.addresses.iter().filter(|address| !is_own(address.index)) {
-        let network = network_of(addr, prefix);
+        let network = Subnet::around(addr, prefix);
         if network.overlaps(&subnet) {
             return Err(Collision::Network { subnet, network, device: device(index) });
         }
     }
     let mut outer: Option<(Subnet, &RouteEntry)> = None;
     for route in facts.routes.iter().filter(|route| !route.index.is_some_and(is_own)) {
-        let to = network_of(route.destination, route.prefix);
+        let to = Subnet::around(route.destination, route.prefix);
         if let Some(gateway) = route.gateway.filter(|gateway| subnet.contains(*gateway)) {
             return Err(Collision::Gateway { subnet, gateway, route: to });
         }
@@ -166,11 +166,6 @@ fn by(route: &RouteEntry, device: &mut impl FnMut(u32) -> String) -> String {
 
 /// The number of the main routing table.
 const MAIN: u32 = 254;
-
-pub(super) fn network_of(addr: Ipv4Addr, prefix: u8) -> Subnet {
-    let subnet = Subnet { network: addr, prefix };
-    Subnet { network: subnet.base(), prefix }
-}
 
 #[cfg(test)]
 mod tests;

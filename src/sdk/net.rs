@@ -49,6 +49,12 @@ impl Net {
         Net::from_raw(unsafe { raw::vpn_glue_net_by_id(id) })
     }
 
+    /// Returns the name of the network with this number; the number if there is none.
+    #[cfg(feature = "server")]
+    pub fn name_of(id: u64) -> String {
+        Net::by_id(id).map_or_else(|| format!("{id:#018x}"), |net| net.name())
+    }
+
     pub(super) fn raw(&self) -> *mut dap_chain_net_t {
         self.0.load(Ordering::Relaxed)
     }

@@ -25,8 +25,8 @@ impl Count {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Grows to a sum, if that is more. Returns the number: where a sum takes back what was counted too early, its reader
-    /// sees no counter fall, which would mean a restart.
+    /// Raises the counter to `sum` if that is larger, and returns the counter. So a reader never sees it fall, which would
+    /// mean a restart, when a sum takes back what was counted too early.
     fn grow_to(&self, sum: u64) -> u64 {
         self.0.fetch_max(sum, Ordering::Relaxed).max(sum)
     }
@@ -279,6 +279,11 @@ impl Figures {
     /// Returns the sessions of each worker, by [`Kind`].
     pub(super) fn sessions(&self) -> impl Iterator<Item = [u32; Kind::ALL.len()]> {
         self.workers.iter().map(|of| of.sessions.each_ref().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Returns the sessions of all workers that are served so.
+    pub(super) fn sessions_served(&self, kind: Kind) -> u32 {
+        self.sessions().map(|of| of[kind as usize]).sum()
     }
 
     /// Returns the bytes that waited at the last look.

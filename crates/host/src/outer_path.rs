@@ -2,7 +2,7 @@
 //! comes, a machine that was suspended.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -41,6 +41,16 @@ pub struct OuterPath {
     source: Option<IpAddr>,
     /// How long the machine has been suspended since it started.
     asleep: Duration,
+}
+
+/// Returns the address by which this host reaches what listens on `address`: loopback for one that listens on all.
+pub fn on_this_host(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 impl OuterPath {

@@ -26,8 +26,8 @@ pub struct Resolver {
     pub file: &'static str,
 }
 
-/// Returns the IPv4 name servers of this host, without those of a tunnel that took their place. A file that cannot be read counts as empty: the C library, which reads the
-/// first one, then uses loopback alone.
+/// Returns the IPv4 name servers of this host, without those of a tunnel that took their place. A file that cannot be
+/// read counts as empty: the C library, which reads the first one, then uses loopback alone.
 pub fn resolvers() -> Vec<Resolver> {
     let mut found = Vec::new();
     for file in FILES {
@@ -44,11 +44,22 @@ pub fn resolvers() -> Vec<Resolver> {
     found
 }
 
-fn name_servers(text: &str) -> impl Iterator<Item = Ipv4Addr> {
-    let servers = text.lines().filter_map(|line| {
+/// Returns the name servers that the C library would ask if no tunnel of ours had taken their place, stubs included.
+pub fn asked() -> Vec<IpAddr> {
+    let text = Place::of_host().text_without_ours().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    entries(&text).filter_map(|server| server.split('%').next()?.parse().ok()).collect()
+}
+
+/// The entries of resolv.conf(5) that name servers.
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         (words.next() == Some("nameserver")).then(|| words.next()).flatten()
-    });
+    })
+}
+
+fn name_servers(text: &str) -> impl Iterator<Item = Ipv4Addr> {
     let address = |text: &str| match text.parse::<IpAddr>() {
         Ok(addr) => match addr.to_canonical() {
             IpAddr::V4(addr) => Some(addr),
@@ -57,7 +68,7 @@ fn name_servers(text: &str) -> impl Iterator<Item = Ipv4Addr> {
         // The C library reads the other forms of inet_aton(3), too.
         Err(_) => vpn_core::lease::dotted(text),
     };
-    servers.filter_map(address).filter(|addr| !addr.is_loopback() && !addr.is_unspecified())
+    entries(text).filter_map(address).filter(|addr| !addr.is_loopback() && !addr.is_unspecified())
 }
 
 #[cfg(test)]

@@ -71,29 +71,26 @@ fn ask(role: Role, options: &ProcessOptions, argv: &[&str]) -> Result<String, Fa
 
 /// Sends one command to the process of `role`, and returns its reply, whatever the code.
 pub(crate) fn ask_for_reply(role: Role, options: &ProcessOptions, argv: &[&str]) -> Result<Reply, Failure> {
-    let socket = socket_for(role, options)?;
-    let Reply { code, text } = cli::call(&socket, argv).map_err(|error| no_reply(role, &socket, &error))?;
-    Ok(Reply { code, text: text.trim_end().to_owned() })
+    reply(role, &socket_for(role, options)?, argv)
 }
 
 fn socket_for(role: Role, options: &ProcessOptions) -> Result<PathBuf, Failure> {
-    let socket = match &options.socket {
-        Some(path) => path.clone(),
-        None => socket_of(role, options)?,
-    };
-    Ok(socket)
-}
-
-fn socket_of(role: Role, options: &ProcessOptions) -> Result<PathBuf, Failure> {
+    if let Some(path) = &options.socket {
+        return Ok(path.clone());
+    }
     let config = settings::load_for_command(role, options.config.as_deref(), options.state_dir.as_deref())?;
     Ok(cli::socket_path(&config))
 }
 
 /// Sends one command to the process of `role` that listens on `socket`.
 pub(crate) fn call(role: Role, socket: &Path, argv: &[&str]) -> Result<String, Failure> {
-    let reply = cli::call(socket, argv).map_err(|error| no_reply(role, socket, &error))?;
-    let text = reply.text.trim_end().to_owned();
-    if reply.code == 0 { Ok(text) } else { Err(Failure::general(format!("{text} (code {})", reply.code))) }
+    let Reply { code, text } = reply(role, socket, argv)?;
+    if code == 0 { Ok(text) } else { Err(Failure::general(format!("{text} (code {code})"))) }
+}
+
+fn reply(role: Role, socket: &Path, argv: &[&str]) -> Result<Reply, Failure> {
+    let Reply { code, text } = cli::call(socket, argv).map_err(|error| no_reply(role, socket, &error))?;
+    Ok(Reply { code, text: text.trim_end().to_owned() })
 }
 
 /// The state directories beside the default one that processes of this role use: those of a service's instances, such as

@@ -18,6 +18,7 @@ mod live;
 mod notify;
 mod output;
 mod paying;
+mod private_directory;
 mod privilege;
 mod profile;
 mod reload;

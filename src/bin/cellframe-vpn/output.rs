@@ -1,7 +1,7 @@
 //! Lines for people. `println!` would panic once the reader has closed the pipe (`cellframe-vpn stat | head -1`);
 //! these functions ignore that. Any other failure to write a result is one of the program: see [`failure`].
 
-use std::fmt::Display;
+use std::fmt::{Arguments, Display};
 use std::io::{ErrorKind, Result, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -39,29 +39,22 @@ pub(crate) fn without_live_line<T>(write: impl FnOnce() -> T) -> T {
 
 /// Writes a line to stdout: a result.
 pub(crate) fn line(text: impl Display) {
-    let write = || {
-        let mut stdout = std::io::stdout().lock();
-        writeln!(stdout, "{text}").and_then(|()| stdout.flush())
-    };
-    wrote(require_writable().and_then(|()| without_live_line(write)));
+    print(std::io::stdout().lock(), format_args!("{text}\n"));
 }
 
 /// Writes what is no line to stdout: a screen.
 pub(crate) fn write(text: impl Display) {
-    let write = || {
-        let mut stdout = std::io::stdout().lock();
-        write!(stdout, "{text}").and_then(|()| stdout.flush())
-    };
-    wrote(require_writable().and_then(|()| without_live_line(write)));
+    print(std::io::stdout().lock(), format_args!("{text}"));
 }
 
 /// Writes a line with colours to stdout: they stay where it is a terminal. The environment decides otherwise by NO_COLOR
 /// (no-color.org) and CLICOLOR_FORCE (bixense.com/clicolors).
 pub(crate) fn styled_line(text: impl Display) {
-    let write = || {
-        let mut stdout = anstream::stdout().lock();
-        writeln!(stdout, "{text}").and_then(|()| stdout.flush())
-    };
+    print(anstream::stdout().lock(), format_args!("{text}\n"));
+}
+
+fn print(mut stdout: impl Write, text: Arguments<'_>) {
+    let write = || stdout.write_fmt(text).and_then(|()| stdout.flush());
     wrote(require_writable().and_then(|()| without_live_line(write)));
 }
 

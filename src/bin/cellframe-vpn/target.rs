@@ -144,8 +144,7 @@ pub(crate) fn parse_network(text: &str) -> Result<String, String> {
 fn around(text: &str) -> Option<Subnet> {
     let (address, prefix) = text.split_once('/')?;
     let (network, prefix) = (address.parse().ok()?, prefix.parse().ok().filter(|prefix: &u8| *prefix <= 32)?);
-    let inside = Subnet { network, prefix };
-    Some(Subnet { network: inside.base(), prefix })
+    Some(Subnet::around(network, prefix))
 }
 
 /// Validates an inner address.

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::ipv6;
 use super::settings::{MOST_ROUTES, Routes, TunnelError};
 use crate::client::Routed;
-use crate::client::judge::{HALF, netlink, network_of};
+use crate::client::judge::{HALF, netlink};
 use host::netlink::{NetlinkError, OUR_ROUTE, RouteEntry};
 use host::outer_path::source_towards;
 use host::tun::Device;
@@ -51,7 +51,7 @@ pub(super) fn plan(
     }
     let is_hosts = |route: &&RouteEntry| route.index.is_none() || route.index != there;
     let now = netlink.routes_in_use()?;
-    plan.of_host.extend(now.iter().filter(is_hosts).map(|route| network_of(route.destination, route.prefix)));
+    plan.of_host.extend(now.iter().filter(is_hosts).map(|route| Subnet::around(route.destination, route.prefix)));
     plan.destinations = blocks(routes, subnet, &plan.of_host);
     match plan.destinations.len() {
         count if count > MOST_ROUTES => Err(TunnelError::TooManyRoutes(count)),

@@ -102,14 +102,8 @@ fn is_local_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::with_head as with;
     use super::*;
-    use vpn_http::{Parsed, parse};
-
-    fn with<T>(target: &str, headers: &str, work: impl FnOnce(&Head<'_>) -> T) -> T {
-        let text = format!("GET {target} HTTP/1.1\r\n{headers}\r\n");
-        let Parsed::Whole(head) = parse(text.as_bytes()) else { panic!("{text}") };
-        work(&head)
-    }
 
     #[test]
     fn only_names_of_this_host_are_answered() {

@@ -4,8 +4,9 @@
 //! token outlasts the process, so that a page that is open goes on after a restart.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
+use host::outer_path::on_this_host;
 use parking_lot::Mutex;
 use vpn_http::Head;
 
@@ -73,12 +74,7 @@ impl Door {
 
     /// Returns the address of the page with the token, as a browser on this host takes it.
     pub(super) fn url(&self, listening: SocketAddr) -> String {
-        let ip = match listening.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        format!("http://{}{PAGE}?{PARAMETER}={}", SocketAddr::new(ip, listening.port()), self.0.lock().text())
+        format!("http://{}{PAGE}?{PARAMETER}={}", on_this_host(listening), self.0.lock().text())
     }
 }
 
@@ -112,14 +108,8 @@ pub(super) fn refusal() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use super::super::with_head as with;
     use super::*;
-    use vpn_http::{Parsed, parse};
-
-    fn with<T>(target: &str, headers: &str, work: impl FnOnce(&Head<'_>) -> T) -> T {
-        let text = format!("GET {target} HTTP/1.1\r\n{headers}\r\n");
-        let Parsed::Whole(head) = parse(text.as_bytes()) else { panic!("{text}") };
-        work(&head)
-    }
 
     fn field<'a>(response: &'a Response, name: &str) -> &'a str {
         response.fields.iter().find(|(has, _)| *has == name).map_or("", |(_, value)| value)

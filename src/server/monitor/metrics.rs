@@ -71,7 +71,6 @@ fn service(server: &Server) -> Vec<Family> {
 
 fn sessions(server: &Server) -> Vec<Family> {
     let figures = &server.figures;
-    let now = |kind: Kind| figures.sessions().map(|of| f64::from(of[kind as usize])).sum();
     let refused = |why: Refusal| (label("reason", why.name()), figures.refused(why));
     let begin =
         |step, times: ([u64; BOUNDS.len() + 1], f64)| (label("step", step), Classes::new(BOUNDS, &times.0, times.1));
@@ -83,7 +82,9 @@ fn sessions(server: &Server) -> Vec<Family> {
             "sessions",
             None,
             "Sessions now, by how they are served",
-            Samples::Gauge(Kind::ALL.map(|kind| (label("service", kind.name()), now(kind))).into()),
+            Samples::Gauge(
+                Kind::ALL.map(|kind| (label("service", kind.name()), figures.sessions_served(kind).into())).into(),
+            ),
         ),
         family("sessions_opened", None, "Sessions that clients have begun", one_counter(figures.opened.get())),
         family("sessions_served", None, "Services that sessions have got", one_counter(figures.served.get())),

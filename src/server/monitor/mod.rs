@@ -154,3 +154,11 @@ fn reading(server: &Server) -> Reading {
         rtt: round_trips(server).map(|times| times.p50.as_secs_f32() * 1000.0),
     }
 }
+
+/// Does something with the head of a request, for the tests of who may ask.
+#[cfg(test)]
+fn with_head<T>(target: &str, headers: &str, work: impl FnOnce(&vpn_http::Head<'_>) -> T) -> T {
+    let text = format!("GET {target} HTTP/1.1\r\n{headers}\r\n");
+    let vpn_http::Parsed::Whole(head) = vpn_http::parse(text.as_bytes()) else { panic!("{text}") };
+    work(&head)
+}

@@ -18,6 +18,7 @@ use crate::sdk::net::Net;
 use crate::sdk::{clock, figures};
 use crate::server::Server;
 use crate::server::figures::{Kind, Refusal};
+use crate::server::journal::Key;
 use crate::server::listing::SessionInfo;
 use vpn_core::book::Sums;
 use vpn_core::meter::Unit;
@@ -81,10 +82,7 @@ fn health(server: &Server) -> Value {
 
 fn sessions(server: &Server) -> Value {
     let figures = &server.figures;
-    let now = Kind::ALL.map(|kind| {
-        let sessions: u32 = figures.sessions().map(|of| of[kind as usize]).sum();
-        (kind.name().to_owned(), Value::from(sessions))
-    });
+    let now = Kind::ALL.map(|kind| (kind.name().to_owned(), Value::from(figures.sessions_served(kind))));
     let refused = Refusal::ALL.map(|why| (why.name(), figures.refused(why)));
     let refused =
         refused.into_iter().filter(|(_, count)| *count > 0).map(|(why, count)| (why.to_owned(), count.into()));
@@ -111,7 +109,7 @@ fn session(info: &SessionInfo, view: Option<&SessionView>) -> Value {
     json!({
         "address": info.address.to_string(),
         "client": info.client.as_ref().map(short),
-        "net": info.net.map(net_name),
+        "net": info.net.map(Net::name_of),
         "service": info.service,
         "seconds": info.age.as_secs(),
         "up": {"packets": stats.packets_sent, "bytes": carried.0, "bytes_per_second": now.0, "dropped": stats.packets_sent_lost},
@@ -179,7 +177,7 @@ fn earned(server: &Server, earnings: &Earnings) -> Value {
     let clients = clients.iter().map(|(client, sums)| {
         let mut value = sums_json(sums);
         value["client"] = short(&client.key).into();
-        value["net"] = net_name(client.net).into();
+        value["net"] = Net::name_of(client.net).into();
         value
     });
     let mut value = sums_json(all);
@@ -212,12 +210,8 @@ fn workers(server: &Server) -> Value {
 
 /// The first digits of a key's hash: enough to tell the clients of a server apart, and to find one in the log.
 fn short(hash: &[u8; 32]) -> String {
-    let digits: String = hash.iter().take(4).map(|byte| format!("{byte:02X}")).collect();
-    format!("0x{digits}\u{2026}")
-}
-
-fn net_name(net: u64) -> String {
-    Net::by_id(net).map_or_else(|| format!("{net:#018x}"), |net| net.name())
+    let digits = Key(hash).to_string();
+    format!("{}\u{2026}", &digits[..10])
 }
 
 /// With two digits behind the point.

@@ -125,6 +125,12 @@ impl Subnet {
         }
     }
 
+    /// Returns the network that an address with a prefix of at most 32 is in.
+    pub fn around(address: Ipv4Addr, prefix: u8) -> Subnet {
+        let inside = Subnet { network: address, prefix };
+        Subnet { network: inside.base(), prefix }
+    }
+
     /// The netmask.
     pub fn mask(&self) -> Ipv4Addr {
         Ipv4Addr::from(!self.host_mask())

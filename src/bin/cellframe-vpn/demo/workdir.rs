@@ -3,12 +3,12 @@
 //! A demo that was killed with SIGKILL leaves its directory behind; the next demo removes it. A running demo holds a
 //! lock on a file in its directory, which the kernel releases when the process dies.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::exit::Failure;
+use crate::private_directory;
 
 const PREFIX: &str = "cellframe-vpn-demo-";
 const LOCK: &str = "lock";
@@ -24,13 +24,10 @@ pub(super) struct WorkDir {
 impl WorkDir {
     /// Creates a directory with mode 0700, and removes those that this user's dead demos left behind.
     pub(super) fn create() -> Result<Self, Failure> {
-        let parent = std::env::temp_dir();
-        remove_leftovers(&parent);
-        let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
-        let path = parent.join(format!("{PREFIX}{}-{nanoseconds:09}", std::process::id()));
+        remove_leftovers(&std::env::temp_dir());
+        let path = private_directory::create(PREFIX)
+            .map_err(|error| Failure::general(format!("cannot create the directory {error}")))?;
         let failed = |error| Failure::general(format!("cannot create the directory {}: {error}", path.display()));
-        // Not recursive: it must fail on an existing directory, which another process owns.
-        DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
         // The lock file gets its name only once it is locked: another demo must never see it unlocked.
         let new = path.join("lock.new");
         let lock = File::create_new(&new).map_err(failed)?;

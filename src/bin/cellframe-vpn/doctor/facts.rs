@@ -13,6 +13,7 @@ use serde_json::Value;
 use vpn_core::lease::Subnet;
 
 use crate::exit::Code;
+use crate::privilege::TunProblem;
 
 /// Everything that the checks judge.
 #[derive(Clone, Debug)]
@@ -47,15 +48,6 @@ pub(super) struct Machine {
     pub(super) tables: Result<Vec<Own>, String>,
     /// What `repair` would do with resolv.conf.
     pub(super) resolv_conf: Result<Undone, String>,
-}
-
-/// Why the driver of TUN devices cannot be opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum TunProblem {
-    Missing,
-    Denied,
-    NoDriver,
-    Other(String),
 }
 
 /// Times in seconds since 1970.

@@ -2,8 +2,9 @@
 
 use host::dns::resolv_conf::Undone;
 
-use crate::doctor::facts::{Clock, Facts, Machine, TunProblem};
+use crate::doctor::facts::{Clock, Facts, Machine};
 use crate::doctor::finding::Finding;
+use crate::privilege::TunProblem;
 
 /// A clock that is as far behind the program's file is wrong; less may be a file that came from a machine in another
 /// time zone.

@@ -12,10 +12,11 @@ use vpn_core::lease::Subnet;
 
 use super::all;
 use crate::doctor::facts::{
-    Answer, Asked, ClientEnd, Clock, Facts, Listen, Machine, Network, OnLink, Process, Runs, ServerEnd, TunProblem,
+    Answer, Asked, ClientEnd, Clock, Facts, Listen, Machine, Network, OnLink, Process, Runs, ServerEnd,
 };
 use crate::doctor::finding::{Finding, Level};
 use crate::exit::Code;
+use crate::privilege::TunProblem;
 
 const SUBNET: Subnet = Subnet { network: Ipv4Addr::new(10, 98, 0, 0), prefix: 24 };
 

@@ -1,18 +1,17 @@
 //! Asks a server by `check`, in a process of its own: with a state directory that is removed afterwards, so that the
 //! client of this machine trusts nobody whom it did not trust before.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use host::narrow_path;
 
 use crate::args::DoctorOptions;
 use crate::doctor::facts::{Answer, Asked};
 use crate::exit::{Code, DOCTOR};
+use crate::private_directory;
 use crate::target::Target;
 
 /// Test data that fits into one small packet, in bytes.
@@ -87,12 +86,7 @@ struct TemporaryDirectory(PathBuf);
 
 impl TemporaryDirectory {
     fn create() -> std::io::Result<TemporaryDirectory> {
-        let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
-        let name = format!("cellframe-vpn-doctor-{}-{nanoseconds:09}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        // Not recursive: it must fail on an existing directory, which another process owns.
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(TemporaryDirectory(path))
+        private_directory::create("cellframe-vpn-doctor-").map(TemporaryDirectory)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The kernel, this process's rights, and what ended runs have left.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,22 +9,16 @@ use host::{clock, nft, tun};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, socket, sockopt};
-use rustix::thread::CapabilitySet;
 
-use crate::doctor::facts::{Clock, Machine, TunProblem};
+use crate::doctor::facts::{Clock, Machine};
+use crate::privilege::{self, TunProblem};
 
 pub(super) fn machine() -> Machine {
-    let capabilities = rustix::thread::capabilities(None);
     Machine {
         is_root: rustix::process::geteuid().is_root(),
-        has_net_admin: capabilities.is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN)),
+        has_net_admin: privilege::has_network_admin(),
         container: container(),
-        tun: tun::driver().map_err(|error| match error.kind() {
-            ErrorKind::NotFound => TunProblem::Missing,
-            ErrorKind::PermissionDenied => TunProblem::Denied,
-            _ if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => TunProblem::NoDriver,
-            _ => TunProblem::Other(error.to_string()),
-        }),
+        tun: tun::driver().map_err(TunProblem::from),
         nf_tables: nft::kill_switch::check().map_err(|error| error.to_string()),
         bbr: bbr().map_err(|error| error.to_string()),
         sysctls_are_read_only: statvfs("/proc/sys/net").is_ok_and(|at| at.f_flag.contains(StatVfsMountFlags::RDONLY)),

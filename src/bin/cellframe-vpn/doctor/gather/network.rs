@@ -3,9 +3,9 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use host::dns::resolv_conf::Place;
 use host::netlink::{Netlink, NetlinkError};
 use host::outer_path::source_towards;
+use host::resolvers;
 use vpn_core::lease::Subnet;
 
 use crate::doctor::facts::{Network, OnLink};
@@ -25,7 +25,7 @@ pub(super) fn network() -> Network {
         outward: source_towards(INTERNET_V4.into()).or_else(|| source_towards(INTERNET_V6.into())),
         outward_link: None,
         strict: Vec::new(),
-        name_servers: name_servers(),
+        name_servers: resolvers::asked(),
     };
     if let Err(error) = list(&mut network) {
         network.failed = Some(error.to_string());
@@ -42,13 +42,17 @@ fn list(network: &mut Network) -> Result<(), NetlinkError> {
     };
     for address in netlink.addresses()? {
         let link = name(address.index);
-        network.addresses.push(OnLink { address: address.addr, network: masked(address.addr, address.prefix), link });
+        network.addresses.push(OnLink {
+            address: address.addr,
+            network: Subnet::around(address.addr, address.prefix),
+            link,
+        });
     }
     let routes = netlink.routes()?;
     for route in &routes {
         let Some(index) = route.index.filter(|_| route.is_unicast()) else { continue };
         if route.prefix > 1 {
-            network.routes.push((masked(route.destination, route.prefix), name(index)));
+            network.routes.push((Subnet::around(route.destination, route.prefix), name(index)));
         } else if route.prefix == 0 && !network.defaults.contains(&name(index)) {
             network.defaults.push(name(index));
         }
@@ -69,20 +73,4 @@ fn list(network: &mut Network) -> Result<(), NetlinkError> {
     let strict = |link: &&String| filter("all").max(filter(link)) == 1;
     network.strict = network.defaults.iter().filter(strict).cloned().collect();
     Ok(())
-}
-
-fn masked(address: Ipv4Addr, prefix: u8) -> Subnet {
-    let subnet = Subnet { network: address, prefix };
-    Subnet { network: subnet.base(), prefix }
-}
-
-/// What the C library would ask if no tunnel of ours had taken its place.
-fn name_servers() -> Vec<IpAddr> {
-    let text = Place::of_host().text_without_ours().unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let server = |line: &str| {
-        let mut words = line.split_ascii_whitespace();
-        (words.next() == Some("nameserver")).then(|| words.next()).flatten()?.split('%').next()?.parse().ok()
-    };
-    text.lines().filter_map(server).collect()
 }

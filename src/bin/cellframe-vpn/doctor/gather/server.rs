@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::SystemTime;
 
 use embedded::cli;
 use embedded::config::Config;
 use embedded::tls;
 use host::nft::{arrival, nat};
+use host::outer_path::on_this_host;
 use serde_json::Value;
 use vpn_core::lease::Subnet;
 
@@ -49,7 +50,11 @@ pub(super) fn server(config: &Config, network: &Network, options: &DoctorOptions
     // Without it, the key of another server may be configured for clients: that this one is refused says that it answers.
     let is_told = |answer: &Answer| pin.is_some() || answer.code != Code::Refused;
     let net = text("net").unwrap_or_else(|| DEFAULT_NETWORK.to_owned());
-    let ask = |address: &SocketAddr| ask::once(&here(*address), pin.as_deref(), &net, ask::FEW, options);
+    let ask = |address: &SocketAddr| {
+        let here = on_this_host(*address);
+        let target = Target { host: here.ip().to_string(), port: here.port() };
+        ask::once(&target, pin.as_deref(), &net, ask::FEW, options)
+    };
     let answer = listen.first().filter(|_| is_running).map(ask).filter(is_told);
     ServerEnd {
         outage: if is_running { outage(config) } else { None },
@@ -80,16 +85,6 @@ fn listen_at(address: SocketAddr) -> Listen {
     };
     let fate = arrival::fate(address.port(), is_ipv6).map_err(|error| error.to_string());
     Listen { address, holders: process::holders(address), fate }
-}
-
-/// The address by which this machine reaches what listens on `address`.
-fn here(address: SocketAddr) -> Target {
-    let host: IpAddr = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    Target { host: host.to_string(), port: address.port() }
 }
 
 /// Asks the server whether its tunnel is down.
