@@ -212,7 +212,7 @@ static int t_count_devices(const char *prefix)
     return count;
 }
 
-t_usage_t t_usage(void)
+static t_usage_t usage_now(void)
 {
     return (t_usage_t){
         .fds = t_count_entries("/proc/self/fd"),
@@ -221,12 +221,29 @@ t_usage_t t_usage(void)
     };
 }
 
+static bool usage_is(t_usage_t a, t_usage_t b)
+{
+    return a.fds == b.fds && a.threads == b.threads && a.devices == b.devices;
+}
+
+t_usage_t t_usage(void)
+{
+    t_usage_t usage = usage_now();
+    for (int i = 0, same = 0; i < 100 && same < 4; i++) {
+        t_sleep_ms(20);
+        t_usage_t now = usage_now();
+        same = usage_is(usage, now) ? same + 1 : 0;
+        usage = now;
+    }
+    return usage;
+}
+
 bool t_check_usage(t_usage_t before, const char *file, int line)
 {
-    t_usage_t now = t_usage();
-    for (int i = 0; i < 40 && (now.threads != before.threads || now.fds != before.fds); i++) {
+    t_usage_t now = usage_now();
+    for (int i = 0; i < 40 && !usage_is(now, before); i++) {
         t_sleep_ms(50);
-        now = t_usage();
+        now = usage_now();
     }
     bool fds = t_check_int(now.fds, before.fds, file, line, "open descriptors");
     bool threads = t_check_int(now.threads, before.threads, file, line, "threads");

@@ -58,6 +58,7 @@ typedef struct t_usage {
     int devices; /* network devices of this namespace */
 } t_usage_t;
 
+/* Counts until five counts in a row, 20 ms apart, are equal: what a thread opens for a moment does not count. */
 t_usage_t t_usage(void);
 /* Checks that fds, threads and devices are back at `before`, allowing a thread two seconds to finish its exit. */
 bool t_check_usage(t_usage_t before, const char *file, int line);
