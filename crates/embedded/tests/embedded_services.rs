@@ -138,12 +138,16 @@ fn nothing_is_left_after_many_starts() {
         drop(peer);
         http::stop();
     }
-    // A joined thread stays in /proc for a moment after it has ended.
+    // A joined thread stays in /proc for a moment after it has ended, and may have been counted before.
+    let left = || {
+        let now = in_use();
+        now.0 > before.0 || now.1 > before.1
+    };
     let deadline = Instant::now() + Duration::from_secs(5);
-    while in_use() != before && Instant::now() < deadline {
+    while left() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(in_use(), before);
+    assert!(!left(), "{:?} threads and descriptors, {before:?} before", in_use());
 }
 
 fn the_node_s_certificate() {
