@@ -1,6 +1,7 @@
 //! A server takes other settings while its sessions live.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use host::netlink::Netlink;
@@ -133,6 +134,32 @@ fn prices_change_without_a_restart() {
         reloaded(&hosts, &config);
         Client::connect(&hosts, 1, "second", &["--pin", &pin]);
     });
+}
+
+/// Streams keep the congestion control that they began with; new ones get the reloaded one.
+#[test]
+fn new_streams_get_the_reloaded_congestion_control() {
+    in_namespace("server::new_streams_get_the_reloaded_congestion_control", || {
+        let hosts = Hosts::with_clients(PROGRAM, 2);
+        let config = hosts.config(&format!("{NETWORK}congestion=cubic\n"));
+        let (mut server, pin) = hosts.server_with("server", &["--config", &config]);
+        let _first = Client::connect(&hosts, 0, "first", &["--pin", &pin]);
+        assert_eq!(controls_to(&hosts, 0), ["cubic"]);
+        hosts.config(&format!("{NETWORK}congestion=bbr\n"));
+        assert_eq!(keys(&reloaded(&hosts, &config), "applied"), ["srv_vpn/congestion"]);
+        server.wait_for_log("streams send with the congestion control bbr");
+        let _second = Client::connect(&hosts, 1, "second", &["--pin", &pin]);
+        assert_eq!(controls_to(&hosts, 1), ["bbr"]);
+        assert_eq!(controls_to(&hosts, 0), ["cubic"]);
+    });
+}
+
+/// The congestion controls of the server's connections to a client's host, as the kernel lists them.
+fn controls_to(hosts: &Hosts, client: usize) -> Vec<String> {
+    let sockets = Command::new("ss").args(["-tinHO", "src", &hosts.at(client).server.to_string()]).output().unwrap();
+    let known = ["bbr", "cubic", "reno"];
+    let words = stdout(&sockets);
+    words.split_whitespace().filter(|word| known.contains(word)).map(str::to_owned).collect()
 }
 
 /// A file of its own in `<file>.d` counts, and a key that only a restart can change keeps its value.
