@@ -4,8 +4,10 @@
 Installs the libraries of LIBRARY_DIR with CMake, moves the installed tree, and builds and runs the projects of
 examples/projects on it: find_package, pkg-config, add_subdirectory and FetchContent, each with the shared library and
 with the archive. Also tests DESTDIR, another library directory, the components of the installation, the SONAME, and the
-messages for a missing component, an unknown one and a version that does not fit.
+messages for a missing component, an unknown one and a version that does not fit. Where cargo-c is installed, `cargo
+cinstall` installs too, for minutes; elsewhere only what it needs of Cargo.toml is checked.
 """
+import json
 import os
 import pathlib
 import re
@@ -64,6 +66,29 @@ class Consumers:
                 and done(f"{what}: builds", "cmake", "--build", build):
             self.try_program(what, build / "hello", shared=True)
             self.try_program(what, build / "hello_static", shared=False)
+
+    def with_pkg_config(self, what, libdir):
+        folder = self.folder / what
+        folder.mkdir(exist_ok=True)
+        if done(f"{what}: builds", "make", "-C", folder, "-f", self.projects / "pkg-config/Makefile",
+                f"PKG_CONFIG_PATH={libdir / 'pkgconfig'}"):
+            self.try_program(what, folder / "hello", shared=True)
+            self.try_program(what, folder / "hello_static", shared=False)
+        said = run("pkg-config", "--modversion", NAME, PKG_CONFIG_PATH=libdir / "pkgconfig").stdout.strip()
+        check(said == self.version, f"{what}: the version is {self.version}", said)
+
+    def with_cargo_c(self):
+        manifest = self.repository / "Cargo.toml"
+        said = run("cargo", "metadata", "--no-deps", "--format-version", "1", "--manifest-path", manifest)
+        packages = {package["name"]: package for package in json.loads(said.stdout)["packages"]}
+        check("capi" in packages[NAME.replace("_", "-")]["features"], "cargo-c: Cargo.toml has the feature it asks for")
+        if not shutil.which("cargo-capi"):
+            print("no cargo-c: `cargo cinstall` is not run")
+            return
+        prefix = self.folder / "cargo-c-prefix"
+        if done("cargo-c: installs", "cargo", "cinstall", "--release", "--locked", "--no-default-features",
+                "--manifest-path", manifest, "--prefix", prefix):
+            self.with_pkg_config("cargo-c", next(prefix.rglob(f"lib{NAME}.a")).parent)
 
     def refused(self, what, package, message):
         """Configures a project with a find_package that must fail with a message."""
@@ -126,14 +151,7 @@ mkdir -p "$CARGO_TARGET_DIR/release" && cp "{self.libraries}/lib{NAME}".* "$CARG
         self.refused("an unknown component", "REQUIRED COMPONENTS kernel", "there is no component 'kernel'")
         self.refused("another major version", f"{int(self.major) + 1}.0 REQUIRED", f"version: {self.version}")
 
-        folder = self.folder / "pkg-config"
-        folder.mkdir(exist_ok=True)
-        if done("pkg-config: builds", "make", "-C", folder, "-f", self.projects / "pkg-config/Makefile",
-                f"PKG_CONFIG_PATH={self.libdir / 'pkgconfig'}"):
-            self.try_program("pkg-config", folder / "hello", shared=True)
-            self.try_program("pkg-config", folder / "hello_static", shared=False)
-        said = run("pkg-config", "--modversion", NAME, PKG_CONFIG_PATH=self.libdir / "pkgconfig").stdout.strip()
-        check(said == self.version, f"pkg-config: the version is {self.version}", said)
+        self.with_pkg_config("pkg-config", self.libdir)
 
         # The same build of the library serves both, as it serves the installation: once by name, once in cargo's place.
         self.with_cmake("add_subdirectory", "add_subdirectory", f"-DVPN_LIB_DIR={self.libraries}")
@@ -156,6 +174,7 @@ def main():
     consumers = Consumers(repository, libraries, folder)
     consumers.install()
     consumers.use()
+    consumers.with_cargo_c()
     # The archive is large, and the programs that were linked with it are, too.
     if not checks.failures:
         shutil.rmtree(folder)
