@@ -127,7 +127,7 @@ fn nothing_is_left_after_many_starts() {
     let config = config::current();
     let socket = cli::socket_path(&config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let before = in_use();
+    let before = testkit::settled(in_use);
     for _ in 0..200 {
         let server = cli::start(&config).unwrap();
         let idle = UnixStream::connect(&socket).unwrap();
@@ -138,16 +138,12 @@ fn nothing_is_left_after_many_starts() {
         drop(peer);
         http::stop();
     }
-    // A joined thread stays in /proc for a moment after it has ended, and may have been counted before.
-    let left = || {
-        let now = in_use();
-        now.0 > before.0 || now.1 > before.1
-    };
+    // A joined thread stays in /proc for a moment after it has ended.
     let deadline = Instant::now() + Duration::from_secs(5);
-    while left() && Instant::now() < deadline {
+    while in_use() != before && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(!left(), "{:?} threads and descriptors, {before:?} before", in_use());
+    assert_eq!(in_use(), before);
 }
 
 fn the_node_s_certificate() {

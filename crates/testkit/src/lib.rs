@@ -33,4 +33,4 @@ pub use devices::tun_devices;
 pub use noise::{Noise, noise};
 pub use skip::skip;
 pub use stats::median;
-pub use wait::{TEST_TIMEOUT, eventually};
+pub use wait::{TEST_TIMEOUT, eventually, settled};

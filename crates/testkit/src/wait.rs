@@ -16,3 +16,17 @@ pub fn eventually(what: impl Display, mut holds: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// Returns what `count` counts once five counts in a row, 20 ms apart, are equal: what a thread has for a moment, or a
+/// thread that is just ending, does not count. Panics after [`TEST_TIMEOUT`].
+pub fn settled<T: PartialEq>(mut count: impl FnMut() -> T) -> T {
+    let (mut last, mut same) = (count(), 0);
+    eventually("equal counts", || {
+        thread::sleep(Duration::from_millis(20));
+        let now = count();
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        same == 4
+    });
+    last
+}

@@ -64,13 +64,14 @@ fn two_hundred_cycles_leave_nothing_behind() {
     for index in 0..3 {
         cycle(&mut sdk, index);
     }
-    let before = (descriptors(), threads(), resident_kib());
+    let (open, running) = testkit::settled(|| (descriptors(), threads()));
+    let before = (open, running, resident_kib());
     for index in 0..200 {
         cycle(&mut sdk, index);
     }
-    // A dialling thread may have reported but not ended yet, now and when it was counted before.
+    // A dialling thread may have reported but not ended yet.
     eventually(
-        || descriptors() <= before.0 && threads() <= before.1,
+        || (descriptors(), threads()) == (before.0, before.1),
         || format!("{:?} before, {:?} after", before, (descriptors(), threads())),
     );
     let grown = resident_kib().saturating_sub(before.2);
