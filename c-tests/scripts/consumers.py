@@ -87,7 +87,7 @@ class Consumers:
             return
         prefix = self.folder / "cargo-c-prefix"
         if done("cargo-c: installs", "cargo", "cinstall", "--release", "--locked", "--no-default-features",
-                "--manifest-path", manifest, "--prefix", prefix):
+                "--config", self.repository / "build/optimized.toml", "--manifest-path", manifest, "--prefix", prefix):
             self.with_pkg_config("cargo-c", next(prefix.rglob(f"lib{NAME}.a")).parent)
 
     def refused(self, what, package, message):
