@@ -2,6 +2,7 @@
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
 mod client;
 mod managed;
 mod mistakes;

@@ -18,7 +18,7 @@ use crate::{PROGRAM, keys, reload, reloaded};
 /// An address of the server's host outside of the tunnel.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
-fn stat(hosts: &Hosts) -> Value {
+pub(crate) fn stat(hosts: &Hosts) -> Value {
     let output = hosts.near(&["stat", "--json", "--state-dir", &hosts.state("server")]);
     serde_json::from_str(&stdout(&output)).unwrap()
 }
