@@ -4,6 +4,8 @@ use super::Answer;
 use crate::sdk::net::Net;
 #[cfg(feature = "server")]
 use vpn_core::meter::Unit;
+#[cfg(feature = "server")]
+use vpn_core::wire::HashText;
 
 /// Returns the number of a network, or the refusal of a name that this node does not know.
 pub(super) fn net_number(name: &str) -> Result<u64, Answer> {
@@ -14,7 +16,7 @@ pub(super) fn net_number(name: &str) -> Result<u64, Answer> {
 /// Returns a hash as the node's commands take it.
 #[cfg(feature = "server")]
 pub(super) fn key(hash: &[u8; 32]) -> String {
-    hash.iter().fold(String::from("0x"), |text, byte| format!("{text}{byte:02X}"))
+    HashText(hash).to_string()
 }
 
 #[cfg(feature = "server")]

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::sdk::net::{Net, Order};
 use crate::sdk::wallet::bank;
-use vpn_core::wire::unit;
+use vpn_core::wire::{HashText, unit};
 
 /// Returns the state of the node with an address: 1 available, 0 not available, anything else unknown.
 pub(crate) type StateCallback = Arc<dyn Fn(u64) -> i32 + Send + Sync>;
@@ -40,7 +40,7 @@ impl HashFormat {
 
     pub(super) fn write(self, hash: &[u8; 32]) -> String {
         match self {
-            HashFormat::Hex => hash.iter().fold(String::from("0x"), |text, byte| text + &format!("{byte:02X}")),
+            HashFormat::Hex => HashText(hash).to_string(),
             HashFormat::Base58 => bs58::encode(hash).into_string(),
         }
     }

@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 
 use super::config::Config;
 use super::raw;
+use vpn_core::wire::HashText;
 
 /// Answers a request: takes the query's bytes, returns status and JSON. Called on any thread.
 pub type Handler = fn(&[u8]) -> (u16, String);
@@ -55,5 +56,5 @@ pub fn receipt_key_hash() -> Option<String> {
     if !unsafe { raw::vpn_glue_certificate_key_hash(name.as_ptr(), hash.as_mut_ptr()) } {
         return None;
     }
-    Some(hash.iter().fold(String::from("0x"), |text, byte| format!("{text}{byte:02X}")))
+    Some(HashText(&hash).to_string())
 }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use vpn_core::meter::Unit;
 use vpn_core::rate::{Budget, LINE_INTERVAL, Lines};
 use vpn_core::source::Source;
+use vpn_core::wire::HashText;
 
 /// The lines of one kind that strangers may cause at once, all together, each source one; then one a minute.
 const STRANGERS: u32 = 16;
@@ -176,24 +177,13 @@ pub(super) struct Who<'a> {
 impl fmt::Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key {
-            Some(key) => write!(f, "client {} at {}", Key(key), self.peer)?,
+            Some(key) => write!(f, "client {} at {}", HashText(key), self.peer)?,
             None => write!(f, "client without a key at {}", self.peer)?,
         }
         match self.usage_id {
             0 => Ok(()),
             id => write!(f, ", usage {id}"),
         }
-    }
-}
-
-/// A key's hash as the node's commands take it and as the store has it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Key<'a>(pub(super) &'a [u8; 32]);
-
-impl fmt::Display for Key<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("0x")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
     }
 }
 

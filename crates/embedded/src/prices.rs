@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use sha3::{Digest, Sha3_256};
 use std::fmt;
 use vpn_core::money::Amount;
-use vpn_core::wire::unit;
+use vpn_core::wire::{HashText, unit};
 
 /// The section of the list.
 pub(crate) const SECTION: &str = "srv_vpn";
@@ -57,8 +57,8 @@ impl fmt::Display for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Order { unit, units, value, token, .. } = &self.order;
         let unit = if *unit == unit::SECONDS { "s" } else { "B" };
-        write!(f, "{units} {unit} for {} {token} in {}, order 0x", Amount(*value), self.net)?;
-        self.hash.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+        let (price, hash) = (Amount(*value), HashText(&self.hash));
+        write!(f, "{units} {unit} for {price} {token} in {}, order {hash}", self.net)
     }
 }
 

@@ -9,10 +9,9 @@ use crate::state::{self, StateDir, StateError};
 use rcgen::{KeyPair, PKCS_ED25519};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use vpn_core::wire::parse_hash;
+use vpn_core::wire::{HashText, parse_hash};
 
 const DIRECTORY: &str = "wallets";
 const SUFFIX: &str = ".pem";
@@ -123,12 +122,7 @@ fn file_of(name: &str) -> Result<String, WalletError> {
 
 /// Writes the hash of a key as people see it: `0x` and 64 hexadecimal digits.
 pub fn address_text(hash: &[u8; 32]) -> String {
-    let mut text = String::from("0x");
-    for byte in hash {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02X}");
-    }
-    text
+    HashText(hash).to_string()
 }
 
 /// Reads an address.

@@ -10,13 +10,13 @@ use crate::sdk::worker;
 use crate::server::Server;
 use crate::server::session::Session;
 use vpn_core::meter::{self, Action, Client, Event, StopReason, Unit, Urgency, Use};
-use vpn_core::wire::{error_code, error_text, pkt};
+use vpn_core::wire::{HashText, error_code, error_text, pkt};
 
 use super::facts::can_pay;
 use super::told::{grant, log_grant, log_half, log_stop, log_switch, stop_text};
 use super::{KEEP_PENDING, SAVE_EVERY};
 use crate::server::account::{Account, Ask, AskStep, Metered, Noted, Offer, Payment, Stage};
-use crate::server::journal::{Amount, Key};
+use crate::server::journal::Amount;
 
 impl Account {
     /// Returns the session's meter, made for the offer if there is none yet.
@@ -370,7 +370,7 @@ impl Server {
             log::log!(
                 session.journal.level(self.now(), "books closed"),
                 "books closed: client {}, paid {}, served {}, charged {}, left {}, written off {}",
-                Key(&client.key),
+                HashText(&client.key),
                 amount(books.paid),
                 amount(books.served),
                 amount(books.charged),

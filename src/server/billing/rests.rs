@@ -15,8 +15,8 @@ use super::KEEP_PENDING;
 use crate::sdk::net::Net;
 use crate::sdk::{http, store};
 use crate::server::book::AccountBook;
-use crate::server::journal::Key;
 use vpn_core::meter::{Client, Holding, Meter, PaymentId, Pending, Rest, Rests, Urgency, Write};
+use vpn_core::wire::HashText;
 
 /// The service's number in the names of its groups in the store.
 const SERVICE: &str = "0x0000000000000001";
@@ -51,7 +51,7 @@ pub(in crate::server) fn group(net: &Net) -> Option<String> {
 
 /// Returns the key of a client's rest in the store.
 pub(in crate::server) fn key(client: &[u8; 32]) -> String {
-    Key(client).to_string()
+    HashText(client).to_string()
 }
 
 impl Store {
@@ -197,7 +197,7 @@ impl Shared {
             host::log_bounded!(
                 Warn,
                 "payment lost: client {}, it did not reach the ledger in time, its units are gone",
-                Key(&expired.client.key)
+                HashText(&expired.client.key)
             );
         }
     }
@@ -246,7 +246,7 @@ impl Shared {
         }
         drop(told);
         let Rest { bytes, seconds } = Rest::from_record(&write.record).unwrap_or_default();
-        log::log!(level, "limits saved: client {}, {bytes} bytes, {seconds} s", Key(&write.client.key));
+        log::log!(level, "limits saved: client {}, {bytes} bytes, {seconds} s", HashText(&write.client.key));
     }
 
     fn load(&self, rests: &mut Rests, client: Client, net: &Net) {

@@ -18,12 +18,12 @@ use crate::sdk::net::Net;
 use crate::sdk::{clock, figures};
 use crate::server::Server;
 use crate::server::figures::{Kind, Refusal};
-use crate::server::journal::Key;
 use crate::server::listing::SessionInfo;
 use vpn_core::book::Sums;
 use vpn_core::meter::Unit;
 use vpn_core::money::Amount;
 use vpn_core::queue::DELAY_BOUNDS;
+use vpn_core::wire::HashText;
 
 /// The version of the layout: it grows when a field changes its meaning or goes, and stays when one comes.
 const LAYOUT: u32 = 1;
@@ -210,7 +210,7 @@ fn workers(server: &Server) -> Value {
 
 /// The first digits of a key's hash: enough to tell the clients of a server apart, and to find one in the log.
 fn short(hash: &[u8; 32]) -> String {
-    let digits = Key(hash).to_string();
+    let digits = HashText(hash).to_string();
     format!("{}\u{2026}", &digits[..10])
 }
 

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::wire::{Receipt, ReceiptInfo, WireError, unit};
+use crate::wire::{HashText, Receipt, ReceiptInfo, WireError, unit};
 
 /// The hash of a transaction.
 pub type TxHash = [u8; 32];
@@ -178,10 +178,10 @@ impl Payment {
         let is_agreed = info.datoshi().is_some_and(|value| value <= agreed.value);
         differs("value in datoshi", is_agreed, got, format!("at most {}", agreed.value))?;
         match self.spent {
-            None => differs("transaction", info.prev_tx == self.first, hex(&info.prev_tx), hex(&self.first)),
+            None => differs("transaction", info.prev_tx == self.first, HashText(&info.prev_tx), HashText(&self.first)),
             // Its units were paid already.
             Some(spent) => {
-                differs("transaction", info.prev_tx != spent, hex(&info.prev_tx), "the payment from it".to_owned())
+                differs("transaction", info.prev_tx != spent, HashText(&info.prev_tx), "the payment from it")
             }
         }
     }
@@ -260,10 +260,6 @@ fn differs(field: &'static str, is_equal: bool, got: impl ToString, expected: im
         return Ok(());
     }
     Err(Refusal::Differs { field, got: got.to_string(), expected: expected.to_string() })
-}
-
-fn hex(hash: &TxHash) -> String {
-    hash.iter().fold(String::from("0x"), |text, byte| text + &format!("{byte:02X}"))
 }
 
 #[cfg(test)]

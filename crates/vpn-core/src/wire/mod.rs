@@ -7,6 +7,7 @@
 mod bundle;
 mod caps;
 mod check;
+mod hash;
 mod ipv4;
 mod packet;
 pub(crate) mod reader;
@@ -19,13 +20,14 @@ pub(crate) use bundle::tests::{header_of, record};
 pub use bundle::{BUNDLE_HEADROOM, MAX_BUNDLE, RECORD_HEADER_LEN, Record, records};
 pub use caps::{CAPS_MAGIC, Capabilities, MAX_DNS};
 pub use check::Check;
+pub use hash::{HashText, parse_hash};
 pub use ipv4::{Ipv4View, PacketError, inspect};
 pub use packet::{
     AddrReply, FromClient, FromServer, HEADER_LEN, Header, encode_addr_request, encode_control, op, parse_from_client,
     parse_from_server, problem, write_header,
 };
 pub use receipt::{Receipt, ReceiptInfo, unit};
-pub use service::{Request, ServiceError, Success, error_code, error_text, parse_hash, pkt};
+pub use service::{Request, ServiceError, Success, error_code, error_text, pkt};
 pub use vnet::{VNET_LEN, VnetHeader};
 
 use std::net::Ipv4Addr;

@@ -275,21 +275,6 @@ impl ServiceError {
     }
 }
 
-/// Reads a hash of 64 hexadecimal digits, which the SDK writes behind `0x`.
-pub fn parse_hash(digits: &str) -> Option<[u8; 32]> {
-    let digits = digits.as_bytes();
-    let mut hash = [0; 32];
-    if digits.len() != 2 * hash.len() {
-        return None;
-    }
-    let value = |digit: u8| char::from(digit).to_digit(16);
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        // Lossless: two digits are below 256.
-        *byte = (value(pair[0])? * 16 + value(pair[1])?) as u8;
-    }
-    Some(hash)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
