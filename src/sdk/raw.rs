@@ -375,6 +375,13 @@ unsafe extern "C" {
         key: *const c_char,
         is_list: *mut bool,
     ) -> bool;
+    /// Reads the file of the node's configuration again, for `vpn_glue_config_close`; NULL if it cannot be opened, and with
+    /// the embedded SDK.
+    #[cfg(feature = "sdk")]
+    pub(super) fn vpn_glue_config_reread() -> *mut c_void;
+    /// Closes what `vpn_glue_config_reread` has opened.
+    #[cfg(feature = "sdk")]
+    pub(super) fn vpn_glue_config_close(config: *mut c_void);
     /// A configuration's value, or `default_value` if the key is missing.
     pub(super) fn vpn_glue_config_bool(
         config: *mut c_void,

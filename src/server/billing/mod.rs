@@ -172,7 +172,6 @@ impl Billing {
     }
 
     /// Takes other rules, for what begins from now on. The gate and the account book stay as they are.
-    #[cfg(feature = "embedded")]
     pub(super) fn change(&self, rules: Rules) {
         self.grace.lock().set_limits(rules.grace);
         self.rules.store(Arc::new(rules));

@@ -16,6 +16,8 @@ int64_t _dap_config_get_item_int(dap_config_t *c, const char *s, const char *i, 
 const char *dap_config_get_item_str_default(dap_config_t *c, const char *s, const char *i, const char *d) { (void)c, (void)s, (void)i; return d; }
 const char **dap_config_get_array_str(dap_config_t *c, const char *s, const char *i, uint16_t *n) { (void)c, (void)s, (void)i; *n = 0; return NULL; }
 
+dap_config_t *dap_config_open(const char *n) { (void)n; return NULL; }
+void dap_config_close(dap_config_t *c) { (void)c; }
 
 /* --- workers, sockets, timers: none --- */
 uint32_t dap_events_thread_get_count(void) { return 0; }

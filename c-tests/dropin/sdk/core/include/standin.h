@@ -129,6 +129,9 @@ typedef struct dap_chain_addr {
     dap_chain_net_id_t net_id;
     uint8_t bytes[69];
 } dap_chain_addr_t;
+struct dap_config {
+    char *path;
+};
 extern dap_chain_node_addr_t g_node_addr;
 
 dap_chain_tx_out_cond_t *dap_chain_ledger_get_tx_out_cond_linked_to_tx_in_cond(dap_ledger_t *ledger,
