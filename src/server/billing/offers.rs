@@ -34,6 +34,12 @@ impl Billing {
 /// Warns of what keeps the node from selling, so that an operator learns it before the first customer.
 pub(in crate::server) fn check_orders(billing: &Billing, config: &Config) {
     let Some(net) = billing.net() else { return };
+    if !net.role_serves() {
+        log::warn!(
+            "the node's role in network {} is below master: it serves nobody; expected master or above",
+            net.name()
+        );
+    }
     billing.has_certificate.store(http::receipt_key_hash().is_some(), Ordering::Relaxed);
     let offers = billing.offers();
     // The embedded SDK has a default for the one key and no use for the other.

@@ -64,6 +64,7 @@ pub(super) fn look(server: &Server, lags: &[Duration], speed: &Speed) -> Vec<Fin
     drops(speed, &mut found);
     stores(&mut found);
     memory(&mut found);
+    role(server, &mut found);
     selling(server, &mut found);
     exposure(server, &mut found);
     found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
@@ -172,6 +173,17 @@ fn memory(found: &mut Vec<Finding>) {
         format!("clients use {} of {} bytes that they may use: more is refused", memory.used, memory.most),
         "raise [server] max_memory, if this host has memory to spare",
     ));
+}
+
+fn role(server: &Server, found: &mut Vec<Finding>) {
+    if let Some(net) = server.billing.net().filter(|net| !net.role_serves()) {
+        found.push(Finding::new(
+            Level::Error,
+            "role",
+            format!("the node's role in the network {} is below master: all clients are refused", net.name()),
+            "set it to master or above in the configuration of the network, and restart the service",
+        ));
+    }
 }
 
 fn selling(server: &Server, found: &mut Vec<Finding>) {
