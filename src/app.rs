@@ -74,7 +74,7 @@ pub fn server_reload(config: NodeConfig) -> Result<(), ReloadError> {
         return Err(ReloadError::NotRunning);
     }
     let candidate = Candidate::open(config.clone());
-    server::reload(&candidate, || reload::reload(config))
+    server::reload(&candidate, || Ok(reload::reload(config)?))
 }
 
 /// Returns whether a service could start with this configuration, as far as its keys are concerned. Changes nothing.

@@ -75,6 +75,6 @@ pub(crate) fn wallet(result: Result<(), WalletError>) -> c_int {
     match error {
         WalletError::Closed(_) => -1,
         WalletError::Config(_) | WalletError::Store(_) => -2,
-        WalletError::Funds { .. } | WalletError::Refused(_) => -3,
+        WalletError::Funds { .. } | WalletError::Unmetered { .. } | WalletError::Refused(_) => -3,
     }
 }

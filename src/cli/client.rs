@@ -303,9 +303,12 @@ fn init(net: &Net, words: &[String]) -> Answer {
     };
     let code = parts::client_update(net, name, token, amount);
     let sentence = match code {
-        0 => "VPN client init successfully",
-        -3 => "VPN client not init: no conditional transaction, probably not enough funds in the wallet",
-        _ => "VPN client not init: the log says why",
+        0 => "VPN client init successfully".to_owned(),
+        -1 => format!("VPN client not init: wallet \"{name}\" cannot be opened; `wallet list` has the node's wallets"),
+        -3 => "VPN client not init: no conditional transaction, probably not enough funds in the wallet, or not the \
+               network's own token; the log says why"
+            .to_owned(),
+        _ => "VPN client not init: the log says why".to_owned(),
     };
     Answer::new(code, sentence)
 }

@@ -12,7 +12,7 @@ use crate::sdk::channel::{self, SessionView};
 use crate::sdk::clock;
 
 /// Runs the command: `-history` is the account book, `-json` the sessions for programs, `-url` the address of the
-/// status page, with `-renew` a new one, `-full` has all that is known of each. With `-net` it shows the sessions that use this network, and those of which no network is known.
+/// status page, with `-renew` a new one, `-reload` reads a node's configuration again, `-full` has all that is known of each. With `-net` it shows the sessions that use this network, and those of which no network is known.
 pub(crate) fn run(words: &[String]) -> Answer {
     #[cfg(feature = "server")]
     if let Some(answer) = super::leases::run(words) {
@@ -24,6 +24,10 @@ pub(crate) fn run(words: &[String]) -> Answer {
             Ok(url) => Answer::new(0, url),
             Err(why) => Answer::new(-3, why.to_string()),
         };
+    }
+    #[cfg(all(feature = "server", feature = "sdk"))]
+    if option(words, "-reload").is_some() {
+        return reload(option(words, "-json").is_some());
     }
     #[cfg(feature = "server")]
     if option(words, "-history").is_some() {
@@ -47,6 +51,25 @@ pub(crate) fn run(words: &[String]) -> Answer {
         text.push_str(&full());
     }
     Answer::new(0, text)
+}
+
+/// Reads the node's configuration again; the answer and the log say what has changed.
+#[cfg(all(feature = "server", feature = "sdk"))]
+fn reload(is_json: bool) -> Answer {
+    match crate::server::reread::reread() {
+        Ok(report) => {
+            log::info!(target: crate::sdk::NOTICE, "{}", report.summary());
+            report.applied.iter().for_each(|change| log::info!(target: crate::sdk::NOTICE, "changed: {change}"));
+            report.restart.iter().for_each(|change| log::warn!("needs a restart: {change}"));
+            Answer::new(0, if is_json { report.to_json().to_string() } else { report.to_string() })
+        }
+        Err(error) => {
+            let why = error.map_or_else(|| "the node's configuration cannot be read".into(), |error| error.to_string());
+            let text = format!("{why}; nothing has changed, the configuration before stays in force");
+            log::error!("reload: {text}");
+            Answer::new(-2, text)
+        }
+    }
 }
 
 /// Returns why the service carries nothing; `None` while it does.

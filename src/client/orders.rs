@@ -109,7 +109,7 @@ pub(super) fn choose(orders: Vec<Order>, wish: &Wish<'_>) -> Choice {
     if let Some(free) = candidates.iter().position(|order| order.price == 0) {
         return Choice::Order(candidates.swap_remove(free));
     }
-    candidates.retain(|order| order.units > 0 && [unit::SECONDS, unit::BYTES].contains(&order.unit));
+    candidates.retain(is_metered);
     candidates.sort_by(by_price);
     let is_payable = |order: &Order| {
         let cost = order.price.checked_add(wish.fee);
@@ -119,6 +119,11 @@ pub(super) fn choose(orders: Vec<Order>, wish: &Wish<'_>) -> Choice {
         Some(payable) => Choice::Order(candidates.swap_remove(payable)),
         None => candidates.into_iter().next().map_or(Choice::None, Choice::Unpayable),
     }
+}
+
+/// Returns whether servers meter what the order sells.
+pub(super) fn is_metered(order: &Order) -> bool {
+    order.units > 0 && [unit::SECONDS, unit::BYTES].contains(&order.unit)
 }
 
 fn by_price(a: &Order, b: &Order) -> Ordering {

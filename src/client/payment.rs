@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::orders::{Choice, HashFormat, Wish, choose};
+use super::orders::{Choice, HashFormat, Wish, choose, is_metered};
 use super::settings::Settings;
 use super::stops::Began;
 use super::wallet::{self, WalletError, unit_name};
@@ -89,6 +89,8 @@ pub(super) enum PaymentError {
     Open { server: String, why: OpenError },
     #[error("{server} does not sell order {order}: it sells {sold}")]
     NoSuchOrder { server: String, order: String, sold: String },
+    #[error("order {order} costs {price}, which no server meters; expected an order by the second or by the byte")]
+    Unmetered { order: String, price: String },
     #[error("{0} sells nothing in this network, and does not give its service away either")]
     SellsNothing(String),
     #[error("the ledger cannot be asked for the conditional transaction {0} at present; the log says why")]
@@ -201,6 +203,10 @@ fn decide(net: &Net, server: (&str, u16), settings: &Settings, began: Began) -> 
         // The server answers that the request names no order.
         Choice::None => return Ok(Contract::Free([0; 32])),
     };
+    if !is_metered(&order) {
+        // No transaction locks money for it.
+        return Err(PaymentError::Unmetered { order: HashFormat::Hex.write(&order.hash), price: price(&order) });
+    }
     log::info!("order {} costs {}", HashFormat::Hex.write(&order.hash), price(&order));
     let buyer = Buyer::new(net, order, settings.tx_fee)?;
     buyer.pay(began).map(Contract::Paid)

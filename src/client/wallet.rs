@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::orders::{Choice, HashFormat, Wish, choose};
+use super::orders::{Choice, HashFormat, Wish, choose, is_metered};
 use crate::sdk::config::BadValue;
 use crate::sdk::net::Net;
 use crate::sdk::store::{self, StoreError};
@@ -59,6 +59,14 @@ pub(crate) enum WalletError {
         /// The validators' fee.
         fee: u64,
     },
+    /// No server serves the order that the configuration names.
+    #[error("[vpn_client] order_hash = {order}: sells by the {unit}; expected an order by the second or by the byte")]
+    Unmetered {
+        /// Its hash.
+        order: String,
+        /// What it counts in.
+        unit: &'static str,
+    },
     /// The same, with the ledger's reason.
     #[error("{0}")]
     Refused(String),
@@ -104,6 +112,10 @@ pub(super) fn update(
     // A free order needs no transaction; the user wants one all the same.
     let paid = bank.orders(net, true).into_iter().filter(|order| order.price > 0).collect();
     let unit = match choose(paid, &wish) {
+        Choice::Order(order) if !is_metered(&order) => {
+            let (order, unit) = (HashFormat::Hex.write(&order.hash), unit_name(order.unit));
+            return Err(WalletError::Unmetered { order, unit });
+        }
         Choice::Order(order) | Choice::Unpayable(order) => order.unit,
         Choice::Unknown(_) | Choice::None => unit::BYTES,
     };

@@ -34,7 +34,6 @@ impl Shared {
     }
 
     /// Changes the limit, for what comes from now on.
-    #[cfg(feature = "embedded")]
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.memory.set_limit(limit);
     }

@@ -12,7 +12,11 @@ use super::types::dap_config_t;
 /// A `checked_` function is for a security key: a value that cannot be read is an error, which stops the start. The
 /// others log it and go on with the default.
 #[derive(Debug)]
-pub struct Config(AtomicPtr<c_void>);
+pub struct Config {
+    raw: AtomicPtr<c_void>,
+    /// Keys of `[srv_vpn]` that are read from the node's configuration in place of this one.
+    kept: &'static [&'static str],
+}
 
 /// A key that is there, and whose value cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +55,7 @@ pub fn check_process_wide() -> Result<(), BadValue> {
 impl Config {
     /// Returns the node's configuration.
     pub fn of_node() -> Config {
-        Config(AtomicPtr::new(ptr::null_mut()))
+        Config::of_pointer(ptr::null_mut())
     }
 
     /// Wraps a configuration from C; NULL means the node's.
@@ -59,24 +63,45 @@ impl Config {
     /// # Safety
     /// `config` is NULL or an open configuration of the linked SDK, which stays open while the value is used.
     pub unsafe fn from_raw(config: *mut dap_config_t) -> Config {
-        Config(AtomicPtr::new(config.cast()))
+        Config::of_pointer(config.cast())
     }
 
     /// Wraps an open configuration, which the caller closes last.
-    #[cfg(feature = "embedded")]
     pub(super) fn of_pointer(pointer: *mut c_void) -> Config {
-        Config(AtomicPtr::new(pointer))
+        Config { raw: AtomicPtr::new(pointer), kept: &[] }
     }
 
+    #[cfg(feature = "embedded")]
     pub(super) fn raw(&self) -> *mut c_void {
-        self.0.load(Ordering::Relaxed)
+        self.raw.load(Ordering::Relaxed)
+    }
+
+    /// Returns the configuration with these keys of `[srv_vpn]` as the node's has them. It is used while this one is open.
+    #[cfg(any(feature = "sdk", test))]
+    pub(crate) fn keeping(&self, kept: &'static [&'static str]) -> Config {
+        Config { raw: AtomicPtr::new(self.raw.load(Ordering::Relaxed)), kept }
+    }
+
+    /// Returns the configuration that has the value of a key.
+    fn source(&self, section: &CStr, key: &CStr) -> *mut c_void {
+        let is_kept = || self.kept.iter().any(|kept| kept.as_bytes() == key.to_bytes());
+        if section == c"srv_vpn" && is_kept() { ptr::null_mut() } else { self.raw.load(Ordering::Relaxed) }
+    }
+
+    /// Returns what stands in the file, a list in brackets; `None` if the key is missing.
+    #[cfg(any(feature = "sdk", test))]
+    pub(crate) fn written(&self, section: &str, key: &str) -> Option<String> {
+        match self.checked_text(section, key, "") {
+            Ok(text) => text,
+            Err(BadValue { value, .. }) => Some(value),
+        }
     }
 
     /// Returns a text; `None` if the key is missing.
     pub fn text(&self, section: &str, key: &str) -> Option<String> {
         let (section, key) = names(section, key)?;
         // SAFETY: the configuration is open, the names are NUL-terminated.
-        let value = unsafe { raw::vpn_glue_config_str(self.raw(), section.as_ptr(), key.as_ptr()) };
+        let value = unsafe { raw::vpn_glue_config_str(self.source(&section, &key), section.as_ptr(), key.as_ptr()) };
         if value.is_null() {
             return None;
         }
@@ -89,7 +114,14 @@ impl Config {
         let Some((c_section, c_key)) = names(section, key) else { return Ok(None) };
         let mut is_list = false;
         // SAFETY: the configuration is open, the names are NUL-terminated, is_list is writable.
-        let has = unsafe { raw::vpn_glue_config_has(self.raw(), c_section.as_ptr(), c_key.as_ptr(), &raw mut is_list) };
+        let has = unsafe {
+            raw::vpn_glue_config_has(
+                self.source(&c_section, &c_key),
+                c_section.as_ptr(),
+                c_key.as_ptr(),
+                &raw mut is_list,
+            )
+        };
         if !has {
             return Ok(None);
         }
@@ -149,14 +181,14 @@ impl Config {
     pub fn flag(&self, section: &str, key: &str, default: bool) -> bool {
         let Some((section, key)) = names(section, key) else { return default };
         // SAFETY: the configuration is open, the names are NUL-terminated.
-        unsafe { raw::vpn_glue_config_bool(self.raw(), section.as_ptr(), key.as_ptr(), default) }
+        unsafe { raw::vpn_glue_config_bool(self.source(&section, &key), section.as_ptr(), key.as_ptr(), default) }
     }
 
     /// Returns a number; `default` if the key is missing.
     pub fn number(&self, section: &str, key: &str, default: i64) -> i64 {
         let Some((section, key)) = names(section, key) else { return default };
         // SAFETY: the configuration is open, the names are NUL-terminated.
-        unsafe { raw::vpn_glue_config_int(self.raw(), section.as_ptr(), key.as_ptr(), default) }
+        unsafe { raw::vpn_glue_config_int(self.source(&section, &key), section.as_ptr(), key.as_ptr(), default) }
     }
 
     /// Returns a number within bounds; `default` if the key is missing. Logs a warning and returns `default` if the
@@ -181,7 +213,9 @@ impl Config {
         let Some((section, key)) = names(section, key) else { return Vec::new() };
         let mut count = 0u16;
         // SAFETY: the configuration is open, the names are NUL-terminated, count is writable.
-        let values = unsafe { raw::vpn_glue_config_list(self.raw(), section.as_ptr(), key.as_ptr(), &mut count) };
+        let values = unsafe {
+            raw::vpn_glue_config_list(self.source(&section, &key), section.as_ptr(), key.as_ptr(), &mut count)
+        };
         if values.is_null() {
             return Vec::new();
         }
@@ -224,4 +258,36 @@ fn is_number(text: &str) -> bool {
 
 fn names(section: &str, key: &str) -> Option<(CString, CString)> {
     Some((CString::new(section).ok()?, CString::new(key).ok()?))
+}
+
+/// The file of the node's configuration, read again.
+#[cfg(feature = "sdk")]
+#[derive(Debug)]
+pub struct Reread(Config);
+
+#[cfg(feature = "sdk")]
+impl Reread {
+    /// Reads it; `None` if it cannot be opened. The node's SDK drops lines that it cannot read.
+    pub fn open() -> Option<Reread> {
+        // SAFETY: no arguments.
+        let config = unsafe { raw::vpn_glue_config_reread() };
+        (!config.is_null()).then(|| Reread(Config::of_pointer(config)))
+    }
+}
+
+#[cfg(feature = "sdk")]
+impl std::ops::Deref for Reread {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        &self.0
+    }
+}
+
+#[cfg(feature = "sdk")]
+impl Drop for Reread {
+    fn drop(&mut self) {
+        // SAFETY: it was opened above, and nobody keeps a string of it: `Config` copies each.
+        unsafe { raw::vpn_glue_config_close(self.0.raw.load(Ordering::Relaxed)) };
+    }
 }

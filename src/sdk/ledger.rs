@@ -18,6 +18,12 @@ impl Net {
         unsafe { raw::vpn_glue_net_is_offline(self.raw()) }
     }
 
+    /// Returns whether `[srv_vpn] wallet_addr` is an address in this network, which is paid; true where none is needed.
+    pub fn has_payee(&self) -> bool {
+        // SAFETY: a network of the node, see Net.
+        unsafe { raw::vpn_glue_net_has_payee(self.raw()) }
+    }
+
     /// Returns whether the node's role allows it to serve: master or above.
     pub fn role_serves(&self) -> bool {
         // SAFETY: a network of the node, see Net.

@@ -18,6 +18,8 @@ pub struct Order {
     pub hash: [u8; 32],
     /// The serving node's address.
     pub node: u64,
+    /// This node is the one; with the embedded SDK, the process that sells it.
+    pub is_here: bool,
     /// Where the network's list of nodes has the node: host and port.
     pub place: Option<(String, u16)>,
     /// What `units` cost, in datoshi. `u64::MAX` also stands for more.
@@ -86,11 +88,21 @@ impl Net {
 
     /// Returns an order for the VPN service with price 0, if one is known.
     pub fn free_order(&self) -> Option<[u8; 32]> {
-        self.orders(true).into_iter().find_map(|order| (order.price == 0).then_some(order.hash))
+        self.offers().into_iter().find_map(|order| (order.price == 0).then_some(order.hash))
     }
 
     /// Returns the known VPN orders, or only those that sell.
     pub fn orders(&self, selling_only: bool) -> Vec<Order> {
+        self.listed_orders(selling_only, true)
+    }
+
+    /// Returns the known VPN orders that sell, without the places of their nodes. For the server, which looks again and
+    /// again: the node's SDK logs a line for each place that it does not know.
+    pub fn offers(&self) -> Vec<Order> {
+        self.listed_orders(true, false)
+    }
+
+    fn listed_orders(&self, selling_only: bool, with_places: bool) -> Vec<Order> {
         unsafe extern "C" fn collect(context: *mut c_void, order: *const raw::OrderView) {
             // SAFETY: context is the vector below, which is not used otherwise during the call.
             let Some(list) = (unsafe { context.cast::<Vec<Order>>().as_mut() }) else { return };
@@ -103,6 +115,7 @@ impl Net {
             list.push(Order {
                 hash: order.hash,
                 node: order.node,
+                is_here: order.is_here,
                 place: host.map(|host| (host, order.port)),
                 price: order.price,
                 units: order.units,
@@ -112,7 +125,7 @@ impl Net {
         }
         let mut list: Vec<Order> = Vec::new();
         // SAFETY: a network of the node; collect only pushes to the vector it is given.
-        unsafe { raw::vpn_glue_net_orders(self.raw(), selling_only, collect, (&raw mut list).cast()) };
+        unsafe { raw::vpn_glue_net_orders(self.raw(), selling_only, with_places, collect, (&raw mut list).cast()) };
         list
     }
 }

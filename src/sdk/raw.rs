@@ -310,6 +310,8 @@ pub(super) struct OrderView {
     pub(super) hash: [u8; 32],
     /// The serving node's address.
     pub(super) node: u64,
+    /// It is this node's.
+    pub(super) is_here: bool,
     /// What `units` cost, in datoshi; u64::MAX if it is more.
     pub(super) price: u64,
     pub(super) units: u64,
@@ -317,7 +319,7 @@ pub(super) struct OrderView {
     pub(super) unit: u32,
     /// The token's ticker.
     pub(super) token: *const c_char,
-    /// Where the network's list of nodes has the node; NULL if the list lacks it.
+    /// Where the network's list of nodes has the node; NULL if the list lacks it, or places were not asked for.
     pub(super) host: *const c_char,
     pub(super) port: u16,
 }
@@ -373,6 +375,13 @@ unsafe extern "C" {
         key: *const c_char,
         is_list: *mut bool,
     ) -> bool;
+    /// Reads the file of the node's configuration again, for `vpn_glue_config_close`; NULL if it cannot be opened, and with
+    /// the embedded SDK.
+    #[cfg(feature = "sdk")]
+    pub(super) fn vpn_glue_config_reread() -> *mut c_void;
+    /// Closes what `vpn_glue_config_reread` has opened.
+    #[cfg(feature = "sdk")]
+    pub(super) fn vpn_glue_config_close(config: *mut c_void);
     /// A configuration's value, or `default_value` if the key is missing.
     pub(super) fn vpn_glue_config_bool(
         config: *mut c_void,
@@ -569,6 +578,8 @@ unsafe extern "C" {
 unsafe extern "C" {
     /// Whether the node is not connected to the network.
     pub(super) fn vpn_glue_net_is_offline(net: *mut dap_chain_net_t) -> bool;
+    /// Whether `[srv_vpn] wallet_addr` is an address in the network; true where the SDK pays to none.
+    pub(super) fn vpn_glue_net_has_payee(net: *mut dap_chain_net_t) -> bool;
     /// The node's role in the network.
     pub(super) fn vpn_glue_net_role(net: *mut dap_chain_net_t) -> u32;
     /// Looks up the order with this hash (32 bytes) in a network; false if it is unknown or has expired.
@@ -643,10 +654,12 @@ unsafe extern "C" {
     /// Whose ledger the network's is: one of LEDGER_*. Writes the fingerprint of the server's key (32 bytes) for
     /// LEDGER_SERVER.
     pub(super) fn vpn_glue_ledger_owner(net: *mut dap_chain_net_t, server: *mut u8) -> c_int;
-    /// Calls back for each known order of the VPN service in the network, or only for those that sell.
+    /// Calls back for each known order of the VPN service in the network, or only for those that sell; with their hosts
+    /// and ports if `with_places`: a node's SDK logs a line for each that its list of nodes lacks.
     pub(super) fn vpn_glue_net_orders(
         net: *mut dap_chain_net_t,
         selling_only: bool,
+        with_places: bool,
         callback: unsafe extern "C" fn(context: *mut c_void, order: *const OrderView),
         context: *mut c_void,
     );

@@ -28,6 +28,12 @@ use vpn_core::exchange::Leases;
 use vpn_core::forward::{Counters, Table};
 use vpn_core::rate::Rates;
 
+#[cfg(feature = "sdk")]
+const VPN_STAT_USAGE: &CStr = c"vpn_stat [-net <net_name>] [-full] [-json]\n\
+    vpn_stat -history [-json | -csv] [-net <net_name>] [-client <first digits of 0x..>] [-since <time>] [-limit <n>]\n\
+    vpn_stat -leases [-net <net_name>] [-json]\nvpn_stat -drop <address>\nvpn_stat -url [-renew]\n\
+    vpn_stat -reload [-json]\n";
+#[cfg(not(feature = "sdk"))]
 const VPN_STAT_USAGE: &CStr = c"vpn_stat [-net <net_name>] [-full] [-json]\n\
     vpn_stat -history [-json | -csv] [-net <net_name>] [-client <first digits of 0x..>] [-since <time>] [-limit <n>]\n\
     vpn_stat -leases [-net <net_name>] [-json]\nvpn_stat -drop <address>\nvpn_stat -url [-renew]\n";

@@ -18,7 +18,7 @@
 //! - `downstream`: handles packets from the host, on the worker whose queue they arrived at.
 //! - `pulse`: how fast a session is at the moment.
 //! - `rates`: the limits of sessions; `limited`: what passes when they allow it.
-//! - `reload`: other settings while sessions live.
+//! - `reload`: other settings while sessions live; `reread`: out of a node's file.
 //! - `deny`: the destinations that clients must not reach.
 //! - `exit`: what a process that ends without a stop saves and puts back.
 //! - `monitor`: the service's figures by HTTP, for Prometheus, a page and programs.
@@ -49,8 +49,9 @@ pub(crate) mod monitor;
 mod nat;
 mod pulse;
 mod rates;
-#[cfg(feature = "embedded")]
 mod reload;
+#[cfg(any(feature = "sdk", test))]
+pub(crate) mod reread;
 mod session;
 mod settings;
 mod static_leases;

@@ -11,7 +11,7 @@ use super::lifecycle::CHANGE;
 use super::static_leases::StaticLeases;
 use super::{SERVER, Server, Settings, SettingsError, leases, queue_memory};
 use crate::sdk::config::Config;
-use crate::sdk::{self, log_more, worker};
+use crate::sdk::{log_more, worker};
 use vpn_core::lease::Reserved;
 
 /// Why the service takes no other settings.
@@ -27,11 +27,13 @@ pub enum ReloadError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// Those of the client are.
+    #[cfg(feature = "embedded")]
     #[error(transparent)]
     Client(crate::sdk::config::BadValue),
     /// The SDK does not take them.
+    #[cfg(feature = "embedded")]
     #[error(transparent)]
-    Sdk(#[from] sdk::reload::ReloadError),
+    Sdk(#[from] crate::sdk::reload::ReloadError),
 }
 
 impl ReloadError {
@@ -40,7 +42,9 @@ impl ReloadError {
         match self {
             ReloadError::NotRunning | ReloadError::Busy => false,
             ReloadError::Settings(error) => error.is_configuration(),
+            #[cfg(feature = "embedded")]
             ReloadError::Client(_) => true,
+            #[cfg(feature = "embedded")]
             ReloadError::Sdk(error) => error.is_configuration(),
         }
     }
@@ -54,10 +58,7 @@ pub(crate) fn check(config: &Config) -> Result<(), SettingsError> {
 
 /// Gives the service that runs the settings in `config`, all or none. `commit` gives the SDK its part. The keys that a
 /// running service cannot change must have their values from before.
-pub(crate) fn reload(
-    config: &Config,
-    commit: impl FnOnce() -> Result<(), sdk::reload::ReloadError>,
-) -> Result<(), ReloadError> {
+pub(crate) fn reload(config: &Config, commit: impl FnOnce() -> Result<(), ReloadError>) -> Result<(), ReloadError> {
     let _change = worker::serialise(&CHANGE).ok_or(ReloadError::Busy)?;
     let server = SERVER.lock().clone().ok_or(ReloadError::NotRunning)?;
     let settings = Settings::parse(config)?;
@@ -115,9 +116,10 @@ impl Server {
         let Some(tokens) = self.key_tokens.as_ref() else { return };
         for (key, address) in after.not_in(before) {
             if leases.reserve_now(address, &tokens.of_static(&key)) == Reserved::AfterLease {
+                let drop = if cfg!(feature = "sdk") { "vpn_stat -drop" } else { "cellframe-vpn leases --drop" };
                 log::warn!(
                     "[srv_vpn] static_leases: {address} is another client's now; it is reserved from the end of that \
-                     session on (`cellframe-vpn leases --drop {address}` ends it)"
+                     session on (`{drop} {address}` ends it)"
                 );
             }
         }

@@ -61,7 +61,6 @@ impl StaticLeases {
     }
 
     /// Returns the entries that `other` does not have.
-    #[cfg(feature = "embedded")]
     pub(super) fn not_in(&self, other: &StaticLeases) -> Vec<([u8; 32], Ipv4Addr)> {
         self.0
             .iter()

@@ -194,7 +194,6 @@ impl WorkerDatapath {
     }
 
     /// Changes the bytes that may wait on this worker, on it.
-    #[cfg(feature = "embedded")]
     pub(super) fn limit_memory(&self, limit: usize) {
         self.state.with(|state| state.shared.set_limit(limit));
     }

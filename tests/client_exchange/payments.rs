@@ -49,6 +49,8 @@ pub(crate) struct Ledger {
     pub(crate) is_silent: bool,
     /// It has no order.
     pub(crate) sells_nothing: bool,
+    /// What its order counts in; `None` for seconds.
+    pub(crate) unit: Option<u32>,
 }
 
 #[derive(Default)]
@@ -95,9 +97,11 @@ impl Bank for TestBank {
     }
 
     fn orders(&self, net: &Net, selling_only: bool) -> Vec<Order> {
-        let mut orders = if self.0.lock().sells_nothing { Vec::new() } else { net.orders(selling_only) };
+        let ledger = self.0.lock();
+        let mut orders = if ledger.sells_nothing { Vec::new() } else { net.orders(selling_only) };
         for order in &mut orders {
-            (order.price, order.units, order.unit, order.token) = (PRICE, UNITS, unit::SECONDS, "CELL".into());
+            let unit = ledger.unit.unwrap_or(unit::SECONDS);
+            (order.price, order.units, order.unit, order.token) = (PRICE, UNITS, unit, "CELL".into());
         }
         orders
     }
@@ -215,6 +219,28 @@ fn a_start_that_cannot_pay_names_what_is_missing() {
         assert_eq!(update("purse", "CELL", 4000), -3);
         refused("cannot make a conditional transaction of 4000 datoshi CELL");
         assert_eq!(bank.made(), 2);
+    });
+}
+
+/// No server serves an order by the piece: its transaction would lock the money for nothing.
+#[test]
+fn no_money_is_locked_for_an_order_by_the_piece() {
+    in_namespace("payments::no_money_is_locked_for_an_order_by_the_piece", || {
+        let server = Server::start("");
+        let bank = TestBank::open(5000);
+        bank.0.lock().unit = Some(unit::PIECES);
+        let net = Net::by_name("backbone").expect("the network");
+        let order: String = net.free_order().expect("an order").iter().map(|byte| format!("{byte:02X}")).collect();
+        let mut config = embedded::config::Config::clone(&embedded::config::current());
+        config.set("vpn_client", "order_hash", &order);
+        embedded::config::set_current(config);
+        let (code, text) = command("vpn_client init -w purse -token CELL -value 3000 -net backbone");
+        assert!(code == -3 && text.contains("not init"), "{code} {text}");
+        assert_eq!(log_lines(&format!("order_hash = 0x{order}: sells by the piece")).len(), 1);
+        assert_eq!(server.connect(), -2);
+        let error = app::client_last_error().expect("an error").to_string();
+        assert!(error.contains("costs 1000 datoshi CELL for 20 pieces, which no server meters"), "{error}");
+        assert_eq!((bank.made(), bank.0.lock().balance), (0, 5000));
     });
 }
 

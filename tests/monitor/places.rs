@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use testkit::eventually;
 use testkit::hosts::Hosts;
 use testkit::http::get;
 use testkit::netns::in_namespace;
@@ -27,6 +28,22 @@ fn other_hosts_need_the_token_for_figures_too() {
                 .map(|reply| reply.status)
         });
         assert_eq!(statuses, [401, 200, 200]);
+    });
+}
+
+#[test]
+fn a_role_that_serves_nobody_is_told() {
+    in_namespace("places::a_role_that_serves_nobody_is_told", || {
+        let hosts = Hosts::new(PROGRAM);
+        let config = hosts.config(&format!("{NETWORK}[network_backbone]\nrole=full\n"));
+        let (server, _) = hosts.server_with("server", &["--config", &config]);
+        let warning = "the node's role in network backbone is below master: it serves nobody";
+        assert!(server.log().contains(warning), "{}", server.log());
+        let header = format!("Authorization: Bearer {}\r\n", token(&hosts, "server"));
+        eventually("the finding", || {
+            let body = get(at(), "/status.json", &header).body;
+            body.contains("\"code\":\"role\",\"level\":\"error\"")
+        });
     });
 }
 

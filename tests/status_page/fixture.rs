@@ -134,6 +134,20 @@ fn a_busy_page_is_quick_and_fits_a_phone_and_takes_names_as_text() {
         let said = browser.console();
         assert!(said.is_empty(), "no fault, and nothing that the policy refuses: {said:#?}");
         tells_what_is_wrong(&browser);
+        names_the_commands_of_a_node(&browser);
+    });
+}
+
+/// A node's operator has no program `cellframe-vpn`.
+fn names_the_commands_of_a_node(browser: &Browser) {
+    let mut status = busy(10_000);
+    status["service"]["sdk"] = "node".into();
+    feed(browser, &status);
+    let bounded = browser.text("#sessions-shown").replace('\u{202f}', "");
+    assert_eq!(bounded, "The 100 with the most traffic of 10000; cellframe-node-cli vpn_stat prints all.");
+    browser.run("window.fetch = async () => new Response('', {status: 403})");
+    eventually("the node's command", || {
+        browser.text("#gone").contains("run cellframe-node-cli vpn_stat -url on the server")
     });
 }
 

@@ -16,6 +16,12 @@ bool vpn_glue_net_is_offline(struct dap_chain_net *net)
     return dap_embedded_net_is_offline(net);
 }
 
+bool vpn_glue_net_has_payee(struct dap_chain_net *net)
+{
+    (void)net;
+    return true;
+}
+
 uint32_t vpn_glue_net_role(struct dap_chain_net *net)
 {
     return (uint32_t)dap_chain_net_get_role(net).enums;

@@ -33,6 +33,16 @@ bool vpn_glue_net_is_offline(struct dap_chain_net *net)
     return dap_chain_net_get_state(net) == NET_STATE_OFFLINE;
 }
 
+bool vpn_glue_net_has_payee(struct dap_chain_net *net)
+{
+    const char *text = dap_config_get_item_str_default(g_config, SECTION, "wallet_addr", NULL);
+    dap_chain_addr_t *address = text ? dap_chain_addr_from_str(text) : NULL;
+    /* The SDK takes "0" and "null" for an address, and what is paid there is lost. */
+    bool is_payee = address && !dap_chain_addr_is_blank(address) && address->net_id.uint64 == net->pub.id.uint64;
+    DAP_DELETE(address);
+    return is_payee;
+}
+
 uint32_t vpn_glue_net_role(struct dap_chain_net *net)
 {
     return (uint32_t)dap_chain_net_get_role(net).enums;

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 
 #include "internal.h"
+#include "dap_config.h"
 
 void vpn_glue_settle(void)
 {
@@ -44,6 +45,17 @@ void vpn_internal_service_unregister(dap_chain_net_srv_t *service)
 {
     service->allow_free_srv = false;    /* from now on the SDK refuses requests for free service */
     s_kept_service = service;
+}
+
+/* The node keeps the configuration of its start: other parts of it have texts of that one. */
+void *vpn_glue_config_reread(void)
+{
+    return g_config && g_config->path ? dap_config_open(g_config->path) : NULL;
+}
+
+void vpn_glue_config_close(void *config)
+{
+    dap_config_close((dap_config_t *)config);
 }
 
 /* The SDK cannot unregister a path: the handler answers 404 while the service is down. */

@@ -33,6 +33,7 @@ static void s_order(void *context, const dap_embedded_offer_t *offer)
     vpn_glue_order_view_t order;
     memset(&order, 0, sizeof(order));
     memcpy(order.hash, offer->hash.raw, sizeof(order.hash));
+    order.is_here = true;
     order.price = offer->value;
     order.units = offer->units;
     order.unit = offer->unit;
@@ -40,10 +41,10 @@ static void s_order(void *context, const dap_embedded_offer_t *offer)
     reader->callback(reader->context, &order);
 }
 
-void vpn_glue_net_orders(struct dap_chain_net *net, bool selling_only,
+void vpn_glue_net_orders(struct dap_chain_net *net, bool selling_only, bool with_places,
                          void (*callback)(void *context, const vpn_glue_order_view_t *order), void *context)
 {
-    (void)selling_only;
+    (void)selling_only, (void)with_places;
     struct order_reader reader = {callback, context};
     dap_embedded_bank_orders(net, s_order, &reader);
 }

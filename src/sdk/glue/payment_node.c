@@ -39,7 +39,7 @@ static dap_list_t *s_orders(dap_chain_net_t *net, dap_chain_net_srv_order_direct
     return orders;
 }
 
-void vpn_glue_net_orders(struct dap_chain_net *net, bool selling_only,
+void vpn_glue_net_orders(struct dap_chain_net *net, bool selling_only, bool with_places,
                          void (*callback)(void *context, const vpn_glue_order_view_t *order), void *context)
 {
     dap_list_t *orders = s_orders(net, selling_only ? SERV_DIR_SELL : SERV_DIR_UNDEFINED);
@@ -56,11 +56,12 @@ void vpn_glue_net_orders(struct dap_chain_net *net, bool selling_only,
         memcpy(token, order->price_ticker, sizeof(order->price_ticker));
         view.token = token;
         view.node = order->node_addr.uint64;
+        view.is_here = order->node_addr.uint64 == g_node_addr.uint64;
         view.price = s_saturated(order->price);
         view.units = order->units;
         view.unit = (uint32_t)order->price_unit.enm;
         dap_chain_node_addr_t address = order->node_addr;
-        dap_chain_node_info_t *info = address.uint64 ? dap_chain_node_info_read(net, &address) : NULL;
+        dap_chain_node_info_t *info = with_places && address.uint64 ? dap_chain_node_info_read(net, &address) : NULL;
         if (info) {
             view.host = info->ext_host;
             view.port = info->ext_port;

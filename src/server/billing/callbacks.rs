@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::sdk::NOTICE;
 use crate::sdk::channel::Channel;
 use crate::sdk::usage::{OrderTerms, Rest, Step, Usage, UsageState};
 use crate::server::Server;
@@ -64,7 +65,7 @@ impl Server {
         let amount = Amount::of_receipt(offer.unit, offer.units);
         session.journal.pays();
         let level = session.journal.level(self.now(), "receipt signed");
-        log::log!(level, "receipt signed: {}, the first one of {amount}, and paid", session.who());
+        log::log!(target: NOTICE, level, "receipt signed: {}, the first one of {amount}, and paid", session.who());
         let rest = {
             let mut account = session.account.lock();
             let metered = account.meter_for(&offer, self);
@@ -132,7 +133,7 @@ impl Server {
         self.note_signed(channel, session, usage.transaction);
         let amount = Amount::of_receipt(offer.unit, offer.units);
         let level = session.journal.level(self.now(), "receipt signed");
-        log::log!(level, "receipt signed: {}, the next one of {amount}, and paid", session.who());
+        log::log!(target: NOTICE, level, "receipt signed: {}, the next one of {amount}, and paid", session.who());
         self.meter(channel, Event::Paid);
         true
     }

@@ -7,6 +7,7 @@
 //! - `metering`: drives a session's meter, receipts included, until the end.
 //! - `noted`: what the account book learns of that.
 //! - `callbacks`: what the SDK's billing reports.
+//! - `offers`: the node's own orders, and what keeps it from selling.
 //! - `told`: what the log says of what is left.
 //! - `rests`: loads rests, and stores them on a thread of its own.
 //!
@@ -17,6 +18,7 @@ mod facts;
 mod gate;
 mod metering;
 mod noted;
+mod offers;
 mod replies;
 mod request;
 mod rests;
@@ -43,6 +45,7 @@ use vpn_core::book::Limits;
 use vpn_core::meter::{Client, Grace, GraceLimits, PaymentId};
 
 pub(super) use gate::Gate;
+pub(super) use offers::check_orders;
 pub(super) use rests::{Store, stored};
 
 const SECTION: &str = "srv_vpn";
@@ -131,6 +134,8 @@ pub(super) struct Billing {
     net: Option<String>,
     /// The gate is in front of channel 'R'.
     is_gated: AtomicBool,
+    /// The node had the certificate that signs receipts at the start.
+    has_certificate: AtomicBool,
     grace: Mutex<Grace>,
     chains: Mutex<HashMap<[u8; 32], ChainUse>>,
     /// The sessions that have the rest of a client.
@@ -150,6 +155,7 @@ impl Billing {
             rules: ArcSwap::from_pointee(rules),
             net: config.text(SECTION, "net").or_else(|| cfg!(feature = "embedded").then(|| "backbone".to_owned())),
             is_gated: AtomicBool::new(false),
+            has_certificate: AtomicBool::new(true),
             grace: Mutex::new(Grace::new(rules.grace)),
             chains: Mutex::default(),
             payers: Mutex::default(),
@@ -166,7 +172,6 @@ impl Billing {
     }
 
     /// Takes other rules, for what begins from now on. The gate and the account book stay as they are.
-    #[cfg(feature = "embedded")]
     pub(super) fn change(&self, rules: Rules) {
         self.grace.lock().set_limits(rules.grace);
         self.rules.store(Arc::new(rules));
@@ -238,40 +243,6 @@ impl Billing {
             None => drop(chains.remove(&chain)),
         }
         chains.retain(|_, used| !matches!(used, ChainUse::Unsettled { until, .. } if now >= *until));
-    }
-}
-
-/// Keys without which a node serves no order, and what they name.
-const NEEDED: [(&str, &str); 2] = [("receipt_sign_cert", "a certificate"), ("wallet_addr", "a wallet's address")];
-
-/// Warns of orders that no client can pay, so that an operator learns it before the first customer.
-pub(super) fn check_orders(billing: &Billing, config: &Config) {
-    let Some(net) = billing.net() else { return };
-    let orders = net.orders(true);
-    if orders.is_empty() {
-        return;
-    }
-    // The embedded SDK has a default for the one and no use for the other.
-    let keys = if cfg!(feature = "embedded") { [].as_slice() } else { NEEDED.as_slice() };
-    for (key, expected) in keys {
-        if config.text(SECTION, key).is_none() {
-            log::warn!("[srv_vpn] {key} is missing: the node serves no order without it; expected {expected}");
-        }
-    }
-    for order in orders {
-        let Some(terms) = net.order_terms(&order.hash).filter(|terms| terms.is_ours && !terms.is_free) else {
-            continue;
-        };
-        let hash: String = order.hash.iter().take(6).map(|byte| format!("{byte:02X}")).collect();
-        if vpn_core::meter::Unit::from_wire(terms.unit).is_none() {
-            let unit = terms.unit;
-            log::warn!("order 0x{hash}.. is not served: its unit is {unit:#x}, expected SEC (0x2) or B (0x11)");
-        } else if terms.units == 0 {
-            log::warn!("order 0x{hash}.. is not served: it sells 0 units");
-        } else if !terms.is_native {
-            let name = net.name();
-            log::warn!("order 0x{hash}.. is not served: its price is not in the own token of network {name}");
-        }
     }
 }
 

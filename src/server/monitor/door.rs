@@ -22,6 +22,10 @@ const COOKIE_LASTS: u32 = 30 * 24 * 3600;
 /// The path of the page.
 pub(super) const PAGE: &str = "/";
 
+/// What prints the address with the token, on what this library is built for.
+pub(super) const COMMAND: &str =
+    if cfg!(feature = "embedded") { "cellframe-vpn stat --url" } else { "cellframe-node-cli vpn_stat -url" };
+
 /// What a reader without the token is told.
 const REFUSAL: &str = "\
 This page shows who uses this VPN server, so it asks for the server's token.
@@ -56,7 +60,7 @@ impl Door {
         let stored = store::get(GROUP, KEY);
         let known = stored.as_ref().and_then(|bytes| Token::parse(std::str::from_utf8(bytes).ok()?));
         if known.is_none() && stored.is_some() {
-            log::warn!("{GROUP} / {KEY} is no token; a new one is made, and `cellframe-vpn stat --url` shows it");
+            log::warn!("{GROUP} / {KEY} is no token; a new one is made, and `{COMMAND}` shows it");
         }
         Ok(Door(Mutex::new(known.map_or_else(draw, Ok)?)))
     }

@@ -74,7 +74,7 @@ impl Accounts {
         if offers.looked.is_some_and(|looked| now.saturating_duration_since(looked) < OFFERS_EVERY) {
             return;
         }
-        let orders = server.billing.net().map(|net| net.orders(true)).unwrap_or_default();
+        let orders = server.billing.offers();
         *offers = Offers {
             looked: Some(now),
             sells: orders.iter().any(|order| order.price > 0),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::speed::Speed;
-use crate::sdk::{figures, http, store};
+use crate::sdk::{figures, store};
 use crate::server::Server;
 use host::nft::nat;
 use vpn_core::forward::DropCause;
@@ -64,6 +64,7 @@ pub(super) fn look(server: &Server, lags: &[Duration], speed: &Speed) -> Vec<Fin
     drops(speed, &mut found);
     stores(&mut found);
     memory(&mut found);
+    role(server, &mut found);
     selling(server, &mut found);
     exposure(server, &mut found);
     found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
@@ -174,14 +175,33 @@ fn memory(found: &mut Vec<Finding>) {
     ));
 }
 
+fn role(server: &Server, found: &mut Vec<Finding>) {
+    if let Some(net) = server.billing.net().filter(|net| !net.role_serves()) {
+        found.push(Finding::new(
+            Level::Error,
+            "role",
+            format!("the node's role in the network {} is below master: all clients are refused", net.name()),
+            "set it to master or above in the configuration of the network, and restart the service",
+        ));
+    }
+}
+
 fn selling(server: &Server, found: &mut Vec<Finding>) {
     let Some(net) = server.billing.net().filter(|_| server.monitor.senses.accounts.sells()) else { return };
-    if http::receipt_key_hash().is_none() {
+    if !server.billing.has_certificate() {
         found.push(Finding::new(
             Level::Error,
             "certificate",
             "no certificate signs receipts: nothing can be sold",
-            "name one that exists: [srv_vpn] receipt_sign_cert",
+            "name one that exists: [srv_vpn] receipt_sign_cert, and restart the service",
+        ));
+    }
+    if !net.has_payee() {
+        found.push(Finding::new(
+            Level::Error,
+            "wallet",
+            format!("no wallet in network {} is paid: nothing can be sold", net.name()),
+            "set [srv_vpn] wallet_addr to the address that `wallet info` prints, and restart the service",
         ));
     }
     if net.is_offline() {

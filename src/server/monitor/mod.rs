@@ -119,7 +119,7 @@ impl Monitor {
                 log::info!(target: NOTICE, "monitor: http://{address}/metrics");
                 if has_page {
                     // Not the token: who may read the log may not see the clients.
-                    log::info!(target: NOTICE, "status page: `cellframe-vpn stat --url` tells its address");
+                    log::info!(target: NOTICE, "status page: `{}` tells its address", door::COMMAND);
                 }
                 *self.listener.lock() = Some(listener);
             }

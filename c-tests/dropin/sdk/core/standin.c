@@ -2,6 +2,7 @@
 #include "standin.h"
 
 dap_config_t *g_config;
+dap_chain_node_addr_t g_node_addr;
 const char *standin_tag;
 
 static dap_chain_net_t s_net = {.pub = {.id = {0x77}, .name = "standin", .gdb_groups_prefix = "standin"}};
@@ -14,6 +15,9 @@ dap_config_item_type_t dap_config_get_item_type(dap_config_t *c, const char *s, 
 int64_t _dap_config_get_item_int(dap_config_t *c, const char *s, const char *i, int64_t d) { (void)c, (void)s, (void)i; return d; }
 const char *dap_config_get_item_str_default(dap_config_t *c, const char *s, const char *i, const char *d) { (void)c, (void)s, (void)i; return d; }
 const char **dap_config_get_array_str(dap_config_t *c, const char *s, const char *i, uint16_t *n) { (void)c, (void)s, (void)i; *n = 0; return NULL; }
+
+dap_config_t *dap_config_open(const char *n) { (void)n; return NULL; }
+void dap_config_close(dap_config_t *c) { (void)c; }
 
 /* --- workers, sockets, timers: none --- */
 uint32_t dap_events_thread_get_count(void) { return 0; }
@@ -56,6 +60,8 @@ dap_ledger_t *dap_ledger_by_net_name(const char *n) { (void)n; return NULL; }
 dap_chain_datum_tx_t *dap_ledger_tx_find_datum_by_hash(dap_ledger_t *l, const dap_chain_hash_fast_t *h, dap_ledger_tx_item_t **i, bool u) { (void)l, (void)h, (void)i, (void)u; return NULL; }
 dap_hash_fast_t dap_ledger_get_first_chain_tx_hash(dap_ledger_t *l, dap_chain_datum_tx_t *x, dap_chain_tx_out_cond_subtype_t t) { (void)l, (void)x, (void)t; dap_hash_fast_t h; memset(&h, 0, sizeof(h)); return h; }
 dap_chain_net_srv_order_t *dap_chain_net_srv_order_find_by_hash(dap_chain_net_t *n, dap_chain_hash_fast_t *h) { (void)n, (void)h; return NULL; }
+dap_chain_addr_t *dap_chain_addr_from_str(const char *t) { (void)t; return NULL; }
+bool dap_chain_addr_is_blank(const dap_chain_addr_t *a) { (void)a; return true; }
 int dap_chain_net_get_state(dap_chain_net_t *n) { (void)n; return 1; }
 dap_hash_fast_t dap_ledger_get_final_chain_tx_hash(dap_ledger_t *l, dap_chain_tx_out_cond_subtype_t t, dap_chain_hash_fast_t *h, bool u) { (void)l, (void)t, (void)u; return *h; }
 const char *dap_ledger_tx_get_token_ticker_by_hash(dap_ledger_t *l, dap_chain_hash_fast_t *h) { (void)l, (void)h; return NULL; }

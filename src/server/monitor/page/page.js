@@ -12,6 +12,14 @@ const PATIENCE = 5000;
 const at = (id) => document.getElementById(id);
 const chart = new Chart(at("chart"), at("chart-point"));
 
+const COMMANDS = {
+  embedded: { stat: "cellframe-vpn stat", url: "cellframe-vpn stat --url" },
+  node: { stat: "cellframe-node-cli vpn_stat", url: "cellframe-node-cli vpn_stat -url" },
+};
+/** What the server runs on. */
+let sdk = "embedded";
+const command = (name) => (COMMANDS[sdk] ?? COMMANDS.embedded)[name];
+
 const LEVELS = { ok: "Good", warning: "Warning", error: "Fault" };
 const SERVICES = { free: "free", grace: "in grace", paid: "paid", none: "not served" };
 
@@ -97,7 +105,7 @@ function showFigures({ service, sessions: they, traffic, latency, leases }) {
 
 function showSessions({ list, left_out: others }) {
   sessions.show(list);
-  const bounded = `The ${count(list.length)} with the most traffic of ${count(list.length + others)}; cellframe-vpn stat prints all.`;
+  const bounded = `The ${count(list.length)} with the most traffic of ${count(list.length + others)}; ${command("stat")} prints all.`;
   setText(at("sessions-shown"), list.length === 0 ? "No client is connected." : others > 0 ? bounded : "");
 }
 
@@ -134,6 +142,7 @@ function showEarned(earned) {
 }
 
 function show(status) {
+  sdk = status.service.sdk;
   showHealth(status.health);
   showFigures(status);
   showSessions(status.sessions);
@@ -207,7 +216,7 @@ async function round() {
     if (!(error instanceof Refused || error instanceof NoAnswer)) {
       showGone("This page does not understand the server's answer: reload it.");
     } else if (error instanceof Refused) {
-      showGone("The server does not know this page's token any more: run cellframe-vpn stat --url on the server and open what it prints.");
+      showGone(`The server does not know this page's token any more: run ${command("url")} on the server and open what it prints.`);
     } else {
       showGone("The server does not answer: it has stopped, or the way to it is down.");
     }

@@ -126,8 +126,13 @@ typedef struct dap_sign {
     } header;
 } dap_sign_t;
 typedef struct dap_chain_addr {
-    uint8_t bytes[77];
+    dap_chain_net_id_t net_id;
+    uint8_t bytes[69];
 } dap_chain_addr_t;
+struct dap_config {
+    char *path;
+};
+extern dap_chain_node_addr_t g_node_addr;
 
 dap_chain_tx_out_cond_t *dap_chain_ledger_get_tx_out_cond_linked_to_tx_in_cond(dap_ledger_t *ledger,
                                                                                dap_chain_tx_in_cond_t *in);
@@ -156,6 +161,8 @@ dap_chain_datum_tx_receipt_t *dap_chain_datum_tx_receipt_sign_add(dap_chain_datu
                                                                   struct dap_enc_key *key);
 bool dap_hash_fast_compare(const dap_hash_fast_t *a, const dap_hash_fast_t *b);
 bool dap_hash_fast_is_blank(const dap_hash_fast_t *hash);
+dap_chain_addr_t *dap_chain_addr_from_str(const char *text);
+bool dap_chain_addr_is_blank(const dap_chain_addr_t *address);
 bool dap_chain_net_tx_get_fee(dap_chain_net_id_t id, uint256_t *value, dap_chain_addr_t *address);
 dap_chain_node_info_t *dap_chain_node_info_read(dap_chain_net_t *net, dap_chain_node_addr_t *address);
 dap_sign_t *dap_sign_create(struct dap_enc_key *key, const void *data, const size_t size);
