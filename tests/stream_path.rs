@@ -109,6 +109,7 @@ fn a_channel_knows_its_path_and_keeps_the_kernels_queue_short() {
     is_up.recv_timeout(TEST_TIMEOUT).unwrap();
     let off_worker = client.channel.lock().clone().unwrap();
     assert_eq!((off_worker.path(), off_worker.unsent(), off_worker.congestion()), (None, None, None));
+    assert_eq!(off_worker.bbr(), None);
     assert!(!off_worker.set_unsent_limit(LIMIT));
     assert_eq!(off_worker.set_congestion(c"reno").unwrap_err().kind(), ErrorKind::NotConnected);
 
@@ -124,6 +125,7 @@ fn congestion_is_set_on_this_stream_alone(client: &End, server: &End) {
     let (unknown, known, is_now) = client.on_channel(|channel| {
         (channel.set_congestion(c"none-such"), channel.set_congestion(c"reno"), channel.congestion())
     });
+    assert_eq!(client.on_channel(Channel::bbr), None);
     assert_eq!(unknown.unwrap_err().kind(), ErrorKind::NotFound);
     known.unwrap();
     assert_eq!(is_now.as_deref(), Some("reno"));

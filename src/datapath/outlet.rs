@@ -5,11 +5,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::bbr::Bbr;
 use super::black_hole::BlackHole;
 use super::drain;
 use crate::sdk::channel::Channel;
 use vpn_core::forward::{Load, Offload};
-use vpn_core::queue::{Ceiling, Events, Limits, Memory, Pace, Path, Queue, Rate, Tuning};
+use vpn_core::queue::{Events, Limits, Memory, Pace, Path, Queue, Rate, Tuning};
 use vpn_core::wire::Ipv4View;
 
 /// What an outlet holds of a path without a memory of its own, such as a cable, in the stream and in the queue each, bytes:
@@ -85,8 +86,8 @@ pub(crate) struct Outlet {
     looked: Option<Duration>,
     /// What [`Outlet::pop`] may still hand down.
     room: usize,
-    /// For a stream whose congestion control looks for the path's rate: the ceiling, and what the kernel was told.
-    ceiling: Option<(Ceiling, u64)>,
+    /// `None` if its stream has another congestion control.
+    bbr: Option<Bbr>,
     black_hole: BlackHole,
     tuning: Tuning,
     /// The rate that its peer may have.
@@ -104,7 +105,7 @@ impl Outlet {
             limit,
             looked: None,
             room: 0,
-            ceiling: None,
+            bbr: None,
             black_hole: BlackHole::default(),
             tuning: Tuning::default(),
             rate: None,
@@ -208,11 +209,12 @@ impl Outlet {
 
     /// Asks the kernel how fast the path is, and tells it what follows: when to wake the stream up, and how fast to become.
     fn look(&mut self, now: Duration, channel: &Channel) {
-        if self.looked.replace(now).is_none() && channel.congestion().as_deref() == Some("bbr") {
-            self.ceiling = Some((Ceiling::default(), u64::MAX));
+        if self.looked.replace(now).is_none() {
+            self.bbr = Bbr::of(channel);
         }
         let Some(path) = channel.path() else { return };
         self.black_hole.look(now, &path, channel);
+        let (is_busy, repairs) = (path.unacked > 0, path.ca_state != 0);
         let path = Path {
             pacing_rate: path.pacing_rate,
             delivery_rate: if path.delivery_rate == u64::MAX { 0 } else { path.delivery_rate },
@@ -232,12 +234,8 @@ impl Outlet {
             channel.set_unsent_limit(if is_open { u32::MAX } else { pace.window() as u32 });
             self.pace = pace;
         }
-        if let Some((ceiling, told)) = &mut self.ceiling {
-            let rate = ceiling.of(now, &path);
-            if rate.abs_diff(*told) > *told / 32 {
-                channel.set_rate_limit(rate);
-                *told = rate;
-            }
+        if let Some(bbr) = &mut self.bbr {
+            bbr.look(now, &path, is_busy, repairs, channel);
         }
     }
 }

@@ -17,7 +17,7 @@ use super::types::{dap_chain_net_srv_t, dap_stream_ch_pkt_t, dap_stream_ch_t};
 use super::visible::{UT_hash_handle, dap_chain_net_srv_ch_vpn, dap_chain_net_srv_vpn_tun_socket};
 use super::{raw, worker};
 
-pub use super::raw::{PathInfo, SessionStats, SessionView};
+pub use super::raw::{Bbr, PathInfo, SessionStats, SessionView};
 
 /// The packet type that carries VPN packets.
 pub const TYPE_DATA: u8 = 0x02;
@@ -131,6 +131,17 @@ impl Channel {
         let is_known = unsafe { raw::vpn_glue_channel_path(ch, path.as_mut_ptr()) };
         // SAFETY: the call writes the whole struct if its result is true.
         is_known.then(|| unsafe { path.assume_init() })
+    }
+
+    /// Asks bbr, version 1, about the path; `None` off the channel's worker, or if the connection has another congestion
+    /// control. It costs a system call.
+    pub fn bbr(&self) -> Option<Bbr> {
+        let ch = self.here()?;
+        let mut bbr = MaybeUninit::uninit();
+        // SAFETY: open and on its worker, and `bbr` is writable.
+        let is_known = unsafe { raw::vpn_glue_channel_bbr(ch, bbr.as_mut_ptr()) };
+        // SAFETY: the call writes the whole struct if its result is true.
+        is_known.then(|| unsafe { bbr.assume_init() })
     }
 
     /// Returns the bytes that the kernel has taken and not sent yet; `None` off the channel's worker, or if the kernel

@@ -291,6 +291,16 @@ pub struct PathInfo {
     pub timeouts: u8,
 }
 
+/// What bbr knows of the path, where it is the connection's congestion control.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bbr {
+    /// The rate of the path, bytes a second.
+    pub rate: u64,
+    /// By what bbr multiplies what fills the path, for its window, in parts of 256: the number of its phase.
+    pub window_gain: u32,
+}
+
 /// A service session, as the SDK lists it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -496,6 +506,8 @@ unsafe extern "C" {
 unsafe extern "C" {
     /// What the kernel knows of the connection's path; false if it is none of TCP.
     pub(super) fn vpn_glue_channel_path(ch: *const dap_stream_ch_t, out: *mut PathInfo) -> bool;
+    /// What bbr knows; false if the connection has another congestion control, or a later version of bbr.
+    pub(super) fn vpn_glue_channel_bbr(ch: *const dap_stream_ch_t, out: *mut Bbr) -> bool;
     /// The bytes that the kernel has not sent yet; -1 if it does not say.
     pub(super) fn vpn_glue_channel_unsent(ch: *const dap_stream_ch_t) -> i64;
     /// Sets how many bytes the kernel takes that it cannot send yet (TCP_NOTSENT_LOWAT); 0, or an errno.

@@ -12,6 +12,7 @@ mod neighbours;
 #[allow(dead_code)]
 #[path = "../bundle_exchange/peer.rs"]
 mod peer;
+mod renewal;
 mod site;
 mod sizes;
 mod stalls;

@@ -245,3 +245,20 @@ pub fn congestion_of(belongs: impl Fn(SocketAddr, SocketAddr) -> bool) -> Vec<St
     let of_these = connections().into_iter().filter(|(_, own, peer)| belongs(*own, *peer));
     of_these.map(|(socket, ..)| sockopt::tcp_congestion(socket).unwrap()).collect()
 }
+
+/// Returns by what bbr multiplies what fills the path, for its window, in parts of 256: for each connection of this process
+/// to `server` (TCP_CC_INFO of tcp(7)). Four packets at a time travel at 256.
+#[allow(unsafe_code)]
+pub fn window_gains_of_bbr(server: SocketAddr) -> Vec<u32> {
+    let gain = |end: &OwnedFd| {
+        // Its last field.
+        let mut info = [0_u32; 5];
+        let mut length = size_of_val(&info) as libc::socklen_t;
+        let (level, option) = (libc::IPPROTO_TCP, libc::TCP_CC_INFO);
+        // SAFETY: an open socket; the buffer is writable, and its length is passed.
+        let code = unsafe { libc::getsockopt(end.as_raw_fd(), level, option, (&raw mut info).cast(), &mut length) };
+        assert_eq!((code, length), (0, 20), "TCP_CC_INFO: {}", std::io::Error::last_os_error());
+        info[4]
+    };
+    connections().iter().filter(|(_, _, peer)| *peer == server).map(|(end, ..)| gain(end)).collect()
+}

@@ -1,6 +1,7 @@
 /* The TCP connection below channel 'S': what the kernel knows of its path, and how it sends. The kernel's own header, not
  * the C library's, has the whole struct tcp_info; no file may include both. */
 #include <errno.h>
+#include <linux/inet_diag.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -42,6 +43,22 @@ bool vpn_glue_channel_path(const struct dap_stream_ch *ch, vpn_glue_path_info_t 
     /* A kernel that has the rate has the bit, which lies in a byte that older ones left 0. */
     out->delivery_rate = HAS(tcpi_delivery_rate) ? info.tcpi_delivery_rate : UINT64_MAX;
     out->is_app_limited = HAS(tcpi_delivery_rate) ? info.tcpi_delivery_rate_app_limited : true;
+    return true;
+}
+
+bool vpn_glue_channel_bbr(const struct dap_stream_ch *ch, vpn_glue_bbr_t *out)
+{
+    /* The kernel does not say whose figures these are: other controls tell fewer, later versions of bbr more. */
+    struct {
+        struct tcp_bbr_info bbr;
+        char more[256];
+    } info;
+    socklen_t size = sizeof(info);
+    int fd = s_descriptor(ch);
+    if (fd < 0 || getsockopt(fd, IPPROTO_TCP, TCP_CC_INFO, &info, &size) != 0 || size != sizeof(info.bbr))
+        return false;
+    out->rate = (uint64_t)info.bbr.bbr_bw_hi << 32 | info.bbr.bbr_bw_lo;
+    out->window_gain = info.bbr.bbr_cwnd_gain;
     return true;
 }
 

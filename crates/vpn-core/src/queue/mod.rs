@@ -17,6 +17,7 @@ mod events;
 mod flows;
 mod memory;
 mod pace;
+mod renewal;
 
 pub use bucket::Rate;
 pub use ceiling::Ceiling;
@@ -25,6 +26,7 @@ pub use delays::{DELAY_BOUNDS, Delays};
 pub use events::Events;
 pub use memory::Memory;
 pub use pace::{Pace, Path};
+pub use renewal::{Phase, Renewal};
 
 use std::time::Duration;
 
