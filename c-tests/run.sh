@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs all tests of the project: c-tests/run.sh
 #
-# Builds the library (release, without LTO), runs the Rust tests and then the C tests, continues after a failure, and finally lists
-# the failed and the skipped tests, with reasons. Exits with 0 if nothing failed. Works from any directory, and without
-# network access once cargo has the crates. Respects CARGO_TARGET_DIR; VPN_C_TESTS_BUILD is the CMake build directory
-# (default c-tests/build).
+# Builds the library (release, without LTO), runs the Rust tests and then the C tests, continues after a failure, and
+# finally lists the failed and the skipped tests, with reasons. Exits with 0 if nothing failed. Works from any directory,
+# and without network access once cargo has the crates. Respects CARGO_TARGET_DIR; VPN_C_TESTS_BUILD is the CMake build
+# directory (default c-tests/build).
 #
 # Needs cargo, a C and C++ compiler, cmake, make and python3; on Debian, as root, it installs missing packages. Some
 # tests need clang, valgrind, chromium-driver, iproute2, iperf3, iptables, dbus-daemon or TUN and are skipped without

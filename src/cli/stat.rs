@@ -12,7 +12,8 @@ use crate::sdk::channel::{self, SessionView};
 use crate::sdk::clock;
 
 /// Runs the command: `-history` is the account book, `-json` the sessions for programs, `-url` the address of the
-/// status page, with `-renew` a new one, `-reload` reads a node's configuration again, `-full` has all that is known of each. With `-net` it shows the sessions that use this network, and those of which no network is known.
+/// status page, with `-renew` a new one, `-reload` reads a node's configuration again, `-full` has all that is known of
+/// each. With `-net` it shows the sessions that use this network, and those of which no network is known.
 pub(crate) fn run(words: &[String]) -> Answer {
     #[cfg(feature = "server")]
     if let Some(answer) = super::leases::run(words) {

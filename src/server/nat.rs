@@ -258,7 +258,8 @@ impl Nat {
         match self.take_down(&mut self.state.lock()) {
             Ok(done) => done.iter().for_each(|done| log::info!("the VPN service has {done}")),
             Err(error) => log::error!(
-                "the clients' address translation cannot be removed: {error}; the next start or `cellframe-vpn repair` tries it again"
+                "the clients' address translation cannot be removed: {error}; the next start or `cellframe-vpn repair` \
+                 tries it again"
             ),
         }
     }

@@ -48,8 +48,8 @@ fn sessions_of_an_order_have_its_reloaded_limits() {
             [session["limit_down"].clone(), session["limit_up"].clone()]
         };
         assert_eq!(limits(), [Value::Null, Value::Null]);
-        let log = server.stdout();
-        let (_, order) = log.split_once("order 0x").unwrap_or_else(|| panic!("{log}"));
+        let offers = server.stdout();
+        let (_, order) = offers.split_once("order 0x").unwrap_or_else(|| panic!("{offers}"));
         hosts.config(&format!("{sells}order_limits=[0x{}:4000:3000]\n", &order[..64]));
         assert_eq!(keys(&reloaded(&hosts, &config), "applied"), ["srv_vpn/order_limits"]);
         eventually("the limits of the order", || limits() == [4000, 3000]);

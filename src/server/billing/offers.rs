@@ -7,6 +7,7 @@ use crate::sdk::config::Config;
 use crate::sdk::http;
 use crate::sdk::net::{Net, Order};
 use vpn_core::meter::Unit;
+use vpn_core::wire::HashText;
 
 impl Billing {
     /// Returns the orders that this node is to serve: those that name it, and those that its certificate has signed. A
@@ -57,8 +58,8 @@ pub(in crate::server) fn check_orders(billing: &Billing, config: &Config) {
     }
     for order in offers {
         if let Some(why) = obstacle(&net, &order) {
-            let hash: String = order.hash.iter().take(6).map(|byte| format!("{byte:02X}")).collect();
-            log::warn!("order 0x{hash}.. is not served: {why}");
+            let hash = HashText(&order.hash).to_string();
+            log::warn!("order {}.. is not served: {why}", &hash[..14]);
         }
     }
 }
