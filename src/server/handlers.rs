@@ -17,7 +17,7 @@ use super::{Server, billing};
 impl ChannelHandler for Server {
     fn opened(&self, channel: &Arc<Channel>) {
         let (now, source) = (self.now(), Source::of(billing::source_of(channel)));
-        let journal = Journal::new(now, channel.peer(), &self.log_sources, source);
+        let journal = Journal::new(self.uptime(), channel.peer(), &self.log_sources, source);
         channel.set_data(Arc::new(Session::new(now, source, self.billing.open_account(), journal)));
         channel.show_service(self.service_raw(), self.tun_visible(channel.worker()));
         self.settings().congestion.apply(channel);

@@ -175,7 +175,7 @@ impl Server {
 
     fn give(&self, channel: &Arc<Channel>, session: &Session, sock_id: i32, caps: &Capabilities, lease: &Lease) {
         self.lease_store.wake();
-        self.figures.lease(lease.origin, session.journal.age(self.now()));
+        self.figures.lease(lease.origin, session.journal.age(self.uptime()));
         session.show_place(channel, true);
         // Before the first packet arrives by the route.
         session.set_inner_mtu(caps.mtu, &self.settings());
@@ -225,7 +225,7 @@ impl Server {
         let Some(session) = channel.data::<Session>() else { return };
         let was_served = session.journal.was_served();
         let level = if was_served { session.journal.level(self.now(), "session ended") } else { log::Level::Debug };
-        let (who, why, age) = (session.who(), session.journal.end(), session.journal.age(self.now()));
+        let (who, why, age) = (session.who(), session.journal.end(), session.journal.age(self.uptime()));
         let (up, down) = session.carried.both_ways();
         let inner = self.inner_address(session.leased());
         log::log!(

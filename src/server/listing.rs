@@ -81,7 +81,7 @@ impl Server {
             receipts: account.entry.as_ref().and_then(|noted| self.billing.book.receipts(noted.number)),
             queued: session.queued(),
             rates: self.settings().rates.of(order.as_ref()),
-            age: session.journal.age(self.now()),
+            age: session.journal.age(self.uptime()),
             carried: session.carried.both_ways(),
             rates_now: session.pulse.rates(),
             round_trip: session.pulse.round_trip(),

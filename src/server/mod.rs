@@ -255,10 +255,14 @@ impl Server {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Returns the time since the start in whole milliseconds, the resolution in which sessions store when a packet
-    /// from their client last arrived.
+    fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Returns the uptime in whole milliseconds, the resolution in which sessions store when a packet from their client
+    /// last arrived.
     fn now(&self) -> Duration {
-        Duration::from_millis(self.started.elapsed().as_millis() as u64)
+        Duration::from_millis(self.uptime().as_millis() as u64)
     }
 
     fn adopt(&self, channel: &Arc<Channel>) -> Option<Route> {

@@ -395,7 +395,7 @@ impl Server {
         let change = session.state.lock().set_allowed(self.now(), allowed);
         match change {
             UsageChange::Begins => {
-                self.figures.serve(session.journal.age(self.now()));
+                self.figures.serve(session.journal.age(self.uptime()));
                 session.journal.served();
                 self.note_service(channel, session);
                 let kind = match session.account.lock() {
