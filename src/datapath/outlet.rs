@@ -164,7 +164,10 @@ impl Outlet {
     pub(crate) fn begin(&mut self, shared: &Shared, channel: &Channel) {
         let now = shared.now();
         let is_due = self.queue.ready_at(now).is_some_and(|due| due <= now);
-        self.room = if is_due { self.measure(now, channel) } else { 0 };
+        let room = if is_due { self.measure(now, channel) } else { 0 };
+        // The kernel calls when half has left. Who fills it up before gets little into each record, whose headers are
+        // several per cent of a packet.
+        self.room = if self.is_paced() && room < self.pace.window() / 2 { 0 } else { room };
     }
 
     /// Writes the next packet to the front of `space`, as a TUN queue does, and returns its length with the header. `None`
@@ -197,13 +200,17 @@ impl Outlet {
         self.queue.tune(self.rate.map_or(self.tuning, |rate| self.tuning.at_rate(rate)));
     }
 
+    fn is_paced(&self) -> bool {
+        self.pace.window() < short(self.limit)
+    }
+
     /// Returns how many bytes the stream may be given.
     fn measure(&mut self, now: Duration, channel: &Channel) -> usize {
         if self.looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK_EVERY) {
             self.look(now, channel);
         }
         let Some(pending) = channel.pending() else { return 0 };
-        let unsent = if self.pace.window() < short(self.limit) { channel.unsent().unwrap_or(0) } else { 0 };
+        let unsent = if self.is_paced() { channel.unsent().unwrap_or(0) } else { 0 };
         self.pace.window().saturating_sub(pending + unsent)
     }
 
