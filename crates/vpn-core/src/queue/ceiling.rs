@@ -15,11 +15,15 @@ use std::time::Duration;
 const INITIAL_WINDOW: u64 = 14_600;
 /// The time in which the memory of the best rate fades.
 const FADES_IN: Duration = Duration::from_secs(10);
-/// The least queue that counts as one, as a delay: less is jitter. It is at least three packets of this many bytes.
+/// The queue that counts as one, as a delay, is a quarter of a round trip: bbr's own waves. Less than four milliseconds
+/// are jitter, and more than eighteen are heard. It is at least three packets of this many bytes.
 const LEAST_QUEUE: Duration = Duration::from_millis(4);
+const MOST_QUEUE: Duration = Duration::from_millis(18);
 const PACKET: u64 = 1500;
 /// A shorter round trip is that of a cable, whose queue is short, and where the bound costs 7 % of the throughput.
 const CABLE: Duration = Duration::from_millis(1);
+/// How long the best rate of the last round trips is remembered, at least.
+const REMEMBERED: Duration = Duration::from_millis(100);
 /// How long a queue of our own may last under the ceiling, in round trips and at least.
 const ROUND_TRIPS: u32 = 12;
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -30,6 +34,7 @@ const RELEASE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ceiling {
     best: u64,
+    recent: Recent,
     looked: Duration,
     /// Since when there is a queue.
     queue_since: Option<Duration>,
@@ -43,6 +48,7 @@ impl Ceiling {
         let faded = u128::from(self.best) * passed.as_nanos() / FADES_IN.as_nanos();
         self.best = (self.best - faded as u64).max(path.delivery_rate);
         self.looked = now;
+        let recent = self.recent.of(now, path);
         if path.shortest < CABLE {
             return u64::MAX;
         }
@@ -50,7 +56,7 @@ impl Ceiling {
         let first = INITIAL_WINDOW * 1_000_000 / micros;
         let queue = path.round_trip.saturating_sub(path.shortest);
         let packets = Duration::from_micros(3 * PACKET * 1_000_000 / path.delivery_rate.max(first));
-        let accepted = LEAST_QUEUE.max(path.shortest / 4).max(packets.min(path.shortest));
+        let accepted = (path.shortest / 4).clamp(LEAST_QUEUE, MOST_QUEUE).max(packets.min(path.shortest));
         if queue <= accepted || now < self.released_until {
             self.queue_since = None;
             return self.best.max(first).saturating_mul(2);
@@ -59,10 +65,33 @@ impl Ceiling {
         if now.saturating_sub(since) > PATIENCE.max(path.shortest * ROUND_TRIPS) {
             self.released_until = now + RELEASE;
         }
-        // A third of what is too much in a round trip: what is seen is as old as that, and the link must not run dry.
+        // A fiftieth, because bbr's best rate is a little too high, and a third of what is too much in a round trip: what is
+        // seen is as old as that, and the link must not run dry.
         let excess = (queue - accepted).as_micros() as u64;
-        let share = 1000_u64.saturating_sub(excess.saturating_mul(300) / micros).max(850);
-        path.delivery_rate.max(first).saturating_mul(share) / 1000
+        let share = 980_u64.saturating_sub(excess.saturating_mul(300) / micros).max(850);
+        recent.max(first).saturating_mul(share) / 1000
+    }
+}
+
+/// The best rate of the last round trips. The rate of the last one alone is low after the ceiling has been: a ceiling
+/// below that would leave the link idle.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    /// The best since `since`, and of as long a time before.
+    best: [u64; 2],
+    since: Duration,
+}
+
+impl Recent {
+    fn of(&mut self, now: Duration, path: &Path) -> u64 {
+        let passed = now.saturating_sub(self.since);
+        let time = REMEMBERED.max(path.shortest * 4);
+        if passed >= time {
+            self.best = [0, if passed < time * 2 { self.best[0] } else { 0 }];
+            self.since = now;
+        }
+        self.best[0] = self.best[0].max(path.delivery_rate);
+        self.best[0].max(self.best[1])
     }
 }
 
@@ -84,7 +113,7 @@ mod tests {
         let mut ceiling = Ceiling::default();
         assert_eq!(ceiling.of(at(0), &path(1_000_000, 40)), 2_000_000);
         assert_eq!(ceiling.of(at(40), &path(1_500_000, 41)), 3_000_000);
-        assert_eq!(ceiling.of(at(80), &path(2_000_000, 60)), 2_000_000 * 925 / 1000);
+        assert_eq!(ceiling.of(at(80), &path(2_000_000, 60)), 2_000_000 * 905 / 1000);
         assert_eq!(ceiling.of(at(120), &path(2_000_000, 120)), 1_700_000);
         assert_eq!(ceiling.of(at(160), &path(2_000_000, 49)), 4_000_000);
     }
@@ -95,6 +124,18 @@ mod tests {
         let rates: Vec<u64> = (0..800).map(|look| ceiling.of(at(10 * look), &path(1_000_000, 80))).collect();
         let held = rates.iter().filter(|rate| **rate < 1_000_000).count();
         assert!((190..=320).contains(&held), "{held} looks of 800: a second of each six");
+    }
+
+    /// The rate that follows from the ceiling itself is no news of the path.
+    #[test]
+    fn a_lower_ceiling_does_not_lower_the_next_one() {
+        let mut ceiling = Ceiling::default();
+        ceiling.of(at(0), &path(1_000_000, 40));
+        assert_eq!(ceiling.of(at(60), &path(900_000, 52)), 1_000_000 * 965 / 1000);
+        assert_eq!(ceiling.of(at(120), &path(850_000, 51)), 1_000_000 * 973 / 1000);
+        // A path that has become slower is believed after some round trips.
+        let rates = (16..100).map(|look| ceiling.of(at(10 * look), &path(500_000, 52)));
+        assert_eq!(rates.last(), Some(500_000 * 965 / 1000));
     }
 
     /// A path over which a flow of a few packets goes is not known to be slow.
