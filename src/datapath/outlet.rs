@@ -165,8 +165,8 @@ impl Outlet {
         let now = shared.now();
         let is_due = self.queue.ready_at(now).is_some_and(|due| due <= now);
         let room = if is_due { self.measure(now, channel) } else { 0 };
-        // The kernel calls when half has left. Who fills it up before gets little into each record, whose headers are
-        // several per cent of a packet.
+        // The kernel calls when half has left. A refill before that puts one packet into each record, whose headers are 4 %
+        // of it.
         self.room = if self.is_paced() && room < self.pace.window() / 2 { 0 } else { room };
     }
 
