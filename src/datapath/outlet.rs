@@ -237,9 +237,8 @@ impl Outlet {
         self.tune();
         let pace = Pace::of(&path, short);
         if pace.differs(&self.pace) {
-            let is_open = pace.window() >= short;
-            channel.set_unsent_limit(if is_open { u32::MAX } else { pace.window() as u32 });
             self.pace = pace;
+            channel.set_unsent_limit(if self.is_paced() { pace.window() as u32 } else { u32::MAX });
         }
         if let Some(bbr) = &mut self.bbr {
             bbr.look(now, &path, is_busy, repairs, channel);
