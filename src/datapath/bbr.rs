@@ -5,6 +5,17 @@ use std::time::Duration;
 use crate::sdk::channel::Channel;
 use vpn_core::queue::{Ceiling, Path, Phase, Renewal};
 
+/// What a stream is doing.
+#[derive(Clone, Copy)]
+pub(super) struct State {
+    /// Packets are on the path.
+    pub(super) is_busy: bool,
+    /// Packets wait for the path.
+    pub(super) is_full: bool,
+    /// Packets are sent again.
+    pub(super) repairs: bool,
+}
+
 /// The steering of one stream's bbr.
 pub(super) struct Bbr {
     ceiling: Ceiling,
@@ -21,10 +32,10 @@ impl Bbr {
         is_bbr.then(|| Bbr { ceiling: Ceiling::default(), renewal: Some(Renewal::default()), told: u64::MAX })
     }
 
-    /// Tells the kernel what follows from the path. `is_busy`: packets are on it. `repairs`: some are sent again.
-    pub(super) fn look(&mut self, now: Duration, path: &Path, is_busy: bool, repairs: bool, channel: &Channel) {
-        let ceiling = self.ceiling.of(now, path);
-        let is_renewed = self.is_due(now, path, is_busy, repairs, channel);
+    /// Tells the kernel what follows from the path.
+    pub(super) fn look(&mut self, now: Duration, path: &Path, state: State, channel: &Channel) {
+        let ceiling = self.ceiling.of(now, path, state.is_full);
+        let is_renewed = self.is_due(now, path, state, channel);
         let rate = self.renewal.as_ref().map_or(ceiling, |renewal| renewal.bound().min(ceiling));
         // Before the renewal, or its first packets would leave at several times the rate.
         if rate.abs_diff(self.told) > self.told / 32 || is_renewed {
@@ -36,9 +47,9 @@ impl Bbr {
         }
     }
 
-    fn is_due(&mut self, now: Duration, path: &Path, is_busy: bool, repairs: bool, channel: &Channel) -> bool {
+    fn is_due(&mut self, now: Duration, path: &Path, state: State, channel: &Channel) -> bool {
         let Some(renewal) = &mut self.renewal else { return false };
-        if !renewal.asks(now, path, is_busy, repairs) {
+        if !renewal.asks(now, path, state.is_busy, state.repairs) {
             return false;
         }
         let Some(bbr) = channel.bbr() else {

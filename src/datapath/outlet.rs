@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::bbr::Bbr;
+use super::bbr::{Bbr, State};
 use super::black_hole::BlackHole;
 use super::drain;
 use crate::sdk::channel::Channel;
@@ -221,7 +221,8 @@ impl Outlet {
         }
         let Some(path) = channel.path() else { return };
         self.black_hole.look(now, &path, channel);
-        let (is_busy, repairs) = (path.unacked > 0, path.ca_state != 0);
+        let is_full = !self.queue.is_empty();
+        let state = State { is_busy: path.unacked > 0, is_full, repairs: path.ca_state != 0 };
         let path = Path {
             pacing_rate: path.pacing_rate,
             delivery_rate: if path.delivery_rate == u64::MAX { 0 } else { path.delivery_rate },
@@ -241,7 +242,7 @@ impl Outlet {
             channel.set_unsent_limit(if self.is_paced() { pace.window() as u32 } else { u32::MAX });
         }
         if let Some(bbr) = &mut self.bbr {
-            bbr.look(now, &path, is_busy, repairs, channel);
+            bbr.look(now, &path, state, channel);
         }
     }
 }
