@@ -126,7 +126,7 @@ fn play(server: &Server, stage: Stage, payment: Payment, case: &Case) -> i64 {
 }
 
 /// Waits until the server no longer waits for the payment that is to count later.
-fn is_given_up(payer: &PayingClient) {
+pub(crate) fn is_given_up(payer: &PayingClient) {
     let paid = payer.now();
     // Until then a repeated REQUEST is answered, and ends nothing.
     payer.request();

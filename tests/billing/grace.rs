@@ -11,7 +11,7 @@ use crate::customer::{Customer, bytes};
 use crate::server::{NET, PRICE, Server};
 
 /// Sends datagrams of 500 bytes one by one, and returns how many reach the server's host.
-fn served(server: &Server, client: &PayingClient, count: usize) -> usize {
+pub(crate) fn served(server: &Server, client: &PayingClient, count: usize) -> usize {
     for _ in 0..count {
         client.send_datagrams(1, 472, server.socket.local_addr().unwrap().port());
         std::thread::sleep(Duration::from_millis(2));
@@ -21,7 +21,7 @@ fn served(server: &Server, client: &PayingClient, count: usize) -> usize {
 }
 
 /// Whether another client from the same address is served before its payment.
-fn is_refused(server: &Server, order: [u8; 32]) -> bool {
+pub(crate) fn is_refused(server: &Server, order: [u8; 32]) -> bool {
     let client = server.pauper(order);
     client.request();
     let (_, refused) = client.wait_service(pkt::ERROR);

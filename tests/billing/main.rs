@@ -17,6 +17,7 @@ mod limits;
 #[path = "../shared/moves.rs"]
 mod moves;
 mod moving;
+mod reloads;
 mod repeat;
 mod restart;
 mod rests;

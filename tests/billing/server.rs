@@ -1,6 +1,7 @@
 //! The service in this process, on an SDK with a ledger.
 
 use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
 
 use dap_chain_net_srv_vpn::{app, sdk};
 use embedded::config::{self, Config};
@@ -27,7 +28,7 @@ pub(crate) struct Server {
     pub(crate) expected: Vec<Fault>,
     /// A socket on the server's host, at the server's inner address, that can buffer large bursts.
     pub(crate) socket: UdpSocket,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Server {
@@ -38,19 +39,18 @@ impl Server {
         set_loopback_up().unwrap();
         money::play_the_sdk(crate::PLAYS_THE_SDK);
         let directory = tempfile::tempdir().unwrap();
-        let text = format!(
-            "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
-             [server]\nlisten_address=[127.0.0.1:0]\n\
-             [srv_vpn]\nnet=backbone\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\n{keys}",
-            directory.path().display()
-        );
-        config::set_current(Config::parse(&text, "test").0);
+        config::set_current(configuration(directory.path(), keys));
         app::server_start().unwrap();
         let socket = UdpSocket::bind((GATEWAY, 0)).unwrap();
         socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         large_buffer(&socket);
         let port = listener::addresses()[0].port();
-        Server { port, expected: Vec::new(), socket, _directory: directory }
+        Server { port, expected: Vec::new(), socket, directory }
+    }
+
+    /// Has the service take these keys of `[srv_vpn]` instead of those before, while it runs.
+    pub(crate) fn reload(&self, keys: &str) {
+        app::server_reload(configuration(self.directory.path(), keys)).unwrap();
     }
 
     /// Adds an order of `units` units for [`PRICE`].
@@ -69,6 +69,16 @@ impl Server {
     pub(crate) fn pauper(&self, order: Hash) -> PayingClient {
         PayingClient::connect(self.port, Key::generate().unwrap(), order, [0x77; 32])
     }
+}
+
+fn configuration(directory: &Path, keys: &str) -> Config {
+    let text = format!(
+        "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
+         [server]\nlisten_address=[127.0.0.1:0]\n\
+         [srv_vpn]\nnet=backbone\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\n{keys}",
+        directory.display()
+    );
+    Config::parse(&text, "test").0
 }
 
 impl Drop for Server {

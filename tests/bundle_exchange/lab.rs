@@ -38,15 +38,14 @@ impl Server {
         sdk::start_logging();
         set_loopback_up().unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let text = format!(
-            "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
-             [server]\nlisten_address=[0.0.0.0:0]\n\
-             [srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\nnat=off\ndns=[]\n{keys}",
-            directory.path().display()
-        );
-        config::set_current(Config::parse(&text, "test").0);
+        config::set_current(configuration(directory.path(), keys));
         app::server_start().unwrap();
         Server { port: listener::addresses()[0].port(), directory, may_log_errors: false }
+    }
+
+    /// Has the service take these keys instead of those before, while it runs.
+    pub(crate) fn reload(&self, keys: &str) {
+        app::server_reload(configuration(self.directory(), keys)).unwrap();
     }
 
     /// Returns the state directory.
@@ -58,6 +57,16 @@ impl Server {
     pub(crate) fn stop_with_errors(mut self) {
         self.may_log_errors = true;
     }
+}
+
+fn configuration(directory: &Path, keys: &str) -> Config {
+    let text = format!(
+        "[general]\nstate_dir={}\n[resources]\nthreads_cnt=2\n[cli-server]\nenabled=false\n\
+         [server]\nlisten_address=[0.0.0.0:0]\n\
+         [srv_vpn]\nnetwork_address=10.98.0.0\nnetwork_mask=255.255.255.0\nnat=off\ndns=[]\n{keys}",
+        directory.display()
+    );
+    Config::parse(&text, "test").0
 }
 
 impl Drop for Server {

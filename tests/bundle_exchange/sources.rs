@@ -208,6 +208,18 @@ fn a_free_service_without_a_lease_has_a_life() {
     });
 }
 
+#[test]
+fn a_stream_has_the_idle_timeout_of_the_reload_before_it() {
+    in_namespace("sources::a_stream_has_the_idle_timeout_of_the_reload_before_it", || {
+        let server = Server::start("");
+        server.reload("[server]\nidle_timeout=2\n");
+        let mut idle = Peer::connect(server.port);
+        idle.request();
+        assert_eq!(sessions().len(), 1);
+        eventually("the end of the stream", || sessions().is_empty());
+    });
+}
+
 /// The bytes of the server's lines about clients.
 fn logged() -> usize {
     log_lines("client without a key").iter().map(|line| line.len() + 1).sum()

@@ -166,6 +166,22 @@ fn the_output_of_served_streams_is_added_up_too() {
     eventually(|| budget::used().0 == 0, || format!("{} bytes are still in use", budget::used().0));
 }
 
+#[test]
+fn a_reload_changes_the_bounds_of_all_and_of_a_source() {
+    let sdk = Sdk::start(2);
+    sdk.reload(2, "max_memory=8388608\nmax_memory_per_address=3145728\n");
+    assert_eq!(budget::used().1, 8192 * KIB);
+    FLOOD.store(true, Ordering::SeqCst);
+    let refused = budget::refused();
+    let streams = flooded(4, || small_from(7, sdk.port()));
+    eventually(|| budget::refused() >= refused + 4, || format!("{} refused", budget::refused() - refused));
+    sdk.reload(2, "max_memory_per_address=1048576\n");
+    assert!(budget::used().1 > 8192 * KIB);
+    FLOOD.store(false, Ordering::SeqCst);
+    drop(streams);
+    eventually(|| budget::used().0 == 0, || format!("{} bytes are still in use", budget::used().0));
+}
+
 /// Sockets of loopback take megabytes, which are the server's memory as well.
 #[test]
 fn what_the_kernel_keeps_is_added_up_too() {

@@ -61,6 +61,11 @@ impl Sdk {
         Sdk { directory, server: None, _alone: alone }
     }
 
+    /// Has the SDK take these keys instead of those before, while it runs.
+    pub(crate) fn reload(&self, workers: usize, more: &str) {
+        lifecycle::reload(configuration(self.directory.path(), workers, more)).unwrap();
+    }
+
     pub(crate) fn register_channels(&self) {
         for letter in [b'S', b'E'] {
             // SAFETY: the callbacks are functions of this program.
@@ -107,12 +112,16 @@ impl Drop for Sdk {
 }
 
 pub(crate) fn configure(directory: &Path, workers: usize, more: &str) {
+    config::set_current(configuration(directory, workers, more));
+}
+
+fn configuration(directory: &Path, workers: usize, more: &str) -> Config {
     let text = format!(
         "[general]\nstate_dir={}\n[resources]\nthreads_cnt={workers}\n[cli-server]\nenabled=false\n\
          [server]\nlisten_address=[127.0.0.1:0]\n{more}",
         directory.display()
     );
-    config::set_current(Config::parse(&text, "test").0);
+    Config::parse(&text, "test").0
 }
 
 /// Channels whose new and delete callbacks have run, both ends together.
