@@ -82,8 +82,8 @@ rust_tests() {
     if cargo nextest --version > /dev/null 2>&1; then
         local junit=$root/target/nextest/default/junit.xml
         rm -f "$junit"
-        # More than there are processors: most tests wait for timers most of the time.
-        cargo nextest run --workspace --config-file "$here/nextest.toml" --test-threads "$((2 * $(nproc) + 1))" 2>&1 |
+        # One more than there are processors: most tests wait for timers most of the time.
+        cargo nextest run --workspace --config-file "$here/nextest.toml" --test-threads "$(($(nproc) + 1))" 2>&1 |
             tee "$log" || status=1
         summaries+=("Rust tests: $(grep -aE '^ *Summary' "$log" | tail -n 1)")
         collect_skips "$junit"

@@ -19,8 +19,9 @@ const INITIAL_WINDOW: u64 = 14_600;
 const FADES_IN: Duration = Duration::from_secs(10);
 /// The growth in a round trip while the path's rate is unknown, in percent: bbr's own is 289.
 const SEARCH: u64 = 290;
-/// The growth in a round trip for [`FADES_IN`] after a queue has shown the path's rate, in percent.
-const PROBE: u64 = 110;
+/// The growth in a round trip for [`FADES_IN`] after a queue has shown the path's rate, in percent: that of bbr's
+/// probes.
+const PROBE: u64 = 125;
 /// The queue that counts as one, as a delay, is a quarter of a round trip: bbr's own waves. Less than four milliseconds
 /// are jitter, and more than eighteen are heard. It is at least three packets of this many bytes.
 const LEAST_QUEUE: Duration = Duration::from_millis(4);
@@ -130,7 +131,7 @@ mod tests {
         assert_eq!(ceiling.of(at(40), &path(1_500_000, 41), true), 4_350_000);
         assert_eq!(ceiling.of(at(80), &path(2_000_000, 60), true), 2_000_000 * 905 / 1000);
         assert_eq!(ceiling.of(at(120), &path(2_000_000, 120), true), 1_700_000);
-        assert_eq!(ceiling.of(at(160), &path(2_000_000, 49), true), 2_200_000);
+        assert_eq!(ceiling.of(at(160), &path(2_000_000, 49), true), 2_500_000);
         assert_eq!(ceiling.of(at(10_200), &path(2_000_000, 49), true), 5_800_000, "after ten seconds without a queue");
     }
 
