@@ -51,6 +51,8 @@ fn a_rest_is_served_without_a_payment_and_to_the_unit() {
         drop(client);
         customer.is_left(Rest { bytes: 4600, seconds });
         let client = customer.come_back(&server, by_second, timed, Sign::Never);
+        // A session that begins and ends in one round of the server's loop has no length.
+        std::thread::sleep(Duration::from_millis(50));
         drop(client);
         let last = customer.after(4);
         assert!(last.bytes == 4600 && (seconds - 2..seconds).contains(&last.seconds), "{last:?} of {seconds} s");

@@ -33,6 +33,7 @@ mod restart;
 #[path = "../billing/rests.rs"]
 mod rests;
 #[path = "../billing/server.rs"]
+#[allow(dead_code, reason = "some of it is for the tests of reloads")]
 mod server;
 #[path = "../billing/signatures.rs"]
 mod signatures;
