@@ -142,28 +142,35 @@ fn partial_input_is_added_up_for_each_source() {
     eventually(|| budget::used().0 == 0, || format!("{} bytes are still in use", budget::used().0));
 }
 
-/// Streams that have asked for the flood, and do not read it.
-fn flooded(count: usize, connect: impl Fn() -> TcpStream) -> Vec<Peer> {
+/// Streams that have asked for the flood, do not read it, and have been refused memory.
+fn refused(count: usize, connect: impl Fn() -> TcpStream) -> Vec<Peer> {
+    FLOOD.store(true, Ordering::SeqCst);
+    let before = budget::refused();
     let open = |_| {
         let mut stream = opened_over(connect(), "S").unwrap();
         stream.write_all(&packet(b'S', 1, 1, b"x")).unwrap();
         stream
     };
-    (0..count).map(open).collect()
+    let streams = (0..count).map(open).collect();
+    let refused = || budget::refused() - before;
+    eventually(|| refused() >= count as u64, || format!("{} refused", refused()));
+    streams
+}
+
+/// Ends the flood and its streams, which then leave no memory in use.
+fn end(streams: Vec<Peer>) {
+    FLOOD.store(false, Ordering::SeqCst);
+    drop(streams);
+    eventually(|| budget::used().0 == 0, || format!("{} bytes are still in use", budget::used().0));
 }
 
 #[test]
 fn the_output_of_served_streams_is_added_up_too() {
     let sdk = Sdk::start_with(2, "max_memory=8388608\nmax_memory_per_address=3145728\n");
-    FLOOD.store(true, Ordering::SeqCst);
-    let refused = budget::refused();
-    let streams = flooded(4, || small_from(7, sdk.port()));
-    eventually(|| budget::refused() >= refused + 4, || format!("{} refused", budget::refused() - refused));
+    let streams = refused(4, || small_from(7, sdk.port()));
     let (used, _) = budget::used();
     assert!((2048 * KIB..(3072 + 4 * 32) * KIB).contains(&used), "{used}");
-    FLOOD.store(false, Ordering::SeqCst);
-    drop(streams);
-    eventually(|| budget::used().0 == 0, || format!("{} bytes are still in use", budget::used().0));
+    end(streams);
 }
 
 #[test]
@@ -171,15 +178,10 @@ fn a_reload_changes_the_bounds_of_all_and_of_a_source() {
     let sdk = Sdk::start(2);
     sdk.reload(2, "max_memory=8388608\nmax_memory_per_address=3145728\n");
     assert_eq!(budget::used().1, 8192 * KIB);
-    FLOOD.store(true, Ordering::SeqCst);
-    let refused = budget::refused();
-    let streams = flooded(4, || small_from(7, sdk.port()));
-    eventually(|| budget::refused() >= refused + 4, || format!("{} refused", budget::refused() - refused));
+    let streams = refused(4, || small_from(7, sdk.port()));
     sdk.reload(2, "max_memory_per_address=1048576\n");
     assert!(budget::used().1 > 8192 * KIB);
-    FLOOD.store(false, Ordering::SeqCst);
-    drop(streams);
-    eventually(|| budget::used().0 == 0, || format!("{} bytes are still in use", budget::used().0));
+    end(streams);
 }
 
 /// Sockets of loopback take megabytes, which are the server's memory as well.
@@ -188,18 +190,13 @@ fn what_the_kernel_keeps_is_added_up_too() {
     const SHARE: usize = 2048;
     let sdk = Sdk::start_with(2, &format!("max_memory_per_address={}\n", SHARE * KIB));
     FLOODED.store(0, Ordering::SeqCst);
-    FLOOD.store(true, Ordering::SeqCst);
-    let refused = budget::refused();
-    let streams = flooded(8, || from(7, sdk.port()));
-    eventually(|| budget::refused() >= refused + 8, || format!("{} refused", budget::refused() - refused));
+    let streams = refused(8, || from(7, sdk.port()));
     let flooded = FLOODED.load(Ordering::SeqCst) as usize;
     // What a peer's kernel has is the peer's: 64 KiB of a connection that has not been read.
     assert!((SHARE / 2 * KIB..(SHARE + 8 * 192) * KIB).contains(&flooded), "{flooded}");
     let (used, _) = budget::used();
     assert!((SHARE / 2 * KIB..(SHARE + 8 * 32) * KIB).contains(&used), "{used}");
-    FLOOD.store(false, Ordering::SeqCst);
-    drop(streams);
-    eventually(|| budget::used().0 == 0, || format!("{} bytes are still in use", budget::used().0));
+    end(streams);
 }
 
 /// A stream that ends takes what the kernel has for it along, though its peer never reads it.
